@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * dmabuf_rw: what the files of the module share.
+ *
+ * Lock order, outermost first:
+ *
+ *   dmabuf_rw_session.lock	handle table of one session
+ *   dmabuf_rw_device_sem	read: attaching, mapping, mapping again, detaching;
+ *				write: a PCI device is losing its driver
+ *   dmabuf_rw_attach.setup	first attach and map of one attachment
+ *   dma_resv of the dma-buf	state, table and member list of an attachment
+ *
+ * dmabuf_rw_cache_lock (list of attachments) and dmabuf_rw_sessions_lock are
+ * leaves. The dma-buf framework calls our invalidate callback with the
+ * dma_resv held, so nothing that holds it may take a lock further up, and
+ * nothing that an I/O in flight needs in order to end takes any lock here.
+ */
+#ifndef DMABUF_RW_H
+#define DMABUF_RW_H
+
+#include <linux/blkdev.h>
+#include <linux/bvec.h>
+#include <linux/completion.h>
+#include <linux/dma-buf.h>
+#include <linux/dma-mapping.h>
+#include <linux/fs.h>
+#include <linux/iosys-map.h>
+#include <linux/list.h>
+#include <linux/mutex.h>
+#include <linux/percpu-refcount.h>
+#include <linux/rcupdate.h>
+#include <linux/refcount.h>
+#include <linux/rwsem.h>
+#include <linux/types.h>
+#include <linux/workqueue.h>
+
+#include "uapi/linux/dmabuf_rw.h"
+
+#define DMABUF_RW_GRANULE_SHIFT	12		/* NVMe page, CC.MPS = 0 */
+#define DMABUF_RW_GRANULE	(1UL << DMABUF_RW_GRANULE_SHIFT)
+#define DMABUF_RW_MAX_MAPPINGS	4096U		/* per session, a power of two */
+#define DMABUF_RW_MAX_BATCH	1024U
+#define DMABUF_RW_MAX_SESSIONS	1024U		/* per user */
+#define DMABUF_RW_MAX_IO	((u64)MAX_RW_COUNT)
+#define DMABUF_RW_MAX_PREMAPPED	(1ULL << 40)	/* bytes of one dma-buf */
+#define DMABUF_RW_MAX_REGISTERED ((u64)U32_MAX & PAGE_MASK)
+#define DMABUF_RW_FENCE_MS	30000U		/* longest wait without CONFIG */
+#define DMABUF_RW_MAX_TIMEOUT_MS 3600000U
+
+struct io_uring_cmd;
+struct io_comp_batch;
+struct nvme_command;
+struct user_struct;
+
+/* One 4 KiB page of PRP entries as CPU and drive see it. */
+struct dmabuf_rw_prp_page {
+	__le64 *cpu;
+	dma_addr_t dma;
+};
+
+/* A piece of coherent memory that holds a few of them. */
+struct dmabuf_rw_prp_block {
+	void *cpu;
+	dma_addr_t dma;
+	size_t bytes;
+};
+
+/* PRP lists for a whole buffer, twice, the second staggered; see prp.c. */
+struct dmabuf_rw_prp {
+	struct device *dev;
+	u64 pages;
+	struct dmabuf_rw_prp_page *list[2];
+	struct dmabuf_rw_prp_block *blocks;
+	unsigned int nr_blocks;
+};
+
+/*
+ * One dma-buf attached to one DMA device, shared by every mapping that needs
+ * this pair, in whatever session or process.
+ */
+struct dmabuf_rw_attach {
+	struct list_head node;		/* dmabuf_rw_cache_lock */
+	refcount_t refs;
+	struct dma_buf *dmabuf;		/* holds a reference */
+	struct device *dev;		/* holds a reference */
+	struct mutex setup;
+	bool ready;			/* setup: attach and first map went well */
+	enum dma_data_direction dir;
+	struct dma_buf_attachment *att;
+
+	/* The rest: under the dma-buf's dma_resv. */
+	u32 state;			/* DMABUF_RW_STATE_* */
+	bool mapped;
+	struct sg_table *sgt;
+	struct list_head members;	/* dmabuf_rw_mapping.member */
+	u32 nr_members;
+	struct dmabuf_rw_prp prp;
+	u32 memory;			/* DMABUF_RW_MEM_* */
+	u32 route;			/* DMABUF_RW_ROUTE_* */
+	u32 segments;
+	u64 smallest;
+	u64 largest;
+	u64 invalidations;
+	u64 map_ns;
+};
+
+/* The pages of a dma-buf for the registered path; outlives its mapping while
+ * a ring's table holds it.
+ */
+struct dmabuf_rw_pages {
+	refcount_t refs;
+	struct dma_buf *dmabuf;		/* holds a reference */
+	struct iosys_map map;		/* kept mapped: it is what pins the pages */
+	struct bio_vec *bvecs;
+	unsigned int nr_bvecs;
+	u64 smallest;
+	u64 largest;
+	u64 map_ns;
+	atomic64_t registrations;
+	atomic64_t registered;
+	struct user_struct *user;	/* charged for @charged pages */
+	unsigned long charged;
+};
+
+/* The NVMe namespace that commands go to. */
+struct dmabuf_rw_target {
+	struct file *file;		/* what user space opened; reference */
+	struct block_device *bdev;	/* of @file: offsets and size are its */
+	struct gendisk *disk;		/* a path disk or @bdev's; device reference */
+	struct device *dma_dev;		/* the PCI function; reference */
+	u32 nsid;
+	u32 max_command;		/* bytes */
+};
+
+/* Per-CPU, so that I/O on one mapping from many CPUs shares no cache line. */
+struct dmabuf_rw_counts {
+	u64 reads;
+	u64 writes;
+	u64 read_bytes;
+	u64 write_bytes;
+	u64 commands;
+	u64 errors;
+	u64 deferred;
+};
+
+/* One dma-buf made ready for one target. */
+struct dmabuf_rw_mapping {
+	/* Read by every I/O. */
+	struct percpu_ref io;		/* held by each I/O in flight */
+	u32 handle;
+	u32 path;
+	u32 directions;
+	u32 timeout;			/* jiffies, 0: the queue's */
+	u64 size;			/* bytes of the dma-buf */
+	struct dma_buf *dmabuf;		/* borrowed from attach or pages */
+	struct dmabuf_rw_attach *attach;
+	struct dmabuf_rw_target target;
+	struct dmabuf_rw_counts __percpu *counts;
+	/* Rarely used. */
+	refcount_t refs;		/* keeps this memory, the target, the attachment */
+	struct rcu_head rcu;
+	struct list_head member;	/* in attach->members, dma_resv */
+	struct list_head doomed;	/* private list of whoever unmaps it */
+	bool killed;			/* dma_resv: @io was killed */
+	bool dying;			/* dma_resv: being unmapped */
+	struct completion drained;	/* @io reached zero */
+	struct dmabuf_rw_pages *pages;	/* registered only */
+	u32 last_error;
+	u32 last_reason;
+	u32 fence_ms;
+	struct user_struct *user;	/* charged for @charged pages */
+	unsigned long charged;
+};
+
+struct dmabuf_rw_slot {
+	struct dmabuf_rw_mapping __rcu *mapping;
+	u32 generation;
+};
+
+/* One open of /dev/dmabuf_rw. */
+struct dmabuf_rw_session {
+	struct mutex lock;		/* slots, used, nr_mappings */
+	struct list_head node;		/* all sessions */
+	struct user_struct *user;
+	u32 timeout_ms;
+	u32 nr_mappings;
+	u32 next_slot;
+	struct dmabuf_rw_slot *slots;	/* DMABUF_RW_MAX_MAPPINGS of them */
+};
+
+/* An errno and the reason behind it. */
+struct dmabuf_rw_result {
+	int error;			/* 0 or negative */
+	u32 reason;
+};
+
+#define DMABUF_RW_OK ((struct dmabuf_rw_result){ 0, DMABUF_RW_REASON_NONE })
+
+static inline struct dmabuf_rw_result dmabuf_rw_fail(int error, u32 reason)
+{
+	return (struct dmabuf_rw_result){ error, reason };
+}
+
+/* session.c */
+int dmabuf_rw_open(struct inode *inode, struct file *file);
+int dmabuf_rw_release(struct inode *inode, struct file *file);
+long dmabuf_rw_ioctl_config(struct dmabuf_rw_session *session, void __user *arg);
+long dmabuf_rw_ioctl_map(struct dmabuf_rw_session *session, void __user *arg);
+long dmabuf_rw_ioctl_unmap(struct dmabuf_rw_session *session, void __user *arg);
+struct dmabuf_rw_mapping *
+dmabuf_rw_find_rcu(const struct dmabuf_rw_session *session, u32 handle);
+struct dmabuf_rw_mapping *
+dmabuf_rw_mapping_get(const struct dmabuf_rw_session *session, u32 handle);
+void dmabuf_rw_mapping_put(struct dmabuf_rw_mapping *m);
+
+/* mapping.c */
+struct dmabuf_rw_result dmabuf_rw_attach_join(struct dmabuf_rw_mapping *m,
+					      struct dma_buf *dmabuf);
+void dmabuf_rw_attach_stop(struct dmabuf_rw_mapping *m);
+void dmabuf_rw_attach_leave(struct dmabuf_rw_mapping *m);
+struct dmabuf_rw_result dmabuf_rw_attach_revive(struct dmabuf_rw_mapping *m);
+void dmabuf_rw_attach_put(struct dmabuf_rw_attach *a);
+int dmabuf_rw_mapping_init(void);
+void dmabuf_rw_mapping_exit(void);
+
+/* memory.c */
+int dmabuf_rw_charge(struct user_struct *user, u64 bytes, unsigned long *charged);
+void dmabuf_rw_uncharge(struct user_struct *user, unsigned long charged);
+void dmabuf_rw_classify(struct dmabuf_rw_attach *a);
+
+/* prp.c */
+int dmabuf_rw_prp_alloc(struct dmabuf_rw_prp *prp, struct device *dev, u64 bytes);
+void dmabuf_rw_prp_free(struct dmabuf_rw_prp *prp);
+void dmabuf_rw_prp_fill(struct dmabuf_rw_prp *prp, struct sg_table *sgt);
+void dmabuf_rw_prp_get(const struct dmabuf_rw_prp *prp, u64 offset, u32 length,
+		       __le64 *prp1, __le64 *prp2);
+
+/* premapped.c */
+int dmabuf_rw_premapped_issue(struct io_uring_cmd *cmd, unsigned int issue_flags,
+			      u32 direction);
+int dmabuf_rw_premapped_iopoll(struct io_uring_cmd *cmd, struct io_comp_batch *iob,
+			       unsigned int poll_flags);
+
+/* registered.c */
+bool dmabuf_rw_registered_available(void);
+struct dmabuf_rw_result dmabuf_rw_registered_map(struct dmabuf_rw_mapping *m,
+						 struct dma_buf *dmabuf,
+						 struct user_struct *user);
+void dmabuf_rw_pages_put(struct dmabuf_rw_pages *pages);
+int dmabuf_rw_registered_issue(struct io_uring_cmd *cmd, unsigned int issue_flags);
+int dmabuf_rw_unregister_issue(struct io_uring_cmd *cmd, unsigned int issue_flags);
+int dmabuf_rw_registered_init(void);
+void dmabuf_rw_registered_exit(void);
+
+/* target.c */
+struct dmabuf_rw_result dmabuf_rw_target_modes(const struct file *file, u32 directions);
+struct dmabuf_rw_result dmabuf_rw_target_nvme(struct dmabuf_rw_target *target,
+					      struct file *file, u32 directions,
+					      u32 hint);
+void dmabuf_rw_target_put(struct dmabuf_rw_target *target);
+void dmabuf_rw_target_poll(const struct dmabuf_rw_target *target);
+void dmabuf_rw_target_init_request(struct request *rq, struct nvme_command *command);
+void dmabuf_rw_target_exit(void);
+
+/* stats.c */
+long dmabuf_rw_ioctl_info(struct dmabuf_rw_session *session, void __user *arg);
+
+#endif /* DMABUF_RW_H */

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * dmabuf_rw: read and write storage with a dma-buf as the memory.
+ *
+ * The module, its device and the tables of calls. See uapi/linux/dmabuf_rw.h
+ * for what the calls do and dmabuf_rw.h for the locks.
+ */
+#include <linux/io_uring/cmd.h>
+#include <linux/miscdevice.h>
+#include <linux/module.h>
+#include <linux/uaccess.h>
+
+#include "compat.h"
+#include "dmabuf_rw.h"
+
+static long ioctl_query(void __user *arg)
+{
+	struct dmabuf_rw_query query = {};
+
+	if (copy_from_user(&query, arg, sizeof(query)))
+		return -EFAULT;
+	if (query.flags || memchr_inv(query.reserved, 0, sizeof(query.reserved)))
+		return -EINVAL;
+
+	memset(&query, 0, sizeof(query));
+	query.abi_version = DMABUF_RW_ABI_VERSION;
+	query.features = DMABUF_RW_FEAT_PREMAPPED | DMABUF_RW_FEAT_INVALIDATE |
+			 DMABUF_RW_FEAT_TIMEOUT;
+	query.max_mappings = DMABUF_RW_MAX_MAPPINGS;
+	query.max_batch = DMABUF_RW_MAX_BATCH;
+	query.max_sessions = DMABUF_RW_MAX_SESSIONS;
+	query.granule = DMABUF_RW_GRANULE;
+	query.max_io_bytes = DMABUF_RW_MAX_IO;
+	query.max_buffer_bytes[DMABUF_RW_PATH_PREMAPPED] = DMABUF_RW_MAX_PREMAPPED;
+	if (dmabuf_rw_registered_available()) {
+		query.features |= DMABUF_RW_FEAT_REGISTERED;
+		query.max_buffer_bytes[DMABUF_RW_PATH_REGISTERED] = DMABUF_RW_MAX_REGISTERED;
+	}
+	return copy_to_user(arg, &query, sizeof(query)) ? -EFAULT : 0;
+}
+
+static long dmabuf_rw_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	struct dmabuf_rw_session *session = file->private_data;
+	void __user *argp = (void __user *)arg;
+
+	switch (cmd) {
+	case DMABUF_RW_IOC_QUERY:
+		return ioctl_query(argp);
+	case DMABUF_RW_IOC_CONFIG:
+		return dmabuf_rw_ioctl_config(session, argp);
+	case DMABUF_RW_IOC_MAP:
+		return dmabuf_rw_ioctl_map(session, argp);
+	case DMABUF_RW_IOC_UNMAP:
+		return dmabuf_rw_ioctl_unmap(session, argp);
+	case DMABUF_RW_IOC_INFO:
+		return dmabuf_rw_ioctl_info(session, argp);
+	default:
+		return -ENOTTY;
+	}
+}
+
+static int dmabuf_rw_uring_cmd(struct io_uring_cmd *cmd, unsigned int issue_flags)
+{
+	switch (cmd->cmd_op) {
+	case DMABUF_RW_URING_READ:
+		return dmabuf_rw_premapped_issue(cmd, issue_flags, DMABUF_RW_DIR_READ);
+	case DMABUF_RW_URING_WRITE:
+		return dmabuf_rw_premapped_issue(cmd, issue_flags, DMABUF_RW_DIR_WRITE);
+	case DMABUF_RW_URING_REGISTER:
+		return dmabuf_rw_registered_issue(cmd, issue_flags);
+	case DMABUF_RW_URING_UNREGISTER:
+		return dmabuf_rw_unregister_issue(cmd, issue_flags);
+	default:
+		return -ENOTTY;
+	}
+}
+
+static const struct file_operations dmabuf_rw_fops = {
+	.owner = THIS_MODULE,
+	.open = dmabuf_rw_open,
+	.release = dmabuf_rw_release,
+	.unlocked_ioctl = dmabuf_rw_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
+	.uring_cmd = dmabuf_rw_uring_cmd,
+	.uring_cmd_iopoll = dmabuf_rw_premapped_iopoll,
+};
+
+static struct miscdevice dmabuf_rw_device = {
+	.minor = MISC_DYNAMIC_MINOR,
+	.name = "dmabuf_rw",
+	.fops = &dmabuf_rw_fops,
+	.mode = 0600,
+};
+
+static int __init dmabuf_rw_init(void)
+{
+	int ret;
+
+	ret = dmabuf_rw_registered_init();
+	if (ret)
+		return ret;
+	ret = dmabuf_rw_mapping_init();
+	if (ret)
+		goto exit_registered;
+	ret = misc_register(&dmabuf_rw_device);
+	if (ret)
+		goto exit_mapping;
+	return 0;
+
+exit_mapping:
+	dmabuf_rw_mapping_exit();
+exit_registered:
+	dmabuf_rw_registered_exit();
+	return ret;
+}
+
+static void __exit dmabuf_rw_exit(void)
+{
+	misc_deregister(&dmabuf_rw_device);
+	dmabuf_rw_registered_exit();
+	dmabuf_rw_mapping_exit();
+	dmabuf_rw_target_exit();
+	/* Mappings are freed, and percpu_refs switched, by way of RCU. */
+	rcu_barrier();
+}
+
+module_init(dmabuf_rw_init);
+module_exit(dmabuf_rw_exit);
+
+MODULE_DESCRIPTION("Read and write storage with a dma-buf as the memory");
+MODULE_AUTHOR("The libdmabuf developers");
+MODULE_LICENSE("GPL");
+MODULE_VERSION("0.1.0");

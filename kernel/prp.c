@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * PRP lists for a whole buffer, written once, used by every command.
+ *
+ * A list page has 512 slots of 8 bytes. Slots 0 to 510 hold the DMA address of
+ * one 4 KiB page of the buffer each, slot 511 the address of the next list
+ * page. The PRP2 of a command may point at any slot, so a command of any length
+ * that starts at any page of the buffer only needs the address of a slot.
+ *
+ * One case does not work: a controller takes slot 511 for data, not for a
+ * link, when it is the last entry it needs. With the command's entries starting
+ * at slot s and n of them, that is so when (s + n) mod 511 == 1. Hence there is
+ * a second set of lists, in which everything lies 256 slots further on: there
+ * the same command has (s + n) mod 511 == 257.
+ */
+#include <linux/slab.h>
+#include <linux/sched.h>
+#include <linux/mm.h>
+
+#include "dmabuf_rw.h"
+
+#define PRP_SLOTS	511U		/* data slots in a list page */
+#define PRP_STAGGER	256U
+#define PRP_BLOCK_MAX	(64UL * 1024)	/* bytes of coherent memory asked for at once */
+
+static u64 prp_lists(u64 pages, unsigned int variant)
+{
+	return DIV_ROUND_UP_ULL(pages + variant * PRP_STAGGER, PRP_SLOTS);
+}
+
+/* The next block of list pages, smaller ones when memory is fragmented. */
+static int prp_add_block(struct dmabuf_rw_prp *prp, u64 lists_left)
+{
+	struct dmabuf_rw_prp_block *block = &prp->blocks[prp->nr_blocks];
+	size_t bytes = min_t(u64, lists_left << DMABUF_RW_GRANULE_SHIFT, PRP_BLOCK_MAX);
+
+	for (;;) {
+		block->cpu = dma_alloc_coherent(prp->dev, bytes, &block->dma,
+						GFP_KERNEL | __GFP_NOWARN);
+		if (block->cpu)
+			break;
+		if (bytes <= DMABUF_RW_GRANULE)
+			return -ENOMEM;
+		bytes = ALIGN(bytes / 2, DMABUF_RW_GRANULE);
+	}
+	block->bytes = bytes;
+	prp->nr_blocks++;
+	return 0;
+}
+
+/**
+ * dmabuf_rw_prp_alloc - make room for the lists of a buffer
+ * @prp: to be set up; all zero
+ * @dev: the device that will read the lists
+ * @bytes: size of the buffer, a multiple of 4096
+ *
+ * Context: may sleep.
+ * Return: 0 or -ENOMEM, with nothing allocated then.
+ */
+int dmabuf_rw_prp_alloc(struct dmabuf_rw_prp *prp, struct device *dev, u64 bytes)
+{
+	u64 pages = bytes >> DMABUF_RW_GRANULE_SHIFT;
+	u64 lists[2] = { prp_lists(pages, 0), prp_lists(pages, 1) };
+	unsigned int variant = 0;
+	u64 done = 0;
+
+	prp->dev = dev;
+	prp->pages = pages;
+	prp->blocks = kvcalloc(lists[0] + lists[1], sizeof(*prp->blocks), GFP_KERNEL_ACCOUNT);
+	prp->list[0] = kvcalloc(lists[0], sizeof(*prp->list[0]), GFP_KERNEL_ACCOUNT);
+	prp->list[1] = kvcalloc(lists[1], sizeof(*prp->list[1]), GFP_KERNEL_ACCOUNT);
+	if (!prp->blocks || !prp->list[0] || !prp->list[1])
+		goto fail;
+
+	while (variant < 2) {
+		struct dmabuf_rw_prp_block *block;
+		size_t at;
+
+		if (prp_add_block(prp, lists[variant] - done))
+			goto fail;
+		block = &prp->blocks[prp->nr_blocks - 1];
+		for (at = 0; at < block->bytes; at += DMABUF_RW_GRANULE) {
+			prp->list[variant][done].cpu = block->cpu + at;
+			prp->list[variant][done].dma = block->dma + at;
+			done++;
+		}
+		if (done == lists[variant]) {
+			variant++;
+			done = 0;
+		}
+		cond_resched();
+	}
+	return 0;
+
+fail:
+	dmabuf_rw_prp_free(prp);
+	return -ENOMEM;
+}
+
+/**
+ * dmabuf_rw_prp_free - undo dmabuf_rw_prp_alloc()
+ * @prp: set up, or all zero
+ *
+ * Context: may sleep. No command may be using the lists. The device must still
+ * have its driver.
+ */
+void dmabuf_rw_prp_free(struct dmabuf_rw_prp *prp)
+{
+	unsigned int i;
+
+	for (i = 0; i < prp->nr_blocks; i++)
+		dma_free_coherent(prp->dev, prp->blocks[i].bytes, prp->blocks[i].cpu,
+				  prp->blocks[i].dma);
+	kvfree(prp->blocks);
+	kvfree(prp->list[0]);
+	kvfree(prp->list[1]);
+	memset(prp, 0, sizeof(*prp));
+}
+
+/* Where page @index is in the lists of @variant. */
+static struct dmabuf_rw_prp_page *prp_find(const struct dmabuf_rw_prp *prp,
+					   unsigned int variant, u64 index,
+					   unsigned int *slot)
+{
+	u64 position = index + variant * PRP_STAGGER;
+
+	*slot = position % PRP_SLOTS;
+	return &prp->list[variant][position / PRP_SLOTS];
+}
+
+/**
+ * dmabuf_rw_prp_fill - write the addresses of a mapped buffer into the lists
+ * @prp: from dmabuf_rw_prp_alloc()
+ * @sgt: the mapped buffer; its DMA segments are multiples of 4096 bytes and sum
+ *	to the size given to dmabuf_rw_prp_alloc()
+ *
+ * Context: may sleep. No command may be using the lists.
+ */
+void dmabuf_rw_prp_fill(struct dmabuf_rw_prp *prp, struct sg_table *sgt)
+{
+	struct scatterlist *sg;
+	unsigned int variant, i;
+
+	for (variant = 0; variant < 2; variant++) {
+		struct dmabuf_rw_prp_page *list;
+		unsigned int slot;
+
+		list = prp_find(prp, variant, 0, &slot);
+		for_each_sgtable_dma_sg(sgt, sg, i) {
+			dma_addr_t dma = sg_dma_address(sg);
+			u64 left = sg_dma_len(sg) >> DMABUF_RW_GRANULE_SHIFT;
+
+			for (; left; left--, dma += DMABUF_RW_GRANULE) {
+				if (slot == PRP_SLOTS) {
+					list->cpu[PRP_SLOTS] = cpu_to_le64(list[1].dma);
+					list++;
+					slot = 0;
+				}
+				list->cpu[slot++] = cpu_to_le64(dma);
+			}
+			cond_resched();
+		}
+	}
+	/* The drive sees the lists before any command that points at them. */
+	dma_wmb();
+}
+
+/**
+ * dmabuf_rw_prp_get - the two PRP words for a part of the buffer
+ * @prp: filled
+ * @offset: bytes from the buffer's start
+ * @length: bytes, not 0; @offset + @length is inside the buffer
+ * @prp1: first word
+ * @prp2: second word
+ *
+ * Context: any. Constant time whatever the length.
+ */
+void dmabuf_rw_prp_get(const struct dmabuf_rw_prp *prp, u64 offset, u32 length,
+		       __le64 *prp1, __le64 *prp2)
+{
+	u64 first = offset >> DMABUF_RW_GRANULE_SHIFT;
+	u32 within = offset & (DMABUF_RW_GRANULE - 1);
+	u32 pages = ((u64)within + length + DMABUF_RW_GRANULE - 1) >> DMABUF_RW_GRANULE_SHIFT;
+	struct dmabuf_rw_prp_page *list;
+	unsigned int slot;
+
+	list = prp_find(prp, 0, first, &slot);
+	*prp1 = cpu_to_le64(le64_to_cpu(list->cpu[slot]) + within);
+	if (pages == 1) {
+		*prp2 = 0;
+		return;
+	}
+
+	list = prp_find(prp, 0, first + 1, &slot);
+	if (pages == 2) {
+		*prp2 = list->cpu[slot];
+		return;
+	}
+	if ((slot + pages - 1) % PRP_SLOTS == 1)
+		list = prp_find(prp, 1, first + 1, &slot);
+	*prp2 = cpu_to_le64(list->dma + slot * sizeof(__le64));
+}

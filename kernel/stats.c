@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * INFO: what a mapping is, where its memory is, and what it has done.
+ */
+#include <linux/dma-resv.h>
+#include <linux/percpu.h>
+#include <linux/uaccess.h>
+
+#include "dmabuf_rw.h"
+
+static void info_counts(struct dmabuf_rw_info *info, const struct dmabuf_rw_mapping *m)
+{
+	int cpu;
+
+	for_each_possible_cpu(cpu) {
+		const struct dmabuf_rw_counts *c = per_cpu_ptr(m->counts, cpu);
+
+		info->reads += READ_ONCE(c->reads);
+		info->writes += READ_ONCE(c->writes);
+		info->read_bytes += READ_ONCE(c->read_bytes);
+		info->write_bytes += READ_ONCE(c->write_bytes);
+		info->commands += READ_ONCE(c->commands);
+		info->errors += READ_ONCE(c->errors);
+		info->deferred += READ_ONCE(c->deferred);
+	}
+	info->last_error = READ_ONCE(m->last_error);
+	info->last_reason = READ_ONCE(m->last_reason);
+}
+
+static int info_attach(struct dmabuf_rw_info *info, struct dmabuf_rw_mapping *m)
+{
+	struct dmabuf_rw_attach *a = m->attach;
+	int ret = dma_resv_lock_interruptible(m->dmabuf->resv, NULL);
+
+	if (ret)
+		return ret;
+	info->state = a->state;
+	info->memory = a->memory;
+	info->route = a->route;
+	info->segments = a->segments;
+	info->shared = a->nr_members;
+	info->smallest_segment = a->smallest;
+	info->largest_segment = a->largest;
+	info->invalidations = a->invalidations;
+	info->map_ns = a->map_ns;
+	info->max_command_bytes = m->target.max_command;
+	dma_resv_unlock(m->dmabuf->resv);
+	return 0;
+}
+
+static void info_pages(struct dmabuf_rw_info *info, const struct dmabuf_rw_pages *pages)
+{
+	info->state = DMABUF_RW_STATE_LIVE;
+	info->memory = DMABUF_RW_MEM_SYSTEM;
+	info->route = DMABUF_RW_ROUTE_MEMORY;
+	info->segments = pages->nr_bvecs;
+	info->shared = 1;
+	info->smallest_segment = pages->smallest;
+	info->largest_segment = pages->largest;
+	info->map_ns = pages->map_ns;
+	info->registrations = atomic64_read(&pages->registrations);
+	info->registered = atomic64_read(&pages->registered);
+}
+
+/**
+ * dmabuf_rw_ioctl_info - DMABUF_RW_IOC_INFO
+ * @session: the session
+ * @arg: struct dmabuf_rw_info
+ *
+ * Counters are exact once the I/O has ended. Classes, counts and lengths only:
+ * no address leaves the kernel.
+ *
+ * Return: 0, -EINVAL, -ENOENT (handle), -EFAULT, -ERESTARTSYS or -EINTR.
+ */
+long dmabuf_rw_ioctl_info(struct dmabuf_rw_session *session, void __user *arg)
+{
+	struct dmabuf_rw_info in, info = {};
+	struct dmabuf_rw_mapping *m;
+	int ret = 0;
+
+	if (copy_from_user(&in, arg, sizeof(in)))
+		return -EFAULT;
+	if (in.flags || memchr_inv(in.reserved, 0, sizeof(in.reserved)))
+		return -EINVAL;
+	m = dmabuf_rw_mapping_get(session, in.handle);
+	if (!m)
+		return -ENOENT;
+
+	info.handle = in.handle;
+	info.path = m->path;
+	info.directions = m->directions;
+	info.buffer_bytes = m->size;
+	info_counts(&info, m);
+	if (m->path == DMABUF_RW_PATH_PREMAPPED)
+		ret = info_attach(&info, m);
+	else
+		info_pages(&info, m->pages);
+	dmabuf_rw_mapping_put(m);
+	if (ret)
+		return ret;
+	return copy_to_user(arg, &info, sizeof(info)) ? -EFAULT : 0;
+}

@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Targets: may this file be used in that direction, and which NVMe namespace,
+ * behind which PCI function, is it?
+ */
+#include <linux/blk-integrity.h>
+#include <linux/blk-mq.h>
+#include <linux/file.h>
+#include <linux/module.h>
+#include <linux/nvme.h>
+#include <linux/nvme_ioctl.h>
+#include <linux/pci.h>
+
+#include "dmabuf_rw.h"
+
+/*
+ * nvme_init_request() is reached through symbol_get(), so that this module
+ * loads, and its other datapaths work, on a machine without NVMe. It is looked
+ * up with the first NVMe target and kept, nvme_core with it, until exit.
+ */
+typedef void nvme_init_request_fn(struct request *rq, struct nvme_command *command);
+void nvme_init_request(struct request *rq, struct nvme_command *command);
+static nvme_init_request_fn *nvme_init;
+static DEFINE_MUTEX(nvme_init_lock);
+
+static bool target_nvme_available(void)
+{
+	guard(mutex)(&nvme_init_lock);
+	if (!nvme_init)
+		WRITE_ONCE(nvme_init, symbol_get(nvme_init_request));
+	return nvme_init;
+}
+
+/**
+ * dmabuf_rw_target_init_request - nvme_init_request() for a premapped command
+ * @rq: from the namespace's queue
+ * @command: what the drive is to do; copied
+ *
+ * Context: any; a target found by dmabuf_rw_target_nvme() exists.
+ */
+void dmabuf_rw_target_init_request(struct request *rq, struct nvme_command *command)
+{
+	READ_ONCE(nvme_init)(rq, command);
+}
+
+/**
+ * dmabuf_rw_target_exit - let go of nvme_core
+ *
+ * Context: module exit, no target exists any more.
+ */
+void dmabuf_rw_target_exit(void)
+{
+	if (nvme_init)
+		symbol_put(nvme_init_request);
+}
+
+/**
+ * dmabuf_rw_target_modes - was the file opened for what is asked?
+ * @file: the target
+ * @directions: DMABUF_RW_DIR_*
+ *
+ * Return: -EBADF as read(2) and write(2) would, or success.
+ */
+struct dmabuf_rw_result dmabuf_rw_target_modes(const struct file *file, u32 directions)
+{
+	if ((directions & DMABUF_RW_DIR_READ) && !(file->f_mode & FMODE_READ))
+		return dmabuf_rw_fail(-EBADF, DMABUF_RW_REASON_TARGET_MODE);
+	if ((directions & DMABUF_RW_DIR_WRITE) && !(file->f_mode & FMODE_WRITE))
+		return dmabuf_rw_fail(-EBADF, DMABUF_RW_REASON_TARGET_MODE);
+	return DMABUF_RW_OK;
+}
+
+static bool class_is(const struct device *dev, const char *name)
+{
+	return dev && dev->class && !strcmp(dev->class->name, name);
+}
+
+/*
+ * The PCI function of a disk that belongs to one NVMe controller: the disk's
+ * parent is the controller, of class nvme, and its parent is the function, if
+ * the transport is PCI. No reference is taken.
+ */
+static struct device *nvme_pci_function(struct gendisk *disk)
+{
+	struct device *ctrl = disk_to_dev(disk)->parent;
+	struct device *dev;
+
+	if (!class_is(ctrl, "nvme"))
+		return NULL;
+	dev = ctrl->parent;
+	if (!dev || !dev_is_pci(dev) || !dev->driver || strcmp(dev->driver->name, "nvme"))
+		return NULL;
+	return dev;
+}
+
+/* A path of a multipath head: subsystem and namespace instance must agree. */
+struct nvme_path_search {
+	int subsystem;
+	int namespace;
+	struct gendisk *disk;		/* out, with a device reference */
+};
+
+static int nvme_path_match(struct device *dev, void *data)
+{
+	struct nvme_path_search *search = data;
+	int subsystem, ctrl, namespace, end = 0;
+
+	if (!class_is(dev, "block"))
+		return 0;
+	if (sscanf(dev_name(dev), "nvme%dc%dn%d%n", &subsystem, &ctrl, &namespace, &end) != 3 ||
+	    dev_name(dev)[end])
+		return 0;
+	if (subsystem != search->subsystem || namespace != search->namespace)
+		return 0;
+	get_device(dev);
+	search->disk = dev_to_disk(dev);
+	return 1;
+}
+
+static int nvme_ctrl_children(struct device *dev, void *data)
+{
+	return class_is(dev, "nvme") ? device_for_each_child(dev, data, nvme_path_match) : 0;
+}
+
+/*
+ * A PCI path of the multipath head @head, with a device reference, or NULL.
+ * The head's own queue takes bios only and has no PCI parent; the paths are
+ * hidden disks named nvme<subsystem>c<controller>n<namespace>, children of
+ * their controllers.
+ */
+static struct gendisk *nvme_find_path(struct gendisk *head)
+{
+	struct nvme_path_search search = {};
+	struct pci_dev *pdev = NULL;
+	int end = 0;
+
+	if (sscanf(head->disk_name, "nvme%dn%d%n", &search.subsystem, &search.namespace, &end) != 2 ||
+	    head->disk_name[end])
+		return NULL;
+	for_each_pci_dev(pdev) {
+		if (!pdev->dev.driver || strcmp(pdev->dev.driver->name, "nvme"))
+			continue;
+		if (device_for_each_child(&pdev->dev, &search, nvme_ctrl_children)) {
+			pci_dev_put(pdev);
+			return search.disk;
+		}
+	}
+	return NULL;
+}
+
+/* The disk whose queue takes the commands, with a device reference. */
+static struct dmabuf_rw_result target_find_disk(struct dmabuf_rw_target *target,
+						struct gendisk *opened)
+{
+	struct device *parent = disk_to_dev(opened)->parent;
+	struct device *dev;
+
+	if (class_is(parent, "nvme-subsystem")) {
+		target->disk = nvme_find_path(opened);
+		if (!target->disk)
+			return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NO_PATH);
+	} else {
+		get_device(disk_to_dev(opened));
+		target->disk = opened;
+	}
+	dev = nvme_pci_function(target->disk);
+	if (!dev)
+		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NOT_NVME);
+	target->dma_dev = get_device(dev);
+	return DMABUF_RW_OK;
+}
+
+static struct dmabuf_rw_result target_check_format(struct dmabuf_rw_target *target,
+						   struct gendisk *opened)
+{
+	int nsid;
+
+	if (bdev_is_zoned(target->bdev))
+		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_ZONED);
+	if (blk_get_integrity(target->disk))
+		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_METADATA);
+	if (!target_nvme_available())
+		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_KERNEL);
+
+	/* Never from the user: the namespace is the one that was opened. */
+	nsid = opened->fops->ioctl(opened->part0, 0, NVME_IOCTL_ID, 0);
+	if (nsid == -EWOULDBLOCK)
+		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NO_PATH);
+	if (nsid <= 0)
+		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NOT_NVME);
+	target->nsid = nsid;
+	return DMABUF_RW_OK;
+}
+
+/* Longest command: the queue's limit or the caller's better knowledge. */
+static u32 target_max_command(const struct request_queue *q, u32 hint)
+{
+	u64 bytes = hint ?: (u64)queue_max_hw_sectors(q) << SECTOR_SHIFT;
+
+	/* The command counts logical blocks, less one, in 16 bits. */
+	bytes = min(bytes, (u64)queue_logical_block_size(q) << 16);
+	return round_down(min_t(u64, bytes, U32_MAX),
+			  max_t(u32, queue_logical_block_size(q), DMABUF_RW_GRANULE));
+}
+
+/**
+ * dmabuf_rw_target_nvme - find the namespace behind an open file
+ * @target: out; all zero on failure
+ * @file: what user space opened; a reference is taken
+ * @directions: DMABUF_RW_DIR_*, already checked with dmabuf_rw_target_modes()
+ * @hint: bytes one command may move, 0: what the block layer says
+ *
+ * Context: may sleep; dmabuf_rw_device_sem held for reading, so that the PCI
+ * function keeps its driver meanwhile.
+ * Return: success, or -EOPNOTSUPP or -EPERM with the reason.
+ */
+struct dmabuf_rw_result dmabuf_rw_target_nvme(struct dmabuf_rw_target *target,
+					      struct file *file, u32 directions,
+					      u32 hint)
+{
+	struct inode *inode = file->f_mapping->host;
+	struct dmabuf_rw_result result;
+	struct gendisk *opened;
+
+	memset(target, 0, sizeof(*target));
+	if (!S_ISBLK(inode->i_mode))
+		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NOT_BLOCK);
+
+	target->file = get_file(file);
+	target->bdev = I_BDEV(inode);
+	opened = target->bdev->bd_disk;
+	result = target_find_disk(target, opened);
+	if (result.error)
+		goto fail;
+
+	result = dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NOT_DIRECT);
+	if (!(file->f_flags & O_DIRECT))
+		goto fail;
+	result = dmabuf_rw_fail(-EPERM, DMABUF_RW_REASON_READ_ONLY);
+	if ((directions & DMABUF_RW_DIR_WRITE) && bdev_read_only(target->bdev))
+		goto fail;
+	result = target_check_format(target, opened);
+	if (result.error)
+		goto fail;
+
+	target->max_command = target_max_command(target->disk->queue, hint);
+	return DMABUF_RW_OK;
+
+fail:
+	dmabuf_rw_target_put(target);
+	return result;
+}
+
+/**
+ * dmabuf_rw_target_put - undo dmabuf_rw_target_nvme()
+ * @target: found, or all zero
+ *
+ * Context: process; may sleep.
+ */
+void dmabuf_rw_target_put(struct dmabuf_rw_target *target)
+{
+	if (target->disk)
+		put_device(disk_to_dev(target->disk));
+	put_device(target->dma_dev);
+	if (target->file)
+		fput(target->file);
+	memset(target, 0, sizeof(*target));
+}
+
+/**
+ * dmabuf_rw_target_poll - reap what has ended on the drive's polled queues
+ * @target: a target with requests in flight
+ *
+ * Polled requests end only when somebody looks. Their ring may not, least of
+ * all when its task is the one that waits for them.
+ *
+ * Context: process; the caller's requests keep the queue alive.
+ */
+void dmabuf_rw_target_poll(const struct dmabuf_rw_target *target)
+{
+	struct request_queue *q = target->disk->queue;
+	struct blk_mq_hw_ctx *hctx;
+	unsigned long i;
+
+	if (!q->mq_ops->poll)
+		return;
+	queue_for_each_hw_ctx(q, hctx, i)
+		if (hctx->type == HCTX_TYPE_POLL)
+			q->mq_ops->poll(hctx, NULL);
+}
