@@ -15,10 +15,10 @@
 #include "dmabuf_rw_probes.h"
 
 /* 6.13 made the namespace of MODULE_IMPORT_NS() a string. */
-#ifdef PROBE_IMPORT_NS_STRING
-#define DMABUF_RW_IMPORT_NS(ns) MODULE_IMPORT_NS(#ns)
-#else
+#ifdef PROBE_IMPORT_NS_TOKEN
 #define DMABUF_RW_IMPORT_NS(ns) MODULE_IMPORT_NS(ns)
+#else
+#define DMABUF_RW_IMPORT_NS(ns) MODULE_IMPORT_NS(#ns)
 #endif
 
 /* Importers were told by move_notify() before it became invalidate_mappings(). */
