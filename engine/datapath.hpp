@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// The datapaths as policies: how a request becomes a submission entry and what is left to do when
+// its bytes have moved. The hot path is instantiated once for each, so none of this is a branch or
+// an indirect call at run time.
+#pragma once
+
+#include "exporter.hpp"
+#include "lane.hpp"
+#include "options.hpp"
+#include "sizes.hpp"
+
+#include <cstring>
+#include <linux/dma-buf.h>
+#include <linux/dmabuf_rw.h>
+
+namespace dmabuf {
+
+inline void fill_fixed(io_uring_sqe &sqe, const Request &request, uint64_t address,
+                       unsigned buffer_slot) {
+  sqe.opcode = request.kind == Kind::write ? IORING_OP_WRITE_FIXED : IORING_OP_READ_FIXED;
+  sqe.flags = request.target->sqe_flags;
+  sqe.fd = request.target->sqe_fd;
+  sqe.off = request.file_offset;
+  sqe.addr = address;
+  sqe.len = request.length;
+  sqe.buf_index = static_cast<uint16_t>(buffer_slot);
+}
+
+/// A job whose datapath is still open, or that moves no data: a read or write cannot be issued and
+/// fails with EINVAL.
+struct Unresolved {
+  static constexpr Datapath kPath = Datapath::automatic;
+  static void fill(Lane &, io_uring_sqe &sqe, const Request &) { sqe.opcode = 0xff; }
+  static void landed(Lane &, const Request &, uint32_t) {}
+};
+
+/// Commands to the module, on its session, which sits in fixed-file slot 0.
+struct Premapped {
+  static constexpr Datapath kPath = Datapath::premapped;
+  static void fill(Lane &lane, io_uring_sqe &sqe, const Request &request) {
+    sqe.opcode = IORING_OP_URING_CMD;
+    sqe.flags = IOSQE_FIXED_FILE;
+    sqe.fd = 0;
+    sqe.cmd_op = request.kind == Kind::write ? DMABUF_RW_URING_WRITE : DMABUF_RW_URING_READ;
+    sqe.addr = buffer_offset(lane.base, request.buffer);
+    sqe.len = request.length;
+    const dmabuf_rw_uring_io io = {
+        .file_offset = request.file_offset, .handle = request.target->handle, .flags = 0};
+    std::memcpy(&sqe.addr3, &io, sizeof(io));
+  }
+  static void landed(Lane &, const Request &, uint32_t) {}
+};
+
+/// Fixed-buffer reads and writes; slot 0 of the ring's table holds the dma-buf, so an address is an
+/// offset into it.
+struct Registered {
+  static constexpr Datapath kPath = Datapath::registered;
+  static void fill(Lane &lane, io_uring_sqe &sqe, const Request &request) {
+    fill_fixed(sqe, request, buffer_offset(lane.base, request.buffer), 0);
+  }
+  static void landed(Lane &, const Request &, uint32_t) {}
+};
+
+/// Fixed-buffer reads and writes on host memory; each I/O slot is a registered buffer.
+struct Host {
+  static constexpr Datapath kPath = Datapath::host;
+  static void fill(Lane &, io_uring_sqe &sqe, const Request &request) {
+    fill_fixed(sqe, request, reinterpret_cast<uintptr_t>(request.buffer), request.index);
+  }
+  static void landed(Lane &, const Request &, uint32_t) {}
+};
+
+/// Fixed-buffer reads and writes on host memory, copied from and to the dma-buf by the CPU.
+struct Bounce {
+  static constexpr Datapath kPath = Datapath::bounce;
+  static void fill(Lane &lane, io_uring_sqe &sqe, const Request &request) {
+    std::byte *slot = lane.staging + request.index * lane.staging_slot;
+    if (request.kind == Kind::write) {
+      copy(lane, slot, request.buffer, request.length, DMA_BUF_SYNC_READ);
+      lane.counters.copied_from_buffer += request.length;
+    }
+    fill_fixed(sqe, request, reinterpret_cast<uintptr_t>(slot), request.index);
+  }
+  static void landed(Lane &lane, const Request &request, uint32_t moved) {
+    if (request.kind != Kind::read)
+      return;
+    copy(lane, request.buffer, lane.staging + request.index * lane.staging_slot, moved,
+         DMA_BUF_SYNC_WRITE);
+    lane.counters.copied_to_buffer += moved;
+  }
+
+private:
+  static void copy(Lane &lane, void *to, const void *from, uint32_t bytes, uint64_t access) {
+    int error = cpu_access_begin(lane.dmabuf_fd, access);
+    std::memcpy(to, from, bytes);
+    const int end = cpu_access_end(lane.dmabuf_fd, access);
+    error = error ? error : end;
+    if (error) [[unlikely]]
+      lane.fatal = error;
+  }
+};
+
+} // namespace dmabuf

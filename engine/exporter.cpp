@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "exporter.hpp"
+
+#include <cerrno>
+#include <cstdio>
+#include <linux/dma-buf.h>
+#include <sys/ioctl.h>
+
+namespace dmabuf {
+namespace {
+
+Result<DmaBuf> allocate(ExporterKind kind, const std::string &device, uint64_t bytes,
+                        bool hugepages) {
+  switch (kind) {
+  case ExporterKind::udmabuf:
+    return allocate_udmabuf(device, bytes, hugepages);
+  case ExporterKind::heap:
+    return allocate_heap(device, bytes);
+  case ExporterKind::drm:
+    return allocate_drm(device, bytes);
+  case ExporterKind::none:
+    break;
+  }
+  return fail(EINVAL, "this job has no exporter");
+}
+
+int sync_cpu(int fd, uint64_t flags) {
+  dma_buf_sync sync = {.flags = flags};
+  int rc;
+  // The wait for fences may be interrupted by the signals fio uses; it is safe to start again.
+  do
+    rc = ioctl(fd, DMA_BUF_IOCTL_SYNC, &sync);
+  while (rc < 0 && (errno == EINTR || errno == EAGAIN));
+  return rc < 0 ? errno : 0;
+}
+
+} // namespace
+
+Result<DmaBuf> allocate_dmabuf(ExporterKind kind, const std::string &device, uint64_t bytes,
+                               bool hugepages) {
+  auto buffer = allocate(kind, device, bytes, hugepages);
+  if (!buffer)
+    return buffer;
+  // lseek() is how the kernel tells a dma-buf's size.
+  const off_t size = lseek(buffer->fd.get(), 0, SEEK_END);
+  if (size < 0)
+    return fail(errno, errno_text("cannot learn the size of the dma-buf", errno));
+  if (static_cast<uint64_t>(size) < bytes)
+    return fail(EIO, strf("exporter %s gave a dma-buf of %lld bytes where %llu were asked for; use "
+                          "another exporter",
+                          exporter_name(kind), static_cast<long long>(size),
+                          static_cast<unsigned long long>(bytes)));
+  buffer->bytes = static_cast<uint64_t>(size);
+  void *view =
+      mmap(nullptr, buffer->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, buffer->fd.get(), 0);
+  if (view == MAP_FAILED)
+    return fail(errno,
+                errno_text(strf("exporter %s does not let the CPU map this dma-buf, which fio "
+                                "needs to fill and verify it; use another exporter or device",
+                                exporter_name(kind)),
+                           errno));
+  buffer->view = MappedRange(view, buffer->bytes);
+  return buffer;
+}
+
+int cpu_access_begin(int dmabuf_fd, uint64_t flags) {
+  return sync_cpu(dmabuf_fd, DMA_BUF_SYNC_START | flags);
+}
+
+int cpu_access_end(int dmabuf_fd, uint64_t flags) {
+  return sync_cpu(dmabuf_fd, DMA_BUF_SYNC_END | flags);
+}
+
+std::optional<uint64_t> read_number(const char *path) {
+  std::FILE *file = std::fopen(path, "re");
+  if (!file)
+    return std::nullopt;
+  unsigned long long number = 0;
+  const int got = std::fscanf(file, "%llu", &number);
+  std::fclose(file);
+  if (got != 1)
+    return std::nullopt;
+  return number;
+}
+
+uint64_t page_bytes() { return static_cast<uint64_t>(sysconf(_SC_PAGESIZE)); }
+
+} // namespace dmabuf

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// Allocation of dma-bufs from the exporters this engine knows.
+#pragma once
+
+#include "error.hpp"
+#include "options.hpp"
+#include "unique_fd.hpp"
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace dmabuf {
+
+/// A dma-buf with its CPU view. The exporter's own device is already closed: the descriptor alone
+/// keeps the memory.
+struct DmaBuf {
+  UniqueFd fd;
+  MappedRange view;   ///< the whole dma-buf, readable and writable
+  uint64_t bytes = 0; ///< size of the dma-buf, at least what was asked for
+  std::string device; ///< the device it came from
+};
+
+/// Allocates a dma-buf of at least `bytes` bytes and maps it for the CPU.
+/// `device` names the exporter's device; empty: the first there is.
+/// Nothing is left behind on failure.
+Result<DmaBuf> allocate_dmabuf(ExporterKind kind, const std::string &device, uint64_t bytes,
+                               bool hugepages);
+
+/// Waits for the buffer's fences and makes it coherent for CPU access until cpu_access_end().
+/// `flags`: DMA_BUF_SYNC_READ, DMA_BUF_SYNC_WRITE or both. Returns 0 or a positive errno.
+int cpu_access_begin(int dmabuf_fd, uint64_t flags);
+
+/// Hands the buffer back to devices. Same flags and result as cpu_access_begin().
+int cpu_access_end(int dmabuf_fd, uint64_t flags);
+
+// One function per exporter; the part of allocate_dmabuf() before the CPU view.
+Result<DmaBuf> allocate_udmabuf(const std::string &device, uint64_t bytes, bool hugepages);
+Result<DmaBuf> allocate_heap(const std::string &device, uint64_t bytes);
+Result<DmaBuf> allocate_drm(const std::string &device, uint64_t bytes);
+
+/// Why udmabuf cannot hold `bytes` bytes when its size_limit_mb is `limit_mb`: the sentence for the
+/// user; nothing if it can.
+std::optional<std::string> udmabuf_over_limit(uint64_t bytes, uint64_t limit_mb);
+
+/// Width and height, in 32-bit pixels, of a dumb buffer of at least `bytes` bytes; nothing if no
+/// dumb buffer can be that large.
+struct DumbShape {
+  uint32_t width;
+  uint32_t height;
+};
+std::optional<DumbShape> dumb_shape(uint64_t bytes);
+
+/// Path of a DMA heap: a name such as "system" lies below /dev/dma_heap, an absolute path is
+/// itself.
+std::string heap_path(const std::string &device);
+
+/// Path of a DRM device: "0" is /dev/dri/card0, "card0" lies below /dev/dri, an absolute path is
+/// itself.
+std::string drm_path(const std::string &device);
+
+/// An unsigned number read from a small file such as a module parameter; nothing if that fails.
+std::optional<uint64_t> read_number(const char *path);
+
+/// System page size in bytes.
+uint64_t page_bytes();
+
+} // namespace dmabuf

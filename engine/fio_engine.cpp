@@ -1,0 +1,356 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// fio's hooks: a few lines each, from fio's structures to the job and back.
+//
+// fio finds the hooks through td->io_ops. There is one table per datapath, and a job switches to
+// its table once its datapath is known, so that no I/O has to ask which datapath it is on.
+#include "fio_api.hpp"
+
+#include "datapath.hpp"
+#include "fio_options.hpp"
+#include "hot_path.hpp"
+#include "job.hpp"
+#include "version.hpp"
+
+#include <cstdio>
+#include <cstring>
+#include <dlfcn.h>
+
+namespace dmabuf {
+namespace {
+
+static_assert(static_cast<int>(Kind::read) == DDIR_READ &&
+              static_cast<int>(Kind::write) == DDIR_WRITE &&
+              static_cast<int>(Kind::trim) == DDIR_TRIM &&
+              static_cast<int>(Kind::sync) == DDIR_SYNC &&
+              static_cast<int>(Kind::datasync) == DDIR_DATASYNC &&
+              static_cast<int>(Kind::sync_range) == DDIR_SYNC_FILE_RANGE);
+
+constexpr size_t kPaths = 5;
+ioengine_ops ops_of[kPaths];
+
+/// What td->io_ops_data points to.
+struct FioJob {
+  std::unique_ptr<Job> job;
+  Lane *lane = nullptr;
+  int allocation_error = 0; ///< errno; fio 3.33 goes on after a failed iomem_alloc
+  bool explained = false;
+};
+
+FioJob &of(thread_data *td) { return *static_cast<FioJob *>(td->io_ops_data); }
+
+/// Says what went wrong, on stderr, and makes the job fail. Always 1.
+int give_up(thread_data *td, const Error &error) {
+  log_err("libdmabuf: job %s: %s\n", td->o.name ? td->o.name : "", error.message.c_str());
+  td_verror(td, static_cast<unsigned>(error.code), "libdmabuf");
+  return 1;
+}
+
+void switch_to(thread_data *td, Datapath path) {
+  ioengine_ops &ops = ops_of[static_cast<size_t>(path)];
+  ops.dlhandle = td->io_ops->dlhandle;
+  td->io_ops = &ops;
+}
+
+/// Adapter of the hot path to fio's unit of I/O.
+struct FioIo {
+  using Unit = io_u;
+  static Kind kind(const io_u &unit) { return static_cast<Kind>(unit.ddir); }
+  static unsigned index(const io_u &unit) { return unit.index; }
+  static uint64_t length(const io_u &unit) { return unit.xfer_buflen; }
+  static Request request(const Lane &lane, io_u &unit) {
+    return {.kind = kind(unit),
+            .index = unit.index,
+            .file_offset = unit.offset,
+            .buffer = static_cast<std::byte *>(unit.xfer_buf),
+            .length = static_cast<uint32_t>(unit.xfer_buflen),
+            .target = &lane.targets[unit.file->fileno]};
+  }
+  static void fill_sync(const Lane &lane, io_uring_sqe &sqe, io_u &unit) {
+    const fio_file &file = *unit.file;
+    const Target &target = lane.targets[file.fileno];
+    // What was queued before a sync is what it makes durable, so it waits for all of it.
+    sqe.flags = target.sqe_flags | IOSQE_IO_DRAIN;
+    sqe.fd = target.sqe_fd;
+    sqe.opcode = IORING_OP_FSYNC;
+    if (unit.ddir == DDIR_DATASYNC)
+      sqe.fsync_flags = IORING_FSYNC_DATASYNC;
+    if (unit.ddir == DDIR_SYNC_FILE_RANGE) {
+      sqe.opcode = IORING_OP_SYNC_FILE_RANGE;
+      sqe.off = file.first_write;
+      sqe.len = static_cast<uint32_t>(file.last_write - file.first_write);
+      sqe.sync_range_flags = static_cast<uint32_t>(lane.sync_range_flags);
+    }
+  }
+  static void done(io_u &unit, int error, uint64_t missing) {
+    unit.error = static_cast<unsigned>(error);
+    unit.resid = missing;
+  }
+};
+
+int engine_init(thread_data *td) {
+  auto job = Job::create(job_config(*td));
+  if (!job)
+    return give_up(td, job.error());
+  auto *state = new FioJob;
+  state->job = std::move(*job);
+  state->lane = &state->job->lane();
+  state->lane->sync_range_flags = td->o.sync_file_range;
+  td->io_ops_data = state;
+  switch_to(td, state->job->path());
+  return 0;
+}
+
+int engine_iomem_alloc(thread_data *td, size_t bytes) {
+  auto memory = of(td).job->allocate(bytes);
+  if (!memory) {
+    of(td).allocation_error = memory.error().code;
+    return give_up(td, memory.error());
+  }
+  td->orig_buffer = static_cast<char *>(*memory);
+  return 0;
+}
+
+void engine_iomem_free(thread_data *td) {
+  // fio comes here after every kind of failure, too.
+  if (td->io_ops_data)
+    of(td).job->stop();
+  td->orig_buffer = nullptr;
+}
+
+int engine_post_init(thread_data *td) {
+  FioJob &state = of(td);
+  if (state.allocation_error) // already said; some fio versions come here all the same
+    return 1;
+  std::vector<void *> buffers;
+  if (td_read(td) || td_write(td)) {
+    buffers.resize(td->o.iodepth);
+    for (unsigned i = 0; i < td->o.iodepth; i++) {
+      const io_u *unit = td->io_u_all.io_us[i];
+      buffers[unit->index] = unit->buf;
+    }
+  }
+  if (auto ok = state.job->start(buffers); !ok)
+    return give_up(td, ok.error());
+  return 0;
+}
+
+int engine_open_file(thread_data *td, fio_file *file) {
+  if (generic_open_file(td, file)) {
+    if (td_write(td) && (td->error == EACCES || td->error == EROFS || td->error == EPERM))
+      log_err(
+          "libdmabuf: job %s: %s cannot be opened for writing (%s) and this job writes; check its "
+          "permissions (blockdev --getro for a device), or use a read workload\n",
+          td->o.name ? td->o.name : "", file->file_name, errno_name(td->error).c_str());
+    return 1;
+  }
+  Job &job = *of(td).job;
+  const bool open_question = job.path() == Datapath::automatic;
+  if (auto ok = job.open_target(static_cast<unsigned>(file->fileno), file->fd, file->file_name);
+      !ok) {
+    // fio blames O_DIRECT for any EINVAL of an open.
+    give_up(td, {ok.error().code == EINVAL ? EOPNOTSUPP : ok.error().code, ok.error().message});
+    job.close_target(static_cast<unsigned>(file->fileno));
+    [[maybe_unused]] const int closed = generic_close_file(td, file);
+    return 1;
+  }
+  if (open_question && job.path() != Datapath::automatic) {
+    if (!job.passed_over().empty())
+      log_err("libdmabuf: job %s: auto took %s for %s; passed over: %s\n",
+              job.config().name.c_str(), datapath_name(job.path()), file->file_name,
+              job.passed_over().c_str());
+    switch_to(td, job.path());
+  }
+  return 0;
+}
+
+int engine_close_file(thread_data *td, fio_file *file) {
+  if (td->io_ops_data)
+    of(td).job->close_target(static_cast<unsigned>(file->fileno));
+  return generic_close_file(td, file);
+}
+
+/// Trims are synchronous: nothing else may be queued, then fio's own discard does it.
+fio_q_status trim(thread_data *td, io_u *unit) {
+  Lane &lane = *of(td).lane;
+  if (lane.pending_count)
+    return FIO_Q_BUSY;
+  do_io_u_trim(td, unit);
+  lane.counters.trims += !unit->error;
+  lane.counters.errors += unit->error != 0;
+  io_u_mark_submit(td, 1);
+  io_u_mark_complete(td, 1);
+  return FIO_Q_COMPLETED;
+}
+
+/// Tells fio when the first `count` pending units were issued.
+void mark_issued(thread_data *td, io_u **units, unsigned count) {
+  io_u_mark_submit(td, count);
+  if (!fio_fill_issue_time(td))
+    return;
+  timespec now;
+  fio_gettime(&now, nullptr);
+  for (unsigned i = 0; i < count; i++) {
+    units[i]->issue_time = now;
+    io_u_queued(td, units[i]);
+  }
+  if (td->o.read_iolog_file)
+    td->last_issue = now;
+}
+
+/// Makes the job fail after an error that leaves it unable to do more I/O. Always a negative errno.
+[[gnu::cold]] int break_down(thread_data *td, int error, const char *where) {
+  of(td).lane->fatal = error;
+  td_verror(td, static_cast<unsigned>(error), where);
+  return -error;
+}
+
+int engine_commit(thread_data *td) {
+  FioJob &state = of(td);
+  Lane &lane = *state.lane;
+  const unsigned count = lane.pending_count;
+  if (!count)
+    return 0;
+  int error = lane.fatal;
+  if (!error)
+    error = state.job->before_submit();
+  if (!error)
+    error = lane.ring.submit(lane.counters.retries);
+  if (!error) {
+    lane.pending_count = 0;
+    mark_issued(td, reinterpret_cast<io_u **>(lane.pending.get()), count);
+    error = state.job->after_submit();
+  }
+  return error ? break_down(td, error, "libdmabuf: commit") : 0;
+}
+
+/// Says once per job what the module knows about a failed I/O.
+[[gnu::cold]] void explain(FioJob &state, unsigned count) {
+  for (unsigned i = 0; i < count && !state.explained; i++) {
+    const auto *unit = static_cast<const io_u *>(state.lane->ready[i]);
+    if (!unit->error)
+      continue;
+    const std::string why = state.job->explain_failure(static_cast<unsigned>(unit->file->fileno));
+    if (!why.empty())
+      log_err("libdmabuf: job %s: %s at offset %llu of %s: %s\n", state.job->config().name.c_str(),
+              unit->ddir == DDIR_WRITE ? "write" : "read", unit->offset, unit->file->file_name,
+              why.c_str());
+    state.explained = true;
+  }
+}
+
+template <class Path> struct Hooks {
+  using Hot = HotPath<Path, FioIo>;
+
+  static fio_q_status queue(thread_data *td, io_u *unit) {
+    if (unit->ddir == DDIR_TRIM) [[unlikely]]
+      return trim(td, unit);
+    return Hot::prepare(*of(td).lane, *unit) ? FIO_Q_QUEUED : FIO_Q_BUSY;
+  }
+
+  static int getevents(thread_data *td, unsigned least, unsigned most, const timespec *) {
+    FioJob &state = of(td);
+    Lane &lane = *state.lane;
+    const uint64_t errors = lane.counters.errors;
+    unsigned done = 0;
+    bool polled = false;
+    // After a failed submission fio would wait here for what was never issued.
+    int error = lane.fatal;
+    while (!error) {
+      done += Hot::reap(lane, done, most - done);
+      if (lane.again) [[unlikely]]
+        if (error = resubmit(td, lane); error)
+          break;
+      if (done >= least && (done || polled || !most))
+        break;
+      // With nothing to wait for, run the completions that are due once and look again.
+      polled = done >= least;
+      const int rc = polled ? lane.ring.poll() : lane.ring.wait(least - done);
+      if (rc < 0 && rc != -EINTR && rc != -EAGAIN) [[unlikely]]
+        error = -rc;
+    }
+    if (lane.counters.errors != errors && !state.explained) [[unlikely]]
+      explain(state, done);
+    if (!error)
+      error = lane.fatal;
+    if (!error && done)
+      error = state.job->after_reap();
+    return error ? break_down(td, error, "libdmabuf: getevents") : static_cast<int>(done);
+  }
+
+private:
+  /// Issues the requests that the last reap prepared again. Returns 0 or a positive errno.
+  [[gnu::cold]] static int resubmit(thread_data *td, Lane &lane) {
+    lane.again = 0;
+    // What fio has queued goes along, so it has to be marked as issued.
+    return lane.pending_count ? -engine_commit(td) : lane.ring.submit(lane.counters.retries);
+  }
+};
+
+io_u *engine_event(thread_data *td, int number) {
+  return static_cast<io_u *>(of(td).lane->ready[static_cast<unsigned>(number)]);
+}
+
+void engine_cleanup(thread_data *td) {
+  std::unique_ptr<FioJob> state(static_cast<FioJob *>(td->io_ops_data));
+  td->io_ops_data = nullptr;
+  if (!state)
+    return;
+  Job &job = *state->job;
+  job.stop();
+  if (!job.ran())
+    return;
+  const JobReport report = job.report();
+  log_err("%s\n", summary_line(report).c_str());
+  if (auto ok = job.write_report(report); !ok)
+    give_up(td, ok.error());
+  // fio takes td->error after this hook for its exit status and its JSON.
+  if (!report.proof.proven)
+    give_up(td, {EPROTO, strf("datapath %s is not proven, so its numbers count for nothing: %s",
+                              datapath_name(report.path), report.proof.text.c_str())});
+}
+
+template <class Path> void fill_ops() {
+  ioengine_ops &ops = ops_of[static_cast<size_t>(Path::kPath)];
+  ops.name = "libdmabuf";
+  ops.version = FIO_IOOPS_VERSION;
+  ops.flags = FIO_ASYNCIO_SYNC_TRIM | FIO_NO_OFFLOAD | FIO_ASYNCIO_SETS_ISSUE_TIME | FIO_MEMALIGN |
+              FIO_RAWIO;
+  ops.init = engine_init;
+  ops.post_init = engine_post_init;
+  ops.queue = Hooks<Path>::queue;
+  ops.commit = engine_commit;
+  ops.getevents = Hooks<Path>::getevents;
+  ops.event = engine_event;
+  ops.cleanup = engine_cleanup;
+  ops.open_file = engine_open_file;
+  ops.close_file = engine_close_file;
+  ops.get_file_size = generic_get_file_size;
+  ops.iomem_alloc = engine_iomem_alloc;
+  ops.iomem_free = engine_iomem_free;
+  ops.option_struct_size = sizeof(FioOptions);
+  ops.options = fio_option_table();
+}
+
+} // namespace
+} // namespace dmabuf
+
+/// What fio looks for after loading the library; called for every job.
+extern "C" [[gnu::visibility("default")]] void get_ioengine(ioengine_ops **ops) {
+  const auto *running = static_cast<const char *>(dlsym(RTLD_DEFAULT, "fio_version_string"));
+  if (auto why = dmabuf::version_refusal(running, DMABUF_FIO_VERSION)) {
+    // Not through fio: nothing about it is known to fit.
+    std::fprintf(stderr, "%s\n", why->c_str());
+    *ops = nullptr;
+    return;
+  }
+  static const bool filled = [] {
+    dmabuf::fill_ops<dmabuf::Unresolved>();
+    dmabuf::fill_ops<dmabuf::Premapped>();
+    dmabuf::fill_ops<dmabuf::Registered>();
+    dmabuf::fill_ops<dmabuf::Bounce>();
+    dmabuf::fill_ops<dmabuf::Host>();
+    return true;
+  }();
+  (void)filled;
+  *ops = &dmabuf::ops_of[static_cast<size_t>(dmabuf::Datapath::automatic)];
+}

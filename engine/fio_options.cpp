@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "fio_options.hpp"
+
+#include <algorithm>
+#include <array>
+
+namespace dmabuf {
+namespace {
+
+constexpr size_t kOptions = 10;
+
+int set_sqpoll_cpu(void *data, unsigned long long *value) {
+  auto *options = static_cast<FioOptions *>(data);
+  options->sqpoll_cpu = static_cast<unsigned>(*value);
+  options->sqpoll_cpu_set = 1;
+  return 0;
+}
+
+template <class E> value_pair choice(const char *name, E value, const char *help) {
+  value_pair pair = {};
+  pair.ival = name;
+  pair.oval = static_cast<unsigned long long>(value);
+  pair.help = help;
+  return pair;
+}
+
+fio_option option(const char *name, const char *lname, fio_opt_type type, size_t offset,
+                  const char *def, const char *help) {
+  fio_option entry = {};
+  entry.name = name;
+  entry.lname = lname;
+  entry.type = type;
+  entry.off1 = static_cast<unsigned>(offset);
+  entry.def = def;
+  entry.help = help;
+  entry.category = FIO_OPT_C_ENGINE;
+  entry.group = FIO_OPT_G_IOURING;
+  return entry;
+}
+
+void fill_table(std::array<fio_option, kOptions + 1> &table) {
+  size_t next = 0;
+  const auto add = [&](fio_option entry) -> fio_option & { return table[next++] = entry; };
+
+  auto &exporter =
+      add(option("dmabuf_exporter", "dma-buf exporter", FIO_OPT_STR, offsetof(FioOptions, exporter),
+                 "udmabuf", "Who allocates the job's I/O memory"));
+  exporter.posval[0] = choice("udmabuf", ExporterKind::udmabuf, "A memfd, by /dev/udmabuf");
+  exporter.posval[1] = choice("heap", ExporterKind::heap, "A DMA heap, /dev/dma_heap/<name>");
+  exporter.posval[2] = choice("drm", ExporterKind::drm, "A dumb buffer of a DRM device, by PRIME");
+
+  add(option("dmabuf_device", "Exporter's device", FIO_OPT_STR_STORE, offsetof(FioOptions, device),
+             nullptr,
+             "Device of the exporter: a heap's name, /dev/dri/cardN or N; a ':' list is dealt out "
+             "to the jobs in turn, \"\\:\" is a colon; default: the exporter's first"));
+
+  auto &datapath =
+      add(option("dmabuf_datapath", "Datapath", FIO_OPT_STR, offsetof(FioOptions, datapath), "auto",
+                 "How bytes move between the target and the dma-buf"));
+  datapath.posval[0] = choice("auto", Datapath::automatic,
+                              "The first of premapped and registered that works; never a control");
+  datapath.posval[1] = choice("premapped", Datapath::premapped,
+                              "The dma-buf is mapped for the NVMe drive once (needs direct=1)");
+  datapath.posval[2] = choice("registered", Datapath::registered,
+                              "The dma-buf is a registered buffer of the job's io_uring");
+  datapath.posval[3] = choice("bounce", Datapath::bounce,
+                              "Control: host memory, and the CPU copies to and from the dma-buf");
+  datapath.posval[4] =
+      choice("host", Datapath::host, "Control: registered host memory, no dma-buf at all");
+
+  add(option("dmabuf_hugepages", "Huge pages", FIO_OPT_BOOL, offsetof(FioOptions, hugepages), "0",
+             "Back udmabuf with huge pages of the default size"));
+
+  auto &timeout = add(option("dmabuf_timeout_ms", "Request time-out", FIO_OPT_INT,
+                             offsetof(FioOptions, timeout_ms), "0",
+                             "Milliseconds until a premapped command, or the wait for the buffer's "
+                             "fences, times out; 0: the drive queue's own"));
+  timeout.maxval = 3'600'000;
+
+  add(option("dmabuf_max_command_kb", "Command size", FIO_OPT_INT,
+             offsetof(FioOptions, max_command_kb), "0",
+             "KiB one premapped command may move (the drive's MDTS); 0: the block layer's limit"));
+
+  add(option("dmabuf_report", "Report", FIO_OPT_STR_STORE, offsetof(FioOptions, report), nullptr,
+             "File to which each job appends one line of JSON: what ran and how that is known"));
+
+  add(option("registerfiles", "Register files", FIO_OPT_BOOL, offsetof(FioOptions, registerfiles),
+             "0", "Register the target files with io_uring, as engine io_uring does"));
+
+  add(option("sqthread_poll", "Submission thread", FIO_OPT_BOOL, offsetof(FioOptions, sqpoll), "0",
+             "A kernel thread polls for submissions, as with engine io_uring"));
+
+  auto &cpu = add(option("sqthread_poll_cpu", "Submission thread's CPU", FIO_OPT_INT, 0, nullptr,
+                         "CPU of the submission thread; needs sqthread_poll=1"));
+  cpu.cb = reinterpret_cast<void *>(set_sqpoll_cpu);
+}
+
+} // namespace
+
+fio_option *fio_option_table() {
+  static std::array<fio_option, kOptions + 1> table = [] {
+    std::array<fio_option, kOptions + 1> made = {};
+    fill_table(made);
+    return made;
+  }();
+  return table.data();
+}
+
+JobConfig job_config(const thread_data &td) {
+  const auto &options = *static_cast<const FioOptions *>(td.eo);
+  JobConfig config;
+  config.name = td.o.name ? td.o.name : "";
+  config.number = td.thread_number;
+  config.datapath = static_cast<Datapath>(options.datapath);
+  config.exporter = static_cast<ExporterKind>(options.exporter);
+  config.device = options.device ? options.device : "";
+  config.hugepages = options.hugepages;
+  config.timeout_ms = options.timeout_ms;
+  config.max_command_kb = options.max_command_kb;
+  config.report = options.report ? options.report : "";
+  config.registerfiles = options.registerfiles;
+  config.sqpoll = options.sqpoll;
+  config.sqpoll_cpu = options.sqpoll_cpu_set ? static_cast<int>(options.sqpoll_cpu) : -1;
+  config.iodepth = td.o.iodepth;
+  config.max_bs =
+      std::max({td.o.max_bs[DDIR_READ], td.o.max_bs[DDIR_WRITE], td.o.max_bs[DDIR_TRIM]});
+  // fio's verify.h is no C++; its VERIFY_NONE is 0.
+  const bool verifies = td.o.verify != 0;
+  // With verify_only the writes are only imagined and the file is open for reading.
+  config.writes = td_write(&td) && !td.o.verify_only;
+  config.reads = td_read(&td) || (td_write(&td) && verifies);
+  config.direct = td.o.odirect;
+  config.cpu_fills =
+      config.writes &&
+      (verifies || (td.flags & (TD_F_REFILL_BUFFERS | TD_F_SCRAMBLE_BUFFERS | TD_F_COMPRESS)));
+  config.cpu_checks = config.reads && verifies;
+  config.file_count = td.files_index;
+  return config;
+}
+
+} // namespace dmabuf

@@ -1,0 +1,405 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "job.hpp"
+
+#include "reasons.hpp"
+#include "sizes.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <fcntl.h>
+#include <linux/dma-buf.h>
+#include <sys/mman.h>
+
+namespace dmabuf {
+namespace {
+
+bool moves_data(const JobConfig &config) { return config.reads || config.writes; }
+
+/// Zero-filled host memory.
+Result<MappedRange> map_host_memory(uint64_t bytes) {
+  void *memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED)
+    return fail(errno, errno_text(strf("cannot get %llu MiB of host memory; lower iodepth or bs",
+                                       static_cast<unsigned long long>(mib_up(bytes))),
+                                  errno));
+  return MappedRange(memory, bytes);
+}
+
+Result<void> check_features(const Session &session, Datapath path) {
+  const auto missing = [](const char *feature) {
+    return fail(EOPNOTSUPP,
+                strf("the loaded dmabuf_rw module does not have datapath %s on this kernel; "
+                     "use a newer module or kernel, or another dmabuf_datapath",
+                     feature));
+  };
+  if (path == Datapath::premapped && !session.has(DMABUF_RW_FEAT_PREMAPPED))
+    return missing("premapped");
+  if (path == Datapath::registered && !session.has(DMABUF_RW_FEAT_REGISTERED))
+    return missing("registered");
+  if (path == Datapath::automatic && !session.has(DMABUF_RW_FEAT_PREMAPPED) &&
+      !session.has(DMABUF_RW_FEAT_REGISTERED))
+    return missing("premapped or registered");
+  return {};
+}
+
+} // namespace
+
+Result<std::unique_ptr<Job>> Job::create(JobConfig config) {
+  if (auto ok = check_config(config); !ok)
+    return std::unexpected(std::move(ok.error()));
+  std::unique_ptr<Job> job(new Job(std::move(config)));
+  const JobConfig &cfg = job->config_;
+  job->path_ = cfg.datapath;
+
+  if (!cfg.report.empty()) {
+    job->report_fd_.reset(
+        ::open(cfg.report.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644));
+    if (!job->report_fd_)
+      return fail(errno,
+                  errno_text(strf("cannot open dmabuf_report=%s", cfg.report.c_str()), errno));
+  }
+  if (moves_data(cfg) && needs_module(cfg.datapath)) {
+    auto session = Session::open();
+    if (!session)
+      return std::unexpected(std::move(session.error()));
+    job->session_ = std::move(*session);
+    if (auto ok = check_features(*job->session_, cfg.datapath); !ok)
+      return std::unexpected(std::move(ok.error()));
+    if (auto ok = job->check_length(cfg.datapath); !ok)
+      return std::unexpected(std::move(ok.error()));
+    if (cfg.timeout_ms)
+      if (auto ok = job->session_->configure(cfg.timeout_ms); !ok)
+        return std::unexpected(std::move(ok.error()));
+  }
+  return job;
+}
+
+Result<void> Job::check_length(Datapath path) const {
+  const uint64_t most = session_->query().max_io_bytes;
+  if (path == Datapath::premapped && config_.max_bs > most)
+    return fail(EINVAL,
+                strf("bs=%llu is more than the module moves at once on premapped (%llu bytes); "
+                     "lower bs",
+                     static_cast<unsigned long long>(config_.max_bs),
+                     static_cast<unsigned long long>(most)));
+  return {};
+}
+
+Result<void> Job::allocate_host(uint64_t bytes) {
+  auto memory = map_host_memory(bytes);
+  if (!memory)
+    return std::unexpected(std::move(memory.error()));
+  host_memory_ = std::move(*memory);
+  return {};
+}
+
+Result<void *> Job::allocate(uint64_t bytes) {
+  const auto size = round_up(bytes, page_bytes());
+  if (!size)
+    return fail(EOVERFLOW, "the job's buffer is too large; lower iodepth or bs");
+  if (path_ == Datapath::host) {
+    if (auto ok = allocate_host(*size); !ok)
+      return std::unexpected(std::move(ok.error()));
+    lane_.base = host_memory_.data();
+    buffer_bytes_ = *size;
+    // Its memory is this process's own, reached by the drive without a peer.
+    memory_ = memory_name(DMABUF_RW_MEM_SYSTEM);
+    route_ = route_name(DMABUF_RW_ROUTE_MEMORY);
+    return lane_.base;
+  }
+  auto buffer = allocate_dmabuf(config_.exporter, device_for_job(config_.device, config_.number),
+                                *size, config_.hugepages);
+  if (!buffer)
+    return std::unexpected(std::move(buffer.error()));
+  buffer_ = std::move(*buffer);
+  buffer_bytes_ = buffer_.bytes;
+  device_ = buffer_.device;
+  lane_.base = buffer_.view.data();
+  lane_.dmabuf_fd = buffer_.fd.get();
+  sync_fill_ = config_.cpu_fills;
+  sync_check_ = config_.cpu_checks;
+  // fio fills the buffers next; the first submission ends this.
+  if (const int code = begin_cpu())
+    return fail(code, errno_text("the exporter does not let the CPU access the dma-buf", code));
+  return lane_.base;
+}
+
+Result<void> Job::start(const std::vector<void *> &buffers) {
+  auto ok = lane_.ring.open(
+      {.depth = config_.iodepth, .sqpoll = config_.sqpoll, .sqpoll_cpu = config_.sqpoll_cpu});
+  if (!ok)
+    return ok;
+  lane_.depth = config_.iodepth;
+  lane_.pending = std::make_unique<void *[]>(config_.iodepth);
+  lane_.ready = std::make_unique<void *[]>(config_.iodepth);
+  lane_.tries = std::make_unique<uint16_t[]>(config_.iodepth);
+  targets_.resize(std::max(config_.file_count, 1U));
+  mapped_.resize(targets_.size());
+  target_names_.resize(targets_.size());
+  lane_.targets = targets_.data();
+
+  // Slot 0 is the module's session, the targets follow.
+  const bool may_premap = session_ && path_ != Datapath::registered;
+  if (may_premap || config_.registerfiles) {
+    const auto files = 1 + (config_.registerfiles ? static_cast<unsigned>(targets_.size()) : 0U);
+    if (ok = lane_.ring.reserve_files(files); !ok)
+      return ok;
+    if (may_premap)
+      if (ok = lane_.ring.set_file(0, session_->fd()); !ok)
+        return ok;
+  }
+  if (buffers.empty())
+    return {};
+  if (path_ == Datapath::host || path_ == Datapath::bounce)
+    return start_fixed_buffers(buffers);
+  if (path_ != Datapath::premapped)
+    if (ok = lane_.ring.reserve_buffers(1); !ok)
+      return ok;
+  if (path_ == Datapath::registered) {
+    auto entry = map(-1, DMABUF_RW_PATH_REGISTERED, "the dma-buf");
+    if (!entry)
+      return std::unexpected(std::move(entry.error()));
+    return register_dmabuf(*entry);
+  }
+  return {};
+}
+
+Result<void> Job::start_fixed_buffers(const std::vector<void *> &buffers) {
+  std::vector<iovec> ranges(buffers.size());
+  uint64_t slot_bytes = config_.max_bs;
+  if (path_ == Datapath::bounce) {
+    slot_bytes = *round_up(config_.max_bs, page_bytes());
+    if (auto ok = allocate_host(slot_bytes * buffers.size()); !ok)
+      return ok;
+    lane_.staging = host_memory_.data();
+    lane_.staging_slot = slot_bytes;
+  }
+  for (size_t i = 0; i < buffers.size(); i++) {
+    ranges[i].iov_base = path_ == Datapath::bounce ? lane_.staging + i * slot_bytes : buffers[i];
+    ranges[i].iov_len = slot_bytes;
+  }
+  return lane_.ring.register_buffers(ranges);
+}
+
+Result<dmabuf_rw_map_entry> Job::map(int target_fd, uint32_t path, const std::string &what) {
+  MapRequest request;
+  request.dmabuf_fd = buffer_.fd.get();
+  request.target_fd = target_fd;
+  request.path = path;
+  request.directions =
+      (config_.reads ? DMABUF_RW_DIR_READ : 0U) | (config_.writes ? DMABUF_RW_DIR_WRITE : 0U);
+  if (path != DMABUF_RW_PATH_REGISTERED)
+    request.max_command_hint = config_.max_command_kb * 1024;
+  auto entry = session_->map(request, what);
+  if (entry)
+    segments_ = entry->segments;
+  return entry;
+}
+
+Result<void> Job::register_dmabuf(const dmabuf_rw_map_entry &entry) {
+  registered_ = entry.handle;
+  io_uring_sqe *sqe = lane_.ring.sqe();
+  sqe->opcode = IORING_OP_URING_CMD;
+  sqe->fd = session_->fd();
+  sqe->cmd_op = DMABUF_RW_URING_REGISTER;
+  const dmabuf_rw_uring_reg command = {
+      .handle = entry.handle, .index = 0, .flags = 0, .reserved = 0};
+  std::memcpy(&sqe->addr3, &command, sizeof(command));
+  const int rc = lane_.ring.run_one();
+  if (rc < 0)
+    return fail(-rc,
+                errno_text("the module did not put the dma-buf in the ring's buffer table", -rc));
+  return {};
+}
+
+void Job::unregister_dmabuf() {
+  if (!registered_)
+    return;
+  count_mapping(*registered_);
+  if (io_uring_sqe *sqe = lane_.ring.is_open() ? lane_.ring.sqe() : nullptr) {
+    sqe->opcode = IORING_OP_URING_CMD;
+    sqe->fd = session_->fd();
+    sqe->cmd_op = DMABUF_RW_URING_UNREGISTER;
+    lane_.ring.run_one();
+  }
+  // What fails here fails because it is gone already; closing the session takes the rest.
+  (void)session_->unmap(*registered_);
+  registered_.reset();
+}
+
+Result<void> Job::open_target(unsigned number, int fd, const std::string &name) {
+  if (number >= targets_.size()) {
+    targets_.resize(number + 1);
+    mapped_.resize(targets_.size());
+    target_names_.resize(targets_.size());
+    lane_.targets = targets_.data();
+  }
+  const int mode = fcntl(fd, F_GETFL);
+  if (config_.writes && mode >= 0 && (mode & O_ACCMODE) == O_RDONLY)
+    return fail(EBADF,
+                strf("%s is open for reading only and this job writes; use a read workload, or "
+                     "let fio open it for writing",
+                     name.c_str()));
+
+  Target target;
+  target.fd = target.sqe_fd = fd;
+  if (config_.registerfiles) {
+    if (auto ok = lane_.ring.set_file(1 + number, fd); !ok)
+      return ok;
+    target.sqe_fd = static_cast<int>(1 + number);
+    target.sqe_flags = IOSQE_FIXED_FILE;
+  }
+
+  const bool ask = session_ && (path_ == Datapath::automatic || path_ == Datapath::premapped);
+  if (ask) {
+    auto entry = map(
+        fd, path_ == Datapath::automatic ? DMABUF_RW_PATH_AUTO : DMABUF_RW_PATH_PREMAPPED, name);
+    if (!entry)
+      return std::unexpected(std::move(entry.error()));
+    if (path_ == Datapath::automatic)
+      passed_over_ = refused_text(*entry);
+    if (entry->path == DMABUF_RW_PATH_PREMAPPED) {
+      path_ = Datapath::premapped;
+      target.handle = entry->handle;
+      mapped_[number] = true;
+      targets_[number] = target;
+      if (auto ok = check_length(path_); !ok)
+        return ok;
+    } else if (entry->path == DMABUF_RW_PATH_REGISTERED) {
+      path_ = Datapath::registered;
+      if (auto ok = register_dmabuf(*entry); !ok)
+        return ok;
+    } else {
+      (void)session_->unmap(entry->handle);
+      return fail(EPROTO,
+                  strf("the module chose datapath number %u for %s, which this engine does not "
+                       "know; use a module and an engine of the same release",
+                       entry->path, name.c_str()));
+    }
+  }
+  targets_[number] = target;
+  target_names_[number] = name;
+  ran_ = true;
+  return {};
+}
+
+void Job::close_target(unsigned number) {
+  if (number >= targets_.size())
+    return;
+  Target &target = targets_[number];
+  if (mapped_[number]) {
+    count_mapping(target.handle);
+    (void)session_->unmap(target.handle);
+    mapped_[number] = false;
+  }
+  if (target.sqe_flags & IOSQE_FIXED_FILE)
+    (void)lane_.ring.set_file(static_cast<unsigned>(target.sqe_fd), -1);
+  target = {};
+}
+
+void Job::count_mapping(uint32_t handle) {
+  const auto info = session_->info(handle);
+  if (!info) {
+    counts_lost_ = true;
+    return;
+  }
+  counts_.known = true;
+  counts_.reads += info->reads;
+  counts_.writes += info->writes;
+  counts_.read_bytes += info->read_bytes;
+  counts_.write_bytes += info->write_bytes;
+  counts_.commands += info->commands;
+  counts_.errors += info->errors;
+  counts_.deferred += info->deferred;
+  counts_.invalidations += info->invalidations;
+  counts_.registrations += info->registrations;
+  counts_.map_ns += info->map_ns;
+  memory_ = memory_name(info->memory);
+  route_ = route_name(info->route);
+}
+
+std::string Job::explain_failure(unsigned number) {
+  if (path_ != Datapath::premapped || number >= targets_.size() || !mapped_[number])
+    return {};
+  const auto info = session_->info(targets_[number].handle);
+  if (!info || !info->last_error)
+    return {};
+  return reason_text(info->last_reason, static_cast<int>(info->last_error));
+}
+
+void Job::stop() {
+  for (unsigned i = 0; i < targets_.size(); i++)
+    close_target(i);
+  unregister_dmabuf();
+  lane_.ring.close();
+  if (cpu_open_)
+    (void)end_cpu();
+  if (session_) {
+    map_ns_ = session_->map_ns();
+    unmap_ns_ = session_->unmap_ns();
+    session_.reset();
+  }
+  buffer_ = {};
+  host_memory_.reset();
+  lane_.base = lane_.staging = nullptr;
+  lane_.dmabuf_fd = -1;
+}
+
+JobReport Job::report() const {
+  JobReport report;
+  report.job = config_.name;
+  report.job_number = config_.number;
+  report.path = path_;
+  report.requested = config_.datapath;
+  report.exporter = path_ == Datapath::host ? ExporterKind::none : config_.exporter;
+  report.device = device_;
+  for (const auto &name : target_names_) {
+    if (name.empty())
+      continue;
+    if (!report.target.empty())
+      report.target += ':';
+    report.target += name;
+  }
+  report.memory = memory_;
+  report.route = route_;
+  report.segments = segments_;
+  report.buffer_bytes = buffer_bytes_;
+  report.issued = lane_.counters;
+  report.module = counts_;
+  report.module.known = counts_.known && !counts_lost_;
+  report.map_ns = map_ns_;
+  report.unmap_ns = unmap_ns_;
+  report.proof = prove(path_, lane_.counters, report.module);
+  return report;
+}
+
+Result<void> Job::write_report(const JobReport &report) const {
+  if (!report_fd_)
+    return {};
+  const std::string line = to_json(report) + "\n";
+  // One write() to a file open for appending: lines of jobs that end together do not mix.
+  const ssize_t written = write(report_fd_.get(), line.data(), line.size());
+  if (written != static_cast<ssize_t>(line.size()))
+    return fail(written < 0 ? errno : ENOSPC,
+                errno_text(strf("cannot write dmabuf_report=%s", config_.report.c_str()),
+                           written < 0 ? errno : ENOSPC));
+  return {};
+}
+
+int Job::begin_cpu() {
+  cpu_open_ = true;
+  return cpu_access_begin(buffer_.fd.get(), DMA_BUF_SYNC_RW);
+}
+
+int Job::end_cpu() {
+  cpu_open_ = false;
+  return cpu_access_end(buffer_.fd.get(), DMA_BUF_SYNC_RW);
+}
+
+int Job::restart_cpu() {
+  const int code = cpu_open_ ? end_cpu() : 0;
+  return code ? code : begin_cpu();
+}
+
+} // namespace dmabuf

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// One fio job: what it owns, in the order it is set up and taken down. Knows nothing of fio.
+#pragma once
+
+#include "error.hpp"
+#include "exporter.hpp"
+#include "lane.hpp"
+#include "module.hpp"
+#include "options.hpp"
+#include "report.hpp"
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace dmabuf {
+
+/// Life of a job: create(), allocate() unless it moves no data, start(), then any number of
+/// open_target() and close_target(), then stop(), then report(). Everything happens in the job's
+/// own process and thread, because a ring and a session belong to who made them.
+class Job {
+public:
+  /// Checks the configuration, opens the report file and, where the datapath needs it, the module.
+  static Result<std::unique_ptr<Job>> create(JobConfig config);
+
+  /// Allocates the job's I/O memory, at least `bytes` bytes, page aligned: the dma-buf's CPU view,
+  /// or host memory for datapath host. It is open for CPU access until the first submission.
+  Result<void *> allocate(uint64_t bytes);
+
+  /// Makes the ring and registers memory. `buffers[i]` is the start of I/O slot i, empty when the
+  /// job moves no data.
+  Result<void> start(const std::vector<void *> &buffers);
+
+  /// Makes file number `number`, open as `fd`, ready for I/O; the first one decides what `auto` is.
+  /// fio may open a file late, close it and open it again: a mapping belongs to one open of one
+  /// file, so it is made here and dropped by close_target().
+  Result<void> open_target(unsigned number, int fd, const std::string &name);
+
+  /// Reads the module's counters for the file and drops its mapping; waits for its I/O.
+  void close_target(unsigned number);
+
+  /// Unregisters, unmaps and frees everything but the report file. May be called more than once.
+  void stop();
+
+  /// What the job did. After stop().
+  JobReport report() const;
+
+  /// Appends the report to the job's report file, if it has one.
+  Result<void> write_report(const JobReport &report) const;
+
+  /// The datapath, Datapath::automatic until the first target decided it.
+  Datapath path() const { return path_; }
+
+  const JobConfig &config() const { return config_; }
+  Lane &lane() { return lane_; }
+
+  /// True once a target was open and ready: the job did run and has something to report.
+  bool ran() const { return ran_; }
+
+  /// What `auto` passed over and why, empty if nothing.
+  const std::string &passed_over() const { return passed_over_; }
+
+  /// Why the last failed I/O on a file failed, as the module knows it; empty when it knows nothing.
+  std::string explain_failure(unsigned number);
+
+  /// Brackets the CPU's access to the dma-buf around a submission and after completions; nothing
+  /// where there is no dma-buf or fio leaves the buffers alone. Return 0 or a positive errno.
+  int before_submit() { return cpu_open_ ? end_cpu() : 0; }
+  int after_submit() { return sync_fill_ ? begin_cpu() : 0; }
+  int after_reap() { return sync_check_ ? restart_cpu() : 0; }
+
+private:
+  explicit Job(JobConfig config) : config_(std::move(config)) {}
+
+  Result<void> allocate_host(uint64_t bytes);
+  Result<void> start_fixed_buffers(const std::vector<void *> &buffers);
+  Result<void> register_dmabuf(const dmabuf_rw_map_entry &entry);
+  Result<dmabuf_rw_map_entry> map(int target_fd, uint32_t path, const std::string &what);
+  Result<void> check_length(Datapath path) const;
+  void unregister_dmabuf();
+  void count_mapping(uint32_t handle);
+  int begin_cpu();
+  int end_cpu();
+  int restart_cpu();
+
+  JobConfig config_;
+  Datapath path_ = Datapath::automatic;
+  UniqueFd report_fd_;
+  std::optional<Session> session_;
+  DmaBuf buffer_;
+  MappedRange host_memory_; ///< datapath host: the I/O memory; bounce: the staging slots
+  std::string device_;
+  Lane lane_;
+  std::vector<Target> targets_;
+  std::vector<bool> mapped_;
+  std::vector<std::string> target_names_; ///< by file number, empty: never opened
+  std::optional<uint32_t> registered_;    ///< handle of the mapping in the ring's slot 0
+  ModuleCounts counts_;
+  bool counts_lost_ = false;
+  std::string passed_over_;
+  std::string memory_ = "unknown";
+  std::string route_ = "unknown";
+  uint32_t segments_ = 0;
+  uint64_t buffer_bytes_ = 0;
+  uint64_t map_ns_ = 0;
+  uint64_t unmap_ns_ = 0;
+  bool ran_ = false;
+  bool sync_fill_ = false;
+  bool sync_check_ = false;
+  bool cpu_open_ = false;
+};
+
+} // namespace dmabuf

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// The state one job's I/O goes through: everything the hot path reads and writes, nothing else.
+#pragma once
+
+#include "ring.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+namespace dmabuf {
+
+/// What a unit of I/O is, with fio's numbers, so that no translation is needed. The first two index
+/// Counters.
+enum class Kind : unsigned {
+  read = 0,
+  write = 1,
+  trim = 2,
+  sync = 3,
+  datasync = 4,
+  sync_range = 5
+};
+
+/// An open target file.
+struct Target {
+  int fd = -1;
+  int sqe_fd = -1;       ///< fd or fixed-file slot for a submission entry, as sqe_flags says
+  uint8_t sqe_flags = 0; ///< 0 or IOSQE_FIXED_FILE
+  uint32_t handle = 0;   ///< the module's mapping, for premapped
+};
+
+/// Counted by the engine as requests complete.
+struct Counters {
+  uint64_t ops[2] = {};     ///< requests that succeeded in full, by Kind
+  uint64_t bytes[2] = {};   ///< bytes they and short requests moved
+  uint64_t partial[2] = {}; ///< requests that moved fewer bytes than asked, but some
+  uint64_t syncs = 0;
+  uint64_t trims = 0;
+  uint64_t errors = 0;
+  uint64_t short_requests = 0;
+  uint64_t retries = 0;
+  uint64_t copied_to_buffer = 0;
+  uint64_t copied_from_buffer = 0;
+};
+
+/// One read or write, as a datapath needs it. Bytes.
+struct Request {
+  Kind kind;
+  unsigned index; ///< I/O slot, 0 … iodepth-1
+  uint64_t file_offset;
+  std::byte *buffer; ///< where fio wants the data
+  uint32_t length;
+  const Target *target;
+};
+
+struct Lane {
+  Ring ring;
+  std::byte *base = nullptr; ///< CPU view of the dma-buf, or the host memory
+  Target *targets = nullptr; ///< by file number
+  Counters counters;
+  int fatal = 0; ///< errno after which this job can do no more I/O
+
+  // bounce: one staging slot of host memory per I/O slot.
+  std::byte *staging = nullptr;
+  uint64_t staging_slot = 0; ///< bytes per slot
+  int dmabuf_fd = -1;
+
+  std::unique_ptr<void *[]> pending; ///< units prepared since the last submission, in order
+  std::unique_ptr<void *[]> ready;   ///< units the last reap handed out
+  std::unique_ptr<uint16_t[]> tries; ///< EAGAINs of the unit now in each slot
+  unsigned depth = 0;
+  unsigned pending_count = 0;
+  unsigned sync_range_flags = 0; ///< for sync_file_range()
+  unsigned again = 0;            ///< prepared again during the current reap
+};
+
+} // namespace dmabuf

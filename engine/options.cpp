@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "options.hpp"
+
+#include "sizes.hpp"
+
+#include <cerrno>
+
+namespace dmabuf {
+
+const char *datapath_name(Datapath path) {
+  switch (path) {
+  case Datapath::automatic:
+    return "auto";
+  case Datapath::premapped:
+    return "premapped";
+  case Datapath::registered:
+    return "registered";
+  case Datapath::bounce:
+    return "bounce";
+  case Datapath::host:
+    return "host";
+  }
+  return "unknown";
+}
+
+const char *exporter_name(ExporterKind kind) {
+  switch (kind) {
+  case ExporterKind::udmabuf:
+    return "udmabuf";
+  case ExporterKind::heap:
+    return "heap";
+  case ExporterKind::drm:
+    return "drm";
+  case ExporterKind::none:
+    return "none";
+  }
+  return "unknown";
+}
+
+Result<void> check_config(const JobConfig &config) {
+  const char *path = datapath_name(config.datapath);
+  if (!ring_entries(config.iodepth))
+    return fail(EINVAL,
+                strf("iodepth=%u is more than the %u requests an io_uring holds; lower iodepth",
+                     config.iodepth, kMaxRingEntries));
+  if (config.max_bs > kMaxRequest)
+    return fail(EINVAL,
+                strf("bs=%llu is more than one io_uring request can move (%llu bytes); lower bs",
+                     static_cast<unsigned long long>(config.max_bs),
+                     static_cast<unsigned long long>(kMaxRequest)));
+  if ((config.datapath == Datapath::host || config.datapath == Datapath::bounce) &&
+      config.iodepth > kMaxFixedBuffers)
+    return fail(EINVAL,
+                strf("iodepth=%u is more than the %u buffers an io_uring can register; lower "
+                     "iodepth",
+                     config.iodepth, kMaxFixedBuffers));
+  if (config.datapath == Datapath::premapped && !config.direct)
+    return fail(EINVAL, "dmabuf_datapath=premapped bypasses the page cache and needs O_DIRECT; add "
+                        "direct=1");
+  if (config.hugepages && config.exporter != ExporterKind::udmabuf)
+    return fail(EINVAL,
+                strf("dmabuf_hugepages=1 is for dmabuf_exporter=udmabuf, not %s; drop one of "
+                     "the two",
+                     exporter_name(config.exporter)));
+  if (config.timeout_ms && !needs_module(config.datapath))
+    return fail(EINVAL, strf("dmabuf_timeout_ms is a setting of the kernel module, which "
+                             "dmabuf_datapath=%s does not use; drop it",
+                             path));
+  if (config.max_command_kb && config.datapath != Datapath::automatic &&
+      config.datapath != Datapath::premapped)
+    return fail(EINVAL, strf("dmabuf_max_command_kb is for premapped commands, which "
+                             "dmabuf_datapath=%s does not send; drop it",
+                             path));
+  if (config.max_command_kb % 4 || config.max_command_kb > UINT32_MAX / 1024)
+    return fail(EINVAL, strf("dmabuf_max_command_kb=%u is not a multiple of 4 below 4194304",
+                             config.max_command_kb));
+  if (config.sqpoll_cpu >= 0 && !config.sqpoll)
+    return fail(EINVAL, "sqthread_poll_cpu does nothing without sqthread_poll=1; add it");
+  return {};
+}
+
+std::vector<std::string> split_device_list(std::string_view list) {
+  std::vector<std::string> parts;
+  std::string part;
+  auto take = [&] {
+    if (!part.empty())
+      parts.push_back(std::move(part));
+    part.clear();
+  };
+  for (size_t i = 0; i < list.size(); i++) {
+    if (list[i] == '\\' && i + 1 < list.size() && list[i + 1] == ':')
+      part += list[++i];
+    else if (list[i] == ':')
+      take();
+    else
+      part += list[i];
+  }
+  take();
+  return parts;
+}
+
+std::string device_for_job(std::string_view list, unsigned number) {
+  const auto parts = split_device_list(list);
+  if (parts.empty())
+    return {};
+  return parts[(number ? number - 1 : 0) % parts.size()];
+}
+
+} // namespace dmabuf

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// The engine's options as the engine sees them, and the names users give them.
+#pragma once
+
+#include "error.hpp"
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace dmabuf {
+
+/// How bytes move. `automatic` is only ever a request.
+enum class Datapath : unsigned { automatic, premapped, registered, bounce, host };
+
+/// Who allocates the dma-buf. `none` is what a job on datapath `host` has.
+enum class ExporterKind : unsigned { udmabuf, heap, drm, none };
+
+const char *datapath_name(Datapath path);
+const char *exporter_name(ExporterKind kind);
+
+/// True for the datapaths that need /dev/dmabuf_rw.
+constexpr bool needs_module(Datapath path) {
+  return path == Datapath::automatic || path == Datapath::premapped || path == Datapath::registered;
+}
+
+/// Everything a job was asked to do, in terms that do not name fio.
+struct JobConfig {
+  std::string name;
+  unsigned number = 1; ///< 1 for fio's first job, counting clones
+  Datapath datapath = Datapath::automatic;
+  ExporterKind exporter = ExporterKind::udmabuf;
+  std::string device; ///< the exporter's device, or a ':' list of them; empty: the first there is
+  bool hugepages = false;
+  unsigned timeout_ms = 0;
+  unsigned max_command_kb = 0;
+  std::string report; ///< path; empty: no report
+  bool registerfiles = false;
+  bool sqpoll = false;
+  int sqpoll_cpu = -1;
+  unsigned iodepth = 1;
+  uint64_t max_bs = 0;
+  bool reads = false;      ///< will read from the target (verification counts)
+  bool writes = false;     ///< will write to the target
+  bool direct = false;     ///< opens its targets with O_DIRECT
+  bool cpu_fills = false;  ///< the CPU writes in buffers between writes
+  bool cpu_checks = false; ///< the CPU looks at what was read
+  unsigned file_count = 1;
+};
+
+/// Refuses combinations that cannot work, with a sentence that says what to change.
+/// Opens and allocates nothing.
+Result<void> check_config(const JobConfig &config);
+
+/// The parts of a ':' list; "\:" is a colon inside a part. Empty parts are dropped.
+std::vector<std::string> split_device_list(std::string_view list);
+
+/// The device for job `number` (1-based): parts are dealt out in turn. Empty for an empty list.
+std::string device_for_job(std::string_view list, unsigned number);
+
+} // namespace dmabuf

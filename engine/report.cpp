@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "report.hpp"
+
+namespace dmabuf {
+namespace {
+
+unsigned long long ull(uint64_t number) { return number; }
+
+/// Length of the UTF-8 sequence at `at`, 0 if it is none.
+size_t utf8_length(const std::string &text, size_t at) {
+  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
+  const unsigned char lead = byte(at);
+  const size_t length = lead < 0x80                   ? 1
+                        : lead >= 0xc2 && lead < 0xe0 ? 2
+                        : (lead & 0xf0) == 0xe0       ? 3
+                        : lead >= 0xf0 && lead < 0xf5 ? 4
+                                                      : 0;
+  if (!length || at + length > text.size())
+    return 0;
+  for (size_t i = 1; i < length; i++)
+    if ((byte(at + i) & 0xc0) != 0x80)
+      return 0;
+  // Overlong forms, surrogates, and what lies above U+10FFFF.
+  if ((lead == 0xe0 && byte(at + 1) < 0xa0) || (lead == 0xed && byte(at + 1) > 0x9f) ||
+      (lead == 0xf0 && byte(at + 1) < 0x90) || (lead == 0xf4 && byte(at + 1) > 0x8f))
+    return 0;
+  return length;
+}
+
+std::string counts_text(uint64_t reads, uint64_t writes, uint64_t read_bytes,
+                        uint64_t write_bytes) {
+  return strf("%llu reads (%llu bytes) and %llu writes (%llu bytes)", ull(reads), ull(read_bytes),
+              ull(writes), ull(write_bytes));
+}
+
+std::string issued_text(const Counters &issued) {
+  return counts_text(issued.ops[0] + issued.partial[0], issued.ops[1] + issued.partial[1],
+                     issued.bytes[0], issued.bytes[1]);
+}
+
+} // namespace
+
+Proof prove(Datapath path, const Counters &issued, const ModuleCounts &module) {
+  const uint64_t reads = issued.ops[0] + issued.partial[0];
+  const uint64_t writes = issued.ops[1] + issued.partial[1];
+  const std::string done = issued_text(issued);
+  if (!reads && !writes && !issued.errors)
+    return {true, "no data was moved"};
+  switch (path) {
+  case Datapath::premapped: {
+    if (!module.known)
+      return {false, "the module gave no counters to compare with"};
+    if (module.reads == reads && module.writes == writes && module.read_bytes == issued.bytes[0] &&
+        module.write_bytes == issued.bytes[1] && module.commands >= reads + writes)
+      return {true, strf("the module counted the engine's %s in %llu commands", done.c_str(),
+                         ull(module.commands))};
+    return {
+        false,
+        strf(
+            "the module counted %s in %llu commands, the engine %s",
+            counts_text(module.reads, module.writes, module.read_bytes, module.write_bytes).c_str(),
+            ull(module.commands), done.c_str())};
+  }
+  case Datapath::registered:
+    if (!module.known || !module.registrations)
+      return {false, "the module did not register the dma-buf in this job's ring"};
+    return {true,
+            strf("the module registered the dma-buf in slot 0 of the ring, and the %s were all "
+                 "READ_FIXED or WRITE_FIXED on that slot",
+                 done.c_str())};
+  case Datapath::bounce:
+    if (issued.copied_to_buffer != issued.bytes[0] || issued.copied_from_buffer < issued.bytes[1])
+      return {false,
+              strf("the CPU copied %llu bytes to and %llu bytes from the dma-buf for %s",
+                   ull(issued.copied_to_buffer), ull(issued.copied_from_buffer), done.c_str())};
+    return {true,
+            strf("the %s were all READ_FIXED or WRITE_FIXED on host memory, and the CPU copied "
+                 "%llu bytes to and %llu bytes from the dma-buf",
+                 done.c_str(), ull(issued.copied_to_buffer), ull(issued.copied_from_buffer))};
+  case Datapath::host:
+    return {true, strf("the %s were all READ_FIXED or WRITE_FIXED on registered host memory",
+                       done.c_str())};
+  case Datapath::automatic:
+    break;
+  }
+  return {false, "no datapath was chosen"};
+}
+
+std::string json_string(const std::string &text) {
+  std::string out = "\"";
+  for (size_t i = 0; i < text.size();) {
+    const auto c = static_cast<unsigned char>(text[i]);
+    const size_t length = utf8_length(text, i);
+    if (!length) {
+      out += "\\ufffd";
+      i++;
+      continue;
+    }
+    if (c == '"' || c == '\\') {
+      out += '\\';
+      out += static_cast<char>(c);
+    } else if (c < 0x20 || c == 0x7f) {
+      out += strf("\\u%04x", c);
+    } else {
+      out.append(text, i, length);
+    }
+    i += length;
+  }
+  return out + '"';
+}
+
+std::string to_json(const JobReport &report) {
+  const Counters &io = report.issued;
+  std::string out = "{\"version\":1";
+  const auto text = [&](const char *name, const std::string &value) {
+    out += strf(",\"%s\":", name) + json_string(value);
+  };
+  const auto number = [&](const char *name, uint64_t value) {
+    out += strf(",\"%s\":%llu", name, ull(value));
+  };
+  text("job", report.job);
+  number("job_number", report.job_number);
+  text("datapath", datapath_name(report.path));
+  text("datapath_requested", datapath_name(report.requested));
+  text("exporter", exporter_name(report.exporter));
+  text("device", report.device);
+  text("target", report.target);
+  text("memory", report.memory);
+  text("route", report.route);
+  number("segments", report.segments);
+  number("buffer_bytes", report.buffer_bytes);
+  out +=
+      strf(",\"issued\":{\"reads\":%llu,\"writes\":%llu,\"read_bytes\":%llu,\"write_bytes\":%llu,"
+           "\"syncs\":%llu,\"trims\":%llu}",
+           ull(io.ops[0] + io.partial[0]), ull(io.ops[1] + io.partial[1]), ull(io.bytes[0]),
+           ull(io.bytes[1]), ull(io.syncs), ull(io.trims));
+  const ModuleCounts &module = report.module;
+  if (module.known)
+    out +=
+        strf(",\"module\":{\"reads\":%llu,\"writes\":%llu,\"read_bytes\":%llu,\"write_bytes\":%llu,"
+             "\"commands\":%llu,\"errors\":%llu,\"deferred\":%llu,\"invalidations\":%llu,"
+             "\"registrations\":%llu,\"map_ns\":%llu}",
+             ull(module.reads), ull(module.writes), ull(module.read_bytes), ull(module.write_bytes),
+             ull(module.commands), ull(module.errors), ull(module.deferred),
+             ull(module.invalidations), ull(module.registrations), ull(module.map_ns));
+  else
+    out += ",\"module\":null";
+  number("errors", io.errors);
+  number("short", io.short_requests);
+  number("retries", io.retries);
+  out += strf(",\"copies\":{\"to_buffer_bytes\":%llu,\"from_buffer_bytes\":%llu}",
+              ull(io.copied_to_buffer), ull(io.copied_from_buffer));
+  number("map_ns", report.map_ns);
+  number("unmap_ns", report.unmap_ns);
+  out += report.proof.proven ? ",\"proven\":true" : ",\"proven\":false";
+  text("proof", report.proof.text);
+  return out + "}";
+}
+
+std::string summary_line(const JobReport &report) {
+  std::string memory = report.memory + " memory";
+  if (report.segments)
+    memory += strf(", %u segments", report.segments);
+  return strf("libdmabuf: job %s: datapath %s (asked: %s), exporter %s, %s, %s: %s",
+              report.job.c_str(), datapath_name(report.path), datapath_name(report.requested),
+              exporter_name(report.exporter), memory.c_str(),
+              report.proof.proven ? "proven" : "NOT PROVEN", report.proof.text.c_str());
+}
+
+} // namespace dmabuf
