@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Builds the engine, the guest's test programs and the kernel module inside the lab root."""
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from . import cache, chroot, config
+from .errors import LabError
+from .progress import say, step
+from .root import Root
+
+ENGINE_INPUTS = (
+    "CMakeLists.txt",
+    "CMakePresets.json",
+    "cmake",
+    "engine",
+    "kernel/uapi",
+    "tests/CMakeLists.txt",
+    "tests/vm",
+)
+MODULE_INPUTS = ("kernel",)
+
+
+def checkout() -> Path:
+    """The checkout that this program is part of."""
+    return Path(__file__).resolve().parents[2]
+
+
+def fingerprint(base: Path, inputs: Iterable[str], extra: str) -> str:
+    """A hash over names, sizes and times of all files below the inputs, and over `extra`."""
+    digest = hashlib.sha256(extra.encode())
+    for name in inputs:
+        top = base / name
+        files = sorted(path for path in top.rglob("*") if path.is_file()) if top.is_dir() else [top]
+        for path in files:
+            if path.exists():
+                status = path.stat()
+                digest.update(f"{path}|{status.st_size}|{status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def module_path(release: str) -> str:
+    """Where a kernel's dmabuf_rw.ko is, relative to the checkout."""
+    return f"{config.BUILD_DIR}/kernel/{release}/dmabuf_rw.ko"
+
+
+class Builder:
+    """Builds one checkout in one lab root; nothing else in either changes but the build folder."""
+
+    def __init__(self, root: Root, base: Path) -> None:
+        self.root, self.base = root, base
+        self.out = base / config.BUILD_DIR
+        self.out.mkdir(parents=True, exist_ok=True)
+        self.identity = f"{root.path}|{root.info['made']}"
+
+    def _inside(self, command: Sequence[str], what: str) -> None:
+        source = chroot.Bind(self.base, config.GUEST_SOURCE)
+        products = chroot.Bind(
+            self.base / "build", f"{config.GUEST_SOURCE}/build", read_only=False
+        )
+        output = chroot.check(self.root.path, command, what, binds=[source, products])
+        if "warning:" in output:
+            say(f"{what} gave warnings:\n{output.strip()}")
+
+    def _current(self, stamp: Path, wanted: str, products: Sequence[Path]) -> bool:
+        if not all(path.exists() for path in products):
+            return False
+        try:
+            return stamp.read_text() == wanted
+        except FileNotFoundError:
+            return False
+
+    def engine(self) -> None:
+        """Builds the engine and the test programs; does nothing when no input changed."""
+        if not (self.base / "CMakeLists.txt").exists():
+            say("there is no CMakeLists.txt, so there is no engine to build")
+            return
+        stamp = self.out / ".engine.stamp"
+        wanted = fingerprint(self.base, ENGINE_INPUTS, self.identity)
+        if self._current(stamp, wanted, [self.out / "engine/libdmabuf.so"]):
+            return
+        where = f"{config.GUEST_SOURCE}/{config.BUILD_DIR}"
+        cache_file = self.out / "CMakeCache.txt"
+        mark = self.out / ".root"
+        if not mark.exists() or mark.read_text() != self.identity:
+            cache_file.unlink(missing_ok=True)
+        with step("building the engine and the test programs"):
+            self._inside(
+                [
+                    *("cmake", "-S", config.GUEST_SOURCE, "-B", where, "-G", "Ninja"),
+                    "-DCMAKE_BUILD_TYPE=RelWithDebInfo",
+                    f"-DFIO_SOURCE_DIR={config.FIO_SOURCE}",
+                    "-DDMABUF_TESTS=vm",
+                ],
+                "configuring the engine",
+            )
+            mark.write_text(self.identity)
+            self._inside(["ninja", "-C", where], "building the engine")
+        if not (self.out / "engine/libdmabuf.so").exists():
+            raise LabError("the build made no engine/libdmabuf.so")
+        stamp.write_text(wanted)
+
+    def module(self, series: config.KernelSeries) -> None:
+        """Builds the module for the kernel of a series; does nothing when no input changed."""
+        release = self.root.release(series.name)
+        product = self.base / module_path(release)
+        stamp = product.with_name(".stamp")
+        wanted = fingerprint(self.base, MODULE_INPUTS, f"{self.identity}|{release}")
+        if self._current(stamp, wanted, [product]):
+            return
+        if not (self.base / "kernel/Makefile").exists():
+            raise LabError("there is no kernel/Makefile, so the module cannot be built")
+        product.parent.mkdir(parents=True, exist_ok=True)
+        with step(f"building the module for {release}"):
+            self._inside(
+                [
+                    *("make", "-s", f"-j{os.cpu_count() or 1}"),
+                    *("-C", f"{config.GUEST_SOURCE}/kernel"),
+                    f"KDIR=/usr/lib/modules/{release}/build",
+                    f"BUILD={config.GUEST_SOURCE}/{config.BUILD_DIR}/kernel/{release}",
+                ],
+                f"building the module for {release}",
+            )
+        if not product.exists():
+            raise LabError(f"the build made no {product.name} for {release}")
+        stamp.write_text(wanted)
+
+
+def build(
+    root: Root, kernels: Iterable[config.KernelSeries], *, engine: bool = True
+) -> None:
+    """Builds what is asked for in this checkout; builds of one checkout wait for each other."""
+    base = checkout()
+    (base / config.BUILD_DIR).mkdir(parents=True, exist_ok=True)
+    with cache.lock(base / "build/.lab.lock", what="the build folder"):
+        builder = Builder(root, base)
+        if engine:
+            builder.engine()
+        for series in kernels:
+            builder.module(series)

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The command line of dmabuf-lab."""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from . import build, config, fio_source, root, runner
+from .errors import EXIT_FAILED, EXIT_LAB_ERROR, LabError
+from .progress import say
+
+EXAMPLES = """\
+examples:
+  dmabuf-lab setup
+  dmabuf-lab run -- nvme list
+  dmabuf-lab run -- 'fio --name=t --filename=$DEV --direct=1 --rw=randread --bs=4k --iodepth=32
+      --size=64m --ioengine=$ENGINE --dmabuf_exporter=drm --dmabuf_datapath=premapped'
+  dmabuf-lab run --kernel 6.12 --no-module -- uname -r
+  dmabuf-lab run --iommu strict --p2p --share /tmp/results -- python3 /src/tests/vm/x.py
+  dmabuf-lab shell
+
+exit status:
+  run: that of the command (128 + N when signal N ended it); 1 when the guest's kernel complained,
+  something was left behind or time ran out; 2 when the lab itself failed. Others: 0 or 2.
+
+in the guest:
+  the checkout is at /src (read-only), --share at /share, scratch disks are /dev/nvme0n1 and /dev/vda;
+  LIBDMABUF, ENGINE, DEV and DMABUF_RW_KO are set.
+"""
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number of seconds")
+    return value
+
+
+def _machine_options(parser: argparse.ArgumentParser) -> None:
+    names = [series.name for series in config.KERNELS]
+    parser.add_argument("--kernel", choices=names, default=names[0], help="stock kernel series")
+    parser.add_argument(
+        "--iommu",
+        choices=("off", "lazy", "strict"),
+        default="lazy",
+        help="no IOMMU, or one with lazy or strict invalidation (default: lazy, as Debian's kernels)",
+    )
+    parser.add_argument("--smp", type=_positive, metavar="N", help="vCPUs (default: 2)")
+    parser.add_argument(
+        "--memory",
+        type=_positive,
+        metavar="MiB",
+        default=config.DEFAULT_MEMORY_MIB,
+        help="guest memory (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--p2p", action="store_true", help="NVMe and a PCI BAR (ivshmem) behind own root ports"
+    )
+    parser.add_argument(
+        "--icount", action="store_true", help="one vCPU whose clock counts instructions"
+    )
+    parser.add_argument(
+        "--no-multipath", action="store_true", help="NVMe as a plain disk, not a multipath head"
+    )
+    parser.add_argument("--share", type=Path, metavar="DIR", help="shown read-write at /share")
+    parser.add_argument("--no-module", action="store_true", help="do not load dmabuf_rw.ko")
+    parser.add_argument("--no-build", action="store_true", help="take what was built before")
+    parser.add_argument(
+        "--timeout",
+        type=_seconds,
+        metavar="SECONDS",
+        help=f"end the guest after this time (default: {config.DEFAULT_TIMEOUT_S}; shell: a day)",
+    )
+    parser.add_argument("--append", default="", metavar="ARGS", help="more kernel parameters")
+    parser.add_argument(
+        "--env", action="append", default=[], metavar="NAME=VALUE", help="set in the guest"
+    )
+    parser.add_argument("--console", action="store_true", help="show the console on stderr, live")
+    parser.add_argument("--log", type=Path, metavar="FILE", help="write console and kernel log")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The argument parser of dmabuf-lab."""
+    top = argparse.ArgumentParser(
+        prog="dmabuf-lab",
+        description="Builds libdmabuf and dmabuf_rw.ko and runs them on stock kernels in a VM.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("setup", help="make the lab root, once, in the cache folder")
+    commands.add_parser("build", help="build engine, test programs and module in the lab root")
+    run = commands.add_parser(
+        "run",
+        help="run a command in a fresh guest",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _machine_options(run)
+    run.add_argument(
+        "words",
+        nargs="+",
+        metavar="COMMAND",
+        help="after --; a single word is a line for the guest's shell",
+    )
+    shell = commands.add_parser("shell", help="an interactive shell in a fresh guest")
+    _machine_options(shell)
+    clean = commands.add_parser("clean", help="remove build products and roots of old recipes")
+    clean.add_argument("--all", action="store_true", help="the current root and fio sources too")
+    info = commands.add_parser("info", help="show what the lab consists of")
+    info.add_argument("--json", action="store_true", help="as JSON")
+    source = commands.add_parser(
+        "fio-source",
+        help="print the path of fio's source, fetched from Debian's source packages",
+        epilog=f"example: dmabuf-lab fio-source {config.FIO_VERSION}",
+    )
+    source.add_argument("version", nargs="?", metavar="VERSION", help="default: the host's fio's")
+    return top
+
+
+def request(args: argparse.Namespace) -> runner.Request:
+    """What `run` or `shell` was asked for."""
+    shell = args.command == "shell"
+    return runner.Request(
+        command=["bash", "-i"] if shell else args.words,
+        kernel=args.kernel,
+        iommu=args.iommu,
+        smp=args.smp,
+        memory_mib=args.memory,
+        p2p=args.p2p,
+        icount=args.icount,
+        multipath=not args.no_multipath,
+        share=args.share,
+        module=not args.no_module,
+        build=not args.no_build,
+        timeout_s=args.timeout or (86400 if shell else config.DEFAULT_TIMEOUT_S),
+        append=args.append,
+        console=args.console,
+        log=args.log,
+        shell=shell,
+        env=args.env,
+    )
+
+
+def _show(as_json: bool) -> None:
+    info = root.machine_info()
+    if as_json:
+        print(json.dumps(info, indent=1))
+        return
+    print(f"root:    {info['root']}")
+    if not info["complete"]:
+        print("         not made yet; run `dmabuf-lab setup`")
+        return
+    print(f"made:    {info['made']} in {info['setup_seconds']} s")
+    for series in config.KERNELS:
+        note = "" if series.module else " (without the module)"
+        print(f"kernel:  {series.name}: {info['kernels'][series.name]}{note}")
+    print(f"qemu:    {info['qemu']}")
+    print(f"fio:     {info['fio']}")
+    for name, version in info["packages"].items():
+        print(f"package: {name} {version}")
+
+
+def _clean(everything: bool) -> None:
+    shutil.rmtree(build.checkout() / config.BUILD_DIR, ignore_errors=True)
+    for path in root.remove(everything):
+        say(f"kept {path}: it is in use")
+
+
+def _dispatch(args: argparse.Namespace) -> int:
+    match args.command:
+        case "setup":
+            print(root.setup().path)
+        case "build":
+            lab = root.setup()
+            with root.in_use(lab):
+                build.build(lab, [series for series in config.KERNELS if series.module])
+        case "run" | "shell":
+            return runner.run(request(args))
+        case "clean":
+            _clean(args.all)
+        case "info":
+            _show(args.json)
+        case "fio-source":
+            print(fio_source.get(args.version or fio_source.host_fio_version()))
+    return 0
+
+
+def main(argv: list[str]) -> int:
+    """Runs one sub-command; returns the exit status."""
+    args = parser().parse_args(argv)
+    try:
+        return _dispatch(args)
+    except LabError as error:
+        say(str(error))
+        return EXIT_LAB_ERROR
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    except OSError as error:
+        say(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
+        return EXIT_LAB_ERROR

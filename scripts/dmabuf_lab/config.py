@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the lab consists of: kernels, packages, suites. The only place to change any of them."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class KernelSeries:
+    """A kernel series; the newest release of it that the archive has is taken.
+
+    name:   the first two numbers of the version, as given to --kernel
+    suite:  the Debian suite to ask for it
+    module: whether dmabuf_rw.ko is built for it
+    """
+
+    name: str
+    suite: str
+    module: bool
+
+
+SUITE = "trixie"
+BACKPORTS = "trixie-backports"
+SECURITY = "trixie-security"
+UPDATES = "trixie-updates"
+
+# The first one is the default of --kernel.
+KERNELS = (
+    KernelSeries("7.3", BACKPORTS, module=True),
+    KernelSeries("6.12", SUITE, module=False),
+)
+
+FIO_VERSION = "3.41"
+
+# Suites asked for a fio source package, in this order, after the host's own suite.
+FIO_SOURCE_SUITES = ("sid", "forky", "trixie", "bookworm")
+
+# Nothing here may pull in an initramfs generator or a boot loader: the lab boots kernels directly.
+PACKAGES = (
+    "apt",
+    "bc",
+    "bison",
+    "build-essential",
+    "busybox-static",
+    "ca-certificates",
+    "cmake",
+    "cpio",
+    "dpkg-dev",
+    "e2fsprogs",
+    "fdisk",
+    "flex",
+    "gdb",
+    "iproute2",
+    "ipxe-qemu",
+    "kmod",
+    "libaio-dev",
+    "libdrm-dev",
+    "libelf-dev",
+    "libgtest-dev",
+    "liburing-dev",
+    "ninja-build",
+    "nvme-cli",
+    "pahole",
+    "pciutils",
+    "pkg-config",
+    "procps",
+    "python3",
+    "qemu-system-x86",
+    "seabios",
+    "sparse",
+    "strace",
+    "udev",
+    "util-linux",
+    "xfsprogs",
+    "xz-utils",
+    "zlib1g-dev",
+)
+
+# Shown by `dmabuf-lab info`, with the versions that were taken.
+SHOWN_PACKAGES = (
+    "cmake",
+    "g++",
+    "gcc-14",
+    "libc6",
+    "libdrm-dev",
+    "liburing-dev",
+    "nvme-cli",
+    "pahole",
+    "python3",
+    "qemu-system-x86",
+    "sparse",
+)
+
+MINIMUM_QEMU = (10, 0)
+
+# What the host needs for set-up; each brings what it needs itself.
+HOST_PACKAGES = ("mmdebstrap", "debian-archive-keyring")
+
+# Where the guest and the build chroot see the checkout, and the products in it.
+GUEST_SOURCE = "/src"
+BUILD_DIR = "build/lab"
+ENGINE = f"{GUEST_SOURCE}/{BUILD_DIR}/engine/libdmabuf.so"
+FIO_SOURCE = f"/usr/local/src/fio-{FIO_VERSION}"
+
+DEFAULT_TIMEOUT_S = 600
+DEFAULT_MEMORY_MIB = 2048
+DEFAULT_SMP = 2
+DISK_BYTES = 1 << 30
+P2P_BAR_MIB = 16
+
+
+def kernel_series(name: str) -> KernelSeries:
+    """Returns the series called `name`; raises KeyError for a name that is not in KERNELS."""
+    for series in KERNELS:
+        if series.name == name:
+            return series
+    raise KeyError(name)

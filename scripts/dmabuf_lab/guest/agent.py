@@ -1,0 +1,305 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-only
+"""First process of the guest's own system: prepares it, runs the command, looks for what was left.
+
+Talks to the host over three virtio-serial ports: lab.ctl carries one JSON object per line in both
+directions, lab.out and lab.err carry the command's output unchanged. Needs only the standard library.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from typing import Any
+
+HUNG_TASK_S = "30"
+RMMOD_LIMIT_S = 30.0
+DRAIN_LIMIT_S = 5.0
+BUFINFO = "/sys/kernel/debug/dma_buf/bufinfo"
+
+# Modules whose devices the tests use; virtio_gpu first so that it is /dev/dri/card0.
+MODULES = ("nvme", "virtio_blk", "virtio-gpu", "vgem", "vfio-pci", "udmabuf", "system_heap")
+BUILT_IN_SOMEWHERE = ("udmabuf", "system_heap")
+
+
+def write_file(path: str, text: str) -> None:
+    """Writes to a file of /proc or /sys."""
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def open_port(name: str) -> int:
+    """Opens the virtio-serial port called `name`, waiting for it to appear."""
+    folder = "/sys/class/virtio-ports"
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        for entry in os.listdir(folder) if os.path.isdir(folder) else []:
+            with open(f"{folder}/{entry}/name", encoding="utf-8") as file:
+                if file.read().strip() == name:
+                    return os.open(f"/dev/{entry}", os.O_RDWR | os.O_CLOEXEC)
+        time.sleep(0.02)
+    raise OSError(f"no virtio-serial port {name}")
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Writes everything, however the device splits it."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def spawn(argv: list[str], env: dict[str, str], cwd: str, stdio: list[int]) -> int:
+    """Starts a program in a session of its own and returns its pid; exit status 127 if it cannot."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setsid()
+            for target, fd in enumerate(stdio):
+                os.dup2(fd, target)
+            for number in (signal.SIGPIPE, signal.SIGINT):
+                signal.signal(number, signal.SIG_DFL)
+            os.chdir(cwd)
+            os.execvpe(argv[0], argv, env)
+        except OSError as error:
+            os.write(2, f"dmabuf-lab: cannot run {argv[0]}: {error.strerror}\n".encode())
+        os._exit(127)
+    return pid
+
+
+def wait_for(pid: int, limit_s: float | None) -> int | None:
+    """Reaps children until `pid` ends; its status (128 + N for signal N), or None at the limit."""
+    end = None if limit_s is None else time.monotonic() + limit_s
+    while True:
+        reaped, status = os.waitpid(-1, 0 if end is None else os.WNOHANG)
+        if reaped == pid:
+            code = os.waitstatus_to_exitcode(status)
+            return code if code >= 0 else 128 - code
+        if reaped == 0:
+            if end is not None and time.monotonic() > end:
+                return None
+            time.sleep(0.01)
+
+
+def read_kmsg() -> list[str]:
+    """Every record still in the kernel's log, oldest first, as "LEVEL TEXT"."""
+    records = []
+    fd = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    while True:
+        try:
+            record = os.read(fd, 16384).decode("utf-8", "replace")
+        except BlockingIOError:
+            break
+        except BrokenPipeError:
+            records.append("4 dmabuf-lab: the kernel's log overran")
+            continue
+        head, _, text = record.partition(";")
+        records.append(f"{int(head.split(',')[0]) & 7} {text.splitlines()[0] if text else ''}")
+    os.close(fd)
+    return records
+
+
+class Pump(threading.Thread):
+    """Copies a pipe to a port and counts the bytes."""
+
+    def __init__(self, source: int, port: int) -> None:
+        super().__init__(daemon=True)
+        self.source, self.port, self.count = source, port, 0
+
+    def run(self) -> None:
+        while data := os.read(self.source, 65536):
+            write_all(self.port, data)
+            self.count += len(data)
+
+
+class Agent:
+    """One run of one command."""
+
+    def __init__(self) -> None:
+        with open("/run/lab/spec.json", encoding="utf-8") as file:
+            self.spec: dict[str, Any] = json.load(file)
+        self.control = open_port("lab.ctl")
+        self.lock = threading.Lock()
+        self.acknowledged = threading.Event()
+
+    def send(self, event: str, **fields: Any) -> None:
+        """Sends one event to the host."""
+        with self.lock:
+            write_all(self.control, json.dumps({"event": event, **fields}).encode() + b"\n")
+
+    def listen(self) -> None:
+        """Thread: obeys the host's words "dump" (a hang is to be diagnosed) and "ack"."""
+        pending = b""
+        while data := os.read(self.control, 4096):
+            *lines, pending = (pending + data).split(b"\n")
+            for line in lines:
+                if line == b"ack":
+                    self.acknowledged.set()
+                elif line == b"dump":
+                    write_file("/proc/sysrq-trigger", "w")
+                    self.send("kmsg", records=read_kmsg(), final=False)
+
+    def tool(self, *argv: str, limit_s: float = 60) -> tuple[int | None, str]:
+        """Runs a short program; its status (None: did not end in time) and its output."""
+        path = "/run/lab/tool.out"
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC)
+        status = wait_for(spawn(list(argv), self.environment(), "/", [self.null, fd, fd]), limit_s)
+        text = os.pread(fd, 65536, 0).decode("utf-8", "replace").strip()
+        os.close(fd)
+        return status, text
+
+    def environment(self) -> dict[str, str]:
+        """The environment of the command: nothing of the host's but TERM."""
+        return dict(self.spec["env"])
+
+    def prepare(self) -> list[str]:
+        """Mounts, settings and modules; returns what went wrong."""
+        self.null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        for kind, target in (
+            ("debugfs", "/sys/kernel/debug"),
+            ("tracefs", "/sys/kernel/tracing"),
+            ("devpts", "/dev/pts"),
+            ("tmpfs", "/dev/shm"),
+        ):
+            os.makedirs(target, exist_ok=True)
+            status, text = self.tool("mount", "-t", kind, kind, target)
+            if status != 0:
+                return [f"cannot mount {target}: {text}"]
+        for name, source in (("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")):
+            if not os.path.lexists(f"/dev/{name}"):
+                os.symlink(f"/proc/self/fd{source}", f"/dev/{name}")
+        write_file("/proc/sys/kernel/hung_task_timeout_secs", HUNG_TASK_S)
+        write_file("/proc/sys/kernel/hung_task_warnings", "-1")
+        write_file("/proc/sys/kernel/hostname", "lab")
+        self.tool("ip", "link", "set", "lo", "up")
+        problems = []
+        for module in MODULES:
+            status, text = self.tool("modprobe", module)
+            if status != 0 and module not in BUILT_IN_SOMEWHERE:
+                problems.append(f"cannot load {module}: {text}")
+        for path in self.spec["devices"]:
+            end = time.monotonic() + 20
+            while not os.path.exists(path) and time.monotonic() < end:
+                time.sleep(0.02)
+            if not os.path.exists(path):
+                problems.append(f"{path} did not appear")
+        if not problems and self.spec["module"]:
+            status, text = self.tool("insmod", self.spec["module"])
+            if status != 0:
+                problems.append(f"cannot load {self.spec['module']}: {text}")
+        return problems
+
+    def command(self) -> None:
+        """Runs the command and reports its status and how much output it made."""
+        pumps, stdio = [], [self.null]
+        for name in ("lab.out", "lab.err"):
+            reader, writer = os.pipe2(os.O_CLOEXEC)
+            stdio.append(writer)
+            pumps.append(Pump(reader, open_port(name)))
+        pid = spawn(self.spec["argv"], self.environment(), self.spec["cwd"], stdio)
+        for fd in stdio[1:]:
+            os.close(fd)
+        for pump in pumps:
+            pump.start()
+        status = wait_for(pid, None)
+        left = self.kill_everything()
+        for pump in pumps:
+            pump.join(DRAIN_LIMIT_S)
+        self.send(
+            "exit",
+            status=status,
+            out=pumps[0].count,
+            err=pumps[1].count,
+            stuck=[pump.is_alive() for pump in pumps].count(True),
+            left=left,
+        )
+
+    def shell(self) -> None:
+        """Runs a shell on the second serial line."""
+        tty = os.open("/dev/ttyS1", os.O_RDWR | os.O_CLOEXEC)
+        argv = ["setsid", "-c", *self.spec["argv"]]
+        status = wait_for(spawn(argv, self.environment(), self.spec["cwd"], [tty] * 3), None)
+        self.send("exit", status=status, out=0, err=0, stuck=0, left=self.kill_everything())
+
+    def kill_everything(self) -> list[str]:
+        """Kills what the command left running; returns the processes that do not die."""
+        try:
+            os.kill(-1, signal.SIGKILL)
+        except ProcessLookupError:
+            return []
+        end = time.monotonic() + RMMOD_LIMIT_S
+        while time.monotonic() < end:
+            try:
+                if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                    time.sleep(0.02)
+            except ChildProcessError:
+                return []
+        names = []
+        for entry in os.listdir("/proc"):
+            try:
+                with open(f"/proc/{entry}/stat", encoding="utf-8") as file:
+                    fields = file.read().rpartition(")")
+                is_kernel = int(fields[2].split()[6]) & 0x00200000
+            except (OSError, ValueError, IndexError):
+                continue
+            if entry != "1" and not is_kernel:
+                names.append(fields[0].replace("(", " ") + " in state " + fields[2].split()[0])
+        return names
+
+    def end_checks(self) -> list[str]:
+        """What must hold after any command: the module goes away, and no dma-buf is left."""
+        problems = []
+        with open("/proc/modules", encoding="utf-8") as file:
+            loaded = any(line.startswith("dmabuf_rw ") for line in file)
+        if loaded:
+            status, text = self.tool("rmmod", "dmabuf_rw", limit_s=RMMOD_LIMIT_S)
+            if status is None:
+                problems.append(f"rmmod dmabuf_rw did not return within {RMMOD_LIMIT_S:.0f} s")
+                write_file("/proc/sysrq-trigger", "w")
+            elif status != 0:
+                problems.append(f"rmmod dmabuf_rw failed: {text}")
+        end = time.monotonic() + 3
+        while (buffers := self.buffers()) != 0 and time.monotonic() < end:
+            time.sleep(0.05)
+        if buffers:
+            problems.append(f"{buffers} dma-buf(s) left after the command ended ({BUFINFO})")
+        return problems
+
+    @staticmethod
+    def buffers() -> int:
+        """The number of dma-bufs that exist, from the kernel's own list."""
+        with open(BUFINFO, encoding="utf-8") as file:
+            for line in file:
+                words = line.split()
+                if words[:1] == ["Total"]:
+                    return int(words[1])
+        raise OSError(f"{BUFINFO} has no total")
+
+    def main(self) -> None:
+        """Everything, in order; the host ends the guest if this does not."""
+        threading.Thread(target=self.listen, daemon=True).start()
+        problems = self.prepare()
+        uptime = time.clock_gettime(time.CLOCK_BOOTTIME)
+        self.send("ready", problems=problems, release=os.uname().release, uptime_s=uptime)
+        if not problems:
+            if self.spec["shell"]:
+                self.shell()
+            else:
+                self.command()
+            problems = self.end_checks()
+            with open("/proc/sys/kernel/tainted", encoding="utf-8") as file:
+                tainted = int(file.read())
+            self.send("checks", problems=problems, tainted=tainted)
+        self.send("kmsg", records=read_kmsg(), final=True)
+        self.send("end")
+        self.acknowledged.wait(30)
+
+
+if __name__ == "__main__":
+    try:
+        Agent().main()
+    except BaseException as failure:  # pid 1: say it on the console, the host reads that
+        print(f"lab-agent: {type(failure).__name__}: {failure}", file=sys.stderr, flush=True)
+    os.system("/usr/bin/busybox poweroff -f")
+    time.sleep(60)

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Makes the initramfs: busybox, the modules that mount the root, the guest's first programs."""
+
+import json
+import lzma
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .errors import LabError
+
+# What must be loaded before the root is there; their dependencies are looked up.
+WANTED_MODULES = ("9pnet_virtio", "9p", "overlay")
+FOLDERS = ("bin", "dev", "lower", "modules", "new", "proc", "rw", "sys")
+
+
+def _member(name: str, mode: int, data: bytes) -> bytes:
+    """One member of a cpio archive in the "newc" format."""
+    fields = (0, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name) + 1, 0)
+    head = b"070701" + b"".join(b"%08X" % field for field in fields) + name.encode() + b"\0"
+    return head + bytes(-len(head) % 4) + data + bytes(-len(data) % 4)
+
+
+def cpio(folders: Sequence[str], files: Mapping[str, tuple[int, bytes]]) -> bytes:
+    """A cpio archive of folders (mode 755) and files given as name: (permissions, content)."""
+    members = [_member(name, 0o040755, b"") for name in folders]
+    members += [_member(name, 0o100000 | mode, data) for name, (mode, data) in files.items()]
+    return b"".join(members) + _member("TRAILER!!!", 0, b"")
+
+
+def load_order(modules_dep: str, wanted: Sequence[str]) -> list[str]:
+    """Paths of the wanted modules and what they depend on, in the order to load them.
+
+    modules_dep is the text of depmod's modules.dep. A wanted module that it does not list is an
+    error (LabError): a kernel that has it built in has no line for it and would need another look.
+    """
+    depends: dict[str, list[str]] = {}
+    paths: dict[str, str] = {}
+    for line in modules_dep.splitlines():
+        path, _, rest = line.partition(":")
+        depends[path] = rest.split()
+        paths[Path(path).name.split(".ko")[0].replace("-", "_")] = path
+    order: list[str] = []
+    for name in wanted:
+        if name not in paths:
+            raise LabError(f"the kernel has no module {name}")
+        for path in [*reversed(depends[paths[name]]), paths[name]]:
+            if path not in order:
+                order.append(path)
+    return order
+
+
+def _module(path: Path) -> bytes:
+    if path.suffix == ".xz":
+        return lzma.decompress(path.read_bytes())
+    if path.suffix == ".ko":
+        return path.read_bytes()
+    raise LabError(f"cannot read the compression of {path.name}")
+
+
+def make(root: Path, release: str, spec: Mapping[str, Any], share: bool) -> bytes:
+    """The initramfs for a kernel release of a lab root, with the agent's instructions in it."""
+    modules = root / "usr/lib/modules" / release
+    here = Path(__file__).parent / "guest"
+    order = load_order((modules / "modules.dep").read_text(), WANTED_MODULES)
+    names = [Path(path).name.removesuffix(".xz") for path in order]
+    files = {
+        "init": (0o755, (here / "init").read_bytes()),
+        "agent.py": (0o755, (here / "agent.py").read_bytes()),
+        "spec.json": (0o644, json.dumps(spec).encode()),
+        "bin/busybox": (0o755, (root / "usr/bin/busybox").read_bytes()),
+        "modules/order": (0o644, "".join(f"{name}\n" for name in names).encode()),
+    }
+    for path, name in zip(order, names, strict=True):
+        files[f"modules/{name}"] = (0o644, _module(modules / path))
+    if share:
+        files["share"] = (0o644, b"")
+    return cpio(FOLDERS, files)

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Picks the newest stock kernel of a series from what the archive offers."""
+
+import re
+from collections.abc import Iterable
+
+from .errors import LabError
+
+
+def release_of(package: str) -> str:
+    """The kernel release of an image package: "linux-image-7.3.4+deb13-amd64" → "7.3.4+deb13-amd64"."""
+    return package.removeprefix("linux-image-")
+
+
+def _key(package: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", release_of(package))]
+
+
+def newest(packages: Iterable[str], series: str) -> str:
+    """The newest image package of a series among package names; only the plain amd64 flavour.
+
+    Cloud, real-time, debug and unsigned images are not taken. Raises LabError if none is there.
+    """
+    wanted = re.compile(rf"^linux-image-{re.escape(series)}[.+][0-9a-z.+~]*-amd64$")
+    candidates = [name for name in packages if wanted.match(name)]
+    if not candidates:
+        raise LabError(f"the archive has no kernel image of the {series} series")
+    return max(candidates, key=_key)
+
+
+def parts(depends: str, release: str) -> list[str]:
+    """The packages of that very release that an image package depends on (its files may be split).
+
+    depends is the output of `apt-cache depends`; headers are not among them.
+    """
+    pattern = rf"Depends:\s+(linux-(?:base|binary|modules|image)-{re.escape(release)})\s*$"
+    return sorted(set(re.findall(pattern, depends, re.MULTILINE)))

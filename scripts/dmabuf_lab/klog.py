@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Decides from the guest's kernel log and taint whether the kernel complained."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+# What a kernel says when something is wrong. Matched anywhere in a line.
+BAD = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r"\bWARNING:",
+        r"\bBUG:",
+        r"\bBUG at\b|kernel BUG\b",
+        r"\bOops\b",
+        r"general protection fault",
+        r"Unable to handle kernel|unable to handle kernel",
+        r"\b(KASAN|KMSAN|KCSAN|KFENCE|UBSAN)\b:",
+        r"kmemleak: \d+ new suspected",
+        r"possible (circular|recursive) locking|inconsistent lock state|lock held when returning",
+        r"bad unlock balance|suspicious RCU usage|INFO: possible irq lock inversion",
+        r"sleeping function called from invalid context|scheduling while atomic",
+        r"blocked for more than \d+ seconds|blocked in I/O wait for more than",
+        r"soft lockup|hard LOCKUP|watchdog: .*stuck for",
+        r"rcu.*(detected stalls|self-detected stall|detected expedited stalls)",
+        r"workqueue lockup|hogged CPU for",
+        r"DMA-API:",
+        r"DMAR:.*(fault|Fault|DRHD: handling fault)",
+        r"\bCall Trace:",
+        r"Kernel panic",
+        r"refcount_t:|percpu ref .* <= 0",
+        r"\bleaked\b|memory leak|Objects remaining",
+        r"list_(add|del) corruption|slab-out-of-bounds|use-after-free|double-free|Bad page state",
+        r"page allocation failure|Out of memory|oom-kill",
+        r"nvme\d*(n\d+)?: .*(timeout|Abort status|reset controller|controller is down)",
+        r"\btainting kernel due to\b",
+        r"dmabuf-lab: the kernel's log overran",
+    )
+)
+
+# Lines that match above and are harmless, each with its reason. Keep every pattern as narrow as can be.
+ALLOWED: tuple[tuple[re.Pattern[str], str], ...] = (
+    (
+        re.compile(r"^Speculative Return Stack Overflow: WARNING: See https?://\S+ for mitigation"),
+        "the emulated CPU has no microcode; 6.12 announces its mitigation advice this way at boot",
+    ),
+)
+
+# Bits of /proc/sys/kernel/tainted that the lab's own out-of-tree, unsigned module sets.
+TAINT_OUT_OF_TREE = 1 << 12
+TAINT_UNSIGNED = 1 << 13
+ALLOWED_TAINT = TAINT_OUT_OF_TREE | TAINT_UNSIGNED
+
+TAINT_LETTERS = "PFSRMBUDAWCIOELKXTNJ"
+
+_PREFIX = re.compile(r"^(?:\[\s*\d+\.\d+\](?:\[\s*[TC]\d+\])?\s*)")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A line of the kernel log that fails a run."""
+
+    line: str
+
+
+def strip_time(line: str) -> str:
+    """A console line without the kernel's time stamp."""
+    return _PREFIX.sub("", line.rstrip("\r\n"))
+
+
+def examine(lines: Iterable[str]) -> list[Finding]:
+    """The lines by which the kernel complained, in order, each text once."""
+    found: dict[str, None] = {}
+    for line in lines:
+        text = strip_time(line)
+        if any(pattern.search(text) for pattern in BAD):
+            if not any(pattern.search(text) for pattern, _ in ALLOWED):
+                found[text] = None
+    return [Finding(text) for text in found]
+
+
+def describe_taint(value: int) -> str | None:
+    """Names the taint flags that must not be there ("W (bit 9)"), or None when all is well."""
+    bad = value & ~ALLOWED_TAINT
+    if not bad:
+        return None
+    names = [
+        f"{TAINT_LETTERS[bit] if bit < len(TAINT_LETTERS) else '?'} (bit {bit})"
+        for bit in range(bad.bit_length())
+        if bad >> bit & 1
+    ]
+    return ", ".join(names)
+
+
+def last_lines(lines: Iterable[str], count: int) -> list[str]:
+    """The last `count` lines that are not empty."""
+    return [line.rstrip() for line in lines if line.strip()][-count:]

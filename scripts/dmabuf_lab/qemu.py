@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The virtual machine: which devices it has and the QEMU command line that makes it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import config
+from .errors import LabError
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the caller can choose about the guest.
+
+    iommu: "off", "lazy" or "strict"; memory_mib in MiB; p2p: NVMe and a PCI BAR (ivshmem) behind root
+    ports of their own; icount: one vCPU whose clock counts instructions; share: a folder of the host
+    shown read-write at /share; append: more kernel parameters.
+    """
+
+    release: str
+    iommu: str = "lazy"
+    smp: int = config.DEFAULT_SMP
+    memory_mib: int = config.DEFAULT_MEMORY_MIB
+    p2p: bool = False
+    icount: bool = False
+    multipath: bool = True
+    share: Path | None = None
+    append: str = ""
+    shell: bool = False
+
+
+@dataclass(frozen=True)
+class Descriptors:
+    """File descriptors that QEMU inherits: the initramfs, two disks, and one socket per channel."""
+
+    initrd: int
+    nvme: int
+    virtio: int
+    channels: dict[str, int] = field(default_factory=dict)
+
+    def all(self) -> list[int]:
+        """Every descriptor to keep open in the child."""
+        return [self.initrd, self.nvme, self.virtio, *self.channels.values()]
+
+
+CONSOLE = "console"
+PORTS = ("lab.ctl", "lab.out", "lab.err")
+
+
+def kernel_image(root: Path, release: str) -> Path:
+    """The bootable image of a kernel release in a lab root; raises LabError if there is none."""
+    for path in (root / "usr/lib/modules" / release / "vmlinuz", root / f"boot/vmlinuz-{release}"):
+        if path.is_file():
+            return path
+    raise LabError(f"the lab root has no kernel image for {release}")
+
+
+def kernel_parameters(machine: Machine) -> str:
+    """The kernel command line: problems must be visible on the console, and end an oops at once."""
+    words = [
+        "console=ttyS0",
+        "loglevel=5",
+        "log_buf_len=8M",
+        "printk.devkmsg=on",
+        "panic=-1",
+        "oops=panic",
+        "random.trust_cpu=on",
+        "no_timer_check",
+        "cryptomgr.notests",
+    ]
+    if machine.iommu == "off":
+        words.append("intel_iommu=off")
+    else:
+        strict = 1 if machine.iommu == "strict" else 0
+        words += ["intel_iommu=on", "iommu.passthrough=0", f"iommu.strict={strict}"]
+    if not machine.multipath:
+        words.append("nvme_core.multipath=N")
+    if machine.append:
+        words.append(machine.append)
+    return " ".join(words)
+
+
+def _disks(machine: Machine, fds: Descriptors) -> list[str]:
+    nvme = "nvme,serial=lab-nvme,drive=nvme0"
+    if machine.p2p:
+        nvme += ",bus=port1"
+    drive = "if=none,format=raw,cache=unsafe,discard=unmap,file.locking=off"
+    return [
+        *("-drive", f"id=nvme0,file=/proc/self/fd/{fds.nvme},{drive}"),
+        *("-device", nvme),
+        *("-drive", f"id=virtio0,file=/proc/self/fd/{fds.virtio},{drive}"),
+        *("-device", "virtio-blk-pci,serial=lab-virtio,drive=virtio0"),
+    ]
+
+
+def _share(tag: str, path: Path, read_only: bool) -> list[str]:
+    if "," in str(path):
+        raise LabError(f"QEMU cannot export a path that has a comma in it: {path}")
+    options = f"local,id={tag},path={path},security_model=none,multidevs=remap"
+    if read_only:
+        options += ",readonly=on"
+    return ["-fsdev", options, "-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
+
+
+def arguments(root: Path, checkout: Path, machine: Machine, fds: Descriptors) -> list[str]:
+    """QEMU's arguments, without the program itself."""
+    words = [
+        *("-machine", "q35,kernel-irqchip=off", "-cpu", "EPYC"),
+        *("-accel", "tcg,thread=single" if machine.icount else "tcg,thread=multi"),
+        *("-smp", str(machine.smp), "-m", f"{machine.memory_mib}M"),
+        *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-net", "none"),
+        *("-kernel", str(kernel_image(root, machine.release))),
+        *("-initrd", f"/proc/self/fd/{fds.initrd}"),
+        *("-append", kernel_parameters(machine)),
+    ]
+    if machine.icount:
+        words += ["-icount", "shift=1"]
+    if machine.iommu != "off":
+        words += ["-device", "intel-iommu,aw-bits=48"]
+    words += _share("root", root, True) + _share("src", checkout, True)
+    if machine.share is not None:
+        words += _share("share", machine.share, False)
+    if machine.p2p:
+        bar = f"memory-backend-ram,id=bar,size={config.P2P_BAR_MIB}M,share=on"
+        for number in (1, 2):
+            port = f"pcie-root-port,id=port{number},slot={number},chassis={number}"
+            words += ["-device", port]
+        words += ["-object", bar, "-device", "ivshmem-plain,memdev=bar,bus=port2"]
+    words += _disks(machine, fds)
+    words += ["-device", "virtio-gpu-pci"]
+    words += ["-chardev", f"socket,id={CONSOLE},fd={fds.channels[CONSOLE]}"]
+    words += ["-serial", f"chardev:{CONSOLE}"]
+    if machine.shell:
+        words += ["-chardev", "stdio,id=shell,signal=off", "-serial", "chardev:shell"]
+    words += ["-device", "virtio-serial-pci"]
+    for name in PORTS:
+        ident = name.replace(".", "-")
+        words += ["-chardev", f"socket,id={ident},fd={fds.channels[name]}"]
+        words += ["-device", f"virtserialport,chardev={ident},name={name}"]
+    return words
+
+
+def program(root: Path) -> list[str]:
+    """How to run the root's own QEMU on the host: by the root's loader, libraries and firmware."""
+    libraries = root / "usr/lib/x86_64-linux-gnu"
+    return [
+        str(root / "usr/lib64/ld-linux-x86-64.so.2"),
+        *("--library-path", f"{libraries}:{root / 'usr/lib'}"),
+        str(root / "usr/bin/qemu-system-x86_64"),
+        *("-L", str(root / "usr/share/qemu"), "-L", str(root / "usr/share/seabios")),
+    ]
+
+
+def environment(root: Path, base: dict[str, str]) -> dict[str, str]:
+    """The environment for program(): where QEMU finds its loadable parts."""
+    keep = {key: base[key] for key in ("PATH", "TERM", "TMPDIR") if key in base}
+    return {**keep, "QEMU_MODULE_DIR": str(root / "usr/lib/x86_64-linux-gnu/qemu")}
+
+
+def guest_devices(machine: Machine) -> Sequence[str]:
+    """Device nodes that must exist before the command starts."""
+    return (
+        "/dev/nvme0n1",
+        "/dev/vda",
+        "/dev/dri/card0",
+        "/dev/dri/card1",
+        "/dev/udmabuf",
+        "/dev/dma_heap/system",
+    )

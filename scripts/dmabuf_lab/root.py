@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Makes the lab root, once per recipe, and says what is in it."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from . import apt, cache, chroot, config, fio_source, kernels
+from .errors import LabError
+from .progress import say, step
+
+# Raise it when what is done to the root changes in a way that the configuration does not show.
+RECIPE_VERSION = 1
+
+EXCLUDED_PATHS = (
+    "path-exclude=/usr/share/doc/*",
+    "path-exclude=/usr/share/man/*",
+    "path-exclude=/usr/share/info/*",
+    "path-exclude=/usr/share/locale/*",
+    "path-include=/usr/share/locale/locale.alias",
+)
+
+INFO = "usr/local/share/dmabuf-lab.json"
+
+
+def recipe() -> dict[str, Any]:
+    """Everything that decides what the root contains, but not where it comes from."""
+    return {
+        "version": RECIPE_VERSION,
+        "suites": [config.SUITE, config.UPDATES, config.BACKPORTS, config.SECURITY],
+        "kernels": [{"name": k.name, "suite": k.suite} for k in config.KERNELS],
+        "fio": config.FIO_VERSION,
+        "packages": list(config.PACKAGES),
+        "excluded": list(EXCLUDED_PATHS),
+    }
+
+
+def recipe_hash(data: dict[str, Any]) -> str:
+    """A short name for a recipe; equal recipes have equal names."""
+    text = json.dumps(data, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Root:
+    """A complete lab root and what was taken into it."""
+
+    path: Path
+    info: dict[str, Any]
+
+    def release(self, series: str) -> str:
+        """The release of the kernel of a series ("7.3" → "7.3.4+deb13-amd64")."""
+        return str(self.info["kernels"][series])
+
+
+def root_path() -> Path:
+    """Where the root of the current recipe is, or will be."""
+    return cache.folder() / f"root-{recipe_hash(recipe())}"
+
+
+def _lock_path(path: Path) -> Path:
+    return path.with_name(path.name + ".lock")
+
+
+def load() -> Root | None:
+    """The root of the current recipe if it is complete."""
+    path = root_path()
+    try:
+        return Root(path, json.loads((path / INFO).read_text()))
+    except FileNotFoundError:
+        return None
+
+
+@contextmanager
+def in_use(root: Root) -> Iterator[None]:
+    """Keeps `clean` from removing the root meanwhile."""
+    with cache.lock(_lock_path(root.path), shared=True, what="the lab root"):
+        if not (root.path / INFO).exists():
+            raise LabError("the lab root was removed meanwhile; run `dmabuf-lab setup` again")
+        yield
+
+
+def _sources(main: str, security: str) -> str:
+    lines = [
+        f"deb {main} {config.SUITE} main",
+        f"deb {main} {config.UPDATES} main",
+        f"deb {main} {config.BACKPORTS} main",
+        f"deb {security} {config.SECURITY} main",
+    ]
+    return "".join(line + "\n" for line in lines)
+
+
+def _mmdebstrap(target: Path, mirrors: apt.Mirrors, settings: list[str]) -> None:
+    argv = ["mmdebstrap", "--quiet", "--mode=root", "--variant=apt", "--format=directory"]
+    argv += ["--architectures=amd64", "--components=main", f"--include={','.join(config.PACKAGES)}"]
+    argv += [f"--aptopt={setting}" for setting in (*settings, 'Acquire::Languages "none"')]
+    argv += ["--aptopt=APT::Install-Recommends false"]
+    argv += [f"--dpkgopt={path}" for path in EXCLUDED_PATHS]
+    argv += [config.SUITE, str(target)]
+    if mirrors.main:
+        security = mirrors.security or f"{mirrors.main}-security"
+        argv += _sources(mirrors.main, security).splitlines()
+    result = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if result.returncode != 0:
+        tail = "\n".join(result.stderr.strip().splitlines()[-15:])
+        raise LabError(f"mmdebstrap failed with status {result.returncode}:\n{tail}")
+
+
+def _default_sources(target: Path) -> None:
+    """Completes the sources that mmdebstrap chose by itself with backports."""
+    path = target / "etc/apt/sources.list"
+    match = re.search(rf"^deb (\S+) {config.SUITE} ", path.read_text(), re.MULTILINE)
+    if match is None:
+        raise LabError("mmdebstrap wrote no usable sources into the lab root")
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(f"deb {match[1]} {config.BACKPORTS} main\n")
+
+
+def _kernel(target: Path, series: config.KernelSeries, network: list[chroot.Bind]) -> str:
+    """Installs the newest kernel of a series with headers, without its boot-time hooks."""
+
+    def inside(command: list[str], what: str, cwd: str = "/") -> str:
+        return chroot.check(target, command, what, read_only=False, binds=network, cwd=cwd)
+
+    names = inside(["apt-cache", "pkgnames", "linux-image-"], "apt-cache").split()
+    image = kernels.newest(names, series.name)
+    release = kernels.release_of(image)
+    headers = f"linux-headers-{release}"
+    inside(
+        ["apt-get", "-qq", "-y", "-t", series.suite, "install", headers],
+        f"installing {headers}",
+    )
+    depends = inside(["apt-cache", "depends", image], "apt-cache depends")
+    packages = sorted({image, *kernels.parts(depends, release)})
+    (target / "var/tmp/kernel").mkdir(exist_ok=True)
+    inside(
+        ["apt-get", "-qq", "download", "-o", "APT::Sandbox::User=root", *packages],
+        f"downloading {image}",
+        "/var/tmp/kernel",
+    )
+    script = 'for deb in *.deb; do dpkg-deb -x "$deb" / || exit 1; done; rm -f -- *.deb; depmod "$1"'
+    inside(["sh", "-c", script, "sh", release], f"unpacking {image}", "/var/tmp/kernel")
+    for needed in ("modules.dep", "kernel", "build/Makefile"):
+        if not (target / "usr/lib/modules" / release / needed).exists():
+            raise LabError(f"the kernel {release} came without {needed}")
+    return release
+
+
+def _build_fio(target: Path, fetched: Path) -> None:
+    source = target / config.FIO_SOURCE.lstrip("/")
+    shutil.copytree(fetched, source)
+    script = (
+        "./configure --prefix=/usr/local --disable-native --disable-http --disable-gfapi "
+        "--disable-rbd --disable-rdma --disable-numa --disable-pmem --disable-libzbc "
+        "--disable-lex --disable-xnvme >/dev/null && "
+        f"make -j{os.cpu_count() or 1} -s && make -s install"
+    )
+    chroot.check(
+        target, ["sh", "-c", script], "building fio", read_only=False, cwd=config.FIO_SOURCE
+    )
+    shown = chroot.check(target, ["/usr/local/bin/fio", "--version"], "starting fio").strip()
+    if shown != f"fio-{config.FIO_VERSION}":
+        raise LabError(f"the fio that was built says {shown}, not fio-{config.FIO_VERSION}")
+
+
+def _describe(target: Path, releases: dict[str, str], seconds: float) -> dict[str, Any]:
+    query = ["dpkg-query", "-W", "-f", "${Package} ${Version}\n"]
+    packages = dict(
+        line.split() for line in chroot.check(target, query, "dpkg-query").splitlines() if line
+    )
+    qemu = packages["qemu-system-x86"]
+    found = re.match(r"(?:\d+:)?(\d+)\.(\d+)", qemu)
+    if found is None or (int(found[1]), int(found[2])) < config.MINIMUM_QEMU:
+        raise LabError(f"the lab needs QEMU {config.MINIMUM_QEMU[0]} or newer, the archive has {qemu}")
+    return {
+        "recipe": recipe_hash(recipe()),
+        "kernels": releases,
+        "fio": config.FIO_VERSION,
+        "qemu": qemu,
+        "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "setup_seconds": round(seconds),
+        "packages": packages,
+    }
+
+
+def _make(target: Path) -> None:
+    start = time.monotonic()
+    mirrors = apt.host_mirrors()
+    settings = apt.host_settings()
+    fio = fio_source.get(config.FIO_VERSION)
+    network = [
+        chroot.Bind(Path(path).resolve(), path)
+        for path in ("/etc/resolv.conf", "/etc/hosts")
+        if Path(path).exists()
+    ]
+    with step(f"making a Debian {config.SUITE} root"):
+        _mmdebstrap(target, mirrors, settings)
+        for bind in network:
+            place = target / bind.target.lstrip("/")
+            place.unlink(missing_ok=True)
+            place.touch()
+        if not mirrors.main:
+            _default_sources(target)
+        for name in ("src", "share"):
+            (target / name).mkdir()
+        chroot.check(
+            target, ["apt-get", "-qq", "update"], "apt-get update", read_only=False, binds=network
+        )
+    releases = {}
+    for series in config.KERNELS:
+        with step(f"installing the newest {series.name} kernel"):
+            releases[series.name] = _kernel(target, series, network)
+            say(f"the {series.name} kernel is {releases[series.name]}")
+    with step(f"building fio {config.FIO_VERSION}"):
+        _build_fio(target, fio)
+    chroot.check(target, ["apt-get", "clean"], "apt-get clean", read_only=False)
+    shutil.rmtree(target / "var/lib/apt/lists", ignore_errors=True)
+    info = _describe(target, releases, time.monotonic() - start)
+    place = target / INFO
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(json.dumps(info, indent=1) + "\n")
+
+
+def setup() -> Root:
+    """The root of the current recipe, made now if it is not there.
+
+    It is made under another name and renamed when complete, so an interrupted set-up is never used;
+    what such a one left is removed first. Only one set-up runs at a time.
+    """
+    root = load()
+    if root is not None:
+        return root
+    chroot.need_root()
+    base = cache.folder()
+    with cache.lock(base / "setup.lock", what="the set-up"):
+        root = load()
+        if root is not None:
+            return root
+        remove_unfinished(base)
+        apt.install(config.HOST_PACKAGES)
+        target = base / f"{root_path().name}.tmp.{os.getpid()}"
+        say(f"setting up the lab in {root_path()} (needs about 3 GB and some minutes)")
+        try:
+            _make(target)
+        except BaseException:
+            shutil.rmtree(target, ignore_errors=True)
+            raise
+        target.rename(root_path())
+    made = load()
+    if made is None:
+        raise LabError("the lab root vanished right after it was made")
+    return made
+
+
+def remove_unfinished(base: Path) -> None:
+    """Removes what interrupted set-ups left; the caller holds the set-up lock."""
+    for path in base.glob("root-*.tmp.*"):
+        say(f"removing an unfinished root {path.name}")
+        shutil.rmtree(path)
+
+
+def remove(everything: bool) -> list[str]:
+    """Removes roots of other recipes, or all; returns those kept because they are in use."""
+    base = cache.folder()
+    kept = []
+    with cache.lock(base / "setup.lock", what="the set-up"):
+        remove_unfinished(base)
+        for path in sorted(base.glob("root-*")):
+            if not path.is_dir() or (path == root_path() and not everything):
+                continue
+            with cache.try_lock(_lock_path(path)) as free:
+                if not free:
+                    kept.append(str(path))
+                    continue
+                say(f"removing {path}")
+                dying = path.with_name(f"{path.name}.tmp.{os.getpid()}")
+                path.rename(dying)
+                shutil.rmtree(dying)
+                _lock_path(path).unlink(missing_ok=True)
+        if everything:
+            shutil.rmtree(base / "fio", ignore_errors=True)
+    return kept
+
+
+def machine_info() -> dict[str, Any]:
+    """What `info` shows: the recipe and, when the root exists, what was taken into it."""
+    root = load()
+    shown: dict[str, Any] = {"root": str(root_path()), "recipe": recipe_hash(recipe())}
+    if root is None:
+        return {**shown, "complete": False}
+    packages = {k: root.info["packages"].get(k) for k in config.SHOWN_PACKAGES}
+    rest = {k: v for k, v in root.info.items() if k != "packages"}
+    series = [asdict(k) for k in config.KERNELS]
+    return {**shown, "complete": True, **rest, "packages": packages, "series": series}

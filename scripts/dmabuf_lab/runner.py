@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The sub-commands `run` and `shell`: build if needed, boot, run, judge."""
+
+import os
+import signal
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from . import build, config, qemu, root, verdict, vm
+from .errors import EXIT_LAB_ERROR, LabError
+from .progress import say
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for. command: the words of the command; one word is a line for sh."""
+
+    command: list[str]
+    kernel: str = config.KERNELS[0].name
+    iommu: str = "lazy"
+    smp: int | None = None
+    memory_mib: int = config.DEFAULT_MEMORY_MIB
+    p2p: bool = False
+    icount: bool = False
+    multipath: bool = True
+    share: Path | None = None
+    module: bool = True
+    build: bool = True
+    timeout_s: float = config.DEFAULT_TIMEOUT_S
+    append: str = ""
+    console: bool = False
+    log: Path | None = None
+    shell: bool = False
+    env: list[str] = field(default_factory=list)
+
+
+def guest_argv(command: list[str]) -> list[str]:
+    """What the guest executes: the words as they are, or a single word as a line for its shell."""
+    if not command:
+        raise LabError("there is no command to run")
+    return ["sh", "-c", command[0]] if len(command) == 1 else command
+
+
+def guest_environment(ko: str | None, extra: list[str]) -> dict[str, str]:
+    """The environment of a command in the guest; `extra` holds NAME=VALUE words that win."""
+    environment = {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": "/root",
+        "LC_ALL": "C.UTF-8",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "LIBDMABUF": config.ENGINE,
+        "ENGINE": f"external:{config.ENGINE}",
+        "DEV": "/dev/nvme0n1",
+    }
+    if ko is not None:
+        environment["DMABUF_RW_KO"] = ko
+    for word in extra:
+        name, equals, value = word.partition("=")
+        if not name or not equals:
+            raise LabError(f"--env needs NAME=VALUE, not {word!r}")
+        environment[name] = value
+    return environment
+
+
+def _machine(request: Request, release: str) -> qemu.Machine:
+    if request.icount and request.smp not in (None, 1):
+        raise LabError("--icount needs one vCPU, so --smp must be 1")
+    if request.share is not None and not request.share.is_dir():
+        raise LabError(f"--share {request.share}: no such folder")
+    return qemu.Machine(
+        release=release,
+        iommu=request.iommu,
+        smp=1 if request.icount else request.smp or config.DEFAULT_SMP,
+        memory_mib=request.memory_mib,
+        p2p=request.p2p,
+        icount=request.icount,
+        multipath=request.multipath,
+        share=request.share.resolve() if request.share else None,
+        append=request.append,
+        shell=request.shell,
+    )
+
+
+def _end_on_signals(guest: vm.Guest) -> None:
+    def stop(number: int, _frame: FrameType | None) -> None:
+        guest.kill()
+        sys.stderr.write(f"dmabuf-lab: ended by {signal.Signals(number).name}\n")
+        os._exit(128 + number)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
+
+
+def _products(request: Request, lab: root.Root, series: config.KernelSeries) -> str | None:
+    """Builds what the run needs; the module's path in the guest, None when it runs without."""
+    if request.module and not series.module:
+        raise LabError(f"the module is not built for {series.name} kernels yet; use --no-module")
+    if request.build:
+        build.build(lab, [series] if request.module else [])
+    if not request.module:
+        return None
+    path = build.module_path(lab.release(series.name))
+    if not (build.checkout() / path).exists():
+        raise LabError(f"there is no {path}; run `dmabuf-lab build`")
+    return f"{config.GUEST_SOURCE}/{path}"
+
+
+def run(request: Request) -> int:
+    """Runs one command in a fresh guest and returns the exit status of `dmabuf-lab run`."""
+    argv = guest_argv(request.command)
+    series = config.kernel_series(request.kernel)
+    lab = root.setup()
+    with ExitStack() as stack:
+        stack.enter_context(root.in_use(lab))
+        machine = _machine(request, lab.release(series.name))
+        ko = _products(request, lab, series)
+        spec: dict[str, Any] = {
+            "argv": argv,
+            "env": guest_environment(ko, request.env),
+            "cwd": config.GUEST_SOURCE,
+            "devices": list(qemu.guest_devices(machine)),
+            "module": ko,
+            "shell": request.shell,
+        }
+        if "TERM" in os.environ and request.shell:
+            spec["env"]["TERM"] = os.environ["TERM"]
+        sinks = {"lab.out": 1, "lab.err": 2}
+        guest = vm.Guest(
+            lab.path, build.checkout(), machine, spec, sinks, 2 if request.console else None
+        )
+        _end_on_signals(guest)
+        try:
+            outcome = guest.run(request.timeout_s)
+        except BrokenPipeError:
+            guest.kill()
+            say("the reader of the command's output went away, the guest was killed")
+            return EXIT_LAB_ERROR
+    if request.log is not None:
+        write_log(request.log, outcome)
+    return report(verdict.judge(outcome, request.timeout_s))
+
+
+def write_log(path: Path, outcome: vm.Outcome) -> None:
+    """Writes console and kernel log, whatever the verdict."""
+    lines = ["# console", *outcome.console, "# kernel log (level, text)", *outcome.kmsg]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def report(result: verdict.Verdict) -> int:
+    """Prints reasons and log lines of a failed run on stderr; returns the exit status."""
+    for reason in result.reasons:
+        say(reason)
+    if result.log:
+        say("from the guest's log:")
+        for line in result.log:
+            print(f"    {line}", file=sys.stderr)
+    return result.status

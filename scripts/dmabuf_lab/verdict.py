@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Turns what happened in a guest into an exit status and sentences that name the causes."""
+
+from dataclasses import dataclass, field
+
+from . import klog
+from .errors import EXIT_FAILED, EXIT_LAB_ERROR
+from .vm import Outcome
+
+LOG_LINES = 25
+
+
+@dataclass
+class Verdict:
+    """The exit status of `run`, the reasons when the lab made it fail, and log lines to show."""
+
+    status: int
+    reasons: list[str] = field(default_factory=list)
+    log: list[str] = field(default_factory=list)
+
+
+def kernel_lines(outcome: Outcome) -> list[str]:
+    """The console's lines and the kernel's records, without levels."""
+    return outcome.console + [record.partition(" ")[2] for record in outcome.kmsg]
+
+
+def qemu_message(text: str) -> str:
+    """QEMU's last own error line; its warnings about the emulated CPU say nothing about a failure."""
+    lines = [line for line in text.splitlines() if line.strip() and ": warning: " not in line]
+    return lines[-1] if lines else ""
+
+
+def judge(outcome: Outcome, timeout_s: float) -> Verdict:
+    """The command's own status when nothing else went wrong; 1 when the guest misbehaved.
+
+    A lab that did not come as far as the command is status 2.
+    """
+    reasons: list[str] = []
+    findings = klog.examine(kernel_lines(outcome))
+    if findings:
+        more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
+        reasons.append(f"the guest's kernel complained: {findings[0].line}{more}")
+    if outcome.timed_out:
+        where = "the command did not end" if outcome.ready else "the guest did not start"
+        if outcome.status is not None:
+            where = "the guest did not power off"
+        reasons.append(f"time-out: {where} within {timeout_s:g} s, the guest was killed")
+    elif not outcome.ended:
+        detail = qemu_message(outcome.qemu_error) or "see the log"
+        where = "before the command started" if not outcome.ready else "while the command ran"
+        if outcome.status is not None:
+            where = "after the command ended"
+        reasons.append(f"the guest died {where}: {detail}")
+    reasons += outcome.problems
+    taint = klog.describe_taint(outcome.tainted)
+    if taint:
+        reasons.append(f"the guest's kernel is tainted: {taint}")
+    if not reasons:
+        assert outcome.status is not None
+        return Verdict(outcome.status)
+    lines = outcome.console
+    if findings:
+        first = next(
+            (i for i, line in enumerate(lines) if klog.strip_time(line) == findings[0].line), None
+        )
+        if first is None:
+            lines = kernel_lines(outcome)
+            first = next(i for i, x in enumerate(lines) if klog.strip_time(x) == findings[0].line)
+        log = [line for line in lines[max(first - 2, 0) :] if line.strip()][:LOG_LINES]
+    elif outcome.timed_out and outcome.kmsg:
+        log = klog.last_lines(kernel_lines(outcome), LOG_LINES)
+    else:
+        log = klog.last_lines(lines, LOG_LINES)
+    started = outcome.ready and (outcome.status is not None or outcome.timed_out or findings)
+    died_running = outcome.ready and not outcome.ended
+    failed = started or died_running or findings
+    return Verdict(EXIT_FAILED if failed else EXIT_LAB_ERROR, reasons, log)

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Runs one guest: starts QEMU, passes output on as it comes, keeps time, and collects what happened."""
+
+import ctypes
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import config, initramfs, qemu
+from .errors import LabError
+
+PR_SET_PDEATHSIG = 1
+DUMP_GRACE_S = 8.0
+POWER_OFF_S = 30.0
+CHUNK = 1 << 16
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass
+class Outcome:
+    """What is known after the guest is gone. Status None: the command did not end."""
+
+    status: int | None = None
+    timed_out: bool = False
+    ended: bool = False
+    ready: bool = False
+    release: str = ""
+    boot_s: float = 0.0
+    wall_s: float = 0.0
+    tainted: int = 0
+    problems: list[str] = field(default_factory=list)
+    console: list[str] = field(default_factory=list)
+    kmsg: list[str] = field(default_factory=list)
+    qemu_error: str = ""
+
+
+def _die_with_parent(parent: int) -> Callable[[], None]:
+    def prepare() -> None:
+        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return prepare
+
+
+def _anonymous_file(size: int = 0, data: bytes = b"") -> int:
+    """A file without a name, so that nothing is left behind however the process ends."""
+    file = tempfile.TemporaryFile(prefix="dmabuf-lab-")
+    fd = os.dup(file.fileno())
+    file.close()
+    if data:
+        with os.fdopen(os.dup(fd), "wb") as writer:
+            writer.write(data)
+    else:
+        os.ftruncate(fd, size)
+    os.set_inheritable(fd, True)
+    return fd
+
+
+class Guest:
+    """One virtual machine and the channels to it."""
+
+    def __init__(
+        self,
+        root: Path,
+        checkout: Path,
+        machine: qemu.Machine,
+        spec: dict[str, Any],
+        sinks: dict[str, int],
+        live_console: int | None,
+    ) -> None:
+        self.outcome = Outcome()
+        self.sinks = sinks
+        self.live_console = live_console
+        self.counts = {name: 0 for name in sinks}
+        self.expected: dict[str, int] = {}
+        self.pending = {"lab.ctl": b"", qemu.CONSOLE: b""}
+        self.start = time.monotonic()
+        self.selector = selectors.DefaultSelector()
+        self.channels: dict[str, socket.socket] = {}
+        theirs: dict[str, socket.socket] = {}
+        for name in (qemu.CONSOLE, *qemu.PORTS):
+            self.channels[name], theirs[name] = socket.socketpair()
+            self.selector.register(self.channels[name], selectors.EVENT_READ, name)
+        archive = initramfs.make(root, machine.release, spec, machine.share is not None)
+        fds = qemu.Descriptors(
+            initrd=_anonymous_file(data=archive),
+            nvme=_anonymous_file(size=config.DISK_BYTES),
+            virtio=_anonymous_file(size=config.DISK_BYTES),
+            channels={name: end.fileno() for name, end in theirs.items()},
+        )
+        self.errors = tempfile.TemporaryFile(prefix="dmabuf-lab-")
+        self.process = subprocess.Popen(
+            [*qemu.program(root), *qemu.arguments(root, checkout, machine, fds)],
+            stdin=None if machine.shell else subprocess.DEVNULL,
+            stdout=None if machine.shell else self.errors,
+            stderr=self.errors,
+            env=qemu.environment(root, dict(os.environ)),
+            pass_fds=fds.all(),
+            preexec_fn=_die_with_parent(os.getpid()),
+        )
+        for end in theirs.values():
+            end.close()
+        for fd in (fds.initrd, fds.nvme, fds.virtio):
+            os.close(fd)
+
+    def kill(self) -> None:
+        """Ends QEMU at once, whatever the guest does."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+    def run(self, timeout_s: float) -> Outcome:
+        """Serves the guest until it is gone or `timeout_s` seconds passed; then it is gone too."""
+        deadline = self.start + timeout_s
+        # Ends the guest even if this thread is stuck writing to a full pipe.
+        watchdog = threading.Timer(timeout_s + DUMP_GRACE_S + 2, self.process.kill)
+        watchdog.daemon = True
+        watchdog.start()
+        try:
+            self._serve(deadline)
+        finally:
+            watchdog.cancel()
+            self.kill()
+        self._drain()
+        self.outcome.wall_s = time.monotonic() - self.start
+        self.errors.seek(0)
+        self.outcome.qemu_error = self.errors.read().decode("utf-8", "replace").strip()
+        if self.pending[qemu.CONSOLE]:
+            self._console_line(self.pending[qemu.CONSOLE])
+        return self.outcome
+
+    def _serve(self, deadline: float) -> None:
+        open_channels = len(self.channels)
+        dumped = False
+        while open_channels:
+            left = deadline - time.monotonic()
+            if left <= 0 and not dumped:
+                if not self.outcome.ended:
+                    self.outcome.timed_out = True
+                    self._tell(b"dump\n")
+                dumped = True
+                deadline += DUMP_GRACE_S
+                continue
+            if left <= 0:
+                return
+            for key, _ in self.selector.select(min(left, 1.0)):
+                if not self._receive(key.data):
+                    open_channels -= 1
+            if self.outcome.timed_out and dumped and self.outcome.kmsg:
+                return
+            if self.process.poll() is not None:
+                return
+
+    def _drain(self) -> None:
+        for name, channel in self.channels.items():
+            if channel.fileno() >= 0:
+                channel.setblocking(False)
+            while channel.fileno() >= 0 and self._receive(name):
+                pass
+
+    def _receive(self, name: str) -> bool:
+        channel = self.channels[name]
+        try:
+            data = channel.recv(CHUNK)
+        except BlockingIOError:
+            return False
+        except ConnectionResetError:
+            data = b""
+        if not data:
+            self.selector.unregister(channel)
+            channel.close()
+            return False
+        if name in self.sinks:
+            self.counts[name] += len(data)
+            view = memoryview(data)
+            while view:
+                view = view[os.write(self.sinks[name], view) :]
+        else:
+            *lines, self.pending[name] = (self.pending[name] + data).split(b"\n")
+            for line in lines:
+                if name == qemu.CONSOLE:
+                    self._console_line(line)
+                else:
+                    self._event(json.loads(line))
+        self._acknowledge()
+        return True
+
+    def _console_line(self, line: bytes) -> None:
+        self.outcome.console.append(line.decode("utf-8", "replace").rstrip("\r"))
+        if self.live_console is not None:
+            os.write(self.live_console, line + b"\n")
+
+    def _event(self, event: dict[str, Any]) -> None:
+        outcome = self.outcome
+        match event["event"]:
+            case "ready":
+                outcome.ready = True
+                outcome.release = event["release"]
+                outcome.boot_s = time.monotonic() - self.start
+                outcome.problems += event["problems"]
+            case "exit":
+                outcome.status = event["status"]
+                self.expected = {"lab.out": event["out"], "lab.err": event["err"]}
+                if event["stuck"]:
+                    outcome.problems.append("the command's output did not end with it")
+                for process in event["left"]:
+                    outcome.problems.append(f"process {process} could not be killed")
+            case "checks":
+                outcome.problems += event["problems"]
+                outcome.tainted = event["tainted"]
+            case "kmsg":
+                outcome.kmsg = event["records"]
+            case "end":
+                outcome.ended = True
+            case other:
+                raise LabError(f"the guest sent an unknown event {other!r}")
+
+    def _acknowledge(self) -> None:
+        if self.outcome.ended and all(
+            self.counts.get(name, 0) >= count for name, count in self.expected.items()
+        ):
+            self.expected = {}
+            self._tell(b"ack\n")
+
+    def _tell(self, text: bytes) -> None:
+        try:
+            self.channels["lab.ctl"].send(text)
+        except OSError:
+            pass  # the guest is gone; the caller sees that by itself

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Mirrors and download settings are read from the host's apt as they are."""
+
+from dmabuf_lab import apt
+
+BOOKWORM = """\
+http://archive.invalid/debian-security|bookworm-security|main|Packages
+http://archive.invalid/debian|bookworm-updates|main|Packages
+http://archive.invalid/debian|bookworm|main|Packages
+https://third.invalid/apt|cloud-bookworm|main|Packages
+"""
+
+
+def test_both_archives_of_a_bookworm_host_are_found() -> None:
+    mirrors = apt.parse_mirrors(BOOKWORM)
+    assert mirrors == apt.Mirrors(
+        "http://archive.invalid/debian", "http://archive.invalid/debian-security"
+    )
+
+
+def test_a_trixie_host_with_a_trailing_slash_is_understood() -> None:
+    mirrors = apt.parse_mirrors("http://a.invalid/x/debian/|trixie|main|Packages\n")
+    assert mirrors == apt.Mirrors("http://a.invalid/x/debian", None)
+
+
+def test_third_party_archives_and_source_indexes_are_not_taken() -> None:
+    text = (
+        "https://third.invalid/tool|bookworm|main|Packages\n"
+        "http://a.invalid/debian|bookworm|main|Sources\n"
+        "http://a.invalid/debian|bookworm|contrib|Packages\n"
+        "http://b.invalid/ubuntu|noble|main|Packages\n"
+    )
+    assert apt.parse_mirrors(text) == apt.Mirrors(None, None)
+
+
+def test_no_output_means_no_mirror() -> None:
+    assert apt.parse_mirrors("") == apt.Mirrors(None, None)
+
+
+def test_download_settings_are_carried_over_and_others_are_not() -> None:
+    dump = """\
+APT::Architecture "amd64";
+Acquire "";
+Acquire::http::Proxy "http://proxy.invalid:3128";
+Acquire::https::Verify-Peer "true";
+Acquire::Check-Valid-Until "false";
+Acquire::Check-Date "false";
+Acquire::Retries "3";
+Acquire::GzipIndexes "true";
+Acquire::http "";
+Acquire::IndexTargets::deb::Packages::MetaKey "x";
+Dir::Etc "etc/apt";
+"""
+    assert apt.parse_settings(dump) == [
+        'Acquire::http::Proxy "http://proxy.invalid:3128"',
+        'Acquire::https::Verify-Peer "true"',
+        'Acquire::Check-Valid-Until "false"',
+        'Acquire::Check-Date "false"',
+        'Acquire::Retries "3"',
+    ]

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Arguments mean what --help says."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from dmabuf_lab import cli, config, qemu, runner
+from dmabuf_lab.errors import EXIT_LAB_ERROR, LabError
+
+ENTRY = Path(__file__).resolve().parents[2] / "scripts/dmabuf-lab"
+
+
+def parse(*words: str) -> runner.Request:
+    return cli.request(cli.parser().parse_args(list(words)))
+
+
+def test_defaults_are_the_first_kernel_with_the_module() -> None:
+    request = parse("run", "--", "true")
+    assert request.kernel == config.KERNELS[0].name
+    assert request.module and request.build and request.multipath
+    assert request.timeout_s == config.DEFAULT_TIMEOUT_S
+    assert request.command == ["true"]
+
+
+def test_all_machine_options_arrive() -> None:
+    request = parse(
+        *("run", "--kernel", "6.12", "--iommu", "strict", "--smp", "4", "--memory", "512"),
+        *("--p2p", "--no-module", "--no-build", "--no-multipath", "--timeout", "7.5"),
+        *("--append", "a=b c", "--share", "/tmp", "--", "ls", "--color", "-l"),
+    )
+    assert request == runner.Request(
+        command=["ls", "--color", "-l"],
+        kernel="6.12",
+        iommu="strict",
+        smp=4,
+        memory_mib=512,
+        p2p=True,
+        multipath=False,
+        share=Path("/tmp"),
+        module=False,
+        build=False,
+        timeout_s=7.5,
+        append="a=b c",
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run"],
+        ["run", "--kernel", "5.10", "--", "true"],
+        ["run", "--iommu", "maybe", "--", "true"],
+        ["run", "--smp", "0", "--", "true"],
+        ["run", "--timeout", "-1", "--", "true"],
+        ["run", "--timeout", "inf", "--", "true"],
+        ["fly"],
+        [],
+    ],
+)
+def test_wrong_usage_is_status_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(words)
+    assert end.value.code == EXIT_LAB_ERROR
+    assert "usage:" in capsys.readouterr().err
+
+
+def test_one_word_is_a_line_for_the_shell_and_several_are_passed_as_they_are() -> None:
+    assert runner.guest_argv(["echo $DEV | cat"]) == ["sh", "-c", "echo $DEV | cat"]
+    assert runner.guest_argv(["echo", "$DEV"]) == ["echo", "$DEV"]
+    with pytest.raises(LabError):
+        runner.guest_argv([])
+
+
+def test_the_guest_learns_where_everything_is() -> None:
+    environment = runner.guest_environment("/src/x.ko", ["A=b=c", "DEV=/dev/vda"])
+    assert environment["LIBDMABUF"] == "/src/build/lab/engine/libdmabuf.so"
+    assert environment["ENGINE"] == f"external:{environment['LIBDMABUF']}"
+    assert environment["DMABUF_RW_KO"] == "/src/x.ko"
+    assert environment["A"] == "b=c"
+    assert environment["DEV"] == "/dev/vda"
+    assert "DMABUF_RW_KO" not in runner.guest_environment(None, [])
+
+
+@pytest.mark.parametrize("word", ["A", "=b", ""])
+def test_env_without_a_name_or_value_is_refused(word: str) -> None:
+    with pytest.raises(LabError, match="NAME=VALUE"):
+        runner.guest_environment(None, [word])
+
+
+@pytest.mark.parametrize(
+    ("iommu", "present", "absent"),
+    [
+        ("off", "intel_iommu=off", "iommu.strict"),
+        ("lazy", "iommu.strict=0", "intel_iommu=off"),
+        ("strict", "iommu.strict=1", "intel_iommu=off"),
+    ],
+)
+def test_iommu_modes_reach_the_kernel(iommu: str, present: str, absent: str) -> None:
+    text = qemu.kernel_parameters(qemu.Machine("r", iommu=iommu))
+    assert present in text.split()
+    assert absent not in text
+
+
+def test_warnings_are_never_kept_off_the_console() -> None:
+    words = qemu.kernel_parameters(qemu.Machine("r")).split()
+    level = next(int(word.partition("=")[2]) for word in words if word.startswith("loglevel="))
+    assert level > 4
+    assert "quiet" not in words
+
+
+def test_help_works_as_a_program_and_has_examples() -> None:
+    result = subprocess.run([ENTRY, "run", "--help"], capture_output=True, text=True)
+    assert result.returncode == 0
+    assert "examples:" in result.stdout

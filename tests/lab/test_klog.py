@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The kernel log examiner finds what a kernel says when something is wrong, and nothing else."""
+
+import pytest
+from dmabuf_lab import klog
+
+COMPLAINTS = [
+    "[   12.345678] WARNING: CPU: 1 PID: 77 at lib/refcount.c:28 refcount_warn_saturate+0xba/0x110",
+    "[   12.345678][  T123] WARNING: drivers/dma-buf/dma-buf.c:99 at dma_buf_release+0x10/0x20, CPU#0",
+    "[   12.3] BUG: kernel NULL pointer dereference, address: 0000000000000008",
+    "[   12.3] kernel BUG at mm/slub.c:567!",
+    "[   12.3] Oops: Oops: 0000 [#1] SMP NOPTI",
+    "[   12.3] Oops: general protection fault, probably for non-canonical address 0xdead",
+    "[   12.3] BUG: KASAN: slab-use-after-free in dmabuf_rw_map+0x1/0x2",
+    "[   12.3] UBSAN: array-index-out-of-bounds in a.c:1:2",
+    "[   12.3] WARNING: possible circular locking dependency detected",
+    "[   12.3] INFO: task fio:123 blocked for more than 30 seconds.",
+    "[   12.3] watchdog: BUG: soft lockup - CPU#0 stuck for 22s! [fio:123]",
+    "[   12.3] rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:",
+    "[   12.3] rcu: INFO: rcu_preempt self-detected stall on CPU",
+    "[   12.3] DMA-API: nvme 0000:00:03.0: device driver has pending DMA allocations",
+    "[   12.3] DMAR: [DMA Read NO_PASID] Request device [00:03.0] fault addr 0xfffff000",
+    "[   12.3] Call Trace:",
+    "[   12.3] Kernel panic - not syncing: Fatal exception",
+    "[   12.3] refcount_t: underflow; use-after-free.",
+    "[   12.3] list_del corruption. prev->next should be ffff, but was 0",
+    "[   12.3] nvme nvme0: I/O tag 5 (1005) QID 1 timeout, aborting req_op:READ(0) size:4096",
+    "[   12.3] kmemleak: 3 new suspected memory leaks (see /sys/kernel/debug/kmemleak)",
+    "[   12.3] Out of memory: Killed process 123 (fio)",
+    "dmabuf_rw: leaked 1 mapping",
+]
+
+HARMLESS = [
+    "[    0.796663] mtrr: your CPUs had inconsistent fixed MTRR settings",
+    "[    3.1] dmabuf_rw: loading out-of-tree module taints kernel.",
+    "[    3.1] dmabuf_rw: module verification failed: signature and/or required key missing",
+    "[    0.1] Speculative Return Stack Overflow: IBPB-extending microcode not applied!",
+    "[    0.2] Speculative Return Stack Overflow: WARNING: See https://kernel.org/doc/html/latest/"
+    "admin-guide/hw-vuln/srso.html for mitigation options.",
+    "[    2.0] ACPI: PM-Timer IO Port: 0x608",
+    "[    2.0] DMAR: Intel(R) Virtualization Technology for Directed I/O",
+    "[    2.0] DMAR: dmar0: reg_base_addr fed90000 ver 1:0 cap d2008c222f0686 ecap f00f4a",
+    "[    2.0] nvme nvme0: 2/0/0 default/read/poll queues",
+    "[    2.0] debug: BUGS are not welcome here",
+    "",
+]
+
+
+@pytest.mark.parametrize("line", COMPLAINTS)
+def test_a_complaint_is_found(line: str) -> None:
+    assert klog.examine([line]) == [klog.Finding(klog.strip_time(line))]
+
+
+@pytest.mark.parametrize("line", HARMLESS)
+def test_a_harmless_line_is_not_found(line: str) -> None:
+    assert klog.examine([line]) == []
+
+
+def test_every_pattern_is_exercised_by_a_complaint() -> None:
+    samples = [*COMPLAINTS, *EXTRA]
+    unused = [p.pattern for p in klog.BAD if not any(p.search(line) for line in samples)]
+    assert unused == []
+
+
+EXTRA = [
+    "BUG: unable to handle kernel paging request",
+    "bad unlock balance detected!",
+    "BUG: sleeping function called from invalid context at mm/x.c:1",
+    "BUG: workqueue lockup - pool cpus=0",
+    "Disabling lock debugging: tainting kernel due to x",
+    "dmabuf-lab: the kernel's log overran",
+]
+
+
+def test_allow_list_entries_have_reasons_and_match_a_complaint_pattern() -> None:
+    for pattern, reason in klog.ALLOWED:
+        assert reason
+        allowed = [line for line in HARMLESS if pattern.search(klog.strip_time(line))]
+        assert allowed, pattern.pattern
+        assert any(bad.search(line) for line in allowed for bad in klog.BAD)
+
+
+def test_the_same_text_is_reported_once_though_console_and_kmsg_both_have_it() -> None:
+    lines = ["[    1.0] BUG: a", "BUG: a", "[    2.0] BUG: b"]
+    assert [finding.line for finding in klog.examine(lines)] == ["BUG: a", "BUG: b"]
+
+
+@pytest.mark.parametrize("value", [0, 1 << 12, 1 << 13, (1 << 12) | (1 << 13)])
+def test_taint_of_an_out_of_tree_unsigned_module_is_allowed(value: int) -> None:
+    assert klog.describe_taint(value) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(1 << 9, "W (bit 9)"), (1 << 7 | 1 << 12, "D (bit 7)"), (1 << 18, "N (bit 18)")],
+)
+def test_other_taint_is_named(value: int, words: str) -> None:
+    assert klog.describe_taint(value) == words
+
+
+def test_last_lines_skips_empty_ones() -> None:
+    assert klog.last_lines(["a", "", "b ", " ", "c"], 2) == ["b", "c"]

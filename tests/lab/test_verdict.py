@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A run passes only when command, kernel log, leftovers and the guest's end are all right."""
+
+import pytest
+from dmabuf_lab import verdict
+from dmabuf_lab.vm import Outcome
+
+
+def good(status: int = 0) -> Outcome:
+    return Outcome(status=status, ended=True, ready=True, console=["[ 1.0] hello"])
+
+
+@pytest.mark.parametrize("status", [0, 1, 3, 77, 127, 137])
+def test_the_commands_status_is_returned_when_all_is_well(status: int) -> None:
+    assert verdict.judge(good(status), 600) == verdict.Verdict(status)
+
+
+def test_a_kernel_warning_on_the_console_fails_a_command_that_succeeded() -> None:
+    outcome = good()
+    outcome.console = ["[ 1.0] a", "[ 2.0] WARNING: CPU: 0 PID: 1 at x", "[ 2.1] Call Trace:"]
+    result = verdict.judge(outcome, 600)
+    assert result.status == 1
+    assert "WARNING: CPU: 0 PID: 1 at x (and 1 more)" in result.reasons[0]
+    assert "[ 2.1] Call Trace:" in result.log
+
+
+def test_a_kernel_warning_only_in_kmsg_fails_too() -> None:
+    outcome = good()
+    outcome.kmsg = ["6 fine", "6 DMA-API: device driver has pending DMA allocations"]
+    result = verdict.judge(outcome, 600)
+    assert result.status == 1
+    assert "DMA-API" in result.reasons[0]
+    assert any("DMA-API" in line for line in result.log)
+
+
+def test_a_time_out_is_a_failure_that_says_so() -> None:
+    outcome = Outcome(ready=True, timed_out=True, console=["[ 1.0] last words"])
+    result = verdict.judge(outcome, 5)
+    assert result.status == 1
+    assert result.reasons == [
+        "time-out: the command did not end within 5 s, the guest was killed"
+    ]
+    assert result.log == ["[ 1.0] last words"]
+
+
+def test_a_guest_that_dies_under_the_command_is_a_failure() -> None:
+    outcome = Outcome(ready=True, console=["[ 9.0] Kernel panic - not syncing: sysrq"])
+    result = verdict.judge(outcome, 600)
+    assert result.status == 1
+    assert any("Kernel panic" in reason for reason in result.reasons)
+    assert any("died while the command ran" in reason for reason in result.reasons)
+
+
+def test_a_guest_that_never_starts_is_a_lab_error_with_qemus_reason() -> None:
+    text = "qemu: warning: TCG doesn't support x\nqemu: could not load kernel"
+    result = verdict.judge(Outcome(qemu_error=text), 600)
+    assert result.status == 2
+    assert result.reasons == [
+        "the guest died before the command started: qemu: could not load kernel"
+    ]
+
+
+def test_a_leftover_fails_a_command_that_succeeded() -> None:
+    outcome = good()
+    outcome.problems = ["1 dma-buf(s) left after the command ended"]
+    result = verdict.judge(outcome, 600)
+    assert (result.status, result.reasons) == (1, outcome.problems)
+
+
+def test_taint_fails_a_command_that_succeeded() -> None:
+    outcome = good()
+    outcome.tainted = 1 << 9 | 1 << 12
+    assert verdict.judge(outcome, 600).status == 1
+
+
+def test_a_guest_that_could_not_be_prepared_is_a_lab_error() -> None:
+    outcome = Outcome(ready=True, ended=True, problems=["cannot load nvme: no such file"])
+    assert verdict.judge(outcome, 600).status == 2
