@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// Directions: what the dma-buf's and the target's open modes and the mapping allow.
+#include "isolation.hpp"
+
+#include <array>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+
+namespace vmtest {
+
+namespace {
+
+constexpr std::uint64_t disk_base = 32u << 20;
+constexpr std::uint32_t bytes = 64 * 1024;
+
+// A dma-buf opened for one direction only.
+void one_way_dmabuf(const IsolationOptions &options, Exporter exporter, Access access, Path path) {
+  const std::string name =
+      std::format("{} dma-buf of {}, {}", access == Access::ReadOnly ? "read-only" : "write-only",
+                  name_of(exporter), name_of(path));
+  Bed bed(options);
+  auto buffer = DmaBuf::create(exporter, 1u << 20, access);
+  if (!buffer) {
+    report().fail(name, buffer.error());
+    return;
+  }
+  // Reading the target writes the dma-buf, and the other way round.
+  const std::uint32_t forbidden =
+      access == Access::ReadOnly ? DMABUF_RW_DIR_READ : DMABUF_RW_DIR_WRITE;
+  const std::uint32_t allowed = both_directions ^ forbidden;
+  for (const std::uint32_t directions : {forbidden, both_directions})
+    expect_refused(name + " mapped for what it is not open for", bed.session,
+                   map_entry(buffer->fd(), bed.target.get(), path, directions),
+                   {EBADF, EACCES, EPERM}, {DMABUF_RW_REASON_DMABUF_MODE});
+
+  DiskRegion region(bed.plain.get(), disk_base, 1u << 20);
+  region.lay_down_all(3);
+  if (path == Path::Registered)
+    bed.ring.make_buffer_table(1);
+  Mover mover(bed.session, bed.ring, buffer->fd(), bed.target.get(), path, 0, allowed);
+  if (!expect(name + " mapped for what it is open for", mover.error(), {0}))
+    return;
+  const Direction good = access == Access::ReadOnly ? Direction::Write : Direction::Read;
+  const Direction bad = access == Access::ReadOnly ? Direction::Read : Direction::Write;
+  expect(name + ": the direction not mapped", mover.transfer(bad, 0, bytes, disk_base),
+         {EBADF, EACCES, EPERM, EFAULT});
+  const auto wrong = region.check_all();
+  report().check(!wrong, name + ": the drive is as it was", wrong.value_or(""));
+  expect(name + ": the direction mapped", mover.transfer(good, 0, bytes, disk_base), {0});
+}
+
+// A target opened, and a mapping made, for one direction only.
+void one_way_target(const IsolationOptions &options, Path path, int mode) {
+  const std::string name =
+      std::format("{} target, {}", mode == O_RDONLY ? "read-only" : "write-only", name_of(path));
+  Bed bed(options);
+  const UniqueFd target = open_target(options.nvme, mode | O_DIRECT | O_CLOEXEC);
+  const std::uint32_t allowed = mode == O_RDONLY ? DMABUF_RW_DIR_READ : DMABUF_RW_DIR_WRITE;
+  for (const std::uint32_t directions : {both_directions ^ allowed, both_directions})
+    expect_refused(name + " mapped for what it is not open for", bed.session,
+                   map_entry(bed.buffer.fd(), target.get(), path, directions),
+                   {EBADF, EACCES, EPERM}, {DMABUF_RW_REASON_TARGET_MODE});
+  auto entry = map_entry(bed.buffer.fd(), target.get(), path, allowed);
+  expect(name + " mapped for what it is open for", bed.session.map_one(entry), {0});
+}
+
+// Mapped one way although everything is open for both.
+void one_way_mapping(const IsolationOptions &options, Path path, std::uint32_t directions) {
+  const bool reads = directions == DMABUF_RW_DIR_READ;
+  const std::string name =
+      std::format("mapping for {} only, {}", reads ? "reads" : "writes", name_of(path));
+  Bed bed(options);
+  DiskRegion region(bed.plain.get(), disk_base, 1u << 20);
+  region.lay_down_all(4);
+  if (path == Path::Registered)
+    bed.ring.make_buffer_table(1);
+  Mover mover(bed.session, bed.ring, bed.buffer.fd(), bed.target.get(), path, 0, directions);
+  if (!expect(name, mover.error(), {0}))
+    return;
+  expect(name + ": the other direction",
+         mover.transfer(reads ? Direction::Write : Direction::Read, 0, bytes, disk_base),
+         {EBADF, EACCES, EPERM, EFAULT});
+  const auto wrong = region.check_all();
+  report().check(!wrong, name + ": the drive is as it was", wrong.value_or(""));
+  HostBuffer poison(bed.buffer.size());
+  fill_pattern(poison.words(), buffer_poison, 0);
+  {
+    const CpuAccess access(bed.buffer, false);
+    const auto moved = compare_words(bed.buffer.words(), poison.words());
+    report().check(!moved, name + ": the dma-buf is as it was",
+                   moved ? describe(*moved, 0) : "");
+  }
+  expect(name + ": its direction",
+         mover.transfer(reads ? Direction::Read : Direction::Write, 0, bytes, disk_base), {0});
+}
+
+void set_read_only(int fd, int value) {
+  if (::ioctl(fd, BLKROSET, &value) != 0)
+    die("BLKROSET");
+}
+
+void read_only_device(const IsolationOptions &options) {
+  Bed bed(options);
+  DiskRegion region(bed.plain.get(), disk_base, 1u << 20);
+  region.lay_down_all(5);
+  auto before = map_entry(bed.buffer.fd(), bed.target.get(), Path::Premapped);
+  expect("MAP before the device is set read-only", bed.session.map_one(before), {0});
+  set_read_only(bed.plain.get(), 1);
+  for (const std::uint32_t directions : {std::uint32_t{DMABUF_RW_DIR_WRITE}, both_directions})
+    expect_refused("MAP for writes of a read-only device", bed.session,
+                   map_entry(bed.buffer.fd(), bed.target.get(), Path::Premapped, directions),
+                   {EPERM, EACCES, EROFS}, {DMABUF_RW_REASON_READ_ONLY});
+  auto reads = map_entry(bed.buffer.fd(), bed.target.get(), Path::Premapped, DMABUF_RW_DIR_READ);
+  expect("MAP for reads of a read-only device", bed.session.map_one(reads), {0});
+  expect("read of a read-only device",
+         premapped(bed, Direction::Read, reads.handle, 0, bytes, disk_base), {0});
+  expect("write through a mapping made before the device was set read-only",
+         premapped(bed, Direction::Write, before.handle, 0, bytes, disk_base),
+         {EPERM, EACCES, EROFS, EBADF});
+  set_read_only(bed.plain.get(), 0);
+  const auto wrong = region.check_all();
+  report().check(!wrong, "read-only device is as it was", wrong.value_or(""));
+  expect("write after the device is writable again",
+         premapped(bed, Direction::Write, before.handle, 0, bytes, disk_base), {0});
+}
+
+} // namespace
+
+void test_modes(const IsolationOptions &options) {
+  for (const Path path : paths_here()) {
+    for (const Exporter exporter : {Exporter::Heap, Exporter::Vgem, Exporter::VirtioGpu})
+      one_way_dmabuf(options, exporter, Access::ReadOnly, path);
+    one_way_dmabuf(options, Exporter::Heap, Access::WriteOnly, path);
+    one_way_target(options, path, O_RDONLY);
+    one_way_target(options, path, O_WRONLY);
+    one_way_mapping(options, path, DMABUF_RW_DIR_READ);
+    one_way_mapping(options, path, DMABUF_RW_DIR_WRITE);
+  }
+  read_only_device(options);
+}
+
+} // namespace vmtest

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// Dma-bufs from the exporters a plain virtual machine has.
+#pragma once
+
+#include "pattern.hpp"
+#include "unique_fd.hpp"
+
+#include <array>
+#include <cstddef>
+#include <expected>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace vmtest {
+
+enum class Exporter { Udmabuf, UdmabufHuge, UdmabufScattered, Heap, Vgem, VirtioGpu };
+
+inline constexpr std::array all_exporters = {Exporter::Udmabuf, Exporter::UdmabufHuge,
+                                             Exporter::UdmabufScattered, Exporter::Heap,
+                                             Exporter::Vgem, Exporter::VirtioGpu};
+
+std::string_view name_of(Exporter exporter);
+std::optional<Exporter> exporter_by_name(std::string_view name);
+// What sizes must be a multiple of: 2 MiB for huge pages, else 4 KiB.
+std::size_t size_granule(Exporter exporter);
+
+// How the dma-buf's file is opened.
+enum class Access { ReadWrite, ReadOnly, WriteOnly };
+
+// One dma-buf. With Access::ReadWrite it is also mapped for the CPU.
+class DmaBuf {
+public:
+  // Allocates `bytes` (a multiple of size_granule()). The error says which call failed.
+  // ReadOnly: Heap, Vgem and VirtioGpu. WriteOnly: Heap.
+  static std::expected<DmaBuf, std::string> create(Exporter exporter, std::size_t bytes,
+                                                   Access access = Access::ReadWrite);
+  DmaBuf(DmaBuf &&other) noexcept;
+  DmaBuf &operator=(DmaBuf &&other) noexcept;
+  ~DmaBuf();
+
+  int fd() const { return fd_.get(); }
+  std::size_t size() const { return size_; }
+  // The CPU's view. Touch it only between begin_cpu() and end_cpu().
+  std::span<Word> words() const { return {static_cast<Word *>(view_), view_ ? size_ / 8 : 0}; }
+  void begin_cpu(bool write) const;
+  void end_cpu(bool write) const;
+
+private:
+  DmaBuf(UniqueFd fd, std::size_t bytes) : fd_(std::move(fd)), size_(bytes) {}
+  UniqueFd fd_;
+  std::size_t size_ = 0;
+  void *view_ = nullptr;
+};
+
+// CPU access to a dma-buf for the length of a scope.
+class CpuAccess {
+public:
+  explicit CpuAccess(const DmaBuf &buffer, bool write) : buffer_(buffer), write_(write) {
+    buffer_.begin_cpu(write_);
+  }
+  CpuAccess(const CpuAccess &) = delete;
+  CpuAccess &operator=(const CpuAccess &) = delete;
+  ~CpuAccess() { buffer_.end_cpu(write_); }
+
+private:
+  const DmaBuf &buffer_;
+  bool write_;
+};
+
+// Opens the DRM device whose driver has this name ("vgem", "virtio_gpu"); invalid if none.
+UniqueFd open_drm_driver(std::string_view driver);
+
+// Dma-bufs that exist in the whole system, from debugfs; nullopt where that cannot be read.
+std::optional<long> live_dmabufs();
+
+} // namespace vmtest

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// Counts what was checked and says so: every program ends with Report::finish().
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <cstdio>
+#include <format>
+#include <mutex>
+#include <string>
+#include <string_view>
+
+namespace vmtest {
+
+// Exit statuses, the same for every test program here.
+inline constexpr int exit_pass = 0;
+inline constexpr int exit_fail = 1;
+inline constexpr int exit_setup = 2;
+inline constexpr int exit_skip = 77;
+
+// The tally of one program. Safe to use from several threads.
+class Report {
+public:
+  // Counts a check that held. Quiet, unless set_verbose(true).
+  void pass(std::string_view name);
+  // Counts a check that did not hold, and prints it.
+  void fail(std::string_view name, std::string_view what);
+  // Counts and prints a check that could not be made here.
+  void skip(std::string_view name, std::string_view why);
+  // One check: passes when `ok`, else fails with `what`. Returns `ok`.
+  bool check(bool ok, std::string_view name, std::string_view what = "does not hold");
+  // A line of information.
+  void note(std::string_view text);
+
+  void set_verbose(bool verbose) { verbose_ = verbose; }
+  // Starts counting again, in a child process.
+  void forget() { passed_ = failed_ = skipped_ = 0; }
+  std::uint64_t failures() const { return failed_; }
+  std::uint64_t passes() const { return passed_; }
+  // Prints the totals and gives the exit status. No check at all is a failure.
+  int finish(std::string_view program);
+
+private:
+  std::mutex lock_;
+  std::atomic<std::uint64_t> passed_ = 0, failed_ = 0, skipped_ = 0;
+  bool verbose_ = false;
+};
+
+// The program's one report.
+Report &report();
+
+// Something the test needs is missing: prints why and ends the program with exit_setup.
+[[noreturn]] void die(std::string_view why);
+
+// "ENODEV (19)" for 19 or -19; "0" for 0; a plain number for what is no errno.
+std::string errno_name(long value);
+
+// Seconds since some fixed moment, for time limits and measurements.
+double now_s();
+
+} // namespace vmtest
