@@ -9,8 +9,10 @@ from typing import Any
 
 from .errors import LabError
 
-# What must be loaded before the root is there; their dependencies are looked up.
-WANTED_MODULES = ("9pnet_virtio", "9p", "overlay")
+# What must be loaded before the root is there, and what the tests use; their dependencies are looked
+# up. virtio_gpu comes before vgem so that it is /dev/dri/card0.
+FIRST_MODULES = ("9pnet_virtio", "9p", "overlay")
+SECOND_MODULES = ("nvme", "virtio_blk", "virtio_gpu", "vgem", "vfio_pci")
 FOLDERS = ("bin", "dev", "lower", "modules", "new", "proc", "rw", "sys")
 
 
@@ -50,6 +52,11 @@ def load_order(modules_dep: str, wanted: Sequence[str]) -> list[str]:
     return order
 
 
+def _plain_name(path: str) -> str:
+    """The file name of a module without its compression."""
+    return Path(path).name.removesuffix(".xz")
+
+
 def _module(path: Path) -> bytes:
     if path.suffix == ".xz":
         return lzma.decompress(path.read_bytes())
@@ -62,17 +69,20 @@ def make(root: Path, release: str, spec: Mapping[str, Any], share: bool) -> byte
     """The initramfs for a kernel release of a lab root, with the agent's instructions in it."""
     modules = root / "usr/lib/modules" / release
     here = Path(__file__).parent / "guest"
-    order = load_order((modules / "modules.dep").read_text(), WANTED_MODULES)
-    names = [Path(path).name.removesuffix(".xz") for path in order]
+    listing = (modules / "modules.dep").read_text()
+    first = load_order(listing, FIRST_MODULES)
+    second = [path for path in load_order(listing, SECOND_MODULES) if path not in first]
     files = {
         "init": (0o755, (here / "init").read_bytes()),
         "agent.py": (0o755, (here / "agent.py").read_bytes()),
         "spec.json": (0o644, json.dumps(spec).encode()),
         "bin/busybox": (0o755, (root / "usr/bin/busybox").read_bytes()),
-        "modules/order": (0o644, "".join(f"{name}\n" for name in names).encode()),
     }
-    for path, name in zip(order, names, strict=True):
-        files[f"modules/{name}"] = (0o644, _module(modules / path))
+    for name, paths in (("first", first), ("second", second)):
+        lines = "".join(f"{_plain_name(path)}\n" for path in paths)
+        files[f"modules/{name}"] = (0o644, lines.encode())
+        for path in paths:
+            files[f"modules/{_plain_name(path)}"] = (0o644, _module(modules / path))
     if share:
-        files["share"] = (0o644, b"")
+        files["want-share"] = (0o644, b"")
     return cpio(FOLDERS, files)

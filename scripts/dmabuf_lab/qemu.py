@@ -61,13 +61,15 @@ def kernel_parameters(machine: Machine) -> str:
     words = [
         "console=ttyS0",
         "loglevel=5",
-        "log_buf_len=8M",
+        "log_buf_len=2M",
         "printk.devkmsg=on",
         "panic=-1",
         "oops=panic",
         "random.trust_cpu=on",
         "no_timer_check",
         "cryptomgr.notests",
+        # No text console on the GPU: it would only cost time, the console is the serial line.
+        "drm_kms_helper.fbdev_emulation=0",
     ]
     if machine.iommu == "off":
         words.append("intel_iommu=off")

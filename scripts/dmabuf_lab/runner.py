@@ -146,7 +146,8 @@ def run(request: Request) -> int:
 
 def write_log(path: Path, outcome: vm.Outcome) -> None:
     """Writes console and kernel log, whatever the verdict."""
-    lines = ["# console", *outcome.console, "# kernel log (level, text)", *outcome.kmsg]
+    times = f"# {outcome.release}: ready after {outcome.boot_s:.1f} s, gone after {outcome.wall_s:.1f} s"
+    lines = [times, "# console", *outcome.console, "# kernel log (level, text)", *outcome.kmsg]
     path.write_text("\n".join(lines) + "\n")
 
 

@@ -19,9 +19,7 @@ RMMOD_LIMIT_S = 30.0
 DRAIN_LIMIT_S = 5.0
 BUFINFO = "/sys/kernel/debug/dma_buf/bufinfo"
 
-# Modules whose devices the tests use; virtio_gpu first so that it is /dev/dri/card0.
-MODULES = ("nvme", "virtio_blk", "virtio-gpu", "vgem", "vfio-pci", "udmabuf", "system_heap")
-BUILT_IN_SOMEWHERE = ("udmabuf", "system_heap")
+BUSYBOX = "/run/lab/busybox"
 
 
 def write_file(path: str, text: str) -> None:
@@ -154,30 +152,15 @@ class Agent:
         return dict(self.spec["env"])
 
     def prepare(self) -> list[str]:
-        """Mounts, settings and modules; returns what went wrong."""
+        """Settings, devices and our module; returns what went wrong."""
         self.null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-        for kind, target in (
-            ("debugfs", "/sys/kernel/debug"),
-            ("tracefs", "/sys/kernel/tracing"),
-            ("devpts", "/dev/pts"),
-            ("tmpfs", "/dev/shm"),
-        ):
-            os.makedirs(target, exist_ok=True)
-            status, text = self.tool("mount", "-t", kind, kind, target)
-            if status != 0:
-                return [f"cannot mount {target}: {text}"]
         for name, source in (("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")):
             if not os.path.lexists(f"/dev/{name}"):
                 os.symlink(f"/proc/self/fd{source}", f"/dev/{name}")
         write_file("/proc/sys/kernel/hung_task_timeout_secs", HUNG_TASK_S)
         write_file("/proc/sys/kernel/hung_task_warnings", "-1")
         write_file("/proc/sys/kernel/hostname", "lab")
-        self.tool("ip", "link", "set", "lo", "up")
         problems = []
-        for module in MODULES:
-            status, text = self.tool("modprobe", module)
-            if status != 0 and module not in BUILT_IN_SOMEWHERE:
-                problems.append(f"cannot load {module}: {text}")
         for path in self.spec["devices"]:
             end = time.monotonic() + 20
             while not os.path.exists(path) and time.monotonic() < end:
@@ -185,7 +168,7 @@ class Agent:
             if not os.path.exists(path):
                 problems.append(f"{path} did not appear")
         if not problems and self.spec["module"]:
-            status, text = self.tool("insmod", self.spec["module"])
+            status, text = self.tool(BUSYBOX, "insmod", self.spec["module"])
             if status != 0:
                 problems.append(f"cannot load {self.spec['module']}: {text}")
         return problems
@@ -253,7 +236,7 @@ class Agent:
         with open("/proc/modules", encoding="utf-8") as file:
             loaded = any(line.startswith("dmabuf_rw ") for line in file)
         if loaded:
-            status, text = self.tool("rmmod", "dmabuf_rw", limit_s=RMMOD_LIMIT_S)
+            status, text = self.tool(BUSYBOX, "rmmod", "dmabuf_rw", limit_s=RMMOD_LIMIT_S)
             if status is None:
                 problems.append(f"rmmod dmabuf_rw did not return within {RMMOD_LIMIT_S:.0f} s")
                 write_file("/proc/sysrq-trigger", "w")
@@ -301,5 +284,4 @@ if __name__ == "__main__":
         Agent().main()
     except BaseException as failure:  # pid 1: say it on the console, the host reads that
         print(f"lab-agent: {type(failure).__name__}: {failure}", file=sys.stderr, flush=True)
-    os.system("/usr/bin/busybox poweroff -f")
-    time.sleep(60)
+    os.execv(BUSYBOX, ["busybox", "poweroff", "-f"])
