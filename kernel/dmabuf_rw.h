@@ -44,6 +44,7 @@
 #define DMABUF_RW_MAX_IO	((u64)MAX_RW_COUNT)
 #define DMABUF_RW_MAX_PREMAPPED	(1ULL << 40)	/* bytes of one dma-buf */
 #define DMABUF_RW_MAX_REGISTERED ((u64)U32_MAX & PAGE_MASK)
+#define DMABUF_RW_MAX_BVEC	(1ULL << 40)
 #define DMABUF_RW_FENCE_MS	30000U		/* longest wait without CONFIG */
 #define DMABUF_RW_MAX_TIMEOUT_MS 3600000U
 
@@ -104,14 +105,16 @@ struct dmabuf_rw_attach {
 	u64 map_ns;
 };
 
-/* The pages of a dma-buf for the registered path; outlives its mapping while
- * a ring's table holds it.
+/*
+ * The pages of a dma-buf, for the registered and bvec paths. Outlives its
+ * mapping while a ring's table holds it.
  */
 struct dmabuf_rw_pages {
 	refcount_t refs;
 	struct dma_buf *dmabuf;		/* holds a reference */
 	struct iosys_map map;		/* kept mapped: it is what pins the pages */
 	struct bio_vec *bvecs;
+	u32 *first_page;		/* of each bvec, counted from the buffer's start */
 	unsigned int nr_bvecs;
 	u64 smallest;
 	u64 largest;
@@ -124,7 +127,7 @@ struct dmabuf_rw_pages {
 
 /* The NVMe namespace that commands go to. */
 struct dmabuf_rw_target {
-	struct file *file;		/* what user space opened; reference */
+	struct file *file;		/* what user space opened; reference; all bvec has */
 	struct block_device *bdev;	/* of @file: offsets and size are its */
 	struct gendisk *disk;		/* a path disk or @bdev's; device reference */
 	struct device *dma_dev;		/* the PCI function; reference */
@@ -153,7 +156,7 @@ struct dmabuf_rw_mapping {
 	u32 timeout;			/* jiffies, 0: the queue's */
 	u64 size;			/* bytes of the dma-buf */
 	struct dma_buf *dmabuf;		/* borrowed from attach or pages */
-	struct dmabuf_rw_attach *attach;
+	struct dmabuf_rw_attach *attach; /* premapped */
 	struct dmabuf_rw_target target;
 	struct dmabuf_rw_counts __percpu *counts;
 	/* Rarely used. */
@@ -164,7 +167,7 @@ struct dmabuf_rw_mapping {
 	bool killed;			/* dma_resv: @io was killed */
 	bool dying;			/* dma_resv: being unmapped */
 	struct completion drained;	/* @io reached zero */
-	struct dmabuf_rw_pages *pages;	/* registered only */
+	struct dmabuf_rw_pages *pages;	/* registered and bvec */
 	u32 last_error;
 	u32 last_reason;
 	u32 fence_ms;
@@ -205,20 +208,27 @@ static inline struct dmabuf_rw_result dmabuf_rw_fail(int error, u32 reason)
 int dmabuf_rw_open(struct inode *inode, struct file *file);
 int dmabuf_rw_release(struct inode *inode, struct file *file);
 long dmabuf_rw_ioctl_config(struct dmabuf_rw_session *session, void __user *arg);
-long dmabuf_rw_ioctl_map(struct dmabuf_rw_session *session, void __user *arg);
-long dmabuf_rw_ioctl_unmap(struct dmabuf_rw_session *session, void __user *arg);
 struct dmabuf_rw_mapping *
 dmabuf_rw_find_rcu(const struct dmabuf_rw_session *session, u32 handle);
 struct dmabuf_rw_mapping *
 dmabuf_rw_mapping_get(const struct dmabuf_rw_session *session, u32 handle);
 void dmabuf_rw_mapping_put(struct dmabuf_rw_mapping *m);
+struct dmabuf_rw_result dmabuf_rw_session_insert(struct dmabuf_rw_session *session,
+						 struct dmabuf_rw_mapping *m);
+struct dmabuf_rw_mapping *
+dmabuf_rw_session_remove(struct dmabuf_rw_session *session, u32 handle);
+void dmabuf_rw_unmap_all(struct list_head *doomed);
+
+/* map.c */
+long dmabuf_rw_ioctl_map(struct dmabuf_rw_session *session, void __user *arg);
+long dmabuf_rw_ioctl_unmap(struct dmabuf_rw_session *session, void __user *arg);
 
 /* mapping.c */
 struct dmabuf_rw_result dmabuf_rw_attach_join(struct dmabuf_rw_mapping *m,
 					      struct dma_buf *dmabuf);
-void dmabuf_rw_attach_stop(struct dmabuf_rw_mapping *m);
-void dmabuf_rw_attach_leave(struct dmabuf_rw_mapping *m);
-struct dmabuf_rw_result dmabuf_rw_attach_revive(struct dmabuf_rw_mapping *m);
+void dmabuf_rw_io_stop(struct dmabuf_rw_mapping *m);
+void dmabuf_rw_io_drain(struct dmabuf_rw_mapping *m);
+struct dmabuf_rw_result dmabuf_rw_io_revive(struct dmabuf_rw_mapping *m);
 void dmabuf_rw_attach_put(struct dmabuf_rw_attach *a);
 int dmabuf_rw_mapping_init(void);
 void dmabuf_rw_mapping_exit(void);
@@ -235,18 +245,15 @@ void dmabuf_rw_prp_fill(struct dmabuf_rw_prp *prp, struct sg_table *sgt);
 void dmabuf_rw_prp_get(const struct dmabuf_rw_prp *prp, u64 offset, u32 length,
 		       __le64 *prp1, __le64 *prp2);
 
-/* premapped.c */
-int dmabuf_rw_premapped_issue(struct io_uring_cmd *cmd, unsigned int issue_flags,
-			      u32 direction);
-int dmabuf_rw_premapped_iopoll(struct io_uring_cmd *cmd, struct io_comp_batch *iob,
-			       unsigned int poll_flags);
+/* pages.c */
+struct dmabuf_rw_result dmabuf_rw_pages_map(struct dmabuf_rw_mapping *m,
+					    struct dma_buf *dmabuf);
+void dmabuf_rw_pages_put(struct dmabuf_rw_pages *pages);
+unsigned int dmabuf_rw_pages_find(const struct dmabuf_rw_pages *pages, u64 offset,
+				  u64 *within);
 
 /* registered.c */
 bool dmabuf_rw_registered_available(void);
-struct dmabuf_rw_result dmabuf_rw_registered_map(struct dmabuf_rw_mapping *m,
-						 struct dma_buf *dmabuf,
-						 struct user_struct *user);
-void dmabuf_rw_pages_put(struct dmabuf_rw_pages *pages);
 int dmabuf_rw_registered_issue(struct io_uring_cmd *cmd, unsigned int issue_flags);
 int dmabuf_rw_unregister_issue(struct io_uring_cmd *cmd, unsigned int issue_flags);
 int dmabuf_rw_registered_init(void);
@@ -257,6 +264,8 @@ struct dmabuf_rw_result dmabuf_rw_target_modes(const struct file *file, u32 dire
 struct dmabuf_rw_result dmabuf_rw_target_nvme(struct dmabuf_rw_target *target,
 					      struct file *file, u32 directions,
 					      u32 hint);
+struct dmabuf_rw_result dmabuf_rw_target_file(struct dmabuf_rw_target *target,
+					      struct file *file, u32 directions);
 void dmabuf_rw_target_put(struct dmabuf_rw_target *target);
 void dmabuf_rw_target_poll(const struct dmabuf_rw_target *target);
 void dmabuf_rw_target_init_request(struct request *rq, struct nvme_command *command);

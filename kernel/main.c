@@ -12,6 +12,7 @@
 
 #include "compat.h"
 #include "dmabuf_rw.h"
+#include "io.h"
 
 static long ioctl_query(void __user *arg)
 {
@@ -24,14 +25,16 @@ static long ioctl_query(void __user *arg)
 
 	memset(&query, 0, sizeof(query));
 	query.abi_version = DMABUF_RW_ABI_VERSION;
-	query.features = DMABUF_RW_FEAT_PREMAPPED | DMABUF_RW_FEAT_INVALIDATE |
-			 DMABUF_RW_FEAT_TIMEOUT;
+	query.features = DMABUF_RW_FEAT_PREMAPPED | DMABUF_RW_FEAT_BVEC |
+			 DMABUF_RW_FEAT_INVALIDATE | DMABUF_RW_FEAT_TIMEOUT |
+			 DMABUF_RW_FEAT_IOPOLL;
 	query.max_mappings = DMABUF_RW_MAX_MAPPINGS;
 	query.max_batch = DMABUF_RW_MAX_BATCH;
 	query.max_sessions = DMABUF_RW_MAX_SESSIONS;
 	query.granule = DMABUF_RW_GRANULE;
 	query.max_io_bytes = DMABUF_RW_MAX_IO;
 	query.max_buffer_bytes[DMABUF_RW_PATH_PREMAPPED] = DMABUF_RW_MAX_PREMAPPED;
+	query.max_buffer_bytes[DMABUF_RW_PATH_BVEC] = DMABUF_RW_MAX_BVEC;
 	if (dmabuf_rw_registered_available()) {
 		query.features |= DMABUF_RW_FEAT_REGISTERED;
 		query.max_buffer_bytes[DMABUF_RW_PATH_REGISTERED] = DMABUF_RW_MAX_REGISTERED;
@@ -64,9 +67,9 @@ static int dmabuf_rw_uring_cmd(struct io_uring_cmd *cmd, unsigned int issue_flag
 {
 	switch (cmd->cmd_op) {
 	case DMABUF_RW_URING_READ:
-		return dmabuf_rw_premapped_issue(cmd, issue_flags, DMABUF_RW_DIR_READ);
+		return dmabuf_rw_issue(cmd, issue_flags, DMABUF_RW_DIR_READ);
 	case DMABUF_RW_URING_WRITE:
-		return dmabuf_rw_premapped_issue(cmd, issue_flags, DMABUF_RW_DIR_WRITE);
+		return dmabuf_rw_issue(cmd, issue_flags, DMABUF_RW_DIR_WRITE);
 	case DMABUF_RW_URING_REGISTER:
 		return dmabuf_rw_registered_issue(cmd, issue_flags);
 	case DMABUF_RW_URING_UNREGISTER:
@@ -100,9 +103,12 @@ static int __init dmabuf_rw_init(void)
 	ret = dmabuf_rw_registered_init();
 	if (ret)
 		return ret;
-	ret = dmabuf_rw_mapping_init();
+	ret = dmabuf_rw_bvec_init();
 	if (ret)
 		goto exit_registered;
+	ret = dmabuf_rw_mapping_init();
+	if (ret)
+		goto exit_bvec;
 	ret = misc_register(&dmabuf_rw_device);
 	if (ret)
 		goto exit_mapping;
@@ -110,6 +116,8 @@ static int __init dmabuf_rw_init(void)
 
 exit_mapping:
 	dmabuf_rw_mapping_exit();
+exit_bvec:
+	dmabuf_rw_bvec_exit();
 exit_registered:
 	dmabuf_rw_registered_exit();
 	return ret;
@@ -120,6 +128,7 @@ static void __exit dmabuf_rw_exit(void)
 	misc_deregister(&dmabuf_rw_device);
 	dmabuf_rw_registered_exit();
 	dmabuf_rw_mapping_exit();
+	dmabuf_rw_bvec_exit();
 	dmabuf_rw_target_exit();
 	/* Mappings are freed, and percpu_refs switched, by way of RCU. */
 	rcu_barrier();

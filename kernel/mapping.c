@@ -45,7 +45,8 @@ static LIST_HEAD(departing_devices);
 static void mapping_drain(struct dmabuf_rw_mapping *m)
 {
 	while (!wait_for_completion_timeout(&m->drained, msecs_to_jiffies(10)))
-		dmabuf_rw_target_poll(&m->target);
+		if (m->attach)
+			dmabuf_rw_target_poll(&m->target);
 }
 
 /* No new I/O, and none in flight, on any member. dma_resv held. */
@@ -375,15 +376,19 @@ struct dmabuf_rw_result dmabuf_rw_attach_join(struct dmabuf_rw_mapping *m,
 }
 
 /**
- * dmabuf_rw_attach_stop - let no new I/O of a mapping begin
- * @m: joined; already out of its session's table
+ * dmabuf_rw_io_stop - let no new I/O of a mapping begin
+ * @m: takes READ and WRITE; already out of its session's table
  *
  * Does not wait, so that many can be stopped before one is waited for.
  *
  * Context: may sleep.
  */
-void dmabuf_rw_attach_stop(struct dmabuf_rw_mapping *m)
+void dmabuf_rw_io_stop(struct dmabuf_rw_mapping *m)
 {
+	if (!m->attach) {
+		percpu_ref_kill(&m->io);
+		return;
+	}
 	dma_resv_lock(m->dmabuf->resv, NULL);
 	m->dying = true;
 	if (!m->killed) {
@@ -394,16 +399,18 @@ void dmabuf_rw_attach_stop(struct dmabuf_rw_mapping *m)
 }
 
 /**
- * dmabuf_rw_attach_leave - wait for a mapping's I/O and leave the attachment
- * @m: stopped with dmabuf_rw_attach_stop()
+ * dmabuf_rw_io_drain - wait for a mapping's I/O, and leave the attachment
+ * @m: stopped with dmabuf_rw_io_stop()
  *
  * The reference to the attachment goes with the mapping itself.
  *
  * Context: may sleep, as long as the drive takes.
  */
-void dmabuf_rw_attach_leave(struct dmabuf_rw_mapping *m)
+void dmabuf_rw_io_drain(struct dmabuf_rw_mapping *m)
 {
 	mapping_drain(m);
+	if (!m->attach)
+		return;
 	dma_resv_lock(m->dmabuf->resv, NULL);
 	list_del(&m->member);
 	m->attach->nr_members--;
@@ -411,7 +418,7 @@ void dmabuf_rw_attach_leave(struct dmabuf_rw_mapping *m)
 }
 
 /**
- * dmabuf_rw_attach_revive - make sure a mapping's addresses are valid again
+ * dmabuf_rw_io_revive - make sure a mapping's addresses are valid again
  * @m: its percpu_ref was found dead
  *
  * Context: may sleep; the caller holds m->refs and not m->io.
@@ -419,11 +426,15 @@ void dmabuf_rw_attach_leave(struct dmabuf_rw_mapping *m)
  * the mapping is being unmapped, -ENODEV with REVOKED or DEVICE_GONE, -EINTR,
  * -ENOMEM.
  */
-struct dmabuf_rw_result dmabuf_rw_attach_revive(struct dmabuf_rw_mapping *m)
+struct dmabuf_rw_result dmabuf_rw_io_revive(struct dmabuf_rw_mapping *m)
 {
 	struct dmabuf_rw_attach *a = m->attach;
 	struct dmabuf_rw_result result = DMABUF_RW_OK;
 
+	/* Without an attachment nothing but UNMAP ends a mapping. */
+	if (!a)
+		return percpu_ref_is_dying(&m->io) ?
+			dmabuf_rw_fail(-ENOENT, DMABUF_RW_REASON_ARGUMENT) : result;
 	if (down_read_interruptible(&dmabuf_rw_device_sem))
 		return dmabuf_rw_fail(-EINTR, DMABUF_RW_REASON_INTERRUPTED);
 	if (dma_resv_lock_interruptible(m->dmabuf->resv, NULL)) {

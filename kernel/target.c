@@ -252,6 +252,30 @@ fail:
 }
 
 /**
+ * dmabuf_rw_target_file - a target for the bvec path
+ * @target: out; all zero on failure
+ * @file: what user space opened; a reference is taken
+ * @directions: DMABUF_RW_DIR_*, already checked with dmabuf_rw_target_modes()
+ *
+ * Context: process.
+ * Return: success, or -EOPNOTSUPP with NOT_FILE.
+ */
+struct dmabuf_rw_result dmabuf_rw_target_file(struct dmabuf_rw_target *target,
+					      struct file *file, u32 directions)
+{
+	struct inode *inode = file_inode(file);
+
+	memset(target, 0, sizeof(*target));
+	if (!S_ISREG(inode->i_mode) && !S_ISBLK(inode->i_mode))
+		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NOT_FILE);
+	if (((directions & DMABUF_RW_DIR_READ) && !file->f_op->read_iter) ||
+	    ((directions & DMABUF_RW_DIR_WRITE) && !file->f_op->write_iter))
+		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NOT_FILE);
+	target->file = get_file(file);
+	return DMABUF_RW_OK;
+}
+
+/**
  * dmabuf_rw_target_put - undo dmabuf_rw_target_nvme()
  * @target: found, or all zero
  *

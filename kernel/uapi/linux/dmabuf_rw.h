@@ -36,11 +36,15 @@
  * REGISTERED	the dma-buf's pages are put into an io_uring's registered
  *		buffer table; I/O is then ordinary IORING_OP_READ_FIXED and
  *		WRITE_FIXED with the byte offset into the buffer as address.
+ * BVEC		each I/O becomes a read_iter or write_iter call on the target with
+ *		the dma-buf's pages as memory. Any regular file or block device,
+ *		page cache included.
  * AUTO		in a MAP entry: the first of the above that works here.
  */
 #define DMABUF_RW_PATH_AUTO		0
 #define DMABUF_RW_PATH_PREMAPPED	1
 #define DMABUF_RW_PATH_REGISTERED	2
+#define DMABUF_RW_PATH_BVEC		3
 #define DMABUF_RW_NR_PATHS		4	/* room in arrays indexed by path */
 
 /* Directions, a mask. */
@@ -55,6 +59,8 @@
 #define DMABUF_RW_FEAT_REGISTERED	(1ULL << 1)
 #define DMABUF_RW_FEAT_INVALIDATE	(1ULL << 2)	/* follows moving buffers */
 #define DMABUF_RW_FEAT_TIMEOUT		(1ULL << 3)	/* CONFIG.timeout_ms */
+#define DMABUF_RW_FEAT_BVEC		(1ULL << 4)
+#define DMABUF_RW_FEAT_IOPOLL		(1ULL << 5)	/* PREMAPPED on polled rings */
 
 /*
  * Reasons. An errno says what kind of failure it was, the reason names its
@@ -94,7 +100,8 @@
 #define DMABUF_RW_REASON_INTERRUPTED	31	/* a signal arrived; try again */
 #define DMABUF_RW_REASON_RANGE		32	/* outside buffer or target, misaligned */
 #define DMABUF_RW_REASON_DRIVE		33	/* the drive reported the error */
-#define DMABUF_RW_NR_REASONS		34
+#define DMABUF_RW_REASON_NOT_FILE	34	/* target is no regular file or block device */
+#define DMABUF_RW_NR_REASONS		35
 
 /**
  * struct dmabuf_rw_query - DMABUF_RW_IOC_QUERY
@@ -251,12 +258,12 @@ struct dmabuf_rw_unmap {
  * @buffer_bytes:	size of the dma-buf.
  * @smallest_segment:	bytes.
  * @largest_segment:	bytes.
- * @reads:		READs ended without error. Here and below PREMAPPED only:
- *			the I/O of a REGISTERED buffer does not pass this module.
+ * @reads:		READs ended without error. Here and below not REGISTERED:
+ *			the I/O of such a buffer does not pass this module.
  * @writes:		WRITEs ended without error.
  * @read_bytes:		bytes they moved.
  * @write_bytes:	bytes they moved.
- * @commands:		commands handed to the drive.
+ * @commands:		commands handed to the drive; BVEC: calls of the target.
  * @errors:		READs and WRITEs that ended with an error.
  * @deferred:		submissions handed to a worker because they had to sleep.
  * @invalidations:	times the exporter moved or took the memory.
@@ -307,8 +314,9 @@ struct dmabuf_rw_info {
  * one of the four below; the SQE's cmd[16] bytes are the structure named there.
  *
  * READ, WRITE	addr = byte offset into the dma-buf, len = bytes,
- *		cmd = struct dmabuf_rw_uring_io. Result: len, or a negative
- *		errno; never less than len.
+ *		cmd = struct dmabuf_rw_uring_io. Result: bytes moved, or a
+ *		negative errno. PREMAPPED moves all or fails; BVEC may move
+ *		less at the end of a file, as read(2) and write(2) do.
  * REGISTER	addr = 0, len = 0, cmd = struct dmabuf_rw_uring_reg: put the
  *		mapping, made with path REGISTERED, into slot @index of this
  *		ring's buffer table. The slot must exist and be empty. Result 0
@@ -322,8 +330,8 @@ struct dmabuf_rw_info {
 
 /**
  * struct dmabuf_rw_uring_io - cmd bytes of READ and WRITE
- * @file_offset: bytes, from the start of the block device that was opened.
- * @handle:	a PREMAPPED mapping of this session.
+ * @file_offset: bytes, from the start of the file or block device opened.
+ * @handle:	a PREMAPPED or BVEC mapping of this session.
  * @flags:	must be 0.
  */
 struct dmabuf_rw_uring_io {

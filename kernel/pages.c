@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The struct pages behind a dma-buf, where it has any.
+ *
+ * They are found through the exporter's kernel mapping, never through the page
+ * links of its scatterlist, which the dma-buf rules forbid to importers and
+ * DMABUF_DEBUG takes away. The mapping is kept: it is what makes the exporter
+ * keep the pages where they are.
+ */
+#include <linux/dma-resv.h>
+#include <linux/ktime.h>
+#include <linux/memremap.h>
+#include <linux/mm.h>
+#include <linux/sched/user.h>
+#include <linux/slab.h>
+#include <linux/vmalloc.h>
+
+#include "dmabuf_rw.h"
+
+/**
+ * dmabuf_rw_pages_put - drop a reference to the pages of a dma-buf
+ * @pages: unmapped and released with the last reference
+ *
+ * Context: may sleep; takes the dma_resv.
+ */
+void dmabuf_rw_pages_put(struct dmabuf_rw_pages *pages)
+{
+	if (!refcount_dec_and_test(&pages->refs))
+		return;
+	dma_buf_vunmap_unlocked(pages->dmabuf, &pages->map);
+	dma_buf_put(pages->dmabuf);
+	dmabuf_rw_uncharge(pages->user, pages->charged);
+	free_uid(pages->user);
+	kvfree(pages->first_page);
+	kvfree(pages->bvecs);
+	kfree(pages);
+}
+
+/* The page at a kernel address of the exporter's mapping, or NULL. */
+static struct page *page_of(void *address)
+{
+	if (is_vmalloc_addr(address))
+		return vmalloc_to_page(address);
+	return virt_addr_valid(address) ? virt_to_page(address) : NULL;
+}
+
+/* Collect the pages, neighbours joined. */
+static struct dmabuf_rw_result pages_collect(struct dmabuf_rw_pages *pages)
+{
+	u64 nr = pages->dmabuf->size >> PAGE_SHIFT, i;
+	struct page *previous = NULL;
+	struct bio_vec *last = NULL;
+
+	for (i = 0; i < nr; i++) {
+		struct page *page = page_of(pages->map.vaddr + (i << PAGE_SHIFT));
+
+		if (!page || is_zone_device_page(page))
+			return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NOT_PAGES);
+		if (last && page == previous + 1 && last->bv_len <= SZ_1G) {
+			last->bv_len += PAGE_SIZE;
+		} else {
+			pages->first_page[pages->nr_bvecs] = i;
+			last = &pages->bvecs[pages->nr_bvecs++];
+			bvec_set_page(last, page, PAGE_SIZE, 0);
+		}
+		previous = page;
+		if (!(i & 0xfff))
+			cond_resched();
+	}
+
+	pages->smallest = U64_MAX;
+	for (i = 0; i < pages->nr_bvecs; i++) {
+		pages->smallest = min_t(u64, pages->smallest, pages->bvecs[i].bv_len);
+		pages->largest = max_t(u64, pages->largest, pages->bvecs[i].bv_len);
+	}
+	return DMABUF_RW_OK;
+}
+
+/* vmap, with what its errno means here. */
+static struct dmabuf_rw_result pages_vmap(struct dmabuf_rw_pages *pages)
+{
+	int ret = dma_buf_vmap_unlocked(pages->dmabuf, &pages->map);
+
+	if (ret == -ENOMEM)
+		return dmabuf_rw_fail(-ENOMEM, DMABUF_RW_REASON_NO_MEMORY);
+	if (ret)
+		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NO_CPU_VIEW);
+	if (!pages->map.is_iomem)
+		return DMABUF_RW_OK;
+	dma_buf_vunmap_unlocked(pages->dmabuf, &pages->map);
+	return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NOT_PAGES);
+}
+
+/**
+ * dmabuf_rw_pages_map - find the pages of a dma-buf
+ * @m: sets @m->pages; its user is charged for keeping them
+ * @dmabuf: the memory; a reference is taken
+ *
+ * Context: may sleep.
+ * Return: success, or an errno with its reason.
+ */
+struct dmabuf_rw_result dmabuf_rw_pages_map(struct dmabuf_rw_mapping *m,
+					    struct dma_buf *dmabuf)
+{
+	ktime_t start = ktime_get();
+	struct dmabuf_rw_result result;
+	struct dmabuf_rw_pages *pages;
+	u64 nr;
+
+	if (!dmabuf->size || dmabuf->size > DMABUF_RW_MAX_BVEC)
+		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_SIZE_CAP);
+	if (!PAGE_ALIGNED(dmabuf->size))
+		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_SEG_ALIGN);
+
+	pages = kzalloc(sizeof(*pages), GFP_KERNEL_ACCOUNT);
+	if (!pages)
+		return dmabuf_rw_fail(-ENOMEM, DMABUF_RW_REASON_NO_MEMORY);
+	refcount_set(&pages->refs, 1);
+	pages->dmabuf = dmabuf;
+	nr = dmabuf->size >> PAGE_SHIFT;
+	pages->bvecs = kvmalloc_array(nr, sizeof(*pages->bvecs), GFP_KERNEL_ACCOUNT);
+	pages->first_page = kvmalloc_array(nr, sizeof(*pages->first_page), GFP_KERNEL_ACCOUNT);
+	if (!pages->bvecs || !pages->first_page) {
+		result = dmabuf_rw_fail(-ENOMEM, DMABUF_RW_REASON_NO_MEMORY);
+		goto free;
+	}
+	if (dmabuf_rw_charge(m->user, dmabuf->size, &pages->charged)) {
+		result = dmabuf_rw_fail(-ENOMEM, DMABUF_RW_REASON_MEMLOCK);
+		goto free;
+	}
+	result = pages_vmap(pages);
+	if (result.error)
+		goto uncharge;
+
+	get_dma_buf(dmabuf);
+	pages->user = get_uid(m->user);
+	result = pages_collect(pages);
+	if (result.error) {
+		dmabuf_rw_pages_put(pages);
+		return result;
+	}
+	pages->map_ns = ktime_to_ns(ktime_sub(ktime_get(), start));
+	m->pages = pages;
+	return DMABUF_RW_OK;
+
+uncharge:
+	dmabuf_rw_uncharge(m->user, pages->charged);
+free:
+	kvfree(pages->first_page);
+	kvfree(pages->bvecs);
+	kfree(pages);
+	return result;
+}
+
+/**
+ * dmabuf_rw_pages_find - which run of pages holds a byte of the buffer
+ * @pages: the pages
+ * @offset: bytes, inside the buffer
+ * @within: out: bytes from the start of the run
+ *
+ * Context: any.
+ * Return: index into @pages->bvecs.
+ */
+unsigned int dmabuf_rw_pages_find(const struct dmabuf_rw_pages *pages, u64 offset,
+				  u64 *within)
+{
+	unsigned int low = 0, high = pages->nr_bvecs;
+	u64 page = offset >> PAGE_SHIFT;
+
+	while (high - low > 1) {
+		unsigned int middle = low + (high - low) / 2;
+
+		if (pages->first_page[middle] <= page)
+			low = middle;
+		else
+			high = middle;
+	}
+	*within = offset - ((u64)pages->first_page[low] << PAGE_SHIFT);
+	return low;
+}

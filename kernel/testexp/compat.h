@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The one place that knows kernels differ; PROBE_* are found out when the
+ * module is built, by compiling the files in probes/.
+ */
+#ifndef DMABUF_TESTEXP_COMPAT_H
+#define DMABUF_TESTEXP_COMPAT_H
+
+#include <linux/dma-buf.h>
+#include <linux/kconfig.h>
+
+#include "dmabuf_testexp_probes.h"
+
+/* 6.13 made the namespace of MODULE_IMPORT_NS() a string. */
+#ifdef PROBE_IMPORT_NS_TOKEN
+#define TESTEXP_IMPORT_NS(ns) MODULE_IMPORT_NS(ns)
+#else
+#define TESTEXP_IMPORT_NS(ns) MODULE_IMPORT_NS(#ns)
+#endif
+
+/*
+ * Telling importers was called move_notify() before. Where it has that name, a
+ * configuration option decides whether the framework uses it or pins a buffer
+ * as long as anybody has it mapped.
+ */
+#ifdef PROBE_INVALIDATE_FUNCTION
+#define TESTEXP_CAN_MOVE 1
+#define testexp_invalidate_mappings(dmabuf) dma_buf_invalidate_mappings(dmabuf)
+#define testexp_can_be_told(att) \
+	((att)->importer_ops && (att)->importer_ops->invalidate_mappings)
+#else
+#define TESTEXP_CAN_MOVE IS_ENABLED(CONFIG_DMABUF_MOVE_NOTIFY)
+#define testexp_invalidate_mappings(dmabuf) dma_buf_move_notify(dmabuf)
+#define testexp_can_be_told(att) \
+	((att)->importer_ops && (att)->importer_ops->move_notify)
+#endif
+
+#endif /* DMABUF_TESTEXP_COMPAT_H */
