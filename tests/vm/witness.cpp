@@ -186,11 +186,13 @@ void check_counters(const std::string &name, Path path, Bench &bench, const Sess
                              tally.read_bytes, tally.writes, tally.write_bytes));
   report().check(info.errors == 0, name + " errors",
                  std::format("{}", static_cast<std::uint64_t>(info.errors)));
-  // SEGMENT_SPLIT: no more commands than the lengths need.
-  report().check(info.commands >= tally.least_commands && info.commands <= tally.most_commands,
+  // SEGMENT_SPLIT: no more commands than the lengths need. A bvec call that would have had
+  // to sleep is made once more by a worker.
+  const std::uint64_t most = tally.most_commands + (path == Path::Bvec ? info.deferred : 0);
+  report().check(info.commands >= tally.least_commands && info.commands <= most,
                  name + " commands",
                  std::format("{} instead of {} to {}", static_cast<std::uint64_t>(info.commands),
-                             tally.least_commands, tally.most_commands));
+                             tally.least_commands, most));
 }
 
 void report_case(const std::string &name, const Case &c, const std::optional<std::string> &wrong) {

@@ -14,6 +14,7 @@
 #include <linux/dma-heap.h>
 #include <linux/memfd.h>
 #include <linux/udmabuf.h>
+#include <mutex>
 #include <numeric>
 #include <random>
 #include <sys/ioctl.h>
@@ -77,6 +78,10 @@ bool reserve_huge_pages(std::size_t count) {
 
 Made make_udmabuf(Exporter exporter, std::size_t bytes) {
   const bool huge = exporter == Exporter::UdmabufHuge;
+  // Two threads must not both count on the same free huge pages.
+  static std::mutex huge_pages;
+  const std::unique_lock guard =
+      huge ? std::unique_lock(huge_pages) : std::unique_lock<std::mutex>();
   if (huge && !reserve_huge_pages(bytes / huge_page))
     return std::unexpected(std::string("not enough free huge pages"));
   UniqueFd memfd(::memfd_create("vmtest", MFD_CLOEXEC | MFD_ALLOW_SEALING |
