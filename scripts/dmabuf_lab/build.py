@@ -3,7 +3,8 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from . import cache, chroot, config
@@ -97,7 +98,7 @@ class Builder:
                 "configuring the engine",
             )
             mark.write_text(self.identity)
-            self._inside(["ninja", "-C", where], "building the engine")
+            self._inside(["ninja", "-k", "0", "-C", where], "building the engine")
         if not (self.out / "engine/libdmabuf.so").exists():
             raise LabError("the build made no engine/libdmabuf.so")
         stamp.write_text(wanted)
@@ -128,15 +129,22 @@ class Builder:
         stamp.write_text(wanted)
 
 
-def build(
-    root: Root, kernels: Iterable[config.KernelSeries], *, engine: bool = True
-) -> None:
-    """Builds what is asked for in this checkout; builds of one checkout wait for each other."""
+def build(root: Root, kernels: Iterable[config.KernelSeries], *, engine: bool = True) -> None:
+    """Builds what is asked for in this checkout; builds of one checkout wait for each other.
+
+    All parts are tried; the LabError names every part that failed.
+    """
     base = checkout()
     (base / config.BUILD_DIR).mkdir(parents=True, exist_ok=True)
     with cache.lock(base / "build/.lab.lock", what="the build folder"):
         builder = Builder(root, base)
-        if engine:
-            builder.engine()
-        for series in kernels:
-            builder.module(series)
+        parts: list[Callable[[], None]] = [builder.engine] if engine else []
+        parts += [partial(builder.module, series) for series in kernels]
+        errors = []
+        for part in parts:
+            try:
+                part()
+            except LabError as error:
+                errors.append(str(error))
+    if errors:
+        raise LabError("\n".join(errors))
