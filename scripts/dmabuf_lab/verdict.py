@@ -67,8 +67,9 @@ def judge(outcome: Outcome, timeout_s: float) -> Verdict:
             lines = kernel_lines(outcome)
             first = next(i for i, x in enumerate(lines) if klog.strip_time(x) == findings[0].line)
         log = [line for line in lines[max(first - 2, 0) :] if line.strip()][:LOG_LINES]
-    elif outcome.timed_out and outcome.kmsg:
-        log = klog.last_lines(kernel_lines(outcome), LOG_LINES)
+    elif outcome.dump:
+        blocked = [line for line in outcome.dump if line.strip()][: 2 * LOG_LINES]
+        log = klog.last_lines(kernel_lines(outcome), 10) + blocked
     else:
         log = klog.last_lines(lines, LOG_LINES)
     started = outcome.ready and (outcome.status is not None or outcome.timed_out or findings)

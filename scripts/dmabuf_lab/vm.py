@@ -21,7 +21,6 @@ from .errors import LabError
 
 PR_SET_PDEATHSIG = 1
 DUMP_GRACE_S = 8.0
-POWER_OFF_S = 30.0
 CHUNK = 1 << 16
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -42,6 +41,8 @@ class Outcome:
     problems: list[str] = field(default_factory=list)
     console: list[str] = field(default_factory=list)
     kmsg: list[str] = field(default_factory=list)
+    # What the kernel printed because it was asked to after a time-out: where its tasks are.
+    dump: list[str] = field(default_factory=list)
     qemu_error: str = ""
 
 
@@ -81,6 +82,8 @@ class Guest:
         live_console: int | None,
     ) -> None:
         self.outcome = Outcome()
+        self.console = self.outcome.console
+        self.dumped = False
         self.sinks = sinks
         self.live_console = live_console
         self.counts = {name: 0 for name in sinks}
@@ -143,14 +146,15 @@ class Guest:
 
     def _serve(self, deadline: float) -> None:
         open_channels = len(self.channels)
-        dumped = False
+        asked = False
         while open_channels:
             left = deadline - time.monotonic()
-            if left <= 0 and not dumped:
+            if left <= 0 and not asked:
                 if not self.outcome.ended:
                     self.outcome.timed_out = True
+                    self.console = self.outcome.dump
                     self._tell(b"dump\n")
-                dumped = True
+                asked = True
                 deadline += DUMP_GRACE_S
                 continue
             if left <= 0:
@@ -158,7 +162,7 @@ class Guest:
             for key, _ in self.selector.select(min(left, 1.0)):
                 if not self._receive(key.data):
                     open_channels -= 1
-            if self.outcome.timed_out and dumped and self.outcome.kmsg:
+            if self.outcome.timed_out and self.dumped:
                 return
             if self.process.poll() is not None:
                 return
@@ -198,7 +202,7 @@ class Guest:
         return True
 
     def _console_line(self, line: bytes) -> None:
-        self.outcome.console.append(line.decode("utf-8", "replace").rstrip("\r"))
+        self.console.append(line.decode("utf-8", "replace").rstrip("\r"))
         if self.live_console is not None:
             os.write(self.live_console, line + b"\n")
 
@@ -222,6 +226,9 @@ class Guest:
                 outcome.tainted = event["tainted"]
             case "kmsg":
                 outcome.kmsg = event["records"]
+            case "dump":
+                outcome.dump = [record.partition(" ")[2] for record in event["records"]]
+                self.dumped = True
             case "end":
                 outcome.ended = True
             case other:

@@ -135,8 +135,10 @@ class Agent:
                 if line == b"ack":
                     self.acknowledged.set()
                 elif line == b"dump":
+                    before = read_kmsg()
+                    self.send("kmsg", records=before)
                     write_file("/proc/sysrq-trigger", "w")
-                    self.send("kmsg", records=read_kmsg(), final=False)
+                    self.send("dump", records=read_kmsg()[len(before) :])
 
     def tool(self, *argv: str, limit_s: float = 60) -> tuple[int | None, str]:
         """Runs a short program; its status (None: did not end in time) and its output."""
@@ -274,7 +276,7 @@ class Agent:
             with open("/proc/sys/kernel/tainted", encoding="utf-8") as file:
                 tainted = int(file.read())
             self.send("checks", problems=problems, tainted=tainted)
-        self.send("kmsg", records=read_kmsg(), final=True)
+        self.send("kmsg", records=read_kmsg())
         self.send("end")
         self.acknowledged.wait(30)
 
