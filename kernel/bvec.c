@@ -13,6 +13,7 @@
 
 #include "compat.h"
 #include "io.h"
+#include "trace.h"
 
 /* One I/O while it is under way. */
 struct bvec_io {
@@ -61,6 +62,7 @@ int dmabuf_rw_bvec_check(const struct dmabuf_rw_mapping *m, const struct dmabuf_
  */
 static void bvec_account(struct bvec_io *io)
 {
+	trace_dmabuf_rw_complete(io->m->session, io->m->handle, io->ask.direction, io->result);
 	if (io->result < 0)
 		dmabuf_rw_note_error(io->m, io->result, dmabuf_rw_reason_of(io->result));
 	else
@@ -219,7 +221,7 @@ static void bvec_complete(struct kiocb *kiocb, long result)
 /**
  * dmabuf_rw_bvec_submit - call the target with the dma-buf's pages
  * @cmd: completed when the I/O has ended
- * @m: the mapping; its percpu_ref is held, and passed on on success
+ * @m: the mapping; its percpu_ref is held, and handed over unless this fails
  * @ask: checked
  * @issue_flags: io_uring's
  *

@@ -11,6 +11,7 @@
 #include <linux/blk-mq.h>
 #include <linux/dma-buf.h>
 #include <linux/io_uring/cmd.h>
+#include <linux/slab.h>
 
 #include "dmabuf_rw_probes.h"
 
@@ -30,11 +31,10 @@
 
 /* A request's end_io came to be told the batch it completes in. */
 #ifdef PROBE_END_IO_BATCH
-#define DMABUF_RW_END_IO_ARGS(rq, status) \
+#define DMABUF_RW_END_IO_ARGS \
 	struct request *rq, blk_status_t status, const struct io_comp_batch *iob
 #else
-#define DMABUF_RW_END_IO_ARGS(rq, status) \
-	struct request *rq, blk_status_t status
+#define DMABUF_RW_END_IO_ARGS struct request *rq, blk_status_t status
 #endif
 
 /*
@@ -43,10 +43,10 @@
  * it completions go through task work, which is always right.
  */
 #ifdef PROBE_POLL_CTX
-#define dmabuf_rw_polled_by_own_ring(rq, cmd) \
+#define DMABUF_RW_POLLED_BY_OWN_RING(rq, cmd) \
 	(blk_rq_is_poll(rq) && iob && iob->poll_ctx == io_uring_cmd_ctx_handle(cmd))
 #else
-#define dmabuf_rw_polled_by_own_ring(rq, cmd) false
+#define DMABUF_RW_POLLED_BY_OWN_RING(rq, cmd) ((void)(rq), (void)(cmd), false)
 #endif
 
 /* Task work of a uring_cmd: what it is given, and how it completes. */
@@ -82,5 +82,16 @@ static inline void dmabuf_rw_cmd_done(struct io_uring_cmd *cmd, s32 result,
 #else
 #define dmabuf_rw_sqe_cmd(cmd, type) ((const type *)io_uring_sqe_cmd((cmd)->sqe))
 #endif
+
+/* Allocators by type, new in 7.0. */
+#ifndef kzalloc_obj
+#define kzalloc_obj(object, gfp) kzalloc(sizeof(object), gfp)
+#define kmalloc_obj(object, gfp) kmalloc(sizeof(object), gfp)
+#endif
+
+struct nvme_command;
+
+/* nvme-core exports it; its prototype is in a header of its own. */
+void nvme_init_request(struct request *rq, struct nvme_command *command);
 
 #endif /* DMABUF_RW_COMPAT_H */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * dmabuf_rw: what the files of the module share.
+ * What the files of the module share.
  *
  * Lock order, outermost first:
  *
@@ -10,10 +10,12 @@
  *   dmabuf_rw_attach.setup	first attach and map of one attachment
  *   dma_resv of the dma-buf	state, table and member list of an attachment
  *
- * dmabuf_rw_cache_lock (list of attachments) and dmabuf_rw_sessions_lock are
- * leaves. The dma-buf framework calls our invalidate callback with the
- * dma_resv held, so nothing that holds it may take a lock further up, and
- * nothing that an I/O in flight needs in order to end takes any lock here.
+ * dmabuf_rw_cache_lock (list of attachments) is a leaf. dmabuf_rw_sessions_lock
+ * is outermost: who reads debugfs holds it and looks at all sessions. io_uring
+ * calls us with the ring's lock held, which is further out than all but that.
+ * The dma-buf framework calls our invalidate callback with the dma_resv held, so
+ * nothing that holds it may take a lock further up, and nothing that an I/O in
+ * flight needs in order to end takes any lock here.
  */
 #ifndef DMABUF_RW_H
 #define DMABUF_RW_H
@@ -37,14 +39,14 @@
 #include "uapi/linux/dmabuf_rw.h"
 
 #define DMABUF_RW_GRANULE_SHIFT	12		/* NVMe page, CC.MPS = 0 */
-#define DMABUF_RW_GRANULE	(1UL << DMABUF_RW_GRANULE_SHIFT)
+#define DMABUF_RW_GRANULE	BIT(DMABUF_RW_GRANULE_SHIFT)
 #define DMABUF_RW_MAX_MAPPINGS	4096U		/* per session, a power of two */
 #define DMABUF_RW_MAX_BATCH	1024U
 #define DMABUF_RW_MAX_SESSIONS	1024U		/* per user */
 #define DMABUF_RW_MAX_IO	((u64)MAX_RW_COUNT)
-#define DMABUF_RW_MAX_PREMAPPED	(1ULL << 40)	/* bytes of one dma-buf */
+#define DMABUF_RW_MAX_PREMAPPED	BIT_ULL(40)	/* bytes of one dma-buf */
 #define DMABUF_RW_MAX_REGISTERED ((u64)U32_MAX & PAGE_MASK)
-#define DMABUF_RW_MAX_BVEC	(1ULL << 40)
+#define DMABUF_RW_MAX_BVEC	BIT_ULL(40)
 #define DMABUF_RW_FENCE_MS	30000U		/* longest wait without CONFIG */
 #define DMABUF_RW_MAX_TIMEOUT_MS 3600000U
 
@@ -151,6 +153,7 @@ struct dmabuf_rw_mapping {
 	/* Read by every I/O. */
 	struct percpu_ref io;		/* held by each I/O in flight */
 	u32 handle;
+	u32 session;			/* dmabuf_rw_session.id */
 	u32 path;
 	u32 directions;
 	u32 timeout;			/* jiffies, 0: the queue's */
@@ -185,6 +188,8 @@ struct dmabuf_rw_session {
 	struct mutex lock;		/* slots, used, nr_mappings */
 	struct list_head node;		/* all sessions */
 	struct user_struct *user;
+	u32 id;				/* names the session in traces and debugfs */
+	pid_t opener;			/* as the first PID namespace counts */
 	u32 timeout_ms;
 	u32 nr_mappings;
 	u32 next_slot;
@@ -218,6 +223,8 @@ struct dmabuf_rw_result dmabuf_rw_session_insert(struct dmabuf_rw_session *sessi
 struct dmabuf_rw_mapping *
 dmabuf_rw_session_remove(struct dmabuf_rw_session *session, u32 handle);
 void dmabuf_rw_unmap_all(struct list_head *doomed);
+typedef void dmabuf_rw_session_fn(struct dmabuf_rw_session *session, void *data);
+void dmabuf_rw_visit_sessions(dmabuf_rw_session_fn *fn, void *data);
 
 /* map.c */
 long dmabuf_rw_ioctl_map(struct dmabuf_rw_session *session, void __user *arg);
@@ -272,6 +279,11 @@ void dmabuf_rw_target_init_request(struct request *rq, struct nvme_command *comm
 void dmabuf_rw_target_exit(void);
 
 /* stats.c */
+int dmabuf_rw_info_fill(struct dmabuf_rw_info *info, struct dmabuf_rw_mapping *m);
 long dmabuf_rw_ioctl_info(struct dmabuf_rw_session *session, void __user *arg);
+
+/* debugfs.c */
+void dmabuf_rw_debugfs_init(void);
+void dmabuf_rw_debugfs_exit(void);
 
 #endif /* DMABUF_RW_H */

@@ -14,6 +14,7 @@
 
 #include "compat.h"
 #include "io.h"
+#include "trace.h"
 
 /*
  * Fences the I/O must wait for: a read overwrites the buffer, so everybody's; a
@@ -75,6 +76,8 @@ static int io_submit(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 {
 	int ret;
 
+	trace_dmabuf_rw_submit(m->session, m->handle, ask->direction, ask->position, ask->offset,
+			       ask->length);
 	if (likely(m->path == DMABUF_RW_PATH_PREMAPPED))
 		ret = dmabuf_rw_premapped_submit(cmd, m, ask, issue_flags);
 	else

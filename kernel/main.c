@@ -14,6 +14,9 @@
 #include "dmabuf_rw.h"
 #include "io.h"
 
+#define CREATE_TRACE_POINTS
+#include "trace.h"
+
 static long ioctl_query(void __user *arg)
 {
 	struct dmabuf_rw_query query = {};
@@ -112,6 +115,7 @@ static int __init dmabuf_rw_init(void)
 	ret = misc_register(&dmabuf_rw_device);
 	if (ret)
 		goto exit_mapping;
+	dmabuf_rw_debugfs_init();
 	return 0;
 
 exit_mapping:
@@ -125,6 +129,7 @@ exit_registered:
 
 static void __exit dmabuf_rw_exit(void)
 {
+	dmabuf_rw_debugfs_exit();
 	misc_deregister(&dmabuf_rw_device);
 	dmabuf_rw_registered_exit();
 	dmabuf_rw_mapping_exit();

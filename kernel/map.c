@@ -10,6 +10,7 @@
 
 #include "compat.h"
 #include "dmabuf_rw.h"
+#include "trace.h"
 
 static void mapping_drained(struct percpu_ref *ref)
 {
@@ -19,7 +20,7 @@ static void mapping_drained(struct percpu_ref *ref)
 /* A mapping without memory or target, in no table. */
 static struct dmabuf_rw_mapping *mapping_new(struct dmabuf_rw_session *session, u32 directions)
 {
-	struct dmabuf_rw_mapping *m = kzalloc(sizeof(*m), GFP_KERNEL_ACCOUNT);
+	struct dmabuf_rw_mapping *m = kzalloc_obj(*m, GFP_KERNEL_ACCOUNT);
 
 	if (!m)
 		return NULL;
@@ -31,6 +32,7 @@ static struct dmabuf_rw_mapping *mapping_new(struct dmabuf_rw_session *session, 
 	refcount_set(&m->refs, 1);
 	init_completion(&m->drained);
 	m->directions = directions;
+	m->session = session->id;
 	m->user = get_uid(session->user);
 	m->timeout = msecs_to_jiffies(READ_ONCE(session->timeout_ms));
 	m->fence_ms = READ_ONCE(session->timeout_ms) ?: DMABUF_RW_FENCE_MS;
@@ -317,10 +319,14 @@ long dmabuf_rw_ioctl_map(struct dmabuf_rw_session *session, void __user *arg)
 
 		memset(e->refused, 0, sizeof(e->refused));
 		e->handle = 0;
+		e->buffer_bytes = 0;
+		e->segments = 0;
 		result = fatal_signal_pending(current) ?
 			dmabuf_rw_fail(-EINTR, DMABUF_RW_REASON_INTERRUPTED) : map_one(session, e);
 		e->error = -result.error;
 		e->reason = result.reason;
+		trace_dmabuf_rw_map(session->id, e->handle, e->path, e->buffer_bytes,
+				    e->segments, result.error, result.reason);
 		map.nr_mapped += !result.error;
 	}
 

@@ -23,6 +23,7 @@
 
 #include "compat.h"
 #include "dmabuf_rw.h"
+#include "trace.h"
 
 static LIST_HEAD(dmabuf_rw_cache);
 static DEFINE_MUTEX(dmabuf_rw_cache_lock);
@@ -78,14 +79,18 @@ static void attach_unmap(struct dmabuf_rw_attach *a)
 static void attach_invalidate(struct dma_buf_attachment *att)
 {
 	struct dmabuf_rw_attach *a = att->importer_priv;
+	ktime_t start;
 
 	dma_resv_assert_held(att->dmabuf->resv);
 	if (!a->mapped)
 		return;
+	start = ktime_get();
 	a->invalidations++;
 	a->state = DMABUF_RW_STATE_INVALIDATED;
 	attach_quiesce(a);
 	attach_unmap(a);
+	trace_dmabuf_rw_invalidate(file_inode(att->dmabuf->file)->i_ino, a->nr_members,
+				   ktime_to_ns(ktime_sub(ktime_get(), start)));
 }
 
 static const struct dma_buf_attach_ops attach_ops = {
@@ -283,7 +288,7 @@ static struct dmabuf_rw_attach *attach_find(struct dma_buf *dmabuf, struct devic
 		    a->state != DMABUF_RW_STATE_DEVICE_GONE && refcount_inc_not_zero(&a->refs))
 			return a;
 
-	a = kzalloc(sizeof(*a), GFP_KERNEL_ACCOUNT);
+	a = kzalloc_obj(*a, GFP_KERNEL_ACCOUNT);
 	if (!a)
 		return NULL;
 	refcount_set(&a->refs, 1);
@@ -476,7 +481,7 @@ static void device_leaves(struct device *dev)
 	struct departing *d;
 
 	down_write(&dmabuf_rw_device_sem);
-	d = kmalloc(sizeof(*d), GFP_KERNEL | __GFP_NOFAIL);
+	d = kmalloc_obj(*d, GFP_KERNEL | __GFP_NOFAIL);
 	d->dev = dev;
 	list_add(&d->node, &departing_devices);
 	while ((a = attach_next_of(dev))) {

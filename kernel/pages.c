@@ -15,6 +15,7 @@
 #include <linux/slab.h>
 #include <linux/vmalloc.h>
 
+#include "compat.h"
 #include "dmabuf_rw.h"
 
 /**
@@ -112,7 +113,7 @@ struct dmabuf_rw_result dmabuf_rw_pages_map(struct dmabuf_rw_mapping *m,
 	if (!PAGE_ALIGNED(dmabuf->size))
 		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_SEG_ALIGN);
 
-	pages = kzalloc(sizeof(*pages), GFP_KERNEL_ACCOUNT);
+	pages = kzalloc_obj(*pages, GFP_KERNEL_ACCOUNT);
 	if (!pages)
 		return dmabuf_rw_fail(-ENOMEM, DMABUF_RW_REASON_NO_MEMORY);
 	refcount_set(&pages->refs, 1);

@@ -16,6 +16,7 @@
 #include "compat.h"
 #include "dmabuf_rw.h"
 #include "io.h"
+#include "trace.h"
 
 /* Lives in the io_uring command while it is under way. */
 struct io_state {
@@ -30,10 +31,10 @@ struct io_state {
 	u32 flags;
 };
 
-#define IO_WRITE	(1U << 0)
-#define IO_POLLED	(1U << 1)
-#define IO_SPLIT	(1U << 2)	/* several parts: @pending counts */
-#define IO_HELD		(1U << 3)	/* task work drops a reference to @m */
+#define IO_WRITE	BIT(0)
+#define IO_POLLED	BIT(1)
+#define IO_SPLIT	BIT(2)	/* several parts: @pending counts */
+#define IO_HELD		BIT(3)	/* task work drops a reference to @m */
 
 static struct io_state *io_state(struct io_uring_cmd *cmd)
 {
@@ -94,14 +95,15 @@ static void io_task_work(DMABUF_RW_TW_ARGS)
 /* All parts have ended: count, and let go of the mapping. */
 static void io_account(struct io_state *io)
 {
+	u32 direction = io->flags & IO_WRITE ? DMABUF_RW_DIR_WRITE : DMABUF_RW_DIR_READ;
 	struct dmabuf_rw_mapping *m = io->m;
 
-	if (unlikely(io->error)) {
+	trace_dmabuf_rw_complete(m->session, m->handle, direction,
+				 io->error ?: (long)io->length);
+	if (unlikely(io->error))
 		dmabuf_rw_note_error(m, io->error, dmabuf_rw_reason_of(io->error));
-	} else {
-		dmabuf_rw_note_done(m, io->flags & IO_WRITE ? DMABUF_RW_DIR_WRITE :
-				    DMABUF_RW_DIR_READ, io->length);
-	}
+	else
+		dmabuf_rw_note_done(m, direction, io->length);
 	if (unlikely((io->flags & IO_WRITE) && io_target_cached(m))) {
 		refcount_inc(&m->refs);
 		io->flags |= IO_HELD;
@@ -109,7 +111,7 @@ static void io_account(struct io_state *io)
 	percpu_ref_put(&m->io);
 }
 
-static enum rq_end_io_ret io_end(DMABUF_RW_END_IO_ARGS(rq, status))
+static enum rq_end_io_ret io_end(DMABUF_RW_END_IO_ARGS)
 {
 	struct io_uring_cmd *cmd = rq->end_io_data;
 	struct io_state *io = io_state(cmd);
@@ -120,7 +122,7 @@ static enum rq_end_io_ret io_end(DMABUF_RW_END_IO_ARGS(rq, status))
 		return RQ_END_IO_FREE;
 
 	io_account(io);
-	if (dmabuf_rw_polled_by_own_ring(rq, cmd) && !(io->flags & IO_HELD))
+	if (DMABUF_RW_POLLED_BY_OWN_RING(rq, cmd) && !(io->flags & IO_HELD))
 		dmabuf_rw_cmd_done(cmd, io->error ?: (s32)io->length, 0);
 	else
 		io_uring_cmd_do_in_task_lazy(cmd, io_task_work);
@@ -211,7 +213,7 @@ static int io_submit_split(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m
 /**
  * dmabuf_rw_premapped_submit - build the commands of an I/O and send them
  * @cmd: completed when they have ended
- * @m: the mapping; its percpu_ref is held, and passed on on success
+ * @m: the mapping; its percpu_ref is held, and handed over unless this fails
  * @ask: checked
  * @issue_flags: io_uring's
  *

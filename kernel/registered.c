@@ -66,7 +66,7 @@ static int pages_register(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 	if (m->directions & DMABUF_RW_DIR_WRITE)
 		direction |= 1 << ITER_SOURCE;
 
-	r = kmalloc(sizeof(*r), GFP_KERNEL_ACCOUNT);
+	r = kmalloc_obj(*r, GFP_KERNEL_ACCOUNT);
 	if (!r)
 		return -ENOMEM;
 	INIT_WORK(&r->work, registration_end);

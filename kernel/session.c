@@ -20,6 +20,7 @@
 
 #include "compat.h"
 #include "dmabuf_rw.h"
+#include "trace.h"
 
 #define HANDLE_INDEX_BITS	ilog2(DMABUF_RW_MAX_MAPPINGS)
 #define HANDLE_INDEX_MASK	(DMABUF_RW_MAX_MAPPINGS - 1)
@@ -27,6 +28,7 @@
 
 static LIST_HEAD(dmabuf_rw_sessions);
 static DEFINE_MUTEX(dmabuf_rw_sessions_lock);
+static u32 dmabuf_rw_next_session;	/* dmabuf_rw_sessions_lock */
 
 /**
  * dmabuf_rw_open - a new session
@@ -41,7 +43,7 @@ int dmabuf_rw_open(struct inode *inode, struct file *file)
 	struct user_struct *user = current_user();
 	u32 open = 0;
 
-	session = kzalloc(sizeof(*session), GFP_KERNEL_ACCOUNT);
+	session = kzalloc_obj(*session, GFP_KERNEL_ACCOUNT);
 	if (!session)
 		return -ENOMEM;
 	session->slots = kvcalloc(DMABUF_RW_MAX_MAPPINGS, sizeof(*session->slots),
@@ -62,11 +64,29 @@ int dmabuf_rw_open(struct inode *inode, struct file *file)
 		return -EMFILE;
 	}
 	session->user = get_uid(user);
+	session->id = ++dmabuf_rw_next_session;
+	session->opener = task_tgid_nr(current);
 	list_add(&session->node, &dmabuf_rw_sessions);
 	mutex_unlock(&dmabuf_rw_sessions_lock);
 
 	file->private_data = session;
 	return nonseekable_open(inode, file);
+}
+
+/**
+ * dmabuf_rw_visit_sessions - call a function for every open session
+ * @fn: what to call; must not open or close a session
+ * @data: for @fn
+ *
+ * Context: may sleep.
+ */
+void dmabuf_rw_visit_sessions(dmabuf_rw_session_fn *fn, void *data)
+{
+	struct dmabuf_rw_session *session;
+
+	guard(mutex)(&dmabuf_rw_sessions_lock);
+	list_for_each_entry(session, &dmabuf_rw_sessions, node)
+		fn(session, data);
 }
 
 /**
@@ -219,6 +239,7 @@ void dmabuf_rw_unmap_all(struct list_head *doomed)
 		if (mapping_takes_io(m))
 			dmabuf_rw_io_drain(m);
 		list_del(&m->doomed);
+		trace_dmabuf_rw_unmap(m->session, m->handle);
 		dmabuf_rw_mapping_put(m);
 	}
 }

@@ -63,6 +63,28 @@ static void info_pages(struct dmabuf_rw_info *info, const struct dmabuf_rw_pages
 }
 
 /**
+ * dmabuf_rw_info_fill - describe a mapping
+ * @info: out
+ * @m: the mapping; the caller holds a reference
+ *
+ * Context: may sleep; takes the dma_resv of a premapped one.
+ * Return: 0 or -EINTR.
+ */
+int dmabuf_rw_info_fill(struct dmabuf_rw_info *info, struct dmabuf_rw_mapping *m)
+{
+	memset(info, 0, sizeof(*info));
+	info->handle = m->handle;
+	info->path = m->path;
+	info->directions = m->directions;
+	info->buffer_bytes = m->size;
+	info_counts(info, m);
+	if (m->path == DMABUF_RW_PATH_PREMAPPED)
+		return info_attach(info, m);
+	info_pages(info, m->pages);
+	return 0;
+}
+
+/**
  * dmabuf_rw_ioctl_info - DMABUF_RW_IOC_INFO
  * @session: the session
  * @arg: struct dmabuf_rw_info
@@ -74,9 +96,9 @@ static void info_pages(struct dmabuf_rw_info *info, const struct dmabuf_rw_pages
  */
 long dmabuf_rw_ioctl_info(struct dmabuf_rw_session *session, void __user *arg)
 {
-	struct dmabuf_rw_info in, info = {};
+	struct dmabuf_rw_info in, info;
 	struct dmabuf_rw_mapping *m;
-	int ret = 0;
+	int ret;
 
 	if (copy_from_user(&in, arg, sizeof(in)))
 		return -EFAULT;
@@ -86,15 +108,7 @@ long dmabuf_rw_ioctl_info(struct dmabuf_rw_session *session, void __user *arg)
 	if (!m)
 		return -ENOENT;
 
-	info.handle = in.handle;
-	info.path = m->path;
-	info.directions = m->directions;
-	info.buffer_bytes = m->size;
-	info_counts(&info, m);
-	if (m->path == DMABUF_RW_PATH_PREMAPPED)
-		ret = info_attach(&info, m);
-	else
-		info_pages(&info, m->pages);
+	ret = dmabuf_rw_info_fill(&info, m);
 	dmabuf_rw_mapping_put(m);
 	if (ret)
 		return ret;

@@ -11,6 +11,7 @@
 #include <linux/nvme_ioctl.h>
 #include <linux/pci.h>
 
+#include "compat.h"
 #include "dmabuf_rw.h"
 
 /*
@@ -18,9 +19,7 @@
  * loads, and its other datapaths work, on a machine without NVMe. It is looked
  * up with the first NVMe target and kept, nvme_core with it, until exit.
  */
-typedef void nvme_init_request_fn(struct request *rq, struct nvme_command *command);
-void nvme_init_request(struct request *rq, struct nvme_command *command);
-static nvme_init_request_fn *nvme_init;
+static typeof(nvme_init_request) *nvme_init;
 static DEFINE_MUTEX(nvme_init_lock);
 
 static bool target_nvme_available(void)
@@ -134,8 +133,8 @@ static struct gendisk *nvme_find_path(struct gendisk *head)
 	struct pci_dev *pdev = NULL;
 	int end = 0;
 
-	if (sscanf(head->disk_name, "nvme%dn%d%n", &search.subsystem, &search.namespace, &end) != 2 ||
-	    head->disk_name[end])
+	if (sscanf(head->disk_name, "nvme%dn%d%n", &search.subsystem, &search.namespace,
+		   &end) != 2 || head->disk_name[end])
 		return NULL;
 	for_each_pci_dev(pdev) {
 		if (!pdev->dev.driver || strcmp(pdev->dev.driver->name, "nvme"))

@@ -99,6 +99,7 @@ struct testexp_buffer {
 	u32 pins;
 	u32 vmaps;
 	bool revoked;
+	bool ended;			/* also mover_lock: the session let go of it */
 	u64 maps;
 	u64 unmaps;
 	u64 moves;

@@ -371,7 +371,7 @@ __DMABUF_TESTEXP_SIZE(struct dmabuf_testexp_fence, 24);
 __DMABUF_TESTEXP_SIZE(struct dmabuf_testexp_signal, 16);
 __DMABUF_TESTEXP_SIZE(struct dmabuf_testexp_mover, 24);
 __DMABUF_TESTEXP_SIZE(struct dmabuf_testexp_access, 32);
-__DMABUF_TESTEXP_SIZE(struct dmabuf_testexp_stats, 208);
+__DMABUF_TESTEXP_SIZE(struct dmabuf_testexp_stats, 224);
 #undef __DMABUF_TESTEXP_SIZE
 
 #endif /* _UAPI_LINUX_DMABUF_TESTEXP_H */

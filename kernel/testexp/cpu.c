@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The CPU's ways to the memory: mmap and vmap for buffers that have them, READ
+ * and WRITE for all.
+ */
+#include <linux/mm.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+#include <linux/vmalloc.h>
+
+#include "testexp.h"
+
+#define ACCESS_CHUNK (64U << 10)
+
+static vm_fault_t cpu_fault(struct vm_fault *vmf)
+{
+	struct testexp_buffer *buffer = vmf->vma->vm_private_data;
+	u64 offset = (u64)vmf->pgoff << PAGE_SHIFT;
+	vm_fault_t ret = VM_FAULT_SIGBUS;
+	size_t run;
+	void *at;
+
+	if (offset >= buffer->layout.bytes)
+		return VM_FAULT_SIGBUS;
+	if (dma_resv_lock_interruptible(&buffer->resv, NULL))
+		return VM_FAULT_NOPAGE;
+	if (!buffer->revoked) {
+		at = testexp_backing_at(buffer->backing, offset, &run);
+		ret = vmf_insert_pfn(vmf->vma, vmf->address, page_to_pfn(virt_to_page(at)));
+	}
+	dma_resv_unlock(&buffer->resv);
+	return ret;
+}
+
+static const struct vm_operations_struct cpu_vm_ops = { .fault = cpu_fault };
+
+/**
+ * testexp_mmap - &dma_buf_ops.mmap
+ * @dmabuf: the buffer's
+ * @vma: where
+ *
+ * Context: may sleep; mmap_lock held, dma_resv not.
+ * Return: 0, or -EINVAL for a private mapping.
+ */
+int testexp_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
+{
+	if (!(vma->vm_flags & VM_SHARED))
+		return -EINVAL;
+	vma->vm_ops = &cpu_vm_ops;
+	vma->vm_private_data = dmabuf->priv;
+	vm_flags_set(vma, VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP);
+	return 0;
+}
+
+/**
+ * testexp_zap - make user space's mappings of the buffer fault again
+ * @buffer: its memory is about to change
+ *
+ * Context: may sleep; dma_resv held, so that no fault comes in between.
+ */
+void testexp_zap(struct testexp_buffer *buffer)
+{
+	dma_resv_assert_held(&buffer->resv);
+	unmap_mapping_range(buffer->dmabuf->file->f_mapping, 0, 0, 1);
+}
+
+/**
+ * testexp_vmap - &dma_buf_ops.vmap
+ * @dmabuf: the buffer's
+ * @map: out: the address
+ *
+ * Memory that has a kernel mapping does not move.
+ *
+ * Context: may sleep; dma_resv held.
+ * Return: 0, what FAIL asked for, -ENODEV when revoked, -ENOMEM.
+ */
+int testexp_vmap(struct dma_buf *dmabuf, struct iosys_map *map)
+{
+	struct testexp_buffer *buffer = dmabuf->priv;
+	u64 nr = buffer->layout.bytes >> PAGE_SHIFT, i;
+	struct page **pages;
+	void *address;
+	size_t run;
+	int ret;
+
+	dma_resv_assert_held(&buffer->resv);
+	ret = testexp_refuse(buffer, DMABUF_TESTEXP_OP_VMAP);
+	if (ret)
+		return ret;
+	if (buffer->revoked)
+		return testexp_refused(buffer, DMABUF_TESTEXP_OP_VMAP, -ENODEV);
+	pages = kvmalloc_array(nr, sizeof(*pages), GFP_KERNEL);
+	if (!pages)
+		return testexp_refused(buffer, DMABUF_TESTEXP_OP_VMAP, -ENOMEM);
+	for (i = 0; i < nr; i++)
+		pages[i] = virt_to_page(testexp_backing_at(buffer->backing, i << PAGE_SHIFT, &run));
+	address = vmap(pages, nr, VM_MAP, PAGE_KERNEL);
+	kvfree(pages);
+	if (!address)
+		return testexp_refused(buffer, DMABUF_TESTEXP_OP_VMAP, -ENOMEM);
+	iosys_map_set_vaddr(map, address);
+	buffer->vmaps++;
+	return 0;
+}
+
+/**
+ * testexp_vunmap - &dma_buf_ops.vunmap
+ * @dmabuf: the buffer's
+ * @map: from testexp_vmap()
+ *
+ * Context: may sleep; dma_resv held.
+ */
+void testexp_vunmap(struct dma_buf *dmabuf, struct iosys_map *map)
+{
+	struct testexp_buffer *buffer = dmabuf->priv;
+
+	dma_resv_assert_held(&buffer->resv);
+	vunmap(map->vaddr);
+	buffer->vmaps--;
+}
+
+/**
+ * testexp_begin_cpu - &dma_buf_ops.begin_cpu_access
+ * @dmabuf: the buffer's
+ * @dir: of the access
+ *
+ * Context: may sleep; dma_resv not held.
+ * Return: 0, or -EINTR.
+ */
+int testexp_begin_cpu(struct dma_buf *dmabuf, enum dma_data_direction dir)
+{
+	struct testexp_buffer *buffer = dmabuf->priv;
+	int ret = dma_resv_lock_interruptible(&buffer->resv, NULL);
+
+	if (ret)
+		return ret;
+	testexp_sync_for_cpu(buffer);
+	dma_resv_unlock(&buffer->resv);
+	return 0;
+}
+
+/**
+ * testexp_end_cpu - &dma_buf_ops.end_cpu_access
+ * @dmabuf: the buffer's
+ * @dir: of the access
+ *
+ * Context: may sleep; dma_resv not held.
+ * Return: 0, or -EINTR.
+ */
+int testexp_end_cpu(struct dma_buf *dmabuf, enum dma_data_direction dir)
+{
+	struct testexp_buffer *buffer = dmabuf->priv;
+	int ret = dma_resv_lock_interruptible(&buffer->resv, NULL);
+
+	if (ret)
+		return ret;
+	testexp_sync_for_device(buffer);
+	dma_resv_unlock(&buffer->resv);
+	return 0;
+}
+
+/* Between @chunk and the memory. dma_resv held. */
+static void access_copy(struct testexp_backing *backing, u64 offset, void *chunk, size_t bytes,
+			bool write)
+{
+	while (bytes) {
+		size_t run;
+		void *at = testexp_backing_at(backing, offset, &run);
+
+		run = min(run, bytes);
+		if (write)
+			memcpy(at, chunk, run);
+		else
+			memcpy(chunk, at, run);
+		offset += run;
+		chunk += run;
+		bytes -= run;
+	}
+}
+
+/* One chunk, in one piece as far as moves are concerned. */
+static int access_chunk(struct testexp_buffer *buffer, u64 offset, void *chunk, size_t bytes,
+			bool write, bool stray)
+{
+	struct testexp_backing *backing;
+	int ret;
+
+	ret = dma_resv_lock_interruptible(&buffer->resv, NULL);
+	if (ret)
+		return ret;
+	backing = buffer->backing;
+	if (stray && backing) {
+		backing = list_last_entry_or_null(&buffer->quarantine, struct testexp_backing, node);
+		ret = backing ? 0 : -ENODATA;
+	} else if (!backing) {
+		ret = -ENXIO;
+	}
+	if (!ret) {
+		testexp_sync_for_cpu(buffer);
+		access_copy(backing, offset, chunk, bytes, write);
+		if (write)
+			testexp_sync_for_device(buffer);
+	}
+	dma_resv_unlock(&buffer->resv);
+	return ret;
+}
+
+/**
+ * testexp_access - READ and WRITE
+ * @buffer: the memory
+ * @access: what, checked here
+ * @write: which way
+ *
+ * Context: may sleep; dma_resv not held.
+ * Return: 0, -EINVAL, -EFAULT, -EINTR, -ENOMEM, -ENXIO when the dma-buf is
+ * gone, -ENODATA for STRAY without anything in quarantine.
+ */
+int testexp_access(struct testexp_buffer *buffer, const struct dmabuf_testexp_access *access,
+		   bool write)
+{
+	bool stray = access->flags & DMABUF_TESTEXP_WRITE_STRAY;
+	void __user *user = u64_to_user_ptr(access->address);
+	u64 offset = access->offset, left = access->length;
+	void *chunk;
+	int ret = 0;
+
+	if (access->flags & ~(write ? DMABUF_TESTEXP_WRITE_STRAY : 0))
+		return -EINVAL;
+	if (offset > buffer->layout.bytes || left > buffer->layout.bytes - offset)
+		return -EINVAL;
+	chunk = kvmalloc(ACCESS_CHUNK, GFP_KERNEL);
+	if (!chunk)
+		return -ENOMEM;
+	while (left && !ret) {
+		size_t bytes = min_t(u64, left, ACCESS_CHUNK);
+
+		if (write && copy_from_user(chunk, user, bytes))
+			ret = -EFAULT;
+		if (!ret)
+			ret = access_chunk(buffer, offset, chunk, bytes, write, stray);
+		if (!ret && !write && copy_to_user(user, chunk, bytes))
+			ret = -EFAULT;
+		offset += bytes;
+		user += bytes;
+		left -= bytes;
+	}
+	kvfree(chunk);
+	return ret;
+}
