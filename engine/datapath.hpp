@@ -35,8 +35,8 @@ struct Unresolved {
 };
 
 /// Commands to the module, on its session, which sits in fixed-file slot 0.
-struct Premapped {
-  static constexpr Datapath kPath = Datapath::premapped;
+template <Datapath kDatapath> struct ModuleCommand {
+  static constexpr Datapath kPath = kDatapath;
   static void fill(Lane &lane, io_uring_sqe &sqe, const Request &request) {
     sqe.opcode = IORING_OP_URING_CMD;
     sqe.flags = IOSQE_FIXED_FILE;
@@ -50,6 +50,9 @@ struct Premapped {
   }
   static void landed(Lane &, const Request &, uint32_t) {}
 };
+
+using Premapped = ModuleCommand<Datapath::premapped>;
+using Bvec = ModuleCommand<Datapath::bvec>;
 
 /// Fixed-buffer reads and writes; slot 0 of the ring's table holds the dma-buf, so an address is an
 /// offset into it.

@@ -39,11 +39,16 @@ std::vector<std::string> cards() {
   return paths;
 }
 
-bool exports_dumb_buffers(int fd) {
-  uint64_t dumb = 0;
+bool exports_prime(int fd) {
   uint64_t prime = 0;
-  return drmGetCap(fd, DRM_CAP_DUMB_BUFFER, &dumb) == 0 && dumb &&
-         drmGetCap(fd, DRM_CAP_PRIME, &prime) == 0 && (prime & DRM_PRIME_CAP_EXPORT);
+  return drmGetCap(fd, DRM_CAP_PRIME, &prime) == 0 && (prime & DRM_PRIME_CAP_EXPORT);
+}
+
+/// Whether the driver says that it has dumb buffers. A driver without displays (vgem) may have them
+/// and still not answer.
+bool says_dumb_buffers(int fd) {
+  uint64_t dumb = 0;
+  return drmGetCap(fd, DRM_CAP_DUMB_BUFFER, &dumb) == 0 && dumb;
 }
 
 Result<UniqueFd> open_card(const std::string &path) {
@@ -59,6 +64,60 @@ Result<UniqueFd> open_card(const std::string &path) {
                            "(video)",
                            path.c_str(), errno_name(code).c_str()));
   return fail(code, errno_text(strf("cannot open %s", path.c_str()), code));
+}
+
+/// Allocates from one card.
+Result<DmaBuf> allocate_from(const std::string &device, uint64_t bytes) {
+  const char *path = device.c_str();
+  auto card = open_card(device);
+  if (!card)
+    return std::unexpected(std::move(card.error()));
+  if (!exports_prime(card->get()))
+    return fail(EOPNOTSUPP,
+                strf("%s is no DRM device that exports by PRIME; use another dmabuf_device", path));
+  const auto shape = dumb_shape(bytes);
+  if (!shape)
+    return fail(EOVERFLOW, "the job's buffer is too large for a dumb buffer; lower iodepth or bs");
+  drm_mode_create_dumb create = {};
+  create.width = shape->width;
+  create.height = shape->height;
+  create.bpp = kBytesPerPixel * 8;
+  if (drmIoctl(card->get(), DRM_IOCTL_MODE_CREATE_DUMB, &create)) {
+    const int code = errno;
+    if (code == ENOSYS || code == EOPNOTSUPP)
+      return fail(code, strf("%s has no dumb buffers (%s); use another dmabuf_device", path,
+                             errno_name(code).c_str()));
+    return fail(code, errno_text(strf("%s did not give a dumb buffer of %llu MiB; lower iodepth or "
+                                      "bs, or use another dmabuf_device",
+                                      path, static_cast<unsigned long long>(mib_up(bytes))),
+                                 code));
+  }
+  int fd = -1;
+  const int rc = drmPrimeHandleToFD(card->get(), create.handle, DRM_CLOEXEC | DRM_RDWR, &fd);
+  const int code = errno;
+  // The dma-buf holds the memory from here on; the handle would only keep it longer.
+  drm_mode_destroy_dumb destroy = {};
+  destroy.handle = create.handle;
+  drmIoctl(card->get(), DRM_IOCTL_MODE_DESTROY_DUMB, &destroy);
+  if (rc)
+    return fail(code, errno_text(strf("%s did not export its dumb buffer by PRIME; use another "
+                                      "dmabuf_device",
+                                      path),
+                                 code));
+  DmaBuf buffer;
+  buffer.device = device;
+  buffer.fd.reset(fd);
+  return buffer;
+}
+
+/// The cards to try without a dmabuf_device: GPUs before drivers that only lend memory.
+std::vector<std::string> candidates() {
+  auto paths = cards();
+  std::stable_partition(paths.begin(), paths.end(), [](const std::string &path) {
+    const auto card = open_card(path);
+    return card && says_dumb_buffers(card->get());
+  });
+  return paths;
 }
 
 } // namespace
@@ -83,70 +142,17 @@ std::string drm_path(const std::string &device) {
 }
 
 Result<DmaBuf> allocate_drm(const std::string &device, uint64_t bytes) {
-  DmaBuf buffer;
-  UniqueFd card;
-  if (!device.empty()) {
-    buffer.device = drm_path(device);
-    auto opened = open_card(buffer.device);
-    if (!opened)
-      return std::unexpected(opened.error());
-    card = std::move(*opened);
-    if (!exports_dumb_buffers(card.get()))
-      return fail(EOPNOTSUPP, strf("%s has no dumb buffers that PRIME can export; use another "
-                                   "dmabuf_device",
-                                   buffer.device.c_str()));
-  } else {
-    const auto paths = cards();
-    Error last = {ENOENT,
-                  strf("there is no DRM device in %s; load a DRM driver (modprobe vgem), or "
-                       "use another dmabuf_exporter",
-                       kDri)};
-    for (const auto &path : paths) {
-      auto opened = open_card(path);
-      if (!opened) {
-        last = opened.error();
-      } else if (exports_dumb_buffers(opened->get())) {
-        buffer.device = path;
-        card = std::move(*opened);
-        break;
-      } else {
-        last = {EOPNOTSUPP, strf("no DRM device in %s has dumb buffers that PRIME can export; use "
-                                 "another dmabuf_exporter",
-                                 kDri)};
-      }
-    }
-    if (!card)
-      return std::unexpected(std::move(last));
+  if (!device.empty())
+    return allocate_from(drm_path(device), bytes);
+  Result<DmaBuf> buffer =
+      fail(ENOENT, strf("there is no DRM device in %s; load a DRM driver (modprobe vgem), or use "
+                        "another dmabuf_exporter",
+                        kDri));
+  for (const auto &path : candidates()) {
+    buffer = allocate_from(path, bytes);
+    if (buffer)
+      break;
   }
-
-  const char *path = buffer.device.c_str();
-  const auto shape = dumb_shape(bytes);
-  if (!shape)
-    return fail(EOVERFLOW, "the job's buffer is too large for a dumb buffer; lower iodepth or bs");
-  drm_mode_create_dumb create = {};
-  create.width = shape->width;
-  create.height = shape->height;
-  create.bpp = kBytesPerPixel * 8;
-  if (drmIoctl(card.get(), DRM_IOCTL_MODE_CREATE_DUMB, &create)) {
-    const int code = errno;
-    return fail(code, errno_text(strf("%s did not give a dumb buffer of %llu MiB; lower iodepth or "
-                                      "bs, or use another dmabuf_device",
-                                      path, static_cast<unsigned long long>(mib_up(bytes))),
-                                 code));
-  }
-  int fd = -1;
-  const int rc = drmPrimeHandleToFD(card.get(), create.handle, DRM_CLOEXEC | DRM_RDWR, &fd);
-  const int code = errno;
-  // The dma-buf holds the memory from here on; the handle would only keep it longer.
-  drm_mode_destroy_dumb destroy = {};
-  destroy.handle = create.handle;
-  drmIoctl(card.get(), DRM_IOCTL_MODE_DESTROY_DUMB, &destroy);
-  if (rc)
-    return fail(code, errno_text(strf("%s did not export its dumb buffer by PRIME; use another "
-                                      "dmabuf_device",
-                                      path),
-                                 code));
-  buffer.fd.reset(fd);
   return buffer;
 }
 

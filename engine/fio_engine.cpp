@@ -25,8 +25,7 @@ static_assert(static_cast<int>(Kind::read) == DDIR_READ &&
               static_cast<int>(Kind::datasync) == DDIR_DATASYNC &&
               static_cast<int>(Kind::sync_range) == DDIR_SYNC_FILE_RANGE);
 
-constexpr size_t kPaths = 5;
-ioengine_ops ops_of[kPaths];
+ioengine_ops ops_of[kDatapaths];
 
 /// What td->io_ops_data points to.
 struct FioJob {
@@ -143,6 +142,10 @@ int engine_open_file(thread_data *td, fio_file *file) {
           td->o.name ? td->o.name : "", file->file_name, errno_name(td->error).c_str());
     return 1;
   }
+  // fio also opens files to learn their size: in the parent before there is a job, or before
+  // post_init.
+  if (!td->io_ops_data || !of(td).job->started())
+    return 0;
   Job &job = *of(td).job;
   const bool open_question = job.path() == Datapath::automatic;
   if (auto ok = job.open_target(static_cast<unsigned>(file->fileno), file->fd, file->file_name);
@@ -347,6 +350,7 @@ extern "C" [[gnu::visibility("default")]] void get_ioengine(ioengine_ops **ops) 
     dmabuf::fill_ops<dmabuf::Unresolved>();
     dmabuf::fill_ops<dmabuf::Premapped>();
     dmabuf::fill_ops<dmabuf::Registered>();
+    dmabuf::fill_ops<dmabuf::Bvec>();
     dmabuf::fill_ops<dmabuf::Bounce>();
     dmabuf::fill_ops<dmabuf::Host>();
     return true;

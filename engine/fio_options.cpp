@@ -57,15 +57,18 @@ void fill_table(std::array<fio_option, kOptions + 1> &table) {
   auto &datapath =
       add(option("dmabuf_datapath", "Datapath", FIO_OPT_STR, offsetof(FioOptions, datapath), "auto",
                  "How bytes move between the target and the dma-buf"));
-  datapath.posval[0] = choice("auto", Datapath::automatic,
-                              "The first of premapped and registered that works; never a control");
+  datapath.posval[0] =
+      choice("auto", Datapath::automatic,
+             "The first of premapped, registered, bvec that works; never a control");
   datapath.posval[1] = choice("premapped", Datapath::premapped,
                               "The dma-buf is mapped for the NVMe drive once (needs direct=1)");
   datapath.posval[2] = choice("registered", Datapath::registered,
                               "The dma-buf is a registered buffer of the job's io_uring");
-  datapath.posval[3] = choice("bounce", Datapath::bounce,
+  datapath.posval[3] = choice("bvec", Datapath::bvec,
+                              "Each I/O is a read or write of the target on the dma-buf's pages");
+  datapath.posval[4] = choice("bounce", Datapath::bounce,
                               "Control: host memory, and the CPU copies to and from the dma-buf");
-  datapath.posval[4] =
+  datapath.posval[5] =
       choice("host", Datapath::host, "Control: registered host memory, no dma-buf at all");
 
   add(option("dmabuf_hugepages", "Huge pages", FIO_OPT_BOOL, offsetof(FioOptions, hugepages), "0",

@@ -37,9 +37,11 @@ Result<void> check_features(const Session &session, Datapath path) {
     return missing("premapped");
   if (path == Datapath::registered && !session.has(DMABUF_RW_FEAT_REGISTERED))
     return missing("registered");
+  if (path == Datapath::bvec && !session.has(DMABUF_RW_FEAT_BVEC))
+    return missing("bvec");
   if (path == Datapath::automatic && !session.has(DMABUF_RW_FEAT_PREMAPPED) &&
-      !session.has(DMABUF_RW_FEAT_REGISTERED))
-    return missing("premapped or registered");
+      !session.has(DMABUF_RW_FEAT_REGISTERED) && !session.has(DMABUF_RW_FEAT_BVEC))
+    return missing("premapped, registered or bvec");
   return {};
 }
 
@@ -77,12 +79,11 @@ Result<std::unique_ptr<Job>> Job::create(JobConfig config) {
 
 Result<void> Job::check_length(Datapath path) const {
   const uint64_t most = session_->query().max_io_bytes;
-  if (path == Datapath::premapped && config_.max_bs > most)
-    return fail(EINVAL,
-                strf("bs=%llu is more than the module moves at once on premapped (%llu bytes); "
-                     "lower bs",
-                     static_cast<unsigned long long>(config_.max_bs),
-                     static_cast<unsigned long long>(most)));
+  if ((path == Datapath::premapped || path == Datapath::bvec) && config_.max_bs > most)
+    return fail(EINVAL, strf("bs=%llu is more than the module moves at once on %s (%llu bytes); "
+                             "lower bs",
+                             static_cast<unsigned long long>(config_.max_bs), datapath_name(path),
+                             static_cast<unsigned long long>(most)));
   return {};
 }
 
@@ -126,6 +127,14 @@ Result<void *> Job::allocate(uint64_t bytes) {
 }
 
 Result<void> Job::start(const std::vector<void *> &buffers) {
+  auto ok = make_ring();
+  if (ok && !buffers.empty())
+    ok = register_memory(buffers);
+  started_ = ok.has_value();
+  return ok;
+}
+
+Result<void> Job::make_ring() {
   auto ok = lane_.ring.open(
       {.depth = config_.iodepth, .sqpoll = config_.sqpoll, .sqpoll_cpu = config_.sqpoll_cpu});
   if (!ok)
@@ -149,12 +158,14 @@ Result<void> Job::start(const std::vector<void *> &buffers) {
       if (ok = lane_.ring.set_file(0, session_->fd()); !ok)
         return ok;
   }
-  if (buffers.empty())
-    return {};
+  return {};
+}
+
+Result<void> Job::register_memory(const std::vector<void *> &buffers) {
   if (path_ == Datapath::host || path_ == Datapath::bounce)
     return start_fixed_buffers(buffers);
-  if (path_ != Datapath::premapped)
-    if (ok = lane_.ring.reserve_buffers(1); !ok)
+  if (path_ == Datapath::automatic || path_ == Datapath::registered)
+    if (auto ok = lane_.ring.reserve_buffers(1); !ok)
       return ok;
   if (path_ == Datapath::registered) {
     auto entry = map(-1, DMABUF_RW_PATH_REGISTERED, "the dma-buf");
@@ -251,37 +262,42 @@ Result<void> Job::open_target(unsigned number, int fd, const std::string &name) 
     target.sqe_flags = IOSQE_FIXED_FILE;
   }
 
-  const bool ask = session_ && (path_ == Datapath::automatic || path_ == Datapath::premapped);
-  if (ask) {
-    auto entry = map(
-        fd, path_ == Datapath::automatic ? DMABUF_RW_PATH_AUTO : DMABUF_RW_PATH_PREMAPPED, name);
-    if (!entry)
-      return std::unexpected(std::move(entry.error()));
-    if (path_ == Datapath::automatic)
-      passed_over_ = refused_text(*entry);
-    if (entry->path == DMABUF_RW_PATH_PREMAPPED) {
-      path_ = Datapath::premapped;
-      target.handle = entry->handle;
-      mapped_[number] = true;
-      targets_[number] = target;
-      if (auto ok = check_length(path_); !ok)
-        return ok;
-    } else if (entry->path == DMABUF_RW_PATH_REGISTERED) {
-      path_ = Datapath::registered;
-      if (auto ok = register_dmabuf(*entry); !ok)
-        return ok;
-    } else {
-      (void)session_->unmap(entry->handle);
-      return fail(EPROTO,
-                  strf("the module chose datapath number %u for %s, which this engine does not "
-                       "know; use a module and an engine of the same release",
-                       entry->path, name.c_str()));
-    }
-  }
   targets_[number] = target;
+  // registered needs nothing per target, once it is chosen.
+  if (session_ && path_ != Datapath::registered)
+    if (auto ok = map_target(number, name); !ok)
+      return ok;
   target_names_[number] = name;
   ran_ = true;
   return {};
+}
+
+Result<void> Job::map_target(unsigned number, const std::string &name) {
+  const uint32_t ask = path_ == Datapath::premapped ? DMABUF_RW_PATH_PREMAPPED
+                       : path_ == Datapath::bvec    ? DMABUF_RW_PATH_BVEC
+                                                    : DMABUF_RW_PATH_AUTO;
+  auto entry = map(targets_[number].fd, ask, name);
+  if (!entry)
+    return std::unexpected(std::move(entry.error()));
+  if (ask == DMABUF_RW_PATH_AUTO)
+    passed_over_ = refused_text(*entry);
+  switch (entry->path) {
+  case DMABUF_RW_PATH_PREMAPPED:
+  case DMABUF_RW_PATH_BVEC:
+    path_ = entry->path == DMABUF_RW_PATH_BVEC ? Datapath::bvec : Datapath::premapped;
+    targets_[number].handle = entry->handle;
+    mapped_[number] = true;
+    return check_length(path_);
+  case DMABUF_RW_PATH_REGISTERED:
+    path_ = Datapath::registered;
+    return register_dmabuf(*entry);
+  default:
+    (void)session_->unmap(entry->handle);
+    return fail(EPROTO,
+                strf("the module chose datapath number %u for %s, which this engine does not "
+                     "know; use a module and an engine of the same release",
+                     entry->path, name.c_str()));
+  }
 }
 
 void Job::close_target(unsigned number) {
@@ -320,7 +336,7 @@ void Job::count_mapping(uint32_t handle) {
 }
 
 std::string Job::explain_failure(unsigned number) {
-  if (path_ != Datapath::premapped || number >= targets_.size() || !mapped_[number])
+  if (number >= targets_.size() || !mapped_[number])
     return {};
   const auto info = session_->info(targets_[number].handle);
   if (!info || !info->last_error)
@@ -329,6 +345,7 @@ std::string Job::explain_failure(unsigned number) {
 }
 
 void Job::stop() {
+  started_ = false;
   for (unsigned i = 0; i < targets_.size(); i++)
     close_target(i);
   unregister_dmabuf();
@@ -352,7 +369,7 @@ JobReport Job::report() const {
   report.job_number = config_.number;
   report.path = path_;
   report.requested = config_.datapath;
-  report.exporter = path_ == Datapath::host ? ExporterKind::none : config_.exporter;
+  report.exporter = device_.empty() ? ExporterKind::none : config_.exporter;
   report.device = device_;
   for (const auto &name : target_names_) {
     if (name.empty())

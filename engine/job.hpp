@@ -55,6 +55,9 @@ public:
   const JobConfig &config() const { return config_; }
   Lane &lane() { return lane_; }
 
+  /// True from start() to stop(): targets can be opened.
+  bool started() const { return started_; }
+
   /// True once a target was open and ready: the job did run and has something to report.
   bool ran() const { return ran_; }
 
@@ -74,10 +77,13 @@ private:
   explicit Job(JobConfig config) : config_(std::move(config)) {}
 
   Result<void> allocate_host(uint64_t bytes);
+  Result<void> make_ring();
+  Result<void> register_memory(const std::vector<void *> &buffers);
   Result<void> start_fixed_buffers(const std::vector<void *> &buffers);
   Result<void> register_dmabuf(const dmabuf_rw_map_entry &entry);
   Result<dmabuf_rw_map_entry> map(int target_fd, uint32_t path, const std::string &what);
   Result<void> check_length(Datapath path) const;
+  Result<void> map_target(unsigned number, const std::string &name);
   void unregister_dmabuf();
   void count_mapping(uint32_t handle);
   int begin_cpu();
@@ -105,6 +111,7 @@ private:
   uint64_t buffer_bytes_ = 0;
   uint64_t map_ns_ = 0;
   uint64_t unmap_ns_ = 0;
+  bool started_ = false;
   bool ran_ = false;
   bool sync_fill_ = false;
   bool sync_check_ = false;

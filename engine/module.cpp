@@ -29,6 +29,8 @@ const char *path_name(uint32_t path) {
     return "premapped";
   case DMABUF_RW_PATH_REGISTERED:
     return "registered";
+  case DMABUF_RW_PATH_BVEC:
+    return "bvec";
   default:
     return "unknown";
   }

@@ -15,6 +15,8 @@ const char *datapath_name(Datapath path) {
     return "premapped";
   case Datapath::registered:
     return "registered";
+  case Datapath::bvec:
+    return "bvec";
   case Datapath::bounce:
     return "bounce";
   case Datapath::host:

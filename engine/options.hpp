@@ -4,6 +4,7 @@
 
 #include "error.hpp"
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -12,7 +13,10 @@
 namespace dmabuf {
 
 /// How bytes move. `automatic` is only ever a request.
-enum class Datapath : unsigned { automatic, premapped, registered, bounce, host };
+enum class Datapath : unsigned { automatic, premapped, registered, bvec, bounce, host };
+
+/// Values of Datapath.
+inline constexpr size_t kDatapaths = 6;
 
 /// Who allocates the dma-buf. `none` is what a job on datapath `host` has.
 enum class ExporterKind : unsigned { udmabuf, heap, drm, none };
@@ -22,7 +26,7 @@ const char *exporter_name(ExporterKind kind);
 
 /// True for the datapaths that need /dev/dmabuf_rw.
 constexpr bool needs_module(Datapath path) {
-  return path == Datapath::automatic || path == Datapath::premapped || path == Datapath::registered;
+  return path != Datapath::bounce && path != Datapath::host;
 }
 
 /// Everything a job was asked to do, in terms that do not name fio.

@@ -71,6 +71,8 @@ constexpr Reason kReasons[] = {
            "use a bs and offset that are multiples of the target's logical block"),
     REASON(DRIVE, "the drive reported the error",
            "look at the kernel log and the drive's error log (nvme error-log)"),
+    REASON(NOT_FILE, "the target is neither a regular file nor a block device",
+           "give a file or a block device as filename"),
 };
 
 #undef REASON

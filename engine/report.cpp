@@ -47,13 +47,15 @@ Proof prove(Datapath path, const Counters &issued, const ModuleCounts &module) {
   if (!reads && !writes && !issued.errors)
     return {true, "no data was moved"};
   switch (path) {
-  case Datapath::premapped: {
+  case Datapath::premapped:
+  case Datapath::bvec: {
     if (!module.known)
       return {false, "the module gave no counters to compare with"};
     if (module.reads == reads && module.writes == writes && module.read_bytes == issued.bytes[0] &&
         module.write_bytes == issued.bytes[1] && module.commands >= reads + writes)
-      return {true, strf("the module counted the engine's %s in %llu commands", done.c_str(),
-                         ull(module.commands))};
+      return {true, strf("the module counted the engine's %s in %llu %s", done.c_str(),
+                         ull(module.commands),
+                         path == Datapath::bvec ? "calls of the target" : "commands")};
     return {
         false,
         strf(

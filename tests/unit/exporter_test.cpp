@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "exporter.hpp"
+
+#include "sizes.hpp"
+
+#include <cerrno>
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <string>
+#include <unistd.h>
+
+namespace dmabuf {
+namespace {
+
+int open_files() {
+  int count = 0;
+  for (int fd = 0; fd < 1024; fd++)
+    count += fcntl(fd, F_GETFD) >= 0;
+  return count;
+}
+
+TEST(Udmabuf, LimitIsInclusive) {
+  EXPECT_EQ(udmabuf_over_limit(64 * kMiB, 64), std::nullopt);
+  EXPECT_EQ(udmabuf_over_limit(1, 64), std::nullopt);
+  EXPECT_TRUE(udmabuf_over_limit(64 * kMiB + 1, 64));
+  EXPECT_TRUE(udmabuf_over_limit(1, 0));
+  EXPECT_TRUE(udmabuf_over_limit(UINT64_MAX, 64));
+}
+
+TEST(Udmabuf, OverTheLimitSaysNeedLimitAndRemedy) {
+  const auto why = udmabuf_over_limit(128 * kMiB + 4096, 64);
+  ASSERT_TRUE(why);
+  EXPECT_EQ(*why, "SIZE_CAP: the job's buffer needs 129 MiB and udmabuf takes at most 64 MiB "
+                  "(size_limit_mb); lower iodepth or bs, or run: echo 129 > "
+                  "/sys/module/udmabuf/parameters/size_limit_mb");
+}
+
+TEST(Drm, DumbBufferHoldsTheBytesWithoutWaste) {
+  for (const uint64_t bytes :
+       {uint64_t{1}, uint64_t{4096}, uint64_t{4097}, 64 * kMiB, uint64_t{1} << 40}) {
+    const auto shape = dumb_shape(bytes);
+    ASSERT_TRUE(shape) << bytes;
+    const uint64_t row = uint64_t{shape->width} * 4;
+    const uint64_t held = row * shape->height;
+    EXPECT_GE(held, bytes);
+    EXPECT_LT(held - bytes, row) << bytes;
+    EXPECT_EQ(row % 4096, 0U);
+    EXPECT_LE(shape->height, static_cast<uint32_t>(INT32_MAX));
+  }
+  EXPECT_EQ(dumb_shape(UINT64_MAX), std::nullopt);
+}
+
+TEST(Paths, HeapsAndCardsHaveShortNames) {
+  EXPECT_EQ(heap_path("system"), "/dev/dma_heap/system");
+  EXPECT_EQ(heap_path("/dev/dma_heap/default_cma_region"), "/dev/dma_heap/default_cma_region");
+  EXPECT_EQ(drm_path("0"), "/dev/dri/card0");
+  EXPECT_EQ(drm_path("card1"), "/dev/dri/card1");
+  EXPECT_EQ(drm_path("/dev/dri/by-path/x-card"), "/dev/dri/by-path/x-card");
+}
+
+TEST(Allocate, MissingDevicesAreNamedAndNothingStaysOpen) {
+  const int before = open_files();
+  for (const auto kind : {ExporterKind::udmabuf, ExporterKind::heap, ExporterKind::drm}) {
+    const auto buffer = allocate_dmabuf(kind, "/dev/does-not-exist", 4096, false);
+    ASSERT_FALSE(buffer) << exporter_name(kind);
+    EXPECT_EQ(buffer.error().code, ENOENT);
+    EXPECT_NE(buffer.error().message.find("/dev/does-not-exist"), std::string::npos)
+        << buffer.error().message;
+  }
+  EXPECT_EQ(open_files(), before);
+}
+
+TEST(Allocate, AFileThatIsNoExporterIsRefused) {
+  const int before = open_files();
+  for (const auto kind : {ExporterKind::udmabuf, ExporterKind::heap, ExporterKind::drm}) {
+    const auto buffer = allocate_dmabuf(kind, "/dev/null", 4096, false);
+    ASSERT_FALSE(buffer) << exporter_name(kind);
+    EXPECT_NE(buffer.error().code, 0);
+    EXPECT_FALSE(buffer.error().message.empty());
+  }
+  EXPECT_EQ(open_files(), before);
+}
+
+TEST(Allocate, AJobWithoutExporterHasNoDmaBuf) {
+  EXPECT_FALSE(allocate_dmabuf(ExporterKind::none, "", 4096, false));
+}
+
+TEST(CpuAccess, FailsOnWhatIsNoDmaBuf) {
+  const int fd = open("/dev/null", O_RDWR);
+  EXPECT_NE(cpu_access_begin(fd, 3), 0);
+  EXPECT_NE(cpu_access_end(fd, 3), 0);
+  close(fd);
+}
+
+TEST(ReadNumber, ReadsWhatIsThere) {
+  char path[] = "/tmp/libdmabuf-test-XXXXXX";
+  const int fd = mkstemp(path);
+  ASSERT_GE(fd, 0);
+  ASSERT_EQ(write(fd, "64\n", 3), 3);
+  close(fd);
+  EXPECT_EQ(read_number(path), 64U);
+  unlink(path);
+  EXPECT_EQ(read_number(path), std::nullopt);
+  EXPECT_EQ(read_number("/proc/version"), std::nullopt);
+}
+
+} // namespace
+} // namespace dmabuf

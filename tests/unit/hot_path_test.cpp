@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// The hot path on a real io_uring, with units of I/O that are not fio's.
+#include "hot_path.hpp"
+
+#include "datapath.hpp"
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+namespace dmabuf {
+namespace {
+
+struct TestUnit {
+  Kind kind = Kind::read;
+  unsigned index = 0;
+  uint64_t offset = 0;
+  std::byte *buffer = nullptr;
+  uint32_t length = 0;
+  int error = -1;
+  uint64_t missing = UINT64_MAX;
+};
+
+struct TestIo {
+  using Unit = TestUnit;
+  static Kind kind(const Unit &unit) { return unit.kind; }
+  static unsigned index(const Unit &unit) { return unit.index; }
+  static uint64_t length(const Unit &unit) { return unit.length; }
+  static Request request(const Lane &lane, Unit &unit) {
+    return {unit.kind, unit.index, unit.offset, unit.buffer, unit.length, lane.targets};
+  }
+  static void fill_sync(const Lane &lane, io_uring_sqe &sqe, Unit &) {
+    sqe.opcode = IORING_OP_FSYNC;
+    sqe.fd = lane.targets->fd;
+    sqe.flags = IOSQE_IO_DRAIN;
+  }
+  static void done(Unit &unit, int error, uint64_t missing) {
+    unit.error = error;
+    unit.missing = missing;
+  }
+};
+
+/// Reads into the unit's buffer without registered buffers, so that any file will do.
+struct PlainRead {
+  static void fill(Lane &, io_uring_sqe &sqe, const Request &request) {
+    sqe.opcode = IORING_OP_READ;
+    sqe.fd = request.target->fd;
+    sqe.off = request.file_offset;
+    sqe.addr = reinterpret_cast<uintptr_t>(request.buffer);
+    sqe.len = request.length;
+  }
+  static void landed(Lane &lane, const Request &, uint32_t moved) {
+    lane.counters.copied_to_buffer += moved;
+  }
+};
+
+/// The same, but never waits: what is not there is EAGAIN, from a worker too.
+struct NowaitRead {
+  static void fill(Lane &lane, io_uring_sqe &sqe, const Request &request) {
+    PlainRead::fill(lane, sqe, request);
+    sqe.rw_flags = RWF_NOWAIT;
+  }
+  static void landed(Lane &, const Request &, uint32_t) {}
+};
+
+class HotPathTest : public testing::Test {
+protected:
+  static constexpr unsigned kDepth = 8;
+
+  void SetUp() override {
+    ASSERT_TRUE(lane.ring.open({.depth = kDepth}));
+    lane.depth = kDepth;
+    lane.pending = std::make_unique<void *[]>(kDepth);
+    lane.ready = std::make_unique<void *[]>(kDepth);
+    lane.tries = std::make_unique<uint16_t[]>(kDepth);
+    lane.targets = &target;
+    for (unsigned i = 0; i < kDepth; i++) {
+      units[i].index = i;
+      units[i].buffer = memory.data() + i * 4096;
+      units[i].length = 4096;
+    }
+  }
+
+  void TearDown() override {
+    lane.ring.close();
+    if (target.fd >= 0)
+      close(target.fd);
+  }
+
+  /// A temporary file of `bytes` bytes, byte i being i / 512.
+  void make_file(size_t bytes) {
+    char path[] = "/tmp/libdmabuf-hot-XXXXXX";
+    target.fd = target.sqe_fd = mkstemp(path);
+    ASSERT_GE(target.fd, 0);
+    unlink(path);
+    std::vector<char> data(bytes);
+    for (size_t i = 0; i < bytes; i++)
+      data[i] = static_cast<char>(i / 512);
+    ASSERT_EQ(write(target.fd, data.data(), bytes), static_cast<ssize_t>(bytes));
+  }
+
+  /// Reaps until `count` units are done; requests to be tried again are submitted.
+  template <class Path> unsigned finish(unsigned count) {
+    unsigned done = 0;
+    while (done < count) {
+      done += HotPath<Path, TestIo>::reap(lane, done, kDepth - done);
+      if (lane.again) {
+        lane.again = 0;
+        EXPECT_EQ(lane.ring.submit(lane.counters.retries), 0);
+      }
+      if (done < count) {
+        EXPECT_GE(lane.ring.wait(1), 0);
+      }
+    }
+    return done;
+  }
+
+  Lane lane;
+  Target target;
+  alignas(4096) std::array<std::byte, kDepth * 4096> memory = {};
+  std::array<TestUnit, kDepth> units;
+};
+
+TEST_F(HotPathTest, CompletesAWholeBatchWithOneSubmission) {
+  make_file(kDepth * 4096);
+  for (auto &unit : units) {
+    unit.offset = unit.index * 4096;
+    ASSERT_TRUE((HotPath<PlainRead, TestIo>::prepare(lane, unit)));
+  }
+  EXPECT_EQ(lane.pending_count, kDepth);
+  uint64_t retries = 0;
+  ASSERT_EQ(lane.ring.submit(retries), 0);
+  EXPECT_EQ(finish<PlainRead>(kDepth), kDepth);
+  for (const auto &unit : units) {
+    EXPECT_EQ(unit.error, 0);
+    EXPECT_EQ(unit.missing, 0U);
+    EXPECT_EQ(unit.buffer[512], static_cast<std::byte>(unit.index * 8 + 1));
+  }
+  EXPECT_EQ(lane.counters.ops[0], kDepth);
+  EXPECT_EQ(lane.counters.bytes[0], kDepth * 4096U);
+  EXPECT_EQ(lane.counters.copied_to_buffer, kDepth * 4096U);
+  EXPECT_EQ(lane.counters.errors + lane.counters.short_requests + lane.counters.retries, 0U);
+}
+
+TEST_F(HotPathTest, SaysWhenTheRingIsFull) {
+  make_file(4096);
+  for (auto &unit : units)
+    ASSERT_TRUE((HotPath<PlainRead, TestIo>::prepare(lane, unit)));
+  TestUnit one_too_many = units[0];
+  EXPECT_FALSE((HotPath<PlainRead, TestIo>::prepare(lane, one_too_many)));
+  EXPECT_EQ(lane.pending_count, kDepth);
+}
+
+TEST_F(HotPathTest, AShortReadLeavesWhatIsMissing) {
+  make_file(1536);
+  ASSERT_TRUE((HotPath<PlainRead, TestIo>::prepare(lane, units[0])));
+  ASSERT_EQ(lane.ring.submit(lane.counters.retries), 0);
+  finish<PlainRead>(1);
+  EXPECT_EQ(units[0].error, 0);
+  EXPECT_EQ(units[0].missing, 4096U - 1536U);
+  EXPECT_EQ(lane.counters.ops[0], 0U);
+  EXPECT_EQ(lane.counters.partial[0], 1U);
+  EXPECT_EQ(lane.counters.short_requests, 1U);
+  EXPECT_EQ(lane.counters.bytes[0], 1536U);
+  EXPECT_EQ(lane.counters.copied_to_buffer, 1536U);
+}
+
+TEST_F(HotPathTest, NothingWhereSomethingWasAskedForIsAnError) {
+  make_file(512);
+  units[0].offset = 8192; // past the end
+  ASSERT_TRUE((HotPath<PlainRead, TestIo>::prepare(lane, units[0])));
+  ASSERT_EQ(lane.ring.submit(lane.counters.retries), 0);
+  finish<PlainRead>(1);
+  EXPECT_EQ(units[0].error, EIO);
+  EXPECT_EQ(lane.counters.errors, 1U);
+  EXPECT_EQ(lane.counters.bytes[0], 0U);
+}
+
+TEST_F(HotPathTest, KernelErrorsArriveAsPositiveErrno) {
+  target.fd = open("/", O_RDONLY | O_DIRECTORY);
+  ASSERT_TRUE((HotPath<PlainRead, TestIo>::prepare(lane, units[0])));
+  ASSERT_EQ(lane.ring.submit(lane.counters.retries), 0);
+  finish<PlainRead>(1);
+  EXPECT_EQ(units[0].error, EISDIR);
+  EXPECT_EQ(lane.counters.errors, 1U);
+}
+
+TEST_F(HotPathTest, EagainIsTriedAgainAndBounded) {
+  int ends[2];
+  ASSERT_EQ(pipe(ends), 0); // empty, so every read says EAGAIN
+  target.fd = ends[0];
+  units[0].offset = UINT64_MAX;
+  ASSERT_TRUE((HotPath<NowaitRead, TestIo>::prepare(lane, units[0])));
+  ASSERT_EQ(lane.ring.submit(lane.counters.retries), 0);
+  finish<NowaitRead>(1);
+  EXPECT_EQ(units[0].error, EAGAIN);
+  EXPECT_EQ(lane.counters.retries, kMaxTries);
+  EXPECT_EQ(lane.counters.errors, 1U);
+
+  // The next request on the same slot starts its own count.
+  lane.pending_count = 0;
+  ASSERT_TRUE((HotPath<NowaitRead, TestIo>::prepare(lane, units[0])));
+  ASSERT_EQ(lane.ring.submit(lane.counters.retries), 0);
+  ASSERT_EQ(write(ends[1], "x", 1), 1);
+  units[0].error = -1;
+  finish<NowaitRead>(1);
+  EXPECT_EQ(units[0].error, 0);
+  EXPECT_EQ(units[0].missing, 4095U);
+  close(ends[1]);
+}
+
+TEST_F(HotPathTest, SyncsAreCountedOnTheirOwn) {
+  make_file(4096);
+  units[0].kind = Kind::sync;
+  units[0].length = 4096; // left over from an earlier transfer, must not matter
+  ASSERT_TRUE((HotPath<PlainRead, TestIo>::prepare(lane, units[0])));
+  ASSERT_EQ(lane.ring.submit(lane.counters.retries), 0);
+  finish<PlainRead>(1);
+  EXPECT_EQ(units[0].error, 0);
+  EXPECT_EQ(units[0].missing, 0U);
+  EXPECT_EQ(lane.counters.syncs, 1U);
+  EXPECT_EQ(lane.counters.ops[0] + lane.counters.ops[1], 0U);
+}
+
+TEST_F(HotPathTest, AJobWithoutDatapathCannotMoveData) {
+  make_file(4096);
+  ASSERT_TRUE((HotPath<Unresolved, TestIo>::prepare(lane, units[0])));
+  ASSERT_EQ(lane.ring.submit(lane.counters.retries), 0);
+  finish<Unresolved>(1);
+  EXPECT_EQ(units[0].error, EINVAL);
+}
+
+TEST(Judge, SortsResults) {
+  EXPECT_EQ(judge(4096, 4096, 0), Verdict::success);
+  EXPECT_EQ(judge(0, 0, 0), Verdict::success);
+  EXPECT_EQ(judge(512, 4096, 0), Verdict::partial);
+  EXPECT_EQ(judge(0, 4096, 0), Verdict::error);
+  EXPECT_EQ(judge(-EIO, 4096, 0), Verdict::error);
+  EXPECT_EQ(judge(-EAGAIN, 4096, 0), Verdict::retry);
+  EXPECT_EQ(judge(-EAGAIN, 4096, kMaxTries - 1), Verdict::retry);
+  EXPECT_EQ(judge(-EAGAIN, 4096, kMaxTries), Verdict::error);
+  EXPECT_EQ(error_of(-ENODEV), ENODEV);
+  EXPECT_EQ(error_of(0), EIO);
+}
+
+TEST(Entries, PremappedCommandsHoldOffsetsAndHandle) {
+  Lane lane;
+  alignas(4096) std::array<std::byte, 16384> memory;
+  lane.base = memory.data();
+  Target target;
+  target.handle = 0x1234;
+  io_uring_sqe sqe = {};
+  Premapped::fill(lane, sqe,
+                  {Kind::write, 3, uint64_t{5} << 40, memory.data() + 4608, 8192, &target});
+  EXPECT_EQ(sqe.opcode, IORING_OP_URING_CMD);
+  EXPECT_EQ(sqe.cmd_op, static_cast<uint32_t>(DMABUF_RW_URING_WRITE));
+  EXPECT_EQ(sqe.flags, IOSQE_FIXED_FILE);
+  EXPECT_EQ(sqe.fd, 0);
+  EXPECT_EQ(sqe.addr, 4608U);
+  EXPECT_EQ(sqe.len, 8192U);
+  dmabuf_rw_uring_io io;
+  std::memcpy(&io, reinterpret_cast<const std::byte *>(&sqe) + 48, sizeof(io));
+  EXPECT_EQ(io.file_offset, uint64_t{5} << 40);
+  EXPECT_EQ(io.handle, 0x1234U);
+  EXPECT_EQ(io.flags, 0U);
+  sqe = {};
+  Premapped::fill(lane, sqe, {Kind::read, 0, 0, memory.data(), 512, &target});
+  EXPECT_EQ(sqe.cmd_op, static_cast<uint32_t>(DMABUF_RW_URING_READ));
+}
+
+TEST(Entries, RegisteredAddressesAreOffsetsIntoSlotZero) {
+  Lane lane;
+  alignas(4096) std::array<std::byte, 16384> memory;
+  lane.base = memory.data();
+  Target target;
+  target.sqe_fd = 7;
+  io_uring_sqe sqe = {};
+  Registered::fill(lane, sqe, {Kind::read, 3, 4096, memory.data() + 8704, 512, &target});
+  EXPECT_EQ(sqe.opcode, IORING_OP_READ_FIXED);
+  EXPECT_EQ(sqe.fd, 7);
+  EXPECT_EQ(sqe.off, 4096U);
+  EXPECT_EQ(sqe.addr, 8704U);
+  EXPECT_EQ(sqe.buf_index, 0);
+}
+
+TEST(Entries, HostAddressesAreAddressesInTheSlotOfTheUnit) {
+  Lane lane;
+  alignas(4096) std::array<std::byte, 16384> memory;
+  Target target;
+  target.sqe_fd = 2;
+  target.sqe_flags = IOSQE_FIXED_FILE;
+  io_uring_sqe sqe = {};
+  Host::fill(lane, sqe, {Kind::write, 3, 0, memory.data() + 12288, 4096, &target});
+  EXPECT_EQ(sqe.opcode, IORING_OP_WRITE_FIXED);
+  EXPECT_EQ(sqe.flags, IOSQE_FIXED_FILE);
+  EXPECT_EQ(sqe.addr, reinterpret_cast<uintptr_t>(memory.data() + 12288));
+  EXPECT_EQ(sqe.buf_index, 3);
+}
+
+} // namespace
+} // namespace dmabuf

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "options.hpp"
+
+#include "sizes.hpp"
+
+#include <gtest/gtest.h>
+
+namespace dmabuf {
+namespace {
+
+using Parts = std::vector<std::string>;
+
+JobConfig good() {
+  JobConfig config;
+  config.name = "job";
+  config.iodepth = 32;
+  config.max_bs = 4096;
+  config.reads = true;
+  config.direct = true;
+  return config;
+}
+
+/// The message of the refusal of `config`, "accepted" if there is none.
+std::string refusal(const JobConfig &config) {
+  const auto result = check_config(config);
+  return result ? "accepted" : result.error().message;
+}
+
+testing::AssertionResult mentions(const std::string &text,
+                                  std::initializer_list<const char *> words) {
+  for (const char *word : words)
+    if (text.find(word) == std::string::npos)
+      return testing::AssertionFailure() << '"' << text << "\" does not mention " << word;
+  return testing::AssertionSuccess();
+}
+
+TEST(DeviceList, SplitsAtColons) {
+  EXPECT_EQ(split_device_list(""), Parts{});
+  EXPECT_EQ(split_device_list("system"), Parts{"system"});
+  EXPECT_EQ(split_device_list("card0:card1"), (Parts{"card0", "card1"}));
+}
+
+TEST(DeviceList, DropsEmptyParts) {
+  EXPECT_EQ(split_device_list(":a::b:"), (Parts{"a", "b"}));
+  EXPECT_EQ(split_device_list("::"), Parts{});
+}
+
+TEST(DeviceList, EscapedColonsBelongToThePart) {
+  EXPECT_EQ(split_device_list("0000\\:01\\:00.0:0000\\:02\\:00.0"),
+            (Parts{"0000:01:00.0", "0000:02:00.0"}));
+  EXPECT_EQ(split_device_list("a\\b"), Parts{"a\\b"});
+  EXPECT_EQ(split_device_list("a\\"), Parts{"a\\"});
+}
+
+TEST(DeviceList, IsDealtOutInTurn) {
+  EXPECT_EQ(device_for_job("a:b:c", 1), "a");
+  EXPECT_EQ(device_for_job("a:b:c", 2), "b");
+  EXPECT_EQ(device_for_job("a:b:c", 3), "c");
+  EXPECT_EQ(device_for_job("a:b:c", 4), "a");
+  EXPECT_EQ(device_for_job("only", 17), "only");
+  EXPECT_EQ(device_for_job("", 3), "");
+  EXPECT_EQ(device_for_job("a:b", 0), "a");
+}
+
+TEST(Config, AcceptsWhatCanWork) {
+  for (const auto path : {Datapath::automatic, Datapath::premapped, Datapath::registered,
+                          Datapath::bounce, Datapath::host}) {
+    JobConfig config = good();
+    config.datapath = path;
+    EXPECT_EQ(refusal(config), "accepted") << datapath_name(path);
+  }
+}
+
+TEST(Config, PremappedNeedsDirect) {
+  JobConfig config = good();
+  config.direct = false;
+  config.datapath = Datapath::premapped;
+  EXPECT_TRUE(mentions(refusal(config), {"premapped", "O_DIRECT", "direct=1"}));
+  config.datapath = Datapath::registered;
+  EXPECT_EQ(refusal(config), "accepted");
+}
+
+TEST(Config, RefusesDepthsNoRingHolds) {
+  JobConfig config = good();
+  config.iodepth = kMaxRingEntries;
+  EXPECT_EQ(refusal(config), "accepted");
+  config.iodepth = kMaxRingEntries + 1;
+  EXPECT_TRUE(mentions(refusal(config), {"iodepth=32769", "32768"}));
+}
+
+TEST(Config, RefusesMoreFixedBuffersThanThereAreSlots) {
+  JobConfig config = good();
+  config.iodepth = kMaxFixedBuffers + 1;
+  config.datapath = Datapath::host;
+  EXPECT_TRUE(mentions(refusal(config), {"iodepth=16385", "16384"}));
+  config.datapath = Datapath::registered; // one slot, whatever the depth
+  EXPECT_EQ(refusal(config), "accepted");
+}
+
+TEST(Config, RefusesBlocksLongerThanARequest) {
+  JobConfig config = good();
+  config.max_bs = kMaxRequest;
+  EXPECT_EQ(refusal(config), "accepted");
+  config.max_bs = kMaxRequest + 1;
+  EXPECT_TRUE(mentions(refusal(config), {"bs=2147479553", "lower bs"}));
+}
+
+TEST(Config, RefusesOptionsTheChoiceMakesMeaningless) {
+  JobConfig config = good();
+  config.hugepages = true;
+  config.exporter = ExporterKind::heap;
+  EXPECT_TRUE(mentions(refusal(config), {"dmabuf_hugepages", "heap"}));
+
+  config = good();
+  config.timeout_ms = 100;
+  config.datapath = Datapath::bounce;
+  EXPECT_TRUE(mentions(refusal(config), {"dmabuf_timeout_ms", "bounce"}));
+
+  config = good();
+  config.max_command_kb = 128;
+  config.datapath = Datapath::registered;
+  EXPECT_TRUE(mentions(refusal(config), {"dmabuf_max_command_kb", "registered"}));
+
+  config = good();
+  config.sqpoll_cpu = 1;
+  EXPECT_TRUE(mentions(refusal(config), {"sqthread_poll_cpu", "sqthread_poll=1"}));
+}
+
+TEST(Config, CommandSizeIsAMultipleOfFourKibibytes) {
+  JobConfig config = good();
+  for (const unsigned kb : {4U, 128U, 4194300U}) {
+    config.max_command_kb = kb;
+    EXPECT_EQ(refusal(config), "accepted") << kb;
+  }
+  for (const unsigned kb : {1U, 130U, 4194304U}) {
+    config.max_command_kb = kb;
+    EXPECT_TRUE(mentions(refusal(config), {"dmabuf_max_command_kb"})) << kb;
+  }
+}
+
+TEST(Names, EveryValueHasItsOwn) {
+  EXPECT_STREQ(datapath_name(Datapath::automatic), "auto");
+  EXPECT_STREQ(datapath_name(Datapath::premapped), "premapped");
+  EXPECT_STREQ(datapath_name(Datapath::registered), "registered");
+  EXPECT_STREQ(datapath_name(Datapath::bounce), "bounce");
+  EXPECT_STREQ(datapath_name(Datapath::host), "host");
+  EXPECT_STREQ(exporter_name(ExporterKind::udmabuf), "udmabuf");
+  EXPECT_STREQ(exporter_name(ExporterKind::heap), "heap");
+  EXPECT_STREQ(exporter_name(ExporterKind::drm), "drm");
+  EXPECT_STREQ(exporter_name(ExporterKind::none), "none");
+}
+
+} // namespace
+} // namespace dmabuf

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "report.hpp"
+
+#include "json_check.hpp"
+
+#include <gtest/gtest.h>
+
+namespace dmabuf {
+namespace {
+
+using test::JsonCheck;
+
+Counters issued() {
+  Counters counters;
+  counters.ops[0] = 100;
+  counters.ops[1] = 50;
+  counters.bytes[0] = 409600;
+  counters.bytes[1] = 204800;
+  return counters;
+}
+
+ModuleCounts matching() {
+  ModuleCounts module;
+  module.known = true;
+  module.reads = 100;
+  module.writes = 50;
+  module.read_bytes = 409600;
+  module.write_bytes = 204800;
+  module.commands = 150;
+  module.registrations = 1;
+  return module;
+}
+
+JobReport report_of(Datapath path) {
+  JobReport report;
+  report.job = "t";
+  report.job_number = 3;
+  report.path = path;
+  report.requested = Datapath::automatic;
+  report.exporter = ExporterKind::drm;
+  report.device = "/dev/dri/card0";
+  report.target = "/dev/nvme0n1";
+  report.memory = "system";
+  report.route = "memory";
+  report.segments = 12;
+  report.buffer_bytes = 131072;
+  report.issued = issued();
+  report.module = matching();
+  report.proof = prove(path, report.issued, report.module);
+  return report;
+}
+
+testing::AssertionResult has(const std::string &json, const std::string &part) {
+  if (json.find(part) == std::string::npos)
+    return testing::AssertionFailure() << part << " is not in " << json;
+  return testing::AssertionSuccess();
+}
+
+TEST(JsonChecker, TellsGoodFromBad) {
+  for (const char *good : {"{}", "[]", "0", "-1.5", "\"a\\u00e9\"", "{\"a\":[1,true,null]}"})
+    EXPECT_TRUE(JsonCheck::valid(good)) << good;
+  for (const char *bad :
+       {"", "{", "{a:1}", "01", "\"\n\"", "\"\\x\"", "{\"a\":1,}", "{} {}", "nul"})
+    EXPECT_FALSE(JsonCheck::valid(bad)) << bad;
+}
+
+TEST(Json, StringsAreEscaped) {
+  EXPECT_EQ(json_string("plain"), "\"plain\"");
+  EXPECT_EQ(json_string("a\"b\\c"), "\"a\\\"b\\\\c\"");
+  EXPECT_EQ(json_string("\n\t\x01"), "\"\\u000a\\u0009\\u0001\"");
+  EXPECT_EQ(json_string("gr\xc3\xbc\xc3\x9f"), "\"gr\xc3\xbc\xc3\x9f\"");
+}
+
+TEST(Json, BytesThatAreNoUtf8BecomeTheReplacementCharacter) {
+  EXPECT_EQ(json_string("\xff"), "\"\\ufffd\"");
+  EXPECT_EQ(json_string("a\xc3"), "\"a\\ufffd\"");                     // cut short
+  EXPECT_EQ(json_string("\xc0\xaf"), "\"\\ufffd\\ufffd\"");            // overlong
+  EXPECT_EQ(json_string("\xed\xa0\x80"), "\"\\ufffd\\ufffd\\ufffd\""); // surrogate
+  EXPECT_EQ(json_string("\xf0\x9f\x98\x80"), "\"\xf0\x9f\x98\x80\"");
+}
+
+TEST(Json, ReportIsOneValidObjectOnOneLine) {
+  for (const auto path : {Datapath::premapped, Datapath::registered, Datapath::bvec,
+                          Datapath::bounce, Datapath::host}) {
+    JobReport report = report_of(path);
+    report.job = "a \"quoted\"\njob\xff";
+    const std::string json = to_json(report);
+    EXPECT_TRUE(JsonCheck::valid(json)) << json;
+    EXPECT_EQ(json.find('\n'), std::string::npos);
+  }
+}
+
+TEST(Json, ReportHasTheAgreedFields) {
+  const std::string json = to_json(report_of(Datapath::premapped));
+  for (const char *part :
+       {"{\"version\":1,",
+        "\"job\":\"t\"",
+        "\"job_number\":3",
+        "\"datapath\":\"premapped\"",
+        "\"datapath_requested\":\"auto\"",
+        "\"exporter\":\"drm\"",
+        "\"device\":\"/dev/dri/card0\"",
+        "\"target\":\"/dev/nvme0n1\"",
+        "\"memory\":\"system\"",
+        "\"route\":\"memory\"",
+        "\"segments\":12",
+        "\"buffer_bytes\":131072",
+        "\"issued\":{\"reads\":100,\"writes\":50,\"read_bytes\":409600,\"write_bytes\":204800,"
+        "\"syncs\":0,\"trims\":0}",
+        "\"module\":{\"reads\":100,\"writes\":50,\"read_bytes\":409600,\"write_bytes\":204800,"
+        "\"commands\":150,\"errors\":0,\"deferred\":0,\"invalidations\":0,\"registrations\":1,"
+        "\"map_ns\":0}",
+        "\"errors\":0",
+        "\"short\":0",
+        "\"retries\":0",
+        "\"copies\":{\"to_buffer_bytes\":0,\"from_buffer_bytes\":0}",
+        "\"map_ns\":0",
+        "\"unmap_ns\":0",
+        "\"proven\":true",
+        "\"proof\":\""})
+    EXPECT_TRUE(has(json, part));
+}
+
+TEST(Json, ModuleIsNullWhereThereIsNone) {
+  JobReport report = report_of(Datapath::host);
+  report.module = {};
+  EXPECT_TRUE(has(to_json(report), "\"module\":null"));
+}
+
+TEST(Json, LargeCountersKeepAllDigits) {
+  JobReport report = report_of(Datapath::host);
+  report.issued.bytes[0] = UINT64_MAX;
+  EXPECT_TRUE(has(to_json(report), "\"read_bytes\":18446744073709551615"));
+}
+
+TEST(Proof, PremappedNeedsEqualCounts) {
+  EXPECT_TRUE(prove(Datapath::premapped, issued(), matching()).proven);
+  for (uint64_t ModuleCounts::*field : {&ModuleCounts::reads, &ModuleCounts::writes,
+                                        &ModuleCounts::read_bytes, &ModuleCounts::write_bytes}) {
+    for (const int delta : {-1, 1}) {
+      ModuleCounts module = matching();
+      module.*field += static_cast<uint64_t>(delta);
+      const Proof proof = prove(Datapath::premapped, issued(), module);
+      EXPECT_FALSE(proof.proven);
+      EXPECT_TRUE(has(proof.text, "the module counted"));
+    }
+  }
+}
+
+TEST(Proof, PremappedNeedsACommandForEveryRequest) {
+  ModuleCounts module = matching();
+  module.commands = 149;
+  EXPECT_FALSE(prove(Datapath::premapped, issued(), module).proven);
+  module.commands = 1500; // split by the drive's limit
+  EXPECT_TRUE(prove(Datapath::premapped, issued(), module).proven);
+}
+
+TEST(Proof, WithoutCountersNothingIsProven) {
+  for (const auto path : {Datapath::premapped, Datapath::bvec, Datapath::registered}) {
+    ModuleCounts module = matching();
+    module.known = false;
+    EXPECT_FALSE(prove(path, issued(), module).proven) << datapath_name(path);
+  }
+}
+
+TEST(Proof, RegisteredNeedsARegistration) {
+  ModuleCounts module = matching();
+  EXPECT_TRUE(prove(Datapath::registered, issued(), module).proven);
+  module.registrations = 0;
+  EXPECT_FALSE(prove(Datapath::registered, issued(), module).proven);
+}
+
+TEST(Proof, BounceNeedsEveryByteCopied) {
+  Counters counters = issued();
+  EXPECT_FALSE(prove(Datapath::bounce, counters, {}).proven);
+  counters.copied_to_buffer = counters.bytes[0];
+  counters.copied_from_buffer = counters.bytes[1];
+  EXPECT_TRUE(prove(Datapath::bounce, counters, {}).proven);
+  counters.copied_from_buffer -= 1;
+  EXPECT_FALSE(prove(Datapath::bounce, counters, {}).proven);
+}
+
+TEST(Proof, AJobThatMovedDataWithoutADatapathIsNotProven) {
+  EXPECT_FALSE(prove(Datapath::automatic, issued(), matching()).proven);
+  EXPECT_TRUE(prove(Datapath::automatic, {}, {}).proven); // trims only
+}
+
+TEST(Proof, PartialTransfersCountAsTransfers) {
+  Counters counters = issued();
+  counters.ops[0] -= 1;
+  counters.partial[0] = 1;
+  EXPECT_TRUE(prove(Datapath::bvec, counters, matching()).proven);
+}
+
+TEST(Summary, NamesEverythingAtOnce) {
+  const std::string line = summary_line(report_of(Datapath::premapped));
+  EXPECT_EQ(line,
+            "libdmabuf: job t: datapath premapped (asked: auto), exporter drm, system memory, "
+            "12 segments, proven: the module counted the engine's 100 reads (409600 bytes) and "
+            "50 writes (204800 bytes) in 150 commands");
+}
+
+TEST(Summary, SaysLoudlyWhatIsNotProven) {
+  JobReport report = report_of(Datapath::premapped);
+  report.module.reads--;
+  report.proof = prove(report.path, report.issued, report.module);
+  EXPECT_TRUE(has(summary_line(report), "NOT PROVEN: the module counted 99 reads"));
+}
+
+} // namespace
+} // namespace dmabuf

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "ring.hpp"
+
+#include "sizes.hpp"
+
+#include <cerrno>
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <vector>
+
+namespace dmabuf {
+namespace {
+
+TEST(Ring, OpensAtAnyDepthItPromises) {
+  for (const unsigned depth : {1U, 3U, 128U, 1000U}) {
+    Ring ring;
+    ASSERT_TRUE(ring.open({.depth = depth})) << depth;
+    unsigned entries = 0;
+    while (ring.sqe())
+      entries++;
+    EXPECT_GE(entries, depth);
+  }
+}
+
+TEST(Ring, RefusesDepthsBeyondTheKernelsLimit) {
+  Ring ring;
+  const auto opened = ring.open({.depth = kMaxRingEntries + 1});
+  ASSERT_FALSE(opened);
+  EXPECT_EQ(opened.error().code, EINVAL);
+  EXPECT_FALSE(ring.is_open());
+}
+
+TEST(Ring, AsksForDeferredTaskWorkWhereThereIsSuch) {
+  Ring ring;
+  ASSERT_TRUE(ring.open({.depth = 4}));
+  io_uring probe = {};
+  const int rc =
+      io_uring_queue_init(4, &probe, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN);
+  if (rc == 0)
+    io_uring_queue_exit(&probe);
+  EXPECT_EQ((ring.setup_flags() & IORING_SETUP_DEFER_TASKRUN) != 0, rc == 0);
+}
+
+TEST(Ring, AnImpossibleCpuForTheSubmissionThreadIsAnError) {
+  Ring ring;
+  const auto opened = ring.open({.depth = 4, .sqpoll = true, .sqpoll_cpu = 1 << 20});
+  EXPECT_FALSE(opened);
+}
+
+TEST(Ring, RunsOneRequestToItsResult) {
+  Ring ring;
+  ASSERT_TRUE(ring.open({.depth = 4}));
+  io_uring_sqe *sqe = ring.sqe();
+  sqe->opcode = IORING_OP_NOP;
+  EXPECT_EQ(ring.run_one(), 0);
+  sqe = ring.sqe();
+  sqe->opcode = IORING_OP_FSYNC;
+  sqe->fd = -1;
+  EXPECT_EQ(ring.run_one(), -EBADF);
+}
+
+TEST(Ring, ReapsAtMostWhatIsAsked) {
+  Ring ring;
+  ASSERT_TRUE(ring.open({.depth = 8}));
+  for (uint64_t i = 0; i < 5; i++) {
+    io_uring_sqe *sqe = ring.sqe();
+    sqe->opcode = IORING_OP_NOP;
+    sqe->user_data = i;
+  }
+  uint64_t retries = 0;
+  ASSERT_EQ(ring.submit(retries), 0);
+  ASSERT_GE(ring.wait(5), 0);
+  std::vector<uint64_t> seen;
+  const auto note = [&](const io_uring_cqe &cqe) { seen.push_back(cqe.user_data); };
+  EXPECT_EQ(ring.reap(3, note), 3U);
+  EXPECT_EQ(ring.reap(8, note), 2U);
+  EXPECT_EQ(ring.reap(8, note), 0U);
+  EXPECT_EQ(seen, (std::vector<uint64_t>{0, 1, 2, 3, 4}));
+}
+
+TEST(Ring, RegistersMemoryAndFiles) {
+  Ring ring;
+  ASSERT_TRUE(ring.open({.depth = 2}));
+  void *memory = mmap(nullptr, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  ASSERT_NE(memory, MAP_FAILED);
+  const iovec ranges[] = {{memory, 4096}, {static_cast<char *>(memory) + 4096, 4096}};
+  EXPECT_TRUE(ring.register_buffers(ranges));
+  ASSERT_TRUE(ring.reserve_files(2));
+  const int fd = open("/dev/null", O_RDWR);
+  EXPECT_TRUE(ring.set_file(1, fd));
+  EXPECT_TRUE(ring.set_file(1, -1));
+  EXPECT_FALSE(ring.set_file(2, fd)) << "there is no slot 2";
+  close(fd);
+  munmap(memory, 8192);
+}
+
+TEST(Ring, MemoryThatIsNotThereCannotBeRegistered) {
+  Ring ring;
+  ASSERT_TRUE(ring.open({.depth = 2}));
+  const iovec range = {reinterpret_cast<void *>(4096), 4096};
+  const auto registered = ring.register_buffers({&range, 1});
+  ASSERT_FALSE(registered);
+  EXPECT_EQ(registered.error().code, EFAULT);
+}
+
+TEST(RingErrors, SayWhatToDo) {
+  EXPECT_NE(ring_error_text(ENOSYS).find("no io_uring"), std::string::npos);
+  EXPECT_NE(ring_error_text(EPERM).find("io_uring_disabled"), std::string::npos);
+  EXPECT_NE(ring_error_text(ENOMEM).find("RLIMIT_MEMLOCK"), std::string::npos);
+  EXPECT_NE(ring_error_text(EINVAL).find("EINVAL"), std::string::npos);
+}
+
+TEST(RingErrors, MemlockIsNamedOnlyWhereItIsTheCause) {
+  const std::string over = register_error_text(ENOMEM, 1 << 20, 65536);
+  EXPECT_NE(over.find("MEMLOCK: registering 1048576 bytes"), std::string::npos) << over;
+  EXPECT_NE(over.find("RLIMIT_MEMLOCK is 65536 bytes"), std::string::npos) << over;
+  EXPECT_EQ(register_error_text(ENOMEM, 4096, UINT64_MAX).find("MEMLOCK"), std::string::npos);
+  EXPECT_EQ(register_error_text(EFAULT, 1 << 20, 65536).find("MEMLOCK"), std::string::npos);
+}
+
+} // namespace
+} // namespace dmabuf
