@@ -92,14 +92,19 @@ def check_report(lane: Lane, job: dict[str, Any], report: dict[str, Any]) -> str
         if ours != fios:
             raise Failed(f"{lane.name()}: the engine counted {ours} {kind}s and fio {fios}")
     module = report["module"]
+    done = report["issued"]["reads"] + report["issued"]["writes"]
     if lane.datapath == "premapped":
-        done = report["issued"]["reads"] + report["issued"]["writes"]
         if module["reads"] + module["writes"] != done:
             raise Failed(f"{lane.name()}: the module did not see every one of {done} I/Os")
         return f"{module['commands']} NVMe commands by the module for {done} I/Os"
     if lane.datapath == "registered":
-        return f"{module['registrations']} registration(s) by the module, {report['proof']}"
-    return str(report["proof"])
+        if module["registrations"] < 1:
+            raise Failed(f"{lane.name()}: the module registered nothing")
+        return f"{done} fixed-buffer I/Os on the slot that the module filled"
+    copied = report["copies"]["to_buffer_bytes"] + report["copies"]["from_buffer_bytes"]
+    if lane.datapath == "bounce" and copied == 0:
+        raise Failed(f"{lane.name()}: nothing was copied, so it did not bounce")
+    return f"control: {done} fixed-buffer I/Os on host memory, {copied >> 20} MiB copied"
 
 
 def measure(lane: Lane) -> list[str]:

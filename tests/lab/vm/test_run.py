@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`dmabuf-lab run` on real guests: output, status, and everything that must fail a run.
+
+Needs the lab to be set up. Each test boots a guest or a few; no module and no engine are involved.
+"""
+
+import hashlib
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+LAB = Path(__file__).resolve().parents[3] / "scripts/dmabuf-lab"
+LIMIT_S = 300
+
+
+def run(*words: str) -> subprocess.CompletedProcess[bytes]:
+    """Runs a command in a guest without building or loading anything."""
+    argv = [LAB, "run", "--no-module", "--no-build", *words]
+    return subprocess.run(argv, capture_output=True, timeout=LIMIT_S)
+
+
+def test_output_is_byte_exact_on_both_streams_and_the_status_is_the_commands() -> None:
+    line = (
+        "head -c 5000000 /dev/urandom >/tmp/o; head -c 2000000 /dev/urandom >/tmp/e; "
+        "sha256sum </tmp/o; sha256sum </tmp/e; cat /tmp/e >&2 & cat /tmp/o; wait; exit 7"
+    )
+    result = run("--", line)
+    out_sum, err_sum, rest = result.stdout.split(b"\n", 2)
+    # The background job's stream may come first, but the sums are printed before either.
+    assert hashlib.sha256(rest).hexdigest() == out_sum.split()[0].decode()
+    assert hashlib.sha256(result.stderr).hexdigest() == err_sum.split()[0].decode()
+    assert result.returncode == 7
+
+
+def test_words_are_passed_as_they_are_and_a_signal_is_a_status() -> None:
+    result = run("--", "sh", "-c", 'printf "%s|" "$@"; kill -9 $$', "sh", "a b", "$HOME", "*")
+    assert result.stdout == b"a b|$HOME|*|"
+    assert result.returncode == 128 + 9
+
+
+def test_a_share_is_writable_and_the_checkout_is_not(tmp_path: Path) -> None:
+    line = "echo hello >/share/file && ! touch /src/file && touch /usr/file"
+    assert run("--share", str(tmp_path), "--", line).returncode == 0
+    assert (tmp_path / "file").read_text() == "hello\n"
+
+
+def test_the_machine_is_as_asked_for() -> None:
+    line = (
+        "nproc; ls /sys/kernel/iommu_groups | wc -l; cat /sys/module/nvme_core/parameters/multipath; "
+        "lspci -d 1af4:1110; uname -r; cat /sys/block/nvme0n1/size /sys/block/vda/size"
+    )
+    plain = run("--iommu", "off", "--smp", "1", "--no-multipath", "--", line).stdout.decode()
+    lines = plain.splitlines()
+    assert lines[:3] == ["1", "0", "N"]
+    assert lines[3].startswith("7.3.")
+    assert lines[4:] == ["2097152", "2097152"]
+    other = run("--iommu", "strict", "--p2p", "--kernel", "6.12", "--", line).stdout.decode()
+    lines = other.splitlines()
+    assert lines[0] == "2"
+    assert int(lines[1]) > 0
+    assert lines[2] == "Y"
+    assert "Inter-VM shared memory" in lines[3] or "1110" in lines[3]
+    assert lines[4].startswith("6.12.")
+
+
+def test_a_kernel_warning_fails_a_command_that_succeeded() -> None:
+    result = run("--", 'echo "<4>WARNING: CPU: 0 PID: 1 at made_up.c:1" >/dev/kmsg')
+    assert result.returncode == 1
+    assert b"the guest's kernel complained: WARNING: CPU: 0 PID: 1 at made_up.c:1" in result.stderr
+
+
+def test_a_message_below_the_consoles_level_is_seen_too() -> None:
+    result = run("--", 'echo "<6>DMA-API: made up" >/dev/kmsg')
+    assert result.returncode == 1
+    assert b"DMA-API: made up" in result.stderr
+
+
+def test_taint_fails_a_command_that_succeeded() -> None:
+    result = run("--", "echo 512 >/proc/sys/kernel/tainted")
+    assert result.returncode == 1
+    assert b"tainted: W (bit 9)" in result.stderr
+
+
+def test_a_panic_is_reported_as_such() -> None:
+    result = run("--", "echo before; echo c >/proc/sysrq-trigger; sleep 100")
+    assert result.returncode == 1
+    assert result.stdout == b"before\n"
+    assert b"Kernel panic - not syncing: sysrq triggered crash" in result.stderr
+    assert b"died while the command ran" in result.stderr
+
+
+def test_a_hung_task_fails_a_command_that_succeeded() -> None:
+    # A task that waits for a frozen file system is a real hung task; it is thawed at the end.
+    line = (
+        "echo 10 >/proc/sys/kernel/hung_task_timeout_secs; mkfs.ext4 -q /dev/vda && mount /dev/vda /mnt && fsfreeze -f /mnt && (touch /mnt/x &) ; "
+        "sleep 25; fsfreeze -u /mnt; sync; umount /mnt"
+    )
+    result = run("--", line)
+    assert result.returncode == 1
+    assert b"blocked for more than" in result.stderr
+
+
+def test_a_time_limit_ends_the_guest_and_says_so() -> None:
+    start = time.monotonic()
+    result = run("--timeout", "40", "--", "echo started; sleep 1000")
+    assert time.monotonic() - start < 60
+    assert result.returncode == 1
+    assert result.stdout == b"started\n"
+    assert b"time-out: the command did not end within 40 s, the guest was killed" in result.stderr
+
+
+def test_two_guests_run_at_once() -> None:
+    argv = [LAB, "run", "--no-module", "--no-build", "--"]
+    both = [subprocess.Popen([*argv, f"sleep 2; exit {status}"]) for status in (3, 4)]
+    assert [process.wait(LIMIT_S) for process in both] == [3, 4]
+
+
+def test_a_killed_lab_takes_its_guest_with_it() -> None:
+    argv = [LAB, "run", "--no-module", "--no-build", "--", "echo started; sleep 1000"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"started\n"
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        assert children
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        end = time.monotonic() + 10
+        while any(Path(f"/proc/{pid}").exists() for pid in children) and time.monotonic() < end:
+            time.sleep(0.1)
+    assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
