@@ -140,9 +140,23 @@ static struct dmabuf_rw_result attach_check_segments(struct dmabuf_rw_attach *a)
 	return DMABUF_RW_OK;
 }
 
-/* What an exporter's errno means to our caller. */
-static struct dmabuf_rw_result attach_refusal(long error, u32 reason)
+/*
+ * Memory that the CPU cannot be given is a device's own; EINVAL from mapping it
+ * for a peer is what exporters say when the two cannot reach each other (see
+ * dma_buf_phys_vec_to_sgt()), besides dma_map_sgtable()'s -EREMOTEIO.
+ */
+static bool attach_is_device_memory(const struct dmabuf_rw_attach *a)
 {
+	return !a->dmabuf->ops->vmap && !a->dmabuf->ops->mmap;
+}
+
+/* What an exporter's errno means to our caller. */
+static struct dmabuf_rw_result attach_refusal(const struct dmabuf_rw_attach *a, long error,
+					      u32 reason)
+{
+	if (error == -EINVAL && reason == DMABUF_RW_REASON_MAP && attach_is_device_memory(a))
+		error = -EREMOTEIO;
+
 	switch (error) {
 	case -EINTR:
 	case -ERESTARTSYS:
@@ -168,7 +182,7 @@ static struct dmabuf_rw_result attach_map(struct dmabuf_rw_attach *a)
 
 	sgt = dma_buf_map_attachment(a->att, a->dir);
 	if (IS_ERR(sgt))
-		return attach_refusal(PTR_ERR(sgt), DMABUF_RW_REASON_MAP);
+		return attach_refusal(a, PTR_ERR(sgt), DMABUF_RW_REASON_MAP);
 	a->sgt = sgt;
 	a->mapped = true;
 	result = attach_check_segments(a);
@@ -201,7 +215,7 @@ static struct dmabuf_rw_result attach_setup(struct dmabuf_rw_attach *a)
 		return dmabuf_rw_fail(ret, DMABUF_RW_REASON_NO_MEMORY);
 	a->att = dma_buf_dynamic_attach(a->dmabuf, a->dev, &attach_ops, a);
 	if (IS_ERR(a->att)) {
-		result = attach_refusal(PTR_ERR(a->att), DMABUF_RW_REASON_ATTACH);
+		result = attach_refusal(a, PTR_ERR(a->att), DMABUF_RW_REASON_ATTACH);
 		a->att = NULL;
 		dmabuf_rw_prp_free(&a->prp);
 		return result;
