@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * LD_PRELOAD library for tests on machines without udmabuf and without the module.
+ *
+ *  - /dev/udmabuf can be opened; UDMABUF_CREATE gives a copy of the memfd's descriptor, which has
+ *    the two properties of a dma-buf the engine uses here: lseek() tells its size and mmap() shares
+ *    its pages. DMA_BUF_IOCTL_SYNC on it succeeds and is counted.
+ *  - $STAND_IN_FAIL=CALL:ERRNO[:N] makes a call fail, from the Nth time on (default the first).
+ *    CALL is create, sync, open-module.
+ *  - $STAND_IN_LOG gets one line at the end of each process that used it: how often CPU access
+ *    began and ended.
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/dma-buf.h>
+#include <linux/udmabuf.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define MAX_FD 4096
+
+static char is_control[MAX_FD], is_buffer[MAX_FD];
+static atomic_uint begins, ends;
+static atomic_int open_balance, worst_balance;
+
+/* The errno with which @call fails now, 0 if it does not. */
+static int failure(const char *call, atomic_uint *count)
+{
+	const char *spec = getenv("STAND_IN_FAIL");
+	size_t length = strlen(call);
+	unsigned int from = 1, code = 0;
+
+	if (!spec || strncmp(spec, call, length) || spec[length] != ':')
+		return 0;
+	if (sscanf(spec + length + 1, "%u:%u", &code, &from) < 1)
+		return 0;
+	return atomic_fetch_add(count, 1) + 1 >= from ? (int)code : 0;
+}
+
+static void __attribute__((destructor)) log_counts(void)
+{
+	const char *path = getenv("STAND_IN_LOG");
+	char line[128];
+	int fd, length;
+
+	if (!path || !begins)
+		return;
+	length = snprintf(line, sizeof(line), "begins=%u ends=%u open=%d worst=%d\n", begins, ends,
+			  open_balance, worst_balance);
+	fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+	if (fd >= 0 && write(fd, line, length) != length)
+		abort();
+	close(fd);
+}
+
+/* fio's job processes leave by _exit(), which runs no destructors. */
+void _exit(int status)
+{
+	void (*real)(int) __attribute__((noreturn)) = dlsym(RTLD_NEXT, "_exit");
+
+	log_counts();
+	real(status);
+}
+
+static int open_any(const char *name, const char *path, int flags, unsigned int mode)
+{
+	static atomic_uint opens;
+	int (*real)(const char *, int, ...) = dlsym(RTLD_NEXT, name);
+	int fd, code;
+
+	if (!strcmp(path, "/dev/dmabuf_rw") && (code = failure("open-module", &opens))) {
+		errno = code;
+		return -1;
+	}
+	if (strcmp(path, "/dev/udmabuf"))
+		return real(path, flags, mode);
+	fd = real("/dev/null", O_RDWR | O_CLOEXEC);
+	if (fd >= 0 && fd < MAX_FD)
+		is_control[fd] = 1;
+	return fd;
+}
+
+int open(const char *path, int flags, ...)
+{
+	va_list args;
+	unsigned int mode;
+
+	va_start(args, flags);
+	mode = va_arg(args, unsigned int);
+	va_end(args);
+	return open_any("open", path, flags, mode);
+}
+
+int open64(const char *path, int flags, ...)
+{
+	va_list args;
+	unsigned int mode;
+
+	va_start(args, flags);
+	mode = va_arg(args, unsigned int);
+	va_end(args);
+	return open_any("open64", path, flags, mode);
+}
+
+int close(int fd)
+{
+	int (*real)(int) = dlsym(RTLD_NEXT, "close");
+
+	if (fd >= 0 && fd < MAX_FD)
+		is_control[fd] = is_buffer[fd] = 0;
+	return real(fd);
+}
+
+static int create(const struct udmabuf_create *request)
+{
+	static atomic_uint creates;
+	int code = failure("create", &creates), fd;
+
+	if (code) {
+		errno = code;
+		return -1;
+	}
+	fd = fcntl(request->memfd, F_DUPFD_CLOEXEC, 0);
+	if (fd >= 0 && fd < MAX_FD)
+		is_buffer[fd] = 1;
+	return fd;
+}
+
+static int sync_cpu(const struct dma_buf_sync *sync)
+{
+	static atomic_uint syncs;
+	int code = failure("sync", &syncs), balance;
+
+	if (code) {
+		errno = code;
+		return -1;
+	}
+	if (sync->flags & DMA_BUF_SYNC_END) {
+		ends++;
+		open_balance--;
+	} else {
+		begins++;
+		balance = ++open_balance;
+		if (balance > worst_balance)
+			worst_balance = balance;
+	}
+	return 0;
+}
+
+int ioctl(int fd, unsigned long request, ...)
+{
+	int (*real)(int, unsigned long, ...) = dlsym(RTLD_NEXT, "ioctl");
+	va_list args;
+	void *data;
+
+	va_start(args, request);
+	data = va_arg(args, void *);
+	va_end(args);
+	if (fd >= 0 && fd < MAX_FD && is_control[fd] && request == UDMABUF_CREATE)
+		return create(data);
+	if (fd >= 0 && fd < MAX_FD && is_buffer[fd] && request == DMA_BUF_IOCTL_SYNC)
+		return sync_cpu(data);
+	return real(fd, request, data);
+}
