@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The host's apt: its mirrors and download settings, and the few packages that the host needs."""
 
+import os
 import re
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -9,10 +10,10 @@ from dataclasses import dataclass
 from .errors import LabError
 from .progress import step
 
-INDEX_FORMAT = "$(SITE)|$(RELEASE)|$(COMPONENT)|$(CREATED_BY)"
+INDEX_FORMAT = "$(SITE)|$(RELEASE)|$(COMPONENT)|$(CREATED_BY)|$(ORIGIN)"
 
-# Suites and code names that only Debian's main archive uses; third-party archives copy some of them,
-# so an archive must also have the component "main" and look like Debian's in its path.
+# Suites and code names of Debian's archive. Third-party archives use some of them too, so an archive
+# must also have the component "main" and call itself Debian.
 _DEBIAN_SUITES = re.compile(
     r"^(bookworm|trixie|forky|sid|stable|testing|unstable|oldstable)(-updates|-backports)?$"
 )
@@ -38,13 +39,13 @@ def parse_mirrors(indextargets: str) -> Mirrors:
     main: str | None = None
     security: str | None = None
     for line in indextargets.splitlines():
-        site, release, component, kind = (line.split("|") + [""] * 4)[:4]
-        if kind != "Packages" or component != "main" or not site:
+        site, release, component, kind, origin = (line.split("|") + [""] * 5)[:5]
+        if kind != "Packages" or component != "main" or origin != "Debian" or not site:
             continue
         site = site.rstrip("/")
         if _SECURITY_SUITES.match(release):
             security = security or site
-        elif _DEBIAN_SUITES.match(release) and site.rpartition("/")[2] == "debian":
+        elif _DEBIAN_SUITES.match(release):
             main = main or site
     return Mirrors(main, security)
 
@@ -70,8 +71,16 @@ def _output(argv: Sequence[str]) -> str:
 
 
 def host_mirrors() -> Mirrors:
-    """The mirrors that the host's apt is configured with."""
-    return parse_mirrors(_output(["apt-get", "indextargets", "--format", INDEX_FORMAT]))
+    """The mirrors that the host's apt is configured with.
+
+    apt knows them only with their indexes, so those are fetched when there are none.
+    """
+    argv = ["apt-get", "indextargets", "--format", INDEX_FORMAT]
+    found = parse_mirrors(_output(argv))
+    if found.main is None and os.geteuid() == 0:
+        subprocess.run(["apt-get", "-qq", "update"], capture_output=True)
+        found = parse_mirrors(_output(argv))
+    return found
 
 
 def host_settings() -> list[str]:

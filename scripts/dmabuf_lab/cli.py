@@ -192,7 +192,8 @@ def _dispatch(args: argparse.Namespace) -> int:
         case "info":
             _show(args.json)
         case "fio-source":
-            print(fio_source.get(args.version or fio_source.host_fio_version()))
+            version = args.version or fio_source.host_fio_version()
+            print(fio_source.get(version, root.debian_mirror()))
     return 0
 
 

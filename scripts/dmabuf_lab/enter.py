@@ -67,6 +67,8 @@ def enter(spec: dict[str, Any], command: list[str]) -> None:
     mount("tmpfs", f"{root}/dev", "tmpfs", MS_NOSUID)
     os.mkdir(f"{root}/dev/shm")
     for name in ("null", "zero", "full", "random", "urandom", "tty"):
+        if not os.path.exists(f"/dev/{name}"):
+            continue
         Path(f"{root}/dev/{name}").touch()
         bind(f"/dev/{name}", f"{root}/dev/{name}", False)
     os.symlink("/proc/self/fd", f"{root}/dev/fd")

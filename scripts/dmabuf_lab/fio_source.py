@@ -124,8 +124,11 @@ def _unpack(tarball: Path, target: Path) -> None:
     temporary.rename(target)
 
 
-def get(version: str) -> Path:
-    """The path of fio's source of that version in the cache, fetched if it is not there yet."""
+def get(version: str, mirror: str | None) -> Path:
+    """The path of fio's source of that version in the cache, fetched if it is not there yet.
+
+    mirror is the address of a Debian archive, needed only when something must be fetched.
+    """
     if not re.fullmatch(r"\d+\.\d+(\.\d+)?", version):
         raise LabError(f"{version!r} is not a fio version such as {config.FIO_VERSION}")
     base = cache.folder() / "fio"
@@ -135,9 +138,8 @@ def get(version: str) -> Path:
             return target
         for stale in base.glob("*.tmp.*"):
             shutil.rmtree(stale, ignore_errors=True)
-        mirror = apt.host_mirrors().main
         if mirror is None:
-            raise LabError("the host's apt names no Debian archive to fetch fio's source from")
+            raise LabError("no Debian archive is known to fetch fio's source from")
         private = PrivateApt(base / "apt")
         with step(f"fetching the source of fio {version}"):
             seen: list[str] = []

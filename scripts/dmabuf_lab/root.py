@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -100,7 +101,10 @@ def _sources(main: str, security: str) -> str:
 
 
 def _mmdebstrap(target: Path, mirrors: apt.Mirrors, settings: list[str]) -> None:
-    argv = ["mmdebstrap", "--quiet", "--mode=root", "--variant=apt", "--format=directory"]
+    # In namespaces of its own, so that it and all it starts and mounts end with this process.
+    argv = ["setpriv", "--pdeathsig", "KILL"]
+    argv += ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]
+    argv += ["mmdebstrap", "--quiet", "--mode=root", "--variant=apt", "--format=directory"]
     argv += ["--architectures=amd64", "--components=main", f"--include={','.join(config.PACKAGES)}"]
     argv += [f"--aptopt={setting}" for setting in (*settings, 'Acquire::Languages "none"')]
     argv += ["--aptopt=APT::Install-Recommends false"]
@@ -115,14 +119,19 @@ def _mmdebstrap(target: Path, mirrors: apt.Mirrors, settings: list[str]) -> None
         raise LabError(f"mmdebstrap failed with status {result.returncode}:\n{tail}")
 
 
-def _default_sources(target: Path) -> None:
-    """Completes the sources that mmdebstrap chose by itself with backports."""
-    path = target / "etc/apt/sources.list"
-    match = re.search(rf"^deb (\S+) {config.SUITE} ", path.read_text(), re.MULTILINE)
-    if match is None:
-        raise LabError("mmdebstrap wrote no usable sources into the lab root")
-    with open(path, "a", encoding="utf-8") as file:
-        file.write(f"deb {match[1]} {config.BACKPORTS} main\n")
+def _mirror_of(target: Path) -> str | None:
+    """The archive that a root was made from, by its sources."""
+    try:
+        text = (target / "etc/apt/sources.list").read_text()
+    except FileNotFoundError:
+        return None
+    match = re.search(rf"^deb (\S+) {config.SUITE} ", text, re.MULTILINE)
+    return match[1] if match else None
+
+
+def debian_mirror() -> str | None:
+    """The host's mirror of Debian's archive, or the one that the lab root was made from."""
+    return apt.host_mirrors().main or _mirror_of(root_path())
 
 
 def _kernel(target: Path, series: config.KernelSeries, network: list[chroot.Bind]) -> str:
@@ -196,7 +205,6 @@ def _make(target: Path) -> None:
     start = time.monotonic()
     mirrors = apt.host_mirrors()
     settings = apt.host_settings()
-    fio = fio_source.get(config.FIO_VERSION)
     network = [
         chroot.Bind(Path(path).resolve(), path)
         for path in ("/etc/resolv.conf", "/etc/hosts")
@@ -208,20 +216,28 @@ def _make(target: Path) -> None:
             place = target / bind.target.lstrip("/")
             place.unlink(missing_ok=True)
             place.touch()
+        mirror = _mirror_of(target)
+        if mirror is None:
+            raise LabError("mmdebstrap wrote no usable sources into the lab root")
         if not mirrors.main:
-            _default_sources(target)
+            with open(target / "etc/apt/sources.list", "a", encoding="utf-8") as file:
+                file.write(f"deb {mirror} {config.BACKPORTS} main\n")
         for name in ("src", "share"):
             (target / name).mkdir()
         chroot.check(
             target, ["apt-get", "-qq", "update"], "apt-get update", read_only=False, binds=network
         )
+    fio = fio_source.get(config.FIO_VERSION, mirror)
     releases = {}
-    for series in config.KERNELS:
-        with step(f"installing the newest {series.name} kernel"):
-            releases[series.name] = _kernel(target, series, network)
-            say(f"the {series.name} kernel is {releases[series.name]}")
-    with step(f"building fio {config.FIO_VERSION}"):
-        _build_fio(target, fio)
+    # fio is compiled while kernels are fetched and unpacked; they touch different parts of the root.
+    with ThreadPoolExecutor(1) as pool:
+        compiled = pool.submit(_build_fio, target, fio)
+        for series in config.KERNELS:
+            with step(f"installing the newest {series.name} kernel"):
+                releases[series.name] = _kernel(target, series, network)
+                say(f"the {series.name} kernel is {releases[series.name]}")
+        with step(f"building fio {config.FIO_VERSION}"):
+            compiled.result()
     chroot.check(target, ["apt-get", "clean"], "apt-get clean", read_only=False)
     shutil.rmtree(target / "var/lib/apt/lists", ignore_errors=True)
     info = _describe(target, releases, time.monotonic() - start)

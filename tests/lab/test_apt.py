@@ -4,10 +4,10 @@
 from dmabuf_lab import apt
 
 BOOKWORM = """\
-http://archive.invalid/debian-security|bookworm-security|main|Packages
-http://archive.invalid/debian|bookworm-updates|main|Packages
-http://archive.invalid/debian|bookworm|main|Packages
-https://third.invalid/apt|cloud-bookworm|main|Packages
+http://archive.invalid/debian-security|bookworm-security|main|Packages|Debian
+http://archive.invalid/debian|bookworm-updates|main|Packages|Debian
+http://archive.invalid/debian|bookworm|main|Packages|Debian
+https://third.invalid/apt|cloud-bookworm|main|Packages|Cloud
 """
 
 
@@ -19,16 +19,16 @@ def test_both_archives_of_a_bookworm_host_are_found() -> None:
 
 
 def test_a_trixie_host_with_a_trailing_slash_is_understood() -> None:
-    mirrors = apt.parse_mirrors("http://a.invalid/x/debian/|trixie|main|Packages\n")
+    mirrors = apt.parse_mirrors("http://a.invalid/x/debian/|trixie|main|Packages|Debian\n")
     assert mirrors == apt.Mirrors("http://a.invalid/x/debian", None)
 
 
 def test_third_party_archives_and_source_indexes_are_not_taken() -> None:
     text = (
-        "https://third.invalid/tool|bookworm|main|Packages\n"
-        "http://a.invalid/debian|bookworm|main|Sources\n"
-        "http://a.invalid/debian|bookworm|contrib|Packages\n"
-        "http://b.invalid/ubuntu|noble|main|Packages\n"
+        "https://third.invalid/debian|bookworm|main|Packages|Third\n"
+        "http://a.invalid/debian|bookworm|main|Sources|Debian\n"
+        "http://a.invalid/debian|bookworm|contrib|Packages|Debian\n"
+        "http://b.invalid/ubuntu|noble|main|Packages|Ubuntu\n"
     )
     assert apt.parse_mirrors(text) == apt.Mirrors(None, None)
 

@@ -36,4 +36,4 @@ def test_the_hosts_own_suite_is_asked_first_and_none_twice() -> None:
 @pytest.mark.parametrize("text", ["", "latest", "../3.41", "3.41; true"])
 def test_what_is_no_version_is_refused_before_anything_is_fetched(text: str) -> None:
     with pytest.raises(LabError, match="not a fio version"):
-        fio_source.get(text)
+        fio_source.get(text, None)
