@@ -5,6 +5,10 @@
  *  - /dev/udmabuf can be opened; UDMABUF_CREATE gives a copy of the memfd's descriptor, which has
  *    the two properties of a dma-buf the engine uses here: lseek() tells its size and mmap() shares
  *    its pages. DMA_BUF_IOCTL_SYNC on it succeeds and is counted.
+ *  - $STAND_IN_MODULE=KEY=NUMBER,… makes /dev/dmabuf_rw open as /dev/null and answers its calls:
+ *    features and query_errno for QUERY, config_errno for CONFIG; path, error, reason, refused1,
+ *    refused2 for MAP; reads and registrations for INFO. The I/O itself moves nothing.
+ *  - $STAND_IN_LIE=N adds N to the reads that a real module's INFO tells.
  *  - $STAND_IN_FAIL=CALL:ERRNO[:N] makes a call fail, from the Nth time on (default the first).
  *    CALL is create, sync, open-module.
  *  - $STAND_IN_LOG gets one line at the end of each process that used it: how often CPU access
@@ -15,9 +19,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/dma-buf.h>
+#include <linux/dmabuf_rw.h>
 #include <linux/udmabuf.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,7 +31,7 @@
 
 #define MAX_FD 4096
 
-static char is_control[MAX_FD], is_buffer[MAX_FD];
+static char is_control[MAX_FD], is_buffer[MAX_FD], is_module[MAX_FD];
 static atomic_uint begins, ends;
 static atomic_int open_balance, worst_balance;
 
@@ -78,6 +84,12 @@ static int open_any(const char *name, const char *path, int flags, unsigned int 
 		errno = code;
 		return -1;
 	}
+	if (!strcmp(path, "/dev/dmabuf_rw") && getenv("STAND_IN_MODULE")) {
+		fd = real("/dev/null", O_RDWR | O_CLOEXEC);
+		if (fd >= 0 && fd < MAX_FD)
+			is_module[fd] = 1;
+		return fd;
+	}
 	if (strcmp(path, "/dev/udmabuf"))
 		return real(path, flags, mode);
 	fd = real("/dev/null", O_RDWR | O_CLOEXEC);
@@ -113,7 +125,7 @@ int close(int fd)
 	int (*real)(int) = dlsym(RTLD_NEXT, "close");
 
 	if (fd >= 0 && fd < MAX_FD)
-		is_control[fd] = is_buffer[fd] = 0;
+		is_control[fd] = is_buffer[fd] = is_module[fd] = 0;
 	return real(fd);
 }
 
@@ -153,11 +165,70 @@ static int sync_cpu(const struct dma_buf_sync *sync)
 	return 0;
 }
 
+/* The number that $STAND_IN_MODULE gives for @key, else @otherwise. */
+static unsigned int setting(const char *key, unsigned int otherwise)
+{
+	const char *at = getenv("STAND_IN_MODULE");
+	size_t length = strlen(key);
+
+	for (; at && *at; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL)
+		if (!strncmp(at, key, length) && at[length] == '=')
+			return (unsigned int)strtoul(at + length + 1, NULL, 0);
+	return otherwise;
+}
+
+static int result_of(const char *key)
+{
+	errno = (int)setting(key, 0);
+	return errno ? -1 : 0;
+}
+
+static int module_call(unsigned long request, void *data)
+{
+	struct dmabuf_rw_query *query = data;
+	struct dmabuf_rw_map *map = data;
+	struct dmabuf_rw_unmap *unmap = data;
+	struct dmabuf_rw_info *info = data;
+	struct dmabuf_rw_map_entry *entry;
+
+	switch (request) {
+	case DMABUF_RW_IOC_QUERY:
+		query->abi_version = DMABUF_RW_ABI_VERSION;
+		query->features = setting("features", 0x1f);
+		query->max_io_bytes = setting("max_io_bytes", 1U << 30);
+		return result_of("query_errno");
+	case DMABUF_RW_IOC_CONFIG:
+		return result_of("config_errno");
+	case DMABUF_RW_IOC_MAP:
+		entry = (void *)(uintptr_t)map->entries;
+		entry->error = setting("error", 0);
+		entry->reason = setting("reason", 0);
+		entry->refused[DMABUF_RW_PATH_PREMAPPED] = setting("refused1", 0);
+		entry->refused[DMABUF_RW_PATH_REGISTERED] = setting("refused2", 0);
+		if (entry->path == DMABUF_RW_PATH_AUTO)
+			entry->path = setting("path", DMABUF_RW_PATH_PREMAPPED);
+		entry->handle = 1;
+		entry->segments = 1;
+		map->nr_mapped = !entry->error;
+		return 0;
+	case DMABUF_RW_IOC_UNMAP:
+		unmap->nr_unmapped = 1;
+		return 0;
+	case DMABUF_RW_IOC_INFO:
+		info->reads = info->commands = setting("reads", 0);
+		info->registrations = setting("registrations", 0);
+		return result_of("info_errno");
+	}
+	errno = ENOTTY;
+	return -1;
+}
+
 int ioctl(int fd, unsigned long request, ...)
 {
 	int (*real)(int, unsigned long, ...) = dlsym(RTLD_NEXT, "ioctl");
 	va_list args;
 	void *data;
+	int rc;
 
 	va_start(args, request);
 	data = va_arg(args, void *);
@@ -166,5 +237,10 @@ int ioctl(int fd, unsigned long request, ...)
 		return create(data);
 	if (fd >= 0 && fd < MAX_FD && is_buffer[fd] && request == DMA_BUF_IOCTL_SYNC)
 		return sync_cpu(data);
-	return real(fd, request, data);
+	if (fd >= 0 && fd < MAX_FD && is_module[fd])
+		return module_call(request, data);
+	rc = real(fd, request, data);
+	if (!rc && request == DMABUF_RW_IOC_INFO && getenv("STAND_IN_LIE"))
+		((struct dmabuf_rw_info *)data)->reads += strtoul(getenv("STAND_IN_LIE"), NULL, 0);
+	return rc;
 }
