@@ -81,6 +81,10 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help=f"end the guest after this time (default: {config.DEFAULT_TIMEOUT_S}; shell: a day)",
     )
+    parser.add_argument("--cpu", default=config.DEFAULT_CPU, metavar="MODEL", help="QEMU's CPU model")
+    parser.add_argument(
+        "--qmp", action="store_true", help="the guest may command its QEMU (port lab.qmp)"
+    )
     parser.add_argument("--append", default="", metavar="ARGS", help="more kernel parameters")
     parser.add_argument(
         "--env", action="append", default=[], metavar="NAME=VALUE", help="set in the guest"
@@ -145,6 +149,8 @@ def request(args: argparse.Namespace) -> runner.Request:
         build=not args.no_build,
         timeout_s=args.timeout or (86400 if shell else config.DEFAULT_TIMEOUT_S),
         append=args.append,
+        cpu=args.cpu,
+        qmp=args.qmp,
         console=args.console,
         log=args.log,
         shell=shell,

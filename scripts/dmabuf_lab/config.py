@@ -26,7 +26,7 @@ UPDATES = "trixie-updates"
 # The first one is the default of --kernel.
 KERNELS = (
     KernelSeries("7.3", BACKPORTS, module=True),
-    KernelSeries("6.12", SUITE, module=False),
+    KernelSeries("6.12", SUITE, module=True),
 )
 
 FIO_VERSION = "3.41"
@@ -103,6 +103,8 @@ FIO_SOURCE = f"/usr/local/src/fio-{FIO_VERSION}"
 
 DEFAULT_TIMEOUT_S = 600
 DEFAULT_MEMORY_MIB = 2048
+# Linux lets PCI peers talk through the host bridge of a Zen processor.
+DEFAULT_CPU = "EPYC"
 DEFAULT_SMP = 2
 DISK_BYTES = 1 << 30
 P2P_BAR_MIB = 16

@@ -15,7 +15,9 @@ class Machine:
 
     iommu: "off", "lazy" or "strict"; memory_mib in MiB; p2p: NVMe and a PCI BAR (ivshmem) behind root
     ports of their own; icount: one vCPU whose clock counts instructions; share: a folder of the host
-    shown read-write at /share; append: more kernel parameters.
+    shown read-write at /share; append: more kernel parameters; cpu: QEMU's CPU model (the kernel lets
+    PCI peers talk through the host bridge on some only); qmp: the guest may command its own QEMU, by
+    the virtio-serial port lab.qmp.
     """
 
     release: str
@@ -28,6 +30,8 @@ class Machine:
     share: Path | None = None
     append: str = ""
     shell: bool = False
+    cpu: str = config.DEFAULT_CPU
+    qmp: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,10 +42,12 @@ class Descriptors:
     nvme: int
     virtio: int
     channels: dict[str, int] = field(default_factory=dict)
+    # With Machine.qmp: the two ends of one socket pair. QEMU holds both, and talks to itself.
+    qmp: tuple[int, ...] = ()
 
     def all(self) -> list[int]:
         """Every descriptor to keep open in the child."""
-        return [self.initrd, self.nvme, self.virtio, *self.channels.values()]
+        return [self.initrd, self.nvme, self.virtio, *self.channels.values(), *self.qmp]
 
 
 CONSOLE = "console"
@@ -83,9 +89,14 @@ def kernel_parameters(machine: Machine) -> str:
     return " ".join(words)
 
 
+def _has_ports(machine: Machine) -> bool:
+    """Root ports: for peer to peer, and for a drive that can be unplugged."""
+    return machine.p2p or machine.qmp
+
+
 def _disks(machine: Machine, fds: Descriptors) -> list[str]:
-    nvme = "nvme,serial=lab-nvme,drive=nvme0"
-    if machine.p2p:
+    nvme = "nvme,id=nvme,serial=lab-nvme,drive=nvme0"
+    if _has_ports(machine):
         nvme += ",bus=port1"
     drive = "if=none,format=raw,cache=unsafe,discard=unmap,file.locking=off"
     return [
@@ -108,7 +119,7 @@ def _share(tag: str, path: Path, read_only: bool) -> list[str]:
 def arguments(root: Path, checkout: Path, machine: Machine, fds: Descriptors) -> list[str]:
     """QEMU's arguments, without the program itself."""
     words = [
-        *("-machine", "q35,kernel-irqchip=off", "-cpu", "EPYC"),
+        *("-machine", "q35,kernel-irqchip=off", "-cpu", machine.cpu),
         *("-accel", "tcg,thread=single" if machine.icount else "tcg,thread=multi"),
         *("-smp", str(machine.smp), "-m", f"{machine.memory_mib}M"),
         *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-net", "none"),
@@ -123,11 +134,12 @@ def arguments(root: Path, checkout: Path, machine: Machine, fds: Descriptors) ->
     words += _share("root", root, True) + _share("src", checkout, True)
     if machine.share is not None:
         words += _share("share", machine.share, False)
-    if machine.p2p:
-        bar = f"memory-backend-ram,id=bar,size={config.P2P_BAR_MIB}M,share=on"
+    if _has_ports(machine):
         for number in (1, 2):
             port = f"pcie-root-port,id=port{number},slot={number},chassis={number}"
             words += ["-device", port]
+    if machine.p2p:
+        bar = f"memory-backend-ram,id=bar,size={config.P2P_BAR_MIB}M,share=on"
         words += ["-object", bar, "-device", "ivshmem-plain,memdev=bar,bus=port2"]
     words += _disks(machine, fds)
     words += ["-device", "virtio-gpu-pci"]
@@ -136,6 +148,12 @@ def arguments(root: Path, checkout: Path, machine: Machine, fds: Descriptors) ->
     if machine.shell:
         words += ["-chardev", "stdio,id=shell,signal=off", "-serial", "chardev:shell"]
     words += ["-device", "virtio-serial-pci"]
+    if machine.qmp:
+        monitor, guest = fds.qmp
+        words += ["-chardev", f"socket,id=monitor,fd={monitor}"]
+        words += ["-mon", "chardev=monitor,mode=control"]
+        words += ["-chardev", f"socket,id=lab-qmp,fd={guest}"]
+        words += ["-device", "virtserialport,chardev=lab-qmp,name=lab.qmp"]
     for name in PORTS:
         ident = name.replace(".", "-")
         words += ["-chardev", f"socket,id={ident},fd={fds.channels[name]}"]

@@ -32,6 +32,8 @@ class Request:
     build: bool = True
     timeout_s: float = config.DEFAULT_TIMEOUT_S
     append: str = ""
+    cpu: str = config.DEFAULT_CPU
+    qmp: bool = False
     console: bool = False
     log: Path | None = None
     shell: bool = False
@@ -58,6 +60,7 @@ def guest_environment(ko: str | None, extra: list[str]) -> dict[str, str]:
     }
     if ko is not None:
         environment["DMABUF_RW_KO"] = ko
+        environment["DMABUF_TESTEXP_KO"] = f"{ko.rpartition('/')[0]}/testexp/dmabuf_testexp.ko"
     for word in extra:
         name, equals, value = word.partition("=")
         if not name or not equals:
@@ -81,6 +84,8 @@ def _machine(request: Request, release: str) -> qemu.Machine:
         multipath=request.multipath,
         share=request.share.resolve() if request.share else None,
         append=request.append,
+        cpu=request.cpu,
+        qmp=request.qmp,
         shell=request.shell,
     )
 

@@ -96,12 +96,14 @@ class Guest:
         for name in (qemu.CONSOLE, *qemu.PORTS):
             self.channels[name], theirs[name] = socket.socketpair()
             self.selector.register(self.channels[name], selectors.EVENT_READ, name)
+        qmp = socket.socketpair() if machine.qmp else ()
         archive = initramfs.make(root, machine.release, spec, machine.share is not None)
         fds = qemu.Descriptors(
             initrd=_anonymous_file(data=archive),
             nvme=_anonymous_file(size=config.DISK_BYTES),
             virtio=_anonymous_file(size=config.DISK_BYTES),
             channels={name: end.fileno() for name, end in theirs.items()},
+            qmp=tuple(end.fileno() for end in qmp),
         )
         self.errors = tempfile.TemporaryFile(prefix="dmabuf-lab-")
         self.process = subprocess.Popen(
@@ -113,7 +115,7 @@ class Guest:
             pass_fds=fds.all(),
             preexec_fn=_die_with_parent(os.getpid()),
         )
-        for end in theirs.values():
+        for end in (*theirs.values(), *qmp):
             end.close()
         for fd in (fds.initrd, fds.nvme, fds.virtio):
             os.close(fd)
