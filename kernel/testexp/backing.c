@@ -85,8 +85,11 @@ static int fill_segments(struct testexp_backing *backing, const struct testexp_l
 		return -ENOMEM;
 	for (i = 0; i < backing->nr; i++)
 		order[i] = i;
-	for (i = backing->nr - 1; i > 0; i--)
-		swap(order[i], order[prandom_u32_state(random) % (i + 1)]);
+	for (i = backing->nr - 1; i > 0; i--) {
+		unsigned int other = prandom_u32_state(random) % (i + 1);
+
+		swap(order[i], order[other]);
+	}
 
 	for (i = 0; i < backing->nr; i++) {
 		struct testexp_segment *segment = &backing->segments[order[i]];

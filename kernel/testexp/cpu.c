@@ -190,8 +190,10 @@ static int access_chunk(struct testexp_buffer *buffer, u64 offset, void *chunk, 
 		return ret;
 	backing = buffer->backing;
 	if (stray && backing) {
-		backing = list_last_entry_or_null(&buffer->quarantine, struct testexp_backing, node);
-		ret = backing ? 0 : -ENODATA;
+		if (list_empty(&buffer->quarantine))
+			ret = -ENODATA;
+		else
+			backing = list_last_entry(&buffer->quarantine, struct testexp_backing, node);
 	} else if (!backing) {
 		ret = -ENXIO;
 	}

@@ -223,7 +223,8 @@ static long testexp_ioctl(struct file *file, unsigned int cmd, unsigned long arg
 	}
 	if (!ret && (_IOC_DIR(cmd) & _IOC_READ) && copy_to_user(argp, &args, _IOC_SIZE(cmd)))
 		ret = -EFAULT;
-	return ret;
+	/* All of them may be begun again; io_uring's task work interrupts, too. */
+	return ret == -EINTR ? -ERESTARTSYS : ret;
 }
 
 static int testexp_open(struct inode *inode, struct file *file)

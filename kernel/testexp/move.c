@@ -172,7 +172,7 @@ int testexp_unrevoke(struct testexp_buffer *buffer)
 /* Sleeps until the next move is due; forever when there is none. */
 static void mover_pause(struct testexp_buffer *buffer)
 {
-	ktime_t pause = us_to_ktime(buffer->mover_interval_us);
+	ktime_t pause = ns_to_ktime(buffer->mover_interval_us * (u64)NSEC_PER_USEC);
 
 	set_current_state(TASK_INTERRUPTIBLE);
 	if (kthread_should_stop())
