@@ -22,6 +22,7 @@ ENGINE_INPUTS = (
     "tests/vm",
 )
 MODULE_INPUTS = ("kernel",)
+EXPORTER_INPUTS = ("kernel/testexp", "kernel/probes", "kernel/uapi")
 
 
 def checkout() -> Path:
@@ -45,6 +46,11 @@ def fingerprint(base: Path, inputs: Iterable[str], extra: str) -> str:
 def module_path(release: str) -> str:
     """Where a kernel's dmabuf_rw.ko is, relative to the checkout."""
     return f"{config.BUILD_DIR}/kernel/{release}/dmabuf_rw.ko"
+
+
+def exporter_path(release: str) -> str:
+    """Where a kernel's dmabuf_testexp.ko is, relative to the checkout."""
+    return f"{config.BUILD_DIR}/kernel/{release}/testexp/dmabuf_testexp.ko"
 
 
 class Builder:
@@ -104,25 +110,33 @@ class Builder:
         stamp.write_text(wanted)
 
     def module(self, series: config.KernelSeries) -> None:
-        """Builds the module for the kernel of a series; does nothing when no input changed."""
+        """Builds dmabuf_rw.ko for the kernel of a series, and the test exporter's module."""
         release = self.root.release(series.name)
-        product = self.base / module_path(release)
+        self._module("kernel", release, self.base / module_path(release), MODULE_INPUTS)
+        if (self.base / "kernel/testexp/Makefile").exists():
+            product = self.base / exporter_path(release)
+            self._module("kernel/testexp", release, product, EXPORTER_INPUTS)
+
+    def _module(
+        self, source: str, release: str, product: Path, inputs: Sequence[str]
+    ) -> None:
         stamp = product.with_name(".stamp")
-        wanted = fingerprint(self.base, MODULE_INPUTS, f"{self.identity}|{release}")
+        wanted = fingerprint(self.base, inputs, f"{self.identity}|{release}")
         if self._current(stamp, wanted, [product]):
             return
-        if not (self.base / "kernel/Makefile").exists():
-            raise LabError("there is no kernel/Makefile, so the module cannot be built")
+        if not (self.base / source / "Makefile").exists():
+            raise LabError(f"there is no {source}/Makefile, so {product.name} cannot be built")
         product.parent.mkdir(parents=True, exist_ok=True)
-        with step(f"building the module for {release}"):
+        out = product.parent.relative_to(self.base)
+        with step(f"building {product.name} for {release}"):
             self._inside(
                 [
                     *("make", "-s", f"-j{os.cpu_count() or 1}"),
-                    *("-C", f"{config.GUEST_SOURCE}/kernel"),
+                    *("-C", f"{config.GUEST_SOURCE}/{source}"),
                     f"KDIR=/usr/lib/modules/{release}/build",
-                    f"BUILD={config.GUEST_SOURCE}/{config.BUILD_DIR}/kernel/{release}",
+                    f"BUILD={config.GUEST_SOURCE}/{out}",
                 ],
-                f"building the module for {release}",
+                f"building {product.name} for {release}",
             )
         if not product.exists():
             raise LabError(f"the build made no {product.name} for {release}")

@@ -19,6 +19,8 @@ RMMOD_LIMIT_S = 30.0
 DRAIN_LIMIT_S = 5.0
 BUFINFO = "/sys/kernel/debug/dma_buf/bufinfo"
 
+# In the order in which they can be removed.
+OUR_MODULES = ("dmabuf_rw", "dmabuf_testexp")
 BUSYBOX = "/run/lab/busybox"
 
 
@@ -236,14 +238,16 @@ class Agent:
         """What must hold after any command: the module goes away, and no dma-buf is left."""
         problems = []
         with open("/proc/modules", encoding="utf-8") as file:
-            loaded = any(line.startswith("dmabuf_rw ") for line in file)
-        if loaded:
-            status, text = self.tool(BUSYBOX, "rmmod", "dmabuf_rw", limit_s=RMMOD_LIMIT_S)
+            loaded = [line.split()[0] for line in file]
+        for module in OUR_MODULES:
+            if module not in loaded:
+                continue
+            status, text = self.tool(BUSYBOX, "rmmod", module, limit_s=RMMOD_LIMIT_S)
             if status is None:
-                problems.append(f"rmmod dmabuf_rw did not return within {RMMOD_LIMIT_S:.0f} s")
+                problems.append(f"rmmod {module} did not return within {RMMOD_LIMIT_S:.0f} s")
                 write_file("/proc/sysrq-trigger", "w")
             elif status != 0:
-                problems.append(f"rmmod dmabuf_rw failed: {text}")
+                problems.append(f"rmmod {module} failed: {text}")
         end = time.monotonic() + 3
         while (buffers := self.buffers()) != 0 and time.monotonic() < end:
             time.sleep(0.05)
