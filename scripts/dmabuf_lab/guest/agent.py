@@ -100,6 +100,17 @@ def read_kmsg() -> list[str]:
     return records
 
 
+def count_buffers(path: str) -> int:
+    """The number of dma-bufs that exist, from the kernel's own list; raises OSError if it has none."""
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            words = line.split()
+            # Each buffer also has a line "Total N devices attached".
+            if words[:1] == ["Total"] and words[2].startswith("objects"):
+                return int(words[1])
+    raise OSError(f"{path} has no total")
+
+
 class Pump(threading.Thread):
     """Copies a pipe to a port and counts the bytes."""
 
@@ -191,8 +202,9 @@ class Agent:
             pump.start()
         status = wait_for(pid, None)
         left = self.kill_everything()
+        # All writers are dead, so the pipes end, unless one of them could not be killed.
         for pump in pumps:
-            pump.join(DRAIN_LIMIT_S)
+            pump.join(DRAIN_LIMIT_S if left else None)
         self.send(
             "exit",
             status=status,
@@ -249,21 +261,11 @@ class Agent:
             elif status != 0:
                 problems.append(f"rmmod {module} failed: {text}")
         end = time.monotonic() + 3
-        while (buffers := self.buffers()) != 0 and time.monotonic() < end:
+        while (buffers := count_buffers(BUFINFO)) != 0 and time.monotonic() < end:
             time.sleep(0.05)
         if buffers:
             problems.append(f"{buffers} dma-buf(s) left after the command ended ({BUFINFO})")
         return problems
-
-    @staticmethod
-    def buffers() -> int:
-        """The number of dma-bufs that exist, from the kernel's own list."""
-        with open(BUFINFO, encoding="utf-8") as file:
-            for line in file:
-                words = line.split()
-                if words[:1] == ["Total"]:
-                    return int(words[1])
-        raise OSError(f"{BUFINFO} has no total")
 
     def main(self) -> None:
         """Everything, in order; the host ends the guest if this does not."""

@@ -77,6 +77,28 @@ def test_a_message_below_the_consoles_level_is_seen_too() -> None:
     assert b"DMA-API: made up" in result.stderr
 
 
+def test_the_list_of_dma_bufs_that_leaks_are_looked_for_in_sees_one() -> None:
+    # The agent's own parser, on the real list, while a dma-buf of udmabuf exists.
+    program = """
+import fcntl, importlib.util, os, struct
+spec = importlib.util.spec_from_file_location("agent", "/src/scripts/dmabuf_lab/guest/agent.py")
+agent = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(agent)
+before = agent.count_buffers(agent.BUFINFO)
+memory = os.memfd_create("x", os.MFD_ALLOW_SEALING)
+os.truncate(memory, 65536)
+fcntl.fcntl(memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+device = os.open("/dev/udmabuf", os.O_RDWR)
+request = bytearray(struct.pack("=IIQQ", memory, 0, 0, 65536))
+buffer = fcntl.ioctl(device, 0x40187542, request, True)
+print(before, agent.count_buffers(agent.BUFINFO))
+os.close(buffer)
+"""
+    result = run("--", "python3", "-c", program)
+    assert result.stdout == b"0 1\n"
+    assert result.returncode == 0
+
+
 def test_taint_fails_a_command_that_succeeded() -> None:
     result = run("--", "echo 512 >/proc/sys/kernel/tainted")
     assert result.returncode == 1
