@@ -261,7 +261,8 @@ int dmabuf_rw_premapped_submit(struct io_uring_cmd *cmd, struct dmabuf_rw_mappin
  * @ask: inside the dma-buf, in a direction that is mapped
  *
  * Context: any.
- * Return: 0, -EINVAL (range, alignment), -EPERM (target read-only).
+ * Return: 0, -EINVAL (range, alignment), -EPERM (target read-only), -ENODEV
+ * (target gone).
  */
 int dmabuf_rw_premapped_check(const struct dmabuf_rw_mapping *m, const struct dmabuf_rw_ask *ask)
 {
@@ -270,8 +271,10 @@ int dmabuf_rw_premapped_check(const struct dmabuf_rw_mapping *m, const struct dm
 	u64 end;
 
 	if (unlikely(check_add_overflow(ask->position, (u64)ask->length, &end) ||
-		     end > bdev_nr_bytes(bdev)))
-		return -EINVAL;
+		     end > bdev_nr_bytes(bdev))) {
+		/* A disk that went away has no size left. */
+		return bdev_nr_sectors(bdev) ? -EINVAL : -ENODEV;
+	}
 	if (unlikely((ask->length | ask->position) & align))
 		return -EINVAL;
 	if (unlikely(ask->offset & bdev_dma_alignment(bdev)))

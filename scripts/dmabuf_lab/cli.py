@@ -85,6 +85,13 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--qmp", action="store_true", help="the guest may command its QEMU (port lab.qmp)"
     )
+    parser.add_argument(
+        "--expect",
+        action="append",
+        default=[],
+        metavar="REGEX",
+        help="kernel messages that COMMAND provokes on purpose and that fail nothing",
+    )
     parser.add_argument("--append", default="", metavar="ARGS", help="more kernel parameters")
     parser.add_argument(
         "--env", action="append", default=[], metavar="NAME=VALUE", help="set in the guest"
@@ -151,6 +158,7 @@ def request(args: argparse.Namespace) -> runner.Request:
         append=args.append,
         cpu=args.cpu,
         qmp=args.qmp,
+        expect=tuple(args.expect),
         console=args.console,
         log=args.log,
         shell=shell,

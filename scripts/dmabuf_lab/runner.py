@@ -34,6 +34,7 @@ class Request:
     append: str = ""
     cpu: str = config.DEFAULT_CPU
     qmp: bool = False
+    expect: tuple[str, ...] = ()
     console: bool = False
     log: Path | None = None
     shell: bool = False
@@ -146,7 +147,7 @@ def run(request: Request) -> int:
             return EXIT_LAB_ERROR
     if request.log is not None:
         write_log(request.log, outcome)
-    return report(verdict.judge(outcome, request.timeout_s))
+    return report(verdict.judge(outcome, request.timeout_s, request.expect))
 
 
 def write_log(path: Path, outcome: vm.Outcome) -> None:

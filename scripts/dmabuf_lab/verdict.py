@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Turns what happened in a guest into an exit status and sentences that name the causes."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from . import klog
@@ -30,13 +32,14 @@ def qemu_message(text: str) -> str:
     return lines[-1] if lines else ""
 
 
-def judge(outcome: Outcome, timeout_s: float) -> Verdict:
+def judge(outcome: Outcome, timeout_s: float, expected: Sequence[str] = ()) -> Verdict:
     """The command's own status when nothing else went wrong; 1 when the guest misbehaved.
 
-    A lab that did not come as far as the command is status 2.
+    A lab that did not come as far as the command is status 2. `expected`: regular expressions of
+    kernel messages that the command provokes on purpose.
     """
     reasons: list[str] = []
-    findings = klog.examine(kernel_lines(outcome))
+    findings = klog.examine(kernel_lines(outcome), [re.compile(text) for text in expected])
     if findings:
         more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
         reasons.append(f"the guest's kernel complained: {findings[0].line}{more}")

@@ -76,3 +76,12 @@ def test_taint_fails_a_command_that_succeeded() -> None:
 def test_a_guest_that_could_not_be_prepared_is_a_lab_error() -> None:
     outcome = Outcome(ready=True, ended=True, problems=["cannot load nvme: no such file"])
     assert verdict.judge(outcome, 600).status == 2
+
+
+def test_expected_message_fails_nothing_and_others_still_do() -> None:
+    outcome = good(0)
+    outcome.console = ["nvme nvme0: I/O tag 1 (1001) QID 2 timeout, aborting"]
+    assert verdict.judge(outcome, 600).status == 1
+    assert verdict.judge(outcome, 600, ["QID 2 timeout, aborting"]).status == 0
+    outcome.console.append("WARNING: CPU: 0 PID: 1 at fs/x.c:1")
+    assert verdict.judge(outcome, 600, ["QID 2 timeout, aborting"]).status == 1
