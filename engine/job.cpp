@@ -9,6 +9,8 @@
 #include <cstring>
 #include <fcntl.h>
 #include <linux/dma-buf.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 
 namespace dmabuf {
@@ -252,6 +254,12 @@ Result<void> Job::open_target(unsigned number, int fd, const std::string &name) 
                 strf("%s is open for reading only and this job writes; use a read workload, or "
                      "let fio open it for writing",
                      name.c_str()));
+
+  // Some drivers let a read-only device be opened for writing and fail each write.
+  int read_only = 0;
+  if (config_.writes && ioctl(fd, BLKROGET, &read_only) == 0 && read_only)
+    return fail(EROFS, strf("%s cannot be written: ", name.c_str()) +
+                           reason_text(DMABUF_RW_REASON_READ_ONLY, EROFS));
 
   Target target;
   target.fd = target.sqe_fd = fd;

@@ -8,7 +8,8 @@
  *  - $STAND_IN_MODULE=KEY=NUMBER,… makes /dev/dmabuf_rw open as /dev/null and answers its calls:
  *    features and query_errno for QUERY, config_errno for CONFIG; path, error, reason, refused1,
  *    refused2 for MAP; reads and registrations for INFO. The I/O itself moves nothing.
- *  - $STAND_IN_LIE=N adds N to the reads that a real module's INFO tells.
+ *  - $STAND_IN_LIE=N adds N to the reads that a real module's INFO tells; udmabuf is then the real
+ *    one, too.
  *  - $STAND_IN_FAIL=CALL:ERRNO[:N] makes a call fail, from the Nth time on (default the first).
  *    CALL is create, sync, open-module.
  *  - $STAND_IN_LOG gets one line at the end of each process that used it: how often CPU access
@@ -90,7 +91,7 @@ static int open_any(const char *name, const char *path, int flags, unsigned int 
 			is_module[fd] = 1;
 		return fd;
 	}
-	if (strcmp(path, "/dev/udmabuf"))
+	if (strcmp(path, "/dev/udmabuf") || getenv("STAND_IN_LIE"))
 		return real(path, flags, mode);
 	fd = real("/dev/null", O_RDWR | O_CLOEXEC);
 	if (fd >= 0 && fd < MAX_FD)
