@@ -250,7 +250,10 @@ static int create_check(const struct dmabuf_testexp_create *create, struct teste
 		return -EINVAL;
 	if (create->quarantine > TESTEXP_MAX_QUARANTINE)
 		return -EINVAL;
-	if (layout->misalign >= TESTEXP_GRANULE || !(flags & MISALIGN_FLAGS) != !layout->misalign)
+	if (layout->misalign >= TESTEXP_GRANULE)
+		return -EINVAL;
+	/* The number and a flag that uses it come together. */
+	if (((flags & MISALIGN_FLAGS) != 0) != (layout->misalign != 0))
 		return -EINVAL;
 	/* To be unequal there must be two. */
 	if ((flags & DMABUF_TESTEXP_MISALIGN_LENGTH) && layout->segment_max >= layout->bytes)

@@ -25,14 +25,38 @@
  */
 #ifdef PROBE_INVALIDATE_FUNCTION
 #define TESTEXP_CAN_MOVE 1
-#define testexp_invalidate_mappings(dmabuf) dma_buf_invalidate_mappings(dmabuf)
-#define testexp_can_be_told(att) \
-	((att)->importer_ops && (att)->importer_ops->invalidate_mappings)
 #else
 #define TESTEXP_CAN_MOVE IS_ENABLED(CONFIG_DMABUF_MOVE_NOTIFY)
-#define testexp_invalidate_mappings(dmabuf) dma_buf_move_notify(dmabuf)
-#define testexp_can_be_told(att) \
-	((att)->importer_ops && (att)->importer_ops->move_notify)
 #endif
+
+/**
+ * testexp_invalidate_mappings - tell all importers to let go
+ * @dmabuf: the buffer's
+ *
+ * Context: may sleep; dma_resv held.
+ */
+static inline void testexp_invalidate_mappings(struct dma_buf *dmabuf)
+{
+#ifdef PROBE_INVALIDATE_FUNCTION
+	dma_buf_invalidate_mappings(dmabuf);
+#else
+	dma_buf_move_notify(dmabuf);
+#endif
+}
+
+/**
+ * testexp_can_be_told - can this importer be told of a move?
+ * @att: its attachment
+ *
+ * Return: whether it has the callback.
+ */
+static inline bool testexp_can_be_told(const struct dma_buf_attachment *att)
+{
+#ifdef PROBE_INVALIDATE_FUNCTION
+	return att->importer_ops && att->importer_ops->invalidate_mappings;
+#else
+	return att->importer_ops && att->importer_ops->move_notify;
+#endif
+}
 
 #endif /* DMABUF_TESTEXP_COMPAT_H */

@@ -193,7 +193,8 @@ static int access_chunk(struct testexp_buffer *buffer, u64 offset, void *chunk, 
 		if (list_empty(&buffer->quarantine))
 			ret = -ENODATA;
 		else
-			backing = list_last_entry(&buffer->quarantine, struct testexp_backing, node);
+			backing = list_last_entry(&buffer->quarantine,
+						  struct testexp_backing, node);
 	} else if (!backing) {
 		ret = -ENXIO;
 	}

@@ -139,9 +139,10 @@ static int do_move(struct testexp_buffer *buffer, struct dmabuf_testexp_move *mo
 
 static int do_mover_start(struct testexp_buffer *buffer, const struct dmabuf_testexp_mover *mover)
 {
-	if (mover->flags || mover->reserved || mover->interval_us > TESTEXP_MAX_INTERVAL_US)
+	if ((mover->flags & ~DMABUF_TESTEXP_MOVER_MAPPED) || mover->reserved ||
+	    mover->interval_us > TESTEXP_MAX_INTERVAL_US)
 		return -EINVAL;
-	return testexp_mover_start(buffer, mover->count, mover->interval_us);
+	return testexp_mover_start(buffer, mover);
 }
 
 static int do_mover_stop(struct testexp_buffer *buffer, const struct dmabuf_testexp_id *only_id)

@@ -184,6 +184,19 @@ static void mover_pause(struct testexp_buffer *buffer)
 					 HRTIMER_MODE_REL);
 }
 
+/* Is it worth a move now? */
+static bool mover_due(struct testexp_buffer *buffer)
+{
+	bool due = true;
+
+	if (buffer->mover_flags & DMABUF_TESTEXP_MOVER_MAPPED) {
+		dma_resv_lock(&buffer->resv, NULL);
+		due = !buffer->backing || buffer->backing->mappings;
+		dma_resv_unlock(&buffer->resv);
+	}
+	return due;
+}
+
 static int mover_thread(void *data)
 {
 	struct testexp_buffer *buffer = data;
@@ -193,7 +206,7 @@ static int mover_thread(void *data)
 		int ret;
 
 		mover_pause(buffer);
-		if (kthread_should_stop() || !buffer->mover_left)
+		if (kthread_should_stop() || !buffer->mover_left || !mover_due(buffer))
 			continue;
 		/* A short wait for fences, so that stopping never takes long. */
 		ret = testexp_move(buffer, MOVER_FENCE_MS, false, &invalidate_ns);
@@ -209,14 +222,13 @@ static int mover_thread(void *data)
 /**
  * testexp_mover_start - move the buffer again and again
  * @buffer: the session's; the session stops the mover before it lets go
- * @count: moves, 0 for no end
- * @interval_us: pause in between
+ * @start: how often, checked by the caller
  *
  * Context: may sleep; no lock held.
  * Return: 0, -EBUSY while a mover has moves to make, -ENXIO when the session has
  * let go of the buffer, or what kthread_run() says.
  */
-int testexp_mover_start(struct testexp_buffer *buffer, u64 count, u32 interval_us)
+int testexp_mover_start(struct testexp_buffer *buffer, const struct dmabuf_testexp_mover *start)
 {
 	struct task_struct *mover;
 	int ret = 0;
@@ -233,8 +245,9 @@ int testexp_mover_start(struct testexp_buffer *buffer, u64 count, u32 interval_u
 	if (buffer->mover)
 		kthread_stop(buffer->mover);
 	buffer->mover = NULL;
-	buffer->mover_interval_us = interval_us;
-	WRITE_ONCE(buffer->mover_left, count ?: U64_MAX);
+	buffer->mover_interval_us = start->interval_us;
+	buffer->mover_flags = start->flags;
+	WRITE_ONCE(buffer->mover_left, start->count ?: U64_MAX);
 	mover = kthread_run(mover_thread, buffer, "testexp_mover");
 	if (IS_ERR(mover)) {
 		WRITE_ONCE(buffer->mover_left, 0);

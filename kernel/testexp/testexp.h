@@ -110,8 +110,7 @@ struct testexp_buffer {
 	u64 invalidate_ns;
 	u64 invalidate_max_ns;
 
-	spinlock_t lock;
-	/* lock */
+	spinlock_t lock;		/* what follows, up to the next lock */
 	struct testexp_refusal refusals[DMABUF_TESTEXP_NR_OPS];
 	u64 refused[DMABUF_TESTEXP_NR_OPS];
 	u64 attaches;
@@ -119,10 +118,10 @@ struct testexp_buffer {
 	struct list_head fences;
 	u32 last_fence;
 
-	struct mutex mover_lock;
-	/* mover_lock */
+	struct mutex mover_lock;	/* what follows, up to the next comment */
 	struct task_struct *mover;
 	u32 mover_interval_us;
+	u32 mover_flags;
 	/* written by the mover while there is one */
 	u64 mover_left;
 };
@@ -170,7 +169,7 @@ int testexp_move(struct testexp_buffer *buffer, u32 timeout_ms, bool revoke,
 		 u64 *invalidate_ns);
 int testexp_unrevoke(struct testexp_buffer *buffer);
 void testexp_quarantine_trim(struct testexp_buffer *buffer, u32 keep);
-int testexp_mover_start(struct testexp_buffer *buffer, u64 count, u32 interval_us);
+int testexp_mover_start(struct testexp_buffer *buffer, const struct dmabuf_testexp_mover *start);
 void testexp_mover_stop(struct testexp_buffer *buffer);
 
 /* fence.c */

@@ -14,7 +14,7 @@ constexpr std::uint64_t mib = 1u << 20;
 constexpr std::uint64_t sector = 512;
 constexpr unsigned depth = 32;
 constexpr std::uint64_t disk_base = 400 * mib;
-constexpr std::size_t buffer_bytes = 4 * mib;
+constexpr std::size_t buffer_bytes = 1 * mib;
 constexpr std::uint64_t stripe = buffer_bytes / depth; // of the buffer, one for each slot
 constexpr std::uint64_t disk_stripe = 2 * stripe;      // of the drive
 constexpr std::size_t region_bytes = depth * disk_stripe;
@@ -148,7 +148,7 @@ void test_moves_under_load(const InvalidateOptions &options, const Testexp &test
     std::vector<Slot> slots = make_slots();
     std::uint64_t running = 0, done = 0;
     bool failed = false;
-    if (const int error = buffer.start_mover(options.interval_us))
+    if (const int error = buffer.start_mover(options.interval_us, 0, DMABUF_TESTEXP_MOVER_MAPPED))
       die("MOVER_START: " + errno_name(error));
     const double begin = now_s(), end = begin + options.seconds;
     for (Slot &slot : slots) {
@@ -173,7 +173,9 @@ void test_moves_under_load(const InvalidateOptions &options, const Testexp &test
                                     slot.length, slot.buffer_offset, slot.file_offset, *wrong));
           failed = true;
         }
-        if (!failed && now_s() < end) {
+        const double now = now_s();
+        if (!failed && (now < end || (now < begin + 4 * options.seconds &&
+                                      load.info().invalidations < options.moves))) {
           load.start(slot);
           ++running;
         }
@@ -189,11 +191,11 @@ void test_moves_under_load(const InvalidateOptions &options, const Testexp &test
     report().check(!wrong, name + ": all of drive and buffer at the end", wrong.value_or(""));
     const auto stats = buffer.must_stats();
     const auto info = load.info();
-    report().check(stats.moves >= options.moves, name + ": enough moves",
-                   std::format("{} of {}", stats.moves, options.moves));
+    report().check(
+        info.invalidations >= options.moves, name + ": enough invalidations",
+        std::format("{} of {}", static_cast<std::uint64_t>(info.invalidations), options.moves));
     report().check(stats.moves_failed == 0, name + ": no move failed",
                    std::format("{} failed", stats.moves_failed));
-    report().check(info.invalidations > 0, name + ": INFO counts invalidations");
     report().check(info.errors == 0, name + ": INFO counts no error",
                    std::format("{}, the last {} {}", static_cast<std::uint64_t>(info.errors),
                                errno_name(info.last_error), reason_name(info.last_reason)));

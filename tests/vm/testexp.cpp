@@ -100,9 +100,11 @@ int TestBuffer::signal(std::uint32_t fence) const {
   return call(device_, DMABUF_TESTEXP_IOC_FENCE_SIGNAL, &argument);
 }
 
-int TestBuffer::start_mover(std::uint32_t interval_us, std::uint64_t count) const {
+int TestBuffer::start_mover(std::uint32_t interval_us, std::uint64_t count,
+                            std::uint32_t flags) const {
   dmabuf_testexp_mover argument{};
   argument.id = id_;
+  argument.flags = flags;
   argument.count = count;
   argument.interval_us = interval_us;
   return call(device_, DMABUF_TESTEXP_IOC_MOVER_START, &argument);

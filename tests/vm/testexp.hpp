@@ -37,7 +37,8 @@ public:
   int add_fence(std::uint32_t usage, std::uint32_t delay_ms, std::uint32_t flags = 0,
                 std::uint32_t *fence = nullptr) const;
   int signal(std::uint32_t fence = 0) const;
-  int start_mover(std::uint32_t interval_us, std::uint64_t count = 0) const;
+  int start_mover(std::uint32_t interval_us, std::uint64_t count = 0,
+                  std::uint32_t flags = 0) const;
   int stop_mover() const;
   int stats(dmabuf_testexp_stats &stats) const;
   int read(std::span<Word> words, std::uint64_t offset, std::uint32_t flags = 0) const;

@@ -221,10 +221,13 @@ struct dmabuf_testexp_signal {
 	__u32 signalled;
 };
 
+/* Flag of MOVER_START: wait with each move until somebody has the buffer mapped. */
+#define DMABUF_TESTEXP_MOVER_MAPPED	(1U << 0)
+
 /**
  * struct dmabuf_testexp_mover - DMABUF_TESTEXP_IOC_MOVER_START
  * @id:		in.
- * @flags:	in: must be 0.
+ * @flags:	in: DMABUF_TESTEXP_MOVER_*.
  * @count:	in: moves to make; 0: until told to stop.
  * @interval_us: in: pause between two, at most 1000000.
  * @reserved:	must be 0.
