@@ -6,6 +6,7 @@ Needs the lab to be set up. Each test boots a guest or a few; no module and no e
 
 import hashlib
 import os
+import pty
 import signal
 import subprocess
 import time
@@ -152,3 +153,21 @@ def test_a_killed_lab_takes_its_guest_with_it() -> None:
         while any(Path(f"/proc/{pid}").exists() for pid in children) and time.monotonic() < end:
             time.sleep(0.1)
     assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
+
+
+def test_the_shell_is_a_terminal_and_its_status_is_returned() -> None:
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(LAB, ["dmabuf-lab", "shell", "--no-module", "--no-build", "--timeout", "200"])
+    seen = b""
+    while b"# " not in seen:
+        seen += os.read(terminal, 4096)
+    os.write(terminal, b"test -t 0 && echo terminal-$((40 + 2)); exit 5\r")
+    try:
+        while data := os.read(terminal, 4096):
+            seen += data
+    except OSError:  # the other end of a terminal is gone
+        pass
+    os.close(terminal)
+    assert b"terminal-42" in seen
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
