@@ -253,7 +253,7 @@ static int create_check(const struct dmabuf_testexp_create *create, struct teste
 	if (layout->misalign >= TESTEXP_GRANULE)
 		return -EINVAL;
 	/* The number and a flag that uses it come together. */
-	if (((flags & MISALIGN_FLAGS) != 0) != (layout->misalign != 0))
+	if (!!(flags & MISALIGN_FLAGS) != !!layout->misalign)
 		return -EINVAL;
 	/* To be unequal there must be two. */
 	if ((flags & DMABUF_TESTEXP_MISALIGN_LENGTH) && layout->segment_max >= layout->bytes)
@@ -266,7 +266,7 @@ static int create_check(const struct dmabuf_testexp_create *create, struct teste
 	if (layout->bytes > testexp_max_bytes)
 		return -ENOMEM;
 	/* The CPU views are made of pages, which must be our granules then. */
-	if (PAGE_SIZE != TESTEXP_GRANULE && !(flags & DMABUF_TESTEXP_NO_CPU))
+	if (!IS_ALIGNED(TESTEXP_GRANULE, PAGE_SIZE) && !(flags & DMABUF_TESTEXP_NO_CPU))
 		return -EOPNOTSUPP;
 	return 0;
 }
