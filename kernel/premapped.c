@@ -16,6 +16,7 @@
 #include "compat.h"
 #include "dmabuf_rw.h"
 #include "io.h"
+#include "nvme_request.h"
 #include "trace.h"
 
 /* Lives in the io_uring command while it is under way. */
@@ -115,9 +116,10 @@ static enum rq_end_io_ret io_end(DMABUF_RW_END_IO_ARGS)
 {
 	struct io_uring_cmd *cmd = rq->end_io_data;
 	struct io_state *io = io_state(cmd);
+	int error = dmabuf_rw_nvme_result(rq, status);
 
-	if (unlikely(status))
-		cmpxchg(&io->error, 0, blk_status_to_errno(status));
+	if (unlikely(error))
+		cmpxchg(&io->error, 0, error);
 	if ((io->flags & IO_SPLIT) && !atomic_dec_and_test(&io->pending))
 		return RQ_END_IO_FREE;
 

@@ -13,6 +13,7 @@
 
 #include "compat.h"
 #include "dmabuf_rw.h"
+#include "nvme_request.h"
 
 /*
  * nvme_init_request() is reached through symbol_get(), so that this module
@@ -22,12 +23,17 @@
 static typeof(nvme_init_request) *nvme_init;
 static DEFINE_MUTEX(nvme_init_lock);
 
-static bool target_nvme_available(void)
+/* The driver is there, and its requests are what we take them for. */
+static bool target_nvme_available(struct request_queue *q)
 {
+	static bool verified;
+
 	guard(mutex)(&nvme_init_lock);
 	if (!nvme_init)
 		WRITE_ONCE(nvme_init, symbol_get(nvme_init_request));
-	return nvme_init;
+	if (nvme_init && !verified)
+		verified = dmabuf_rw_nvme_request_verify(q, nvme_init);
+	return verified;
 }
 
 /**
@@ -178,7 +184,7 @@ static struct dmabuf_rw_result target_check_format(struct dmabuf_rw_target *targ
 		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_ZONED);
 	if (blk_get_integrity(target->disk))
 		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_METADATA);
-	if (!target_nvme_available())
+	if (!target_nvme_available(target->disk->queue))
 		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_KERNEL);
 
 	/* Never from the user: the namespace is the one that was opened. */

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The part of the nvme driver's request that a completion must look at.
+ *
+ * A passthrough request that fails may complete in a batch, and then its end_io
+ * is told success: whoever sends such requests is expected to look at the
+ * command's status itself, as the driver's own users do. The structure that
+ * holds it is not in a public header. What is declared here has been its
+ * beginning for many releases; nvme_request_verify() makes sure of it on the
+ * running kernel before the first command is sent, and without that there is no
+ * premapped datapath.
+ */
+#ifndef DMABUF_RW_NVME_REQUEST_H
+#define DMABUF_RW_NVME_REQUEST_H
+
+#include <linux/blk-mq.h>
+#include <linux/nvme.h>
+
+struct dmabuf_rw_nvme_request {
+	struct nvme_command *cmd;
+	u64 result;
+	u8 genctr;
+	u8 retries;
+	u8 flags;
+	u16 status;
+};
+
+#define DMABUF_RW_NVME_CANCELLED BIT(0)	/* flags: taken back by time-out or reset */
+
+bool dmabuf_rw_nvme_request_verify(struct request_queue *q,
+				   void (*init)(struct request *rq, struct nvme_command *command));
+int dmabuf_rw_nvme_errno(const struct dmabuf_rw_nvme_request *nr, blk_status_t status);
+
+/**
+ * dmabuf_rw_nvme_result - how a command ended
+ * @rq: in its end_io
+ * @status: as end_io was told
+ *
+ * Context: any.
+ * Return: 0 or a negative errno.
+ */
+static inline int dmabuf_rw_nvme_result(struct request *rq, blk_status_t status)
+{
+	const struct dmabuf_rw_nvme_request *nr = blk_mq_rq_to_pdu(rq);
+
+	if (likely(!status && !nr->status))
+		return 0;
+	return dmabuf_rw_nvme_errno(nr, status);
+}
+
+#endif /* DMABUF_RW_NVME_REQUEST_H */
