@@ -199,19 +199,56 @@ void static_exporter(const InvalidateOptions &options, const Testexp &testexp) {
 void test_refusals(const InvalidateOptions &options, const Testexp &testexp) {
   operations(options, testexp);
   segments(options, testexp);
-  const dmabuf_testexp_query query = [&] {
-    dmabuf_testexp_query q{};
-    if (const int error = testexp.query(q))
-      die("QUERY of the test exporter: " + errno_name(error));
-    return q;
-  }();
-  if (query.features & DMABUF_TESTEXP_FEAT_MOVE)
+  if (testexp.can_move())
     nth_map(options, testexp);
   else
     report().skip("third map fails", "this kernel pins mapped buffers, they cannot move");
   static_importer(options, testexp);
   static_exporter(options, testexp);
 }
+
+namespace {
+
+// The paths that use the CPU's view of the pages, and the module's word for each.
+struct PagePath {
+  Path path;
+  std::uint64_t feature;
+};
+constexpr PagePath page_paths[] = {{Path::Registered, DMABUF_RW_FEAT_REGISTERED},
+                                   {Path::Bvec, DMABUF_RW_FEAT_BVEC}};
+
+bool has(std::uint64_t feature) {
+  const Session session;
+  dmabuf_rw_query query{};
+  if (const int error = session.query(query))
+    die("QUERY: " + errno_name(error));
+  return query.features & feature;
+}
+
+// While such a mapping is alive the buffer cannot move, and works.
+void held_still(const InvalidateOptions &options, const Testexp &testexp, Path path,
+                DiskRegion &region) {
+  const std::string name = std::format("{} holds the memory still", name_of(path));
+  const TestBuffer buffer = testexp.make(gpu_buffer(bytes, options.seed, DMABUF_TESTEXP_DYNAMIC));
+  {
+    const UniqueFd target = open_target(options.nvme);
+    Session session;
+    Ring ring(8);
+    if (path == Path::Registered && ring.make_buffer_table(1) < 0)
+      die("no table of registered buffers");
+    Mover mover(session, ring, buffer.fd(), target.get(), path);
+    report().check(mover.error() == 0, name + ": MAP", errno_name(mover.error()));
+    const int moved = buffer.move();
+    report().check(moved == -EBUSY, name + ": MOVE", errno_name(moved));
+    const std::string wrong = check_transfer(buffer, mover, region, 50);
+    report().check(wrong.empty(), name + ": I/O", wrong);
+  }
+  for (int tries = 0; tries < 250 && buffer.must_stats().vmaps; ++tries)
+    ::usleep(20000);
+  check_nothing_left(buffer, name);
+}
+
+} // namespace
 
 void test_sharing(const InvalidateOptions &options, const Testexp &testexp) {
   const UniqueFd target = open_target(options.nvme), plain = open_target(options.nvme);
@@ -239,7 +276,8 @@ void test_sharing(const InvalidateOptions &options, const Testexp &testexp) {
         wrong = check_transfer(buffer, b, region, generation + 2);
         report().check(wrong.empty(), name + ": the second works", wrong);
         const int moved = buffer.move();
-        report().check(moved == 0, name + ": MOVE", errno_name(moved));
+        report().check(moved == (testexp.can_move() ? 0 : -EBUSY), name + ": MOVE",
+                       errno_name(moved));
       }
       report().check(a.release() == 0, name + ": UNMAP of the first");
       const std::string wrong = check_transfer(buffer, b, region, 20);
@@ -252,8 +290,9 @@ void test_sharing(const InvalidateOptions &options, const Testexp &testexp) {
   }
   {
     const TestBuffer buffer = testexp.make(gpu_buffer(bytes, options.seed));
-    refused(options, buffer, "no CPU view: registered", -EOPNOTSUPP, DMABUF_RW_REASON_NO_CPU_VIEW,
-            0, Path::Registered);
+    for (const auto &[path, feature] : page_paths)
+      refused(options, buffer, std::format("no CPU view: {}", name_of(path)), -EOPNOTSUPP,
+              has(feature) ? DMABUF_RW_REASON_NO_CPU_VIEW : DMABUF_RW_REASON_KERNEL, 0, path);
     Session session;
     Ring ring(8);
     Mover mover(session, ring, buffer.fd(), target.get(), Path::Premapped);
@@ -261,32 +300,12 @@ void test_sharing(const InvalidateOptions &options, const Testexp &testexp) {
     const std::string wrong = check_transfer(buffer, mover, region, 30);
     report().check(wrong.empty(), "no CPU view: premapped is byte-exact", wrong);
   }
-  {
-    const std::string name = "registered holds the memory still";
-    const TestBuffer buffer = testexp.make(gpu_buffer(bytes, options.seed, DMABUF_TESTEXP_DYNAMIC));
-    {
-      Session session;
-      Ring ring(8);
-      if (ring.make_buffer_table(1) < 0)
-        die("no table of registered buffers");
-      Mover mover(session, ring, buffer.fd(), target.get(), Path::Registered);
-      if (mover.entry().reason == DMABUF_RW_REASON_KERNEL) {
-        report().skip(name, "this kernel has no registered path");
-        return;
-      }
-      report().check(mover.error() == 0, name + ": MAP", errno_name(mover.error()));
-      const int moved = buffer.move();
-      report().check(moved == -EBUSY, name + ": MOVE", errno_name(moved));
-      const std::string wrong = check_transfer(buffer, mover, region, 50);
-      report().check(wrong.empty(), name + ": I/O", wrong);
-    }
-    dmabuf_testexp_stats stats = buffer.must_stats();
-    for (int tries = 0; tries < 250 && stats.vmaps; ++tries) {
-      ::usleep(20000);
-      stats = buffer.must_stats();
-    }
-    check_nothing_left(buffer, name);
-  }
+  for (const auto &[path, feature] : page_paths)
+    if (has(feature))
+      held_still(options, testexp, path, region);
+    else
+      report().skip(std::format("{} holds the memory still", name_of(path)),
+                    "this kernel has no such path");
 }
 
 } // namespace vmtest

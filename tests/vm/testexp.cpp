@@ -194,6 +194,13 @@ int Testexp::query(dmabuf_testexp_query &query) const {
   return raw(DMABUF_TESTEXP_IOC_QUERY, &query);
 }
 
+bool Testexp::can_move() const {
+  dmabuf_testexp_query answer{};
+  if (const int error = query(answer))
+    die("QUERY of the test exporter: " + errno_name(error));
+  return answer.features & DMABUF_TESTEXP_FEAT_MOVE;
+}
+
 int Testexp::create(dmabuf_testexp_create &create) const {
   return raw(DMABUF_TESTEXP_IOC_CREATE, &create);
 }

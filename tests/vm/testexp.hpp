@@ -69,6 +69,8 @@ public:
   Testexp();
   int fd() const { return fd_.get(); }
   int query(dmabuf_testexp_query &query) const;
+  // Whether this kernel lets a buffer move while it is mapped.
+  bool can_move() const;
   int create(dmabuf_testexp_create &create) const;
   // Ends the program with exit_setup when it fails.
   TestBuffer make(const dmabuf_testexp_create &create) const;
