@@ -133,7 +133,10 @@ def loop_device(tmp_path: Path) -> Iterator[str]:
     if attached.returncode:
         pytest.skip(f"no loop device here: {attached.stderr.strip()}")
     device = attached.stdout.strip()
+    # The read-only flag belongs to the device and outlives what is attached to it.
+    subprocess.run(["blockdev", "--setrw", device], check=True)
     yield device
+    subprocess.run(["blockdev", "--setrw", device], check=True)
     subprocess.run(["losetup", "--detach", device], check=True)
 
 
