@@ -67,8 +67,10 @@ struct FioIo {
   static void fill_sync(const Lane &lane, io_uring_sqe &sqe, io_u &unit) {
     const fio_file &file = *unit.file;
     const Target &target = lane.targets[file.fileno];
-    // What was queued before a sync is what it makes durable, so it waits for all of it.
-    sqe.flags = target.sqe_flags | IOSQE_IO_DRAIN;
+    // In no order with what is in flight, as with engine io_uring: it makes durable what has
+    // completed. (Drained, it would stall the queue, and a wait for several completions at once
+    // may then sleep for ever on kernel 7.3.4: a wake-up gets lost.)
+    sqe.flags = target.sqe_flags;
     sqe.fd = target.sqe_fd;
     sqe.opcode = IORING_OP_FSYNC;
     if (unit.ddir == DDIR_DATASYNC)

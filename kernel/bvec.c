@@ -244,6 +244,7 @@ int dmabuf_rw_bvec_submit(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 	if (!io)
 		return -ENOMEM;
 	*io = (struct bvec_io){ .cmd = cmd, .m = m, .ask = *ask };
+	dmabuf_rw_premapped_unpolled(cmd);
 	*bvec_io_of(cmd) = io;
 	init_sync_kiocb(&io->kiocb, file);
 	io->kiocb.ki_complete = bvec_complete;

@@ -236,6 +236,7 @@ struct dmabuf_rw_result dmabuf_rw_attach_join(struct dmabuf_rw_mapping *m,
 void dmabuf_rw_io_stop(struct dmabuf_rw_mapping *m);
 void dmabuf_rw_io_drain(struct dmabuf_rw_mapping *m);
 struct dmabuf_rw_result dmabuf_rw_io_revive(struct dmabuf_rw_mapping *m);
+int dmabuf_rw_resv_lock(struct dma_buf *dmabuf);
 void dmabuf_rw_attach_put(struct dmabuf_rw_attach *a);
 int dmabuf_rw_mapping_init(void);
 void dmabuf_rw_mapping_exit(void);
@@ -274,7 +275,9 @@ struct dmabuf_rw_result dmabuf_rw_target_nvme(struct dmabuf_rw_target *target,
 struct dmabuf_rw_result dmabuf_rw_target_file(struct dmabuf_rw_target *target,
 					      struct file *file, u32 directions);
 void dmabuf_rw_target_put(struct dmabuf_rw_target *target);
-void dmabuf_rw_target_poll(const struct dmabuf_rw_target *target);
+#define DMABUF_RW_ALL_QUEUES U32_MAX
+int dmabuf_rw_target_poll(const struct dmabuf_rw_target *target, struct io_comp_batch *iob,
+			  u32 queue);
 void dmabuf_rw_target_init_request(struct request *rq, struct nvme_command *command);
 void dmabuf_rw_target_exit(void);
 

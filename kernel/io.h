@@ -79,8 +79,8 @@ bool dmabuf_rw_premapped_cached(const struct dmabuf_rw_mapping *m,
 int dmabuf_rw_premapped_flush(const struct dmabuf_rw_mapping *m, const struct dmabuf_rw_ask *ask);
 int dmabuf_rw_premapped_submit(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 			       const struct dmabuf_rw_ask *ask, unsigned int issue_flags);
-int dmabuf_rw_premapped_iopoll(struct io_uring_cmd *cmd, struct io_comp_batch *iob,
-			       unsigned int poll_flags);
+int dmabuf_rw_premapped_iopoll(struct io_uring_cmd *cmd, struct io_comp_batch *iob);
+void dmabuf_rw_premapped_unpolled(struct io_uring_cmd *cmd);
 
 /* bvec.c */
 int dmabuf_rw_bvec_check(const struct dmabuf_rw_mapping *m, const struct dmabuf_rw_ask *ask);

@@ -82,6 +82,12 @@ static int dmabuf_rw_uring_cmd(struct io_uring_cmd *cmd, unsigned int issue_flag
 	}
 }
 
+static int dmabuf_rw_uring_cmd_iopoll(struct io_uring_cmd *cmd, struct io_comp_batch *iob,
+				      unsigned int poll_flags)
+{
+	return dmabuf_rw_premapped_iopoll(cmd, iob);
+}
+
 static const struct file_operations dmabuf_rw_fops = {
 	.owner = THIS_MODULE,
 	.open = dmabuf_rw_open,
@@ -89,7 +95,7 @@ static const struct file_operations dmabuf_rw_fops = {
 	.unlocked_ioctl = dmabuf_rw_ioctl,
 	.compat_ioctl = compat_ptr_ioctl,
 	.uring_cmd = dmabuf_rw_uring_cmd,
-	.uring_cmd_iopoll = dmabuf_rw_premapped_iopoll,
+	.uring_cmd_iopoll = dmabuf_rw_uring_cmd_iopoll,
 };
 
 static struct miscdevice dmabuf_rw_device = {

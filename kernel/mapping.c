@@ -19,6 +19,7 @@
 #include <linux/ktime.h>
 #include <linux/module.h>
 #include <linux/pci.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
 
 #include "compat.h"
@@ -39,6 +40,27 @@ struct departing {
 
 static LIST_HEAD(departing_devices);
 
+/**
+ * dmabuf_rw_resv_lock - take a dma-buf's reservation lock
+ * @dmabuf: whose
+ *
+ * Gives way to a signal, and to a cancellation in an io_uring worker. Not to
+ * task work: that also wakes interruptible sleepers, in a task that has a ring,
+ * and must not make a call fail. Such a call waits on without being woken;
+ * whoever holds the lock holds it for a bounded time.
+ *
+ * Context: process; see the lock order in dmabuf_rw.h.
+ * Return: 0 or -EINTR.
+ */
+int dmabuf_rw_resv_lock(struct dma_buf *dmabuf)
+{
+	int ret = dma_resv_lock_interruptible(dmabuf->resv, NULL);
+
+	if (ret != -EINTR || task_sigpending(current) || (current->flags & PF_IO_WORKER))
+		return ret;
+	return dma_resv_lock(dmabuf->resv, NULL);
+}
+
 /*
  * Wait until a mapping whose percpu_ref was killed has no I/O in flight. The
  * time the drive takes is the bound; the driver's time-out is the drive's.
@@ -47,7 +69,7 @@ static void mapping_drain(struct dmabuf_rw_mapping *m)
 {
 	while (!wait_for_completion_timeout(&m->drained, msecs_to_jiffies(10)))
 		if (m->attach)
-			dmabuf_rw_target_poll(&m->target);
+			dmabuf_rw_target_poll(&m->target, NULL, DMABUF_RW_ALL_QUEUES);
 }
 
 /* No new I/O, and none in flight, on any member. dma_resv held. */
@@ -221,7 +243,7 @@ static struct dmabuf_rw_result attach_setup(struct dmabuf_rw_attach *a)
 		return result;
 	}
 
-	ret = dma_resv_lock_interruptible(a->dmabuf->resv, NULL);
+	ret = dmabuf_rw_resv_lock(a->dmabuf);
 	if (ret) {
 		result = dmabuf_rw_fail(-EINTR, DMABUF_RW_REASON_INTERRUPTED);
 	} else {
@@ -334,7 +356,7 @@ static struct dmabuf_rw_result attach_add_member(struct dmabuf_rw_attach *a,
 {
 	struct dmabuf_rw_result result = DMABUF_RW_OK;
 
-	if (dma_resv_lock_interruptible(a->dmabuf->resv, NULL))
+	if (dmabuf_rw_resv_lock(a->dmabuf))
 		return dmabuf_rw_fail(-EINTR, DMABUF_RW_REASON_INTERRUPTED);
 	if (a->state != DMABUF_RW_STATE_LIVE)
 		result = attach_map(a);
@@ -454,9 +476,8 @@ struct dmabuf_rw_result dmabuf_rw_io_revive(struct dmabuf_rw_mapping *m)
 	if (!a)
 		return percpu_ref_is_dying(&m->io) ?
 			dmabuf_rw_fail(-ENOENT, DMABUF_RW_REASON_ARGUMENT) : result;
-	if (down_read_interruptible(&dmabuf_rw_device_sem))
-		return dmabuf_rw_fail(-EINTR, DMABUF_RW_REASON_INTERRUPTED);
-	if (dma_resv_lock_interruptible(m->dmabuf->resv, NULL)) {
+	down_read(&dmabuf_rw_device_sem);
+	if (dmabuf_rw_resv_lock(m->dmabuf)) {
 		up_read(&dmabuf_rw_device_sem);
 		return dmabuf_rw_fail(-EINTR, DMABUF_RW_REASON_INTERRUPTED);
 	}

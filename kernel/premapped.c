@@ -23,8 +23,8 @@
 struct io_state {
 	struct dmabuf_rw_mapping *m;
 	union {
-		struct request *polled;	/* IO_POLLED: the one request */
-		u64 position;		/* otherwise */
+		u64 position;			/* unless IO_POLLED */
+		struct dmabuf_rw_mapping *polled; /* IO_POLLED: @m until the I/O ends */
 	};
 	u32 length;
 	int error;			/* first error of any part */
@@ -36,6 +36,7 @@ struct io_state {
 #define IO_POLLED	BIT(1)
 #define IO_SPLIT	BIT(2)	/* several parts: @pending counts */
 #define IO_HELD		BIT(3)	/* task work drops a reference to @m */
+#define IO_QUEUE_SHIFT	16	/* IO_POLLED: number of the hardware queue above here */
 
 static struct io_state *io_state(struct io_uring_cmd *cmd)
 {
@@ -109,6 +110,8 @@ static void io_account(struct io_state *io)
 		refcount_inc(&m->refs);
 		io->flags |= IO_HELD;
 	}
+	if (io->flags & IO_POLLED)
+		WRITE_ONCE(io->polled, NULL);
 	percpu_ref_put(&m->io);
 }
 
@@ -250,8 +253,8 @@ int dmabuf_rw_premapped_submit(struct io_uring_cmd *cmd, struct dmabuf_rw_mappin
 		return PTR_ERR(rq);
 	rq->end_io_data = cmd;
 	if ((issue_flags & IO_URING_F_IOPOLL) && blk_rq_is_poll(rq)) {
-		io->polled = rq;
-		io->flags |= IO_POLLED;
+		io->polled = m;
+		io->flags |= IO_POLLED | rq->mq_hctx->queue_num << IO_QUEUE_SHIFT;
 	}
 	blk_execute_rq_nowait(rq, false);
 	return -EIOCBQUEUED;
@@ -315,17 +318,41 @@ int dmabuf_rw_premapped_flush(const struct dmabuf_rw_mapping *m, const struct dm
  * dmabuf_rw_premapped_iopoll - look for completions of a polled ring
  * @cmd: a command that was issued with IO_URING_F_IOPOLL
  * @iob: gathers what has ended
- * @poll_flags: BLK_POLL_*
+ *
+ * Does not go by the request, which may have ended and be gone with its queue
+ * while the command waits for its task work; goes by the mapping, as long as
+ * the I/O holds it.
  *
  * Context: io_uring's poll loop.
- * Return: as blk_rq_poll(); 0 for a command that ends by interrupt.
+ * Return: how many requests ended; 0 for a command that ends by interrupt.
  */
-int dmabuf_rw_premapped_iopoll(struct io_uring_cmd *cmd, struct io_comp_batch *iob,
-			       unsigned int poll_flags)
+int dmabuf_rw_premapped_iopoll(struct io_uring_cmd *cmd, struct io_comp_batch *iob)
 {
 	struct io_state *io = io_state(cmd);
+	struct dmabuf_rw_mapping *m;
+	bool live;
+	int found;
 
 	if (!(io->flags & IO_POLLED))
 		return 0;
-	return blk_rq_poll(io->polled, iob, poll_flags);
+	rcu_read_lock();
+	m = READ_ONCE(io->polled);
+	live = m && percpu_ref_tryget_live(&m->io);
+	rcu_read_unlock();
+	if (!live)
+		return 0;
+	found = dmabuf_rw_target_poll(&m->target, iob, io->flags >> IO_QUEUE_SHIFT);
+	percpu_ref_put(&m->io);
+	return found;
+}
+
+/**
+ * dmabuf_rw_premapped_unpolled - make a command of another path safe to poll
+ * @cmd: about to be queued by another datapath
+ *
+ * Context: any.
+ */
+void dmabuf_rw_premapped_unpolled(struct io_uring_cmd *cmd)
+{
+	io_state(cmd)->flags = 0;
 }

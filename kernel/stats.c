@@ -30,7 +30,7 @@ static void info_counts(struct dmabuf_rw_info *info, const struct dmabuf_rw_mapp
 static int info_attach(struct dmabuf_rw_info *info, struct dmabuf_rw_mapping *m)
 {
 	struct dmabuf_rw_attach *a = m->attach;
-	int ret = dma_resv_lock_interruptible(m->dmabuf->resv, NULL);
+	int ret = dmabuf_rw_resv_lock(m->dmabuf);
 
 	if (ret)
 		return ret;

@@ -298,22 +298,35 @@ void dmabuf_rw_target_put(struct dmabuf_rw_target *target)
 
 /**
  * dmabuf_rw_target_poll - reap what has ended on the drive's polled queues
- * @target: a target with requests in flight
+ * @target: the target
+ * @iob: gathers what has ended, or NULL
+ * @queue: number of the one hardware queue to look at, or
+ *	DMABUF_RW_ALL_QUEUES
  *
  * Polled requests end only when somebody looks. Their ring may not, least of
  * all when its task is the one that waits for them.
  *
- * Context: process; the caller's requests keep the queue alive.
+ * Context: process; the caller keeps the target.
+ * Return: how many requests ended.
  */
-void dmabuf_rw_target_poll(const struct dmabuf_rw_target *target)
+int dmabuf_rw_target_poll(const struct dmabuf_rw_target *target, struct io_comp_batch *iob,
+			  u32 queue)
 {
 	struct request_queue *q = target->disk->queue;
 	struct blk_mq_hw_ctx *hctx;
 	unsigned long i;
+	int found = 0;
 
 	if (!q->mq_ops->poll)
-		return;
-	queue_for_each_hw_ctx(q, hctx, i)
-		if (hctx->type == HCTX_TYPE_POLL)
-			q->mq_ops->poll(hctx, NULL);
+		return 0;
+	/* Keeps the hardware queues; also while the queue is being frozen. */
+	if (!percpu_ref_tryget(&q->q_usage_counter))
+		return 0;
+	queue_for_each_hw_ctx(q, hctx, i) {
+		if (hctx->type == HCTX_TYPE_POLL &&
+		    (queue == DMABUF_RW_ALL_QUEUES || hctx->queue_num == queue))
+			found += q->mq_ops->poll(hctx, iob);
+	}
+	percpu_ref_put(&q->q_usage_counter);
+	return found;
 }

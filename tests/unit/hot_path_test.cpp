@@ -35,7 +35,6 @@ struct TestIo {
   static void fill_sync(const Lane &lane, io_uring_sqe &sqe, Unit &) {
     sqe.opcode = IORING_OP_FSYNC;
     sqe.fd = lane.targets->fd;
-    sqe.flags = IOSQE_IO_DRAIN;
   }
   static void done(Unit &unit, int error, uint64_t missing) {
     unit.error = error;
