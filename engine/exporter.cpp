@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "exporter.hpp"
 
+#include "sizes.hpp"
+
 #include <cerrno>
 #include <cstdio>
 #include <linux/dma-buf.h>
@@ -36,8 +38,40 @@ int sync_cpu(int fd, uint64_t flags) {
 
 } // namespace
 
+std::optional<std::string> over_memory(uint64_t bytes, uint64_t available_kib) {
+  if (bytes / 1024 < available_kib)
+    return std::nullopt;
+  return strf(
+      "the job's buffer needs %llu MiB and this machine has %llu MiB to spare; lower iodepth "
+      "or bs",
+      static_cast<unsigned long long>(mib_up(bytes)),
+      static_cast<unsigned long long>(available_kib / 1024));
+}
+
+Result<void> check_memory(uint64_t bytes) {
+  std::FILE *file = std::fopen("/proc/meminfo", "re");
+  if (!file)
+    return {};
+  char line[128];
+  unsigned long long available_kib = 0;
+  bool known = false;
+  while (!known && std::fgets(line, sizeof(line), file))
+    known = std::sscanf(line, "MemAvailable: %llu kB", &available_kib) == 1;
+  std::fclose(file);
+  if (!known)
+    return {};
+  if (const auto text = over_memory(bytes, available_kib))
+    return fail(ENOMEM, *text);
+  return {};
+}
+
 Result<DmaBuf> allocate_dmabuf(ExporterKind kind, const std::string &device, uint64_t bytes,
                                bool hugepages) {
+  // Memory that is pinned cannot be reclaimed: taking more than there is would call the OOM killer.
+  // Huge pages come from a pool of their own, a DRM device may have memory of its own.
+  if (kind != ExporterKind::drm && !hugepages)
+    if (const auto enough = check_memory(bytes); !enough)
+      return std::unexpected(enough.error());
   auto buffer = allocate(kind, device, bytes, hugepages);
   if (!buffer)
     return buffer;

@@ -43,6 +43,14 @@ Result<DmaBuf> allocate_drm(const std::string &device, uint64_t bytes);
 /// user; nothing if it can.
 std::optional<std::string> udmabuf_over_limit(uint64_t bytes, uint64_t limit_mb);
 
+/// Why a machine with `available_kib` KiB of memory to spare cannot hold `bytes` bytes: the sentence
+/// for the user; nothing if it can.
+std::optional<std::string> over_memory(uint64_t bytes, uint64_t available_kib);
+
+/// Refuses a buffer of `bytes` bytes that is larger than the memory to spare (MemAvailable). Allows
+/// it where that is not known.
+Result<void> check_memory(uint64_t bytes);
+
 /// Width and height, in 32-bit pixels, of a dumb buffer of at least `bytes` bytes; nothing if no
 /// dumb buffer can be that large.
 struct DumbShape {

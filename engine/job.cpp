@@ -20,6 +20,8 @@ bool moves_data(const JobConfig &config) { return config.reads || config.writes;
 
 /// Zero-filled host memory.
 Result<MappedRange> map_host_memory(uint64_t bytes) {
+  if (const auto enough = check_memory(bytes); !enough)
+    return std::unexpected(enough.error());
   void *memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED)
     return fail(errno, errno_text(strf("cannot get %llu MiB of host memory; lower iodepth or bs",

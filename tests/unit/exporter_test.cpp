@@ -19,6 +19,18 @@ int open_files() {
   return count;
 }
 
+TEST(Exporter, NamesABufferBeyondTheMachinesMemory) {
+  EXPECT_EQ(over_memory(64 * kMiB, 65 * 1024), std::nullopt);
+  const auto text = over_memory(256 * kMiB, 64 * 1024);
+  ASSERT_TRUE(text);
+  EXPECT_NE(text->find("256 MiB"), std::string::npos);
+  EXPECT_NE(text->find("64 MiB"), std::string::npos);
+  EXPECT_NE(text->find("lower iodepth or bs"), std::string::npos);
+  EXPECT_TRUE(over_memory(UINT64_MAX, 1 << 20));
+  EXPECT_TRUE(check_memory(4096));
+  EXPECT_FALSE(check_memory(uint64_t{1} << 60));
+}
+
 TEST(Udmabuf, LimitIsInclusive) {
   EXPECT_EQ(udmabuf_over_limit(64 * kMiB, 64), std::nullopt);
   EXPECT_EQ(udmabuf_over_limit(1, 64), std::nullopt);
