@@ -8,7 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from . import build, config, fio_source, root, runner
+from . import build, config, debug_kernel, fio_source, root, runner
 from .errors import EXIT_FAILED, EXIT_LAB_ERROR, LabError
 from .progress import say
 
@@ -111,6 +111,9 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("setup", help="make the lab root, once, in the cache folder")
     commands.add_parser("build", help="build engine, test programs and module in the lab root")
+    commands.add_parser(
+        "debug-kernel", help="build the kernel of --kernel debug, once (half an hour on two cores)"
+    )
     run = commands.add_parser(
         "run",
         help="run a command in a fresh guest",
@@ -199,6 +202,10 @@ def _dispatch(args: argparse.Namespace) -> int:
             lab = root.setup()
             with root.in_use(lab):
                 build.build(lab, [series for series in config.KERNELS if series.module])
+        case "debug-kernel":
+            lab = root.setup()
+            with root.in_use(lab):
+                print(debug_kernel.setup(lab).path)
         case "run" | "shell":
             return runner.run(request(args))
         case "clean":

@@ -29,6 +29,10 @@ KERNELS = (
     KernelSeries("6.12", SUITE, module=True),
 )
 
+# The series whose source the debug kernel is built from; the package is taken from BACKPORTS.
+DEBUG_SERIES = "7.3"
+DEBUG_KERNEL = "debug"
+
 FIO_VERSION = "3.41"
 
 # Suites asked for a fio source package, in this order, after the host's own suite.

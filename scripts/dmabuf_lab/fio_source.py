@@ -10,13 +10,8 @@ from pathlib import Path
 
 from . import apt, cache, config
 from .errors import LabError
-from .progress import say, step
-
-KEYRINGS = (
-    Path("/usr/share/keyrings/debian-archive-keyring.gpg"),
-    Path("/usr/share/keyrings/debian-archive-keyring.pgp"),
-)
-
+from .private_apt import PrivateApt
+from .progress import step
 
 def upstream(version: str) -> str:
     """The upstream part of a Debian version: "1:3.41-2+b1" is "3.41"."""
@@ -49,64 +44,13 @@ def host_fio_version() -> str:
     return text.removeprefix("fio-")
 
 
-class PrivateApt:
-    """An apt with state, cache and sources of its own in a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        for name in ("state/lists/partial", "cache/archives/partial", "parts"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
-        (folder / "status").touch()
-        (folder / "empty").touch()
-
-    def _argv(self, program: str) -> list[str]:
-        settings = {
-            "Dir::State": self.folder / "state",
-            "Dir::State::status": self.folder / "status",
-            "Dir::Cache": self.folder / "cache",
-            "Dir::Etc::sourcelist": self.folder / "sources.list",
-            "Dir::Etc::sourceparts": self.folder / "parts",
-            "Dir::Etc::preferences": self.folder / "empty",
-            "Dir::Etc::preferencesparts": self.folder / "parts",
-            "APT::Sandbox::User": "root",
-            "Acquire::Languages": "none",
-        }
-        words = [program]
-        for key, value in settings.items():
-            words += ["-o", f"{key}={value}"]
-        return words
-
-    def use(self, mirror: str, suite: str) -> bool:
-        """Reads the index of source packages of one suite; False if the mirror has no such suite."""
-        keyring = next((path for path in KEYRINGS if path.exists()), None)
-        option = f"[signed-by={keyring}] " if keyring else ""
-        line = f"deb-src {option}{mirror} {suite} main\n"
-        (self.folder / "sources.list").write_text(line)
-        result = subprocess.run(
-            [*self._argv("apt-get"), "-qq", "update"], capture_output=True, text=True
-        )
-        if result.returncode != 0:
-            say(f"{suite} cannot be asked: {(result.stderr.strip().splitlines() or ['?'])[0]}")
-        return result.returncode == 0
-
-    def versions(self) -> list[str]:
-        """The versions of fio's source package in the suite in use."""
-        argv = [*self._argv("apt-cache"), "showsrc", "--only-source", "fio"]
-        return parse_versions(subprocess.run(argv, capture_output=True, text=True).stdout)
-
-    def tarball(self, version: str) -> Path:
-        """Downloads upstream's tarball of fio's source package in a Debian version."""
-        into = self.folder / "download"
-        shutil.rmtree(into, ignore_errors=True)
-        into.mkdir()
-        argv = [*self._argv("apt-get"), "-qq", "source", "--download-only", "--tar-only"]
-        result = subprocess.run(
-            [*argv, f"fio={version}"], cwd=into, capture_output=True, text=True
-        )
-        found = [path for path in into.glob("fio_*.orig.tar.*") if path.suffix != ".asc"]
-        if result.returncode != 0 or not found:
-            raise LabError(f"cannot download the source of fio {version}: {result.stderr.strip()}")
-        return found[0]
+def _tarball(private: PrivateApt, version: str) -> Path:
+    """Downloads upstream's tarball of fio's source package in a Debian version."""
+    into = private.download_source(f"fio={version}")
+    found = [path for path in into.glob("fio_*.orig.tar.*") if path.suffix != ".asc"]
+    if not found:
+        raise LabError(f"the source package of fio {version} has no upstream tarball")
+    return found[0]
 
 
 def _unpack(tarball: Path, target: Path) -> None:
@@ -146,10 +90,10 @@ def get(version: str, mirror: str | None) -> Path:
             for suite in suites(apt.host_suite()):
                 if not private.use(mirror, suite):
                     continue
-                versions = private.versions()
+                versions = parse_versions(private.show_source("fio"))
                 chosen = choose(versions, version)
                 if chosen:
-                    _unpack(private.tarball(chosen), target)
+                    _unpack(_tarball(private, chosen), target)
                     shutil.rmtree(base / "apt")
                     return target
                 seen += versions

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""An apt of the lab's own, which fetches packages without touching the host's sources or state."""
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from .errors import LabError
+from .progress import say
+
+KEYRINGS = (
+    Path("/usr/share/keyrings/debian-archive-keyring.gpg"),
+    Path("/usr/share/keyrings/debian-archive-keyring.pgp"),
+)
+
+
+class PrivateApt:
+    """An apt with state, cache and sources of its own in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in ("state/lists/partial", "cache/archives/partial", "parts"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        (folder / "status").touch()
+        (folder / "empty").touch()
+
+    def _run(self, program: str, *words: str, cwd: Path | None = None) -> tuple[int, str, str]:
+        settings = {
+            "Dir::State": self.folder / "state",
+            "Dir::State::status": self.folder / "status",
+            "Dir::Cache": self.folder / "cache",
+            "Dir::Etc::sourcelist": self.folder / "sources.list",
+            "Dir::Etc::sourceparts": self.folder / "parts",
+            "Dir::Etc::preferences": self.folder / "empty",
+            "Dir::Etc::preferencesparts": self.folder / "parts",
+            "APT::Sandbox::User": "root",
+            "Acquire::Languages": "none",
+        }
+        argv = [program]
+        for key, value in settings.items():
+            argv += ["-o", f"{key}={value}"]
+        result = subprocess.run([*argv, *words], cwd=cwd, capture_output=True, text=True)
+        return result.returncode, result.stdout, result.stderr.strip()
+
+    def use(self, mirror: str, suite: str, kind: str = "deb-src") -> bool:
+        """Reads the index of one suite; False if the mirror has no such suite.
+
+        kind: "deb-src" for source packages, "deb" for binary ones.
+        """
+        keyring = next((path for path in KEYRINGS if path.exists()), None)
+        options = [f"signed-by={keyring}"] if keyring else []
+        options += ["arch=amd64"] if kind == "deb" else []
+        option = f"[{' '.join(options)}] " if options else ""
+        line = f"{kind} {option}{mirror} {suite} main\n"
+        (self.folder / "sources.list").write_text(line)
+        status, _, error = self._run("apt-get", "-qq", "update")
+        if status != 0:
+            say(f"{suite} cannot be asked: {(error.splitlines() or ['?'])[0]}")
+        return status == 0
+
+    def show_source(self, package: str) -> str:
+        """What `apt-cache showsrc` says of a source package in the suite in use."""
+        return self._run("apt-cache", "showsrc", "--only-source", package)[1]
+
+    def show(self, package: str) -> str:
+        """What `apt-cache show` says of a binary package's newest version in the suite in use."""
+        return self._run("apt-cache", "show", "--no-all-versions", package)[1]
+
+    def download_source(self, package: str) -> Path:
+        """Downloads the tarballs of a source package; the folder that they are in."""
+        return self._download(package, "source", "--download-only", "--tar-only")
+
+    def download(self, package: str) -> Path:
+        """Downloads a binary package; the folder that it is in."""
+        return self._download(package, "download")
+
+    def _download(self, package: str, *command: str) -> Path:
+        into = self.folder / "download"
+        shutil.rmtree(into, ignore_errors=True)
+        into.mkdir()
+        words: Sequence[str] = ("-qq", *command, package)
+        status, _, error = self._run("apt-get", *words, cwd=into)
+        if status != 0:
+            raise LabError(f"cannot download {package}: {error}")
+        return into
