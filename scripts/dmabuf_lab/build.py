@@ -9,6 +9,7 @@ from pathlib import Path
 
 from . import cache, chroot, config
 from .errors import LabError
+from .guest_kernel import GuestKernel
 from .progress import say, step
 from .root import Root
 
@@ -22,6 +23,8 @@ ENGINE_INPUTS = (
     "tests/vm",
 )
 MODULE_INPUTS = ("kernel",)
+# Where headers that are not in the lab root are shown while a module is built.
+HEADERS_MOUNT = "/share"
 EXPORTER_INPUTS = ("kernel/testexp", "kernel/probes", "kernel/uapi")
 
 
@@ -62,12 +65,14 @@ class Builder:
         self.out.mkdir(parents=True, exist_ok=True)
         self.identity = f"{root.path}|{root.info['made']}"
 
-    def _inside(self, command: Sequence[str], what: str) -> None:
+    def _inside(
+        self, command: Sequence[str], what: str, more: Sequence[chroot.Bind] = ()
+    ) -> None:
         source = chroot.Bind(self.base, config.GUEST_SOURCE)
         products = chroot.Bind(
             self.base / "build", f"{config.GUEST_SOURCE}/build", read_only=False
         )
-        output = chroot.check(self.root.path, command, what, binds=[source, products])
+        output = chroot.check(self.root.path, command, what, binds=[source, products, *more])
         if "warning:" in output:
             say(f"{what} gave warnings:\n{output.strip()}")
 
@@ -109,19 +114,24 @@ class Builder:
             raise LabError("the build made no engine/libdmabuf.so")
         stamp.write_text(wanted)
 
-    def module(self, series: config.KernelSeries) -> None:
-        """Builds dmabuf_rw.ko for the kernel of a series, and the test exporter's module."""
-        release = self.root.release(series.name)
-        self._module("kernel", release, self.base / module_path(release), MODULE_INPUTS)
+    def module(self, kernel: GuestKernel) -> None:
+        """Builds dmabuf_rw.ko for a kernel, and the test exporter's module."""
+        release = kernel.release
+        self._module("kernel", kernel, self.base / module_path(release), MODULE_INPUTS)
         if (self.base / "kernel/testexp/Makefile").exists():
             product = self.base / exporter_path(release)
-            self._module("kernel/testexp", release, product, EXPORTER_INPUTS)
+            self._module("kernel/testexp", kernel, product, EXPORTER_INPUTS)
 
     def _module(
-        self, source: str, release: str, product: Path, inputs: Sequence[str]
+        self, source: str, kernel: GuestKernel, product: Path, inputs: Sequence[str]
     ) -> None:
+        release = kernel.release
+        headers, binds = f"/usr/lib/modules/{release}/build", []
+        if kernel.headers is not None:
+            headers = HEADERS_MOUNT
+            binds = [chroot.Bind(kernel.headers, HEADERS_MOUNT)]
         stamp = product.with_name(".stamp")
-        wanted = fingerprint(self.base, inputs, f"{self.identity}|{release}")
+        wanted = fingerprint(self.base, inputs, f"{self.identity}|{release}|{kernel.headers}")
         if self._current(stamp, wanted, [product]):
             return
         if not (self.base / source / "Makefile").exists():
@@ -133,17 +143,18 @@ class Builder:
                 [
                     *("make", "-s", f"-j{os.cpu_count() or 1}"),
                     *("-C", f"{config.GUEST_SOURCE}/{source}"),
-                    f"KDIR=/usr/lib/modules/{release}/build",
+                    f"KDIR={headers}",
                     f"BUILD={config.GUEST_SOURCE}/{out}",
                 ],
                 f"building {product.name} for {release}",
+                binds,
             )
         if not product.exists():
             raise LabError(f"the build made no {product.name} for {release}")
         stamp.write_text(wanted)
 
 
-def build(root: Root, kernels: Iterable[config.KernelSeries], *, engine: bool = True) -> None:
+def build(root: Root, kernels: Iterable[GuestKernel], *, engine: bool = True) -> None:
     """Builds what is asked for in this checkout; builds of one checkout wait for each other.
 
     All parts are tried; the LabError names every part that failed.
@@ -153,7 +164,7 @@ def build(root: Root, kernels: Iterable[config.KernelSeries], *, engine: bool = 
     with cache.lock(base / "build/.lab.lock", what="the build folder"):
         builder = Builder(root, base)
         parts: list[Callable[[], None]] = [builder.engine] if engine else []
-        parts += [partial(builder.module, series) for series in kernels]
+        parts += [partial(builder.module, kernel) for kernel in kernels]
         errors = []
         for part in parts:
             try:

@@ -8,7 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from . import build, config, debug_kernel, fio_source, root, runner
+from . import build, config, debug_kernel, fio_source, guest_kernel, root, runner
 from .errors import EXIT_FAILED, EXIT_LAB_ERROR, LabError
 from .progress import say
 
@@ -47,8 +47,13 @@ def _seconds(text: str) -> float:
 
 
 def _machine_options(parser: argparse.ArgumentParser) -> None:
-    names = [series.name for series in config.KERNELS]
-    parser.add_argument("--kernel", choices=names, default=names[0], help="stock kernel series")
+    names = guest_kernel.names()
+    parser.add_argument(
+        "--kernel",
+        choices=names,
+        default=names[0],
+        help="stock kernel series, or the debug kernel (default: %(default)s)",
+    )
     parser.add_argument(
         "--iommu",
         choices=("off", "lazy", "strict"),
@@ -60,8 +65,8 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
         "--memory",
         type=_positive,
         metavar="MiB",
-        default=config.DEFAULT_MEMORY_MIB,
-        help="guest memory (default: %(default)s)",
+        help=f"guest memory (default: {config.DEFAULT_MEMORY_MIB}; "
+        f"debug kernel: {config.DEBUG_MEMORY_MIB})",
     )
     parser.add_argument(
         "--p2p", action="store_true", help="NVMe and a PCI BAR (ivshmem) behind own root ports"
@@ -79,7 +84,8 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
         "--timeout",
         type=_seconds,
         metavar="SECONDS",
-        help=f"end the guest after this time (default: {config.DEFAULT_TIMEOUT_S}; shell: a day)",
+        help=f"end the guest after this time (default: {config.DEFAULT_TIMEOUT_S}; "
+        f"debug kernel: {config.DEBUG_TIMEOUT_S}; shell: a day)",
     )
     parser.add_argument("--cpu", default=config.DEFAULT_CPU, metavar="MODEL", help="QEMU's CPU model")
     parser.add_argument(
@@ -145,19 +151,22 @@ def parser() -> argparse.ArgumentParser:
 def request(args: argparse.Namespace) -> runner.Request:
     """What `run` or `shell` was asked for."""
     shell = args.command == "shell"
+    debug = args.kernel == config.DEBUG_KERNEL
+    timeout_s = config.DEBUG_TIMEOUT_S if debug else config.DEFAULT_TIMEOUT_S
+    memory_mib = config.DEBUG_MEMORY_MIB if debug else config.DEFAULT_MEMORY_MIB
     return runner.Request(
         command=["bash", "-i"] if shell else args.words,
         kernel=args.kernel,
         iommu=args.iommu,
         smp=args.smp,
-        memory_mib=args.memory,
+        memory_mib=args.memory or memory_mib,
         p2p=args.p2p,
         icount=args.icount,
         multipath=not args.no_multipath,
         share=args.share,
         module=not args.no_module,
         build=not args.no_build,
-        timeout_s=args.timeout or (86400 if shell else config.DEFAULT_TIMEOUT_S),
+        timeout_s=args.timeout or (86400 if shell else timeout_s),
         append=args.append,
         cpu=args.cpu,
         qmp=args.qmp,
@@ -182,6 +191,10 @@ def _show(as_json: bool) -> None:
     for series in config.KERNELS:
         note = "" if series.module else " (without the module)"
         print(f"kernel:  {series.name}: {info['kernels'][series.name]}{note}")
+    lab = root.load()
+    debug = debug_kernel.find(lab) if lab else None
+    shown = f"{debug.release} from {debug.info['source']}" if debug else "not built"
+    print(f"kernel:  {config.DEBUG_KERNEL}: {shown}")
     print(f"qemu:    {info['qemu']}")
     print(f"fio:     {info['fio']}")
     for name, version in info["packages"].items():
@@ -190,7 +203,8 @@ def _show(as_json: bool) -> None:
 
 def _clean(everything: bool) -> None:
     shutil.rmtree(build.checkout() / config.BUILD_DIR, ignore_errors=True)
-    for path in root.remove(everything):
+    kept = debug_kernel.remove(root.load(), everything) + root.remove(everything)
+    for path in kept:
         say(f"kept {path}: it is in use")
 
 
@@ -201,7 +215,7 @@ def _dispatch(args: argparse.Namespace) -> int:
         case "build":
             lab = root.setup()
             with root.in_use(lab):
-                build.build(lab, [series for series in config.KERNELS if series.module])
+                build.build(lab, guest_kernel.all_for_modules(lab))
         case "debug-kernel":
             lab = root.setup()
             with root.in_use(lab):

@@ -107,6 +107,9 @@ FIO_SOURCE = f"/usr/local/src/fio-{FIO_VERSION}"
 
 DEFAULT_TIMEOUT_S = 600
 DEFAULT_MEMORY_MIB = 2048
+# The debug kernel is several times slower, and an eighth of its memory is shadow.
+DEBUG_TIMEOUT_S = 1800
+DEBUG_MEMORY_MIB = 4096
 # Linux lets PCI peers talk through the host bridge of a Zen processor.
 DEFAULT_CPU = "EPYC"
 DEFAULT_SMP = 2

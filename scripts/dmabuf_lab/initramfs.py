@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import LabError
+from .guest_kernel import GuestKernel
 
 # What must be loaded before the root is there, and what the tests use; their dependencies are looked
 # up. virtio_gpu comes before vgem so that it is /dev/dri/card0.
@@ -30,20 +31,29 @@ def cpio(folders: Sequence[str], files: Mapping[str, tuple[int, bytes]]) -> byte
     return b"".join(members) + _member("TRAILER!!!", 0, b"")
 
 
-def load_order(modules_dep: str, wanted: Sequence[str]) -> list[str]:
+def module_name(path: str) -> str:
+    """The name of a module by its path: "kernel/drivers/nvme/host/nvme-core.ko.xz" is nvme_core."""
+    return Path(path).name.split(".ko")[0].replace("-", "_")
+
+
+def load_order(modules_dep: str, wanted: Sequence[str], modules_builtin: str = "") -> list[str]:
     """Paths of the wanted modules and what they depend on, in the order to load them.
 
-    modules_dep is the text of depmod's modules.dep. A wanted module that it does not list is an
-    error (LabError): a kernel that has it built in has no line for it and would need another look.
+    modules_dep and modules_builtin are the texts of depmod's modules.dep and kbuild's
+    modules.builtin; what the kernel has built in needs no loading. A wanted module that neither
+    lists is an error (LabError).
     """
+    builtin = {module_name(path) for path in modules_builtin.split()}
     depends: dict[str, list[str]] = {}
     paths: dict[str, str] = {}
     for line in modules_dep.splitlines():
         path, _, rest = line.partition(":")
         depends[path] = rest.split()
-        paths[Path(path).name.split(".ko")[0].replace("-", "_")] = path
+        paths[module_name(path)] = path
     order: list[str] = []
     for name in wanted:
+        if name in builtin:
+            continue
         if name not in paths:
             raise LabError(f"the kernel has no module {name}")
         for path in [*reversed(depends[paths[name]]), paths[name]]:
@@ -65,13 +75,15 @@ def _module(path: Path) -> bytes:
     raise LabError(f"cannot read the compression of {path.name}")
 
 
-def make(root: Path, release: str, spec: Mapping[str, Any], share: bool) -> bytes:
-    """The initramfs for a kernel release of a lab root, with the agent's instructions in it."""
-    modules = root / "usr/lib/modules" / release
+def make(root: Path, kernel: GuestKernel, spec: Mapping[str, Any], share: bool) -> bytes:
+    """The initramfs for a kernel and the lab root, with the agent's instructions in it."""
+    modules = kernel.modules
     here = Path(__file__).parent / "guest"
     listing = (modules / "modules.dep").read_text()
-    first = load_order(listing, FIRST_MODULES)
-    second = [path for path in load_order(listing, SECOND_MODULES) if path not in first]
+    builtin = (modules / "modules.builtin").read_text()
+    first = load_order(listing, FIRST_MODULES, builtin)
+    second = load_order(listing, SECOND_MODULES, builtin)
+    second = [path for path in second if path not in first]
     files = {
         "init": (0o755, (here / "init").read_bytes()),
         "agent.py": (0o755, (here / "agent.py").read_bytes()),
@@ -85,4 +97,6 @@ def make(root: Path, release: str, spec: Mapping[str, Any], share: bool) -> byte
             files[f"modules/{_plain_name(path)}"] = (0o644, _module(modules / path))
     if share:
         files["want-share"] = (0o644, b"")
+    if not modules.is_relative_to(root):
+        files["want-modules"] = (0o644, b"")
     return cpio(FOLDERS, files)

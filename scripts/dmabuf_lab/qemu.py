@@ -7,6 +7,7 @@ from pathlib import Path
 
 from . import config
 from .errors import LabError
+from .guest_kernel import GuestKernel
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Machine:
     ports of their own; icount: one vCPU whose clock counts instructions; share: a folder of the host
     shown read-write at /share; append: more kernel parameters; cpu: QEMU's CPU model (the kernel lets
     PCI peers talk through the host bridge on some only); qmp: the guest may command its own QEMU, by
-    the virtio-serial port lab.qmp.
+    the virtio-serial port lab.qmp; debug: the kernel is the debug kernel.
     """
 
     release: str
@@ -32,6 +33,7 @@ class Machine:
     shell: bool = False
     cpu: str = config.DEFAULT_CPU
     qmp: bool = False
+    debug: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,13 @@ CONSOLE = "console"
 PORTS = ("lab.ctl", "lab.out", "lab.err")
 
 
-def kernel_image(root: Path, release: str) -> Path:
-    """The bootable image of a kernel release in a lab root; raises LabError if there is none."""
-    for path in (root / "usr/lib/modules" / release / "vmlinuz", root / f"boot/vmlinuz-{release}"):
-        if path.is_file():
-            return path
-    raise LabError(f"the lab root has no kernel image for {release}")
+# Everything takes longer on the debug kernel, and what is slow is not stuck.
+DEBUG_PARAMETERS = (
+    "watchdog_thresh=40",
+    "rcupdate.rcu_cpu_stall_timeout=120",
+    "workqueue.watchdog_thresh=120",
+    "dma_debug_entries=262144",
+)
 
 
 def kernel_parameters(machine: Machine) -> str:
@@ -84,6 +87,8 @@ def kernel_parameters(machine: Machine) -> str:
         words += ["intel_iommu=on", "iommu.passthrough=0", f"iommu.strict={strict}"]
     if not machine.multipath:
         words.append("nvme_core.multipath=N")
+    if machine.debug:
+        words += DEBUG_PARAMETERS
     if machine.append:
         words.append(machine.append)
     return " ".join(words)
@@ -116,14 +121,16 @@ def _share(tag: str, path: Path, read_only: bool) -> list[str]:
     return ["-fsdev", options, "-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
 
 
-def arguments(root: Path, checkout: Path, machine: Machine, fds: Descriptors) -> list[str]:
+def arguments(
+    root: Path, kernel: GuestKernel, checkout: Path, machine: Machine, fds: Descriptors
+) -> list[str]:
     """QEMU's arguments, without the program itself."""
     words = [
         *("-machine", "q35,kernel-irqchip=off", "-cpu", machine.cpu),
         *("-accel", "tcg,thread=single" if machine.icount else "tcg,thread=multi"),
         *("-smp", str(machine.smp), "-m", f"{machine.memory_mib}M"),
         *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-net", "none"),
-        *("-kernel", str(kernel_image(root, machine.release))),
+        *("-kernel", str(kernel.image)),
         *("-initrd", f"/proc/self/fd/{fds.initrd}"),
         *("-append", kernel_parameters(machine)),
     ]
@@ -132,6 +139,8 @@ def arguments(root: Path, checkout: Path, machine: Machine, fds: Descriptors) ->
     if machine.iommu != "off":
         words += ["-device", "intel-iommu,aw-bits=48"]
     words += _share("root", root, True) + _share("src", checkout, True)
+    if not kernel.modules.is_relative_to(root):
+        words += _share("modules", kernel.modules, True)
     if machine.share is not None:
         words += _share("share", machine.share, False)
     if _has_ports(machine):

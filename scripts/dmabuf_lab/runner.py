@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from . import build, config, qemu, root, verdict, vm
+from . import build, config, guest_kernel, qemu, root, verdict, vm
 from .errors import EXIT_LAB_ERROR, LabError
 from .progress import say
 
@@ -70,13 +70,14 @@ def guest_environment(ko: str | None, extra: list[str]) -> dict[str, str]:
     return environment
 
 
-def _machine(request: Request, release: str) -> qemu.Machine:
+def _machine(request: Request, kernel: guest_kernel.GuestKernel) -> qemu.Machine:
     if request.icount and request.smp not in (None, 1):
         raise LabError("--icount needs one vCPU, so --smp must be 1")
     if request.share is not None and not request.share.is_dir():
         raise LabError(f"--share {request.share}: no such folder")
     return qemu.Machine(
-        release=release,
+        release=kernel.release,
+        debug=kernel.debug,
         iommu=request.iommu,
         smp=1 if request.icount else request.smp or config.DEFAULT_SMP,
         memory_mib=request.memory_mib,
@@ -101,15 +102,17 @@ def _end_on_signals(guest: vm.Guest) -> None:
         signal.signal(number, stop)
 
 
-def _products(request: Request, lab: root.Root, series: config.KernelSeries) -> str | None:
+def _products(
+    request: Request, lab: root.Root, kernel: guest_kernel.GuestKernel
+) -> str | None:
     """Builds what the run needs; the module's path in the guest, None when it runs without."""
-    if request.module and not series.module:
-        raise LabError(f"the module is not built for {series.name} kernels yet; use --no-module")
+    if request.module and not guest_kernel.has_module(request.kernel):
+        raise LabError(f"the module is not built for {request.kernel} kernels yet; use --no-module")
     if request.build:
-        build.build(lab, [series] if request.module else [])
+        build.build(lab, [kernel] if request.module else [])
     if not request.module:
         return None
-    path = build.module_path(lab.release(series.name))
+    path = build.module_path(kernel.release)
     if not (build.checkout() / path).exists():
         raise LabError(f"there is no {path}; run `dmabuf-lab build`")
     return f"{config.GUEST_SOURCE}/{path}"
@@ -118,12 +121,12 @@ def _products(request: Request, lab: root.Root, series: config.KernelSeries) -> 
 def run(request: Request) -> int:
     """Runs one command in a fresh guest and returns the exit status of `dmabuf-lab run`."""
     argv = guest_argv(request.command)
-    series = config.kernel_series(request.kernel)
     lab = root.setup()
     with ExitStack() as stack:
         stack.enter_context(root.in_use(lab))
-        machine = _machine(request, lab.release(series.name))
-        ko = _products(request, lab, series)
+        kernel = stack.enter_context(guest_kernel.in_use(lab, request.kernel))
+        machine = _machine(request, kernel)
+        ko = _products(request, lab, kernel)
         spec: dict[str, Any] = {
             "argv": argv,
             "env": guest_environment(ko, request.env),
@@ -131,12 +134,13 @@ def run(request: Request) -> int:
             "devices": list(qemu.guest_devices(machine)),
             "module": ko,
             "shell": request.shell,
+            "debug": kernel.debug,
         }
         if "TERM" in os.environ and request.shell:
             spec["env"]["TERM"] = os.environ["TERM"]
         sinks = {"lab.out": 1, "lab.err": 2}
         guest = vm.Guest(
-            lab.path, build.checkout(), machine, spec, sinks, 2 if request.console else None
+            lab.path, kernel, build.checkout(), machine, spec, sinks, 2 if request.console else None
         )
         _end_on_signals(guest)
         try:

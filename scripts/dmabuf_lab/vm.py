@@ -18,6 +18,7 @@ from typing import Any
 
 from . import config, initramfs, qemu
 from .errors import LabError
+from .guest_kernel import GuestKernel
 
 PR_SET_PDEATHSIG = 1
 DUMP_GRACE_S = 8.0
@@ -41,6 +42,8 @@ class Outcome:
     problems: list[str] = field(default_factory=list)
     console: list[str] = field(default_factory=list)
     kmsg: list[str] = field(default_factory=list)
+    # What kmemleak found at the end, one report each.
+    leaks: list[str] = field(default_factory=list)
     # What the kernel printed because it was asked to after a time-out: where its tasks are.
     dump: list[str] = field(default_factory=list)
     qemu_error: str = ""
@@ -75,6 +78,7 @@ class Guest:
     def __init__(
         self,
         root: Path,
+        kernel: GuestKernel,
         checkout: Path,
         machine: qemu.Machine,
         spec: dict[str, Any],
@@ -97,7 +101,7 @@ class Guest:
             self.channels[name], theirs[name] = socket.socketpair()
             self.selector.register(self.channels[name], selectors.EVENT_READ, name)
         qmp = socket.socketpair() if machine.qmp else ()
-        archive = initramfs.make(root, machine.release, spec, machine.share is not None)
+        archive = initramfs.make(root, kernel, spec, machine.share is not None)
         fds = qemu.Descriptors(
             initrd=_anonymous_file(data=archive),
             nvme=_anonymous_file(size=config.DISK_BYTES),
@@ -107,7 +111,7 @@ class Guest:
         )
         self.errors = tempfile.TemporaryFile(prefix="dmabuf-lab-")
         self.process = subprocess.Popen(
-            [*qemu.program(root), *qemu.arguments(root, checkout, machine, fds)],
+            [*qemu.program(root), *qemu.arguments(root, kernel, checkout, machine, fds)],
             stdin=None if machine.shell else subprocess.DEVNULL,
             stdout=None if machine.shell else self.errors,
             stderr=self.errors,
@@ -226,6 +230,8 @@ class Guest:
             case "checks":
                 outcome.problems += event["problems"]
                 outcome.tainted = event["tainted"]
+            case "leaks":
+                outcome.leaks = event["reports"]
             case "kmsg":
                 outcome.kmsg = event["records"]
             case "dump":

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The kernels that a guest can boot: the stock ones of the lab root, and the debug kernel."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import config, debug_kernel
+from .errors import LabError
+from .root import Root
+
+
+@dataclass(frozen=True)
+class GuestKernel:
+    """A kernel to boot and to build modules for.
+
+    modules: the folder with its modules.dep, on the host; headers: what modules are built against, on
+    the host, or None when the lab root has that; debug: it looks for mistakes, and takes its time.
+    """
+
+    release: str
+    image: Path
+    modules: Path
+    headers: Path | None = None
+    debug: bool = False
+
+
+def names() -> list[str]:
+    """What --kernel can be; the first is its default."""
+    return [*(series.name for series in config.KERNELS), config.DEBUG_KERNEL]
+
+
+def has_module(name: str) -> bool:
+    """Whether dmabuf_rw.ko is built for the kernel called `name`."""
+    return name == config.DEBUG_KERNEL or config.kernel_series(name).module
+
+
+def stock(root: Root, name: str) -> GuestKernel:
+    """The stock kernel of a series; raises LabError if the root has no image of it."""
+    release = root.release(name)
+    modules = root.path / "usr/lib/modules" / release
+    for image in (modules / "vmlinuz", root.path / f"boot/vmlinuz-{release}"):
+        if image.is_file():
+            return GuestKernel(release, image, modules)
+    raise LabError(f"the lab root has no kernel image for {release}")
+
+
+def debug(kernel: debug_kernel.DebugKernel) -> GuestKernel:
+    """A finished debug kernel."""
+    return GuestKernel(
+        kernel.release, kernel.image, kernel.modules, headers=kernel.path / "build", debug=True
+    )
+
+
+@contextmanager
+def in_use(root: Root, name: str) -> Iterator[GuestKernel]:
+    """The kernel called `name`, which `clean` does not remove meanwhile."""
+    if name != config.DEBUG_KERNEL:
+        yield stock(root, name)
+        return
+    kernel = debug_kernel.need(root)
+    with debug_kernel.in_use(kernel):
+        yield debug(kernel)
+
+
+def all_for_modules(root: Root) -> list[GuestKernel]:
+    """Every kernel that modules are built for: the stock ones, and the debug kernel if it is built."""
+    kernels = [stock(root, series.name) for series in config.KERNELS if series.module]
+    built = debug_kernel.find(root)
+    return kernels + ([debug(built)] if built else [])
