@@ -97,7 +97,7 @@ def fragment() -> str:
 
 def wanted(text: str) -> tuple[dict[str, str], dict[str, str]]:
     """The required and the optional settings of a fragment, by name."""
-    required, _, optional = text.partition("# optional:")
+    required, _, optional = text.partition("\n# optional:")
     first, second = (
         dict(re.findall(r"^(CONFIG_\w+)=(.+)$", part, re.MULTILINE)) for part in (required, optional)
     )

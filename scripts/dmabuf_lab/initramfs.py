@@ -87,6 +87,7 @@ def make(root: Path, kernel: GuestKernel, spec: Mapping[str, Any], share: bool) 
     files = {
         "init": (0o755, (here / "init").read_bytes()),
         "agent.py": (0o755, (here / "agent.py").read_bytes()),
+        "debug_checks.py": (0o644, (here / "debug_checks.py").read_bytes()),
         "spec.json": (0o644, json.dumps(spec).encode()),
         "bin/busybox": (0o755, (root / "usr/bin/busybox").read_bytes()),
     }

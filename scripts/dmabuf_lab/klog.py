@@ -44,6 +44,17 @@ ALLOWED: tuple[tuple[re.Pattern[str], str], ...] = (
         re.compile(r"^Speculative Return Stack Overflow: WARNING: See https?://\S+ for mitigation"),
         "the emulated CPU has no microcode; 6.12 announces its mitigation advice this way at boot",
     ),
+    (
+        re.compile(
+            r"^DMA-API: (preallocated \d+ debug entries|debugging enabled by kernel config"
+            r"|dma_debug_entry pool grown to \d+ \(\d+00%\))$"
+        ),
+        "the debug kernel's DMA-API debugging says that it is there",
+    ),
+    (
+        re.compile(r"^kmemleak: Kernel memory leak detector initialized \(mem pool available: \d+\)$"),
+        "the debug kernel's leak detector says that it is there",
+    ),
 )
 
 # Bits of /proc/sys/kernel/tainted that the lab's own out-of-tree, unsigned module sets.

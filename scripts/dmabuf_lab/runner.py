@@ -158,6 +158,8 @@ def write_log(path: Path, outcome: vm.Outcome) -> None:
     """Writes console and kernel log, whatever the verdict."""
     times = f"# {outcome.release}: ready after {outcome.boot_s:.1f} s, gone after {outcome.wall_s:.1f} s"
     lines = [times, "# console", *outcome.console, "# kernel log (level, text)", *outcome.kmsg]
+    if outcome.leaks:
+        lines += ["# kmemleak", *outcome.leaks]
     path.write_text("\n".join(lines) + "\n")
 
 

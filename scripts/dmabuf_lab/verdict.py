@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from . import klog
+from . import klog, leaks
 from .errors import EXIT_FAILED, EXIT_LAB_ERROR
 from .vm import Outcome
 
@@ -39,7 +39,10 @@ def judge(outcome: Outcome, timeout_s: float, expected: Sequence[str] = ()) -> V
     kernel messages that the command provokes on purpose.
     """
     reasons: list[str] = []
-    findings = klog.examine(kernel_lines(outcome), [re.compile(text) for text in expected])
+    known = [re.compile(text) for text in expected]
+    if outcome.leaks:
+        known.append(leaks.SUMMARY)
+    findings = klog.examine(kernel_lines(outcome), known)
     if findings:
         more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
         reasons.append(f"the guest's kernel complained: {findings[0].line}{more}")
@@ -55,6 +58,8 @@ def judge(outcome: Outcome, timeout_s: float, expected: Sequence[str] = ()) -> V
             where = "after the command ended"
         reasons.append(f"the guest died {where}: {detail}")
     reasons += outcome.problems
+    leaked = leaks.examine(outcome.leaks)
+    reasons += list(dict.fromkeys(leaks.describe(report) for report in leaked))
     taint = klog.describe_taint(outcome.tainted)
     if taint:
         reasons.append(f"the guest's kernel is tainted: {taint}")
@@ -70,6 +75,8 @@ def judge(outcome: Outcome, timeout_s: float, expected: Sequence[str] = ()) -> V
             lines = kernel_lines(outcome)
             first = next(i for i, x in enumerate(lines) if klog.strip_time(x) == findings[0].line)
         log = [line for line in lines[max(first - 2, 0) :] if line.strip()][:LOG_LINES]
+    elif leaked and not outcome.dump:
+        log = "\n".join(leaked).splitlines()[: 2 * LOG_LINES]
     elif outcome.dump:
         blocked = [line for line in outcome.dump if line.strip()][: 2 * LOG_LINES]
         log = klog.last_lines(kernel_lines(outcome), 10) + blocked

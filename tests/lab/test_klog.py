@@ -41,6 +41,10 @@ HARMLESS = [
     "[    2.0] DMAR: Intel(R) Virtualization Technology for Directed I/O",
     "[    2.0] DMAR: dmar0: reg_base_addr fed90000 ver 1:0 cap d2008c222f0686 ecap f00f4a",
     "[    2.0] nvme nvme0: 2/0/0 default/read/poll queues",
+    "[    0.3] DMA-API: preallocated 262144 debug entries",
+    "[    0.3] DMA-API: debugging enabled by kernel config",
+    "[    9.3] DMA-API: dma_debug_entry pool grown to 131072 (200%)",
+    "[    0.3] kmemleak: Kernel memory leak detector initialized (mem pool available: 39000)",
     "[    2.0] debug: BUGS are not welcome here",
     "",
 ]

@@ -14,7 +14,14 @@ import threading
 import time
 from typing import Any
 
-HUNG_TASK_S = "30"
+# The agent is started with -I; what lies beside it is on the path only so.
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+import debug_checks  # type: ignore[import]  # noqa: E402
+
+HUNG_TASK_S = 30
+# How many times longer things may take on the debug kernel.
+DEBUG_PATIENCE = 4
 RMMOD_LIMIT_S = 30.0
 DRAIN_LIMIT_S = 5.0
 BUFINFO = "/sys/kernel/debug/dma_buf/bufinfo"
@@ -130,6 +137,8 @@ class Agent:
     def __init__(self) -> None:
         with open("/run/lab/spec.json", encoding="utf-8") as file:
             self.spec: dict[str, Any] = json.load(file)
+        self.debug = bool(self.spec["debug"])
+        self.patience = DEBUG_PATIENCE if self.debug else 1
         self.control = open_port("lab.ctl")
         self.lock = threading.Lock()
         self.acknowledged = threading.Event()
@@ -172,12 +181,14 @@ class Agent:
         for name, source in (("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")):
             if not os.path.lexists(f"/dev/{name}"):
                 os.symlink(f"/proc/self/fd{source}", f"/dev/{name}")
-        write_file("/proc/sys/kernel/hung_task_timeout_secs", HUNG_TASK_S)
+        write_file("/proc/sys/kernel/hung_task_timeout_secs", str(HUNG_TASK_S * self.patience))
         write_file("/proc/sys/kernel/hung_task_warnings", "-1")
         write_file("/proc/sys/kernel/hostname", "lab")
+        if self.debug:
+            debug_checks.prepare()
         problems = []
         for path in self.spec["devices"]:
-            end = time.monotonic() + 20
+            end = time.monotonic() + 20 * self.patience
             while not os.path.exists(path) and time.monotonic() < end:
                 time.sleep(0.02)
             if not os.path.exists(path):
@@ -227,7 +238,7 @@ class Agent:
             os.kill(-1, signal.SIGKILL)
         except ProcessLookupError:
             return []
-        end = time.monotonic() + RMMOD_LIMIT_S
+        end = time.monotonic() + RMMOD_LIMIT_S * self.patience
         while time.monotonic() < end:
             try:
                 if os.waitpid(-1, os.WNOHANG)[0] == 0:
@@ -251,20 +262,28 @@ class Agent:
         problems = []
         with open("/proc/modules", encoding="utf-8") as file:
             loaded = [line.split()[0] for line in file]
+        if self.debug:
+            kallsyms = debug_checks.read_file("/proc/kallsyms")
+            symbols = debug_checks.Symbols(kallsyms, OUR_MODULES)
+        limit_s = RMMOD_LIMIT_S * self.patience
         for module in OUR_MODULES:
             if module not in loaded:
                 continue
-            status, text = self.tool(BUSYBOX, "rmmod", module, limit_s=RMMOD_LIMIT_S)
+            status, text = self.tool(BUSYBOX, "rmmod", module, limit_s=limit_s)
             if status is None:
-                problems.append(f"rmmod {module} did not return within {RMMOD_LIMIT_S:.0f} s")
+                problems.append(f"rmmod {module} did not return within {limit_s:.0f} s")
                 write_file("/proc/sysrq-trigger", "w")
             elif status != 0:
                 problems.append(f"rmmod {module} failed: {text}")
-        end = time.monotonic() + 3
+        end = time.monotonic() + 3 * self.patience
         while (buffers := count_buffers(BUFINFO)) != 0 and time.monotonic() < end:
             time.sleep(0.05)
         if buffers:
             problems.append(f"{buffers} dma-buf(s) left after the command ended ({BUFINFO})")
+        if self.debug:
+            problems += debug_checks.unbind_drives(self.tool, BUSYBOX)
+            self.send("leaks", reports=debug_checks.leaks(symbols))
+            problems += debug_checks.lockdep_off(debug_checks.read_file(debug_checks.LOCKDEP))
         return problems
 
     def main(self) -> None:

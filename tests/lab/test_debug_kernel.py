@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The debug kernel's recipe, and what is made of its reports."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from dmabuf_lab import debug_kernel, klog, leaks, verdict
+from dmabuf_lab.vm import Outcome
+
+GUEST = Path(debug_kernel.__file__).with_name("guest")
+
+REPORT = """\
+unreferenced object 0xffff888104c58a00 (size 512):
+  comm "isolation", pid 211, jiffies 4294941234
+  hex dump (first 32 bytes):
+    00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00  ................
+  backtrace (crc 0):
+    kmemleak_alloc+0x40/0x80
+    __kmalloc_cache_noprof+0x230/0x2c0
+    dmabuf_rw_map+0x45 [dmabuf_rw]
+    dmabuf_rw_ioctl+0x10 [dmabuf_rw]
+    __x64_sys_ioctl+0xb2/0xd0"""
+
+
+@pytest.fixture(name="checks")
+def _checks() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("debug_checks", GUEST / "debug_checks.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["debug_checks"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_setting_that_the_kernel_dropped_is_named() -> None:
+    fragment = 'CONFIG_A=y\nCONFIG_B=m\nCONFIG_N="-x"\n# optional:\nCONFIG_C=y\n'
+    made = 'CONFIG_A=y\n# CONFIG_B is not set\nCONFIG_N="-x"\n'
+    assert debug_kernel.unmet(fragment, made) == ["CONFIG_B=m"]
+
+
+def test_the_fragment_asks_for_what_finds_mistakes() -> None:
+    required, _ = debug_kernel.wanted(debug_kernel.fragment())
+    for name in ("KASAN", "PROVE_LOCKING", "DMA_API_DEBUG", "DMABUF_DEBUG", "DEBUG_KMEMLEAK"):
+        assert required[f"CONFIG_{name}"] == "y"
+
+
+def test_kmemleaks_file_is_split_into_its_reports(checks: ModuleType) -> None:
+    assert checks.split_reports(f"{REPORT}\n{REPORT}\n") == [REPORT, REPORT]
+    assert checks.split_reports("") == []
+
+
+def test_addresses_of_a_module_that_is_gone_are_named(checks: ModuleType) -> None:
+    kallsyms = (
+        "ffffffffc0001000 t dmabuf_rw_map\t[dmabuf_rw]\n"
+        "ffffffffc0001800 t dmabuf_rw_unmap\t[dmabuf_rw]\n"
+        "ffffffffc0001900 d data\t[dmabuf_rw]\n"
+        "ffffffffc0900000 t other\t[nvme]\n"
+    )
+    symbols = checks.Symbols(kallsyms, ["dmabuf_rw"])
+    assert symbols.resolve("    0xffffffffc0001045") == "    dmabuf_rw_map+0x45 [dmabuf_rw]"
+    assert symbols.resolve("    0xffffffffc0001810") == "    dmabuf_rw_unmap+0x10 [dmabuf_rw]"
+    assert symbols.resolve("    0xffffffffc0900010") == "    0xffffffffc0900010"
+    assert symbols.resolve("    0xffffffffc0000010") == "    0xffffffffc0000010"
+
+
+def test_file_systems_of_drives_are_unmounted_from_the_inside_out(checks: ModuleType) -> None:
+    mounts = "root / 9p ro 0 0\n/dev/nvme0n1 /mnt ext4 rw 0 0\n/dev/nvme0n2 /mnt/in xfs rw 0 0\n"
+    assert checks.mounted_disks(mounts) == ["/mnt/in", "/mnt"]
+
+
+@pytest.mark.parametrize(
+    ("stats", "problems"), [(" debug_locks:      1\n", 0), (" debug_locks:   0\n", 1), ("", 1)]
+)
+def test_a_lockdep_that_stopped_looking_is_a_problem(
+    checks: ModuleType, stats: str, problems: int
+) -> None:
+    assert len(checks.lockdep_off(stats)) == problems
+
+
+def test_a_leak_fails_a_run_and_says_where() -> None:
+    outcome = Outcome(status=0, ended=True, ready=True, leaks=[REPORT, REPORT])
+    outcome.kmsg = ["6 kmemleak: 2 new suspected memory leaks (see /sys/kernel/debug/kmemleak)"]
+    result = verdict.judge(outcome, 600)
+    assert result.status == 1
+    assert result.reasons == [
+        "kmemleak: 512 bytes leaked by isolation, allocated in dmabuf_rw_map+0x45 [dmabuf_rw] < "
+        "dmabuf_rw_ioctl+0x10 [dmabuf_rw] < __x64_sys_ioctl+0xb2/0xd0"
+    ]
+    assert REPORT.splitlines()[0] in result.log
+
+
+def test_every_allowed_leak_has_a_reason() -> None:
+    assert all(reason for _, reason in leaks.ALLOWED)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "DMA-API: debugging out of memory - disabling",
+        "DMA-API: nvme 0000:00:03.0: device driver has pending DMA allocations [count=3]",
+        "kmemleak: Memory pool empty, memory leak detector disabled",
+    ],
+)
+def test_a_debugging_aid_that_gave_up_is_a_complaint(line: str) -> None:
+    assert klog.examine([line])
