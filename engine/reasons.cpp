@@ -49,7 +49,7 @@ constexpr Reason kReasons[] = {
            "look at the kernel log (dmesg), or use another exporter"),
     REASON(MAP, "the exporter failed to map the memory for the drive",
            "look at the kernel log (dmesg), or use a smaller buffer (iodepth, bs)"),
-    REASON(NO_CPU_VIEW, "the exporter gives the kernel no view of the memory",
+    REASON(NO_CPU_VIEW, "the exporter gives the kernel no view of the memory, or a wrong one",
            "use dmabuf_datapath=premapped, or another exporter"),
     REASON(NOT_PAGES, "the memory has no struct pages", "use dmabuf_datapath=premapped"),
     REASON(KERNEL, "this kernel lacks what the datapath needs",

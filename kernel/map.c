@@ -195,20 +195,41 @@ static void mapping_unmap(struct dmabuf_rw_mapping *m)
 	dmabuf_rw_unmap_all(&doomed);
 }
 
-static void map_describe(struct dmabuf_rw_map_entry *e, const struct dmabuf_rw_mapping *m)
+/* What O_DIRECT I/O of the block layer asks for; without it, any offset does. */
+static void map_alignment(struct dmabuf_rw_map_entry *e, const struct file *target)
 {
+	struct block_device *bdev = NULL;
+	struct inode *inode;
+
+	e->buffer_align = 1;
+	e->length_align = 1;
+	if (!target || !(target->f_flags & O_DIRECT))
+		return;
+	inode = target->f_mapping->host;
+	if (S_ISBLK(inode->i_mode))
+		bdev = I_BDEV(inode);
+	else
+		bdev = inode->i_sb->s_bdev;
+	if (!bdev)
+		return;
+	e->buffer_align = bdev_dma_alignment(bdev) + 1;
+	e->length_align = bdev_logical_block_size(bdev);
+}
+
+static void map_describe(struct dmabuf_rw_map_entry *e, const struct dmabuf_rw_mapping *m,
+			 const struct file *target)
+{
+	map_alignment(e, target);
 	e->path = m->path;
 	e->handle = m->handle;
 	e->buffer_bytes = m->size;
 	if (m->path == DMABUF_RW_PATH_PREMAPPED) {
 		e->max_command_hint = m->target.max_command;
-		e->buffer_align = bdev_dma_alignment(m->target.bdev) + 1;
-		e->length_align = bdev_logical_block_size(m->target.bdev);
+		/* Not a multipath head's own, which may be stricter. */
+		e->buffer_align = queue_dma_alignment(m->target.disk->queue) + 1;
 		e->segments = m->attach->segments;
 	} else {
 		e->max_command_hint = 0;
-		e->buffer_align = 1;
-		e->length_align = 1;
 		e->segments = m->pages->nr_bvecs;
 	}
 }
@@ -239,7 +260,7 @@ static struct dmabuf_rw_result map_files(struct dmabuf_rw_session *session,
 		mapping_unmap(m);
 		return result;
 	}
-	map_describe(e, m);
+	map_describe(e, m, target);
 	return DMABUF_RW_OK;
 }
 

@@ -45,6 +45,16 @@ static struct page *page_of(void *address)
 	return virt_addr_valid(address) ? virt_to_page(address) : NULL;
 }
 
+/*
+ * Is the view plainly wrong? udmabuf of 6.12 shows the first page of a huge page
+ * again and again, where it should show its pages in turn: I/O by way of such a
+ * view would move the wrong bytes.
+ */
+static bool view_is_wrong(struct page *previous, struct page *page)
+{
+	return previous && (page == previous || (PageHead(previous) && page != previous + 1));
+}
+
 /* Collect the pages, neighbours joined. */
 static struct dmabuf_rw_result pages_collect(struct dmabuf_rw_pages *pages)
 {
@@ -57,6 +67,8 @@ static struct dmabuf_rw_result pages_collect(struct dmabuf_rw_pages *pages)
 
 		if (!page || is_zone_device_page(page))
 			return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NOT_PAGES);
+		if (view_is_wrong(previous, page))
+			return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NO_CPU_VIEW);
 		if (last && page == previous + 1 && last->bv_len <= SZ_1G) {
 			last->bv_len += PAGE_SIZE;
 		} else {

@@ -282,7 +282,7 @@ int dmabuf_rw_premapped_check(const struct dmabuf_rw_mapping *m, const struct dm
 	}
 	if (unlikely((ask->length | ask->position) & align))
 		return -EINVAL;
-	if (unlikely(ask->offset & bdev_dma_alignment(bdev)))
+	if (unlikely(ask->offset & queue_dma_alignment(m->target.disk->queue)))
 		return -EINVAL;
 	if (unlikely(ask->direction == DMABUF_RW_DIR_WRITE && bdev_read_only(bdev)))
 		return -EPERM;

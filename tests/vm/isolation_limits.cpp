@@ -135,6 +135,7 @@ struct Arena {
   std::vector<DmaBuf> &buffers;
   int target;
   std::array<std::atomic<std::uint32_t>, 24> handles{};
+  Path pages = pages_path(); // the datapath beside premapped
   std::atomic<bool> stop = false;
   std::atomic<std::uint64_t> maps = 0, unmaps = 0, ios = 0, lost = 0;
 };
@@ -151,7 +152,7 @@ void hammer(Arena &arena, std::uint64_t seed) {
     case 5:
     case 6: {
       auto entry = map_entry(arena.buffers[random() % arena.buffers.size()].fd(), arena.target,
-                             random() % 4 ? Path::Premapped : Path::Registered);
+                             random() % 4 ? Path::Premapped : arena.pages);
       if (const int error = arena.session.map_one(entry)) {
         if (error != -EINTR)
           report().fail("threads: MAP", errno_name(error) + ", " + reason_name(entry.reason));

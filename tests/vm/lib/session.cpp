@@ -126,6 +126,13 @@ std::vector<Path> paths_here() {
   return paths;
 }
 
+Path pages_path() {
+  for (const Path path : paths_here())
+    if (path == Path::Registered)
+      return path;
+  return Path::Bvec;
+}
+
 bool module_loaded(std::string_view name) {
   struct stat state{};
   return ::stat(std::format("/sys/module/{}", name).c_str(), &state) == 0;

@@ -58,6 +58,8 @@ private:
 
 // The datapaths that QUERY says this module has on this kernel.
 std::vector<Path> paths_here();
+// A datapath that is here and works on the dma-buf's pages: registered, else bvec.
+Path pages_path();
 
 // Whether a module of this name is loaded.
 bool module_loaded(std::string_view name);

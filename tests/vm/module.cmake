@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# ctest entries for what the module promises beyond moving bytes: rings of every kind, device
+# memory, memory that moves, drives that fail, buffers past 4 GiB, and the older kernel.
+
+if(DMABUF_TESTS STREQUAL "vm")
+  return()
+endif()
+
+add_vm_test(rings LAB --append nvme.poll_queues=1 COMMAND ${programs}/rings --polled)
+add_vm_test(large LAB --memory 7168 COMMAND ${programs}/large)
+add_vm_test(p2p LAB --p2p --iommu strict COMMAND ${programs}/p2p)
+# Linux trusts peer-to-peer through the host bridge of some processors only; not of this one.
+add_vm_test(p2p.no_route LAB --p2p --iommu strict --cpu qemu64 COMMAND ${programs}/p2p --no-route)
+# The drive is slowed down until the driver gives up on it: those are its messages.
+add_vm_test(loss
+  LAB --qmp
+    --expect "I/O tag \\d+ .* timeout, (aborting|reset controller|completion polled)"
+    --expect "nvme\\d+: Abort status: 0x"
+  COMMAND ${programs}/loss)
+add_vm_test(invalidate COMMAND ${programs}/invalidate --quick)
+
+add_vm_test(kernel_6_12 LAB --kernel 6.12 COMMAND
+  ${programs}/isolation && ${programs}/rings && ${programs}/teardown --kills 4 &&
+  ${programs}/witness --quick --fuzz 100 --load 2 --exporters udmabuf-scattered,heap)
+add_vm_test(kernel_6_12.invalidate LAB --kernel 6.12 COMMAND ${programs}/invalidate --quick)
+
+add_test(NAME soak.invalidate
+  COMMAND ${CMAKE_SOURCE_DIR}/scripts/dmabuf-lab run --timeout 900 --
+    ${programs}/invalidate --seconds 60)
+set_tests_properties(soak.invalidate PROPERTIES LABELS soak RUN_SERIAL TRUE TIMEOUT 1200)
