@@ -8,7 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from . import build, config, debug_kernel, fio_source, guest_kernel, root, runner
+from . import build, config, debug_kernel, fio_source, guest_kernel, lint, root, runner
 from .errors import EXIT_FAILED, EXIT_LAB_ERROR, LabError
 from .progress import say
 
@@ -135,6 +135,9 @@ def parser() -> argparse.ArgumentParser:
     )
     shell = commands.add_parser("shell", help="an interactive shell in a fresh guest")
     _machine_options(shell)
+    commands.add_parser(
+        "lint", help="checkpatch, kernel-doc, sparse and W=1 on the modules' sources"
+    )
     clean = commands.add_parser("clean", help="remove build products and roots of old recipes")
     clean.add_argument("--all", action="store_true", help="the current root and fio sources too")
     info = commands.add_parser("info", help="show what the lab consists of")
@@ -179,7 +182,10 @@ def request(args: argparse.Namespace) -> runner.Request:
 
 
 def _show(as_json: bool) -> None:
+    lab = root.load()
+    debug = debug_kernel.find(lab) if lab else None
     info = root.machine_info()
+    info["debug_kernel"] = debug.info if debug else None
     if as_json:
         print(json.dumps(info, indent=1))
         return
@@ -191,8 +197,6 @@ def _show(as_json: bool) -> None:
     for series in config.KERNELS:
         note = "" if series.module else " (without the module)"
         print(f"kernel:  {series.name}: {info['kernels'][series.name]}{note}")
-    lab = root.load()
-    debug = debug_kernel.find(lab) if lab else None
     shown = f"{debug.release} from {debug.info['source']}" if debug else "not built"
     print(f"kernel:  {config.DEBUG_KERNEL}: {shown}")
     print(f"qemu:    {info['qemu']}")
@@ -222,6 +226,10 @@ def _dispatch(args: argparse.Namespace) -> int:
                 print(debug_kernel.setup(lab).path)
         case "run" | "shell":
             return runner.run(request(args))
+        case "lint":
+            lab = root.setup()
+            with root.in_use(lab):
+                return lint.run(lab)
         case "clean":
             _clean(args.all)
         case "info":
