@@ -130,7 +130,7 @@ struct testexp_backing *testexp_backing_alloc(const struct testexp_layout *layou
 	struct rnd_state random;
 	int ret;
 
-	backing = kzalloc(sizeof(*backing), GFP_KERNEL_ACCOUNT);
+	backing = kzalloc_obj(*backing, GFP_KERNEL_ACCOUNT);
 	if (!backing)
 		return ERR_PTR(-ENOMEM);
 	INIT_LIST_HEAD(&backing->node);

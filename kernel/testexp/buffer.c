@@ -301,7 +301,7 @@ struct testexp_buffer *testexp_buffer_create(const struct dmabuf_testexp_create 
 	struct dma_buf *dmabuf;
 	int ret;
 
-	buffer = kzalloc(sizeof(*buffer), GFP_KERNEL_ACCOUNT);
+	buffer = kzalloc_obj(*buffer, GFP_KERNEL_ACCOUNT);
 	if (!buffer)
 		return ERR_PTR(-ENOMEM);
 	ret = create_check(create, &buffer->layout);

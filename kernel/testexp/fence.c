@@ -154,7 +154,7 @@ int testexp_fence_add(struct testexp_buffer *buffer, struct dmabuf_testexp_fence
 	fences_collect(buffer, 0, true, &signalled);
 	fences_end(&signalled);
 
-	fence = kzalloc(sizeof(*fence), GFP_KERNEL_ACCOUNT);
+	fence = kzalloc_obj(*fence, GFP_KERNEL_ACCOUNT);
 	if (!fence)
 		return -ENOMEM;
 	__module_get(THIS_MODULE);

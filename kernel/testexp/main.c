@@ -230,7 +230,7 @@ static long testexp_ioctl(struct file *file, unsigned int cmd, unsigned long arg
 
 static int testexp_open(struct inode *inode, struct file *file)
 {
-	struct testexp_session *session = kzalloc(sizeof(*session), GFP_KERNEL_ACCOUNT);
+	struct testexp_session *session = kzalloc_obj(*session, GFP_KERNEL_ACCOUNT);
 
 	if (!session)
 		return -ENOMEM;

@@ -84,7 +84,7 @@ static struct testexp_mapping *mapping_create(struct testexp_buffer *buffer, str
 	struct testexp_mapping *mapping;
 	int ret;
 
-	mapping = kzalloc(sizeof(*mapping), GFP_KERNEL);
+	mapping = kzalloc_obj(*mapping, GFP_KERNEL);
 	if (!mapping)
 		return ERR_PTR(-ENOMEM);
 	mapping->dev = dev;
