@@ -20,6 +20,8 @@ Result<DmaBuf> allocate(ExporterKind kind, const std::string &device, uint64_t b
     return allocate_heap(device, bytes);
   case ExporterKind::drm:
     return allocate_drm(device, bytes);
+  case ExporterKind::testexp:
+    return allocate_testexp(device, bytes);
   case ExporterKind::none:
     break;
   }

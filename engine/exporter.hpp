@@ -9,16 +9,17 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 
 namespace dmabuf {
 
-/// A dma-buf with its CPU view. The exporter's own device is already closed: the descriptor alone
-/// keeps the memory.
+/// A dma-buf with its CPU view. The descriptor alone keeps the memory.
 struct DmaBuf {
   UniqueFd fd;
   MappedRange view;   ///< the whole dma-buf, readable and writable
   uint64_t bytes = 0; ///< size of the dma-buf, at least what was asked for
   std::string device; ///< the device it came from
+  UniqueFd keeper;    ///< testexp: what goes on while it is open; else closed already
 };
 
 /// Allocates a dma-buf of at least `bytes` bytes and maps it for the CPU.
@@ -38,6 +39,15 @@ int cpu_access_end(int dmabuf_fd, uint64_t flags);
 Result<DmaBuf> allocate_udmabuf(const std::string &device, uint64_t bytes, bool hugepages);
 Result<DmaBuf> allocate_heap(const std::string &device, uint64_t bytes);
 Result<DmaBuf> allocate_drm(const std::string &device, uint64_t bytes);
+Result<DmaBuf> allocate_testexp(const std::string &device, uint64_t bytes);
+
+/// What a testexp buffer does by itself.
+struct TestexpPlan {
+  uint32_t move_us = 0; ///< its memory moves every so many microseconds while it is mapped; 0: not
+};
+
+/// The plan in dmabuf_device for exporter testexp: words joined by '+', or nothing.
+Result<TestexpPlan> testexp_plan(std::string_view words);
 
 /// Why udmabuf cannot hold `bytes` bytes when its size_limit_mb is `limit_mb`: the sentence for the
 /// user; nothing if it can.

@@ -48,11 +48,14 @@ void fill_table(std::array<fio_option, kOptions + 1> &table) {
   exporter.posval[0] = choice("udmabuf", ExporterKind::udmabuf, "A memfd, by /dev/udmabuf");
   exporter.posval[1] = choice("heap", ExporterKind::heap, "A DMA heap, /dev/dma_heap/<name>");
   exporter.posval[2] = choice("drm", ExporterKind::drm, "A dumb buffer of a DRM device, by PRIME");
+  exporter.posval[3] = choice("testexp", ExporterKind::testexp,
+                              "For kernel developers: dmabuf_testexp.ko, whose memory can move");
 
   add(option("dmabuf_device", "Exporter's device", FIO_OPT_STR_STORE, offsetof(FioOptions, device),
              nullptr,
-             "Device of the exporter: a heap's name, /dev/dri/cardN or N; a ':' list is dealt out "
-             "to the jobs in turn, \"\\:\" is a colon; default: the exporter's first"));
+             "Device of the exporter: a heap's name, /dev/dri/cardN or N; for testexp move-N, which "
+             "moves the memory every N microseconds; a ':' list is dealt out to the jobs in turn, "
+             "\"\\:\" is a colon; default: the exporter's first"));
 
   auto &datapath =
       add(option("dmabuf_datapath", "Datapath", FIO_OPT_STR, offsetof(FioOptions, datapath), "auto",

@@ -33,6 +33,8 @@ const char *exporter_name(ExporterKind kind) {
     return "heap";
   case ExporterKind::drm:
     return "drm";
+  case ExporterKind::testexp:
+    return "testexp";
   case ExporterKind::none:
     return "none";
   }

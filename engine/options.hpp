@@ -19,7 +19,7 @@ enum class Datapath : unsigned { automatic, premapped, registered, bvec, bounce,
 inline constexpr size_t kDatapaths = 6;
 
 /// Who allocates the dma-buf. `none` is what a job on datapath `host` has.
-enum class ExporterKind : unsigned { udmabuf, heap, drm, none };
+enum class ExporterKind : unsigned { udmabuf, heap, drm, testexp, none };
 
 const char *datapath_name(Datapath path);
 const char *exporter_name(ExporterKind kind);

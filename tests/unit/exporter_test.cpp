@@ -70,6 +70,38 @@ TEST(Paths, HeapsAndCardsHaveShortNames) {
   EXPECT_EQ(drm_path("/dev/dri/by-path/x-card"), "/dev/dri/by-path/x-card");
 }
 
+TEST(Testexp, PlanIsWordsJoinedByPlus) {
+  ASSERT_TRUE(testexp_plan(""));
+  EXPECT_EQ(testexp_plan("")->move_us, 0U);
+  ASSERT_TRUE(testexp_plan("move-1000"));
+  EXPECT_EQ(testexp_plan("move-1000")->move_us, 1000U);
+  ASSERT_TRUE(testexp_plan("move-1+move-1000000"));
+  EXPECT_EQ(testexp_plan("move-1+move-1000000")->move_us, 1000000U);
+}
+
+TEST(Testexp, OtherWordsAreRefusedByName) {
+  for (const char *words : {"move", "move-", "move-0", "move-1000001", "move-1x", "move--1",
+                            "move-99999999999", "nomap", "+", "move-5++move-5", "/dev/testexp"}) {
+    const auto plan = testexp_plan(words);
+    ASSERT_FALSE(plan) << words;
+    EXPECT_EQ(plan.error().code, EINVAL) << words;
+    EXPECT_NE(plan.error().message.find("move-N"), std::string::npos) << plan.error().message;
+  }
+  EXPECT_NE(testexp_plan("move-5+gone").error().message.find("dmabuf_device=gone "),
+            std::string::npos);
+}
+
+TEST(Testexp, WithoutTheModuleItIsNamedAndNothingStaysOpen) {
+  if (access("/dev/dmabuf_testexp", F_OK) == 0)
+    GTEST_SKIP() << "the test exporter is loaded here";
+  const int before = open_files();
+  const auto buffer = allocate_dmabuf(ExporterKind::testexp, "move-1000", 4096, false);
+  ASSERT_FALSE(buffer);
+  EXPECT_EQ(buffer.error().code, ENOENT);
+  EXPECT_NE(buffer.error().message.find("dmabuf_testexp.ko"), std::string::npos);
+  EXPECT_EQ(open_files(), before);
+}
+
 TEST(Allocate, MissingDevicesAreNamedAndNothingStaysOpen) {
   const int before = open_files();
   for (const auto kind : {ExporterKind::udmabuf, ExporterKind::heap, ExporterKind::drm}) {

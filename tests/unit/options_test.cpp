@@ -147,6 +147,7 @@ TEST(Names, EveryValueHasItsOwn) {
   EXPECT_STREQ(exporter_name(ExporterKind::udmabuf), "udmabuf");
   EXPECT_STREQ(exporter_name(ExporterKind::heap), "heap");
   EXPECT_STREQ(exporter_name(ExporterKind::drm), "drm");
+  EXPECT_STREQ(exporter_name(ExporterKind::testexp), "testexp");
   EXPECT_STREQ(exporter_name(ExporterKind::none), "none");
 }
 

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// testexp: the test exporter of this project, for kernel developers. Its memory may move while
+// fio does I/O.
+#include "exporter.hpp"
+#include "sizes.hpp"
+
+#include <cerrno>
+#include <charconv>
+#include <fcntl.h>
+#include <linux/dmabuf_testexp.h>
+#include <sys/ioctl.h>
+
+namespace dmabuf {
+namespace {
+
+constexpr const char *kDevice = DMABUF_TESTEXP_DEVICE;
+constexpr uint32_t kMaxInterval = 1'000'000; // µs, MOVER_START's own limit
+
+Result<UniqueFd> open_testexp() {
+  UniqueFd control(open(kDevice, O_RDWR | O_CLOEXEC));
+  if (control)
+    return control;
+  const int code = errno;
+  if (code == ENOENT || code == ENODEV || code == ENXIO)
+    return fail(code, strf("there is no %s; load dmabuf_testexp.ko, or use another dmabuf_exporter",
+                           kDevice));
+  return fail(code, errno_text(strf("cannot open %s", kDevice), code));
+}
+
+Result<void> start_mover(int control, uint32_t id, uint32_t interval_us) {
+  dmabuf_testexp_query query = {};
+  if (ioctl(control, DMABUF_TESTEXP_IOC_QUERY, &query) < 0)
+    return fail(errno, errno_text(strf("%s does not answer QUERY", kDevice), errno));
+  if (!(query.features & DMABUF_TESTEXP_FEAT_MOVE))
+    return fail(EOPNOTSUPP, "this kernel keeps mapped dma-bufs where they are; drop move from "
+                            "dmabuf_device");
+  dmabuf_testexp_mover mover = {};
+  mover.id = id;
+  mover.flags = DMABUF_TESTEXP_MOVER_MAPPED;
+  mover.interval_us = interval_us;
+  if (ioctl(control, DMABUF_TESTEXP_IOC_MOVER_START, &mover) < 0)
+    return fail(errno, errno_text("the test exporter did not start to move the buffer", errno));
+  return {};
+}
+
+} // namespace
+
+Result<TestexpPlan> testexp_plan(std::string_view words) {
+  TestexpPlan plan;
+  while (!words.empty()) {
+    const size_t plus = words.find('+');
+    const std::string_view word = words.substr(0, plus);
+    words = plus == std::string_view::npos ? "" : words.substr(plus + 1);
+    constexpr std::string_view move = "move-";
+    uint32_t number = 0;
+    const char *end = word.data() + word.size();
+    if (word.starts_with(move)) {
+      const auto [stop, error] = std::from_chars(word.data() + move.size(), end, number);
+      if (error == std::errc() && stop == end && number >= 1 && number <= kMaxInterval) {
+        plan.move_us = number;
+        continue;
+      }
+    }
+    return fail(EINVAL, strf("dmabuf_device=%.*s is no word of exporter testexp; it knows move-N, "
+                             "to move the memory every N µs (1 to %u)",
+                             static_cast<int>(word.size()), word.data(), kMaxInterval));
+  }
+  return plan;
+}
+
+Result<DmaBuf> allocate_testexp(const std::string &device, uint64_t bytes) {
+  const auto plan = testexp_plan(device);
+  if (!plan)
+    return std::unexpected(plan.error());
+  auto control = open_testexp();
+  if (!control)
+    return std::unexpected(std::move(control.error()));
+  const auto size = round_up(bytes, page_bytes());
+  if (!size)
+    return fail(EOVERFLOW, "the job's buffer is too large; lower iodepth or bs");
+  dmabuf_testexp_create create = {};
+  create.bytes = *size;
+  create.seed = 1;
+  create.flags = DMABUF_TESTEXP_DYNAMIC;
+  create.segment_min = kPage;
+  create.segment_max = 16 * kPage;
+  create.quarantine = 4;
+  if (ioctl(control->get(), DMABUF_TESTEXP_IOC_CREATE, &create) < 0) {
+    const int code = errno;
+    return fail(code, errno_text(strf("the test exporter did not give %llu MiB; lower iodepth or "
+                                      "bs, or load it with a larger max_mib",
+                                      static_cast<unsigned long long>(mib_up(*size))),
+                                 code));
+  }
+  DmaBuf buffer;
+  buffer.device = device.empty() ? kDevice : strf("%s+%s", kDevice, device.c_str());
+  buffer.fd.reset(static_cast<int>(create.fd));
+  if (plan->move_us)
+    if (auto ok = start_mover(control->get(), create.id, plan->move_us); !ok)
+      return std::unexpected(std::move(ok.error()));
+  buffer.keeper = std::move(*control);
+  return buffer;
+}
+
+} // namespace dmabuf
