@@ -51,11 +51,12 @@ void fill_table(std::array<fio_option, kOptions + 1> &table) {
   exporter.posval[3] = choice("testexp", ExporterKind::testexp,
                               "For kernel developers: dmabuf_testexp.ko, whose memory can move");
 
-  add(option("dmabuf_device", "Exporter's device", FIO_OPT_STR_STORE, offsetof(FioOptions, device),
-             nullptr,
-             "Device of the exporter: a heap's name, /dev/dri/cardN or N; for testexp move-N, which "
-             "moves the memory every N microseconds; a ':' list is dealt out to the jobs in turn, "
-             "\"\\:\" is a colon; default: the exporter's first"));
+  add(option(
+      "dmabuf_device", "Exporter's device", FIO_OPT_STR_STORE, offsetof(FioOptions, device),
+      nullptr,
+      "Device of the exporter: a heap's name, /dev/dri/cardN or N; for testexp move-N, which "
+      "moves the memory every N microseconds; a ':' list is dealt out to the jobs in turn, "
+      "\"\\:\" is a colon; default: the exporter's first"));
 
   auto &datapath =
       add(option("dmabuf_datapath", "Datapath", FIO_OPT_STR, offsetof(FioOptions, datapath), "auto",
