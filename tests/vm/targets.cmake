@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# Every exporter x datapath x kind of file, and fio while the memory moves. Included by
+# CMakeLists.txt here, once for the programs and once for the ctest entries.
+if(DMABUF_TESTS STREQUAL "vm")
+  add_vm_program(targets targets.cpp targets_setup.cpp testexp.cpp vfio_bar.cpp)
+  return()
+endif()
+
+add_vm_test(targets COMMAND ${programs}/targets)
+add_vm_test(targets-612 LAB --kernel 6.12 COMMAND ${programs}/targets)
+add_vm_test(targets-p2p LAB --p2p --iommu strict COMMAND ${programs}/targets --p2p)
+add_vm_test(fio-moves COMMAND ${python}/fio_moves.py --quick)
+
+add_test(NAME soak.fio-moves
+  COMMAND ${CMAKE_SOURCE_DIR}/scripts/dmabuf-lab run --timeout 600 -- "${python}/fio_moves.py")
+set_tests_properties(soak.fio-moves PROPERTIES LABELS soak RUN_SERIAL TRUE TIMEOUT 1200)
