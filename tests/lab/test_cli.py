@@ -23,6 +23,14 @@ def test_defaults_are_the_first_kernel_with_the_module() -> None:
     assert request.command == ["true"]
 
 
+def test_the_debug_kernel_gets_more_time_and_memory_unless_told_otherwise() -> None:
+    request = parse("run", "--kernel", "debug", "--", "true")
+    assert request.timeout_s == config.DEBUG_TIMEOUT_S
+    assert request.memory_mib == config.DEBUG_MEMORY_MIB
+    request = parse("run", "--kernel", "debug", "--timeout", "9", "--memory", "512", "--", "true")
+    assert (request.timeout_s, request.memory_mib) == (9, 512)
+
+
 def test_all_machine_options_arrive() -> None:
     request = parse(
         *("run", "--kernel", "6.12", "--iommu", "strict", "--smp", "4", "--memory", "512"),

@@ -18,6 +18,12 @@ kernel/drivers/gpu/virtio-gpu.ko:
 """
 
 
+def test_what_is_built_in_is_not_loaded() -> None:
+    builtin = "kernel/fs/overlayfs/overlay.ko\n"
+    order = initramfs.load_order(MODULES_DEP, ["overlay", "virtio_gpu"], builtin)
+    assert order == ["kernel/drivers/gpu/virtio-gpu.ko"]
+
+
 def test_a_module_comes_after_what_it_needs_and_only_once() -> None:
     order = initramfs.load_order(MODULES_DEP, ["9pnet_virtio", "9p"])
     names = [Path(path).name for path in order]

@@ -40,7 +40,7 @@ def write_file(path: str, text: str) -> None:
 def open_port(name: str) -> int:
     """Opens the virtio-serial port called `name`, waiting for it to appear."""
     folder = "/sys/class/virtio-ports"
-    end = time.monotonic() + 10
+    end = time.monotonic() + 40
     while time.monotonic() < end:
         for entry in os.listdir(folder) if os.path.isdir(folder) else []:
             with open(f"{folder}/{entry}/name", encoding="utf-8") as file:
