@@ -76,6 +76,17 @@ static inline void dmabuf_rw_cmd_done(struct io_uring_cmd *cmd, s32 result,
 #endif
 }
 
+/*
+ * Direct I/O: was every piece of memory, not just the whole, to be a multiple of
+ * the logical block? iov_iter_is_aligned() asked for that, and went away with
+ * the rule. A run of pages that begins inside a page ends in an odd piece.
+ */
+#ifdef PROBE_ITER_ALIGNED
+#define DMABUF_RW_PIECES_ARE_BLOCKS true
+#else
+#define DMABUF_RW_PIECES_ARE_BLOCKS false
+#endif
+
 /* The cmd bytes of an SQE, typed. */
 #ifdef PROBE_SQE_CMD_TYPED
 #define dmabuf_rw_sqe_cmd(cmd, type) io_uring_sqe_cmd((cmd)->sqe, type)

@@ -214,6 +214,8 @@ static void map_alignment(struct dmabuf_rw_map_entry *e, const struct file *targ
 		return;
 	e->buffer_align = bdev_dma_alignment(bdev) + 1;
 	e->length_align = bdev_logical_block_size(bdev);
+	if (DMABUF_RW_PIECES_ARE_BLOCKS)
+		e->buffer_align = max(e->buffer_align, e->length_align);
 }
 
 static void map_describe(struct dmabuf_rw_map_entry *e, const struct dmabuf_rw_mapping *m,
