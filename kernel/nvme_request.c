@@ -45,6 +45,7 @@ static bool request_cleared(const u8 *bytes)
  * initialise it, and looks at which bytes it wrote, and where the command went.
  *
  * Context: may sleep.
+ * Return: whether it is.
  */
 bool dmabuf_rw_nvme_request_verify(struct request_queue *q,
 				   void (*init)(struct request *rq, struct nvme_command *command))

@@ -57,6 +57,7 @@ static bool io_target_cached(const struct dmabuf_rw_mapping *m)
  * A dirty page is in the way of a read, any page in the way of a write.
  *
  * Context: any.
+ * Return: whether one is.
  */
 bool dmabuf_rw_premapped_cached(const struct dmabuf_rw_mapping *m, const struct dmabuf_rw_ask *ask)
 {

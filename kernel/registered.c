@@ -22,6 +22,8 @@ static struct workqueue_struct *registered_wq;
 
 /**
  * dmabuf_rw_registered_available - does this kernel let a module register?
+ *
+ * Return: whether it does.
  */
 bool dmabuf_rw_registered_available(void)
 {

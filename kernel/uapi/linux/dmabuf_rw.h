@@ -86,7 +86,7 @@
 #define DMABUF_RW_REASON_NO_P2P_ROUTE	17	/* no peer-to-peer route to the drive */
 #define DMABUF_RW_REASON_ATTACH		18	/* exporter refused to attach */
 #define DMABUF_RW_REASON_MAP		19	/* exporter failed to map */
-#define DMABUF_RW_REASON_NO_CPU_VIEW	20	/* exporter gives no kernel mapping, or a wrong one */
+#define DMABUF_RW_REASON_NO_CPU_VIEW	20	/* no kernel mapping, or a wrong one */
 #define DMABUF_RW_REASON_NOT_PAGES	21	/* memory without struct pages */
 #define DMABUF_RW_REASON_KERNEL		22	/* this kernel lacks what it takes */
 #define DMABUF_RW_REASON_MEMLOCK	23	/* over RLIMIT_MEMLOCK */
