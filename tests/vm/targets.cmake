@@ -6,7 +6,9 @@ if(DMABUF_TESTS STREQUAL "vm")
   return()
 endif()
 
+# A multipath head by default, then the plain disk.
 add_vm_test(targets COMMAND ${programs}/targets)
+add_vm_test(targets-plain LAB --no-multipath COMMAND ${programs}/targets)
 add_vm_test(targets-612 LAB --kernel 6.12 COMMAND ${programs}/targets)
 add_vm_test(targets-p2p LAB --p2p --iommu strict COMMAND ${programs}/targets --p2p)
 add_vm_test(fio-moves COMMAND ${python}/fio_moves.py --quick)
