@@ -47,7 +47,7 @@ def test_values_are_explained(library: str) -> None:
         assert value in text
     assert "default: auto" in text.lower()
     text = enghelp(library, "dmabuf_exporter")
-    for value in ("udmabuf", "heap", "drm"):
+    for value in ("udmabuf", "heap", "drm", "testexp"):
         assert value in text
 
 
