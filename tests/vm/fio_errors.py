@@ -115,7 +115,8 @@ def size_limit(tally: Tally) -> None:
     before = SIZE_LIMIT.read_text()
     SIZE_LIMIT.write_text("2")
     try:
-        for options in ([], ["--dmabuf_hugepages=1"]):
+        choices: list[list[str]] = [[], ["--dmabuf_hugepages=1"]]
+        for options in choices:
             for datapath in ("premapped", "registered", "bounce"):
                 refused(tally, f"over size_limit_mb {' '.join(options)}, {datapath}",
                         job(*options, f"--dmabuf_datapath={datapath}", bs="256k", iodepth=32),

@@ -36,7 +36,7 @@ def damage(offset: int) -> None:
 def all_files(tally: Tally) -> None:
     """As the files stand, with nothing but their three variables, and with an exporter chosen."""
     vgem = drm_device("vgem")
-    variants = {"defaults": [],
+    variants: dict[str, list[str]] = {"defaults": [],
                 "drm registered": ["--dmabuf_exporter=drm", f"--dmabuf_device={vgem}",
                                    "--dmabuf_datapath=registered"]}
     files = sorted(JOBS.rglob("*.fio"))

@@ -81,9 +81,9 @@ int premapped(Bed &bed, Direction direction, std::uint32_t handle, std::uint64_t
               std::uint32_t length, std::uint64_t file_offset, std::uint32_t flags,
               unsigned sqe_flags) {
   return bed.ring.command(
-      bed.session.fd(),
-      direction == Direction::Read ? DMABUF_RW_URING_READ : DMABUF_RW_URING_WRITE, buffer_offset,
-      length, {.file_offset = file_offset, .handle = handle, .flags = flags}, sqe_flags);
+      bed.session.fd(), direction == Direction::Read ? DMABUF_RW_URING_READ : DMABUF_RW_URING_WRITE,
+      buffer_offset, length, {.file_offset = file_offset, .handle = handle, .flags = flags},
+      sqe_flags);
 }
 
 int sharing(Bed &bed) {
@@ -138,9 +138,12 @@ int main(int argc, char **argv) {
   using namespace vmtest;
   IsolationOptions options;
   std::string only;
-  static const option names[] = {{"nvme", 1, nullptr, 'n'},    {"other", 1, nullptr, 'o'},
-                                 {"seconds", 1, nullptr, 's'}, {"seed", 1, nullptr, 'r'},
-                                 {"only", 1, nullptr, 'g'},    {"verbose", 0, nullptr, 'v'},
+  static const option names[] = {{"nvme", 1, nullptr, 'n'},
+                                 {"other", 1, nullptr, 'o'},
+                                 {"seconds", 1, nullptr, 's'},
+                                 {"seed", 1, nullptr, 'r'},
+                                 {"only", 1, nullptr, 'g'},
+                                 {"verbose", 0, nullptr, 'v'},
                                  {}};
   for (int c; (c = getopt_long(argc, argv, "", names, nullptr)) != -1;) {
     if (c == 'n')

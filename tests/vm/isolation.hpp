@@ -38,7 +38,8 @@ bool expect(const std::string &name, long got, std::initializer_list<int> allowe
 // One check of a MAP entry that must be refused: errno and reason. Unmaps it if it was
 // not refused, so that the next case starts clean.
 bool expect_refused(const std::string &name, const Session &session, dmabuf_rw_map_entry entry,
-                    std::initializer_list<int> errnos, std::initializer_list<std::uint32_t> reasons);
+                    std::initializer_list<int> errnos,
+                    std::initializer_list<std::uint32_t> reasons);
 // Premapped READ or WRITE of one handle.
 int premapped(Bed &bed, Direction direction, std::uint32_t handle, std::uint64_t buffer_offset,
               std::uint32_t length, std::uint64_t file_offset, std::uint32_t flags = 0,
@@ -53,17 +54,17 @@ void in_child(const std::string &name, const std::function<int()> &body);
 // Gives up root for good: group and user 65534, no capabilities.
 void become_nobody();
 
-void test_calls(const IsolationOptions &options);      // QUERY, CONFIG, INFO, ioctl numbers
+void test_calls(const IsolationOptions &options); // QUERY, CONFIG, INFO, ioctl numbers
 void test_map_arguments(const IsolationOptions &options);
-void test_modes(const IsolationOptions &options);      // read-only this and that
+void test_modes(const IsolationOptions &options); // read-only this and that
 void test_batches(const IsolationOptions &options);
 void test_handles(const IsolationOptions &options);
 void test_io_ranges(const IsolationOptions &options);
-void test_commands(const IsolationOptions &options);   // uring_cmd arguments, kinds of ring
-void test_slots(const IsolationOptions &options);      // REGISTER and UNREGISTER
+void test_commands(const IsolationOptions &options); // uring_cmd arguments, kinds of ring
+void test_slots(const IsolationOptions &options);    // REGISTER and UNREGISTER
 void test_partition(const IsolationOptions &options);
 void test_page_cache(const IsolationOptions &options);
-void test_files(const IsolationOptions &options);      // regular files
+void test_files(const IsolationOptions &options); // regular files
 void test_limits(const IsolationOptions &options);
 void test_privileges(const IsolationOptions &options);
 void test_threads(const IsolationOptions &options);

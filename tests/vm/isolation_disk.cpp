@@ -78,8 +78,8 @@ void partition_path(const IsolationOptions &options, Partition &partition, Path 
   for (const auto &range : inside) {
     const auto length = static_cast<std::uint32_t>(range.length);
     // Read: the words name their offset on the whole disk.
-    expect(name + " read", mover.transfer(Direction::Read, range.buffer_offset, length,
-                                          range.offset), {0});
+    expect(name + " read",
+           mover.transfer(Direction::Read, range.buffer_offset, length, range.offset), {0});
     {
       const CpuAccess access(bed.buffer, true);
       const auto found = bed.buffer.words().subspan(range.buffer_offset / 8, length / 8);
@@ -87,8 +87,8 @@ void partition_path(const IsolationOptions &options, Partition &partition, Path 
       report().check(!wrong, name + " read lands", wrong ? describe(*wrong, range.offset) : "");
       fill_pattern(found, ++generation, part_start + range.offset);
     }
-    expect(name + " write", mover.transfer(Direction::Write, range.buffer_offset, length,
-                                           range.offset), {0});
+    expect(name + " write",
+           mover.transfer(Direction::Write, range.buffer_offset, length, range.offset), {0});
     fill_pattern(around.expected(part_start + range.offset, length), generation,
                  part_start + range.offset);
     const auto wrong = around.check_all();
@@ -101,15 +101,16 @@ void partition_path(const IsolationOptions &options, Partition &partition, Path 
     const char *name;
     std::uint64_t offset;
     std::uint32_t length;
-  } const outside[] = {{"just past the end", part_bytes, 512},
-                       {"over the end", part_bytes - 512, 1024},
-                       {"the whole and one sector", 0, static_cast<std::uint32_t>(part_bytes + 512)},
-                       {"far past the end", 64 * mib, 4096},
-                       {"end of the disk", block_device_bytes(bed.plain.get()) - 4096, 4096},
-                       {"wraps to the disk's start", 0 - part_start, 4096},
-                       {"wraps to just before the partition", 0 - std::uint64_t{4096}, 4096},
-                       {"wraps over 2^64 sectors", (1ull << 63) - part_start, 4096},
-                       {"start wraps as a 32-bit sector", (1ull << 41) - part_start, 4096}};
+  } const outside[] = {
+      {"just past the end", part_bytes, 512},
+      {"over the end", part_bytes - 512, 1024},
+      {"the whole and one sector", 0, static_cast<std::uint32_t>(part_bytes + 512)},
+      {"far past the end", 64 * mib, 4096},
+      {"end of the disk", block_device_bytes(bed.plain.get()) - 4096, 4096},
+      {"wraps to the disk's start", 0 - part_start, 4096},
+      {"wraps to just before the partition", 0 - std::uint64_t{4096}, 4096},
+      {"wraps over 2^64 sectors", (1ull << 63) - part_start, 4096},
+      {"start wraps as a 32-bit sector", (1ull << 41) - part_start, 4096}};
   for (const auto &range : outside)
     for (const Direction direction : {Direction::Read, Direction::Write})
       expect(std::format("{} {}, {}", name, name_of(direction), range.name),
@@ -161,8 +162,8 @@ void test_page_cache(const IsolationOptions &options) {
            mover.transfer(Direction::Read, 512, bytes, base + 4096), {0});
     {
       const CpuAccess access(bed.buffer, false);
-      const auto wrong = compare_words(bed.buffer.words().subspan(512 / 8, bytes / 8),
-                                       host.words());
+      const auto wrong =
+          compare_words(bed.buffer.words().subspan(512 / 8, bytes / 8), host.words());
       report().check(!wrong, name + ": dirty data is written back first",
                      wrong ? describe(*wrong, 512) : "");
     }

@@ -72,8 +72,8 @@ std::vector<Range> bad_ranges(std::uint64_t size, std::uint64_t device, std::uin
       {"file end wraps from 2^64 - 512", 0, 1024, 0 - std::uint64_t{512}},
   };
   if (max_io < 0xFFFFF000u)
-    ranges.push_back({"longer than max_io_bytes", 0, static_cast<std::uint32_t>(max_io) + 512,
-                      disk_base});
+    ranges.push_back(
+        {"longer than max_io_bytes", 0, static_cast<std::uint32_t>(max_io) + 512, disk_base});
   return ranges;
 }
 
@@ -104,10 +104,10 @@ void test_io_ranges(const IsolationOptions &options) {
                {EINVAL});
       dmabuf_rw_info info{};
       bed.session.info(entry.handle, info);
-      report().check(info.last_error == EINVAL && info.last_reason == DMABUF_RW_REASON_RANGE,
-                     name + ": INFO names the reason",
-                     std::format("last error {}, reason {}", info.last_error,
-                                 reason_name(info.last_reason)));
+      report().check(
+          info.last_error == EINVAL && info.last_reason == DMABUF_RW_REASON_RANGE,
+          name + ": INFO names the reason",
+          std::format("last error {}, reason {}", info.last_error, reason_name(info.last_reason)));
     }
   expect_untouched("after bad premapped ranges", bed, region);
   dmabuf_rw_info info{};
@@ -126,14 +126,14 @@ void test_io_ranges(const IsolationOptions &options) {
     return;
   const std::uint64_t size = bed.buffer.size();
   for (const Direction direction : {Direction::Read, Direction::Write})
-    for (const Range &range : {Range{"buffer offset = size", size, page, disk_base},
-                               Range{"one sector past the buffer", size - 512, 1024, disk_base},
-                               Range{"buffer offset 2^32", 1ull << 32, page, disk_base},
-                               Range{"buffer offset 2^63", 1ull << 63, page, disk_base},
-                               Range{"buffer end wraps", 0 - std::uint64_t{page}, 2 * page,
-                                     disk_base},
-                               Range{"length 2^31", 0, 0x80000000u, disk_base},
-                               Range{"file offset 511", 0, page, disk_base + 511}})
+    for (const Range &range :
+         {Range{"buffer offset = size", size, page, disk_base},
+          Range{"one sector past the buffer", size - 512, 1024, disk_base},
+          Range{"buffer offset 2^32", 1ull << 32, page, disk_base},
+          Range{"buffer offset 2^63", 1ull << 63, page, disk_base},
+          Range{"buffer end wraps", 0 - std::uint64_t{page}, 2 * page, disk_base},
+          Range{"length 2^31", 0, 0x80000000u, disk_base},
+          Range{"file offset 511", 0, page, disk_base + 511}})
       expect(std::format("registered {}, {}", name_of(direction), range.name),
              registered.transfer(direction, range.buffer_offset, range.length, range.file_offset),
              {EFAULT, EINVAL, EOVERFLOW});
@@ -189,8 +189,8 @@ void test_handles(const IsolationOptions &options) {
   // A handle of another session, with and without a mapping of the same number here.
   {
     Session other;
-    std::vector<dmabuf_rw_map_entry> theirs(8, map_entry(bed.buffer.fd(), bed.target.get(),
-                                                         Path::Premapped));
+    std::vector<dmabuf_rw_map_entry> theirs(
+        8, map_entry(bed.buffer.fd(), bed.target.get(), Path::Premapped));
     expect("MAP in another session", other.map(theirs), {0});
     for (const auto &entry : theirs) {
       if (entry.handle == mine.handle)
@@ -198,16 +198,15 @@ void test_handles(const IsolationOptions &options) {
       try_io("a handle of another session", entry.handle);
       dmabuf_rw_info info{};
       expect("INFO of a handle of another session", bed.session.info(entry.handle, info), {ENOENT});
-      expect("UNMAP of a handle of another session", bed.session.unmap_one(entry.handle),
-             {ENOENT});
+      expect("UNMAP of a handle of another session", bed.session.unmap_one(entry.handle), {ENOENT});
     }
     dmabuf_rw_info info{};
     expect("the other session's mapping lives on", other.info(theirs[7].handle, info), {0});
   }
   std::mt19937 random(static_cast<unsigned>(options.seed));
   for (int i = 0; i < 500; ++i) {
-    const std::uint32_t handle = i % 4 ? static_cast<std::uint32_t>(random())
-                                       : static_cast<std::uint32_t>(random() % 4096);
+    const std::uint32_t handle =
+        i % 4 ? static_cast<std::uint32_t>(random()) : static_cast<std::uint32_t>(random() % 4096);
     if (handle == mine.handle)
       continue;
     dmabuf_rw_info info{};

@@ -188,10 +188,10 @@ void hammer(Arena &arena, std::uint64_t seed) {
     default: {
       // Several at once, all with a handle another thread may take away at any time.
       for (int i = 0; i < 6; ++i)
-        ring.queue_command(arena.session.fd(), DMABUF_RW_URING_READ, 4096u * (random() % 64),
-                           512u * static_cast<std::uint32_t>(1 + random() % 256),
-                           {.file_offset = disk_base + 512 * (random() % 4096),
-                            .handle = handle, .flags = 0});
+        ring.queue_command(
+            arena.session.fd(), DMABUF_RW_URING_READ, 4096u * (random() % 64),
+            512u * static_cast<std::uint32_t>(1 + random() % 256),
+            {.file_offset = disk_base + 512 * (random() % 4096), .handle = handle, .flags = 0});
       int left = 6;
       while (left > 0) {
         const int count = ring.reap([&](std::uint64_t, int result) {
@@ -219,7 +219,8 @@ void verify(Arena &arena, DiskRegion &region) {
   std::mt19937_64 random(99);
   while (!arena.stop) {
     const auto length = static_cast<std::uint32_t>(512 * (1 + random() % 512));
-    const std::uint64_t offset = region.base() + 512 * (random() % ((region.size() - length) / 512));
+    const std::uint64_t offset =
+        region.base() + 512 * (random() % ((region.size() - length) / 512));
     const int result =
         bed.ring.command(arena.session.fd(), DMABUF_RW_URING_READ, 512, length,
                          {.file_offset = offset, .handle = entry.handle, .flags = 0});
@@ -246,7 +247,7 @@ void test_limits(const IsolationOptions &options) {
 }
 
 void test_privileges(const IsolationOptions &options) {
-  struct stat state{};
+  struct stat state {};
   report().check(::stat(DMABUF_RW_DEVICE, &state) == 0 && (state.st_mode & 07777) == 0600 &&
                      state.st_uid == 0,
                  "device is mode 0600 and root's", std::format("mode {:o}", state.st_mode));
@@ -266,7 +267,8 @@ void test_privileges(const IsolationOptions &options) {
   Session().query(query);
   ::chmod(DMABUF_RW_DEVICE, 0666);
   for (int i = 0; i < 2; ++i)
-    in_child("sessions of a user are limited", [&] { return session_limit_child(query.max_sessions); });
+    in_child("sessions of a user are limited",
+             [&] { return session_limit_child(query.max_sessions); });
   ::chmod(DMABUF_RW_DEVICE, 0600);
 }
 

@@ -59,8 +59,7 @@ void test_calls(const IsolationOptions &options) {
                                     DMABUF_RW_FEAT_BVEC};
   for (std::size_t path = 1; path < std::size(features); ++path)
     report().check((query.max_buffer_bytes[path] != 0) == ((query.features & features[path]) != 0),
-                   "QUERY max_buffer_bytes agrees with features",
-                   std::format("path {}", path));
+                   "QUERY max_buffer_bytes agrees with features", std::format("path {}", path));
   for (const std::uint64_t word : query.reserved)
     report().check(word == 0, "QUERY reserved is zero");
   query = {};
@@ -292,8 +291,8 @@ void test_batches(const IsolationOptions &options) {
   const int status = bed.session.map(entries, &count);
   expect("MAP with bad entries among good", status, {0});
   report().check(count == 3, "MAP counts the good ones", std::format("{}", count));
-  report().check(entries[1].error == EBADF && entries[3].error == EINVAL &&
-                     entries[0].error == 0 && entries[2].error == 0 && entries[4].error == 0,
+  report().check(entries[1].error == EBADF && entries[3].error == EINVAL && entries[0].error == 0 &&
+                     entries[2].error == 0 && entries[4].error == 0,
                  "MAP says which were bad");
   dmabuf_rw_info info{};
   for (const int i : {0, 2, 4})

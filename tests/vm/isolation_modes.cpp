@@ -88,8 +88,7 @@ void one_way_mapping(const IsolationOptions &options, Path path, std::uint32_t d
   {
     const CpuAccess access(bed.buffer, false);
     const auto moved = compare_words(bed.buffer.words(), poison.words());
-    report().check(!moved, name + ": the dma-buf is as it was",
-                   moved ? describe(*moved, 0) : "");
+    report().check(!moved, name + ": the dma-buf is as it was", moved ? describe(*moved, 0) : "");
   }
   expect(name + ": its direction",
          mover.transfer(reads ? Direction::Read : Direction::Write, 0, bytes, disk_base), {0});

@@ -12,8 +12,8 @@ namespace {
 constexpr std::uint64_t disk_base = 48u << 20;
 constexpr std::uint32_t bytes = 64 * 1024;
 
-int registration(Bed &bed, std::uint32_t op, const dmabuf_rw_uring_reg &reg,
-                 std::uint64_t addr = 0, std::uint32_t len = 0) {
+int registration(Bed &bed, std::uint32_t op, const dmabuf_rw_uring_reg &reg, std::uint64_t addr = 0,
+                 std::uint32_t len = 0) {
   io_uring_sqe *sqe = bed.ring.sqe();
   sqe->opcode = IORING_OP_URING_CMD;
   sqe->fd = bed.session.fd();
@@ -40,10 +40,9 @@ void kind_of_ring(const IsolationOptions &options, const char *name, unsigned fl
   if (!expect(name, bed.session.map_one(entry), {0}))
     return;
   Ring ring(8, flags);
-  const int result = ring.command(bed.session.fd(), DMABUF_RW_URING_READ, 4096, bytes,
-                                  {.file_offset = disk_base + 512, .handle = entry.handle,
-                                   .flags = 0},
-                                  sqe_flags);
+  const int result =
+      ring.command(bed.session.fd(), DMABUF_RW_URING_READ, 4096, bytes,
+                   {.file_offset = disk_base + 512, .handle = entry.handle, .flags = 0}, sqe_flags);
   if (result < 0 && !must_work)
     expect(std::string(name) + " refused", result, {EOPNOTSUPP});
   else if (report().check(result == static_cast<int>(bytes), name, errno_name(result)))
@@ -68,12 +67,12 @@ void test_commands(const IsolationOptions &options) {
           std::uint32_t{_IOW(DMABUF_RW_IOC_MAGIC, 0x44, dmabuf_rw_uring_io)},
           std::uint32_t{_IOR(DMABUF_RW_IOC_MAGIC, 0x40, dmabuf_rw_uring_io)},
           std::uint32_t{_IOW(0xE8, 0x40, dmabuf_rw_uring_io)}})
-      expect(std::format("cmd_op 0x{:x}", op),
-             bed.ring.command(bed.session.fd(), op, 0, bytes, io), {EINVAL, ENOTTY, EOPNOTSUPP});
+      expect(std::format("cmd_op 0x{:x}", op), bed.ring.command(bed.session.fd(), op, 0, bytes, io),
+             {EINVAL, ENOTTY, EOPNOTSUPP});
     for (unsigned bit = 0; bit < 32; bit += 7)
       for (const Direction direction : {Direction::Read, Direction::Write})
-        expect("I/O flags",
-               premapped(bed, direction, entry.handle, 0, bytes, disk_base, 1u << bit), {EINVAL});
+        expect("I/O flags", premapped(bed, direction, entry.handle, 0, bytes, disk_base, 1u << bit),
+               {EINVAL});
     for (const Direction direction : {Direction::Read, Direction::Write})
       expect("premapped I/O with a registered mapping, or with none",
              premapped(bed, direction, pages.handle, 0, bytes, disk_base),
@@ -138,8 +137,8 @@ void test_slots(const IsolationOptions &options) {
   expect("REGISTER with a length", registration(bed, DMABUF_RW_URING_REGISTER, good, 0, 4096),
          {EINVAL});
   for (const std::uint32_t handle : {0u, entry.handle + 100, ~0u})
-    expect("REGISTER of a handle that is not",
-           bed.ring.enroll(bed.session.fd(), handle, 1), {ENOENT});
+    expect("REGISTER of a handle that is not", bed.ring.enroll(bed.session.fd(), handle, 1),
+           {ENOENT});
   expect("REGISTER of a premapped mapping",
          bed.ring.enroll(bed.session.fd(), premapped_entry.handle, 1), {EINVAL, EOPNOTSUPP});
   expect("UNREGISTER of an empty slot", bed.ring.withdraw(bed.session.fd(), 1), {EINVAL, ENOENT});
@@ -180,8 +179,8 @@ void test_slots(const IsolationOptions &options) {
                  std::format("{}", static_cast<std::uint64_t>(info.registered)));
 
   // From a worker, where io_uring's lock is not held on entry.
-  expect("REGISTER from a worker",
-         bed.ring.enroll(bed.session.fd(), entry.handle, 3, IOSQE_ASYNC), {0});
+  expect("REGISTER from a worker", bed.ring.enroll(bed.session.fd(), entry.handle, 3, IOSQE_ASYNC),
+         {0});
   expect("UNREGISTER from a worker", bed.ring.withdraw(bed.session.fd(), 3, IOSQE_ASYNC), {0});
 
   // A slot that holds the user's own buffer is none of the module's business.

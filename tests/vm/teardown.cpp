@@ -19,8 +19,8 @@ namespace {
 constexpr std::uint64_t mib = 1u << 20;
 constexpr unsigned depth = 64;
 constexpr std::uint64_t disk_base = 300 * mib;
-constexpr std::uint64_t area_bytes = 16 * mib;  // what the victims may write
-constexpr std::uint64_t guard_bytes = 2 * mib;  // either side, must never change
+constexpr std::uint64_t area_bytes = 16 * mib; // what the victims may write
+constexpr std::uint64_t guard_bytes = 2 * mib; // either side, must never change
 constexpr std::size_t buffer_bytes = 8 * mib;
 
 // How a victim's work ends.
@@ -62,8 +62,8 @@ void victim(const TeardownOptions &options, Exporter exporter, Path path, End en
   Mover mover(session, ring, buffer->fd(), target.get(), path);
   if (mover.error())
     die("MAP: " + errno_name(mover.error()));
-  constexpr std::uint64_t stripe = buffer_bytes / depth;     // 128 KiB of buffer
-  constexpr std::uint64_t disk_stripe = area_bytes / depth;  // 256 KiB of drive
+  constexpr std::uint64_t stripe = buffer_bytes / depth;    // 128 KiB of buffer
+  constexpr std::uint64_t disk_stripe = area_bytes / depth; // 256 KiB of drive
   std::mt19937_64 random(generation);
   const double stop = now_s() + seconds;
   const auto start = [&](std::uint64_t i) {
@@ -100,9 +100,7 @@ void victim(const TeardownOptions &options, Exporter exporter, Path path, End en
   case End::CloseAll:
     session.close();
     target.reset();
-    {
-      DmaBuf gone = std::move(*buffer);
-    }
+    { DmaBuf gone = std::move(*buffer); }
     break;
   default:
     if (const int error = session.unmap_one(mover.entry().handle))
@@ -124,8 +122,8 @@ void victim(const TeardownOptions &options, Exporter exporter, Path path, End en
 }
 
 // Every sector of the area: laid down by the parent, or written by the last victim.
-std::optional<std::string> check_area(int plain, std::uint32_t background,
-                                      std::uint32_t generation, std::uint64_t &written) {
+std::optional<std::string> check_area(int plain, std::uint32_t background, std::uint32_t generation,
+                                      std::uint64_t &written) {
   HostBuffer host(area_bytes + 2 * guard_bytes);
   const std::uint64_t first = disk_base - guard_bytes;
   read_plain(plain, host.words(), first);
@@ -152,8 +150,8 @@ void one_round(const TeardownOptions &options, Exporter exporter, Path path, End
   const std::string name =
       std::format("{} with 64 in flight, {} {}", name_of(end), name_of(exporter), name_of(path));
   region.lay_down_all(1);
-  auto *shared = static_cast<Shared *>(::mmap(nullptr, 4096, PROT_READ | PROT_WRITE,
-                                              MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+  auto *shared = static_cast<Shared *>(
+      ::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
   if (shared == MAP_FAILED)
     die("mmap");
   std::fflush(stdout);
@@ -248,8 +246,8 @@ int main(int argc, char **argv) {
   using namespace vmtest;
   TeardownOptions options;
   bool unbind = false;
-  static const option names[] = {{"nvme", 1, nullptr, 'n'},  {"kills", 1, nullptr, 'k'},
-                                 {"seed", 1, nullptr, 's'},  {"unbind", 0, nullptr, 'u'},
+  static const option names[] = {{"nvme", 1, nullptr, 'n'},    {"kills", 1, nullptr, 'k'},
+                                 {"seed", 1, nullptr, 's'},    {"unbind", 0, nullptr, 'u'},
                                  {"verbose", 0, nullptr, 'v'}, {}};
   for (int c; (c = getopt_long(argc, argv, "", names, nullptr)) != -1;) {
     if (c == 'n')

@@ -215,8 +215,8 @@ void test_unbind(const TeardownOptions &options) {
       for (int tries = 0; tries < 500 && load.good < 200; ++tries)
         ::usleep(10000);
       const double begin = now_s();
-      report().check(write_sysfs("/sys/bus/pci/drivers/nvme/unbind", address),
-                     "unbind under load", errno_name(errno));
+      report().check(write_sysfs("/sys/bus/pci/drivers/nvme/unbind", address), "unbind under load",
+                     errno_name(errno));
       report().check(now_s() - begin < 60, "unbind under load ends in time");
       report().note(std::format("unbind took {:.2f} s", now_s() - begin));
       ::usleep(200000);
@@ -224,8 +224,8 @@ void test_unbind(const TeardownOptions &options) {
     }
     report().check(load.good > 0, "load did I/O before the unbind");
     report().check(load.refused > 0, "load met the missing drive");
-    report().note(std::format("{}: {} transfers, {} refused", when, load.good.load(),
-                              load.refused.load()));
+    report().note(
+        std::format("{}: {} transfers, {} refused", when, load.good.load(), load.refused.load()));
     wait_for_no_dmabufs(when, options.dmabufs_before);
     rebind(address, when, node);
   }

@@ -55,11 +55,11 @@ std::vector<Item> parse_list(const char *text, Lookup lookup) {
 
 Options parse(int argc, char **argv) {
   Options options;
-  static const option names[] = {{"device", 1, nullptr, 'd'},    {"exporters", 1, nullptr, 'e'},
-                                 {"paths", 1, nullptr, 'p'},     {"seed", 1, nullptr, 's'},
-                                 {"fuzz", 1, nullptr, 'f'},      {"load", 1, nullptr, 'l'},
-                                 {"quick", 0, nullptr, 'q'},     {"self-test", 0, nullptr, 't'},
-                                 {"verbose", 0, nullptr, 'v'},   {}};
+  static const option names[] = {{"device", 1, nullptr, 'd'},  {"exporters", 1, nullptr, 'e'},
+                                 {"paths", 1, nullptr, 'p'},   {"seed", 1, nullptr, 's'},
+                                 {"fuzz", 1, nullptr, 'f'},    {"load", 1, nullptr, 'l'},
+                                 {"quick", 0, nullptr, 'q'},   {"self-test", 0, nullptr, 't'},
+                                 {"verbose", 0, nullptr, 'v'}, {}};
   for (int c; (c = getopt_long(argc, argv, "", names, nullptr)) != -1;) {
     switch (c) {
     case 'd':
@@ -115,13 +115,13 @@ void check_facts(const std::string &name, Exporter exporter, Path path, Bench &b
                  const Session &session) {
   const dmabuf_rw_map_entry &entry = bench.mover().entry();
   const std::size_t bytes = bench.buffer().size();
-  report().check(entry.buffer_bytes == bytes, name + " buffer_bytes",
-                 std::format("{} instead of {}", static_cast<std::uint64_t>(entry.buffer_bytes),
-                             bytes));
+  report().check(
+      entry.buffer_bytes == bytes, name + " buffer_bytes",
+      std::format("{} instead of {}", static_cast<std::uint64_t>(entry.buffer_bytes), bytes));
   report().check(entry.path == static_cast<std::uint32_t>(path), name + " path");
-  report().check(entry.buffer_align != 0 && 512 % entry.buffer_align == 0, name + " buffer_align",
-                 std::format("{}: buffer offsets of 512 bytes must be possible",
-                             entry.buffer_align));
+  report().check(
+      entry.buffer_align != 0 && 512 % entry.buffer_align == 0, name + " buffer_align",
+      std::format("{}: buffer offsets of 512 bytes must be possible", entry.buffer_align));
   // Only premapped takes its alignment from the drive; elsewhere the target itself checks.
   report().check(entry.length_align != 0 && 512 % entry.length_align == 0 &&
                      (entry.length_align == 512 || path != Path::Premapped),
@@ -133,9 +133,9 @@ void check_facts(const std::string &name, Exporter exporter, Path path, Bench &b
                             name, entry.segments, entry.buffer_align, entry.length_align,
                             entry.max_command_hint));
   if (exporter == Exporter::UdmabufScattered && (path != Path::Premapped || !behind_iommu()))
-    report().check(entry.segments > bytes / 4096 / 4, name + " scattered",
-                   std::format("only {} segments: nothing crosses segment boundaries",
-                               entry.segments));
+    report().check(
+        entry.segments > bytes / 4096 / 4, name + " scattered",
+        std::format("only {} segments: nothing crosses segment boundaries", entry.segments));
   dmabuf_rw_info info{};
   const int status = session.info(entry.handle, info);
   if (!report().check(status == 0, name + " INFO", errno_name(status)))
@@ -150,8 +150,7 @@ void check_facts(const std::string &name, Exporter exporter, Path path, Bench &b
                      (path != Path::Premapped && info.route == DMABUF_RW_ROUTE_UNKNOWN),
                  name + " INFO route", std::format("{}", info.route));
   report().check(info.smallest_segment >= 4096 && info.smallest_segment <= info.largest_segment &&
-                     info.largest_segment <= bytes &&
-                     info.largest_segment * info.segments >= bytes,
+                     info.largest_segment <= bytes && info.largest_segment * info.segments >= bytes,
                  name + " INFO segment lengths",
                  std::format("smallest {}, largest {}, {} segments of {} bytes",
                              static_cast<std::uint64_t>(info.smallest_segment),
@@ -189,8 +188,7 @@ void check_counters(const std::string &name, Path path, Bench &bench, const Sess
   // SEGMENT_SPLIT: no more commands than the lengths need. A bvec call that would have had
   // to sleep is made once more by a worker.
   const std::uint64_t most = tally.most_commands + (path == Path::Bvec ? info.deferred : 0);
-  report().check(info.commands >= tally.least_commands && info.commands <= most,
-                 name + " commands",
+  report().check(info.commands >= tally.least_commands && info.commands <= most, name + " commands",
                  std::format("{} instead of {} to {}", static_cast<std::uint64_t>(info.commands),
                              tally.least_commands, most));
 }
@@ -212,9 +210,8 @@ void run_self_test(Bench &bench, const std::string &name) {
     for (const Fault fault : all_faults) {
       bench.begin(direction, ++generation);
       ++generation;
-      const auto clean = direction == Direction::Read
-                             ? bench.read_case(c, true)
-                             : bench.write_case(c, generation, true);
+      const auto clean = direction == Direction::Read ? bench.read_case(c, true)
+                                                      : bench.write_case(c, generation, true);
       report_case(std::format("{} {} before damage", name, name_of(direction)), c, clean);
       ++generation;
       const auto wrong = direction == Direction::Read

@@ -24,17 +24,17 @@ struct Case {
 // Damage done between the I/O and its check, to see that the check can fail.
 enum class Fault {
   None,
-  FlipInside,        // one bit of one byte that should have arrived
-  FlipLastByte,      // the very last byte of it
-  SectorNotLanded,   // READ_NOT_LANDED: one sector of the destination never written
-  FlipBefore,        // one byte just before the destination
-  FlipFarAway,       // one byte megabytes away from it
-  ShiftedBothWays,   // ROUNDTRIP_MASKED: data one sector off, so that a round trip agrees
-  StaleGeneration,   // FOREIGN_DATA_UNDER_LOAD: right place, older data
+  FlipInside,      // one bit of one byte that should have arrived
+  FlipLastByte,    // the very last byte of it
+  SectorNotLanded, // READ_NOT_LANDED: one sector of the destination never written
+  FlipBefore,      // one byte just before the destination
+  FlipFarAway,     // one byte megabytes away from it
+  ShiftedBothWays, // ROUNDTRIP_MASKED: data one sector off, so that a round trip agrees
+  StaleGeneration, // FOREIGN_DATA_UNDER_LOAD: right place, older data
 };
 
 inline constexpr std::array all_faults = {
-    Fault::FlipInside, Fault::FlipLastByte, Fault::SectorNotLanded, Fault::FlipBefore,
+    Fault::FlipInside,  Fault::FlipLastByte,    Fault::SectorNotLanded, Fault::FlipBefore,
     Fault::FlipFarAway, Fault::ShiftedBothWays, Fault::StaleGeneration};
 
 std::string_view name_of(Fault fault);

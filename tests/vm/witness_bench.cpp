@@ -57,8 +57,7 @@ void Bench::put_in_buffer(std::uint64_t offset, std::size_t bytes, std::uint32_t
 }
 
 void Bench::expect_in_buffer(std::uint64_t offset, std::span<const Word> words) {
-  std::ranges::copy(words,
-                    model_.words().begin() + static_cast<std::ptrdiff_t>(offset / 8));
+  std::ranges::copy(words, model_.words().begin() + static_cast<std::ptrdiff_t>(offset / 8));
 }
 
 std::optional<std::string> Bench::check_buffer(std::uint64_t offset, std::size_t bytes) {
@@ -74,7 +73,8 @@ std::optional<std::string> Bench::check_around(const Case &c, bool whole) {
   if (whole)
     return check_buffer(0, buffer_.size());
   const std::uint64_t first = c.buffer_offset < window ? 0 : (c.buffer_offset - window) & ~7ull;
-  const std::uint64_t last = std::min<std::uint64_t>(buffer_.size(), c.buffer_offset + c.length + window);
+  const std::uint64_t last =
+      std::min<std::uint64_t>(buffer_.size(), c.buffer_offset + c.length + window);
   return check_buffer(first, last - first);
 }
 
@@ -97,8 +97,8 @@ std::optional<std::string> Bench::read_case(const Case &c, bool whole, Fault fau
   const int result = mover_.transfer(Direction::Read, c.buffer_offset,
                                      static_cast<std::uint32_t>(c.length), c.file_offset);
   if (result != static_cast<int>(c.length))
-    return std::format("result {} instead of {}", result < 0 ? errno_name(result)
-                                                             : std::to_string(result), c.length);
+    return std::format("result {} instead of {}",
+                       result < 0 ? errno_name(result) : std::to_string(result), c.length);
   count(Direction::Read, c.length);
   damage_buffer(c, fault, read_generation_);
   expect_in_buffer(c.buffer_offset, region_.expected(c.file_offset, c.length));
@@ -116,8 +116,8 @@ std::optional<std::string> Bench::write_case(const Case &c, std::uint32_t genera
   const int result = mover_.transfer(Direction::Write, c.buffer_offset,
                                      static_cast<std::uint32_t>(c.length), c.file_offset);
   if (result != static_cast<int>(c.length))
-    return std::format("result {} instead of {}", result < 0 ? errno_name(result)
-                                                             : std::to_string(result), c.length);
+    return std::format("result {} instead of {}",
+                       result < 0 ? errno_name(result) : std::to_string(result), c.length);
   count(Direction::Write, c.length);
   damage_disk(c, fault, generation);
   fill_pattern(region_.expected(c.file_offset, c.length), generation, c.file_offset);

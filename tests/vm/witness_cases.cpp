@@ -32,15 +32,17 @@ std::vector<Case> directed_cases(std::uint64_t buffer_bytes, const DiskRegion &r
 
   // Every 512-byte step of a page, with lengths around one and two pages.
   for (std::uint64_t offset = 0; offset < page; offset += sector)
-    for (const std::uint64_t length : {512u, 1024u, 3584u, 4096u, 4608u, 7680u, 8192u, 8704u, 12288u})
+    for (const std::uint64_t length :
+         {512u, 1024u, 3584u, 4096u, 4608u, 7680u, 8192u, 8704u, 12288u})
       add(16 * page + offset, length);
 
   // A list page holds 511 data pointers, so list pages begin at the multiples of 511 in
   // the first table; the second is staggered by 256. End exactly on, before and after.
   constexpr std::array<std::uint64_t, 24> last_pages = {
-      254,  255,  256,  257,  509,  510,  511,  512,  513,  765,  766,  767,
-      768,  1020, 1021, 1022, 1023, 1024, 1276, 1277, 1278, 1532, 1533, 1534};
-  constexpr std::array<std::uint64_t, 11> page_counts = {1, 2, 3, 4, 5, 16, 127, 128, 129, 255, 256};
+      254, 255,  256,  257,  509,  510,  511,  512,  513,  765,  766,  767,
+      768, 1020, 1021, 1022, 1023, 1024, 1276, 1277, 1278, 1532, 1533, 1534};
+  constexpr std::array<std::uint64_t, 11> page_counts = {1,   2,   3,   4,   5,  16,
+                                                         127, 128, 129, 255, 256};
   constexpr std::array<std::uint64_t, 3> in_page = {0, 512, 3584};
   constexpr std::array<std::uint64_t, 3> in_last = {512, 2048, 4096};
   unsigned turn = 0;
@@ -79,7 +81,8 @@ Case random_case(std::uint64_t buffer_bytes, const DiskRegion &region, std::uint
   std::uint64_t limit = sector << (random() % 15);
   limit = std::min(limit, top);
   const std::uint64_t length = sector * (1 + random() % (limit / sector));
-  const std::uint64_t offset = buffer_step * (random() % ((buffer_bytes - length) / buffer_step + 1));
+  const std::uint64_t offset =
+      buffer_step * (random() % ((buffer_bytes - length) / buffer_step + 1));
   return {offset, length, file_offset_for(length, region, random)};
 }
 

@@ -68,8 +68,8 @@ std::uint64_t run_load(Exporter exporter, Path path, const std::string &device,
                        std::uint64_t region_base, unsigned depth, double seconds,
                        std::uint64_t seed) {
   constexpr std::size_t bytes = 8u << 20;
-  const std::string name = std::format("load {} {} depth {} seed {}", name_of(exporter),
-                                       name_of(path), depth, seed);
+  const std::string name =
+      std::format("load {} {} depth {} seed {}", name_of(exporter), name_of(path), depth, seed);
   std::mt19937_64 random(seed);
   Session session;
   Ring ring(2 * depth);
@@ -85,8 +85,8 @@ std::uint64_t run_load(Exporter exporter, Path path, const std::string &device,
       report().fail(name, buffer.error());
       return 0;
     }
-    benches.push_back(std::make_unique<Bench>(session, ring, std::move(*buffer), target.get(),
-                                              path, i, region));
+    benches.push_back(
+        std::make_unique<Bench>(session, ring, std::move(*buffer), target.get(), path, i, region));
     if (const int error = benches.back()->mover().error()) {
       report().fail(name, std::format("MAP: {}, {}", errno_name(error),
                                       reason_name(benches.back()->mover().entry().reason)));

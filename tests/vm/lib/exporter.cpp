@@ -45,10 +45,10 @@ bool fault_scattered(int memfd, std::size_t bytes) {
   std::iota(order.begin(), order.end(), 0);
   std::mt19937 random(12345);
   std::ranges::shuffle(order, random);
-  auto *file = static_cast<char *>(
-      ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0));
-  auto *other = static_cast<char *>(::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
-                                           MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  auto *file =
+      static_cast<char *>(::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0));
+  auto *other = static_cast<char *>(
+      ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
   if (file == MAP_FAILED || other == MAP_FAILED)
     return false;
   ::madvise(other, bytes, MADV_NOHUGEPAGE);
@@ -199,8 +199,7 @@ std::expected<DmaBuf, std::string> DmaBuf::create(Exporter exporter, std::size_t
   DmaBuf buffer(std::move(*fd), bytes);
   if (access != Access::ReadWrite)
     return buffer;
-  void *view =
-      ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, buffer.fd(), 0);
+  void *view = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, buffer.fd(), 0);
   if (view == MAP_FAILED)
     return failed("mmap of the dma-buf");
   buffer.view_ = view;
@@ -246,8 +245,8 @@ UniqueFd open_drm_driver(std::string_view driver) {
     drmVersionPtr version = drmGetVersion(card.get());
     if (!version)
       continue;
-    const bool same = driver == std::string_view(version->name,
-                                                 static_cast<std::size_t>(version->name_len));
+    const bool same =
+        driver == std::string_view(version->name, static_cast<std::size_t>(version->name_len));
     drmFreeVersion(version);
     if (same)
       return card;

@@ -17,9 +17,9 @@ namespace vmtest {
 
 enum class Exporter { Udmabuf, UdmabufHuge, UdmabufScattered, Heap, Vgem, VirtioGpu };
 
-inline constexpr std::array all_exporters = {Exporter::Udmabuf, Exporter::UdmabufHuge,
-                                             Exporter::UdmabufScattered, Exporter::Heap,
-                                             Exporter::Vgem, Exporter::VirtioGpu};
+inline constexpr std::array all_exporters = {
+    Exporter::Udmabuf, Exporter::UdmabufHuge, Exporter::UdmabufScattered,
+    Exporter::Heap,    Exporter::Vgem,        Exporter::VirtioGpu};
 
 std::string_view name_of(Exporter exporter);
 std::optional<Exporter> exporter_by_name(std::string_view name);

@@ -21,8 +21,7 @@ Ring::Ring(unsigned depth, unsigned flags) {
   params.flags = flags;
   const int status = io_uring_queue_init_params(depth, &ring_, &params);
   if (status < 0)
-    die(std::format("io_uring of {} entries, flags 0x{:x}: {}", depth, flags,
-                    errno_name(status)));
+    die(std::format("io_uring of {} entries, flags 0x{:x}: {}", depth, flags, errno_name(status)));
 }
 
 Ring::~Ring() { io_uring_queue_exit(&ring_); }
@@ -69,11 +68,10 @@ void Ring::queue_registration(int session_fd, std::uint32_t cmd_op, const dmabuf
 }
 
 void Ring::queue_fixed(Direction direction, int target_fd, unsigned slot,
-                       std::uint64_t buffer_offset, std::uint32_t length,
-                       std::uint64_t file_offset, std::uint64_t user_data) {
+                       std::uint64_t buffer_offset, std::uint32_t length, std::uint64_t file_offset,
+                       std::uint64_t user_data) {
   io_uring_sqe *entry = sqe();
-  entry->opcode =
-      direction == Direction::Read ? IORING_OP_READ_FIXED : IORING_OP_WRITE_FIXED;
+  entry->opcode = direction == Direction::Read ? IORING_OP_READ_FIXED : IORING_OP_WRITE_FIXED;
   entry->fd = target_fd;
   entry->addr = buffer_offset;
   entry->len = length;

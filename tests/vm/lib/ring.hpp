@@ -20,8 +20,8 @@ inline std::string_view name_of(Direction direction) {
 class Ring {
 public:
   // A ring of `depth` entries. Ends the program with exit_setup when it cannot be made.
-  explicit Ring(unsigned depth, unsigned flags = IORING_SETUP_SINGLE_ISSUER |
-                                                 IORING_SETUP_DEFER_TASKRUN);
+  explicit Ring(unsigned depth,
+                unsigned flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN);
   Ring(const Ring &) = delete;
   Ring &operator=(const Ring &) = delete;
   ~Ring();

@@ -16,13 +16,12 @@ namespace vmtest {
 namespace {
 
 constexpr std::array reason_names = {
-    "NONE",          "ARGUMENT",    "NOT_DMABUF",    "BAD_TARGET",   "DMABUF_MODE",
-    "TARGET_MODE",   "READ_ONLY",   "NOT_BLOCK",     "NOT_NVME",     "NOT_DIRECT",
-    "ZONED",         "METADATA",    "LBA_SIZE",      "NO_PATH",      "SEG_ALIGN",
-    "SEG_SUM",       "BOUNCE",      "NO_P2P_ROUTE",  "ATTACH",       "MAP",
-    "NO_CPU_VIEW",   "NOT_PAGES",   "KERNEL",        "MEMLOCK",      "LIMIT",
-    "NO_MEMORY",     "SIZE_CAP",    "REVOKED",       "DEVICE_GONE",  "FENCE_TIMEOUT",
-    "NO_PATH_FITS",  "INTERRUPTED", "RANGE",         "DRIVE",        "NOT_FILE",
+    "NONE",         "ARGUMENT",    "NOT_DMABUF",  "BAD_TARGET", "DMABUF_MODE", "TARGET_MODE",
+    "READ_ONLY",    "NOT_BLOCK",   "NOT_NVME",    "NOT_DIRECT", "ZONED",       "METADATA",
+    "LBA_SIZE",     "NO_PATH",     "SEG_ALIGN",   "SEG_SUM",    "BOUNCE",      "NO_P2P_ROUTE",
+    "ATTACH",       "MAP",         "NO_CPU_VIEW", "NOT_PAGES",  "KERNEL",      "MEMLOCK",
+    "LIMIT",        "NO_MEMORY",   "SIZE_CAP",    "REVOKED",    "DEVICE_GONE", "FENCE_TIMEOUT",
+    "NO_PATH_FITS", "INTERRUPTED", "RANGE",       "DRIVE",      "NOT_FILE",
 };
 static_assert(reason_names.size() == DMABUF_RW_NR_REASONS);
 
@@ -134,7 +133,7 @@ Path pages_path() {
 }
 
 bool module_loaded(std::string_view name) {
-  struct stat state{};
+  struct stat state {};
   return ::stat(std::format("/sys/module/{}", name).c_str(), &state) == 0;
 }
 

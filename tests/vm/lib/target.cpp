@@ -14,7 +14,8 @@
 namespace vmtest {
 
 HostBuffer::HostBuffer(std::size_t bytes)
-    : bytes_(bytes), data_(static_cast<Word *>(std::aligned_alloc(4096, (bytes + 4095) & ~4095ul))) {
+    : bytes_(bytes),
+      data_(static_cast<Word *>(std::aligned_alloc(4096, (bytes + 4095) & ~4095ul))) {
   if (!data_)
     die("out of host memory");
 }
