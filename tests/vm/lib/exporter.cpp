@@ -63,17 +63,28 @@ bool fault_scattered(int memfd, std::size_t bytes) {
   return true;
 }
 
-// Makes sure that `count` huge pages are free.
+long read_number(const char *file) {
+  long number = 0;
+  std::ifstream(file) >> number;
+  return number;
+}
+
+// Makes sure that `count` huge pages are free. Memory that other tests left in small pieces is
+// put together again, which may take the kernel more than one attempt.
 bool reserve_huge_pages(std::size_t count) {
-  long free_pages = 0;
-  std::ifstream("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages") >> free_pages;
-  if (free_pages >= static_cast<long>(count))
-    return true;
-  long total = 0;
-  std::ifstream("/proc/sys/vm/nr_hugepages") >> total;
-  std::ofstream("/proc/sys/vm/nr_hugepages") << total + static_cast<long>(count) - free_pages;
-  std::ifstream("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages") >> free_pages;
-  return free_pages >= static_cast<long>(count);
+  constexpr const char *free_file = "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages";
+  for (int attempt = 0; attempt < 20; ++attempt) {
+    const long missing = static_cast<long>(count) - read_number(free_file);
+    if (missing <= 0)
+      return true;
+    if (attempt) {
+      std::ofstream("/proc/sys/vm/drop_caches") << 3;
+      std::ofstream("/proc/sys/vm/compact_memory") << 1;
+    }
+    const long total = read_number("/proc/sys/vm/nr_hugepages");
+    std::ofstream("/proc/sys/vm/nr_hugepages") << total + missing;
+  }
+  return read_number(free_file) >= static_cast<long>(count);
 }
 
 Made make_udmabuf(Exporter exporter, std::size_t bytes) {
