@@ -185,7 +185,7 @@ struct dmabuf_rw_slot {
 
 /* One open of /dev/dmabuf_rw. */
 struct dmabuf_rw_session {
-	struct mutex lock;		/* slots, used, nr_mappings */
+	struct mutex lock;		/* slots, nr_mappings, next_slot */
 	struct list_head node;		/* all sessions */
 	struct user_struct *user;
 	u32 id;				/* names the session in traces and debugfs */
