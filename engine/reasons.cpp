@@ -73,6 +73,9 @@ constexpr Reason kReasons[] = {
            "look at the kernel log and the drive's error log (nvme error-log)"),
     REASON(NOT_FILE, "the target is neither a regular file nor a block device",
            "give a file or a block device as filename"),
+    REASON(HANDLE, "the handle names no mapping that this call can use",
+           "map it in this session, and as premapped or bvec"),
+    REASON(DIRECTION, "the buffer was not mapped for that direction", "map it for both directions"),
 };
 
 #undef REASON

@@ -61,6 +61,8 @@
 #define DMABUF_RW_FEAT_TIMEOUT		(1ULL << 3)	/* CONFIG.timeout_ms */
 #define DMABUF_RW_FEAT_BVEC		(1ULL << 4)
 #define DMABUF_RW_FEAT_IOPOLL		(1ULL << 5)	/* PREMAPPED on polled rings */
+#define DMABUF_RW_FEAT_RWFILE		(1ULL << 6)	/* OPEN */
+#define DMABUF_RW_FEAT_RW		(1ULL << 7)	/* RW */
 
 /*
  * Reasons. An errno says what kind of failure it was, the reason names its
@@ -101,7 +103,9 @@
 #define DMABUF_RW_REASON_RANGE		32	/* outside buffer or target, misaligned */
 #define DMABUF_RW_REASON_DRIVE		33	/* the drive reported the error */
 #define DMABUF_RW_REASON_NOT_FILE	34	/* target is no regular file or block device */
-#define DMABUF_RW_NR_REASONS		35
+#define DMABUF_RW_REASON_HANDLE		35	/* names no mapping, or one of another path */
+#define DMABUF_RW_REASON_DIRECTION	36	/* not mapped for that direction */
+#define DMABUF_RW_NR_REASONS		37
 
 /**
  * struct dmabuf_rw_query - DMABUF_RW_IOC_QUERY
@@ -114,6 +118,9 @@
  * @granule:		out: bytes; segments of a PREMAPPED buffer are multiples of it.
  * @max_io_bytes:	out: longest READ or WRITE.
  * @max_buffer_bytes:	out: by path, the largest dma-buf; 0: path not there.
+ * @max_rw_files:	out: rw fds one user may have open (root: unbounded); 0
+ *			without FEAT_RWFILE.
+ * @max_rw_buffer_bytes: out: largest dma-buf that OPEN takes.
  * @reserved:		must be 0, returned 0.
  */
 struct dmabuf_rw_query {
@@ -126,7 +133,9 @@ struct dmabuf_rw_query {
 	__u32 granule;
 	__u64 max_io_bytes;
 	__u64 max_buffer_bytes[DMABUF_RW_NR_PATHS];
-	__u64 reserved[7];
+	__u64 max_rw_files;
+	__u64 max_rw_buffer_bytes;
+	__u64 reserved[5];
 };
 
 /**
@@ -302,12 +311,82 @@ struct dmabuf_rw_info {
 	__u64 reserved[8];
 };
 
+/* dmabuf_rw_open.view: what read() and write() copy from and to. */
+#define DMABUF_RW_VIEW_MEMORY	1	/* ordinary memory */
+#define DMABUF_RW_VIEW_IO	2	/* a device's memory, as the CPU maps it */
+
+/**
+ * struct dmabuf_rw_open - DMABUF_RW_IOC_OPEN, a dma-buf as a file: an rw fd
+ * @dmabuf_fd:		in: the dma-buf.
+ * @flags:		in: O_RDONLY, O_WRONLY or O_RDWR as in open(2), and
+ *			O_CLOEXEC and O_NONBLOCK. No more than the dma-buf
+ *			itself is open for.
+ * @fd:			out: the rw fd.
+ * @reason:		out, also when the call fails: DMABUF_RW_REASON_*.
+ * @view:		out: DMABUF_RW_VIEW_*.
+ * @reserved0:		must be 0.
+ * @buffer_bytes:	out: size of the dma-buf, and of the file.
+ * @reserved:		must be 0.
+ *
+ * The rw fd is a file of @buffer_bytes bytes that neither grows nor shrinks:
+ * read and write in all their forms, lseek, splice, sendfile, poll, mmap,
+ * io_uring. Here a *read* takes bytes out of the dma-buf, as read(2) does. It
+ * keeps the dma-buf, and waits for its fences as long as the session's CONFIG
+ * said at OPEN. It does not need the session any more.
+ *
+ * The call returns 0, or fails with EINVAL (ARGUMENT), EBADF (the descriptor is
+ * not open) or EINVAL (NOT_DMABUF), EACCES (DMABUF_MODE), EMFILE (LIMIT: rw fds
+ * of this user, or descriptors of this process), ENOMEM (MEMLOCK, NO_MEMORY),
+ * EOPNOTSUPP (NO_CPU_VIEW, SIZE_CAP), ENODEV (REVOKED), EINTR (INTERRUPTED).
+ */
+struct dmabuf_rw_open {
+	__u32 dmabuf_fd;
+	__u32 flags;
+	__u32 fd;
+	__u32 reason;
+	__u32 view;
+	__u32 reserved0;
+	__u64 buffer_bytes;
+	__u64 reserved[4];
+};
+
+/**
+ * struct dmabuf_rw_rw - DMABUF_RW_IOC_RW, one READ or WRITE that is waited for
+ * @handle:		in: a PREMAPPED or BVEC mapping of this session.
+ * @direction:		in: one DMABUF_RW_DIR_*.
+ * @flags:		in: must be 0.
+ * @reason:		out, also when the call fails: DMABUF_RW_REASON_*.
+ * @buffer_offset:	in: byte offset into the dma-buf.
+ * @file_offset:	in: bytes, from the start of the file or block device.
+ * @length:		in: bytes, at most dmabuf_rw_query.max_io_bytes.
+ * @moved:		out: bytes moved. PREMAPPED moves all or fails; BVEC may
+ *			move less at the end of a file, as read(2) does.
+ * @reserved:		must be 0.
+ *
+ * The same I/O as the uring_cmds READ and WRITE, with the same checks and
+ * errors, for callers without io_uring. Returns 0 with @moved set, or fails
+ * with their errno.
+ */
+struct dmabuf_rw_rw {
+	__u32 handle;
+	__u32 direction;
+	__u32 flags;
+	__u32 reason;
+	__u64 buffer_offset;
+	__u64 file_offset;
+	__u64 length;
+	__u64 moved;
+	__u64 reserved[2];
+};
+
 #define DMABUF_RW_IOC_MAGIC	0xE7
 #define DMABUF_RW_IOC_QUERY	_IOWR(DMABUF_RW_IOC_MAGIC, 0x00, struct dmabuf_rw_query)
 #define DMABUF_RW_IOC_CONFIG	_IOW(DMABUF_RW_IOC_MAGIC, 0x01, struct dmabuf_rw_config)
 #define DMABUF_RW_IOC_MAP	_IOWR(DMABUF_RW_IOC_MAGIC, 0x02, struct dmabuf_rw_map)
 #define DMABUF_RW_IOC_UNMAP	_IOWR(DMABUF_RW_IOC_MAGIC, 0x03, struct dmabuf_rw_unmap)
 #define DMABUF_RW_IOC_INFO	_IOWR(DMABUF_RW_IOC_MAGIC, 0x04, struct dmabuf_rw_info)
+#define DMABUF_RW_IOC_OPEN	_IOWR(DMABUF_RW_IOC_MAGIC, 0x05, struct dmabuf_rw_open)
+#define DMABUF_RW_IOC_RW	_IOWR(DMABUF_RW_IOC_MAGIC, 0x06, struct dmabuf_rw_rw)
 
 /*
  * IORING_OP_URING_CMD on the session's file. A 64-byte SQE is enough. cmd_op is
@@ -365,6 +444,8 @@ __DMABUF_RW_SIZE(struct dmabuf_rw_map_entry, 96);
 __DMABUF_RW_SIZE(struct dmabuf_rw_map, 24);
 __DMABUF_RW_SIZE(struct dmabuf_rw_unmap, 24);
 __DMABUF_RW_SIZE(struct dmabuf_rw_info, 224);
+__DMABUF_RW_SIZE(struct dmabuf_rw_open, 64);
+__DMABUF_RW_SIZE(struct dmabuf_rw_rw, 64);
 __DMABUF_RW_SIZE(struct dmabuf_rw_uring_io, 16);
 __DMABUF_RW_SIZE(struct dmabuf_rw_uring_reg, 16);
 #undef __DMABUF_RW_SIZE

@@ -21,7 +21,8 @@ constexpr std::array reason_names = {
     "LBA_SIZE",     "NO_PATH",     "SEG_ALIGN",   "SEG_SUM",    "BOUNCE",      "NO_P2P_ROUTE",
     "ATTACH",       "MAP",         "NO_CPU_VIEW", "NOT_PAGES",  "KERNEL",      "MEMLOCK",
     "LIMIT",        "NO_MEMORY",   "SIZE_CAP",    "REVOKED",    "DEVICE_GONE", "FENCE_TIMEOUT",
-    "NO_PATH_FITS", "INTERRUPTED", "RANGE",       "DRIVE",      "NOT_FILE",
+    "NO_PATH_FITS", "INTERRUPTED", "RANGE",       "DRIVE",      "NOT_FILE",    "HANDLE",
+    "DIRECTION",
 };
 static_assert(reason_names.size() == DMABUF_RW_NR_REASONS);
 
