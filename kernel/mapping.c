@@ -15,7 +15,9 @@
  * to be given to it by somebody who takes no lock and waits for no fence; it
  * ends without the dma_resv and without memory.
  */
+#include <linux/dma-map-ops.h>
 #include <linux/dma-resv.h>
+#include <linux/iommu-dma.h>
 #include <linux/ktime.h>
 #include <linux/module.h>
 #include <linux/pci.h>
@@ -121,6 +123,20 @@ static const struct dma_buf_attach_ops attach_ops = {
 };
 
 /*
+ * Is dma_need_sync()'s yes about the address, or about the device only? Behind
+ * an IOMMU it says yes to every address once the device ever had one that was
+ * copied, and wherever the DMA layer is being debugged. There, memory is copied
+ * for a device that is not trusted, and CPU accesses matter where caches are
+ * not coherent; for all others the answer is no.
+ */
+static bool device_needs_sync(struct device *dev)
+{
+	if (!use_dma_iommu(dev) || !dev_is_dma_coherent(dev))
+		return true;
+	return dev_is_pci(dev) && to_pci_dev(dev)->untrusted;
+}
+
+/*
  * Would the DMA layer copy, or does it want to be told about CPU accesses?
  * Then a mapping that is kept would be stale after the first I/O.
  */
@@ -129,6 +145,8 @@ static bool attach_bounces(struct dmabuf_rw_attach *a)
 	struct scatterlist *sg;
 	unsigned int i;
 
+	if (!device_needs_sync(a->dev))
+		return false;
 	for_each_sgtable_dma_sg(a->sgt, sg, i)
 		if (dma_need_sync(a->dev, sg_dma_address(sg)))
 			return true;
