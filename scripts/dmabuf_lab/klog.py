@@ -47,9 +47,14 @@ ALLOWED: tuple[tuple[re.Pattern[str], str], ...] = (
     (
         re.compile(
             r"^DMA-API: (preallocated \d+ debug entries|debugging enabled by kernel config"
-            r"|dma_debug_entry pool grown to \d+ \(\d+00%\))$"
+            r"|dma_debug_entry pool grown to \d+ \(\d+00%\)"
+            r"|enable driver filter for driver \[nvme\]|switching off dma-debug driver filter)$"
         ),
-        "the debug kernel's DMA-API debugging says that it is there",
+        "the debug kernel's DMA-API debugging says that it is there, and whom it watches",
+    ),
+    (
+        re.compile(r"^rcu: (\t|\\x09)RCU callback double-/use-after-free debug is enabled\.$"),
+        "the debug kernel's RCU debugging says that it is there",
     ),
     (
         re.compile(r"^kmemleak: Kernel memory leak detector initialized \(mem pool available: \d+\)$"),

@@ -71,6 +71,19 @@ def test_file_systems_of_drives_are_unmounted_from_the_inside_out(checks: Module
     assert checks.mounted_disks(mounts) == ["/mnt/in", "/mnt"]
 
 
+def test_mappings_of_devices_without_a_driver_are_counted(checks: ModuleType) -> None:
+    tail = "idx 1 P=0x0 D=0 L=1000 cln=0x0 DMA_TO_DEVICE dma map error checked attrs=0x0"
+    lines = [
+        f"nvme 0000:00:04.0 coherent {tail}",
+        f"pci 0000:00:05.0 scatter-gather {tail}",
+        f"pci 0000:00:05.0 coherent {tail}",
+        f"misc udmabuf scatter-gather {tail}",
+    ]
+    found = checks.mappings_left("\n".join(lines))
+    assert found == ["2 DMA mapping(s) left on device 0000:00:05.0"]
+    assert checks.mappings_left("") == []
+
+
 @pytest.mark.parametrize(
     ("stats", "problems"), [(" debug_locks:      1\n", 0), (" debug_locks:   0\n", 1), ("", 1)]
 )

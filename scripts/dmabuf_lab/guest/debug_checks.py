@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 KMEMLEAK = "/sys/kernel/debug/kmemleak"
 LOCKDEP = "/proc/lockdep_stats"
 NVME = "/sys/bus/pci/drivers/nvme"
+DMA_API = "/sys/kernel/debug/dma-api"
 
 # kmemleak leaves objects younger than this alone.
 LEAK_AGE_S = 5.5
@@ -71,8 +72,28 @@ def split_reports(text: str) -> list[str]:
 
 
 def prepare() -> None:
-    """Turns kmemleak's own scans off: they take the CPU when a test does not expect it."""
+    """Turns kmemleak's own scans off, and has the DMA debugging watch the NVMe drives, all the time.
+
+    kmemleak's scans take the CPU when a test does not expect it. DMA debugging says nothing more after
+    its first complaint unless told otherwise; and udmabuf's own use of DMA, of a device without any limits
+    of its own, makes it complain in every run that synchronises one for the CPU.
+    """
     write_file(KMEMLEAK, "scan=off")
+    write_file(f"{DMA_API}/all_errors", "1")
+    write_file(f"{DMA_API}/driver_filter", "nvme")
+
+
+def mappings_left(dump: str) -> list[str]:
+    """The DMA mappings of devices that have no driver (any more), from the list of all mappings.
+
+    A line begins with the device's driver, or with its bus where it has none, and the device's name.
+    """
+    left: dict[str, int] = {}
+    for line in dump.splitlines():
+        words = line.split()
+        if len(words) > 2 and words[0] == "pci":
+            left[words[1]] = left.get(words[1], 0) + 1
+    return [f"{count} DMA mapping(s) left on device {name}" for name, count in sorted(left.items())]
 
 
 def leaks(symbols: Symbols) -> list[str]:
@@ -91,8 +112,13 @@ def mounted_disks(mounts: str) -> list[str]:
 
 
 def unbind_drives(tool: Tool, busybox: str) -> list[str]:
-    """Takes the driver from every NVMe drive; the kernel then tells of DMA mappings that are left."""
+    """Takes the driver from every NVMe drive, and tells of DMA mappings that are left on any.
+
+    Of those that lost their driver earlier, too.
+    """
     problems = []
+    # A device without a driver passes no filter.
+    write_file(f"{DMA_API}/driver_filter", "\n")
     for place in mounted_disks(read_file("/proc/mounts")):
         tool(busybox, "umount", place, limit_s=UNBIND_LIMIT_S)
     drives = [name for name in os.listdir(NVME) if re.match(r"[0-9a-f]{4}:", name)]
@@ -101,7 +127,7 @@ def unbind_drives(tool: Tool, busybox: str) -> list[str]:
         status, text = tool(busybox, "sh", "-c", command, limit_s=UNBIND_LIMIT_S)
         if status != 0:
             problems.append(f"the driver could not be taken from drive {name}: {text or 'time-out'}")
-    return problems
+    return problems + mappings_left(read_file(f"{DMA_API}/dump"))
 
 
 def lockdep_off(stats: str) -> list[str]:
