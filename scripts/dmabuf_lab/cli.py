@@ -92,6 +92,12 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
         "--qmp", action="store_true", help="the guest may command its QEMU (port lab.qmp)"
     )
     parser.add_argument(
+        "--formats",
+        action="store_true",
+        help="a second NVMe drive, nvme1, whose namespaces are: "
+        + ", ".join(f"{number} {what}" for number, (what, _) in enumerate(config.FORMATS, 1)),
+    )
+    parser.add_argument(
         "--expect",
         action="append",
         default=[],
@@ -173,6 +179,7 @@ def request(args: argparse.Namespace) -> runner.Request:
         append=args.append,
         cpu=args.cpu,
         qmp=args.qmp,
+        formats=args.formats,
         expect=tuple(args.expect),
         console=args.console,
         log=args.log,

@@ -116,6 +116,16 @@ DEFAULT_SMP = 2
 DISK_BYTES = 1 << 30
 P2P_BAR_MIB = 16
 
+# The namespaces of the second drive that --formats adds, by number from 1: what it is, and
+# QEMU's words for it.
+FORMATS = (
+    ("zoned", "zoned=on,zoned.zone_size=4M,logical_block_size=4096,physical_block_size=4096"),
+    ("metadata", "ms=8"),
+    ("protection information", "ms=8,pi=1"),
+    ("4 KiB blocks", "logical_block_size=4096,physical_block_size=4096"),
+)
+FORMAT_BYTES = 64 << 20
+
 
 def kernel_series(name: str) -> KernelSeries:
     """Returns the series called `name`; raises KeyError for a name that is not in KERNELS."""

@@ -18,7 +18,8 @@ class Machine:
     ports of their own; icount: one vCPU whose clock counts instructions; share: a folder of the host
     shown read-write at /share; append: more kernel parameters; cpu: QEMU's CPU model (the kernel lets
     PCI peers talk through the host bridge on some only); qmp: the guest may command its own QEMU, by
-    the virtio-serial port lab.qmp; debug: the kernel is the debug kernel.
+    the virtio-serial port lab.qmp; formats: a second NVMe drive, with the namespaces of config.FORMATS;
+    debug: the kernel is the debug kernel.
     """
 
     release: str
@@ -33,6 +34,7 @@ class Machine:
     shell: bool = False
     cpu: str = config.DEFAULT_CPU
     qmp: bool = False
+    formats: bool = False
     debug: bool = False
 
 
@@ -44,12 +46,18 @@ class Descriptors:
     nvme: int
     virtio: int
     channels: dict[str, int] = field(default_factory=dict)
+    # With Machine.formats: a disk for each namespace of the second drive.
+    formats: tuple[int, ...] = ()
     # With Machine.qmp: the two ends of one socket pair. QEMU holds both, and talks to itself.
     qmp: tuple[int, ...] = ()
 
     def all(self) -> list[int]:
         """Every descriptor to keep open in the child."""
-        return [self.initrd, self.nvme, self.virtio, *self.channels.values(), *self.qmp]
+        return [*self.files(), *self.channels.values(), *self.qmp]
+
+    def files(self) -> list[int]:
+        """Those that are files, made for this machine."""
+        return [self.initrd, self.nvme, self.virtio, *self.formats]
 
 
 CONSOLE = "console"
@@ -104,11 +112,16 @@ def _disks(machine: Machine, fds: Descriptors) -> list[str]:
     if _has_ports(machine):
         nvme += ",bus=port1"
     drive = "if=none,format=raw,cache=unsafe,discard=unmap,file.locking=off"
+    more = ["-device", "nvme,id=formats,serial=lab-formats"] if fds.formats else []
+    for number, (fd, (_, words)) in enumerate(zip(fds.formats, config.FORMATS, strict=False), 1):
+        more += ["-drive", f"id=format{number},file=/proc/self/fd/{fd},{drive}"]
+        more += ["-device", f"nvme-ns,bus=formats,nsid={number},drive=format{number},{words}"]
     return [
         *("-drive", f"id=nvme0,file=/proc/self/fd/{fds.nvme},{drive}"),
         *("-device", nvme),
         *("-drive", f"id=virtio0,file=/proc/self/fd/{fds.virtio},{drive}"),
         *("-device", "virtio-blk-pci,serial=lab-virtio,drive=virtio0"),
+        *more,
     ]
 
 
@@ -189,7 +202,9 @@ def environment(root: Path, base: dict[str, str]) -> dict[str, str]:
 
 def guest_devices(machine: Machine) -> Sequence[str]:
     """Device nodes that must exist before the command starts."""
+    formats = [f"/dev/nvme1n{number}" for number in range(1, len(config.FORMATS) + 1)]
     return (
+        *(formats if machine.formats else ()),
         "/dev/nvme0n1",
         "/dev/vda",
         "/dev/dri/card0",

@@ -34,6 +34,7 @@ class Request:
     append: str = ""
     cpu: str = config.DEFAULT_CPU
     qmp: bool = False
+    formats: bool = False
     expect: tuple[str, ...] = ()
     console: bool = False
     log: Path | None = None
@@ -88,6 +89,7 @@ def _machine(request: Request, kernel: guest_kernel.GuestKernel) -> qemu.Machine
         append=request.append,
         cpu=request.cpu,
         qmp=request.qmp,
+        formats=request.formats,
         shell=request.shell,
     )
 

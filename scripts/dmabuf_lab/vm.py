@@ -107,6 +107,9 @@ class Guest:
             nvme=_anonymous_file(size=config.DISK_BYTES),
             virtio=_anonymous_file(size=config.DISK_BYTES),
             channels={name: end.fileno() for name, end in theirs.items()},
+            formats=tuple(
+                _anonymous_file(size=config.FORMAT_BYTES) for _ in config.FORMATS if machine.formats
+            ),
             qmp=tuple(end.fileno() for end in qmp),
         )
         self.errors = tempfile.TemporaryFile(prefix="dmabuf-lab-")
@@ -121,7 +124,7 @@ class Guest:
         )
         for end in (*theirs.values(), *qmp):
             end.close()
-        for fd in (fds.initrd, fds.nvme, fds.virtio):
+        for fd in fds.files():
             os.close(fd)
 
     def kill(self) -> None:

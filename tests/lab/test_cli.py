@@ -35,7 +35,7 @@ def test_all_machine_options_arrive() -> None:
     request = parse(
         *("run", "--kernel", "6.12", "--iommu", "strict", "--smp", "4", "--memory", "512"),
         *("--p2p", "--no-module", "--no-build", "--no-multipath", "--timeout", "7.5"),
-        *("--append", "a=b c", "--share", "/tmp", "--", "ls", "--color", "-l"),
+        *("--append", "a=b c", "--share", "/tmp", "--formats", "--", "ls", "--color", "-l"),
     )
     assert request == runner.Request(
         command=["ls", "--color", "-l"],
@@ -50,6 +50,7 @@ def test_all_machine_options_arrive() -> None:
         build=False,
         timeout_s=7.5,
         append="a=b c",
+        formats=True,
     )
 
 
