@@ -66,9 +66,14 @@ ALLOWED: tuple[tuple[re.Pattern[str], str], ...] = (
 TAINT_OUT_OF_TREE = 1 << 12
 TAINT_UNSIGNED = 1 << 13
 ALLOWED_TAINT = TAINT_OUT_OF_TREE | TAINT_UNSIGNED
+# Set by any warning.
+TAINT_WARN = 1 << 9
 
 TAINT_LETTERS = "PFSRMBUDAWCIOELKXTNJ"
 
+_WARNING = re.compile(r"\bWARNING:")
+_CALL_TRACE = re.compile(r"\bCall Trace:")
+_END_TRACE = re.compile(r"---\[ end trace ")
 _PREFIX = re.compile(r"^(?:\[\s*\d+\.\d+\](?:\[\s*[TC]\d+\])?\s*)")
 
 
@@ -87,16 +92,31 @@ def strip_time(line: str) -> str:
 def examine(lines: Iterable[str], expected: Iterable[re.Pattern[str]] = ()) -> list[Finding]:
     """The lines by which the kernel complained, in order, each text once.
 
-    `expected`: what a test provokes on purpose, and which is therefore no complaint.
+    `expected`: what a test provokes on purpose, and which is therefore no complaint; with a warning
+    goes the trace up to its end.
     """
     harmless = [pattern for pattern, _ in ALLOWED] + list(expected)
     found: dict[str, None] = {}
+    excused = False
     for line in lines:
         text = strip_time(line)
-        if any(pattern.search(text) for pattern in BAD):
-            if not any(pattern.search(text) for pattern in harmless):
-                found[text] = None
+        if _END_TRACE.search(text):
+            excused = False
+        if not any(pattern.search(text) for pattern in BAD):
+            continue
+        if any(pattern.search(text) for pattern in harmless):
+            excused = excused or _WARNING.search(text) is not None
+        elif not (excused and _CALL_TRACE.search(text)):
+            found[text] = None
     return [Finding(text) for text in found]
+
+
+def warned_as_expected(lines: Iterable[str], expected: Iterable[re.Pattern[str]]) -> bool:
+    """Whether the kernel gave a warning that a test provokes on purpose: that taints it, too."""
+    patterns = list(expected)
+    return any(
+        _WARNING.search(line) and any(pattern.search(line) for pattern in patterns) for line in lines
+    )
 
 
 def describe_taint(value: int) -> str | None:

@@ -157,6 +157,8 @@ def arguments(
     if machine.share is not None:
         words += _share("share", machine.share, False)
     if _has_ports(machine):
+        # The slots' own hot-plug, as real machines have it for drives, not the firmware's.
+        words += ["-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"]
         for number in (1, 2):
             port = f"pcie-root-port,id=port{number},slot={number},chassis={number}"
             words += ["-device", port]

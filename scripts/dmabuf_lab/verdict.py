@@ -42,7 +42,8 @@ def judge(outcome: Outcome, timeout_s: float, expected: Sequence[str] = ()) -> V
     known = [re.compile(text) for text in expected]
     if outcome.leaks:
         known.append(leaks.SUMMARY)
-    findings = klog.examine(kernel_lines(outcome), known)
+    lines = kernel_lines(outcome)
+    findings = klog.examine(lines, known)
     if findings:
         more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
         reasons.append(f"the guest's kernel complained: {findings[0].line}{more}")
@@ -60,7 +61,10 @@ def judge(outcome: Outcome, timeout_s: float, expected: Sequence[str] = ()) -> V
     reasons += outcome.problems
     leaked = leaks.examine(outcome.leaks)
     reasons += list(dict.fromkeys(leaks.describe(report) for report in leaked))
-    taint = klog.describe_taint(outcome.tainted)
+    tainted = outcome.tainted
+    if not findings and klog.warned_as_expected(lines, known):
+        tainted &= ~klog.TAINT_WARN
+    taint = klog.describe_taint(tainted)
     if taint:
         reasons.append(f"the guest's kernel is tainted: {taint}")
     if not reasons:

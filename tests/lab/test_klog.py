@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The kernel log examiner finds what a kernel says when something is wrong, and nothing else."""
 
+import re
+
 import pytest
 from dmabuf_lab import klog
 
@@ -91,6 +93,18 @@ def test_allow_list_entries_have_reasons_and_match_a_complaint_pattern() -> None
 def test_the_same_text_is_reported_once_though_console_and_kmsg_both_have_it() -> None:
     lines = ["[    1.0] BUG: a", "BUG: a", "[    2.0] BUG: b"]
     assert [finding.line for finding in klog.examine(lines)] == ["BUG: a", "BUG: b"]
+
+
+def test_the_trace_of_an_expected_warning_is_no_complaint_and_that_of_another_is() -> None:
+    known = [re.compile(r"WARNING: a\.c:\d+ at f")]
+    block = ["WARNING: a.c:1 at f+0x1", "Call Trace:", "---[ end trace 0000000000000000 ]---"]
+    other = ["WARNING: b.c:1 at g+0x1", "Call Trace: <TASK>", "---[ end trace 0000000000000000 ]---"]
+    assert klog.examine(block, known) == []
+    assert klog.examine(block) == [klog.Finding(block[0]), klog.Finding(block[1])]
+    assert klog.examine(block + other, known) == [klog.Finding(other[0]), klog.Finding(other[1])]
+    assert klog.warned_as_expected(block, known)
+    assert not klog.warned_as_expected(other, known)
+    assert not klog.warned_as_expected(["a.c:1 at f, no warning"], known)
 
 
 @pytest.mark.parametrize("value", [0, 1 << 12, 1 << 13, (1 << 12) | (1 << 13)])

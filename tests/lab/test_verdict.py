@@ -73,6 +73,16 @@ def test_taint_fails_a_command_that_succeeded() -> None:
     assert verdict.judge(outcome, 600).status == 1
 
 
+@pytest.mark.parametrize(("pattern", "status"), [(r"WARNING: a\.c:1 at f", 0), (r"WARNING: b", 1)])
+def test_a_warning_that_is_provoked_on_purpose_may_taint_and_no_other(pattern: str, status: int) -> None:
+    outcome = good()
+    outcome.tainted = 1 << 9 | 1 << 12
+    outcome.kmsg = ["4 WARNING: a.c:1 at f+0x1", "6 Call Trace:", "4 ---[ end trace 0 ]---"]
+    assert verdict.judge(outcome, 600, [pattern]).status == status
+    outcome.tainted |= 1 << 7
+    assert verdict.judge(outcome, 600, [pattern]).status == 1
+
+
 def test_a_guest_that_could_not_be_prepared_is_a_lab_error() -> None:
     outcome = Outcome(ready=True, ended=True, problems=["cannot load nvme: no such file"])
     assert verdict.judge(outcome, 600).status == 2

@@ -127,6 +127,8 @@ def unbind_drives(tool: Tool, busybox: str) -> list[str]:
         status, text = tool(busybox, "sh", "-c", command, limit_s=UNBIND_LIMIT_S)
         if status != 0:
             problems.append(f"the driver could not be taken from drive {name}: {text or 'time-out'}")
+    if read_file(f"{DMA_API}/disabled").strip() != "N":
+        return problems + ["DMA debugging turned itself off before the end of the run"]
     return problems + mappings_left(read_file(f"{DMA_API}/dump"))
 
 
