@@ -41,6 +41,10 @@ endfunction()
 set(programs /src/build/lab/tests/vm)
 add_debug_test(isolation PART TIMEOUT 600 COMMAND ${programs}/isolation)
 add_debug_test(invalidate PART TIMEOUT 600 COMMAND ${programs}/invalidate --quick)
+# A kernel mapping that an exporter cannot make is a warning of the dma-buf framework.
+add_debug_test(faults PART TIMEOUT 600
+  LAB --expect "WARNING: drivers/dma-buf/dma-buf.c:\\d+ at dma_buf_vmap\\+"
+  COMMAND ${programs}/faults)
 add_debug_test(teardown TIMEOUT 900 COMMAND
   ${programs}/teardown --kills 8 && ${programs}/teardown --unbind)
 add_debug_test(rings TIMEOUT 900 LAB --append nvme.poll_queues=1 COMMAND ${programs}/rings --polled)
@@ -54,3 +58,6 @@ add_debug_test(witness TIMEOUT 1500 LAB --iommu strict COMMAND
   ${programs}/witness --quick --fuzz 50 --load 2
     --exporters udmabuf-scattered,udmabuf-huge,heap,vgem,virtio-gpu)
 add_debug_test(p2p TIMEOUT 900 LAB --p2p --iommu strict COMMAND ${programs}/p2p)
+add_debug_test(formats TIMEOUT 900 LAB --formats COMMAND ${programs}/formats)
+add_debug_test(targets TIMEOUT 1500 COMMAND ${programs}/targets)
+add_debug_test(targets-p2p TIMEOUT 900 LAB --p2p --iommu strict COMMAND ${programs}/targets --p2p)
