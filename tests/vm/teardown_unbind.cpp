@@ -55,7 +55,8 @@ bool write_sysfs(const char *file, const std::string &text) {
 }
 
 struct Load {
-  std::atomic<bool> stop = false, gone = false;
+  std::atomic<bool> stop = false;
+  std::atomic<unsigned> running = 0; // threads whose first transfers are on their way
   std::atomic<std::uint64_t> good = 0, refused = 0;
 };
 
@@ -91,6 +92,7 @@ void run_load(const std::string &node, Path path, Load &load) {
   };
   for (unsigned i = 0; i < depth; ++i)
     start(i);
+  ++load.running;
   bool named = false;
   while (flying > 0) {
     const int count = ring.reap([&](std::uint64_t i, int result) {
@@ -212,7 +214,8 @@ void test_unbind(const TeardownOptions &options) {
       std::vector<std::jthread> threads;
       for (const Path path : paths_here())
         threads.emplace_back([&, path] { run_load(node, path, load); });
-      for (int tries = 0; tries < 500 && load.good < 200; ++tries)
+      const double limit = now_s() + 30;
+      while ((load.good < 200 || load.running < threads.size()) && now_s() < limit)
         ::usleep(10000);
       const double begin = now_s();
       report().check(write_sysfs("/sys/bus/pci/drivers/nvme/unbind", address), "unbind under load",
