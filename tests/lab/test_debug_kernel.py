@@ -109,6 +109,17 @@ def test_every_allowed_leak_has_a_reason() -> None:
     assert all(reason for _, reason in leaks.ALLOWED)
 
 
+def test_only_the_entries_of_the_kernels_own_table_may_leak() -> None:
+    start = 'unreferenced object 0xffff888110b66340 (size 32):\n  comm "p2p", pid 1, jiffies 1\n'
+    kernels = ("__kmalloc_noprof+0x1/0x2", "__sg_alloc_table+0x1/0x2", "sg_alloc_table+0x1/0x2")
+    ours = ("dma_buf_map_attachment+0x1/0x2", "attach_map+0x81 [dmabuf_rw]")
+    allowed = (*kernels, "dma_buf_phys_vec_to_sgt+0x247/0xcd0", *ours)
+    others = ((*kernels, *ours), (kernels[0], "dma_buf_phys_vec_to_sgt+0x1/0x2", *ours))
+    for trace, count in ((allowed, 0), *((other, 1) for other in others)):
+        report = f"{start}  backtrace (crc 0):\n" + "\n".join(f"    {frame}" for frame in trace)
+        assert len(leaks.examine([report])) == count
+
+
 @pytest.mark.parametrize(
     "line",
     [
