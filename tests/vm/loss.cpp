@@ -3,7 +3,7 @@
 // changes, its namespace or itself goes away. Errors are the defined ones, whatever is reported
 // as read is right byte for byte, nothing hangs and nothing is left.
 //
-// usage: loss [reset] [format] [slow] [namespace] [unplug]
+// usage: loss [reset] [format] [slow] [namespace] [remove] [unplug]
 //        All of them without arguments. dmabuf-lab run --qmp; after unplug the drive is gone.
 #include "lib/exporter.hpp"
 #include "lib/report.hpp"
@@ -100,12 +100,13 @@ private:
     }
     row_ = 0;
     const CpuAccess access(*buffer_, true);
-    const auto words = buffer_->words().subspan(slot * (block / sizeof(Word)), block / sizeof(Word));
+    const auto words =
+        buffer_->words().subspan(slot * (block / sizeof(Word)), block / sizeof(Word));
     const auto bad = compare_words(words, disk_->expected(disk_base + position_[slot], block));
     if (bad && wrong++ == 0)
       report().fail(std::format("{}: a read that succeeded has its data", name_),
-                    std::format("{}; after {} good reads and {} failed ones",
-                                describe(*bad, 0), good.load(), failed.load()));
+                    std::format("{}; after {} good reads and {} failed ones", describe(*bad, 0),
+                                good.load(), failed.load()));
     std::ranges::fill(words, pattern_word(buffer_poison, 0));
     ++good;
   }
@@ -175,13 +176,15 @@ void check_slow(Qmp &qmp) {
   const char *const throttle =
       R"({{"id": "nvme", "bps": 0, "bps_rd": 0, "bps_wr": 0, "iops": {}, "iops_rd": 0, "iops_wr": 0}})";
   Load load("slow drive", {.depth = 8, .timeout_ms = 2000});
-  report().check(qmp.run("block_set_io_throttle", std::vformat(throttle, std::make_format_args("1"))),
-                 "slow the drive down");
+  report().check(
+      qmp.run("block_set_io_throttle", std::vformat(throttle, std::make_format_args("1"))),
+      "slow the drive down");
   const std::uint64_t before = load.good;
   ::sleep(12);
   const std::uint64_t during = load.good - before;
-  report().check(qmp.run("block_set_io_throttle", std::vformat(throttle, std::make_format_args("0"))),
-                 "let the drive go on");
+  report().check(
+      qmp.run("block_set_io_throttle", std::vformat(throttle, std::make_format_args("0"))),
+      "let the drive go on");
   report().check(Load::wait_for([&] { return load.dead || load.good > before + during + 200; }, 60),
                  "I/O goes on when the drive answers again");
   load.stop();
@@ -190,7 +193,8 @@ void check_slow(Qmp &qmp) {
     defined &= error == -ETIMEDOUT || error == -EIO || error == -EINTR || error == -ENODEV;
   report().check(defined && load.wrong == 0, "errors of a drive that does not answer are defined",
                  load.errors_seen());
-  report().note(std::format("slow drive: {} reads in 12 s, errors: {}", during, load.errors_seen()));
+  report().note(
+      std::format("slow drive: {} reads in 12 s, errors: {}", during, load.errors_seen()));
 }
 
 // The block size changes under a mapping: old sizes are refused, right ones still land right.
@@ -246,8 +250,8 @@ void check_gone(Load &load, std::string_view name) {
                error == -ETIMEDOUT || error == -EOPNOTSUPP;
   report().check(defined && !load.errors.empty() && load.wrong == 0,
                  std::format("{}: errors are defined", name), load.errors_seen());
-  report().note(std::format("{}: {} good reads, then {}", name, load.good.load(),
-                            load.errors_seen()));
+  report().note(
+      std::format("{}: {} good reads, then {}", name, load.good.load(), load.errors_seen()));
 }
 
 bool node_there() {
@@ -278,16 +282,35 @@ void check_module_in_use() {
                  "the module is not unloaded while in use", errno_name(status));
 }
 
+// The load that is running loses its controller, and says so.
+void check_controller_gone(Load &load, std::string_view name) {
+  check_gone(load, name);
+  const dmabuf_rw_info info = load.stop();
+  report().check(info.state == DMABUF_RW_STATE_DEVICE_GONE,
+                 std::format("{}: the mapping says so", name), std::format("state {}", info.state));
+  report().check(
+      Load::wait_for([] { return !std::filesystem::exists("/sys/class/nvme/nvme0"); }, 20),
+      std::format("{}: the controller is gone", name));
+}
+
+// The kernel lets go of the drive while it is there, and finds it again.
+void check_remove() {
+  {
+    Load load("removal");
+    shell("echo 1 >/sys/class/nvme/nvme0/device/remove", "remove the drive");
+    check_controller_gone(load, "removal");
+  }
+  shell("echo 1 >/sys/bus/pci/rescan", "let the kernel look for drives");
+  report().check(Load::wait_for(node_there, 40), "the drive is back");
+  Load load("drive again");
+  load.stop();
+  report().check(load.good > 100 && load.failed == 0, "and takes I/O", load.errors_seen());
+}
+
 void check_unplug(Qmp &qmp) {
   Load load("unplug");
   report().check(qmp.run("device_del", R"({"id": "nvme"})"), "ask for the drive to be unplugged");
-  check_gone(load, "unplug");
-  const dmabuf_rw_info info = load.stop();
-  report().check(info.state == DMABUF_RW_STATE_DEVICE_GONE, "the mapping says so",
-                 std::format("state {}", info.state));
-  report().check(Load::wait_for([] { return !std::filesystem::exists("/sys/class/nvme/nvme0"); },
-                                20),
-                 "the controller is gone");
+  check_controller_gone(load, "unplug");
 }
 
 } // namespace
@@ -310,6 +333,8 @@ int main(int argc, char **argv) {
     check_slow(qmp);
   if (wanted("namespace"))
     check_namespace_removal();
+  if (wanted("remove"))
+    check_remove();
   if (wanted("unplug"))
     check_unplug(qmp);
   report().note(std::format("{} MiB compared", compared_bytes() >> 20));
