@@ -18,7 +18,7 @@
 /* One I/O while it is under way. */
 struct bvec_io {
 	struct kiocb kiocb;
-	struct io_uring_cmd *cmd;
+	struct io_uring_cmd *cmd;	/* NULL: the caller waits */
 	struct dmabuf_rw_mapping *m;
 	struct dmabuf_rw_ask ask;
 	long result;
@@ -45,15 +45,33 @@ static bool bvec_writes(const struct bvec_io *io)
  * The rest is for the target itself to judge.
  *
  * Context: any.
- * Return: 0 or -EINVAL.
+ * Return: success, or -EINVAL with RANGE.
  */
-int dmabuf_rw_bvec_check(const struct dmabuf_rw_mapping *m, const struct dmabuf_rw_ask *ask)
+struct dmabuf_rw_result dmabuf_rw_bvec_check(const struct dmabuf_rw_mapping *m,
+					     const struct dmabuf_rw_ask *ask)
 {
 	u64 end;
 
 	if (check_add_overflow(ask->position, (u64)ask->length, &end) || end > LLONG_MAX)
-		return -EINVAL;
-	return 0;
+		return dmabuf_rw_fail(-EINVAL, DMABUF_RW_REASON_RANGE);
+	return DMABUF_RW_OK;
+}
+
+/* What the target said, as somebody outside the kernel may see it. */
+static long bvec_result(ssize_t result)
+{
+	switch (result) {
+	case -EAGAIN:
+		/* Would make io_uring ask again, for ever. */
+		return -EBUSY;
+	case -ERESTARTSYS:
+	case -ERESTARTNOINTR:
+	case -ERESTARTNOHAND:
+	case -ERESTART_RESTARTBLOCK:
+		return -EINTR;
+	default:
+		return result;
+	}
 }
 
 /*
@@ -64,7 +82,7 @@ static void bvec_account(struct bvec_io *io)
 {
 	trace_dmabuf_rw_complete(io->m->session, io->m->handle, io->ask.direction, io->result);
 	if (io->result < 0)
-		dmabuf_rw_note_error(io->m, io->result, dmabuf_rw_reason_of(io->result));
+		dmabuf_rw_note_error(io->m, io->result, dmabuf_rw_reason_of(io->m, io->result));
 	else
 		dmabuf_rw_note_done(io->m, io->ask.direction, io->result);
 	percpu_ref_put(&io->m->io);
@@ -149,18 +167,24 @@ static ssize_t bvec_call_any(struct bvec_io *io)
 	return bvec_call_buffered(io);
 }
 
+/* Tell those who watch the file. */
+static void bvec_notify(const struct bvec_io *io)
+{
+	if (io->result <= 0)
+		return;
+	if (bvec_writes(io))
+		fsnotify_modify(io->kiocb.ki_filp);
+	else
+		fsnotify_access(io->kiocb.ki_filp);
+}
+
 /* Accounted for already. Frees @io and tells io_uring. */
 static void bvec_finish(struct bvec_io *io, unsigned int issue_flags)
 {
 	struct io_uring_cmd *cmd = io->cmd;
 	long result = io->result;
 
-	if (result > 0) {
-		if (bvec_writes(io))
-			fsnotify_modify(io->kiocb.ki_filp);
-		else
-			fsnotify_access(io->kiocb.ki_filp);
-	}
+	bvec_notify(io);
 	dmabuf_rw_mapping_put(io->m);
 	kmem_cache_free(bvec_io_cache, io);
 	dmabuf_rw_cmd_done(cmd, result, issue_flags);
@@ -169,8 +193,7 @@ static void bvec_finish(struct bvec_io *io, unsigned int issue_flags)
 /* The call's result, where the call was made. */
 static void bvec_finish_here(struct bvec_io *io, ssize_t result, unsigned int issue_flags)
 {
-	/* -EAGAIN would make io_uring ask again, for ever. */
-	io->result = result == -EAGAIN ? -EBUSY : result;
+	io->result = bvec_result(result);
 	bvec_account(io);
 	bvec_finish(io, issue_flags);
 }
@@ -208,8 +231,8 @@ static void bvec_complete(struct kiocb *kiocb, long result)
 	struct bvec_io *io = container_of(kiocb, struct bvec_io, kiocb);
 
 	bvec_end_write(io);
-	if (result == -EAGAIN && !(kiocb->ki_flags & IOCB_NOWAIT))
-		result = -EBUSY;
+	if (result != -EAGAIN || !(kiocb->ki_flags & IOCB_NOWAIT))
+		result = bvec_result(result);
 	io->result = result;
 	if (result == -EAGAIN)
 		percpu_ref_put(&io->m->io);
@@ -265,6 +288,28 @@ int dmabuf_rw_bvec_submit(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 	}
 	bvec_finish_here(io, result, issue_flags);
 	return -EIOCBQUEUED;
+}
+
+/**
+ * dmabuf_rw_bvec_wait - call the target and wait for it
+ * @m: the mapping; its percpu_ref is held, and let go of here
+ * @ask: checked
+ *
+ * Context: may sleep; the caller holds m->refs.
+ * Return: bytes moved, or a negative errno. Counted either way.
+ */
+long dmabuf_rw_bvec_wait(struct dmabuf_rw_mapping *m, const struct dmabuf_rw_ask *ask)
+{
+	struct bvec_io io = { .m = m, .ask = *ask };
+
+	/* Without ki_complete() the call returns when the I/O has ended. */
+	init_sync_kiocb(&io.kiocb, m->target.file);
+	if (bvec_writes(&io))
+		io.kiocb.ki_flags |= IOCB_WRITE;
+	io.result = bvec_result(bvec_call_any(&io));
+	bvec_account(&io);
+	bvec_notify(&io);
+	return io.result;
 }
 
 /**

@@ -8,14 +8,17 @@
  *   dmabuf_rw_device_sem	read: attaching, mapping, mapping again, detaching;
  *				write: a PCI device is losing its driver
  *   dmabuf_rw_attach.setup	first attach and map of one attachment
+ *   dmabuf_rw_view.setup		first vmap of one dma-buf's CPU view
  *   dma_resv of the dma-buf	state, table and member list of an attachment
  *
- * dmabuf_rw_cache_lock (list of attachments) is a leaf. dmabuf_rw_sessions_lock
- * is outermost: who reads debugfs holds it and looks at all sessions. io_uring
- * calls us with the ring's lock held, which is further out than all but that.
- * The dma-buf framework calls our invalidate callback with the dma_resv held, so
- * nothing that holds it may take a lock further up, and nothing that an I/O in
- * flight needs in order to end takes any lock here.
+ * Leaves: dmabuf_rw_cache_lock (list of attachments), the locks of the list of
+ * views and of the users of rw fds, and dmabuf_rw_view.busy, under which memory
+ * is copied with page faults off. dmabuf_rw_sessions_lock is outermost: who reads
+ * debugfs holds it and looks at all sessions. io_uring calls us with the ring's
+ * lock held, which is further out than all but that. The dma-buf framework calls
+ * our invalidate callback with the dma_resv held, so nothing that holds it may
+ * take a lock further up, and nothing that an I/O in flight needs in order to
+ * end takes any lock here.
  */
 #ifndef DMABUF_RW_H
 #define DMABUF_RW_H
@@ -25,6 +28,7 @@
 #include <linux/completion.h>
 #include <linux/dma-buf.h>
 #include <linux/dma-mapping.h>
+#include <linux/dma-resv.h>
 #include <linux/fs.h>
 #include <linux/iosys-map.h>
 #include <linux/list.h>
@@ -43,15 +47,18 @@
 #define DMABUF_RW_MAX_MAPPINGS	4096U		/* per session, a power of two */
 #define DMABUF_RW_MAX_BATCH	1024U
 #define DMABUF_RW_MAX_SESSIONS	1024U		/* per user */
+#define DMABUF_RW_MAX_RW_FILES	4096U		/* per user */
 #define DMABUF_RW_MAX_IO	((u64)MAX_RW_COUNT)
 #define DMABUF_RW_MAX_PREMAPPED	BIT_ULL(40)	/* bytes of one dma-buf */
 #define DMABUF_RW_MAX_REGISTERED ((u64)U32_MAX & PAGE_MASK)
 #define DMABUF_RW_MAX_BVEC	BIT_ULL(40)
+#define DMABUF_RW_MAX_RW_BUFFER	BIT_ULL(40)
 #define DMABUF_RW_FENCE_MS	30000U		/* longest wait without CONFIG */
 #define DMABUF_RW_MAX_TIMEOUT_MS 3600000U
 
 struct io_uring_cmd;
 struct io_comp_batch;
+struct iov_iter;
 struct nvme_command;
 struct user_struct;
 
@@ -135,6 +142,7 @@ struct dmabuf_rw_target {
 	struct device *dma_dev;		/* the PCI function; reference */
 	u32 nsid;
 	u32 max_command;		/* bytes */
+	u32 block_size;			/* logical, when the target was found; 0: no NVMe */
 };
 
 /* Per-CPU, so that I/O on one mapping from many CPUs shares no cache line. */
@@ -209,6 +217,27 @@ static inline struct dmabuf_rw_result dmabuf_rw_fail(int error, u32 reason)
 	return (struct dmabuf_rw_result){ error, reason };
 }
 
+/**
+ * dmabuf_rw_fenced - must an access wait for a fence of the dma-buf?
+ * @dmabuf: the memory
+ * @overwrites: the access changes it, and waits for everybody; one that only
+ *	looks waits for those who write
+ *
+ * Reading the pointer is enough when the buffer never had a fence, the usual
+ * case for storage.
+ *
+ * Context: any.
+ * Return: whether it must.
+ */
+static inline bool dmabuf_rw_fenced(const struct dma_buf *dmabuf, bool overwrites)
+{
+	struct dma_resv *resv = dmabuf->resv;
+
+	if (likely(!rcu_access_pointer(resv->fences)))
+		return false;
+	return !dma_resv_test_signaled(resv, dma_resv_usage_rw(overwrites));
+}
+
 /* session.c */
 int dmabuf_rw_open(struct inode *inode, struct file *file);
 int dmabuf_rw_release(struct inode *inode, struct file *file);
@@ -237,6 +266,7 @@ void dmabuf_rw_io_stop(struct dmabuf_rw_mapping *m);
 void dmabuf_rw_io_drain(struct dmabuf_rw_mapping *m);
 struct dmabuf_rw_result dmabuf_rw_io_revive(struct dmabuf_rw_mapping *m);
 int dmabuf_rw_resv_lock(struct dma_buf *dmabuf);
+struct dmabuf_rw_result dmabuf_rw_wait_fences(struct dma_buf *dmabuf, bool overwrites, u32 ms);
 void dmabuf_rw_attach_put(struct dmabuf_rw_attach *a);
 int dmabuf_rw_mapping_init(void);
 void dmabuf_rw_mapping_exit(void);
@@ -245,6 +275,20 @@ void dmabuf_rw_mapping_exit(void);
 int dmabuf_rw_charge(struct user_struct *user, u64 bytes, unsigned long *charged);
 void dmabuf_rw_uncharge(struct user_struct *user, unsigned long charged);
 void dmabuf_rw_classify(struct dmabuf_rw_attach *a);
+
+/* cpu_view.c */
+struct dmabuf_rw_view;
+struct dmabuf_rw_result dmabuf_rw_view_get(struct dma_buf *dmabuf, struct dmabuf_rw_view **out);
+void dmabuf_rw_view_put(struct dmabuf_rw_view *view);
+struct dma_buf *dmabuf_rw_view_dmabuf(const struct dmabuf_rw_view *view);
+bool dmabuf_rw_view_is_io(const struct dmabuf_rw_view *view);
+ssize_t dmabuf_rw_view_move(struct dmabuf_rw_view *view, u64 position, struct iov_iter *iter,
+			    bool write);
+struct page *dmabuf_rw_view_page(void *address);
+bool dmabuf_rw_view_repeats(struct page *previous, struct page *page);
+
+/* rwfile.c */
+long dmabuf_rw_ioctl_open(struct dmabuf_rw_session *session, void __user *arg);
 
 /* prp.c */
 int dmabuf_rw_prp_alloc(struct dmabuf_rw_prp *prp, struct device *dev, u64 bytes);
@@ -275,6 +319,7 @@ struct dmabuf_rw_result dmabuf_rw_target_nvme(struct dmabuf_rw_target *target,
 struct dmabuf_rw_result dmabuf_rw_target_file(struct dmabuf_rw_target *target,
 					      struct file *file, u32 directions);
 void dmabuf_rw_target_put(struct dmabuf_rw_target *target);
+bool dmabuf_rw_target_reformatted(const struct dmabuf_rw_target *target);
 #define DMABUF_RW_ALL_QUEUES U32_MAX
 int dmabuf_rw_target_poll(const struct dmabuf_rw_target *target, struct io_comp_batch *iob,
 			  u32 queue);

@@ -8,7 +8,6 @@
  * issue that finds it must wait returns -EAGAIN, and io_uring calls again from
  * a worker. User space does not see that -EAGAIN.
  */
-#include <linux/dma-resv.h>
 #include <linux/io_uring/cmd.h>
 #include <linux/sched/signal.h>
 
@@ -16,47 +15,24 @@
 #include "io.h"
 #include "trace.h"
 
-/*
- * Fences the I/O must wait for: a read overwrites the buffer, so everybody's; a
- * write only looks at it, so the writers'. Reading the pointer is enough when
- * the buffer never had a fence, the usual case for storage.
- */
-static bool io_fenced(const struct dmabuf_rw_mapping *m, u32 direction)
+/* A read of the target overwrites the buffer, a write only looks at it. */
+static bool io_overwrites(const struct dmabuf_rw_ask *ask)
 {
-	struct dma_resv *resv = m->dmabuf->resv;
-
-	if (likely(!rcu_access_pointer(resv->fences)))
-		return false;
-	return !dma_resv_test_signaled(resv, dma_resv_usage_rw(direction == DMABUF_RW_DIR_READ));
-}
-
-static struct dmabuf_rw_result io_wait_fences(const struct dmabuf_rw_mapping *m, u32 direction)
-{
-	long left;
-
-	if (!io_fenced(m, direction))
-		return DMABUF_RW_OK;
-	left = dma_resv_wait_timeout(m->dmabuf->resv,
-				     dma_resv_usage_rw(direction == DMABUF_RW_DIR_READ),
-				     true, msecs_to_jiffies(m->fence_ms));
-	if (left > 0)
-		return DMABUF_RW_OK;
-	if (left == 0)
-		return dmabuf_rw_fail(-ETIMEDOUT, DMABUF_RW_REASON_FENCE_TIMEOUT);
-	return dmabuf_rw_fail(-EINTR, DMABUF_RW_REASON_INTERRUPTED);
+	return ask->direction == DMABUF_RW_DIR_READ;
 }
 
 /* Arguments against mapping and target as they are now. */
-static int io_check(const struct dmabuf_rw_mapping *m, const struct dmabuf_rw_ask *ask)
+static struct dmabuf_rw_result io_check(const struct dmabuf_rw_mapping *m,
+					const struct dmabuf_rw_ask *ask)
 {
 	u64 end;
 
 	if (unlikely(!(m->directions & ask->direction)))
-		return -EACCES;
+		return dmabuf_rw_fail(-EACCES, DMABUF_RW_REASON_DIRECTION);
 	if (unlikely(!ask->length || ask->length > DMABUF_RW_MAX_IO))
-		return -EINVAL;
+		return dmabuf_rw_fail(-EINVAL, DMABUF_RW_REASON_RANGE);
 	if (unlikely(check_add_overflow(ask->offset, (u64)ask->length, &end) || end > m->size))
-		return -EINVAL;
+		return dmabuf_rw_fail(-EINVAL, DMABUF_RW_REASON_RANGE);
 	if (likely(m->path == DMABUF_RW_PATH_PREMAPPED))
 		return dmabuf_rw_premapped_check(m, ask);
 	return dmabuf_rw_bvec_check(m, ask);
@@ -67,7 +43,7 @@ static bool io_ready(const struct dmabuf_rw_mapping *m, const struct dmabuf_rw_a
 {
 	if (m->path == DMABUF_RW_PATH_PREMAPPED && dmabuf_rw_premapped_cached(m, ask))
 		return false;
-	return !io_fenced(m, ask->direction);
+	return !dmabuf_rw_fenced(m->dmabuf, io_overwrites(ask));
 }
 
 /* Hand the I/O to its datapath, with m->io unless this fails. */
@@ -87,19 +63,25 @@ static int io_submit(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 	if (ret == -EAGAIN)
 		this_cpu_inc(m->counts->deferred);
 	else
-		dmabuf_rw_note_error(m, ret, dmabuf_rw_reason_of(ret));
+		dmabuf_rw_note_error(m, ret, dmabuf_rw_reason_of(m, ret));
 	percpu_ref_put(&m->io);
 	return ret;
 }
 
-/*
- * The way through everything that may have to be waited for. The caller holds
- * m->refs, not m->io. On success the I/O is on its way.
+/**
+ * dmabuf_rw_io_prepare - wait for all that an I/O may have to wait for
+ * @m: the mapping; the caller holds m->refs, not m->io
+ * @ask: what is to be done
+ *
+ * Context: may sleep; gives way to a fatal signal, waiting for fences to any.
+ * Return: success, with m->io held: the I/O can go to its datapath. Otherwise
+ * why not, counted as the mapping's error.
  */
-static int io_issue_sleeping(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
-			     const struct dmabuf_rw_ask *ask, unsigned int issue_flags)
+struct dmabuf_rw_result dmabuf_rw_io_prepare(struct dmabuf_rw_mapping *m,
+					     const struct dmabuf_rw_ask *ask)
 {
 	unsigned long give_up = jiffies + msecs_to_jiffies(m->fence_ms);
+	bool overwrites = io_overwrites(ask);
 	struct dmabuf_rw_result result;
 	int ret;
 
@@ -107,20 +89,21 @@ static int io_issue_sleeping(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping 
 		result = dmabuf_rw_io_revive(m);
 		if (result.error)
 			break;
-		result = io_wait_fences(m, ask->direction);
+		result = dmabuf_rw_wait_fences(m->dmabuf, overwrites, m->fence_ms);
 		if (result.error)
 			break;
-		ret = io_check(m, ask);
-		if (!ret && m->path == DMABUF_RW_PATH_PREMAPPED)
-			ret = dmabuf_rw_premapped_flush(m, ask);
+		result = io_check(m, ask);
+		if (result.error)
+			break;
+		ret = m->path == DMABUF_RW_PATH_PREMAPPED ? dmabuf_rw_premapped_flush(m, ask) : 0;
 		if (ret) {
-			result = dmabuf_rw_fail(ret, dmabuf_rw_reason_of(ret));
+			result = dmabuf_rw_fail(ret, dmabuf_rw_reason_of(m, ret));
 			break;
 		}
 		if (percpu_ref_tryget_live(&m->io)) {
 			/* A move in between may have brought a fence. */
-			if (!io_fenced(m, ask->direction))
-				return io_submit(cmd, m, ask, issue_flags);
+			if (!dmabuf_rw_fenced(m->dmabuf, overwrites))
+				return DMABUF_RW_OK;
 			percpu_ref_put(&m->io);
 		}
 		if (fatal_signal_pending(current)) {
@@ -134,7 +117,7 @@ static int io_issue_sleeping(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping 
 		cond_resched();
 	}
 	dmabuf_rw_note_error(m, result.error, result.reason);
-	return result.error;
+	return result;
 }
 
 static int io_read_sqe(struct io_uring_cmd *cmd, u32 direction, struct dmabuf_rw_ask *ask,
@@ -166,6 +149,7 @@ static int io_read_sqe(struct io_uring_cmd *cmd, u32 direction, struct dmabuf_rw
 int dmabuf_rw_issue(struct io_uring_cmd *cmd, unsigned int issue_flags, u32 direction)
 {
 	const struct dmabuf_rw_session *session = cmd->file->private_data;
+	struct dmabuf_rw_result result;
 	struct dmabuf_rw_mapping *m;
 	struct dmabuf_rw_ask ask;
 	bool live, held;
@@ -189,11 +173,11 @@ int dmabuf_rw_issue(struct io_uring_cmd *cmd, unsigned int issue_flags, u32 dire
 		return -ENOENT;
 
 	if (likely(live)) {
-		ret = io_check(m, &ask);
-		if (unlikely(ret)) {
-			dmabuf_rw_note_error(m, ret, dmabuf_rw_reason_of(ret));
+		result = io_check(m, &ask);
+		if (unlikely(result.error)) {
+			dmabuf_rw_note_error(m, result.error, result.reason);
 			percpu_ref_put(&m->io);
-			return ret;
+			return result.error;
 		}
 		if (likely(io_ready(m, &ask)))
 			return io_submit(cmd, m, &ask, issue_flags);
@@ -205,7 +189,9 @@ int dmabuf_rw_issue(struct io_uring_cmd *cmd, unsigned int issue_flags, u32 dire
 		this_cpu_inc(m->counts->deferred);
 		ret = -EAGAIN;
 	} else {
-		ret = io_issue_sleeping(cmd, m, &ask, issue_flags);
+		ret = dmabuf_rw_io_prepare(m, &ask).error;
+		if (!ret)
+			ret = io_submit(cmd, m, &ask, issue_flags);
 	}
 	dmabuf_rw_mapping_put(m);
 	return ret;

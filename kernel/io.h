@@ -9,7 +9,7 @@
 
 #include "dmabuf_rw.h"
 
-/* What user space asked for, read once from the SQE. */
+/* What user space asked for, read once. */
 struct dmabuf_rw_ask {
 	u64 offset;		/* in the dma-buf, bytes */
 	u64 position;		/* in the target, bytes */
@@ -53,17 +53,23 @@ static inline void dmabuf_rw_note_done(struct dmabuf_rw_mapping *m, u32 directio
 
 /**
  * dmabuf_rw_reason_of - the reason behind an errno that came from the target
+ * @m: the mapping
  * @error: negative errno
  *
  * Return: DMABUF_RW_REASON_*.
  */
-static inline u32 dmabuf_rw_reason_of(int error)
+static inline u32 dmabuf_rw_reason_of(const struct dmabuf_rw_mapping *m, int error)
 {
 	switch (error) {
 	case -ENODEV:
 		return DMABUF_RW_REASON_DEVICE_GONE;
+	case -ENOMEM:
+		return DMABUF_RW_REASON_NO_MEMORY;
+	case -EINTR:
+		return DMABUF_RW_REASON_INTERRUPTED;
 	case -EINVAL:
-		return DMABUF_RW_REASON_RANGE;
+		return dmabuf_rw_target_reformatted(&m->target) ?
+			DMABUF_RW_REASON_LBA_SIZE : DMABUF_RW_REASON_RANGE;
 	default:
 		return DMABUF_RW_REASON_DRIVE;
 	}
@@ -71,21 +77,31 @@ static inline u32 dmabuf_rw_reason_of(int error)
 
 /* io.c */
 int dmabuf_rw_issue(struct io_uring_cmd *cmd, unsigned int issue_flags, u32 direction);
+struct dmabuf_rw_result dmabuf_rw_io_prepare(struct dmabuf_rw_mapping *m,
+					     const struct dmabuf_rw_ask *ask);
+
+/* rw.c */
+long dmabuf_rw_ioctl_rw(struct dmabuf_rw_session *session, void __user *arg);
 
 /* premapped.c */
-int dmabuf_rw_premapped_check(const struct dmabuf_rw_mapping *m, const struct dmabuf_rw_ask *ask);
+struct dmabuf_rw_result dmabuf_rw_premapped_check(const struct dmabuf_rw_mapping *m,
+						  const struct dmabuf_rw_ask *ask);
 bool dmabuf_rw_premapped_cached(const struct dmabuf_rw_mapping *m,
 				const struct dmabuf_rw_ask *ask);
 int dmabuf_rw_premapped_flush(const struct dmabuf_rw_mapping *m, const struct dmabuf_rw_ask *ask);
 int dmabuf_rw_premapped_submit(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 			       const struct dmabuf_rw_ask *ask, unsigned int issue_flags);
+int dmabuf_rw_premapped_wait(struct dmabuf_rw_mapping *m, const struct dmabuf_rw_ask *ask,
+			     bool *sent);
 int dmabuf_rw_premapped_iopoll(struct io_uring_cmd *cmd, struct io_comp_batch *iob);
 void dmabuf_rw_premapped_unpolled(struct io_uring_cmd *cmd);
 
 /* bvec.c */
-int dmabuf_rw_bvec_check(const struct dmabuf_rw_mapping *m, const struct dmabuf_rw_ask *ask);
+struct dmabuf_rw_result dmabuf_rw_bvec_check(const struct dmabuf_rw_mapping *m,
+					     const struct dmabuf_rw_ask *ask);
 int dmabuf_rw_bvec_submit(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 			  const struct dmabuf_rw_ask *ask, unsigned int issue_flags);
+long dmabuf_rw_bvec_wait(struct dmabuf_rw_mapping *m, const struct dmabuf_rw_ask *ask);
 int dmabuf_rw_bvec_init(void);
 void dmabuf_rw_bvec_exit(void);
 

@@ -493,14 +493,14 @@ struct dmabuf_rw_result dmabuf_rw_io_revive(struct dmabuf_rw_mapping *m)
 	/* Without an attachment nothing but UNMAP ends a mapping. */
 	if (!a)
 		return percpu_ref_is_dying(&m->io) ?
-			dmabuf_rw_fail(-ENOENT, DMABUF_RW_REASON_ARGUMENT) : result;
+			dmabuf_rw_fail(-ENOENT, DMABUF_RW_REASON_HANDLE) : result;
 	down_read(&dmabuf_rw_device_sem);
 	if (dmabuf_rw_resv_lock(m->dmabuf)) {
 		up_read(&dmabuf_rw_device_sem);
 		return dmabuf_rw_fail(-EINTR, DMABUF_RW_REASON_INTERRUPTED);
 	}
 	if (m->dying) {
-		result = dmabuf_rw_fail(-ENOENT, DMABUF_RW_REASON_ARGUMENT);
+		result = dmabuf_rw_fail(-ENOENT, DMABUF_RW_REASON_HANDLE);
 	} else if (a->state == DMABUF_RW_STATE_DEVICE_GONE) {
 		result = dmabuf_rw_fail(-ENODEV, DMABUF_RW_REASON_DEVICE_GONE);
 	} else if (a->state != DMABUF_RW_STATE_LIVE) {

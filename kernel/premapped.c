@@ -12,6 +12,7 @@
 #include <linux/io_uring/cmd.h>
 #include <linux/nvme.h>
 #include <linux/pagemap.h>
+#include <linux/sched/signal.h>
 
 #include "compat.h"
 #include "dmabuf_rw.h"
@@ -19,7 +20,7 @@
 #include "nvme_request.h"
 #include "trace.h"
 
-/* Lives in the io_uring command while it is under way. */
+/* Lives in the io_uring command, or with the caller who waits, while it is under way. */
 struct io_state {
 	struct dmabuf_rw_mapping *m;
 	union {
@@ -36,11 +37,24 @@ struct io_state {
 #define IO_POLLED	BIT(1)
 #define IO_SPLIT	BIT(2)	/* several parts: @pending counts */
 #define IO_HELD		BIT(3)	/* task work drops a reference to @m */
+#define IO_AWAITED	BIT(4)	/* part of a struct io_wait, not of a command */
 #define IO_QUEUE_SHIFT	16	/* IO_POLLED: number of the hardware queue above here */
+
+/* An I/O whose caller waits for it, and keeps @m. On the caller's stack. */
+struct io_wait {
+	struct io_state io;
+	struct completion done;
+};
 
 static struct io_state *io_state(struct io_uring_cmd *cmd)
 {
 	return io_uring_cmd_to_pdu(cmd, struct io_state);
+}
+
+/* The command @io lives in, unless IO_AWAITED. */
+static struct io_uring_cmd *io_cmd(struct io_state *io)
+{
+	return container_of((void *)io, struct io_uring_cmd, pdu);
 }
 
 /* Has the target any page in the page cache? */
@@ -104,10 +118,10 @@ static void io_account(struct io_state *io)
 	trace_dmabuf_rw_complete(m->session, m->handle, direction,
 				 io->error ?: (long)io->length);
 	if (unlikely(io->error))
-		dmabuf_rw_note_error(m, io->error, dmabuf_rw_reason_of(io->error));
+		dmabuf_rw_note_error(m, io->error, dmabuf_rw_reason_of(m, io->error));
 	else
 		dmabuf_rw_note_done(m, direction, io->length);
-	if (unlikely((io->flags & IO_WRITE) && io_target_cached(m))) {
+	if (unlikely((io->flags & (IO_WRITE | IO_AWAITED)) == IO_WRITE && io_target_cached(m))) {
 		refcount_inc(&m->refs);
 		io->flags |= IO_HELD;
 	}
@@ -116,10 +130,18 @@ static void io_account(struct io_state *io)
 	percpu_ref_put(&m->io);
 }
 
+/* Accounted for: tell whoever waits. @io may be gone afterwards. */
+static void io_finish(struct io_state *io)
+{
+	if (unlikely(io->flags & IO_AWAITED))
+		complete(&container_of(io, struct io_wait, io)->done);
+	else
+		io_uring_cmd_do_in_task_lazy(io_cmd(io), io_task_work);
+}
+
 static enum rq_end_io_ret io_end(DMABUF_RW_END_IO_ARGS)
 {
-	struct io_uring_cmd *cmd = rq->end_io_data;
-	struct io_state *io = io_state(cmd);
+	struct io_state *io = rq->end_io_data;
 	int error = dmabuf_rw_nvme_result(rq, status);
 
 	if (unlikely(error))
@@ -128,10 +150,11 @@ static enum rq_end_io_ret io_end(DMABUF_RW_END_IO_ARGS)
 		return RQ_END_IO_FREE;
 
 	io_account(io);
-	if (DMABUF_RW_POLLED_BY_OWN_RING(rq, cmd) && !(io->flags & IO_HELD))
-		dmabuf_rw_cmd_done(cmd, io->error ?: (s32)io->length, 0);
+	/* Who waits without a ring does not poll. */
+	if (DMABUF_RW_POLLED_BY_OWN_RING(rq, io_cmd(io)) && !(io->flags & IO_HELD))
+		dmabuf_rw_cmd_done(io_cmd(io), io->error ?: (s32)io->length, 0);
 	else
-		io_uring_cmd_do_in_task_lazy(cmd, io_task_work);
+		io_finish(io);
 	return RQ_END_IO_FREE;
 }
 
@@ -179,10 +202,9 @@ static struct request *io_request(struct dmabuf_rw_mapping *m, const struct dmab
 }
 
 /* An I/O longer than one command. The caller holds m->io. */
-static int io_submit_split(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
-			   const struct dmabuf_rw_ask *ask, bool nonblock)
+static int io_submit_split(struct io_state *io, const struct dmabuf_rw_ask *ask, bool nonblock)
 {
-	struct io_state *io = io_state(cmd);
+	struct dmabuf_rw_mapping *m = io->m;
 	u32 done = 0;
 
 	io->flags |= IO_SPLIT;
@@ -191,6 +213,10 @@ static int io_submit_split(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m
 		u32 length = min(ask->length - done, m->target.max_command);
 		struct request *rq;
 
+		if (done && (io->flags & IO_AWAITED) && fatal_signal_pending(current)) {
+			cmpxchg(&io->error, 0, -EINTR);
+			break;
+		}
 		/*
 		 * Only the first part can be given back to io_uring. For later
 		 * ones wait for a free request: those come back by themselves,
@@ -204,16 +230,26 @@ static int io_submit_split(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m
 			cmpxchg(&io->error, 0, (int)PTR_ERR(rq));
 			break;
 		}
-		rq->end_io_data = cmd;
+		rq->end_io_data = io;
 		atomic_inc(&io->pending);
 		blk_execute_rq_nowait(rq, false);
 		done += length;
 	}
 	if (atomic_dec_and_test(&io->pending)) {
 		io_account(io);
-		io_uring_cmd_do_in_task_lazy(cmd, io_task_work);
+		io_finish(io);
 	}
 	return -EIOCBQUEUED;
+}
+
+static void io_begin(struct io_state *io, struct dmabuf_rw_mapping *m,
+		     const struct dmabuf_rw_ask *ask, u32 flags)
+{
+	io->m = m;
+	io->position = ask->position;
+	io->length = ask->length;
+	io->error = 0;
+	io->flags = flags | (ask->direction == DMABUF_RW_DIR_WRITE ? IO_WRITE : 0);
 }
 
 /**
@@ -235,15 +271,10 @@ int dmabuf_rw_premapped_submit(struct io_uring_cmd *cmd, struct dmabuf_rw_mappin
 	blk_opf_t opf = 0;
 	struct request *rq;
 
-	io->m = m;
-	io->position = ask->position;
-	io->length = ask->length;
-	io->error = 0;
-	io->flags = ask->direction == DMABUF_RW_DIR_WRITE ? IO_WRITE : 0;
-
+	io_begin(io, m, ask, 0);
 	/* Parts are not polled for: a command has room for one request. */
 	if (unlikely(ask->length > m->target.max_command))
-		return io_submit_split(cmd, m, ask, nonblock);
+		return io_submit_split(io, ask, nonblock);
 
 	if (nonblock)
 		opf |= REQ_NOWAIT;
@@ -252,7 +283,7 @@ int dmabuf_rw_premapped_submit(struct io_uring_cmd *cmd, struct dmabuf_rw_mappin
 	rq = io_request(m, ask, 0, ask->length, opf, nonblock ? BLK_MQ_REQ_NOWAIT : 0);
 	if (IS_ERR(rq))
 		return PTR_ERR(rq);
-	rq->end_io_data = cmd;
+	rq->end_io_data = io;
 	if ((issue_flags & IO_URING_F_IOPOLL) && blk_rq_is_poll(rq)) {
 		io->polled = m;
 		io->flags |= IO_POLLED | rq->mq_hctx->queue_num << IO_QUEUE_SHIFT;
@@ -262,15 +293,66 @@ int dmabuf_rw_premapped_submit(struct io_uring_cmd *cmd, struct dmabuf_rw_mappin
 }
 
 /**
+ * dmabuf_rw_premapped_wait - send the commands of an I/O and wait for them
+ * @m: the mapping; its percpu_ref is held, and let go of if @sent
+ * @ask: checked
+ * @sent: out: whether anything was; if so the I/O has been counted
+ *
+ * What the drive was given is waited for even by a process that is killed: it
+ * is at most as long as the driver's time-out. Of an I/O in several parts no
+ * further one is sent then.
+ *
+ * Context: may sleep; the caller holds m->refs.
+ * Return: 0 or a negative errno.
+ */
+int dmabuf_rw_premapped_wait(struct dmabuf_rw_mapping *m, const struct dmabuf_rw_ask *ask,
+			     bool *sent)
+{
+	struct io_wait wait;
+	int ret;
+
+	init_completion(&wait.done);
+	io_begin(&wait.io, m, ask, IO_AWAITED);
+	if (ask->length > m->target.max_command) {
+		ret = io_submit_split(&wait.io, ask, false);
+	} else {
+		struct request *rq = io_request(m, ask, 0, ask->length, 0, 0);
+
+		ret = -EIOCBQUEUED;
+		if (IS_ERR(rq)) {
+			ret = PTR_ERR(rq);
+		} else {
+			rq->end_io_data = &wait.io;
+			blk_execute_rq_nowait(rq, false);
+		}
+	}
+	*sent = ret == -EIOCBQUEUED;
+	if (!*sent)
+		return ret;
+
+	/* In pieces, so that a slow drive is not taken for a hung task. */
+	while (!wait_for_completion_io_timeout(&wait.done, 10 * HZ))
+		;
+	/* As after any O_DIRECT write; see io_task_work(). */
+	if (ask->direction == DMABUF_RW_DIR_WRITE && io_target_cached(m))
+		invalidate_inode_pages2_range(m->target.file->f_mapping,
+					      ask->position >> PAGE_SHIFT,
+					      (ask->position + ask->length - 1) >> PAGE_SHIFT);
+	return wait.io.error;
+}
+
+/**
  * dmabuf_rw_premapped_check - an I/O against its target as it is now
  * @m: the mapping
  * @ask: inside the dma-buf, in a direction that is mapped
  *
  * Context: any.
- * Return: 0, -EINVAL (range, alignment), -EPERM (target read-only), -ENODEV
- * (target gone).
+ * Return: success; -EINVAL with RANGE, or with LBA_SIZE if the block has another
+ * size since the mapping was made; -EPERM with READ_ONLY; -ENODEV with
+ * DEVICE_GONE.
  */
-int dmabuf_rw_premapped_check(const struct dmabuf_rw_mapping *m, const struct dmabuf_rw_ask *ask)
+struct dmabuf_rw_result dmabuf_rw_premapped_check(const struct dmabuf_rw_mapping *m,
+						  const struct dmabuf_rw_ask *ask)
 {
 	struct block_device *bdev = m->target.bdev;
 	u32 align = bdev_logical_block_size(bdev) - 1;
@@ -279,15 +361,17 @@ int dmabuf_rw_premapped_check(const struct dmabuf_rw_mapping *m, const struct dm
 	if (unlikely(check_add_overflow(ask->position, (u64)ask->length, &end) ||
 		     end > bdev_nr_bytes(bdev))) {
 		/* A disk that went away has no size left. */
-		return bdev_nr_sectors(bdev) ? -EINVAL : -ENODEV;
+		return bdev_nr_sectors(bdev) ?
+			dmabuf_rw_fail(-EINVAL, DMABUF_RW_REASON_RANGE) :
+			dmabuf_rw_fail(-ENODEV, DMABUF_RW_REASON_DEVICE_GONE);
 	}
 	if (unlikely((ask->length | ask->position) & align))
-		return -EINVAL;
+		return dmabuf_rw_fail(-EINVAL, dmabuf_rw_reason_of(m, -EINVAL));
 	if (unlikely(ask->offset & queue_dma_alignment(m->target.disk->queue)))
-		return -EINVAL;
+		return dmabuf_rw_fail(-EINVAL, DMABUF_RW_REASON_RANGE);
 	if (unlikely(ask->direction == DMABUF_RW_DIR_WRITE && bdev_read_only(bdev)))
-		return -EPERM;
-	return 0;
+		return dmabuf_rw_fail(-EPERM, DMABUF_RW_REASON_READ_ONLY);
+	return DMABUF_RW_OK;
 }
 
 /**

@@ -249,11 +249,24 @@ struct dmabuf_rw_result dmabuf_rw_target_nvme(struct dmabuf_rw_target *target,
 		goto fail;
 
 	target->max_command = target_max_command(target->disk->queue, hint);
+	target->block_size = bdev_logical_block_size(target->bdev);
 	return DMABUF_RW_OK;
 
 fail:
 	dmabuf_rw_target_put(target);
 	return result;
+}
+
+/**
+ * dmabuf_rw_target_reformatted - has the logical block another size by now?
+ * @target: the target
+ *
+ * Context: any.
+ * Return: whether it has; false for a target of the bvec path.
+ */
+bool dmabuf_rw_target_reformatted(const struct dmabuf_rw_target *target)
+{
+	return target->block_size && bdev_logical_block_size(target->bdev) != target->block_size;
 }
 
 /**
