@@ -30,12 +30,14 @@ static long ioctl_query(void __user *arg)
 	query.abi_version = DMABUF_RW_ABI_VERSION;
 	query.features = DMABUF_RW_FEAT_PREMAPPED | DMABUF_RW_FEAT_BVEC |
 			 DMABUF_RW_FEAT_INVALIDATE | DMABUF_RW_FEAT_TIMEOUT |
-			 DMABUF_RW_FEAT_IOPOLL | DMABUF_RW_FEAT_RW;
+			 DMABUF_RW_FEAT_IOPOLL | DMABUF_RW_FEAT_RWFILE | DMABUF_RW_FEAT_RW;
 	query.max_mappings = DMABUF_RW_MAX_MAPPINGS;
 	query.max_batch = DMABUF_RW_MAX_BATCH;
 	query.max_sessions = DMABUF_RW_MAX_SESSIONS;
 	query.granule = DMABUF_RW_GRANULE;
 	query.max_io_bytes = DMABUF_RW_MAX_IO;
+	query.max_rw_files = DMABUF_RW_MAX_RW_FILES;
+	query.max_rw_buffer_bytes = DMABUF_RW_MAX_RW_BUFFER;
 	query.max_buffer_bytes[DMABUF_RW_PATH_PREMAPPED] = DMABUF_RW_MAX_PREMAPPED;
 	query.max_buffer_bytes[DMABUF_RW_PATH_BVEC] = DMABUF_RW_MAX_BVEC;
 	if (dmabuf_rw_registered_available()) {
@@ -61,6 +63,8 @@ static long dmabuf_rw_ioctl(struct file *file, unsigned int cmd, unsigned long a
 		return dmabuf_rw_ioctl_unmap(session, argp);
 	case DMABUF_RW_IOC_INFO:
 		return dmabuf_rw_ioctl_info(session, argp);
+	case DMABUF_RW_IOC_OPEN:
+		return dmabuf_rw_ioctl_open(session, argp);
 	case DMABUF_RW_IOC_RW:
 		return dmabuf_rw_ioctl_rw(session, argp);
 	default:

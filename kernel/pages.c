@@ -13,7 +13,6 @@
 #include <linux/mm.h>
 #include <linux/sched/user.h>
 #include <linux/slab.h>
-#include <linux/vmalloc.h>
 
 #include "compat.h"
 #include "dmabuf_rw.h"
@@ -37,24 +36,6 @@ void dmabuf_rw_pages_put(struct dmabuf_rw_pages *pages)
 	kfree(pages);
 }
 
-/* The page at a kernel address of the exporter's mapping, or NULL. */
-static struct page *page_of(void *address)
-{
-	if (is_vmalloc_addr(address))
-		return vmalloc_to_page(address);
-	return virt_addr_valid(address) ? virt_to_page(address) : NULL;
-}
-
-/*
- * Is the view plainly wrong? udmabuf of 6.12 shows the first page of a huge page
- * again and again, where it should show its pages in turn: I/O by way of such a
- * view would move the wrong bytes.
- */
-static bool view_is_wrong(struct page *previous, struct page *page)
-{
-	return previous && (page == previous || (PageHead(previous) && page != previous + 1));
-}
-
 /* Collect the pages, neighbours joined. */
 static struct dmabuf_rw_result pages_collect(struct dmabuf_rw_pages *pages)
 {
@@ -63,11 +44,11 @@ static struct dmabuf_rw_result pages_collect(struct dmabuf_rw_pages *pages)
 	struct bio_vec *last = NULL;
 
 	for (i = 0; i < nr; i++) {
-		struct page *page = page_of(pages->map.vaddr + (i << PAGE_SHIFT));
+		struct page *page = dmabuf_rw_view_page(pages->map.vaddr + (i << PAGE_SHIFT));
 
 		if (!page || is_zone_device_page(page))
 			return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NOT_PAGES);
-		if (view_is_wrong(previous, page))
+		if (dmabuf_rw_view_repeats(previous, page))
 			return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NO_CPU_VIEW);
 		if (last && page == previous + 1 && last->bv_len <= SZ_1G) {
 			last->bv_len += PAGE_SIZE;
