@@ -44,7 +44,7 @@ static const struct vm_operations_struct cpu_vm_ops = { .fault = cpu_fault };
  */
 int testexp_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
 {
-	if (!(vma->vm_flags & VM_SHARED))
+	if (!(vma->vm_flags & (VM_SHARED | VM_MAYSHARE)))
 		return -EINVAL;
 	vma->vm_ops = &cpu_vm_ops;
 	vma->vm_private_data = dmabuf->priv;
@@ -98,7 +98,10 @@ int testexp_vmap(struct dma_buf *dmabuf, struct iosys_map *map)
 	kvfree(pages);
 	if (!address)
 		return testexp_refused(buffer, DMABUF_TESTEXP_OP_VMAP, -ENOMEM);
-	iosys_map_set_vaddr(map, address);
+	if (buffer->layout.flags & DMABUF_TESTEXP_IO_VIEW)
+		iosys_map_set_vaddr_iomem(map, (void __iomem *)address);
+	else
+		iosys_map_set_vaddr(map, address);
 	buffer->vmaps++;
 	return 0;
 }
@@ -115,7 +118,7 @@ void testexp_vunmap(struct dma_buf *dmabuf, struct iosys_map *map)
 	struct testexp_buffer *buffer = dmabuf->priv;
 
 	dma_resv_assert_held(&buffer->resv);
-	vunmap(map->vaddr);
+	vunmap(map->is_iomem ? (__force void *)map->vaddr_iomem : map->vaddr);
 	buffer->vmaps--;
 }
 
@@ -125,18 +128,25 @@ void testexp_vunmap(struct dma_buf *dmabuf, struct iosys_map *map)
  * @dir: of the access
  *
  * Context: may sleep; dma_resv not held.
- * Return: 0, or -EINTR.
+ * Return: 0, what FAIL asked for, -ENODEV when revoked, or -EINTR.
  */
 int testexp_begin_cpu(struct dma_buf *dmabuf, enum dma_data_direction dir)
 {
 	struct testexp_buffer *buffer = dmabuf->priv;
-	int ret = dma_resv_lock_interruptible(&buffer->resv, NULL);
+	int ret;
 
+	ret = testexp_refuse(buffer, DMABUF_TESTEXP_OP_CPU);
 	if (ret)
 		return ret;
-	testexp_sync_for_cpu(buffer);
+	ret = dma_resv_lock_interruptible(&buffer->resv, NULL);
+	if (ret)
+		return ret;
+	if (buffer->revoked)
+		ret = testexp_refused(buffer, DMABUF_TESTEXP_OP_CPU, -ENODEV);
+	else
+		testexp_sync_for_cpu(buffer);
 	dma_resv_unlock(&buffer->resv);
-	return 0;
+	return ret;
 }
 
 /**

@@ -63,6 +63,7 @@ struct dmabuf_testexp_query {
  *		 only importers that set allow_peer2peer may attach.
  * NEED_INVALIDATE only importers that can be told of a move may attach.
  * READ_ONLY	 the dma-buf's file is open for reading only.
+ * IO_VIEW	 the kernel mapping says that it is I/O memory; not with NO_CPU.
  * ----
  * MISALIGN_START every segment starts @misalign bytes into a page.
  * MISALIGN_LENGTH segment lengths alternate: @misalign longer, @misalign shorter.
@@ -77,6 +78,7 @@ struct dmabuf_testexp_query {
 #define DMABUF_TESTEXP_NO_PAGES		(1U << 2)
 #define DMABUF_TESTEXP_NEED_INVALIDATE	(1U << 3)
 #define DMABUF_TESTEXP_READ_ONLY	(1U << 4)
+#define DMABUF_TESTEXP_IO_VIEW		(1U << 5)
 #define DMABUF_TESTEXP_MISALIGN_START	(1U << 8)
 #define DMABUF_TESTEXP_MISALIGN_LENGTH	(1U << 9)
 #define DMABUF_TESTEXP_SUM_SHORT	(1U << 10)
@@ -141,8 +143,8 @@ struct dmabuf_testexp_id {
  * ETIMEDOUT: a fence did not signal; importers have been told, memory is where
  * it was.
  *
- * REVOKE: the same, and attach and map fail with ENODEV from then on. Pinned
- * memory stays where it is. Revoked it is in any case, ETIMEDOUT included.
+ * REVOKE: the same, and attach, map and CPU access fail with ENODEV from then
+ * on. Pinned memory stays where it is. Revoked it is in any case, ETIMEDOUT included.
  *
  * Both: ENXIO when the dma-buf no longer exists, ENOMEM, EINTR.
  */
@@ -159,7 +161,8 @@ struct dmabuf_testexp_move {
 #define DMABUF_TESTEXP_OP_MAP		1
 #define DMABUF_TESTEXP_OP_PIN		2
 #define DMABUF_TESTEXP_OP_VMAP		3
-#define DMABUF_TESTEXP_NR_OPS		4
+#define DMABUF_TESTEXP_OP_CPU		4	/* begin_cpu_access */
+#define DMABUF_TESTEXP_NR_OPS		5
 
 /**
  * struct dmabuf_testexp_fail - DMABUF_TESTEXP_IOC_FAIL
@@ -327,7 +330,7 @@ struct dmabuf_testexp_stats {
 	__u64 stray_words;
 	__u64 invalidate_ns;
 	__u64 invalidate_max_ns;
-	__u64 reserved[6];
+	__u64 reserved[5];
 };
 
 #define DMABUF_TESTEXP_MAGIC	0xE8
