@@ -23,7 +23,7 @@
 #include "compat.h"
 #include "dmabuf_rw.h"
 
-#define VIEW_CHUNK	SZ_64K	/* copied in one go; a multiple of VIEW_CHUNK_IO */
+#define VIEW_CHUNK	SZ_256K	/* copied in one go; a multiple of VIEW_CHUNK_IO */
 #define VIEW_CHUNK_IO	SZ_4K	/* the same for a device's memory, and what is atomic */
 #define VIEW_TRIES	8	/* for a page that is gone again whenever it was faulted in */
 

@@ -334,6 +334,8 @@ static int rwfile_init_fs_context(struct fs_context *fc)
 	if (!context)
 		return -ENOMEM;
 	context->dops = &rwfile_dentry_ops;
+	/* Newer kernels do so of themselves. */
+	fc->s_iflags |= SB_I_NOEXEC | SB_I_NODEV;
 	return 0;
 }
 
