@@ -17,6 +17,7 @@ ENGINE_INPUTS = (
     "CMakeLists.txt",
     "CMakePresets.json",
     "cmake",
+    "docs/examples",
     "engine",
     "kernel/uapi",
     "tests/CMakeLists.txt",

@@ -22,14 +22,15 @@ add_vm_test(loss
 add_vm_test(invalidate COMMAND ${programs}/invalidate --quick)
 
 # A dma-buf as a file, and RW.
-add_vm_test(rwfile COMMAND ${programs}/rwfile)
+add_vm_test(rwfile COMMAND ${programs}/rwfile && ${python}/examples.py ${programs})
 
 add_vm_test(kernel_6_12 LAB --kernel 6.12 COMMAND
   ${programs}/isolation && ${programs}/rings && ${programs}/teardown --kills 4 &&
   ${programs}/witness --quick --fuzz 100 --load 2 --exporters udmabuf-scattered,heap)
 add_vm_test(kernel_6_12.invalidate LAB --kernel 6.12 COMMAND ${programs}/invalidate --quick)
 
-add_vm_test(kernel_6_12.rwfile LAB --kernel 6.12 COMMAND ${programs}/rwfile --seconds 1 --kills 3)
+add_vm_test(kernel_6_12.rwfile LAB --kernel 6.12 COMMAND
+  ${programs}/rwfile --seconds 1 --kills 3 && ${python}/examples.py ${programs})
 
 add_test(NAME soak.invalidate
   COMMAND ${CMAKE_SOURCE_DIR}/scripts/dmabuf-lab run --timeout 900 --

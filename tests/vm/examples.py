@@ -1,0 +1,62 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-only
+"""Runs docs/examples in the guest and compares what they write, byte for byte.
+
+usage: examples.py FOLDER    FOLDER has the built C examples
+"""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+SOURCES = Path(__file__).resolve().parents[2] / "docs/examples"
+FRAMES, FRAME_BYTES = 4, 320 * 240 * 2
+SENT_BYTES = 1 << 20
+
+
+def frame(number: int, size: int) -> bytes:
+    """What the examples' device makes, computed another way than there: row by row of 256."""
+    rows = (
+        bytes((number * 131 + column * 7 + row * (256 * 7 + 3)) % 256 for column in range(256))
+        for row in range(-(-size // 256))
+    )
+    return b"".join(rows)[:size]
+
+
+def failure(command: list[str], wanted: bytes) -> str | None:
+    """What is wrong with the file that the command writes, or None."""
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "output"
+        result = subprocess.run([*command, str(output)], check=False, timeout=60)
+        if result.returncode != 0:
+            return f"exit status {result.returncode}"
+        found = output.read_bytes()
+    if len(found) != len(wanted):
+        return f"{len(found)} bytes instead of {len(wanted)}"
+    different = sum(a != b for a, b in zip(found, wanted, strict=True)) if found != wanted else 0
+    return f"{different} bytes differ" if different else None
+
+
+def main() -> int:
+    if len(sys.argv) != 2:
+        print(__doc__, file=sys.stderr)
+        return 2
+    built = Path(sys.argv[1])
+    frames = b"".join(frame(number, FRAME_BYTES) for number in range(FRAMES))
+    cases = (
+        ([str(built / "example_frames")], frames),
+        ([sys.executable, "-B", str(SOURCES / "frames.py")], frames),
+        ([str(built / "example_send")], frame(9, SENT_BYTES)),
+    )
+    failed = 0
+    for command, wanted in cases:
+        wrong = failure(command, wanted)
+        print(f"{'FAIL' if wrong else 'ok  '}  {Path(command[-1]).name}{f': {wrong}' if wrong else ''}")
+        failed += wrong is not None
+    print(f"{'FAIL' if failed else 'PASS'} examples: {len(cases) - failed} of {len(cases)}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
