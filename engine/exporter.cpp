@@ -11,17 +11,16 @@
 namespace dmabuf {
 namespace {
 
-Result<DmaBuf> allocate(ExporterKind kind, const std::string &device, uint64_t bytes,
-                        bool hugepages) {
-  switch (kind) {
+Result<DmaBuf> allocate(const BufferRequest &request) {
+  switch (request.kind) {
   case ExporterKind::udmabuf:
-    return allocate_udmabuf(device, bytes, hugepages);
+    return allocate_udmabuf(request);
   case ExporterKind::heap:
-    return allocate_heap(device, bytes);
+    return allocate_heap(request);
   case ExporterKind::drm:
-    return allocate_drm(device, bytes);
+    return allocate_drm(request);
   case ExporterKind::testexp:
-    return allocate_testexp(device, bytes);
+    return allocate_testexp(request);
   case ExporterKind::none:
     break;
   }
@@ -40,17 +39,15 @@ int sync_cpu(int fd, uint64_t flags) {
 
 } // namespace
 
-std::optional<std::string> over_memory(uint64_t bytes, uint64_t available_kib) {
+std::optional<std::string> over_memory(uint64_t bytes, uint64_t available_kib, const char *shrink) {
   if (bytes / 1024 < available_kib)
     return std::nullopt;
-  return strf(
-      "the job's buffer needs %llu MiB and this machine has %llu MiB to spare; lower iodepth "
-      "or bs",
-      static_cast<unsigned long long>(mib_up(bytes)),
-      static_cast<unsigned long long>(available_kib / 1024));
+  return strf("the job's buffer needs %llu MiB and this machine has %llu MiB to spare; %s",
+              static_cast<unsigned long long>(mib_up(bytes)),
+              static_cast<unsigned long long>(available_kib / 1024), shrink);
 }
 
-Result<void> check_memory(uint64_t bytes) {
+Result<void> check_memory(uint64_t bytes, const char *shrink) {
   std::FILE *file = std::fopen("/proc/meminfo", "re");
   if (!file)
     return {};
@@ -62,30 +59,29 @@ Result<void> check_memory(uint64_t bytes) {
   std::fclose(file);
   if (!known)
     return {};
-  if (const auto text = over_memory(bytes, available_kib))
+  if (const auto text = over_memory(bytes, available_kib, shrink))
     return fail(ENOMEM, *text);
   return {};
 }
 
-Result<DmaBuf> allocate_dmabuf(ExporterKind kind, const std::string &device, uint64_t bytes,
-                               bool hugepages) {
+Result<DmaBuf> allocate_dmabuf(const BufferRequest &request) {
   // Memory that is pinned cannot be reclaimed: taking more than there is would call the OOM killer.
   // Huge pages come from a pool of their own, a DRM device may have memory of its own.
-  if (kind != ExporterKind::drm && !hugepages)
-    if (const auto enough = check_memory(bytes); !enough)
+  if (request.kind != ExporterKind::drm && !request.hugepages)
+    if (const auto enough = check_memory(request.bytes, request.shrink); !enough)
       return std::unexpected(enough.error());
-  auto buffer = allocate(kind, device, bytes, hugepages);
+  auto buffer = allocate(request);
   if (!buffer)
     return buffer;
   // lseek() is how the kernel tells a dma-buf's size.
   const off_t size = lseek(buffer->fd.get(), 0, SEEK_END);
   if (size < 0)
     return fail(errno, errno_text("cannot learn the size of the dma-buf", errno));
-  if (static_cast<uint64_t>(size) < bytes)
+  if (static_cast<uint64_t>(size) < request.bytes)
     return fail(EIO, strf("exporter %s gave a dma-buf of %lld bytes where %llu were asked for; use "
                           "another exporter",
-                          exporter_name(kind), static_cast<long long>(size),
-                          static_cast<unsigned long long>(bytes)));
+                          exporter_name(request.kind), static_cast<long long>(size),
+                          static_cast<unsigned long long>(request.bytes)));
   buffer->bytes = static_cast<uint64_t>(size);
   void *view =
       mmap(nullptr, buffer->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, buffer->fd.get(), 0);
@@ -93,7 +89,7 @@ Result<DmaBuf> allocate_dmabuf(ExporterKind kind, const std::string &device, uin
     return fail(errno,
                 errno_text(strf("exporter %s does not let the CPU map this dma-buf, which fio "
                                 "needs to fill and verify it; use another exporter or device",
-                                exporter_name(kind)),
+                                exporter_name(request.kind)),
                            errno));
   buffer->view = MappedRange(view, buffer->bytes);
   return buffer;

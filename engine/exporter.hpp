@@ -22,11 +22,21 @@ struct DmaBuf {
   UniqueFd keeper;    ///< testexp: what goes on while it is open; else closed already
 };
 
-/// Allocates a dma-buf of at least `bytes` bytes and maps it for the CPU.
-/// `device` names the exporter's device; empty: the first there is.
-/// Nothing is left behind on failure.
-Result<DmaBuf> allocate_dmabuf(ExporterKind kind, const std::string &device, uint64_t bytes,
-                               bool hugepages);
+/// What makes a job's I/O memory smaller, and what a file under test; for messages.
+inline constexpr const char *kShrinkIo = "lower iodepth or bs";
+inline constexpr const char *kShrinkFile = "lower size";
+
+/// What to allocate.
+struct BufferRequest {
+  ExporterKind kind = ExporterKind::udmabuf;
+  std::string device = {}; ///< the exporter's device; empty: the first there is
+  uint64_t bytes = 0;      ///< at least
+  bool hugepages = false;
+  const char *shrink = kShrinkIo; ///< what makes the buffer smaller, for messages
+};
+
+/// Allocates a dma-buf and maps it for the CPU. Nothing is left behind on failure.
+Result<DmaBuf> allocate_dmabuf(const BufferRequest &request);
 
 /// Waits for the buffer's fences and makes it coherent for CPU access until cpu_access_end().
 /// `flags`: DMA_BUF_SYNC_READ, DMA_BUF_SYNC_WRITE or both. Returns 0 or a positive errno.
@@ -36,10 +46,10 @@ int cpu_access_begin(int dmabuf_fd, uint64_t flags);
 int cpu_access_end(int dmabuf_fd, uint64_t flags);
 
 // One function per exporter; the part of allocate_dmabuf() before the CPU view.
-Result<DmaBuf> allocate_udmabuf(const std::string &device, uint64_t bytes, bool hugepages);
-Result<DmaBuf> allocate_heap(const std::string &device, uint64_t bytes);
-Result<DmaBuf> allocate_drm(const std::string &device, uint64_t bytes);
-Result<DmaBuf> allocate_testexp(const std::string &device, uint64_t bytes);
+Result<DmaBuf> allocate_udmabuf(const BufferRequest &request);
+Result<DmaBuf> allocate_heap(const BufferRequest &request);
+Result<DmaBuf> allocate_drm(const BufferRequest &request);
+Result<DmaBuf> allocate_testexp(const BufferRequest &request);
 
 /// What a testexp buffer does by itself.
 struct TestexpPlan {
@@ -51,15 +61,17 @@ Result<TestexpPlan> testexp_plan(std::string_view words);
 
 /// Why udmabuf cannot hold `bytes` bytes when its size_limit_mb is `limit_mb`: the sentence for the
 /// user; nothing if it can.
-std::optional<std::string> udmabuf_over_limit(uint64_t bytes, uint64_t limit_mb);
+std::optional<std::string> udmabuf_over_limit(uint64_t bytes, uint64_t limit_mb,
+                                              const char *shrink = kShrinkIo);
 
-/// Why a machine with `available_kib` KiB of memory to spare cannot hold `bytes` bytes: the sentence
-/// for the user; nothing if it can.
-std::optional<std::string> over_memory(uint64_t bytes, uint64_t available_kib);
+/// Why a machine with `available_kib` KiB of memory to spare cannot hold `bytes` bytes: the
+/// sentence for the user; nothing if it can.
+std::optional<std::string> over_memory(uint64_t bytes, uint64_t available_kib,
+                                       const char *shrink = kShrinkIo);
 
 /// Refuses a buffer of `bytes` bytes that is larger than the memory to spare (MemAvailable). Allows
 /// it where that is not known.
-Result<void> check_memory(uint64_t bytes);
+Result<void> check_memory(uint64_t bytes, const char *shrink = kShrinkIo);
 
 /// Width and height, in 32-bit pixels, of a dumb buffer of at least `bytes` bytes; nothing if no
 /// dumb buffer can be that large.

@@ -67,7 +67,7 @@ Result<UniqueFd> open_card(const std::string &path) {
 }
 
 /// Allocates from one card.
-Result<DmaBuf> allocate_from(const std::string &device, uint64_t bytes) {
+Result<DmaBuf> allocate_from(const std::string &device, const BufferRequest &request) {
   const char *path = device.c_str();
   auto card = open_card(device);
   if (!card)
@@ -75,9 +75,10 @@ Result<DmaBuf> allocate_from(const std::string &device, uint64_t bytes) {
   if (!exports_prime(card->get()))
     return fail(EOPNOTSUPP,
                 strf("%s is no DRM device that exports by PRIME; use another dmabuf_device", path));
-  const auto shape = dumb_shape(bytes);
+  const auto shape = dumb_shape(request.bytes);
   if (!shape)
-    return fail(EOVERFLOW, "the job's buffer is too large for a dumb buffer; lower iodepth or bs");
+    return fail(EOVERFLOW,
+                strf("the job's buffer is too large for a dumb buffer; %s", request.shrink));
   drm_mode_create_dumb create = {};
   create.width = shape->width;
   create.height = shape->height;
@@ -87,9 +88,10 @@ Result<DmaBuf> allocate_from(const std::string &device, uint64_t bytes) {
     if (code == ENOSYS || code == EOPNOTSUPP)
       return fail(code, strf("%s has no dumb buffers (%s); use another dmabuf_device", path,
                              errno_name(code).c_str()));
-    return fail(code, errno_text(strf("%s did not give a dumb buffer of %llu MiB; lower iodepth or "
-                                      "bs, or use another dmabuf_device",
-                                      path, static_cast<unsigned long long>(mib_up(bytes))),
+    return fail(code, errno_text(strf("%s did not give a dumb buffer of %llu MiB; %s, or use "
+                                      "another dmabuf_device",
+                                      path, static_cast<unsigned long long>(mib_up(request.bytes)),
+                                      request.shrink),
                                  code));
   }
   int fd = -1;
@@ -141,15 +143,15 @@ std::string drm_path(const std::string &device) {
   return std::string(kDri) + (number ? "/card" : "/") + device;
 }
 
-Result<DmaBuf> allocate_drm(const std::string &device, uint64_t bytes) {
-  if (!device.empty())
-    return allocate_from(drm_path(device), bytes);
+Result<DmaBuf> allocate_drm(const BufferRequest &request) {
+  if (!request.device.empty())
+    return allocate_from(drm_path(request.device), request);
   Result<DmaBuf> buffer =
       fail(ENOENT, strf("there is no DRM device in %s; load a DRM driver (modprobe vgem), or use "
                         "another dmabuf_exporter",
                         kDri));
   for (const auto &path : candidates()) {
-    buffer = allocate_from(path, bytes);
+    buffer = allocate_from(path, request);
     if (buffer)
       break;
   }

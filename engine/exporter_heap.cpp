@@ -44,8 +44,8 @@ std::string heap_path(const std::string &device) {
   return device.starts_with('/') ? device : std::string(kHeaps) + "/" + device;
 }
 
-Result<DmaBuf> allocate_heap(const std::string &device, uint64_t bytes) {
-  const std::string name = device.empty() ? first_heap() : device;
+Result<DmaBuf> allocate_heap(const BufferRequest &request) {
+  const std::string name = request.device.empty() ? first_heap() : request.device;
   if (name.empty())
     return fail(ENOENT,
                 strf("there is no heap in %s; load one (modprobe system_heap), or use another "
@@ -65,19 +65,20 @@ Result<DmaBuf> allocate_heap(const std::string &device, uint64_t bytes) {
                        path, errno_name(code).c_str()));
     return fail(code, errno_text(strf("cannot open %s", path), code));
   }
-  const auto size = round_up(bytes, page_bytes());
+  const auto size = round_up(request.bytes, page_bytes());
   if (!size)
-    return fail(EOVERFLOW, "the job's buffer is too large; lower iodepth or bs");
-  dma_heap_allocation_data request = {};
-  request.len = *size;
-  request.fd_flags = O_RDWR | O_CLOEXEC;
-  if (ioctl(heap.get(), DMA_HEAP_IOCTL_ALLOC, &request) < 0) {
+    return fail(EOVERFLOW, strf("the job's buffer is too large; %s", request.shrink));
+  dma_heap_allocation_data allocation = {};
+  allocation.len = *size;
+  allocation.fd_flags = O_RDWR | O_CLOEXEC;
+  if (ioctl(heap.get(), DMA_HEAP_IOCTL_ALLOC, &allocation) < 0) {
     const int code = errno;
-    return fail(code, errno_text(strf("heap %s did not give %llu MiB; lower iodepth or bs", path,
-                                      static_cast<unsigned long long>(mib_up(*size))),
-                                 code));
+    return fail(code,
+                errno_text(strf("heap %s did not give %llu MiB; %s", path,
+                                static_cast<unsigned long long>(mib_up(*size)), request.shrink),
+                           code));
   }
-  buffer.fd.reset(static_cast<int>(request.fd));
+  buffer.fd.reset(static_cast<int>(allocation.fd));
   return buffer;
 }
 

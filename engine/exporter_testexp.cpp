@@ -68,16 +68,17 @@ Result<TestexpPlan> testexp_plan(std::string_view words) {
   return plan;
 }
 
-Result<DmaBuf> allocate_testexp(const std::string &device, uint64_t bytes) {
+Result<DmaBuf> allocate_testexp(const BufferRequest &request) {
+  const std::string &device = request.device;
   const auto plan = testexp_plan(device);
   if (!plan)
     return std::unexpected(plan.error());
   auto control = open_testexp();
   if (!control)
     return std::unexpected(std::move(control.error()));
-  const auto size = round_up(bytes, page_bytes());
+  const auto size = round_up(request.bytes, page_bytes());
   if (!size)
-    return fail(EOVERFLOW, "the job's buffer is too large; lower iodepth or bs");
+    return fail(EOVERFLOW, strf("the job's buffer is too large; %s", request.shrink));
   dmabuf_testexp_create create = {};
   create.bytes = *size;
   create.seed = 1;
@@ -87,10 +88,11 @@ Result<DmaBuf> allocate_testexp(const std::string &device, uint64_t bytes) {
   create.quarantine = 4;
   if (ioctl(control->get(), DMABUF_TESTEXP_IOC_CREATE, &create) < 0) {
     const int code = errno;
-    return fail(code, errno_text(strf("the test exporter did not give %llu MiB; lower iodepth or "
-                                      "bs, or load it with a larger max_mib",
-                                      static_cast<unsigned long long>(mib_up(*size))),
-                                 code));
+    return fail(code,
+                errno_text(strf("the test exporter did not give %llu MiB; %s, or load it "
+                                "with a larger max_mib",
+                                static_cast<unsigned long long>(mib_up(*size)), request.shrink),
+                           code));
   }
   DmaBuf buffer;
   buffer.device = device.empty() ? kDevice : strf("%s+%s", kDevice, device.c_str());

@@ -31,16 +31,19 @@ uint64_t huge_page_bytes() {
 
 } // namespace
 
-std::optional<std::string> udmabuf_over_limit(uint64_t bytes, uint64_t limit_mb) {
+std::optional<std::string> udmabuf_over_limit(uint64_t bytes, uint64_t limit_mb,
+                                              const char *shrink) {
   if (bytes / kMiB < limit_mb || (bytes / kMiB == limit_mb && bytes % kMiB == 0))
     return std::nullopt;
   const auto need = static_cast<unsigned long long>(mib_up(bytes));
   return strf("SIZE_CAP: the job's buffer needs %llu MiB and udmabuf takes at most %llu MiB "
-              "(size_limit_mb); lower iodepth or bs, or run: echo %llu > %s",
-              need, static_cast<unsigned long long>(limit_mb), need, kSizeLimit);
+              "(size_limit_mb); %s, or run: echo %llu > %s",
+              need, static_cast<unsigned long long>(limit_mb), shrink, need, kSizeLimit);
 }
 
-Result<DmaBuf> allocate_udmabuf(const std::string &device, uint64_t bytes, bool hugepages) {
+Result<DmaBuf> allocate_udmabuf(const BufferRequest &request) {
+  const std::string &device = request.device;
+  const bool hugepages = request.hugepages;
   DmaBuf buffer;
   buffer.device = device.empty() ? "/dev/udmabuf" : device;
   const char *path = buffer.device.c_str();
@@ -64,12 +67,12 @@ Result<DmaBuf> allocate_udmabuf(const std::string &device, uint64_t bytes, bool 
     if (!unit)
       return fail(EOPNOTSUPP, "this kernel has no huge pages; drop dmabuf_hugepages=1");
   }
-  const auto size = round_up(bytes, unit);
+  const auto size = round_up(request.bytes, unit);
   if (!size || *size > INT64_MAX)
-    return fail(EOVERFLOW, "the job's buffer is too large; lower iodepth or bs");
+    return fail(EOVERFLOW, strf("the job's buffer is too large; %s", request.shrink));
   const auto limit = read_number(kSizeLimit);
   if (limit)
-    if (auto why = udmabuf_over_limit(*size, *limit))
+    if (auto why = udmabuf_over_limit(*size, *limit, request.shrink))
       return fail(ENOSPC, std::move(*why));
 
   UniqueFd memory(
@@ -88,7 +91,8 @@ Result<DmaBuf> allocate_udmabuf(const std::string &device, uint64_t bytes, bool 
                   strf("there are not enough free huge pages for %llu MiB (%s); raise "
                        "/proc/sys/vm/nr_hugepages, or drop dmabuf_hugepages=1",
                        static_cast<unsigned long long>(mib_up(*size)), errno_name(code).c_str()));
-    return fail(code, errno_text("cannot allocate the memfd's pages; lower iodepth or bs", code));
+    return fail(code,
+                errno_text(strf("cannot allocate the memfd's pages; %s", request.shrink), code));
   }
 
   udmabuf_create create = {};

@@ -113,8 +113,10 @@ Result<void *> Job::allocate(uint64_t bytes) {
     route_ = route_name(DMABUF_RW_ROUTE_MEMORY);
     return lane_.base;
   }
-  auto buffer = allocate_dmabuf(config_.exporter, device_for_job(config_.device, config_.number),
-                                *size, config_.hugepages);
+  auto buffer = allocate_dmabuf({.kind = config_.exporter,
+                                 .device = device_for_job(config_.device, config_.number),
+                                 .bytes = *size,
+                                 .hugepages = config_.hugepages});
   if (!buffer)
     return std::unexpected(std::move(buffer.error()));
   buffer_ = std::move(*buffer);

@@ -29,6 +29,9 @@ TEST(Exporter, NamesABufferBeyondTheMachinesMemory) {
   EXPECT_TRUE(over_memory(UINT64_MAX, 1 << 20));
   EXPECT_TRUE(check_memory(4096));
   EXPECT_FALSE(check_memory(uint64_t{1} << 60));
+  const auto file = over_memory(256 * kMiB, 64 * 1024, kShrinkFile);
+  ASSERT_TRUE(file);
+  EXPECT_NE(file->find("lower size"), std::string::npos);
 }
 
 TEST(Udmabuf, LimitIsInclusive) {
@@ -95,7 +98,8 @@ TEST(Testexp, WithoutTheModuleItIsNamedAndNothingStaysOpen) {
   if (access("/dev/dmabuf_testexp", F_OK) == 0)
     GTEST_SKIP() << "the test exporter is loaded here";
   const int before = open_files();
-  const auto buffer = allocate_dmabuf(ExporterKind::testexp, "move-1000", 4096, false);
+  const auto buffer =
+      allocate_dmabuf({.kind = ExporterKind::testexp, .device = "move-1000", .bytes = 4096});
   ASSERT_FALSE(buffer);
   EXPECT_EQ(buffer.error().code, ENOENT);
   EXPECT_NE(buffer.error().message.find("dmabuf_testexp.ko"), std::string::npos);
@@ -105,7 +109,8 @@ TEST(Testexp, WithoutTheModuleItIsNamedAndNothingStaysOpen) {
 TEST(Allocate, MissingDevicesAreNamedAndNothingStaysOpen) {
   const int before = open_files();
   for (const auto kind : {ExporterKind::udmabuf, ExporterKind::heap, ExporterKind::drm}) {
-    const auto buffer = allocate_dmabuf(kind, "/dev/does-not-exist", 4096, false);
+    const auto buffer =
+        allocate_dmabuf({.kind = kind, .device = "/dev/does-not-exist", .bytes = 4096});
     ASSERT_FALSE(buffer) << exporter_name(kind);
     EXPECT_EQ(buffer.error().code, ENOENT);
     EXPECT_NE(buffer.error().message.find("/dev/does-not-exist"), std::string::npos)
@@ -117,7 +122,7 @@ TEST(Allocate, MissingDevicesAreNamedAndNothingStaysOpen) {
 TEST(Allocate, AFileThatIsNoExporterIsRefused) {
   const int before = open_files();
   for (const auto kind : {ExporterKind::udmabuf, ExporterKind::heap, ExporterKind::drm}) {
-    const auto buffer = allocate_dmabuf(kind, "/dev/null", 4096, false);
+    const auto buffer = allocate_dmabuf({.kind = kind, .device = "/dev/null", .bytes = 4096});
     ASSERT_FALSE(buffer) << exporter_name(kind);
     EXPECT_NE(buffer.error().code, 0);
     EXPECT_FALSE(buffer.error().message.empty());
@@ -126,7 +131,7 @@ TEST(Allocate, AFileThatIsNoExporterIsRefused) {
 }
 
 TEST(Allocate, AJobWithoutExporterHasNoDmaBuf) {
-  EXPECT_FALSE(allocate_dmabuf(ExporterKind::none, "", 4096, false));
+  EXPECT_FALSE(allocate_dmabuf({.kind = ExporterKind::none, .bytes = 4096}));
 }
 
 TEST(CpuAccess, FailsOnWhatIsNoDmaBuf) {
