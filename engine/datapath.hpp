@@ -73,6 +73,22 @@ struct Host {
   static void landed(Lane &, const Request &, uint32_t) {}
 };
 
+/// Reads and writes of the dma-buf itself, by its rw fd; the I/O memory is ordinary.
+struct Syscall {
+  static constexpr Datapath kPath = Datapath::syscall;
+  /// A dma-buf has nothing to make durable.
+  using NothingToSync = void;
+  static void fill(Lane &, io_uring_sqe &sqe, const Request &request) {
+    sqe.opcode = request.kind == Kind::write ? IORING_OP_WRITE : IORING_OP_READ;
+    sqe.flags = request.target->sqe_flags;
+    sqe.fd = request.target->sqe_fd;
+    sqe.off = request.file_offset;
+    sqe.addr = reinterpret_cast<uintptr_t>(request.buffer);
+    sqe.len = request.length;
+  }
+  static void landed(Lane &, const Request &, uint32_t) {}
+};
+
 /// Fixed-buffer reads and writes on host memory, copied from and to the dma-buf by the CPU.
 struct Bounce {
   static constexpr Datapath kPath = Datapath::bounce;

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // fio's hooks: a few lines each, from fio's structures to the job and back.
 //
-// fio finds the hooks through td->io_ops. There is one table per datapath, and a job switches to
-// its table once its datapath is known, so that no I/O has to ask which datapath it is on.
+// fio finds the hooks through td->io_ops. There is one table per datapath and way to submit, and a
+// job switches to its table once these are known, so that no I/O has to ask which they are.
 #include "fio_api.hpp"
 
 #include "datapath.hpp"
 #include "fio_options.hpp"
 #include "hot_path.hpp"
 #include "job.hpp"
+#include "sync_path.hpp"
 #include "version.hpp"
 
 #include <cstdio>
@@ -25,7 +26,9 @@ static_assert(static_cast<int>(Kind::read) == DDIR_READ &&
               static_cast<int>(Kind::datasync) == DDIR_DATASYNC &&
               static_cast<int>(Kind::sync_range) == DDIR_SYNC_FILE_RANGE);
 
-ioengine_ops ops_of[kDatapaths];
+// What submits by io_uring differs by datapath, the rest by the call that it makes.
+ioengine_ops ring_ops[kDatapaths];
+ioengine_ops sync_ops[kSubmits];
 
 /// What td->io_ops_data points to.
 struct FioJob {
@@ -44,10 +47,21 @@ int give_up(thread_data *td, const Error &error) {
   return 1;
 }
 
-void switch_to(thread_data *td, Datapath path) {
-  ioengine_ops &ops = ops_of[static_cast<size_t>(path)];
+void switch_to(thread_data *td, Datapath path, Submit submit) {
+  ioengine_ops &ops = submit == Submit::uring ? ring_ops[static_cast<size_t>(path)]
+                                              : sync_ops[static_cast<size_t>(submit)];
   ops.dlhandle = td->io_ops->dlhandle;
   td->io_ops = &ops;
+  td_set_ioengine_flags(td);
+}
+
+/// Bits of fio's engine flags, for this job alone.
+void set_flags(thread_data *td, unsigned flags) {
+  td->flags |= static_cast<unsigned long long>(flags) << TD_ENG_FLAG_SHIFT;
+}
+
+void clear_flags(thread_data *td, unsigned flags) {
+  td->flags &= ~(static_cast<unsigned long long>(flags) << TD_ENG_FLAG_SHIFT);
 }
 
 /// Adapter of the hot path to fio's unit of I/O.
@@ -97,8 +111,38 @@ int engine_init(thread_data *td) {
   state->lane = &state->job->lane();
   state->lane->sync_range_flags = td->o.sync_file_range;
   td->io_ops_data = state;
-  switch_to(td, state->job->path());
+  switch_to(td, state->job->path(), state->job->config().submit);
   return 0;
+}
+
+/// Asked before there is a job, by the job's own options. Where the files are dma-bufs fio is not
+/// to look at the disk: it is told of an empty file that an engine without disk and without data
+/// (FAKEIO) makes as long as the job wants. engine_open_file() takes the latter back, as fio
+/// verifies nothing while it is set.
+int engine_get_file_size(thread_data *td, fio_file *file) {
+  if (!files_are_buffers(*td))
+    return generic_get_file_size(td, file);
+  if (file->filetype != FIO_TYPE_FILE)
+    return give_up(td, {EINVAL, strf("dmabuf_datapath=syscall reads and writes the dma-buf itself "
+                                     "and would leave %s alone; drop filename",
+                                     file->file_name)});
+  set_flags(td, FIO_DISKLESSIO | FIO_FAKEIO);
+  file->real_file_size = 0;
+  fio_file_set_size_known(file);
+  return 0;
+}
+
+/// A file that never was on a disk is not removed from it.
+int engine_unlink_file(thread_data *td, fio_file *file) {
+  if (files_are_buffers(*td))
+    return 0;
+  return unlink(file->file_name) < 0 ? errno : 0;
+}
+
+/// Makes the dma-buf that is this file.
+int make_buffer_file(thread_data *td, const fio_file &file) {
+  auto ok = of(td).job->make_file(static_cast<unsigned>(file.fileno), file.real_file_size);
+  return ok ? 0 : give_up(td, ok.error());
 }
 
 int engine_iomem_alloc(thread_data *td, size_t bytes) {
@@ -132,11 +176,31 @@ int engine_post_init(thread_data *td) {
   }
   if (auto ok = state.job->start(buffers); !ok)
     return give_up(td, ok.error());
+  // fio 3.33 with create_serialize=0 learns the sizes later: such files are made when opened.
+  if (files_are_buffers(*td))
+    for (unsigned i = 0; i < td->files_index && i < td->o.nr_files; i++)
+      if (td->files[i]->io_size && make_buffer_file(td, *td->files[i]))
+        return 1;
+  return 0;
+}
+
+/// Opens a file that is a dma-buf.
+int open_buffer_file(thread_data *td, fio_file *file) {
+  clear_flags(td, FIO_FAKEIO);
+  if (make_buffer_file(td, *file))
+    return 1;
+  auto fd = of(td).job->open_file(static_cast<unsigned>(file->fileno));
+  if (!fd)
+    return give_up(td, fd.error());
+  file->fd = fd->release();
   return 0;
 }
 
 int engine_open_file(thread_data *td, fio_file *file) {
-  if (generic_open_file(td, file)) {
+  if (files_are_buffers(*td)) {
+    if (open_buffer_file(td, file))
+      return 1;
+  } else if (generic_open_file(td, file)) {
     if (td_write(td) && (td->error == EACCES || td->error == EROFS || td->error == EPERM))
       log_err(
           "libdmabuf: job %s: %s cannot be opened for writing (%s) and this job writes; check its "
@@ -163,7 +227,7 @@ int engine_open_file(thread_data *td, fio_file *file) {
       log_err("libdmabuf: job %s: auto took %s for %s; passed over: %s\n",
               job.config().name.c_str(), datapath_name(job.path()), file->file_name,
               job.passed_over().c_str());
-    switch_to(td, job.path());
+    switch_to(td, job.path(), job.config().submit);
   }
   return 0;
 }
@@ -229,18 +293,21 @@ int engine_commit(thread_data *td) {
 }
 
 /// Says once per job what the module knows about a failed I/O.
-[[gnu::cold]] void explain(FioJob &state, unsigned count) {
-  for (unsigned i = 0; i < count && !state.explained; i++) {
-    const auto *unit = static_cast<const io_u *>(state.lane->ready[i]);
-    if (!unit->error)
-      continue;
-    const std::string why = state.job->explain_failure(static_cast<unsigned>(unit->file->fileno));
-    if (!why.empty())
-      log_err("libdmabuf: job %s: %s at offset %llu of %s: %s\n", state.job->config().name.c_str(),
-              unit->ddir == DDIR_WRITE ? "write" : "read", unit->offset, unit->file->file_name,
-              why.c_str());
-    state.explained = true;
-  }
+[[gnu::cold]] void explain(FioJob &state, const io_u &unit) {
+  state.explained = true;
+  const std::string why = state.job->explain_failure(static_cast<unsigned>(unit.file->fileno),
+                                                     static_cast<int>(unit.error));
+  if (!why.empty())
+    log_err("libdmabuf: job %s: %s at offset %llu of %s: %s\n", state.job->config().name.c_str(),
+            unit.ddir == DDIR_WRITE ? "write" : "read", unit.offset, unit.file->file_name,
+            why.c_str());
+}
+
+/// The first failed one of the units that the last reap handed out.
+[[gnu::cold]] void explain_first(FioJob &state, unsigned count) {
+  for (unsigned i = 0; i < count && !state.explained; i++)
+    if (const auto *unit = static_cast<const io_u *>(state.lane->ready[i]); unit->error)
+      explain(state, *unit);
 }
 
 template <class Path> struct Hooks {
@@ -274,7 +341,7 @@ template <class Path> struct Hooks {
         error = -rc;
     }
     if (lane.counters.errors != errors && !state.explained) [[unlikely]]
-      explain(state, done);
+      explain_first(state, done);
     if (!error)
       error = lane.fatal;
     if (!error && done)
@@ -290,6 +357,30 @@ private:
     return lane.pending_count ? -engine_commit(td) : lane.ring.submit(lane.counters.retries);
   }
 };
+
+template <class Call> fio_q_status sync_queue(thread_data *td, io_u *unit) {
+  FioJob &state = of(td);
+  Lane &lane = *state.lane;
+  if (unit->ddir == DDIR_READ || unit->ddir == DDIR_WRITE) [[likely]] {
+    int error = lane.fatal ? lane.fatal : state.job->before_submit();
+    if (!error) {
+      SyncPath<Call, FioIo>::run(lane, *unit);
+      if (unit->error && !state.explained) [[unlikely]]
+        explain(state, *unit);
+      error = unit->ddir == DDIR_WRITE ? state.job->after_submit() : state.job->after_reap();
+    }
+    if (error) [[unlikely]]
+      unit->error = static_cast<unsigned>(-break_down(td, error, "libdmabuf: queue"));
+  } else {
+    if (unit->ddir == DDIR_TRIM)
+      do_io_u_trim(td, unit);
+    else if (!files_are_buffers(*td)) // a dma-buf has nothing to make durable
+      do_io_u_sync(td, unit);
+    lane.counters.errors += unit->error != 0;
+    (unit->ddir == DDIR_TRIM ? lane.counters.trims : lane.counters.syncs) += !unit->error;
+  }
+  return FIO_Q_COMPLETED;
+}
 
 io_u *engine_event(thread_data *td, int number) {
   return static_cast<io_u *>(of(td).lane->ready[static_cast<unsigned>(number)]);
@@ -314,26 +405,42 @@ void engine_cleanup(thread_data *td) {
                               datapath_name(report.path), report.proof.text.c_str())});
 }
 
-template <class Path> void fill_ops() {
-  ioengine_ops &ops = ops_of[static_cast<size_t>(Path::kPath)];
+void fill_common(ioengine_ops &ops) {
   ops.name = "libdmabuf";
   ops.version = FIO_IOOPS_VERSION;
-  ops.flags = FIO_ASYNCIO_SYNC_TRIM | FIO_NO_OFFLOAD | FIO_ASYNCIO_SETS_ISSUE_TIME | FIO_MEMALIGN |
-              FIO_RAWIO;
+  ops.flags = FIO_NO_OFFLOAD | FIO_MEMALIGN | FIO_RAWIO;
   ops.init = engine_init;
   ops.post_init = engine_post_init;
-  ops.queue = Hooks<Path>::queue;
-  ops.commit = engine_commit;
-  ops.getevents = Hooks<Path>::getevents;
-  ops.event = engine_event;
   ops.cleanup = engine_cleanup;
   ops.open_file = engine_open_file;
   ops.close_file = engine_close_file;
-  ops.get_file_size = generic_get_file_size;
+  ops.unlink_file = engine_unlink_file;
+  ops.get_file_size = engine_get_file_size;
   ops.iomem_alloc = engine_iomem_alloc;
   ops.iomem_free = engine_iomem_free;
   ops.option_struct_size = sizeof(FioOptions);
   ops.options = fio_option_table();
+}
+
+template <class Path> void fill_ring_ops() {
+  ioengine_ops &ops = ring_ops[static_cast<size_t>(Path::kPath)];
+  fill_common(ops);
+  ops.flags |= FIO_ASYNCIO_SYNC_TRIM | FIO_ASYNCIO_SETS_ISSUE_TIME;
+  if (Path::kPath == Datapath::syscall)
+    ops.flags |= FIO_DISKLESSIO;
+  ops.queue = Hooks<Path>::queue;
+  ops.commit = engine_commit;
+  ops.getevents = Hooks<Path>::getevents;
+  ops.event = engine_event;
+}
+
+template <class Call> void fill_sync_ops(Submit submit) {
+  ioengine_ops &ops = sync_ops[static_cast<size_t>(submit)];
+  fill_common(ops);
+  ops.flags |= FIO_SYNCIO;
+  if (submit != Submit::ioctl) // the others are for datapath syscall
+    ops.flags |= FIO_DISKLESSIO;
+  ops.queue = sync_queue<Call>;
 }
 
 } // namespace
@@ -349,14 +456,18 @@ extern "C" [[gnu::visibility("default")]] void get_ioengine(ioengine_ops **ops) 
     return;
   }
   static const bool filled = [] {
-    dmabuf::fill_ops<dmabuf::Unresolved>();
-    dmabuf::fill_ops<dmabuf::Premapped>();
-    dmabuf::fill_ops<dmabuf::Registered>();
-    dmabuf::fill_ops<dmabuf::Bvec>();
-    dmabuf::fill_ops<dmabuf::Bounce>();
-    dmabuf::fill_ops<dmabuf::Host>();
+    dmabuf::fill_ring_ops<dmabuf::Unresolved>();
+    dmabuf::fill_ring_ops<dmabuf::Premapped>();
+    dmabuf::fill_ring_ops<dmabuf::Registered>();
+    dmabuf::fill_ring_ops<dmabuf::Bvec>();
+    dmabuf::fill_ring_ops<dmabuf::Bounce>();
+    dmabuf::fill_ring_ops<dmabuf::Host>();
+    dmabuf::fill_ring_ops<dmabuf::Syscall>();
+    dmabuf::fill_sync_ops<dmabuf::RwFdCall>(dmabuf::Submit::sync);
+    dmabuf::fill_sync_ops<dmabuf::ModuleCall>(dmabuf::Submit::ioctl);
+    dmabuf::fill_sync_ops<dmabuf::MmapCopy>(dmabuf::Submit::mmap);
     return true;
   }();
   (void)filled;
-  *ops = &dmabuf::ops_of[static_cast<size_t>(dmabuf::Datapath::automatic)];
+  *ops = &dmabuf::ring_ops[static_cast<size_t>(dmabuf::Datapath::automatic)];
 }

@@ -7,7 +7,7 @@
 namespace dmabuf {
 namespace {
 
-constexpr size_t kOptions = 10;
+constexpr size_t kOptions = 11;
 
 int set_sqpoll_cpu(void *data, unsigned long long *value) {
   auto *options = static_cast<FioOptions *>(data);
@@ -75,6 +75,20 @@ void fill_table(std::array<fio_option, kOptions + 1> &table) {
   datapath.posval[5] =
       choice("host", Datapath::host, "Control: registered host memory, no dma-buf at all");
 
+  datapath.posval[6] =
+      choice("syscall", Datapath::syscall,
+             "The dma-buf is the file: read() and write() on it, from and to ordinary memory");
+
+  auto &submit =
+      add(option("dmabuf_submit", "Submission", FIO_OPT_STR, offsetof(FioOptions, submit), "uring",
+                 "The call that hands an I/O to the kernel; all but uring wait for each I/O"));
+  submit.posval[0] = choice("uring", Submit::uring, "io_uring");
+  submit.posval[1] = choice("sync", Submit::sync, "pread() and pwrite(), for datapath syscall");
+  submit.posval[2] =
+      choice("ioctl", Submit::ioctl, "The module's RW, for datapaths premapped and bvec");
+  submit.posval[3] = choice("mmap", Submit::mmap,
+                            "Control of datapath syscall: the CPU copies from and to the mmap");
+
   add(option("dmabuf_hugepages", "Huge pages", FIO_OPT_BOOL, offsetof(FioOptions, hugepages), "0",
              "Back udmabuf with huge pages of the default size"));
 
@@ -119,6 +133,7 @@ JobConfig job_config(const thread_data &td) {
   config.name = td.o.name ? td.o.name : "";
   config.number = td.thread_number;
   config.datapath = static_cast<Datapath>(options.datapath);
+  config.submit = static_cast<Submit>(options.submit);
   config.exporter = static_cast<ExporterKind>(options.exporter);
   config.device = options.device ? options.device : "";
   config.hugepages = options.hugepages;
@@ -136,6 +151,7 @@ JobConfig job_config(const thread_data &td) {
   // With verify_only the writes are only imagined and the file is open for reading.
   config.writes = td_write(&td) && !td.o.verify_only;
   config.reads = td_read(&td) || (td_write(&td) && verifies);
+  config.trims = td_trim(&td);
   config.direct = td.o.odirect;
   config.cpu_fills =
       config.writes &&
@@ -143,6 +159,11 @@ JobConfig job_config(const thread_data &td) {
   config.cpu_checks = config.reads && verifies;
   config.file_count = td.files_index;
   return config;
+}
+
+bool files_are_buffers(const thread_data &td) {
+  const auto *options = static_cast<const FioOptions *>(td.eo);
+  return static_cast<Datapath>(options->datapath) == Datapath::syscall;
 }
 
 } // namespace dmabuf

@@ -14,6 +14,7 @@ struct FioOptions {
   char *report;
   unsigned exporter;
   unsigned datapath;
+  unsigned submit;
   unsigned hugepages;
   unsigned timeout_ms;
   unsigned max_command_kb;
@@ -28,5 +29,8 @@ fio_option *fio_option_table();
 
 /// What `td` was asked to do.
 JobConfig job_config(const thread_data &td);
+
+/// Whether the files of `td` are dma-bufs, not files in a file system.
+bool files_are_buffers(const thread_data &td);
 
 } // namespace dmabuf

@@ -38,6 +38,12 @@ constexpr Verdict judge(int result, uint64_t length, uint16_t tries) {
 /// The errno of a completion judged an error.
 constexpr int error_of(int result) { return result < 0 ? -result : EIO; }
 
+/// A datapath whose target is memory: a sync has nothing to do.
+template <class Path>
+concept NothingToSync = requires {
+  typename Path::NothingToSync;
+};
+
 template <class Path, class Io> struct HotPath {
   using Unit = typename Io::Unit;
 
@@ -68,6 +74,8 @@ private:
   static void fill(Lane &lane, io_uring_sqe &sqe, Unit &unit) {
     if (static_cast<unsigned>(Io::kind(unit)) <= static_cast<unsigned>(Kind::write)) [[likely]]
       Path::fill(lane, sqe, Io::request(lane, unit));
+    else if constexpr (NothingToSync<Path>)
+      sqe.opcode = IORING_OP_NOP;
     else
       Io::fill_sync(lane, sqe, unit);
     sqe.user_data = reinterpret_cast<uintptr_t>(&unit);

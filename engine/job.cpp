@@ -30,7 +30,7 @@ Result<MappedRange> map_host_memory(uint64_t bytes) {
   return MappedRange(memory, bytes);
 }
 
-Result<void> check_features(const Session &session, Datapath path) {
+Result<void> check_features(const Session &session, Datapath path, Submit submit) {
   const auto missing = [](const char *feature) {
     return fail(EOPNOTSUPP,
                 strf("the loaded dmabuf_rw module does not have datapath %s on this kernel; "
@@ -43,6 +43,11 @@ Result<void> check_features(const Session &session, Datapath path) {
     return missing("registered");
   if (path == Datapath::bvec && !session.has(DMABUF_RW_FEAT_BVEC))
     return missing("bvec");
+  if (path == Datapath::syscall && !session.has(DMABUF_RW_FEAT_RWFILE))
+    return missing("syscall");
+  if (submit == Submit::ioctl && !session.has(DMABUF_RW_FEAT_RW))
+    return fail(EOPNOTSUPP, "the loaded dmabuf_rw module does not have the call RW; use a newer "
+                            "module, or dmabuf_submit=uring");
   if (path == Datapath::automatic && !session.has(DMABUF_RW_FEAT_PREMAPPED) &&
       !session.has(DMABUF_RW_FEAT_REGISTERED) && !session.has(DMABUF_RW_FEAT_BVEC))
     return missing("premapped, registered or bvec");
@@ -65,12 +70,12 @@ Result<std::unique_ptr<Job>> Job::create(JobConfig config) {
       return fail(errno,
                   errno_text(strf("cannot open dmabuf_report=%s", cfg.report.c_str()), errno));
   }
-  if (moves_data(cfg) && needs_module(cfg.datapath)) {
+  if (moves_data(cfg) && needs_module(cfg.datapath, cfg.submit)) {
     auto session = Session::open();
     if (!session)
       return std::unexpected(std::move(session.error()));
     job->session_ = std::move(*session);
-    if (auto ok = check_features(*job->session_, cfg.datapath); !ok)
+    if (auto ok = check_features(*job->session_, cfg.datapath, cfg.submit); !ok)
       return std::unexpected(std::move(ok.error()));
     if (auto ok = job->check_length(cfg.datapath); !ok)
       return std::unexpected(std::move(ok.error()));
@@ -99,24 +104,31 @@ Result<void> Job::allocate_host(uint64_t bytes) {
   return {};
 }
 
+BufferRequest Job::request(uint64_t bytes) const {
+  return {.kind = config_.exporter,
+          .device = device_for_job(config_.device, config_.number),
+          .bytes = bytes,
+          .hugepages = config_.hugepages,
+          .shrink = path_ == Datapath::syscall ? kShrinkFile : kShrinkIo};
+}
+
 Result<void *> Job::allocate(uint64_t bytes) {
   const auto size = round_up(bytes, page_bytes());
   if (!size)
     return fail(EOVERFLOW, "the job's buffer is too large; lower iodepth or bs");
-  if (path_ == Datapath::host) {
+  if (path_ == Datapath::host || path_ == Datapath::syscall) {
     if (auto ok = allocate_host(*size); !ok)
       return std::unexpected(std::move(ok.error()));
     lane_.base = host_memory_.data();
+    if (path_ == Datapath::syscall) // what is reported is the memory of its files
+      return lane_.base;
     buffer_bytes_ = *size;
     // Its memory is this process's own, reached by the drive without a peer.
     memory_ = memory_name(DMABUF_RW_MEM_SYSTEM);
     route_ = route_name(DMABUF_RW_ROUTE_MEMORY);
     return lane_.base;
   }
-  auto buffer = allocate_dmabuf({.kind = config_.exporter,
-                                 .device = device_for_job(config_.device, config_.number),
-                                 .bytes = *size,
-                                 .hugepages = config_.hugepages});
+  auto buffer = allocate_dmabuf(request(*size));
   if (!buffer)
     return std::unexpected(std::move(buffer.error()));
   buffer_ = std::move(*buffer);
@@ -141,10 +153,6 @@ Result<void> Job::start(const std::vector<void *> &buffers) {
 }
 
 Result<void> Job::make_ring() {
-  auto ok = lane_.ring.open(
-      {.depth = config_.iodepth, .sqpoll = config_.sqpoll, .sqpoll_cpu = config_.sqpoll_cpu});
-  if (!ok)
-    return ok;
   lane_.depth = config_.iodepth;
   lane_.pending = std::make_unique<void *[]>(config_.iodepth);
   lane_.ready = std::make_unique<void *[]>(config_.iodepth);
@@ -153,9 +161,17 @@ Result<void> Job::make_ring() {
   mapped_.resize(targets_.size());
   target_names_.resize(targets_.size());
   lane_.targets = targets_.data();
+  lane_.session_fd = session_ ? session_->fd() : -1;
+  return config_.submit == Submit::uring ? open_ring() : Result<void>();
+}
 
+Result<void> Job::open_ring() {
+  auto ok = lane_.ring.open(
+      {.depth = config_.iodepth, .sqpoll = config_.sqpoll, .sqpoll_cpu = config_.sqpoll_cpu});
+  if (!ok)
+    return ok;
   // Slot 0 is the module's session, the targets follow.
-  const bool may_premap = session_ && path_ != Datapath::registered;
+  const bool may_premap = session_ && path_ != Datapath::registered && path_ != Datapath::syscall;
   if (may_premap || config_.registerfiles) {
     const auto files = 1 + (config_.registerfiles ? static_cast<unsigned>(targets_.size()) : 0U);
     if (ok = lane_.ring.reserve_files(files); !ok)
@@ -197,6 +213,41 @@ Result<void> Job::start_fixed_buffers(const std::vector<void *> &buffers) {
     ranges[i].iov_len = slot_bytes;
   }
   return lane_.ring.register_buffers(ranges);
+}
+
+Result<void> Job::make_file(unsigned number, uint64_t bytes) {
+  if (number >= files_.size())
+    files_.resize(number + 1);
+  if (files_[number])
+    return {};
+  const auto size = round_up(bytes, page_bytes());
+  if (!size)
+    return fail(EOVERFLOW, "the file is too large; lower size");
+  auto file = BufferFile::make(request(*size), session_ ? &*session_ : nullptr, config_.writes);
+  if (!file)
+    return std::unexpected(std::move(file.error()));
+  device_ = file->buffer().device;
+  buffer_bytes_ += file->buffer().bytes;
+  if (file->by_fd()) {
+    memory_ = view_memory_name(file->view());
+    evidence_.files++;
+    evidence_.bytes += file->buffer().bytes;
+  }
+  route_ = "cpu";
+  files_[number] = std::move(*file);
+  return {};
+}
+
+Result<UniqueFd> Job::open_file(unsigned number) {
+  if (number >= files_.size() || !files_[number])
+    return fail(EINVAL, "fio opens a file it did not tell the size of");
+  return files_[number]->open();
+}
+
+void Job::close_files() {
+  for (const auto &file : files_)
+    evidence_.same += file && file->by_fd() && file->check_same();
+  files_.clear();
 }
 
 Result<dmabuf_rw_map_entry> Job::map(int target_fd, uint32_t path, const std::string &what) {
@@ -275,8 +326,12 @@ Result<void> Job::open_target(unsigned number, int fd, const std::string &name) 
   }
 
   targets_[number] = target;
-  // registered needs nothing per target, once it is chosen.
-  if (session_ && path_ != Datapath::registered)
+  if (path_ == Datapath::syscall && number < files_.size() && files_[number]) {
+    targets_[number].view = files_[number]->buffer().view.data();
+    targets_[number].dmabuf_fd = files_[number]->buffer().fd.get();
+  }
+  // registered needs nothing per target, once it is chosen; syscall moves nothing in or out of it.
+  if (session_ && path_ != Datapath::registered && path_ != Datapath::syscall)
     if (auto ok = map_target(number, name); !ok)
       return ok;
   target_names_[number] = name;
@@ -347,7 +402,9 @@ void Job::count_mapping(uint32_t handle) {
   route_ = route_name(info->route);
 }
 
-std::string Job::explain_failure(unsigned number) {
+std::string Job::explain_failure(unsigned number, int error) {
+  if (path_ == Datapath::syscall && config_.submit != Submit::mmap)
+    return rw_error_text(error);
   if (number >= targets_.size() || !mapped_[number])
     return {};
   const auto info = session_->info(targets_[number].handle);
@@ -362,6 +419,7 @@ void Job::stop() {
     close_target(i);
   unregister_dmabuf();
   lane_.ring.close();
+  close_files();
   if (cpu_open_)
     (void)end_cpu();
   if (session_) {
@@ -381,6 +439,7 @@ JobReport Job::report() const {
   report.job_number = config_.number;
   report.path = path_;
   report.requested = config_.datapath;
+  report.submit = config_.submit;
   report.exporter = device_.empty() ? ExporterKind::none : config_.exporter;
   report.device = device_;
   for (const auto &name : target_names_) {
@@ -399,7 +458,8 @@ JobReport Job::report() const {
   report.module.known = counts_.known && !counts_lost_;
   report.map_ns = map_ns_;
   report.unmap_ns = unmap_ns_;
-  report.proof = prove(path_, lane_.counters, report.module);
+  report.files = evidence_;
+  report.proof = prove(report);
   return report;
 }
 

@@ -2,6 +2,7 @@
 // One fio job: what it owns, in the order it is set up and taken down. Knows nothing of fio.
 #pragma once
 
+#include "buffer_file.hpp"
 #include "error.hpp"
 #include "exporter.hpp"
 #include "lane.hpp"
@@ -17,7 +18,8 @@
 namespace dmabuf {
 
 /// Life of a job: create(), allocate() unless it moves no data, start(), then any number of
-/// open_target() and close_target(), then stop(), then report(). Everything happens in the job's
+/// open_target() and close_target(), then stop(), then report(). On datapath syscall open_file()
+/// gives the descriptor for open_target(). Everything happens in the job's
 /// own process and thread, because a ring and a session belong to who made them.
 class Job {
 public:
@@ -31,6 +33,13 @@ public:
   /// Makes the ring and registers memory. `buffers[i]` is the start of I/O slot i, empty when the
   /// job moves no data.
   Result<void> start(const std::vector<void *> &buffers);
+
+  /// datapath syscall: makes the dma-buf that is file number `number`, of `bytes` bytes, unless it
+  /// is there already.
+  Result<void> make_file(unsigned number, uint64_t bytes);
+
+  /// datapath syscall: a descriptor of file number `number`, which make_file() made.
+  Result<UniqueFd> open_file(unsigned number);
 
   /// Makes file number `number`, open as `fd`, ready for I/O; the first one decides what `auto` is.
   /// fio may open a file late, close it and open it again: a mapping belongs to one open of one
@@ -64,8 +73,8 @@ public:
   /// What `auto` passed over and why, empty if nothing.
   const std::string &passed_over() const { return passed_over_; }
 
-  /// Why the last failed I/O on a file failed, as the module knows it; empty when it knows nothing.
-  std::string explain_failure(unsigned number);
+  /// Why an I/O on a file failed with `error`, as the module knows it; empty when it knows nothing.
+  std::string explain_failure(unsigned number, int error);
 
   /// Brackets the CPU's access to the dma-buf around a submission and after completions; nothing
   /// where there is no dma-buf or fio leaves the buffers alone. Return 0 or a positive errno.
@@ -77,7 +86,9 @@ private:
   explicit Job(JobConfig config) : config_(std::move(config)) {}
 
   Result<void> allocate_host(uint64_t bytes);
+  BufferRequest request(uint64_t bytes) const;
   Result<void> make_ring();
+  Result<void> open_ring();
   Result<void> register_memory(const std::vector<void *> &buffers);
   Result<void> start_fixed_buffers(const std::vector<void *> &buffers);
   Result<void> register_dmabuf(const dmabuf_rw_map_entry &entry);
@@ -85,6 +96,7 @@ private:
   Result<void> check_length(Datapath path) const;
   Result<void> map_target(unsigned number, const std::string &name);
   void unregister_dmabuf();
+  void close_files();
   void count_mapping(uint32_t handle);
   int begin_cpu();
   int end_cpu();
@@ -100,6 +112,8 @@ private:
   Lane lane_;
   std::vector<Target> targets_;
   std::vector<bool> mapped_;
+  std::vector<std::optional<BufferFile>> files_; ///< datapath syscall, by file number
+  FileEvidence evidence_;
   std::vector<std::string> target_names_; ///< by file number, empty: never opened
   std::optional<uint32_t> registered_;    ///< handle of the mapping in the ring's slot 0
   ModuleCounts counts_;

@@ -25,9 +25,11 @@ enum class Kind : unsigned {
 /// An open target file.
 struct Target {
   int fd = -1;
-  int sqe_fd = -1;       ///< fd or fixed-file slot for a submission entry, as sqe_flags says
-  uint8_t sqe_flags = 0; ///< 0 or IOSQE_FIXED_FILE
-  uint32_t handle = 0;   ///< the module's mapping, for premapped
+  int sqe_fd = -1;           ///< fd or fixed-file slot for a submission entry, as sqe_flags says
+  uint8_t sqe_flags = 0;     ///< 0 or IOSQE_FIXED_FILE
+  uint32_t handle = 0;       ///< the module's mapping, for premapped
+  std::byte *view = nullptr; ///< mmap: the dma-buf under test
+  int dmabuf_fd = -1;        ///< mmap: the same
 };
 
 /// Counted by the engine as requests complete.
@@ -40,6 +42,7 @@ struct Counters {
   uint64_t errors = 0;
   uint64_t short_requests = 0;
   uint64_t retries = 0;
+  uint64_t calls = 0; ///< read and write calls made one by one: all but dmabuf_submit=uring
   uint64_t copied_to_buffer = 0;
   uint64_t copied_from_buffer = 0;
 };
@@ -65,6 +68,7 @@ struct Lane {
   std::byte *staging = nullptr;
   uint64_t staging_slot = 0; ///< bytes per slot
   int dmabuf_fd = -1;
+  int session_fd = -1; ///< ioctl: the module's session
 
   std::unique_ptr<void *[]> pending; ///< units prepared since the last submission, in order
   std::unique_ptr<void *[]> ready;   ///< units the last reap handed out

@@ -62,6 +62,33 @@ const char *route_name(uint32_t route) {
   }
 }
 
+const char *view_memory_name(uint32_t view) {
+  switch (view) {
+  case DMABUF_RW_VIEW_MEMORY:
+    return "system";
+  case DMABUF_RW_VIEW_IO:
+    return "peer";
+  default:
+    return "unknown";
+  }
+}
+
+std::string rw_open_error_text(uint32_t reason, int code) {
+  return "the module does not open this dma-buf as a file: " + reason_text(reason, code);
+}
+
+std::string rw_error_text(int code) {
+  switch (code) {
+  case ENODEV:
+    return reason_text(DMABUF_RW_REASON_REVOKED, code);
+  case ETIMEDOUT:
+    return reason_text(DMABUF_RW_REASON_FENCE_TIMEOUT, code);
+  default:
+    return strf("the kernel gave no other reason than %s; look at the kernel log (dmesg)",
+                errno_name(code).c_str());
+  }
+}
+
 std::string open_error_text(int code) {
   switch (code) {
   case ENOENT:
@@ -186,6 +213,22 @@ Result<void> Session::unmap(uint32_t handle) {
   if (rc < 0)
     return fail(code, errno_text("the module could not unmap", code));
   return {};
+}
+
+Result<RwFile> Session::open_rw(int dmabuf_fd, bool writes) {
+  constexpr int kTries = 10; // as for map()
+  for (int attempt = 1;; attempt++) {
+    dmabuf_rw_open open = {};
+    open.dmabuf_fd = static_cast<uint32_t>(dmabuf_fd);
+    open.flags = (writes ? O_RDWR : O_RDONLY) | O_CLOEXEC;
+    if (ioctl(fd(), DMABUF_RW_IOC_OPEN, &open) < 0) {
+      const int code = errno;
+      if (code == EINTR && attempt < kTries)
+        continue;
+      return fail(code, rw_open_error_text(open.reason, code));
+    }
+    return RwFile{UniqueFd(static_cast<int>(open.fd)), open.buffer_bytes, open.view};
+  }
 }
 
 Result<dmabuf_rw_info> Session::info(uint32_t handle) {

@@ -20,6 +20,13 @@ struct MapRequest {
   uint32_t max_command_hint = 0;
 };
 
+/// A dma-buf as a file that read() and write() work on.
+struct RwFile {
+  UniqueFd fd;
+  uint64_t bytes = 0; ///< as the module says
+  uint32_t view = 0;  ///< DMABUF_RW_VIEW_*
+};
+
 /// One open of the module's device. Everything mapped through it goes away with it.
 class Session {
 public:
@@ -45,6 +52,9 @@ public:
   /// State and counters of a mapping.
   Result<dmabuf_rw_info> info(uint32_t handle);
 
+  /// Opens a dma-buf as a file, for reading and writing or for reading only.
+  Result<RwFile> open_rw(int dmabuf_fd, bool writes);
+
   /// Nanoseconds spent in map() and unmap() so far.
   uint64_t map_ns() const { return map_ns_; }
   uint64_t unmap_ns() const { return unmap_ns_; }
@@ -62,8 +72,17 @@ const char *path_name(uint32_t path);
 const char *memory_name(uint32_t memory);
 const char *route_name(uint32_t route);
 
+/// Where the memory behind a DMABUF_RW_VIEW_* is, in the words of memory_name().
+const char *view_memory_name(uint32_t view);
+
 /// The sentence for a failed open of the module's device.
 std::string open_error_text(int code);
+
+/// The sentence for a failed OPEN, from its reason and errno.
+std::string rw_open_error_text(uint32_t reason, int code);
+
+/// Why a read or write of an rw fd failed, as far as its errno tells.
+std::string rw_error_text(int code);
 
 /// The sentence for a failed MAP entry.
 std::string map_error_text(const dmabuf_rw_map_entry &entry, uint32_t asked,

@@ -4,6 +4,7 @@
 #include "sizes.hpp"
 
 #include <cerrno>
+#include <utility>
 
 namespace dmabuf {
 
@@ -21,6 +22,22 @@ const char *datapath_name(Datapath path) {
     return "bounce";
   case Datapath::host:
     return "host";
+  case Datapath::syscall:
+    return "syscall";
+  }
+  return "unknown";
+}
+
+const char *submit_name(Submit submit) {
+  switch (submit) {
+  case Submit::uring:
+    return "uring";
+  case Submit::sync:
+    return "sync";
+  case Submit::ioctl:
+    return "ioctl";
+  case Submit::mmap:
+    return "mmap";
   }
   return "unknown";
 }
@@ -41,6 +58,45 @@ const char *exporter_name(ExporterKind kind) {
   return "unknown";
 }
 
+namespace {
+
+/// What dmabuf_submit and datapath syscall can be combined with.
+Result<void> check_submit(const JobConfig &config) {
+  const char *path = datapath_name(config.datapath);
+  const char *submit = submit_name(config.submit);
+  const bool file = config.datapath == Datapath::syscall;
+  if ((config.submit == Submit::sync || config.submit == Submit::mmap) && !file)
+    return fail(EINVAL, strf("dmabuf_submit=%s reads and writes the dma-buf itself, which "
+                             "dmabuf_datapath=%s does not; use dmabuf_datapath=syscall, or drop it",
+                             submit, path));
+  if (config.submit == Submit::ioctl && config.datapath != Datapath::premapped &&
+      config.datapath != Datapath::bvec)
+    return fail(EINVAL,
+                strf("dmabuf_submit=ioctl is for dmabuf_datapath=premapped or bvec, not %s; "
+                     "drop one of the two",
+                     path));
+  if (config.submit != Submit::uring) {
+    if (config.iodepth > 1)
+      return fail(EINVAL,
+                  strf("dmabuf_submit=%s waits for each I/O and iodepth=%u asks for several "
+                       "at once; set iodepth=1, or use dmabuf_submit=uring",
+                       submit, config.iodepth));
+    for (const auto &[set, name] : {std::pair(config.registerfiles, "registerfiles"),
+                                    std::pair(config.sqpoll, "sqthread_poll")})
+      if (set)
+        return fail(EINVAL,
+                    strf("%s is a setting of io_uring, which dmabuf_submit=%s does not use; "
+                         "drop one of the two",
+                         name, submit));
+  }
+  if (file && config.trims)
+    return fail(EINVAL, "dmabuf_datapath=syscall has nothing to trim: a dma-buf has no blocks to "
+                        "give back; use a read or write workload");
+  return {};
+}
+
+} // namespace
+
 Result<void> check_config(const JobConfig &config) {
   const char *path = datapath_name(config.datapath);
   if (!ring_entries(config.iodepth))
@@ -58,6 +114,8 @@ Result<void> check_config(const JobConfig &config) {
                 strf("iodepth=%u is more than the %u buffers an io_uring can register; lower "
                      "iodepth",
                      config.iodepth, kMaxFixedBuffers));
+  if (auto ok = check_submit(config); !ok)
+    return ok;
   if (config.datapath == Datapath::premapped && !config.direct)
     return fail(EINVAL, "dmabuf_datapath=premapped bypasses the page cache and needs O_DIRECT; add "
                         "direct=1");
@@ -66,10 +124,10 @@ Result<void> check_config(const JobConfig &config) {
                 strf("dmabuf_hugepages=1 is for dmabuf_exporter=udmabuf, not %s; drop one of "
                      "the two",
                      exporter_name(config.exporter)));
-  if (config.timeout_ms && !needs_module(config.datapath))
+  if (config.timeout_ms && !needs_module(config.datapath, config.submit))
     return fail(EINVAL, strf("dmabuf_timeout_ms is a setting of the kernel module, which "
-                             "dmabuf_datapath=%s does not use; drop it",
-                             path));
+                             "dmabuf_datapath=%s, dmabuf_submit=%s does not use; drop it",
+                             path, submit_name(config.submit)));
   if (config.max_command_kb && config.datapath != Datapath::automatic &&
       config.datapath != Datapath::premapped)
     return fail(EINVAL, strf("dmabuf_max_command_kb is for premapped commands, which "

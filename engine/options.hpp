@@ -13,20 +13,28 @@
 namespace dmabuf {
 
 /// How bytes move. `automatic` is only ever a request.
-enum class Datapath : unsigned { automatic, premapped, registered, bvec, bounce, host };
+enum class Datapath : unsigned { automatic, premapped, registered, bvec, bounce, host, syscall };
 
 /// Values of Datapath.
-inline constexpr size_t kDatapaths = 6;
+inline constexpr size_t kDatapaths = 7;
+
+/// Which call hands an I/O to the kernel. `uring` is what every datapath has; the others wait for
+/// each I/O: `sync` is pread() and pwrite(), `ioctl` the module's RW, `mmap` the CPU itself.
+enum class Submit : unsigned { uring, sync, ioctl, mmap };
+
+/// Values of Submit.
+inline constexpr size_t kSubmits = 4;
 
 /// Who allocates the dma-buf. `none` is what a job on datapath `host` has.
 enum class ExporterKind : unsigned { udmabuf, heap, drm, testexp, none };
 
 const char *datapath_name(Datapath path);
+const char *submit_name(Submit submit);
 const char *exporter_name(ExporterKind kind);
 
-/// True for the datapaths that need /dev/dmabuf_rw.
-constexpr bool needs_module(Datapath path) {
-  return path != Datapath::bounce && path != Datapath::host;
+/// True for what needs /dev/dmabuf_rw.
+constexpr bool needs_module(Datapath path, Submit submit) {
+  return path != Datapath::bounce && path != Datapath::host && submit != Submit::mmap;
 }
 
 /// Everything a job was asked to do, in terms that do not name fio.
@@ -34,6 +42,7 @@ struct JobConfig {
   std::string name;
   unsigned number = 1; ///< 1 for fio's first job, counting clones
   Datapath datapath = Datapath::automatic;
+  Submit submit = Submit::uring;
   ExporterKind exporter = ExporterKind::udmabuf;
   std::string device; ///< the exporter's device, or a ':' list of them; empty: the first there is
   bool hugepages = false;
@@ -47,6 +56,7 @@ struct JobConfig {
   uint64_t max_bs = 0;
   bool reads = false;      ///< will read from the target (verification counts)
   bool writes = false;     ///< will write to the target
+  bool trims = false;      ///< will discard parts of the target
   bool direct = false;     ///< opens its targets with O_DIRECT
   bool cpu_fills = false;  ///< the CPU writes in buffers between writes
   bool cpu_checks = false; ///< the CPU looks at what was read

@@ -38,9 +38,42 @@ std::string issued_text(const Counters &issued) {
                      issued.bytes[0], issued.bytes[1]);
 }
 
+Proof prove_syscall(const JobReport &report, const std::string &done) {
+  const Counters &issued = report.issued;
+  const FileEvidence &files = report.files;
+  if (report.submit == Submit::mmap) {
+    if (issued.copied_from_buffer < issued.bytes[0] || issued.copied_to_buffer < issued.bytes[1])
+      return {false,
+              strf("the CPU copied %llu bytes from and %llu bytes to the dma-buf for %s",
+                   ull(issued.copied_from_buffer), ull(issued.copied_to_buffer), done.c_str())};
+    return {true,
+            strf("the %s were copies by the CPU from and to the dma-buf's mmap", done.c_str())};
+  }
+  const uint64_t moved = issued.ops[0] + issued.partial[0] + issued.ops[1] + issued.partial[1];
+  if (report.submit == Submit::sync ? issued.calls < moved : issued.calls != 0)
+    return {false, strf("%llu calls of pread or pwrite were made for %s", ull(issued.calls),
+                        done.c_str())};
+  if (!files.files || files.same != files.files)
+    return {false,
+            strf("%u of %u files were seen to be the dma-buf, before the first I/O and after "
+                 "the last",
+                 files.same, files.files)};
+  const std::string what =
+      strf("%u rw fd%s of %llu bytes, seen to be the dma-buf's before the first "
+           "I/O and after the last",
+           files.files, files.files == 1 ? "" : "s", ull(files.bytes));
+  if (report.submit == Submit::sync)
+    return {true, strf("the %s were %llu calls of pread or pwrite on %s", done.c_str(),
+                       ull(issued.calls), what.c_str())};
+  return {true, strf("the %s were all IORING_OP_READ or WRITE on %s", done.c_str(), what.c_str())};
+}
+
 } // namespace
 
-Proof prove(Datapath path, const Counters &issued, const ModuleCounts &module) {
+Proof prove(const JobReport &report) {
+  const Datapath path = report.path;
+  const Counters &issued = report.issued;
+  const ModuleCounts &module = report.module;
   const uint64_t reads = issued.ops[0] + issued.partial[0];
   const uint64_t writes = issued.ops[1] + issued.partial[1];
   const std::string done = issued_text(issued);
@@ -52,10 +85,14 @@ Proof prove(Datapath path, const Counters &issued, const ModuleCounts &module) {
     if (!module.known)
       return {false, "the module gave no counters to compare with"};
     if (module.reads == reads && module.writes == writes && module.read_bytes == issued.bytes[0] &&
-        module.write_bytes == issued.bytes[1] && module.commands >= reads + writes)
+        module.write_bytes == issued.bytes[1] && module.commands >= reads + writes &&
+        (report.submit == Submit::ioctl ? issued.calls >= reads + writes : !issued.calls))
       return {true, strf("the module counted the engine's %s in %llu %s", done.c_str(),
                          ull(module.commands),
-                         path == Datapath::bvec ? "calls of the target" : "commands")};
+                         path == Datapath::bvec ? "calls of the target" : "commands") +
+                        (report.submit == Submit::ioctl
+                             ? strf(", for %llu calls of RW", ull(issued.calls))
+                             : "")};
     return {
         false,
         strf(
@@ -82,6 +119,8 @@ Proof prove(Datapath path, const Counters &issued, const ModuleCounts &module) {
   case Datapath::host:
     return {true, strf("the %s were all READ_FIXED or WRITE_FIXED on registered host memory",
                        done.c_str())};
+  case Datapath::syscall:
+    return prove_syscall(report, done);
   case Datapath::automatic:
     break;
   }
@@ -124,6 +163,7 @@ std::string to_json(const JobReport &report) {
   number("job_number", report.job_number);
   text("datapath", datapath_name(report.path));
   text("datapath_requested", datapath_name(report.requested));
+  text("submit", submit_name(report.submit));
   text("exporter", exporter_name(report.exporter));
   text("device", report.device);
   text("target", report.target);
@@ -147,6 +187,12 @@ std::string to_json(const JobReport &report) {
              ull(module.invalidations), ull(module.registrations), ull(module.map_ns));
   else
     out += ",\"module\":null";
+  if (report.path == Datapath::syscall)
+    out += strf(",\"files\":{\"count\":%u,\"bytes\":%llu,\"same_as_dmabuf\":%u}",
+                report.files.files, ull(report.files.bytes), report.files.same);
+  else
+    out += ",\"files\":null";
+  number("calls", io.calls);
   number("errors", io.errors);
   number("short", io.short_requests);
   number("retries", io.retries);
@@ -163,8 +209,11 @@ std::string summary_line(const JobReport &report) {
   std::string memory = report.memory + " memory";
   if (report.segments)
     memory += strf(", %u segments", report.segments);
+  std::string path = datapath_name(report.path);
+  if (report.submit != Submit::uring)
+    path += strf(" by %s", submit_name(report.submit));
   return strf("libdmabuf: job %s: datapath %s (asked: %s), exporter %s, %s, %s: %s",
-              report.job.c_str(), datapath_name(report.path), datapath_name(report.requested),
+              report.job.c_str(), path.c_str(), datapath_name(report.requested),
               exporter_name(report.exporter), memory.c_str(),
               report.proof.proven ? "proven" : "NOT PROVEN", report.proof.text.c_str());
 }

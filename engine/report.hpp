@@ -2,6 +2,7 @@
 // What a job did and how that is known: one JSON object per line, and one line for the terminal.
 #pragma once
 
+#include "buffer_file.hpp"
 #include "error.hpp"
 #include "lane.hpp"
 #include "options.hpp"
@@ -37,6 +38,7 @@ struct JobReport {
   unsigned job_number = 0;
   Datapath path = Datapath::automatic;
   Datapath requested = Datapath::automatic;
+  Submit submit = Submit::uring;
   ExporterKind exporter = ExporterKind::none;
   std::string device;
   std::string target; ///< names joined by ':' when there are several
@@ -46,13 +48,15 @@ struct JobReport {
   uint64_t buffer_bytes = 0;
   Counters issued;
   ModuleCounts module;
+  FileEvidence files; ///< datapath syscall
   uint64_t map_ns = 0;
   uint64_t unmap_ns = 0;
   Proof proof;
 };
 
 /// Compares what the engine completed with what can be known about the path it took.
-Proof prove(Datapath path, const Counters &issued, const ModuleCounts &module);
+/// Takes path, submit, issued, module and files from the report.
+Proof prove(const JobReport &report);
 
 /// `text` as a JSON string, quotes included. Bytes that are no UTF-8 become U+FFFD.
 std::string json_string(const std::string &text);

@@ -25,6 +25,9 @@ public:
   int get() const { return fd_; }
   explicit operator bool() const { return fd_ >= 0; }
 
+  /// Gives up the descriptor without closing it.
+  int release() { return std::exchange(fd_, -1); }
+
   /// Closes what is held and takes `fd`.
   void reset(int fd = -1) {
     if (fd_ >= 0)

@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -29,7 +30,8 @@ class Result:
 
         When a job fails, fio itself says so on stdout before the document.
         """
-        text = self.stdout
+        # With exec_prerun and exec_postrun fio says where their output is.
+        text = re.sub(r"^\S+ : Saving output of .*\n", "", self.stdout, flags=re.MULTILINE)
         if self.status:
             text = text[text.index("\n{\n") :] if "\n{\n" in text else text
         document = json.loads(text)
@@ -82,9 +84,9 @@ def fio(tmp_path: Path) -> Callable[..., Result]:
         report: bool = True,
         json_output: bool = True,
         prefix: tuple[str, ...] = (),
-        **options: str | int,
+        **options: str | int | None,
     ) -> Result:
-        merged: dict[str, str | int] = {
+        merged: dict[str, str | int | None] = {
             "filename": str(tmp_path / "target"),
             "size": "16m",
             "rw": "randread",
@@ -94,6 +96,7 @@ def fio(tmp_path: Path) -> Callable[..., Result]:
         }
         engine = {k: v for k, v in options.items() if k.startswith(("dmabuf_", "sqthread", "register"))}
         merged |= {k: v for k, v in options.items() if k not in engine}
+        merged = {k: v for k, v in merged.items() if v is not None}
         report_path = tmp_path / "report.json"
         report_path.unlink(missing_ok=True)
         if report:

@@ -7,11 +7,14 @@
  *    its pages. DMA_BUF_IOCTL_SYNC on it succeeds and is counted.
  *  - $STAND_IN_MODULE=KEY=NUMBER,… makes /dev/dmabuf_rw open as /dev/null and answers its calls:
  *    features and query_errno for QUERY, config_errno for CONFIG; path, error, reason, refused1,
- *    refused2 for MAP; reads and registrations for INFO. The I/O itself moves nothing.
+ *    refused2 for MAP; reads and registrations for INFO. uring_cmds move nothing. RW does move and
+ *    count, or fails with rw_errno. OPEN gives the memfd itself or fails with open_errno and
+ *    open_reason; open_lie=1 gives another file of that size, 2 one that is a page longer.
  *  - $STAND_IN_LIE=N adds N to the reads that a real module's INFO tells; udmabuf is then the real
  *    one, too.
- *  - $STAND_IN_FAIL=CALL:ERRNO[:N] makes a call fail, from the Nth time on (default the first).
- *    CALL is create, sync, open-module.
+ *  - $STAND_IN_FAIL=CALL:ERRNO[:N[:TIMES]] makes a call fail, from the Nth time on (default the
+ *    first), for ever or so many times. CALL is create, sync, open-module, or pread or pwrite on
+ *    what OPEN gave.
  *  - $STAND_IN_LOG gets one line at the end of each process that used it: how often CPU access
  *    began and ended.
  */
@@ -28,11 +31,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define MAX_FD 4096
 
 static char is_control[MAX_FD], is_buffer[MAX_FD], is_module[MAX_FD];
+/* What OPEN gave: by inode, as the engine makes copies of the descriptor. */
+static ino_t file_inodes[MAX_FD];
+static dev_t file_device;
+static atomic_uint nr_files;
+static struct mapping {
+	int dmabuf_fd, target_fd;
+	struct dmabuf_rw_info info;
+} mappings[MAX_FD];
+static atomic_uint nr_mappings;
 static atomic_uint begins, ends;
 static atomic_int open_balance, worst_balance;
 
@@ -41,13 +55,14 @@ static int failure(const char *call, atomic_uint *count)
 {
 	const char *spec = getenv("STAND_IN_FAIL");
 	size_t length = strlen(call);
-	unsigned int from = 1, code = 0;
+	unsigned int from = 1, code = 0, times = UINT32_MAX, now;
 
 	if (!spec || strncmp(spec, call, length) || spec[length] != ':')
 		return 0;
-	if (sscanf(spec + length + 1, "%u:%u", &code, &from) < 1)
+	if (sscanf(spec + length + 1, "%u:%u:%u", &code, &from, &times) < 1)
 		return 0;
-	return atomic_fetch_add(count, 1) + 1 >= from ? (int)code : 0;
+	now = atomic_fetch_add(count, 1) + 1;
+	return now >= from && now - from < times ? (int)code : 0;
 }
 
 static void __attribute__((destructor)) log_counts(void)
@@ -184,6 +199,78 @@ static int result_of(const char *key)
 	return errno ? -1 : 0;
 }
 
+static struct mapping *mapping(unsigned int handle)
+{
+	return &mappings[handle % MAX_FD];
+}
+
+/* The file that stands in for the rw fd of a dma-buf, which here is a memfd. */
+static int open_rw(struct dmabuf_rw_open *open)
+{
+	int dmabuf_fd = (int)open->dmabuf_fd, fd;
+	unsigned int lie = setting("open_lie", 0);
+	off_t bytes = lseek(dmabuf_fd, 0, SEEK_END);
+	struct stat info;
+
+	open->reason = setting("open_reason", 0);
+	errno = (int)setting("open_errno", 0);
+	if (!errno && !is_buffer[dmabuf_fd]) {
+		open->reason = DMABUF_RW_REASON_NOT_DMABUF;
+		errno = EINVAL;
+	}
+	if (errno)
+		return -1;
+	fd = lie ? (int)memfd_create("lie", MFD_CLOEXEC) : fcntl(dmabuf_fd, F_DUPFD_CLOEXEC, 0);
+	if (fd < 0)
+		return -1;
+	if (lie && ftruncate(fd, bytes + (lie == 2 ? 4096 : 0)))
+		abort();
+	fstat(fd, &info);
+	file_device = info.st_dev;
+	file_inodes[nr_files++ % MAX_FD] = info.st_ino;
+	open->fd = (unsigned int)fd;
+	open->view = DMABUF_RW_VIEW_MEMORY;
+	open->buffer_bytes = (unsigned long long)bytes;
+	return 0;
+}
+
+/* Moves the bytes as the module would, by a copy. */
+static int rw(struct dmabuf_rw_rw *rw)
+{
+	struct mapping *map = mapping(rw->handle);
+	int from = rw->direction == DMABUF_RW_DIR_READ ? map->target_fd : map->dmabuf_fd;
+	int to = rw->direction == DMABUF_RW_DIR_READ ? map->dmabuf_fd : map->target_fd;
+	off_t from_offset = (off_t)rw->file_offset, to_offset = (off_t)rw->buffer_offset;
+	ssize_t moved;
+	void *copy;
+
+	errno = (int)setting("rw_errno", 0);
+	if (errno)
+		return -1;
+	if (rw->direction == DMABUF_RW_DIR_WRITE) {
+		from_offset = (off_t)rw->buffer_offset;
+		to_offset = (off_t)rw->file_offset;
+	}
+	if (posix_memalign(&copy, 4096, rw->length))
+		abort();
+	moved = pread(from, copy, rw->length, from_offset);
+	if (moved > 0)
+		moved = pwrite(to, copy, (size_t)moved, to_offset);
+	free(copy);
+	if (moved < 0)
+		return -1;
+	rw->moved = (unsigned long long)moved;
+	map->info.commands++;
+	if (rw->direction == DMABUF_RW_DIR_READ) {
+		map->info.reads++;
+		map->info.read_bytes += rw->moved;
+	} else {
+		map->info.writes++;
+		map->info.write_bytes += rw->moved;
+	}
+	return 0;
+}
+
 static int module_call(unsigned long request, void *data)
 {
 	struct dmabuf_rw_query *query = data;
@@ -195,7 +282,7 @@ static int module_call(unsigned long request, void *data)
 	switch (request) {
 	case DMABUF_RW_IOC_QUERY:
 		query->abi_version = DMABUF_RW_ABI_VERSION;
-		query->features = setting("features", 0x1f);
+		query->features = setting("features", 0xff);
 		query->max_io_bytes = setting("max_io_bytes", 1U << 30);
 		return result_of("query_errno");
 	case DMABUF_RW_IOC_CONFIG:
@@ -208,15 +295,25 @@ static int module_call(unsigned long request, void *data)
 		entry->refused[DMABUF_RW_PATH_REGISTERED] = setting("refused2", 0);
 		if (entry->path == DMABUF_RW_PATH_AUTO)
 			entry->path = setting("path", DMABUF_RW_PATH_PREMAPPED);
-		entry->handle = 1;
+		entry->handle = atomic_fetch_add(&nr_mappings, 1) + 1;
+		*mapping(entry->handle) = (struct mapping){
+			.dmabuf_fd = (int)entry->dmabuf_fd,
+			.target_fd = (int)entry->target_fd,
+		};
 		entry->segments = 1;
 		map->nr_mapped = !entry->error;
 		return 0;
+	case DMABUF_RW_IOC_OPEN:
+		return open_rw(data);
+	case DMABUF_RW_IOC_RW:
+		return rw(data);
 	case DMABUF_RW_IOC_UNMAP:
 		unmap->nr_unmapped = 1;
 		return 0;
 	case DMABUF_RW_IOC_INFO:
-		info->reads = info->commands = setting("reads", 0);
+		*info = mapping(info->handle)->info;
+		info->reads += setting("reads", 0);
+		info->commands += setting("reads", 0);
 		info->registrations = setting("registrations", 0);
 		return result_of("info_errno");
 	}
@@ -244,4 +341,54 @@ int ioctl(int fd, unsigned long request, ...)
 	if (!rc && request == DMABUF_RW_IOC_INFO && getenv("STAND_IN_LIE"))
 		((struct dmabuf_rw_info *)data)->reads += strtoul(getenv("STAND_IN_LIE"), NULL, 0);
 	return rc;
+}
+
+static int is_file(int fd)
+{
+	struct stat info;
+	unsigned int i;
+
+	if (!nr_files || fstat(fd, &info) || info.st_dev != file_device)
+		return 0;
+	for (i = 0; i < nr_files && i < MAX_FD; i++)
+		if (file_inodes[i] == info.st_ino)
+			return 1;
+	return 0;
+}
+
+/* One read or write of a stand-in's rw fd. */
+static ssize_t file_call(const char *call, const char *symbol, int fd, void *data, size_t bytes,
+			 off_t offset)
+{
+	static atomic_uint reads, writes;
+	ssize_t (*real)(int, void *, size_t, off_t) = dlsym(RTLD_NEXT, symbol);
+	int code = 0;
+
+	if (is_file(fd))
+		code = failure(call, call[1] == 'r' ? &reads : &writes);
+	if (code) {
+		errno = code;
+		return -1;
+	}
+	return real(fd, data, bytes, offset);
+}
+
+ssize_t pread(int fd, void *data, size_t bytes, off_t offset)
+{
+	return file_call("pread", "pread", fd, data, bytes, offset);
+}
+
+ssize_t pread64(int fd, void *data, size_t bytes, off_t offset)
+{
+	return file_call("pread", "pread64", fd, data, bytes, offset);
+}
+
+ssize_t pwrite(int fd, const void *data, size_t bytes, off_t offset)
+{
+	return file_call("pwrite", "pwrite", fd, (void *)data, bytes, offset);
+}
+
+ssize_t pwrite64(int fd, const void *data, size_t bytes, off_t offset)
+{
+	return file_call("pwrite", "pwrite64", fd, (void *)data, bytes, offset);
 }

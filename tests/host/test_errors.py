@@ -25,7 +25,7 @@ def check_refused(result: Any, *words: str) -> None:
 
 
 @needs_no_module
-@pytest.mark.parametrize("datapath", ["auto", "premapped", "registered", "bvec"])
+@pytest.mark.parametrize("datapath", ["auto", "premapped", "registered", "bvec", "syscall"])
 def test_without_the_module(fio: Fio, datapath: str) -> None:
     check_refused(fio(direct=1, dmabuf_datapath=datapath), "/dev/dmabuf_rw", "not loaded", "modprobe")
 

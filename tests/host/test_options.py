@@ -12,7 +12,7 @@ from conftest import environment
 Fio = Callable[..., Any]
 
 OPTIONS = [
-    "dmabuf_exporter", "dmabuf_device", "dmabuf_datapath", "dmabuf_hugepages", "dmabuf_timeout_ms",
+    "dmabuf_exporter", "dmabuf_device", "dmabuf_datapath", "dmabuf_submit", "dmabuf_hugepages", "dmabuf_timeout_ms",
     "dmabuf_max_command_kb", "dmabuf_report", "registerfiles", "sqthread_poll", "sqthread_poll_cpu",
 ]
 
@@ -43,9 +43,12 @@ def test_every_option_has_a_help_text(library: str, option: str) -> None:
 
 def test_values_are_explained(library: str) -> None:
     text = enghelp(library, "dmabuf_datapath")
-    for value in ("auto", "premapped", "registered", "bvec", "bounce", "host"):
+    for value in ("auto", "premapped", "registered", "bvec", "bounce", "host", "syscall"):
         assert value in text
     assert "default: auto" in text.lower()
+    text = enghelp(library, "dmabuf_submit")
+    for value in ("uring", "sync", "ioctl", "mmap"):
+        assert value in text
     text = enghelp(library, "dmabuf_exporter")
     for value in ("udmabuf", "heap", "drm", "testexp"):
         assert value in text
@@ -53,6 +56,7 @@ def test_values_are_explained(library: str) -> None:
 
 @pytest.mark.parametrize("option,value", [
     ("dmabuf_datapath", "teleport"),
+    ("dmabuf_submit", "post"),
     ("dmabuf_exporter", "cardboard"),
     ("dmabuf_timeout_ms", "soon"),
     ("dmabuf_timeout_ms", "3600001"),

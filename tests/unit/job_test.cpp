@@ -134,8 +134,8 @@ TEST(Job, AFullDiskUnderTheReportIsAnError) {
 TEST(Job, WithoutTheModuleItSaysSo) {
   if (access(DMABUF_RW_DEVICE, F_OK) == 0)
     GTEST_SKIP() << "this machine has the module";
-  for (const auto path :
-       {Datapath::automatic, Datapath::premapped, Datapath::registered, Datapath::bvec}) {
+  for (const auto path : {Datapath::automatic, Datapath::premapped, Datapath::registered,
+                          Datapath::bvec, Datapath::syscall}) {
     JobConfig config = host_config();
     config.datapath = path;
     config.direct = true;

@@ -3,7 +3,9 @@
 
 #include "sizes.hpp"
 
+#include <algorithm>
 #include <gtest/gtest.h>
+#include <utility>
 
 namespace dmabuf {
 namespace {
@@ -69,6 +71,61 @@ TEST(Config, AcceptsWhatCanWork) {
     config.datapath = path;
     EXPECT_EQ(refusal(config), "accepted") << datapath_name(path);
   }
+}
+
+JobConfig by(Datapath path, Submit submit) {
+  JobConfig config = good();
+  config.datapath = path;
+  config.submit = submit;
+  config.iodepth = 1;
+  return config;
+}
+
+TEST(Config, EachWayToSubmitHasItsDatapaths) {
+  const std::vector<std::pair<Datapath, Submit>> allowed = {{Datapath::syscall, Submit::sync},
+                                                            {Datapath::syscall, Submit::mmap},
+                                                            {Datapath::premapped, Submit::ioctl},
+                                                            {Datapath::bvec, Submit::ioctl}};
+  for (unsigned path = 0; path < kDatapaths; path++)
+    for (unsigned submit = 0; submit < kSubmits; submit++) {
+      const std::pair pair(static_cast<Datapath>(path), static_cast<Submit>(submit));
+      const std::string why = refusal(by(pair.first, pair.second));
+      if (pair.second == Submit::uring || std::ranges::find(allowed, pair) != allowed.end())
+        EXPECT_EQ(why, "accepted") << datapath_name(pair.first) << submit_name(pair.second);
+      else
+        EXPECT_TRUE(mentions(
+            why, {"dmabuf_submit=", submit_name(pair.second), datapath_name(pair.first), "drop"}));
+    }
+}
+
+TEST(Config, CallsThatWaitTakeOneAtATimeAndNothingOfIoUring) {
+  for (const auto &[path, submit] :
+       {std::pair(Datapath::syscall, Submit::sync), std::pair(Datapath::syscall, Submit::mmap),
+        std::pair(Datapath::bvec, Submit::ioctl)}) {
+    JobConfig config = by(path, submit);
+    config.iodepth = 2;
+    EXPECT_TRUE(mentions(refusal(config), {submit_name(submit), "iodepth=2", "iodepth=1"}));
+    config = by(path, submit);
+    config.registerfiles = true;
+    EXPECT_TRUE(mentions(refusal(config), {"registerfiles", submit_name(submit)}));
+    config = by(path, submit);
+    config.sqpoll = true;
+    EXPECT_TRUE(mentions(refusal(config), {"sqthread_poll", submit_name(submit)}));
+  }
+}
+
+TEST(Config, ADmaBufCannotBeTrimmed) {
+  JobConfig config = by(Datapath::syscall, Submit::uring);
+  config.trims = true;
+  EXPECT_TRUE(mentions(refusal(config), {"syscall", "trim"}));
+}
+
+TEST(Config, TheMmapControlHasNoModuleToTimeOut) {
+  JobConfig config = by(Datapath::syscall, Submit::mmap);
+  config.timeout_ms = 5;
+  EXPECT_TRUE(mentions(refusal(config), {"dmabuf_timeout_ms", "mmap"}));
+  config.submit = Submit::sync;
+  EXPECT_EQ(refusal(config), "accepted");
 }
 
 TEST(Config, PremappedNeedsDirect) {
@@ -144,6 +201,11 @@ TEST(Names, EveryValueHasItsOwn) {
   EXPECT_STREQ(datapath_name(Datapath::registered), "registered");
   EXPECT_STREQ(datapath_name(Datapath::bounce), "bounce");
   EXPECT_STREQ(datapath_name(Datapath::host), "host");
+  EXPECT_STREQ(datapath_name(Datapath::syscall), "syscall");
+  EXPECT_STREQ(submit_name(Submit::uring), "uring");
+  EXPECT_STREQ(submit_name(Submit::sync), "sync");
+  EXPECT_STREQ(submit_name(Submit::ioctl), "ioctl");
+  EXPECT_STREQ(submit_name(Submit::mmap), "mmap");
   EXPECT_STREQ(exporter_name(ExporterKind::udmabuf), "udmabuf");
   EXPECT_STREQ(exporter_name(ExporterKind::heap), "heap");
   EXPECT_STREQ(exporter_name(ExporterKind::drm), "drm");

@@ -31,6 +31,15 @@ ModuleCounts matching() {
   return module;
 }
 
+/// The proof for these counts on a datapath that submits by io_uring.
+Proof prove(Datapath path, const Counters &counters, const ModuleCounts &module) {
+  JobReport report;
+  report.path = path;
+  report.issued = counters;
+  report.module = module;
+  return dmabuf::prove(report);
+}
+
 JobReport report_of(Datapath path) {
   JobReport report;
   report.job = "t";
@@ -180,6 +189,63 @@ TEST(Proof, BounceNeedsEveryByteCopied) {
   EXPECT_FALSE(prove(Datapath::bounce, counters, {}).proven);
 }
 
+JobReport on_files(Submit submit) {
+  JobReport report;
+  report.path = Datapath::syscall;
+  report.submit = submit;
+  report.issued = issued();
+  report.issued.calls = submit == Submit::uring ? 0 : 150;
+  report.issued.copied_from_buffer = submit == Submit::mmap ? 409600 : 0;
+  report.issued.copied_to_buffer = submit == Submit::mmap ? 204800 : 0;
+  report.files = {.files = 2, .bytes = 8192, .same = 2};
+  return report;
+}
+
+TEST(Proof, SyscallNeedsFilesThatWereTheDmaBufsToTheEnd) {
+  for (const auto submit : {Submit::uring, Submit::sync}) {
+    JobReport report = on_files(submit);
+    EXPECT_TRUE(dmabuf::prove(report).proven) << submit_name(submit);
+    EXPECT_TRUE(has(dmabuf::prove(report).text, "2 rw fds of 8192 bytes"));
+    report.files.same = 1;
+    EXPECT_FALSE(dmabuf::prove(report).proven) << submit_name(submit);
+    report.files = {};
+    EXPECT_FALSE(dmabuf::prove(report).proven) << submit_name(submit);
+  }
+}
+
+TEST(Proof, SyscallNeedsTheCallsItNames) {
+  JobReport report = on_files(Submit::sync);
+  report.issued.calls = 149;
+  EXPECT_FALSE(dmabuf::prove(report).proven);
+  report = on_files(Submit::uring);
+  report.issued.calls = 1;
+  EXPECT_FALSE(dmabuf::prove(report).proven);
+}
+
+TEST(Proof, MmapNeedsEveryByteCopied) {
+  JobReport report = on_files(Submit::mmap);
+  report.files = {};
+  EXPECT_TRUE(dmabuf::prove(report).proven);
+  report.issued.copied_from_buffer--;
+  EXPECT_FALSE(dmabuf::prove(report).proven);
+  report = on_files(Submit::mmap);
+  report.issued.copied_to_buffer--;
+  EXPECT_FALSE(dmabuf::prove(report).proven);
+}
+
+TEST(Proof, IoctlNeedsTheModulesCountsAndTheCalls) {
+  for (const auto path : {Datapath::premapped, Datapath::bvec}) {
+    JobReport report = report_of(path);
+    report.submit = Submit::ioctl;
+    EXPECT_FALSE(dmabuf::prove(report).proven) << "no call was made";
+    report.issued.calls = 150;
+    EXPECT_TRUE(dmabuf::prove(report).proven);
+    EXPECT_TRUE(has(dmabuf::prove(report).text, "150 calls of RW"));
+    report.submit = Submit::uring;
+    EXPECT_FALSE(dmabuf::prove(report).proven) << "calls that io_uring did not make";
+  }
+}
+
 TEST(Proof, AJobThatMovedDataWithoutADatapathIsNotProven) {
   EXPECT_FALSE(prove(Datapath::automatic, issued(), matching()).proven);
   EXPECT_TRUE(prove(Datapath::automatic, {}, {}).proven); // trims only
@@ -203,7 +269,7 @@ TEST(Summary, NamesEverythingAtOnce) {
 TEST(Summary, SaysLoudlyWhatIsNotProven) {
   JobReport report = report_of(Datapath::premapped);
   report.module.reads--;
-  report.proof = prove(report.path, report.issued, report.module);
+  report.proof = dmabuf::prove(report);
   EXPECT_TRUE(has(summary_line(report), "NOT PROVEN: the module counted 99 reads"));
 }
 
