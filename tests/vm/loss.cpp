@@ -150,7 +150,7 @@ private:
 };
 
 void shell(const std::string &command, std::string_view name) {
-  const int status = std::system((command + " >/dev/null").c_str());
+  const int status = std::system(("(" + command + ") >/dev/null").c_str());
   report().check(status == 0, name, std::format("'{}' ended with {}", command, status));
 }
 
