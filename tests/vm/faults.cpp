@@ -257,6 +257,61 @@ void registrations(Faults &faults, const Memory &memory, int target) {
                  "no table holds the mapping any more");
 }
 
+// OPEN, and a read of the file. What was in memory then is left to the exporter.
+void opens(Faults &faults, const Memory &memory) {
+  const Session session;
+  faults.every("OPEN of " + memory.name, [&](const Faults::Watched &watched) {
+    dmabuf_rw_open open{};
+    open.dmabuf_fd = static_cast<std::uint32_t>(memory.fd);
+    open.flags = O_RDWR | O_CLOEXEC;
+    int status = 0;
+    watched([&] { status = ::ioctl(session.fd(), DMABUF_RW_IOC_OPEN, &open) ? -errno : 0; });
+    if (status)
+      return Result{status,
+                    (status == -ENOMEM && open.reason == DMABUF_RW_REASON_NO_MEMORY) ||
+                        (status == -EOPNOTSUPP && open.reason == DMABUF_RW_REASON_NO_CPU_VIEW)};
+    const UniqueFd file(static_cast<int>(open.fd));
+    Word word = 0;
+    report().check(::pread(file.get(), &word, sizeof(word), 8) == sizeof(word), "read of an rw fd");
+    return Result{0, true};
+  });
+}
+
+// RW after the memory was moved: it is mapped again, or was not for lack of memory, and the next
+// I/O maps it again.
+void remaps(Faults &faults, const TestBuffer &buffer, DiskRegion &region, int target) {
+  const Session session;
+  auto entry = map_entry(buffer.fd(), target, Path::Premapped);
+  if (session.map_one(entry) != 0)
+    die("MAP");
+  const auto read = [&](dmabuf_rw_rw &rw) {
+    rw = {};
+    rw.handle = entry.handle;
+    rw.direction = DMABUF_RW_DIR_READ;
+    rw.file_offset = region.base();
+    rw.length = buffer_bytes;
+    return ::ioctl(session.fd(), DMABUF_RW_IOC_RW, &rw) ? -errno : static_cast<int>(rw.moved);
+  };
+  HostBuffer seen(buffer_bytes);
+  std::uint32_t generation = 1000;
+  faults.every("RW after a move", [&](const Faults::Watched &watched) {
+    region.lay_down_all(++generation);
+    if (buffer.move() != 0)
+      die("the buffer cannot be moved");
+    dmabuf_rw_rw rw{};
+    int status = 0;
+    watched([&] { status = read(rw); });
+    const bool named = status == -ENOMEM && rw.reason == DMABUF_RW_REASON_NO_MEMORY;
+    const int again = read(rw);
+    report().check(again == static_cast<int>(buffer_bytes), "RW after one without memory",
+                   errno_name(again));
+    buffer.must_read(seen.words(), 0);
+    const auto wrong = compare_words(seen.words(), region.expected(region.base(), buffer_bytes));
+    report().check(!wrong, "every byte after it", wrong ? describe(*wrong, region.base()) : "");
+    return Result{status, named};
+  });
+}
+
 void run() {
   const UniqueFd target = open_target("/dev/nvme0n1");
   DiskRegion region(target.get(), 64 << 20, buffer_bytes);
@@ -276,9 +331,12 @@ void run() {
   for (const Path path : {Path::Premapped, Path::Bvec})
     transfers(faults, buffer, region, target.get(), path);
 
+  opens(faults, udmabuf);
   const Testexp exporter;
   const TestBuffer gpu = exporter.make(gpu_buffer(buffer_bytes, 3));
   maps(faults, {"testexp", gpu.fd()}, target.get(), Path::Premapped);
+  if (exporter.can_move())
+    remaps(faults, gpu, region, target.get());
   const dmabuf_testexp_stats stats = gpu.must_stats();
   report().check(stats.attachments == 0 && stats.mappings == 0 && stats.maps == stats.unmaps &&
                      stats.pins == 0 && stats.vmaps == 0,
