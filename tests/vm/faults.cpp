@@ -257,23 +257,37 @@ void registrations(Faults &faults, const Memory &memory, int target) {
                  "no table holds the mapping any more");
 }
 
-// OPEN, and a read of the file. What was in memory then is left to the exporter.
+// OPEN, and a read of what it made.
 void opens(Faults &faults, const Memory &memory) {
   const Session session;
+  const auto open = [&](dmabuf_rw_open &argument) {
+    argument.dmabuf_fd = static_cast<__u32>(memory.fd);
+    return ::ioctl(session.fd(), DMABUF_RW_IOC_OPEN, &argument) ? -errno : 0;
+  };
   faults.every("OPEN of " + memory.name, [&](const Faults::Watched &watched) {
-    dmabuf_rw_open open{};
-    open.dmabuf_fd = static_cast<std::uint32_t>(memory.fd);
-    open.flags = O_RDWR | O_CLOEXEC;
+    dmabuf_rw_open argument{};
     int status = 0;
-    watched([&] { status = ::ioctl(session.fd(), DMABUF_RW_IOC_OPEN, &open) ? -errno : 0; });
-    if (status)
-      return Result{status,
-                    (status == -ENOMEM && open.reason == DMABUF_RW_REASON_NO_MEMORY) ||
-                        (status == -EOPNOTSUPP && open.reason == DMABUF_RW_REASON_NO_CPU_VIEW)};
-    const UniqueFd file(static_cast<int>(open.fd));
-    Word word = 0;
-    report().check(::pread(file.get(), &word, sizeof(word), 8) == sizeof(word), "read of an rw fd");
-    return Result{0, true};
+    watched([&] { status = open(argument); });
+    if (status == 0)
+      ::close(static_cast<int>(argument.fd));
+    const bool no_memory = status == -ENOMEM && argument.reason == DMABUF_RW_REASON_NO_MEMORY;
+    const bool no_view = status == -EOPNOTSUPP && argument.reason == DMABUF_RW_REASON_NO_CPU_VIEW;
+    return Result{status, no_memory || no_view};
+  });
+  dmabuf_rw_open argument{};
+  if (open(argument))
+    die("OPEN");
+  const UniqueFd fd(static_cast<int>(argument.fd));
+  if (argument.view != DMABUF_RW_VIEW_IO)
+    return; // a read of memory allocates nothing
+  HostBuffer host(buffer_bytes);
+  faults.every("read of " + memory.name, [&](const Faults::Watched &watched) {
+    ssize_t result = 0;
+    watched([&] {
+      result = ::pread(fd.get(), host.words().data(), buffer_bytes, 0);
+      result = result < 0 ? -errno : result;
+    });
+    return Result{result, result == -ENOMEM};
   });
 }
 
@@ -330,13 +344,16 @@ void run() {
   registrations(faults, udmabuf, target.get());
   for (const Path path : {Path::Premapped, Path::Bvec})
     transfers(faults, buffer, region, target.get(), path);
-
   opens(faults, udmabuf);
+
   const Testexp exporter;
   const TestBuffer gpu = exporter.make(gpu_buffer(buffer_bytes, 3));
   maps(faults, {"testexp", gpu.fd()}, target.get(), Path::Premapped);
   if (exporter.can_move())
     remaps(faults, gpu, region, target.get());
+  const TestBuffer io = exporter.make(gpu_buffer(buffer_bytes, 4, DMABUF_TESTEXP_IO_VIEW));
+  opens(faults, {"I/O memory", io.fd()});
+  report().check(io.must_stats().vmaps == 0, "no view is left");
   const dmabuf_testexp_stats stats = gpu.must_stats();
   report().check(stats.attachments == 0 && stats.mappings == 0 && stats.maps == stats.unmaps &&
                      stats.pins == 0 && stats.vmaps == 0,

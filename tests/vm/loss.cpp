@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
@@ -20,6 +21,7 @@
 #include <fstream>
 #include <optional>
 #include <set>
+#include <sys/ioctl.h>
 #include <thread>
 #include <unistd.h>
 #include <vector>
@@ -219,6 +221,18 @@ void check_format() {
                  "the kernel sees 4096-byte blocks");
   const int small = mover.transfer(Direction::Read, 0, 512, disk_base);
   report().check(small == -EINVAL, "a sector of 512 is refused now", errno_name(small));
+  dmabuf_rw_info info{};
+  session.info(mover.entry().handle, info);
+  report().check(info.last_reason == DMABUF_RW_REASON_LBA_SIZE, "and why",
+                 reason_name(info.last_reason));
+  dmabuf_rw_rw waited{};
+  waited.handle = mover.entry().handle;
+  waited.direction = DMABUF_RW_DIR_READ;
+  waited.file_offset = disk_base;
+  waited.length = 512;
+  const int refused = ::ioctl(session.fd(), DMABUF_RW_IOC_RW, &waited) ? -errno : 0;
+  report().check(refused == -EINVAL && waited.reason == DMABUF_RW_REASON_LBA_SIZE,
+                 "RW tells the same", errno_name(refused) + ", " + reason_name(waited.reason));
   {
     const CpuAccess access(*buffer, true);
     fill_pattern(buffer->words(), 9, disk_base);

@@ -336,7 +336,8 @@ struct dmabuf_rw_info {
  *
  * The call returns 0, or fails with EINVAL (ARGUMENT), EBADF (the descriptor is
  * not open) or EINVAL (NOT_DMABUF), EACCES (DMABUF_MODE), EMFILE (LIMIT: rw fds
- * of this user, or descriptors of this process), ENOMEM (MEMLOCK, NO_MEMORY),
+ * of this user, or descriptors of this process), ENFILE (LIMIT: files of the
+ * system), ENOMEM (MEMLOCK, NO_MEMORY),
  * EOPNOTSUPP (NO_CPU_VIEW, SIZE_CAP), ENODEV (REVOKED), EINTR (INTERRUPTED).
  */
 struct dmabuf_rw_open {
