@@ -15,8 +15,8 @@
 
 namespace dmabuf {
 
-inline void fill_fixed(io_uring_sqe &sqe, const Request &request, uint64_t address,
-                       unsigned buffer_slot) {
+inline void fill_fixed(const Lane &lane, io_uring_sqe &sqe, const Request &request,
+                       uint64_t address, unsigned buffer_slot) {
   sqe.opcode = request.kind == Kind::write ? IORING_OP_WRITE_FIXED : IORING_OP_READ_FIXED;
   sqe.flags = request.target->sqe_flags;
   sqe.fd = request.target->sqe_fd;
@@ -24,6 +24,8 @@ inline void fill_fixed(io_uring_sqe &sqe, const Request &request, uint64_t addre
   sqe.addr = address;
   sqe.len = request.length;
   sqe.buf_index = static_cast<uint16_t>(buffer_slot);
+  sqe.ioprio = request.ioprio;
+  sqe.rw_flags = lane.rw_flags;
 }
 
 /// A job whose datapath is still open, or that moves no data: a read or write cannot be issued and
@@ -59,7 +61,7 @@ using Bvec = ModuleCommand<Datapath::bvec>;
 struct Registered {
   static constexpr Datapath kPath = Datapath::registered;
   static void fill(Lane &lane, io_uring_sqe &sqe, const Request &request) {
-    fill_fixed(sqe, request, buffer_offset(lane.base, request.buffer), 0);
+    fill_fixed(lane, sqe, request, buffer_offset(lane.base, request.buffer), 0);
   }
   static void landed(Lane &, const Request &, uint32_t) {}
 };
@@ -67,8 +69,8 @@ struct Registered {
 /// Fixed-buffer reads and writes on host memory; each I/O slot is a registered buffer.
 struct Host {
   static constexpr Datapath kPath = Datapath::host;
-  static void fill(Lane &, io_uring_sqe &sqe, const Request &request) {
-    fill_fixed(sqe, request, reinterpret_cast<uintptr_t>(request.buffer), request.index);
+  static void fill(Lane &lane, io_uring_sqe &sqe, const Request &request) {
+    fill_fixed(lane, sqe, request, reinterpret_cast<uintptr_t>(request.buffer), request.index);
   }
   static void landed(Lane &, const Request &, uint32_t) {}
 };
@@ -78,13 +80,12 @@ struct Syscall {
   static constexpr Datapath kPath = Datapath::syscall;
   /// A dma-buf has nothing to make durable.
   using NothingToSync = void;
-  static void fill(Lane &, io_uring_sqe &sqe, const Request &request) {
+  static void fill(Lane &lane, io_uring_sqe &sqe, const Request &request) {
+    fill_fixed(lane, sqe, request, reinterpret_cast<uintptr_t>(request.buffer), request.index);
+    if (lane.fixed_buffers)
+      return;
     sqe.opcode = request.kind == Kind::write ? IORING_OP_WRITE : IORING_OP_READ;
-    sqe.flags = request.target->sqe_flags;
-    sqe.fd = request.target->sqe_fd;
-    sqe.off = request.file_offset;
-    sqe.addr = reinterpret_cast<uintptr_t>(request.buffer);
-    sqe.len = request.length;
+    sqe.buf_index = 0;
   }
   static void landed(Lane &, const Request &, uint32_t) {}
 };
@@ -98,7 +99,7 @@ struct Bounce {
       copy(lane, slot, request.buffer, request.length, DMA_BUF_SYNC_READ);
       lane.counters.copied_from_buffer += request.length;
     }
-    fill_fixed(sqe, request, reinterpret_cast<uintptr_t>(slot), request.index);
+    fill_fixed(lane, sqe, request, reinterpret_cast<uintptr_t>(slot), request.index);
   }
   static void landed(Lane &lane, const Request &request, uint32_t moved) {
     if (request.kind != Kind::read)

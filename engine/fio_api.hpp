@@ -18,6 +18,10 @@
 extern "C" {
 #include "fio.h"
 #include "optgroup.h"
+// A field of its is named so.
+#define class class_
+#include "engines/cmdprio.h"
+#undef class
 }
 
 #undef min

@@ -36,6 +36,7 @@ struct FioJob {
   Lane *lane = nullptr;
   int allocation_error = 0; ///< errno; fio 3.33 goes on after a failed iomem_alloc
   bool explained = false;
+  cmdprio priorities = {};
 };
 
 FioJob &of(thread_data *td) { return *static_cast<FioJob *>(td->io_ops_data); }
@@ -76,7 +77,8 @@ struct FioIo {
             .file_offset = unit.offset,
             .buffer = static_cast<std::byte *>(unit.xfer_buf),
             .length = static_cast<uint32_t>(unit.xfer_buflen),
-            .target = &lane.targets[unit.file->fileno]};
+            .target = &lane.targets[unit.file->fileno],
+            .ioprio = unit.ioprio};
   }
   static void fill_sync(const Lane &lane, io_uring_sqe &sqe, io_u &unit) {
     const fio_file &file = *unit.file;
@@ -111,6 +113,11 @@ int engine_init(thread_data *td) {
   state->lane = &state->job->lane();
   state->lane->sync_range_flags = td->o.sync_file_range;
   td->io_ops_data = state;
+  auto *options = static_cast<FioOptions *>(td->eo);
+  if (fio_cmdprio_init(td, &state->priorities, &options->priorities))
+    return give_up(td,
+                   {EINVAL, "cmdprio_percentage and cmdprio_bssplit exclude each other, and the "
+                            "percentages of a block size add up to at most 100; correct them"});
   switch_to(td, state->job->path(), state->job->config().submit);
   return 0;
 }
@@ -316,6 +323,9 @@ template <class Path> struct Hooks {
   static fio_q_status queue(thread_data *td, io_u *unit) {
     if (unit->ddir == DDIR_TRIM) [[unlikely]]
       return trim(td, unit);
+    if (FioJob &state = of(td); state.priorities.mode != CMDPRIO_MODE_NONE && ddir_rw(unit->ddir))
+        [[unlikely]]
+      fio_cmdprio_set_ioprio(td, &state.priorities, unit);
     return Hot::prepare(*of(td).lane, *unit) ? FIO_Q_QUEUED : FIO_Q_BUSY;
   }
 
@@ -391,6 +401,8 @@ void engine_cleanup(thread_data *td) {
   td->io_ops_data = nullptr;
   if (!state)
     return;
+  if (state->priorities.options)
+    fio_cmdprio_cleanup(&state->priorities);
   Job &job = *state->job;
   job.stop();
   if (!job.ran())

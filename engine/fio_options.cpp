@@ -2,27 +2,8 @@
 #include "fio_options.hpp"
 
 #include <algorithm>
-#include <array>
 
 namespace dmabuf {
-namespace {
-
-constexpr size_t kOptions = 11;
-
-int set_sqpoll_cpu(void *data, unsigned long long *value) {
-  auto *options = static_cast<FioOptions *>(data);
-  options->sqpoll_cpu = static_cast<unsigned>(*value);
-  options->sqpoll_cpu_set = 1;
-  return 0;
-}
-
-template <class E> value_pair choice(const char *name, E value, const char *help) {
-  value_pair pair = {};
-  pair.ival = name;
-  pair.oval = static_cast<unsigned long long>(value);
-  pair.help = help;
-  return pair;
-}
 
 fio_option option(const char *name, const char *lname, fio_opt_type type, size_t offset,
                   const char *def, const char *help) {
@@ -38,9 +19,12 @@ fio_option option(const char *name, const char *lname, fio_opt_type type, size_t
   return entry;
 }
 
-void fill_table(std::array<fio_option, kOptions + 1> &table) {
-  size_t next = 0;
-  const auto add = [&](fio_option entry) -> fio_option & { return table[next++] = entry; };
+namespace {
+
+void fill_table(std::vector<fio_option> &table) {
+  const auto add = [&](const fio_option &entry) -> fio_option & {
+    return table.emplace_back(entry);
+  };
 
   auto &exporter =
       add(option("dmabuf_exporter", "dma-buf exporter", FIO_OPT_STR, offsetof(FioOptions, exporter),
@@ -105,22 +89,15 @@ void fill_table(std::array<fio_option, kOptions + 1> &table) {
   add(option("dmabuf_report", "Report", FIO_OPT_STR_STORE, offsetof(FioOptions, report), nullptr,
              "File to which each job appends one line of JSON: what ran and how that is known"));
 
-  add(option("registerfiles", "Register files", FIO_OPT_BOOL, offsetof(FioOptions, registerfiles),
-             "0", "Register the target files with io_uring, as engine io_uring does"));
-
-  add(option("sqthread_poll", "Submission thread", FIO_OPT_BOOL, offsetof(FioOptions, sqpoll), "0",
-             "A kernel thread polls for submissions, as with engine io_uring"));
-
-  auto &cpu = add(option("sqthread_poll_cpu", "Submission thread's CPU", FIO_OPT_INT, 0, nullptr,
-                         "CPU of the submission thread; needs sqthread_poll=1"));
-  cpu.cb = reinterpret_cast<void *>(set_sqpoll_cpu);
+  add_uring_options(table);
+  table.push_back({}); // the end
 }
 
 } // namespace
 
 fio_option *fio_option_table() {
-  static std::array<fio_option, kOptions + 1> table = [] {
-    std::array<fio_option, kOptions + 1> made = {};
+  static std::vector<fio_option> table = [] {
+    std::vector<fio_option> made;
     fill_table(made);
     return made;
   }();
@@ -141,6 +118,15 @@ JobConfig job_config(const thread_data &td) {
   config.max_command_kb = options.max_command_kb;
   config.report = options.report ? options.report : "";
   config.registerfiles = options.registerfiles;
+  config.fixedbufs = options.fixedbufs;
+  config.hipri = options.hipri;
+  config.nowait = options.nowait;
+  config.force_async = options.force_async;
+  config.priorities = options.priorities.percentage[0] || options.priorities.percentage[1] ||
+                      (options.priorities.bssplit_str && *options.priorities.bssplit_str);
+  config.foreign = foreign_option(options);
+  config.syncs =
+      td.o.fsync_blocks || td.o.fdatasync_blocks || td.sync_file_range_nr || td.o.end_fsync;
   config.sqpoll = options.sqpoll;
   config.sqpoll_cpu = options.sqpoll_cpu_set ? static_cast<int>(options.sqpoll_cpu) : -1;
   config.iodepth = td.o.iodepth;

@@ -22,7 +22,35 @@ struct FioOptions {
   unsigned sqpoll;
   unsigned sqpoll_cpu_set;
   unsigned sqpoll_cpu;
+  unsigned hipri;
+  unsigned fixedbufs;
+  unsigned nowait;
+  unsigned force_async;
+  cmdprio_options priorities;
+  // Options of engine io_uring that have no effect here, or are refused.
+  unsigned no_effect;
+  char *no_effect_text;
+  unsigned refused[7];
 };
+
+/// Adds the options that engine io_uring has, too, under their names there.
+void add_uring_options(std::vector<fio_option> &table);
+
+/// The first option of engine io_uring that is set and asks for what this engine does not do, as
+/// "name=value"; empty if there is none.
+std::string foreign_option(const FioOptions &options);
+
+/// One entry of the option table. `offset`: of the member of FioOptions.
+fio_option option(const char *name, const char *lname, fio_opt_type type, size_t offset,
+                  const char *def, const char *help);
+
+template <class E> value_pair choice(const char *name, E value, const char *help) {
+  value_pair pair = {};
+  pair.ival = name;
+  pair.oval = static_cast<unsigned long long>(value);
+  pair.help = help;
+  return pair;
+}
 
 /// The option table, made on first use; static and writable, as fio keeps notes in it.
 fio_option *fio_option_table();

@@ -17,18 +17,15 @@
 
 namespace dmabuf {
 
-/// EAGAINs one request may meet before it fails with EAGAIN. From the first on it is issued from a
-/// worker that may block, where EAGAIN is not expected at all.
-inline constexpr uint16_t kMaxTries = 100;
-
 /// What to do with a completion that is not a full success.
 enum class Verdict { success, partial, retry, error };
 
 /// `result`: bytes moved or a negative errno; `length`: bytes asked for, 0 for a sync;
-/// `tries`: EAGAINs so far. A transfer of nothing where something was asked for is an error: fio
-/// would count it as done.
-constexpr Verdict judge(int result, uint64_t length, uint16_t tries) {
-  if (result == -EAGAIN && tries < kMaxTries)
+/// `tries`: EAGAINs so far, of at most `most`; from the first on a request is issued from a worker
+/// that may block, where EAGAIN is not expected at all. A transfer of nothing where something was
+/// asked for is an error: fio would count it as done.
+constexpr Verdict judge(int result, uint64_t length, unsigned tries, unsigned most = kMaxTries) {
+  if (result == -EAGAIN && tries < most)
     return Verdict::retry;
   if (result < 0 || (result == 0 && length))
     return Verdict::error;
@@ -78,6 +75,10 @@ private:
       sqe.opcode = IORING_OP_NOP;
     else
       Io::fill_sync(lane, sqe, unit);
+    if (lane.force_async && ++lane.prepared == lane.force_async) [[unlikely]] {
+      lane.prepared = 0;
+      sqe.flags |= IOSQE_ASYNC;
+    }
     sqe.user_data = reinterpret_cast<uintptr_t>(&unit);
   }
 
@@ -100,7 +101,7 @@ private:
     const bool data = kind <= static_cast<unsigned>(Kind::write);
     const uint64_t length = data ? Io::length(unit) : 0;
     uint16_t &tries = lane.tries[Io::index(unit)];
-    switch (judge(result, length, tries)) {
+    switch (judge(result, length, tries, lane.max_tries)) {
     case Verdict::retry: {
       io_uring_sqe *sqe = lane.ring.sqe();
       if (!sqe)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "job.hpp"
 
+#include "polling.hpp"
 #include "reasons.hpp"
 #include "sizes.hpp"
 
@@ -30,7 +31,7 @@ Result<MappedRange> map_host_memory(uint64_t bytes) {
   return MappedRange(memory, bytes);
 }
 
-Result<void> check_features(const Session &session, Datapath path, Submit submit) {
+Result<void> check_features(const Session &session, Datapath path, Submit submit, bool hipri) {
   const auto missing = [](const char *feature) {
     return fail(EOPNOTSUPP,
                 strf("the loaded dmabuf_rw module does not have datapath %s on this kernel; "
@@ -48,6 +49,9 @@ Result<void> check_features(const Session &session, Datapath path, Submit submit
   if (submit == Submit::ioctl && !session.has(DMABUF_RW_FEAT_RW))
     return fail(EOPNOTSUPP, "the loaded dmabuf_rw module does not have the call RW; use a newer "
                             "module, or dmabuf_submit=uring");
+  if (path == Datapath::premapped && hipri && !session.has(DMABUF_RW_FEAT_IOPOLL))
+    return fail(EOPNOTSUPP, "the loaded dmabuf_rw module cannot be polled (feature IOPOLL); drop "
+                            "hipri, or use a newer module");
   if (path == Datapath::automatic && !session.has(DMABUF_RW_FEAT_PREMAPPED) &&
       !session.has(DMABUF_RW_FEAT_REGISTERED) && !session.has(DMABUF_RW_FEAT_BVEC))
     return missing("premapped, registered or bvec");
@@ -75,7 +79,7 @@ Result<std::unique_ptr<Job>> Job::create(JobConfig config) {
     if (!session)
       return std::unexpected(std::move(session.error()));
     job->session_ = std::move(*session);
-    if (auto ok = check_features(*job->session_, cfg.datapath, cfg.submit); !ok)
+    if (auto ok = check_features(*job->session_, cfg.datapath, cfg.submit, cfg.hipri); !ok)
       return std::unexpected(std::move(ok.error()));
     if (auto ok = job->check_length(cfg.datapath); !ok)
       return std::unexpected(std::move(ok.error()));
@@ -161,13 +165,20 @@ Result<void> Job::make_ring() {
   mapped_.resize(targets_.size());
   target_names_.resize(targets_.size());
   lane_.targets = targets_.data();
+  lane_.rw_flags = config_.nowait ? RWF_NOWAIT : 0;
+  if (config_.nowait) // EAGAIN is what was asked for
+    lane_.max_tries = 0;
+  lane_.force_async = config_.force_async;
+  lane_.fixed_buffers = config_.fixedbufs;
   lane_.session_fd = session_ ? session_->fd() : -1;
   return config_.submit == Submit::uring ? open_ring() : Result<void>();
 }
 
 Result<void> Job::open_ring() {
-  auto ok = lane_.ring.open(
-      {.depth = config_.iodepth, .sqpoll = config_.sqpoll, .sqpoll_cpu = config_.sqpoll_cpu});
+  auto ok = lane_.ring.open({.depth = config_.iodepth,
+                             .sqpoll = config_.sqpoll,
+                             .sqpoll_cpu = config_.sqpoll_cpu,
+                             .iopoll = config_.hipri});
   if (!ok)
     return ok;
   // Slot 0 is the module's session, the targets follow.
@@ -184,7 +195,8 @@ Result<void> Job::open_ring() {
 }
 
 Result<void> Job::register_memory(const std::vector<void *> &buffers) {
-  if (path_ == Datapath::host || path_ == Datapath::bounce)
+  if (path_ == Datapath::host || path_ == Datapath::bounce ||
+      (path_ == Datapath::syscall && config_.fixedbufs))
     return start_fixed_buffers(buffers);
   if (path_ == Datapath::automatic || path_ == Datapath::registered)
     if (auto ok = lane_.ring.reserve_buffers(1); !ok)
@@ -316,6 +328,10 @@ Result<void> Job::open_target(unsigned number, int fd, const std::string &name) 
     return fail(EROFS, strf("%s cannot be written: ", name.c_str()) +
                            reason_text(DMABUF_RW_REASON_READ_ONLY, EROFS));
 
+  if (config_.hipri)
+    if (auto ok = check_polled(fd, name); !ok)
+      return ok;
+
   Target target;
   target.fd = target.sqe_fd = fd;
   if (config_.registerfiles) {
@@ -354,6 +370,8 @@ Result<void> Job::map_target(unsigned number, const std::string &name) {
     path_ = entry->path == DMABUF_RW_PATH_BVEC ? Datapath::bvec : Datapath::premapped;
     targets_[number].handle = entry->handle;
     mapped_[number] = true;
+    if (auto ok = check_path(config_, path_); !ok)
+      return ok;
     return check_length(path_);
   case DMABUF_RW_PATH_REGISTERED:
     path_ = Datapath::registered;

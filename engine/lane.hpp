@@ -55,7 +55,11 @@ struct Request {
   std::byte *buffer; ///< where fio wants the data
   uint32_t length;
   const Target *target;
+  uint16_t ioprio = 0;
 };
+
+/// EAGAINs one request may meet before it fails with EAGAIN.
+inline constexpr unsigned kMaxTries = 100;
 
 struct Lane {
   Ring ring;
@@ -68,6 +72,13 @@ struct Lane {
   std::byte *staging = nullptr;
   uint64_t staging_slot = 0; ///< bytes per slot
   int dmabuf_fd = -1;
+  // As the options of engine io_uring say.
+  int rw_flags = 0;               ///< of reads and writes: RWF_NOWAIT or nothing
+  unsigned max_tries = kMaxTries; ///< EAGAINs one request may meet before it fails with EAGAIN
+  unsigned force_async = 0;       ///< every so manieth request is issued by a worker
+  unsigned prepared = 0;          ///< requests since the last of these
+  bool fixed_buffers = false;     ///< syscall: each I/O slot is a registered buffer
+
   int session_fd = -1; ///< ioctl: the module's session
 
   std::unique_ptr<void *[]> pending; ///< units prepared since the last submission, in order

@@ -81,8 +81,12 @@ Result<void> check_submit(const JobConfig &config) {
                   strf("dmabuf_submit=%s waits for each I/O and iodepth=%u asks for several "
                        "at once; set iodepth=1, or use dmabuf_submit=uring",
                        submit, config.iodepth));
-    for (const auto &[set, name] : {std::pair(config.registerfiles, "registerfiles"),
-                                    std::pair(config.sqpoll, "sqthread_poll")})
+    for (const auto &[set, name] :
+         {std::pair(config.registerfiles, "registerfiles"),
+          std::pair(config.fixedbufs, "fixedbufs"), std::pair(config.sqpoll, "sqthread_poll"),
+          std::pair(config.hipri, "hipri"), std::pair(config.nowait, "nowait"),
+          std::pair(config.force_async != 0, "force_async"),
+          std::pair(config.priorities, "cmdprio_*")})
       if (set)
         return fail(EINVAL,
                     strf("%s is a setting of io_uring, which dmabuf_submit=%s does not use; "
@@ -96,6 +100,28 @@ Result<void> check_submit(const JobConfig &config) {
 }
 
 } // namespace
+
+Result<void> check_path(const JobConfig &config, Datapath path) {
+  const char *name = datapath_name(path);
+  const bool command = path == Datapath::premapped || path == Datapath::bvec;
+  const bool file = path == Datapath::syscall;
+  if (config.hipri && (path == Datapath::bvec || file))
+    return fail(EINVAL,
+                strf("hipri polls the drive, which dmabuf_datapath=%s cannot; drop hipri, or "
+                     "use dmabuf_datapath=premapped or registered",
+                     name));
+  if (config.nowait && command)
+    return fail(EINVAL, strf("nowait is a flag of reads and writes that the commands of "
+                             "dmabuf_datapath=%s do not have; drop nowait, or use "
+                             "dmabuf_datapath=registered",
+                             name));
+  if (config.priorities && (command || file))
+    return fail(EINVAL,
+                strf("the I/O of dmabuf_datapath=%s carries no priority; drop cmdprio_*, or "
+                     "use dmabuf_datapath=registered",
+                     name));
+  return {};
+}
 
 Result<void> check_config(const JobConfig &config) {
   const char *path = datapath_name(config.datapath);
@@ -114,8 +140,21 @@ Result<void> check_config(const JobConfig &config) {
                 strf("iodepth=%u is more than the %u buffers an io_uring can register; lower "
                      "iodepth",
                      config.iodepth, kMaxFixedBuffers));
+  if (!config.foreign.empty())
+    return fail(EINVAL,
+                strf("%s is an option of engine io_uring that this engine does not have; drop "
+                     "it",
+                     config.foreign.c_str()));
   if (auto ok = check_submit(config); !ok)
     return ok;
+  if (auto ok = check_path(config, config.datapath); !ok)
+    return ok;
+  if (config.hipri && !config.direct)
+    return fail(EINVAL, "hipri polls the drive and needs O_DIRECT; add direct=1");
+  if (config.hipri && config.syncs)
+    return fail(EINVAL,
+                "hipri makes a ring that takes no fsync, fdatasync or sync_file_range; drop "
+                "one of the two");
   if (config.datapath == Datapath::premapped && !config.direct)
     return fail(EINVAL, "dmabuf_datapath=premapped bypasses the page cache and needs O_DIRECT; add "
                         "direct=1");

@@ -50,6 +50,13 @@ struct JobConfig {
   unsigned max_command_kb = 0;
   std::string report; ///< path; empty: no report
   bool registerfiles = false;
+  bool fixedbufs = false;   ///< syscall: registers the I/O memory; the others have no choice
+  bool hipri = false;       ///< polls the drive for completions
+  bool nowait = false;      ///< an I/O that would block fails instead
+  bool priorities = false;  ///< some I/Os have a priority of their own
+  unsigned force_async = 0; ///< every so manieth request goes to a kernel worker at once
+  std::string foreign;      ///< an option of engine io_uring that is set and not followed here
+  bool syncs = false;       ///< will send fsync and the like
   bool sqpoll = false;
   int sqpoll_cpu = -1;
   unsigned iodepth = 1;
@@ -66,6 +73,9 @@ struct JobConfig {
 /// Refuses combinations that cannot work, with a sentence that says what to change.
 /// Opens and allocates nothing.
 Result<void> check_config(const JobConfig &config);
+
+/// The part of it that depends on the datapath, for one that `auto` took.
+Result<void> check_path(const JobConfig &config, Datapath path);
 
 /// The parts of a ':' list; "\:" is a colon inside a part. Empty parts are dropped.
 std::vector<std::string> split_device_list(std::string_view list);

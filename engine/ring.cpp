@@ -39,7 +39,7 @@ Result<void> Ring::open(const RingOptions &options) {
   if (!entries)
     return fail(EINVAL, strf("an io_uring holds at most %u requests", kMaxRingEntries));
 
-  unsigned base = 0;
+  unsigned base = options.iopoll ? IORING_SETUP_IOPOLL : 0U;
   // Newest first. The last attempt asks for none of them.
   constexpr unsigned kSteps[] = {IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
                                  IORING_SETUP_COOP_TASKRUN, IORING_SETUP_CQSIZE};

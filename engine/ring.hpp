@@ -18,6 +18,7 @@ struct RingOptions {
   unsigned depth = 1; ///< requests in flight at most
   bool sqpoll = false;
   int sqpoll_cpu = -1; ///< -1: any
+  bool iopoll = false; ///< polls the drives for completions
 };
 
 /// One io_uring. Made, used and destroyed by one thread: it asks the kernel for the single-issuer

@@ -67,7 +67,7 @@ template <class Call, class Io> struct SyncPath {
     int result = move(lane, request);
     uint16_t tries = 0;
     Verdict verdict;
-    while ((verdict = judge(result, request.length, tries)) == Verdict::retry)
+    while ((verdict = judge(result, request.length, tries, lane.max_tries)) == Verdict::retry)
       [[unlikely]] {
         tries++;
         lane.counters.retries++;

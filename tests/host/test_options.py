@@ -13,8 +13,14 @@ Fio = Callable[..., Any]
 
 OPTIONS = [
     "dmabuf_exporter", "dmabuf_device", "dmabuf_datapath", "dmabuf_submit", "dmabuf_hugepages", "dmabuf_timeout_ms",
-    "dmabuf_max_command_kb", "dmabuf_report", "registerfiles", "sqthread_poll", "sqthread_poll_cpu",
+    "dmabuf_max_command_kb", "dmabuf_report",
 ]
+# Of fio's engine io_uring, under their names there.
+FOLLOWED = ["hipri", "fixedbufs", "registerfiles", "sqthread_poll", "sqthread_poll_cpu", "nowait", "force_async",
+            "cmdprio_percentage", "cmdprio_class", "cmdprio", "cmdprio_bssplit"]
+REFUSED = {"uncached": 1, "md_per_io_size": 8, "readfua": 1, "writefua": 1, "deac": 1, "write_mode": "zeroes",
+           "verify_mode": "compare"}
+NO_EFFECT = {"nonvectored": 1, "pi_act": 0, "pi_chk": "GUARD", "apptag": 5, "apptag_mask": 7, "cmd_type": "nvme"}
 
 
 def enghelp(library: str, option: str = "") -> str:
@@ -30,10 +36,43 @@ def enghelp(library: str, option: str = "") -> str:
 
 def test_enghelp_lists_exactly_our_options(library: str) -> None:
     listed = [line.split(":")[0].strip() for line in enghelp(library).splitlines() if ":" in line]
-    assert sorted(listed) == sorted(OPTIONS)
+    ours = [*OPTIONS, *FOLLOWED, *REFUSED, *NO_EFFECT]
+    assert sorted(set(listed) - {"cmdprio_hint"}) == sorted(ours)
 
 
-@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_of_fios_io_uring_is_known(library: str) -> None:
+    """A job of that engine does not fail on an option's name, whatever the fio."""
+    listed = [line.split(":")[0].strip() for line in enghelp("io_uring").splitlines() if ":" in line]
+    assert len(listed) > 10
+    known = [line.split(":")[0].strip() for line in enghelp(library).splitlines() if ":" in line]
+    assert not set(listed) - set(known)
+
+
+def test_flags_need_no_value_and_take_one(fio: Fio) -> None:
+    for flags in (["--registerfiles", "--fixedbufs"], ["--registerfiles=1", "--fixedbufs=0", "--hipri=0"]):
+        result = fio(*flags, size="1m", dmabuf_datapath="host")
+        assert result.status == 0, result.stderr
+    refused = fio("--hipri", direct=0, dmabuf_datapath="host")
+    assert refused.status != 0
+    assert "direct=1" in refused.stderr
+
+
+@pytest.mark.parametrize("option,value", REFUSED.items())
+def test_what_is_not_followed_is_refused_unless_it_is_the_default(fio: Fio, option: str, value: Any) -> None:
+    result = fio(f"--{option}={value}", size="64k", dmabuf_datapath="host")
+    assert result.status != 0
+    assert f"{option}={value} is an option of engine io_uring that this engine does not have" in result.stderr
+    assert not result.reports
+    default = {"write_mode": "write", "verify_mode": "read"}.get(option, 0)
+    assert fio(f"--{option}={default}", size="64k", dmabuf_datapath="host").status == 0
+
+
+def test_what_engine_io_uring_ignores_is_ignored(fio: Fio) -> None:
+    result = fio(*[f"--{option}={value}" for option, value in NO_EFFECT.items()], size="64k", dmabuf_datapath="host")
+    assert result.status == 0, result.stderr
+
+
+@pytest.mark.parametrize("option", [*OPTIONS, *FOLLOWED, *REFUSED, *NO_EFFECT])
 def test_every_option_has_a_help_text(library: str, option: str) -> None:
     text = enghelp(library, option)
     first = text.splitlines()[0]

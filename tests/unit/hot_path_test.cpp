@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
+#include <vector>
 
 namespace dmabuf {
 namespace {
@@ -144,6 +145,53 @@ TEST_F(HotPathTest, CompletesAWholeBatchWithOneSubmission) {
   EXPECT_EQ(lane.counters.errors + lane.counters.short_requests + lane.counters.retries, 0U);
 }
 
+/// Reads, and keeps where the submission entry is.
+struct ShownRead {
+  static inline std::vector<io_uring_sqe *> entries;
+  static void fill(Lane &lane, io_uring_sqe &sqe, const Request &request) {
+    PlainRead::fill(lane, sqe, request);
+    entries.push_back(&sqe);
+  }
+  static void landed(Lane &, const Request &, uint32_t) {}
+};
+
+TEST_F(HotPathTest, EverySoManiethRequestGoesToAWorker) {
+  make_file(kDepth * 4096);
+  lane.force_async = 3;
+  ShownRead::entries.clear();
+  for (auto &unit : units)
+    ASSERT_TRUE((HotPath<ShownRead, TestIo>::prepare(lane, unit)));
+  for (unsigned i = 0; i < kDepth; i++)
+    EXPECT_EQ((ShownRead::entries[i]->flags & IOSQE_ASYNC) != 0, i % 3 == 2) << i;
+  uint64_t retries = 0;
+  ASSERT_EQ(lane.ring.submit(retries), 0);
+  EXPECT_EQ(finish<ShownRead>(kDepth), kDepth);
+}
+
+TEST_F(HotPathTest, FlagsAndPriorityAreInTheEntryOfReadsAndWrites) {
+  lane.rw_flags = RWF_NOWAIT;
+  for (const auto kind : {Kind::read, Kind::write}) {
+    const Request request = {kind, 2, 4096, memory.data(), 4096, &target, 0x4003};
+    io_uring_sqe sqe = {};
+    Host::fill(lane, sqe, request);
+    EXPECT_EQ(sqe.ioprio, 0x4003);
+    EXPECT_EQ(sqe.rw_flags, RWF_NOWAIT);
+    EXPECT_EQ(sqe.opcode, kind == Kind::read ? IORING_OP_READ_FIXED : IORING_OP_WRITE_FIXED);
+    sqe = {};
+    Syscall::fill(lane, sqe, request);
+    EXPECT_EQ(sqe.opcode, kind == Kind::read ? IORING_OP_READ : IORING_OP_WRITE);
+    EXPECT_EQ(sqe.buf_index, 0);
+    lane.fixed_buffers = true;
+    Syscall::fill(lane, sqe, request);
+    EXPECT_EQ(sqe.opcode, kind == Kind::read ? IORING_OP_READ_FIXED : IORING_OP_WRITE_FIXED);
+    EXPECT_EQ(sqe.buf_index, 2);
+    lane.fixed_buffers = false;
+    sqe = {};
+    Premapped::fill(lane, sqe, request);
+    EXPECT_EQ(sqe.ioprio, 0) << "a command has none";
+  }
+}
+
 TEST_F(HotPathTest, SaysWhenTheRingIsFull) {
   make_file(4096);
   for (auto &unit : units)
@@ -241,6 +289,7 @@ TEST(Judge, SortsResults) {
   EXPECT_EQ(judge(-EAGAIN, 4096, 0), Verdict::retry);
   EXPECT_EQ(judge(-EAGAIN, 4096, kMaxTries - 1), Verdict::retry);
   EXPECT_EQ(judge(-EAGAIN, 4096, kMaxTries), Verdict::error);
+  EXPECT_EQ(judge(-EAGAIN, 4096, 0, 0), Verdict::error);
   EXPECT_EQ(error_of(-ENODEV), ENODEV);
   EXPECT_EQ(error_of(0), EIO);
 }

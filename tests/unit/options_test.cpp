@@ -111,7 +111,57 @@ TEST(Config, CallsThatWaitTakeOneAtATimeAndNothingOfIoUring) {
     config = by(path, submit);
     config.sqpoll = true;
     EXPECT_TRUE(mentions(refusal(config), {"sqthread_poll", submit_name(submit)}));
+    config = by(path, submit);
+    config.force_async = 1;
+    EXPECT_TRUE(mentions(refusal(config), {"force_async", submit_name(submit)}));
   }
+}
+
+TEST(Config, PollingNeedsADatapathThatCan) {
+  for (const auto path : {Datapath::automatic, Datapath::premapped, Datapath::registered,
+                          Datapath::bounce, Datapath::host}) {
+    JobConfig config = by(path, Submit::uring);
+    config.hipri = true;
+    EXPECT_EQ(refusal(config), "accepted") << datapath_name(path);
+    config.syncs = true;
+    EXPECT_TRUE(mentions(refusal(config), {"hipri", "fsync"}));
+    config.syncs = config.direct = false;
+    EXPECT_NE(refusal(config).find("direct=1"), std::string::npos) << datapath_name(path);
+  }
+  for (const auto path : {Datapath::bvec, Datapath::syscall}) {
+    JobConfig config = by(path, Submit::uring);
+    config.hipri = true;
+    EXPECT_TRUE(mentions(refusal(config), {"hipri", datapath_name(path)}));
+  }
+  JobConfig taken = by(Datapath::automatic, Submit::uring);
+  taken.hipri = true;
+  EXPECT_TRUE(check_path(taken, Datapath::premapped));
+  EXPECT_FALSE(check_path(taken, Datapath::bvec)) << "what auto took";
+}
+
+TEST(Config, CommandsHaveNeitherNowaitNorPriority) {
+  for (const auto path : {Datapath::premapped, Datapath::bvec}) {
+    JobConfig config = by(path, Submit::uring);
+    config.nowait = true;
+    EXPECT_TRUE(mentions(refusal(config), {"nowait", datapath_name(path), "registered"}));
+    config = by(path, Submit::uring);
+    config.priorities = true;
+    EXPECT_TRUE(mentions(refusal(config), {"cmdprio", datapath_name(path), "registered"}));
+    config = by(path, Submit::uring);
+    config.force_async = 3;
+    EXPECT_EQ(refusal(config), "accepted");
+  }
+  for (const auto path : {Datapath::registered, Datapath::host, Datapath::bounce}) {
+    JobConfig config = by(path, Submit::uring);
+    config.nowait = config.priorities = true;
+    EXPECT_EQ(refusal(config), "accepted") << datapath_name(path);
+  }
+}
+
+TEST(Config, OptionsOfIoUringThatAreNotFollowedAreNamed) {
+  JobConfig config = good();
+  config.foreign = "uncached=1";
+  EXPECT_TRUE(mentions(refusal(config), {"uncached=1", "io_uring", "drop it"}));
 }
 
 TEST(Config, ADmaBufCannotBeTrimmed) {

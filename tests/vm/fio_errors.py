@@ -138,6 +138,10 @@ def targets(tally: Tally) -> None:
     refused(tally, "a regular file", job("--dmabuf_datapath=premapped", target=file),
             ["not_block|not a block device"])
 
+    refused(tally, "hipri without polled queues", job("--dmabuf_datapath=premapped", "--hipri"),
+            ["no polled queues", "nvme.poll_queues"])
+    works(tally, "without hipri", job("--dmabuf_datapath=premapped"))
+
     subprocess.run(["blockdev", "--setro", DEV], check=True)
     try:
         for datapath in ("premapped", "registered", "auto"):

@@ -6,7 +6,8 @@ if(DMABUF_TESTS STREQUAL "vm")
   return()
 endif()
 
-add_vm_test(rings LAB --append nvme.poll_queues=1 COMMAND ${programs}/rings --polled)
+add_vm_test(rings LAB --append nvme.poll_queues=1 COMMAND
+  ${programs}/rings --polled && ${python}/fio_polled.py)
 add_vm_test(large LAB --memory 7168 COMMAND ${programs}/large)
 add_vm_test(formats LAB --formats COMMAND ${programs}/formats)
 add_vm_test(formats.kernel_6_12 LAB --formats --kernel 6.12 COMMAND ${programs}/formats)
