@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""One page that needs nothing else: no script, no font, no picture from anywhere."""
+
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from . import plots
+from .model import Results
+
+WORDS = {"pass": "Pass", "fail": "Fail", "inconclusive": "Inconclusive", "skip": "Skipped"}
+
+
+def number(value: float | None) -> str:
+    """Four significant digits, thousands set apart: 1 234 567, 12.34; a dash for nothing."""
+    if value is None:
+        return "–"
+    text = f"{value:.4g}"
+    if "e" in text or abs(value) >= 1000:
+        return f"{value:,.0f}".replace(",", "\u202f") if abs(value) < 1e15 else text
+    return text
+
+
+def short_time(text: str) -> str:
+    """2026-11-22T01:02:03Z as 2026-11-22 01:02 UTC."""
+    return f"{text[:10]} {text[11:16]} UTC"
+
+
+def render(results: Results) -> str:
+    """The page. Everything from the document is escaped; only our own SVG is taken as it is."""
+    loader = jinja2.FileSystemLoader(Path(__file__).with_name("templates"))
+    environment = jinja2.Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = number
+    environment.filters["ns"] = lambda ns: "–" if ns is None else plots.time_text(ns)
+    environment.filters["short_time"] = short_time
+    environment.filters["size"] = lambda size: "–" if size is None else plots.size_text(size)
+    sections = {
+        title: [(name, Markup(svg)) for name, svg in drawn]
+        for title, drawn in plots.all_of(results).items()
+    }
+    counts = [
+        (word, sum(r.status == status for r in results.requirements), status)
+        for status, word in WORDS.items()
+    ]
+    roles = (
+        ("key", "Comparability key: what must be equal for runs to be compared"),
+        ("subject", "Subject: what may change, and is what is judged"),
+        ("state", "State"),
+    )
+    environments = [
+        (title, [fact for fact in results.environment if fact.role == role])
+        for role, title in roles
+    ]
+    return environment.get_template("page.html.j2").render(
+        r=results, words=WORDS, counts=counts, sections=sections, environments=environments
+    )

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""HTML, JUnit XML, KTAP and CSV say what the document says, whatever characters are in it."""
+
+import csv
+import io
+import re
+from html.parser import HTMLParser
+
+from dmabuf_report import html, junit, ktap, tidy
+from junitparser import JUnitXml
+
+from sample import results
+
+
+class Page(HTMLParser):
+    """Elements, ids and everything that would be fetched."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.ids: list[str] = []
+        self.references: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value or "")
+            if name in ("src", "href", "xlink:href", "srcset", "action", "data"):
+                self.references.append(value or "")
+
+
+def page() -> tuple[str, Page]:
+    text = html.render(results())
+    parsed = Page()
+    parsed.feed(text)
+    return text, parsed
+
+
+def test_the_page_needs_nothing_from_outside() -> None:
+    text, parsed = page()
+    assert [r for r in parsed.references if not r.startswith(("#", "data:"))] == []
+    assert "@import" not in text
+    assert re.findall(r"url\((?!#)[^)]*", text) == []
+
+
+def test_the_page_escapes_what_is_in_the_document() -> None:
+    text, parsed = page()
+    assert "script" not in parsed.tags
+    assert "&lt;script&gt;" in text
+
+
+def test_every_id_is_there_once_and_every_reference_has_its_id() -> None:
+    text, parsed = page()
+    assert len(parsed.ids) == len(set(parsed.ids))
+    wanted = {r[1:] for r in parsed.references if r.startswith("#")}
+    wanted |= set(re.findall(r"url\(#([^)]*)\)", text))
+    assert wanted and wanted <= set(parsed.ids)
+
+
+def test_the_page_has_a_plot_for_every_question() -> None:
+    text, parsed = page()
+    # One sweep, latency of three cases, one history.
+    assert parsed.tags.count("svg") == 5
+    for title in ("Over block size", "Latency", "History", "New against old"):
+        assert f"<h2>{title}</h2>" in text
+
+
+def test_junit_counts_what_is_inconclusive_as_an_error() -> None:
+    document = JUnitXml.fromstring(junit.render(results()).encode())
+    assert (document.tests, document.failures, document.errors, document.skipped) == (4, 1, 1, 1)
+    assert [suite.name for suite in document] == ["dmabuf-test", "b"]
+
+
+def test_ktap_has_one_line_per_requirement_and_the_totals() -> None:
+    lines = ktap.render(results()).splitlines()
+    assert lines[:2] == ["KTAP version 1", "1..4"]
+    assert "not ok 1 a.fail" in lines
+    assert "ok 2 a.pass" in lines
+    assert "not ok 3 b.unclear # ERROR it throttled" in lines
+    assert "ok 4 b.skip # SKIP there is no GPU" in lines
+    assert lines[-1] == "# Totals: pass:1 fail:1 xfail:0 xpass:0 skip:1 error:1"
+    assert all(line.count("#") <= 1 for line in lines)
+
+
+def test_csv_is_tidy() -> None:
+    rows = list(csv.DictReader(io.StringIO(tidy.render(results()))))
+    kinds = [row["kind"] for row in rows]
+    assert kinds.count("sample") == 6 * 5
+    assert kinds.count("median") == 6
+    assert kinds.count("history") == 12
+    assert kinds.count("comparison") == 1
+    assert {row["unit"] for row in rows if row["kind"] == "percentile"} == {"ns"}
