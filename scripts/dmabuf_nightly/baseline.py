@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Pinned baselines. They change when somebody pins, and at no other time."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .errors import NightlyError
+from .fingerprint import differences
+from .store import Run, Series, Store, now
+
+
+@dataclass
+class Baseline:
+    """A pinned baseline and its runs."""
+
+    id: int
+    series: Series
+    key: str
+    pinned: str
+    nights: list[int]
+    note: str
+    runs: list[Run]
+
+    @property
+    def name(self) -> str:
+        """How a report calls it."""
+        word = "night" if len(self.nights) == 1 else "nights"
+        return f"baseline of {word} {', '.join(map(str, self.nights))}"
+
+
+def all_of(store: Store, plan: str) -> list[Baseline]:
+    """The baselines of a plan that are in force."""
+    found = []
+    for row in store.db.execute(
+        "SELECT * FROM baseline WHERE plan = ? AND replaced IS NULL ORDER BY test, side, host",
+        (plan,),
+    ).fetchall():
+        ids = [
+            r["run"]
+            for r in store.db.execute(
+                "SELECT run FROM baseline_run WHERE baseline = ? ORDER BY run", (row["id"],)
+            )
+        ]
+        series = Series(row["test"], row["side"], row["host"])
+        found.append(
+            Baseline(row["id"], series, row["key"], row["pinned"], json.loads(row["nights"]),
+                     row["note"], store.runs_of(ids))
+        )  # fmt: skip
+    return found
+
+
+def of(store: Store, plan: str, series: Series) -> Baseline | None:
+    """The baseline of a series."""
+    return next((b for b in all_of(store, plan) if b.series == series), None)
+
+
+def pin(
+    store: Store, plan: str, nights: Sequence[int], tests: Sequence[str], note: str, replace: bool
+) -> list[Baseline]:
+    """Pins the valid runs of these nights. An existing baseline is replaced only when asked to.
+
+    Raises NightlyError when a night is not of this plan, a series has no valid runs, or its runs
+    are of machines that must not be compared.
+    """
+    known = {night.id for night in store.nights(plan)}
+    wrong = next((n for n in nights if n not in known), None)
+    if not nights or wrong is not None:
+        raise NightlyError(
+            f"night {wrong} is no night of plan {plan}; see `dmabuf-nightly nights`"
+            if nights else f"plan {plan} has no finished night to pin"
+        )  # fmt: skip
+    groups: dict[Series, list[Run]] = {}
+    for number in nights:
+        for run in store.runs(number, 0):
+            if not tests or run.series.test in tests:
+                groups.setdefault(run.series, [])
+                if run.valid:
+                    groups[run.series].append(run)
+    if not groups:
+        raise NightlyError(f"none of the nights has a case called {' or '.join(tests)}")
+    present = {baseline.series: baseline for baseline in all_of(store, plan)}
+    for series, runs in groups.items():
+        if not runs:
+            raise NightlyError(f"{series} has no valid run to pin; see `dmabuf-nightly analyze`")
+        keys = sorted({run.key for run in runs})
+        if len(keys) > 1:
+            changed = differences(store.facts(keys[0]), store.facts(keys[1]))
+            raise NightlyError(
+                f"the runs of {series} cannot be pinned together, their machines differ in "
+                f"{', '.join(changed)}; pin nights of one machine"
+            )
+        if series in present and not replace:
+            raise NightlyError(
+                f"{series} has a {present[series].name} already; --replace puts this in its place"
+            )
+    with store.transaction():
+        for series, runs in groups.items():
+            if series in present:
+                store.db.execute(
+                    "UPDATE baseline SET replaced = ? WHERE id = ?", (now(), present[series].id)
+                )
+            cursor = store.db.execute(
+                "INSERT INTO baseline (plan, test, side, host, key, pinned, nights, note) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (plan, series.test, series.side, series.host, runs[0].key, now(),
+                 json.dumps(list(nights)), note),
+            )  # fmt: skip
+            store.db.executemany(
+                "INSERT INTO baseline_run VALUES (?, ?)",
+                [(cursor.lastrowid, run.id) for run in runs],
+            )
+    return [b for b in all_of(store, plan) if b.series in groups]

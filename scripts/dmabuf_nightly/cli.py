@@ -1,0 +1,325 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The command line of dmabuf-nightly."""
+
+import argparse
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from dmabuf_report import model
+from dmabuf_report.errors import ReportError
+from dmabuf_report.write import FORMATS
+from dmabuf_report.write import write as write_report
+
+from . import baseline, bisect, export, fingerprint, health, judge, plan, results, runner, selftest
+from .errors import EXIT_FAILED, EXIT_PASSED, EXIT_UNDECIDED, EXIT_USAGE, NightlyError
+from .progress import say
+from .store import Series, Store
+
+EXAMPLES = """\
+examples:
+  dmabuf-nightly run plan.toml --store nightly.db --report out/
+  dmabuf-nightly run plan.toml --store nightly.db --resume
+  dmabuf-nightly baseline pin --store nightly.db --plan basic --last 3
+  dmabuf-nightly analyze --store nightly.db --plan basic
+  dmabuf-nightly export --store nightly.db --plan basic --csv history/
+  git bisect run dmabuf-nightly bisect plan.toml --store nightly.db --case randread-4k \\
+      --metric read_iops --build 'make -C kernel && ./load-module'
+  dmabuf-nightly selftest
+
+exit status:
+  0 all requirements hold; 1 one failed; 2 wrong usage, or the program could not do its work;
+  77 nothing was decided: inconclusive or nothing to judge; 130 interrupted, what is done is kept.
+  bisect: 0 good, 1 bad, 125 cannot tell; 255 when bisecting makes no sense (git then stops).
+"""
+
+STORE = Path("nightly.db")
+# git bisect run ends the whole bisection for 128 and more.
+EXIT_BISECT_ABORT = 255
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not in 0 … 1")
+    return value
+
+
+def parser() -> argparse.ArgumentParser:
+    """The argument parser of dmabuf-nightly."""
+    top = argparse.ArgumentParser(
+        prog="dmabuf-nightly",
+        description="Runs fio plans night by night, stores every run, says what became slower.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, text: str, store: bool = True) -> argparse.ArgumentParser:
+        made = commands.add_parser(
+            name, help=text, description=text, epilog=EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )  # fmt: skip
+        if store:
+            made.add_argument("--store", type=Path, default=STORE, metavar="FILE",
+                              help="the SQLite store (default: %(default)s)")  # fmt: skip
+        return made
+
+    def reports(made: argparse.ArgumentParser) -> None:
+        made.add_argument("--report", type=Path, metavar="DIR", help="write the reports there")
+        made.add_argument("--format", action="append", choices=FORMATS, default=[],
+                          help="only these reports (default: all)")  # fmt: skip
+
+    run = add("run", "run a plan, judge it, rerun what is suspect")
+    run.add_argument("plan", type=Path, metavar="PLAN.toml")
+    run.add_argument("--resume", action="store_true",
+                     help="go on with an interrupted night; a new one when there is none")  # fmt: skip
+    run.add_argument("--case", action="append", default=[], help="only this case; may be repeated")
+    run.add_argument("--seed", type=int, help="of the random order (default: a new one)")
+    run.add_argument("--label", default="", help="kept with the night, e.g. a commit")
+    run.add_argument("--dry-run", action="store_true", help="only show what would run")
+    reports(run)
+    again = add("analyze", "judge a stored night again, by the plan it was run with")
+    again.add_argument("--plan", help="of this plan (default: of the last night)")
+    again.add_argument("--night", type=int, help="default: the last")
+    reports(again)
+    report = add("report", "write the reports of a stored night")
+    report.add_argument("--plan", help="of this plan (default: of the last night)")
+    report.add_argument("--night", type=int, help="default: the last")
+    report.add_argument("--out", type=Path, required=True, metavar="DIR", dest="report")
+    report.add_argument("--format", action="append", choices=FORMATS, default=[])
+    nights = add("nights", "list the stored nights")
+    nights.add_argument("--plan")
+    base = commands.add_parser("baseline", help="pin or show baselines; they never move by themselves")
+    actions = base.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for name, text in (("pin", "pin nights as the baseline"), ("show", "show what is pinned")):
+        made = actions.add_parser(name, help=text)
+        made.add_argument("--store", type=Path, default=STORE, metavar="FILE")
+        made.add_argument("--plan", required=True, metavar="NAME")
+        if name == "pin":
+            which = made.add_mutually_exclusive_group(required=True)
+            which.add_argument("--nights", metavar="N,N", help="these nights")
+            which.add_argument("--last", type=int, metavar="N", help="the last N finished nights")
+            made.add_argument("--case", action="append", default=[])
+            made.add_argument("--note", default="")
+            made.add_argument("--replace", action="store_true", help="instead of what is pinned")
+    step = add("bisect", "judge this commit, for git bisect run")
+    step.add_argument("plan", type=Path, metavar="PLAN.toml")
+    step.add_argument("--case", required=True)
+    step.add_argument("--metric", required=True)
+    step.add_argument("--side", default="")
+    step.add_argument("--host", default="")
+    step.add_argument("--build", metavar="COMMAND", help="run first; when it fails: 125")
+    step.add_argument("--effect", type=_share, help="what counts as bad, e.g. 0.03 (default: floor)")
+    step.add_argument("--label", default="")
+    out = add("export", "write the history as CSV, one row per night")
+    out.add_argument("--plan", required=True, metavar="NAME")
+    out.add_argument("--csv", type=Path, required=True, metavar="DIR")
+    facts = add("fingerprint", "print this machine's fingerprint as JSON", store=False)
+    facts.add_argument("--target", required=True, help="the drive or file that is measured")
+    facts.add_argument("--engine", default="", help="the engine's file")
+    test = add("selftest", "judge made-up histories, say how often that is wrong", store=False)
+    test.add_argument("--share", type=_share, default=1.0, help="of the trials, for a quick look")
+    return top
+
+
+def show(found: model.Results) -> None:
+    """The night on stdout: what is not simply good, then the verdict."""
+    for requirement in found.requirements:
+        if requirement.status in (model.FAIL, model.INCONCLUSIVE):
+            print(f"{requirement.status:12} {requirement.title}: {requirement.text}")
+            if requirement.remedy:
+                print(f"{'':12} try: {requirement.remedy}")
+    for row in found.comparisons:
+        where = f" on {row.host}" if row.host else ""
+        print(f"{row.state:12} {row.case}{where} {row.metric}: {row.ratio:.3f} of {row.old_name} "
+              f"({row.low:.3f} … {row.high:.3f})")  # fmt: skip
+    print(f"{found.verdict.status}: {found.verdict.text}")
+
+
+def _conclude(judgement: judge.Judgement, args: argparse.Namespace) -> int:
+    found = results.build(judgement)
+    show(found)
+    if args.report:
+        for path in write_report(found, args.report, args.format or FORMATS):
+            say(f"wrote {path}")
+    return model.EXIT_STATUS[found.verdict.status]
+
+
+def _run(args: argparse.Namespace) -> int:
+    wanted = runner.only(plan.load(args.plan), args.case)
+    if args.dry_run:
+        from . import schedule
+
+        order = schedule.order(wanted, args.seed or 0)
+        for series, repeat in order:
+            print(f"{series}, run {repeat}")
+        seconds = sum(wanted.case(series.test).runtime for series, _ in order)
+        say(f"{len(order)} runs, at least {seconds / 60:.0f} min")
+        return EXIT_PASSED
+    store = Store(args.store)
+    current: list[int] = []
+
+    def action() -> int:
+        night = runner.unfinished(store, wanted) if args.resume else None
+        runner.Execution(store, wanted, 0).check()
+        if night is None:
+            night = runner.new_night(store, wanted, args.seed, args.label)
+        current.append(night)
+        say(f"night {night} of plan {wanted.name}, in {store.path}")
+        runner.clean_up(store, night)
+        judgement = runner.Execution(store, wanted, night).everything()
+        found = results.build(judgement)
+        store.finish(night, found.verdict.status, found.verdict.text)
+        return _conclude(judgement, args)
+
+    with store.only_runner():
+        return runner.guarded(action, store, lambda: current[0] if current else None)
+
+
+def _night(store: Store, args: argparse.Namespace) -> tuple[int, plan.Plan]:
+    """The night that is meant, and its plan as it was then."""
+    if args.night is not None:
+        night = store.night(args.night)
+    else:
+        nights = store.nights(args.plan)
+        if not nights:
+            raise NightlyError(f"{store.path} has no night{f' of plan {args.plan}' if args.plan else ''}")
+        night = nights[-1]
+    folder = Path("/")
+    text = night.plan_text
+    return night.id, plan.parse(text, folder, check_files=False)
+
+
+def _analyze(args: argparse.Namespace) -> int:
+    store = Store(args.store, create=False)
+    number, wanted = _night(store, args)
+    judgement = judge.judge(store, _as_run(store, number, wanted), number)
+    if args.command == "report":
+        found = results.build(judgement)
+        for path in write_report(found, args.report, args.format or FORMATS):
+            print(path)
+        return EXIT_PASSED
+    return _conclude(judgement, args)
+
+
+def _as_run(store: Store, night: int, wanted: plan.Plan) -> plan.Plan:
+    """The plan's cases that the night had: it may have been begun with --case."""
+    tests = {run.series.test for run in store.runs(night)}
+    return replace(wanted, cases=tuple(c for c in wanted.cases if c.name in tests))
+
+
+def _nights(args: argparse.Namespace) -> int:
+    store = Store(args.store, create=False)
+    for night in store.nights(args.plan):
+        runs = store.runs(night.id)
+        done = sum(run.state == "done" for run in runs)
+        print(f"{night.id:5} {night.started} {night.plan}: {night.status or 'unfinished'}, "
+              f"{done} of {len(runs)} runs {night.label}".rstrip())  # fmt: skip
+    return EXIT_PASSED
+
+
+def _baseline(args: argparse.Namespace) -> int:
+    store = Store(args.store, create=False)
+    if args.action == "pin":
+        if args.nights:
+            try:
+                nights = [int(word) for word in args.nights.split(",")]
+            except ValueError:
+                raise NightlyError(f"--nights {args.nights}: numbers with commas are wanted") from None
+        else:
+            finished = [n.id for n in store.nights(args.plan) if n.finished]
+            nights = finished[-args.last :] if args.last > 0 else []
+        shown = baseline.pin(store, args.plan, nights, args.case, args.note, args.replace)
+    else:
+        shown = baseline.all_of(store, args.plan)
+        if not shown:
+            say(f"no baseline of plan {args.plan} is pinned; `baseline pin` pins one")
+            return EXIT_UNDECIDED
+    for one in shown:
+        note = f", {one.note}" if one.note else ""
+        print(f"{one.series}: {one.name}, {len(one.runs)} runs, pinned {one.pinned}{note}")
+    return EXIT_PASSED
+
+
+def _bisect(args: argparse.Namespace) -> int:
+    wanted = runner.only(plan.load(args.plan), [args.case])
+    host = args.host or wanted.cases[0].hosts[0]
+    wanted = replace(
+        wanted,
+        cases=(replace(wanted.cases[0], hosts=(wanted.host(host).name,)),),
+        sides=(wanted.side(args.side),),
+        old="",
+        new="",
+    )
+    try:
+        plan.metric_kind(args.metric)
+    except KeyError:
+        raise NightlyError(f"{args.metric!r} is no metric; see docs/nightly.md") from None
+    if args.build:
+        failed = bisect.build(args.build)
+        if failed:
+            say(failed.text)
+            return failed.status
+    store = Store(args.store, create=False)
+    series = Series(args.case, args.side, host)
+    with store.only_runner():
+        decided = bisect.step(
+            store, wanted, series, args.metric,
+            lambda night: runner.Execution(store, wanted, night).phase(0),
+            args.label, args.effect,
+        )  # fmt: skip
+    print(decided.text)
+    return decided.status
+
+
+def _export(args: argparse.Namespace) -> int:
+    written = export.write(Store(args.store, create=False), args.plan, args.csv)
+    if not written:
+        raise NightlyError(f"plan {args.plan} has no valid run to export; see `dmabuf-nightly nights`")
+    for path in written:
+        print(path)
+    return EXIT_PASSED
+
+
+def _fingerprint(args: argparse.Namespace) -> int:
+    seen = health.look(args.target)
+    complained = health.complaints_so_far()
+    if complained is None:
+        seen.unseen.append("the kernel's log (/dev/kmsg needs root)")
+    else:
+        seen.counters["kernel complaints"] = complained
+    print(fingerprint.to_json(fingerprint.collect(args.target, args.engine), seen))
+    return EXIT_PASSED
+
+
+def _selftest(args: argparse.Namespace) -> int:
+    good = selftest.run(plan.Rules(), lambda text: print(text, flush=True), args.share)
+    return EXIT_PASSED if good else EXIT_FAILED
+
+
+COMMANDS = {
+    "run": _run, "analyze": _analyze, "report": _analyze, "nights": _nights,
+    "baseline": _baseline, "bisect": _bisect, "export": _export, "fingerprint": _fingerprint,
+    "selftest": _selftest,
+}  # fmt: skip
+
+
+def main(argv: list[str]) -> int:
+    """Runs one sub-command; returns the exit status."""
+    args = parser().parse_args(argv)
+    wrong = EXIT_BISECT_ABORT if args.command == "bisect" else EXIT_USAGE
+    try:
+        return COMMANDS[args.command](args)
+    except (NightlyError, ReportError) as error:
+        say(str(error))
+        return wrong
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    except OSError as error:
+        say(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
+        return wrong

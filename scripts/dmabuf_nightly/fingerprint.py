@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What must be stored for a run to be comparable: the key, hashed, and the subject apart.
+
+key: what must be equal. Runs with different keys are never compared silently.
+subject: what may change from night to night, and is what is judged: kernel, module, firmware, engine.
+"""
+
+import hashlib
+import json
+import platform
+import re
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from .errors import NightlyError
+from .health import Snapshot
+from .sysfs import System
+
+Facts = dict[str, str]
+
+FORMAT = "libdmabuf-fingerprint"
+VERSION = 1
+QUEUE = ("scheduler", "nr_requests", "max_sectors_kb", "max_hw_sectors_kb", "max_segments",
+         "logical_block_size", "physical_block_size", "io_poll", "nomerges", "rq_affinity",
+         "write_cache", "wbt_lat_usec", "zoned")  # fmt: skip
+# Of the kernel's command line, what only says which kernel was booted.
+_WHICH_KERNEL = re.compile(r"^(BOOT_IMAGE|initrd)=")
+
+
+def digest(facts: Mapping[str, str]) -> str:
+    """The hash of facts, whatever order they were found in."""
+    return hashlib.sha256(json.dumps(dict(facts), sort_keys=True).encode()).hexdigest()
+
+
+def differences(a: Mapping[str, str], b: Mapping[str, str]) -> list[str]:
+    """The names of facts that are not equal."""
+    return sorted(name for name in {*a, *b} if a.get(name) != b.get(name))
+
+
+def _file_hash(path: str) -> str:
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+    except OSError:
+        return ""
+
+
+def _said(argv: list[str]) -> str:
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _processor(system: System, key: Facts) -> None:
+    info = system.read("/proc/cpuinfo")
+    for name, label in (("model name", "CPU"), ("microcode", "CPU microcode")):
+        match = re.search(rf"^{name}\s*:\s*(.*)$", info, re.M)
+        key[label] = match.group(1) if match else platform.machine()
+    key["CPUs online"] = system.read("/sys/devices/system/cpu/online")
+    key["SMT"] = system.read("/sys/devices/system/cpu/smt/control")
+    cpu = "/sys/devices/system/cpu/cpu0"
+    key["governor"] = system.read(f"{cpu}/cpufreq/scaling_governor")
+    key["frequency driver"] = system.read(f"{cpu}/cpufreq/scaling_driver")
+    key["turbo off"] = system.read("/sys/devices/system/cpu/intel_pstate/no_turbo")
+    key["idle driver"] = system.read("/sys/devices/system/cpu/cpuidle/current_driver")
+    states = []
+    for name in system.names(f"{cpu}/cpuidle"):
+        off = system.read(f"{cpu}/cpuidle/{name}/disable") == "1"
+        states.append(system.read(f"{cpu}/cpuidle/{name}/name") + (" off" if off else ""))
+    key["C-states"] = ", ".join(states)
+    folder = "/sys/devices/system/cpu/vulnerabilities"
+    key["mitigations"] = "; ".join(
+        f"{name}: {system.read(f'{folder}/{name}')}" for name in system.names(folder)
+    )
+    key["NUMA nodes"] = system.read("/sys/devices/system/node/online")
+    memory = re.search(r"^MemTotal:\s+(\d+)", system.read("/proc/meminfo"), re.M)
+    # The kernel keeps a little for itself, and not always as much.
+    key["memory GiB"] = str(round(int(memory.group(1)) / (1 << 20))) if memory else ""
+
+
+def _pci(system: System, address: str, key: Facts, state: Facts) -> None:
+    folder = f"/sys/bus/pci/devices/{address}"
+    key["PCIe link at most"] = " x".join(
+        filter(None, (system.read(f"{folder}/max_link_speed"), system.read(f"{folder}/max_link_width")))
+    )
+    state["PCIe link"] = " x".join(
+        filter(
+            None,
+            (system.read(f"{folder}/current_link_speed"), system.read(f"{folder}/current_link_width")),
+        )
+    )
+    key["PCIe payload"] = max_payload(system, folder)
+    group = system.real(f"{folder}/iommu_group")
+    # The group's number is dealt out at boot; how many share it is what counts.
+    key["IOMMU"] = system.read(f"{group}/type") if group else "none"
+    key["IOMMU group size"] = str(len(system.names(f"{group}/devices"))) if group else ""
+    key["drive's NUMA node"] = system.read(f"{folder}/numa_node")
+    sizes = []
+    for line in system.read(f"{folder}/resource").splitlines()[:6]:
+        words = [int(word, 16) for word in line.split()]
+        if len(words) == 3 and words[1]:
+            sizes.append(str(words[1] - words[0] + 1))
+    key["drive's BARs"] = ", ".join(sizes)
+    key["drive's p2p memory"] = system.read(f"{folder}/p2pmem/size")
+
+
+def max_payload(system: System, folder: str) -> str:
+    """The payload size that the device control register has, in bytes; "" when it cannot be read."""
+    try:
+        config = (system.path(folder) / "config").read_bytes()
+    except OSError:
+        return ""
+    at = config[0x34] if len(config) > 0x34 else 0
+    for _ in range(48):
+        if not at or at + 10 > len(config):
+            return ""
+        if config[at] == 0x10:  # PCI Express
+            return str(128 << (config[at + 8] >> 5 & 7))
+        at = config[at + 1]
+    return ""
+
+
+def _drive(system: System, target: str, key: Facts, subject: Facts, state: Facts) -> None:
+    disk = system.block_device(target)
+    key["target"] = "block device" if Path(target).is_block_device() else "file"
+    if key["target"] == "file":
+        for line in system.read("/proc/self/mounts").splitlines():
+            words = line.split()
+            if len(words) > 2 and words[0].startswith("/dev/") and words[0].endswith(disk or "?"):
+                key["file system"] = words[2]
+    if not disk:
+        key["drive"] = "none"
+        return
+    device = system.controller(disk)
+    key["drive"] = system.read(f"{device}/model") or system.read(f"/sys/block/{disk}/device/model")
+    key["drive serial"] = system.read(f"{device}/serial")
+    key["drive sectors"] = system.read(f"/sys/block/{disk}/size")
+    subject["drive firmware"] = system.read(f"{device}/firmware_rev")
+    key["NVMe queues"] = system.read(f"{device}/queue_count")
+    poll = system.read("/sys/module/nvme/parameters/poll_queues")
+    key["NVMe poll queues"] = poll
+    key["NVMe multipath"] = system.read("/sys/module/nvme_core/parameters/multipath")
+    for name in QUEUE:
+        key[f"queue {name}"] = system.read(f"/sys/block/{disk}/queue/{name}")
+    chain = system.pci_chain(disk)
+    key["PCI path"] = " ".join(chain)
+    if chain:
+        _pci(system, chain[-1], key, state)
+
+
+def collect(
+    target: str, engine: str = "", fio: str = "fio", system: System | None = None
+) -> dict[str, Facts]:
+    """Key, subject and state of this machine for I/O on `target`; empty values are left out."""
+    system = system or System()
+    key: Facts = {}
+    subject: Facts = {}
+    state: Facts = {}
+    line = system.read("/proc/cmdline").split()
+    key["kernel parameters"] = " ".join(word for word in line if not _WHICH_KERNEL.match(word))
+    release = platform.release()
+    subject["kernel"] = f"{release} {platform.version()}"
+    subject["kernel config"] = _file_hash(str(system.path(f"/boot/config-{release}"))) or _file_hash(
+        str(system.path("/proc/config.gz"))
+    )
+    key["machine"] = " ".join(
+        filter(None, (system.read(f"/sys/class/dmi/id/{n}") for n in ("sys_vendor", "product_name")))
+    )
+    subject["firmware of the machine"] = system.read("/sys/class/dmi/id/bios_version")
+    subject["module"] = system.read("/sys/module/dmabuf_rw/version")
+    subject["module srcversion"] = system.read("/sys/module/dmabuf_rw/srcversion")
+    if engine:
+        subject["engine"] = _file_hash(engine.removeprefix("external:"))
+    key["fio"] = _said([fio, "--version"])
+    _processor(system, key)
+    _drive(system, target, key, subject, state)
+    groups = {"key": key, "subject": subject, "state": state}
+    return {
+        role: {name: value for name, value in facts.items() if value}
+        for role, facts in groups.items()
+    }
+
+
+def to_json(facts: Mapping[str, Facts], health: Snapshot) -> str:
+    """What `dmabuf-nightly fingerprint` prints, and what a host's command must print."""
+    document = {"format": FORMAT, "version": VERSION, **facts, "health": asdict(health)}
+    return json.dumps(document, indent=1, sort_keys=True)
+
+
+def from_json(text: str, where: str) -> tuple[dict[str, Facts], Snapshot]:
+    """The fingerprint that a host's command printed; NightlyError when it is none."""
+    try:
+        document: Any = json.loads(text)
+        if document["format"] != FORMAT or document["version"] != VERSION:
+            raise ValueError(f"it must say format {FORMAT}, version {VERSION}")
+        found: dict[str, Facts] = {}
+        for role in ("key", "subject", "state"):
+            found[role] = {str(k): str(v) for k, v in dict(document.get(role, {})).items()}
+        seen = document.get("health")
+        health = Snapshot(**seen) if seen else Snapshot(unseen=[f"the health of {where}"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise NightlyError(f"the fingerprint command of {where} printed no fingerprint: {error}")
+    if not found["key"]:
+        raise NightlyError(f"the fingerprint of {where} has an empty key; see docs/nightly.md")
+    return found, health

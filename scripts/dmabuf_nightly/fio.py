@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Runs fio once and reads its json+ and the engine's report."""
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dmabuf_report import bins as latency_bins
+from dmabuf_report.errors import ReportError
+
+from . import jobfile, plan
+from .errors import NightlyError
+
+VALID = "valid"
+INCONCLUSIVE = "inconclusive"
+FAILED = "failed"
+
+# Every process of a run carries this in its environment, so that one left by a killed
+# dmabuf-nightly can be told from anybody else's.
+MARK = "DMABUF_NIGHTLY_RUN"
+
+# EPROTO: how the engine fails a job whose datapath it could not prove.
+NOT_PROVEN = 71
+
+DIRECTIONS = ("read", "write")
+PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
+LEAST_SHARE = 0.95
+
+
+@dataclass
+class Outcome:
+    """What one run of fio gave. status: valid, inconclusive or failed; `reasons` say why."""
+
+    status: str = VALID
+    reasons: list[str] = field(default_factory=list)
+    metrics: dict[str, float] = field(default_factory=dict)
+    bins: dict[str, latency_bins.Bins] = field(default_factory=dict)
+    datapath: str = ""
+    exporter: str = ""
+    proven: bool | None = None
+    proof: str = ""
+    block_bytes: int | None = None
+    depth: int | None = None
+    version: str = ""
+
+    def unclear(self, reason: str) -> None:
+        """Neither good nor bad, unless it failed already."""
+        self.reasons.append(reason)
+        if self.status == VALID:
+            self.status = INCONCLUSIVE
+
+    def fail(self, reason: str) -> None:
+        """The run itself went wrong."""
+        self.reasons.append(reason)
+        self.status = FAILED
+
+
+def parse_output(text: str) -> dict[str, Any]:
+    """fio's JSON; what it says before and after the object is left out."""
+    start = text.find("{")
+    if start < 0:
+        raise NightlyError("fio printed no JSON")
+    try:
+        value, _ = json.JSONDecoder().raw_decode(text[start:])
+    except ValueError as error:
+        raise NightlyError(f"fio's JSON ends too early or is broken: {error}") from error
+    if not isinstance(value, dict):
+        raise NightlyError("fio's JSON is no object")
+    return value
+
+
+def jobs_of(document: Mapping[str, Any], wanted: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """The jobs that count, of a local or a remote fio. Raises NightlyError for none, or for jobs
+    of one direction that ran one after the other: their rates must not be added."""
+    listed = list(document.get("jobs") or document.get("client_stats") or [])
+    found = [job for job in listed if job.get("jobname") != "All clients"]
+    if wanted:
+        missing = set(wanted) - {job.get("jobname") for job in found}
+        if missing:
+            raise NightlyError(f"fio ran no job called {sorted(missing)[0]!r}; see `jobs`")
+        found = [job for job in found if job.get("jobname") in wanted]
+    if not found:
+        raise NightlyError("fio's output has no job")
+    for direction in DIRECTIONS:
+        groups = {job.get("groupid") for job in found if job.get(direction, {}).get("total_ios")}
+        if len(groups) > 1:
+            raise NightlyError(
+                f"jobs that ran one after the other did {direction}s, and their rates cannot be "
+                'added; name those that count in the plan, as jobs = ["…"]'
+            )
+    return found
+
+
+def measure(jobs: Sequence[Mapping[str, Any]], outcome: Outcome) -> None:
+    """Metrics and merged bins of the jobs."""
+    moved = 0
+    for direction in DIRECTIONS:
+        sides = [job[direction] for job in jobs if job.get(direction, {}).get("total_ios")]
+        if not sides:
+            continue
+        outcome.metrics[f"{direction}_iops"] = float(sum(side["iops"] for side in sides))
+        outcome.metrics[f"{direction}_bandwidth"] = float(sum(side["bw_bytes"] for side in sides))
+        moved += sum(side["io_bytes"] for side in sides)
+        merged = latency_bins.merge(latency_bins.of_job(job, direction) for job in jobs)
+        outcome.bins[direction] = merged
+        for percentile in PERCENTILES:
+            ns = latency_bins.percentile(merged, percentile)
+            if ns is not None:
+                outcome.metrics[f"{direction}_clat_p{percentile:g}"] = ns
+    cpu = sum((job["usr_cpu"] + job["sys_cpu"]) / 100 * job["job_runtime"] / 1000 for job in jobs)
+    if moved and cpu > 0:
+        outcome.metrics["cpu_per_gib"] = cpu / (moved / (1 << 30))
+
+
+def check_runtime(jobs: Sequence[Mapping[str, Any]], wanted_s: float, outcome: Outcome) -> None:
+    """A run that ended early measured something else."""
+    for job in jobs:
+        ran = max((job.get(d, {}).get("runtime", 0) for d in DIRECTIONS), default=0) / 1000
+        if ran < wanted_s * LEAST_SHARE:
+            outcome.unclear(
+                f"job {job.get('jobname')} ran for {ran:g} s instead of {wanted_s:g} s"
+            )
+
+
+def check_report(
+    reports: Sequence[Mapping[str, Any]], jobs: Sequence[Mapping[str, Any]], case: plan.Case,
+    outcome: Outcome,
+) -> None:  # fmt: skip
+    """The engine's report must prove the datapath, for as much I/O as fio itself counted."""
+    outcome.proven = False
+    names = {job.get("jobname") for job in jobs}
+    mine = [report for report in reports if report.get("job") in names]
+    if not mine:
+        outcome.unclear("the engine left no report, so no datapath is proven")
+        return
+    outcome.datapath = "+".join(sorted({str(report.get("datapath")) for report in mine}))
+    outcome.exporter = "+".join(sorted({str(report.get("exporter") or "none") for report in mine}))
+    outcome.proof = str(mine[0].get("proof", ""))
+    for report in mine:
+        if report.get("proven") is not True:
+            outcome.proof = str(report.get("proof", ""))
+            outcome.unclear(f"the datapath is not proven: {outcome.proof}")
+            return
+    for direction in DIRECTIONS:
+        ours = sum(report["issued"][f"{direction}s"] for report in mine)
+        fios = sum(job.get(direction, {}).get("total_ios", 0) for job in jobs)
+        if ours != fios:
+            outcome.unclear(f"the engine counted {ours} {direction}s and fio {fios}")
+            return
+    outcome.proven = True
+    if case.datapath and outcome.datapath != case.datapath:
+        outcome.unclear(f"datapath {outcome.datapath} ran, and the plan wants {case.datapath}")
+
+
+def read_reports(text: str) -> list[dict[str, Any]]:
+    """The lines of dmabuf_report; a broken line is dropped, and is then missing as a proof."""
+    found = []
+    for line in text.splitlines():
+        try:
+            value = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(value, dict):
+            found.append(value)
+    return found
+
+
+def judge(
+    status: int, output: str, said: str, report: str | None, job: jobfile.Job, case: plan.Case
+) -> Outcome:
+    """What a run of fio that ended with `status` is worth. `report`: the engine's report, or None
+    where there is none to be had."""
+    outcome = Outcome()
+    outcome.block_bytes = jobfile.size_bytes(job.values.get("bs", job.values.get("blocksize")))
+    depth = job.values.get("iodepth", "1")
+    outcome.depth = int(depth) if depth.isdecimal() and int(depth) else None
+    try:
+        document = parse_output(output)
+        outcome.version = str(document.get("fio version", ""))
+        jobs = jobs_of(document, case.jobs)
+    except NightlyError as error:
+        last = [line for line in said.splitlines() if line.strip()][-1:]
+        outcome.fail(f"fio ended with status {status}: {(last or [str(error)])[0].strip()}"
+                     if status else str(error))  # fmt: skip
+        return outcome
+    errors = sorted({int(j.get("error", 0)) for j in jobs} - {0})
+    if case.proof if case.proof is not None else job.ours:
+        check_report(read_reports(report or ""), jobs, case, outcome)
+    else:
+        outcome.datapath = f"fio {job.values.get('ioengine', 'psync')}"
+    if errors and errors != [NOT_PROVEN]:
+        outcome.fail(f"fio failed: {os.strerror(errors[0])} (error {errors[0]})")
+    elif status and not errors:
+        outcome.fail(f"fio ended with status {status}: {said.strip()[-200:]}")
+    elif errors and outcome.status == VALID:
+        outcome.unclear("the engine could not prove its datapath (error 71)")
+    if outcome.status == FAILED:
+        return outcome
+    try:
+        measure(jobs, outcome)
+    except (ReportError, KeyError, TypeError) as error:
+        outcome.fail(f"fio's output lacks something: {error}")
+        return outcome
+    if case.runtime:
+        check_runtime(jobs, case.runtime, outcome)
+    if not outcome.metrics:
+        outcome.fail("fio did no I/O; see the job file")
+    return outcome
+
+
+class Process:
+    """fio as a child in a process group of its own, ended with everything it started."""
+
+    def __init__(self, argv: Sequence[str], folder: Path, mark: str) -> None:
+        self.output = folder
+        environment = {**os.environ, MARK: mark}
+        try:
+            self.child = subprocess.Popen(
+                argv, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT, text=True, errors="replace", env=environment,
+                start_new_session=True,
+            )  # fmt: skip
+        except FileNotFoundError as error:
+            raise NightlyError("fio is not installed; apt-get install fio") from error
+
+    def wait(self, timeout_s: float) -> tuple[int, str]:
+        """Exit status and what it said; 124 when it was ended after `timeout_s`."""
+        try:
+            said, _ = self.child.communicate(timeout=timeout_s)
+            return self.child.returncode, said
+        except subprocess.TimeoutExpired:
+            return 124, f"fio did not end within {timeout_s:g} s\n" + self.end()
+        except BaseException:
+            self.end()
+            raise
+
+    def end(self) -> str:
+        """Ends fio: politely, then for good; what it said until then."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(self.child.pid, number)
+            except ProcessLookupError:
+                pass
+            try:
+                said, _ = self.child.communicate(timeout=5)
+                return str(said)
+            except subprocess.TimeoutExpired:
+                continue
+        return ""
+
+
+def left_over(mark: str) -> list[int]:
+    """Processes that a killed dmabuf-nightly with this mark left behind."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal() or int(entry.name) == os.getpid():
+            continue
+        try:
+            environment = (entry / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if any(item.startswith(f"{MARK}={mark}".encode()) for item in environment):
+            found.append(int(entry.name))
+    return found
+
+
+def end_left_over(mark: str) -> int:
+    """Ends them, since they would load the drive while the next run is measured; how many."""
+    found = left_over(mark)
+    for pid in found:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    return len(found)

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A fio job file with its parameters filled in: what is kept beside the result is what ran.
+
+fio itself fills in ${NAME} from its environment, to nothing where it is not set; here that is an
+error, and a remote fio would have another environment.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import NightlyError
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_SECTION = re.compile(r"^\s*\[(.+?)\]\s*$")
+_OPTION = re.compile(r"^\s*([A-Za-z0-9_]+)\s*(?:=\s*(.*?)\s*)?$")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job file as fio gets it, and the values of [global] in it."""
+
+    text: str
+    values: dict[str, str]
+
+    @property
+    def ours(self) -> bool:
+        """Whether the engine is libdmabuf.so, which reports what it did."""
+        return "libdmabuf" in self.values.get("ioengine", "")
+
+
+def expand(path: Path, parameters: Mapping[str, str], options: Mapping[str, str]) -> Job:
+    """The file with ${NAME} replaced, and with `options` at the end of [global] instead of what
+    [global] says about them. Jobs that say otherwise themselves keep what they say."""
+    try:
+        source = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise NightlyError(f"the job file {path} cannot be read: {error}") from error
+    # A comment may name a variable without meaning it.
+    lines = [
+        line for line in source.splitlines() if line.strip() and line.lstrip()[0] not in "#;"
+    ]
+    missing = sorted(
+        {name for line in lines for name in _VARIABLE.findall(line) if name not in parameters}
+    )
+    if missing:
+        raise NightlyError(
+            f"{path.name} needs {', '.join(missing)}; give it under [parameters] in the plan"
+        )
+    lines = [_VARIABLE.sub(lambda m: parameters[m.group(1)], line) for line in lines]
+    heads = [i for i, line in enumerate(lines) if _SECTION.match(line)]
+    if not heads:
+        raise NightlyError(f"{path.name} has no job: a section in brackets is missing")
+    first = _SECTION.match(lines[heads[0]])
+    assert first is not None
+    if first.group(1) != "global":
+        lines[: heads[0]] = ["[global]"]
+        end = 1
+        head = 0
+    else:
+        head, end = heads[0], heads[1] if len(heads) > 1 else len(lines)
+    kept: list[str] = []
+    values: dict[str, str] = {}
+    for line in lines[head + 1 : end]:
+        match = _OPTION.match(line)
+        if match and match.group(1) in options:
+            continue
+        if match:
+            values[match.group(1)] = match.group(2) or "1"
+        kept.append(line)
+    values.update(options)
+    kept += [f"{key}={value}" for key, value in options.items()]
+    text = "\n".join([*lines[: head + 1], *kept, *lines[end:]]) + "\n"
+    return Job(text, values)
+
+
+def size_bytes(text: str | None) -> int | None:
+    """A block size as fio writes it (512, 4k, 1m), in bytes; None where it is no single size."""
+    match = re.fullmatch(r"(\d+)\s*(|k|m|g)(?:i?b)?", (text or "").strip().lower())
+    if not match:
+        return None
+    return int(match.group(1)) << {"": 0, "k": 10, "m": 20, "g": 30}[match.group(2)] or None

@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""From stored runs to findings: which runs are compared with which, and which must not be."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from . import baseline, decide, stats
+from .decide import CONFIRMED, INCONCLUSIVE, SUSPECT, Finding, Question
+from .fingerprint import differences
+from .plan import Case, Plan, metric_kind
+from .store import Run, Series, Store
+
+DEFAULT_METRICS = ("read_iops", "write_iops", "read_clat_p99", "write_clat_p99", "cpu_per_gib")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a finding is about. against: `baseline`, or the side it is compared with."""
+
+    series: Series
+    metric: str
+    against: str
+
+
+@dataclass
+class Judgement:
+    """All findings of a night, and the runs they were made from."""
+
+    store: Store
+    plan: Plan
+    night: int
+    findings: list[Finding] = field(default_factory=list)
+    runs: dict[Series, list[Run]] = field(default_factory=dict)
+    old_names: dict[Subject, str] = field(default_factory=dict)
+
+    def to_rerun(self) -> list[Series]:
+        """The series of what is suspect and has not been confirmed on an earlier night."""
+        found = [subject(f).series for f in self.findings if f.state == SUSPECT]
+        return list(dict.fromkeys(found))
+
+    def valid(self, series: Series, phases: Sequence[int] = (0,)) -> list[Run]:
+        """The valid runs of a series."""
+        return [r for r in self.runs.get(series, []) if r.valid and r.phase in phases]
+
+    def save(self) -> None:
+        """Stores the decisions."""
+        with self.store.transaction():
+            self.store.forget_decisions(self.night)
+            for finding in self.findings:
+                about = subject(finding)
+                contrast = finding.judged
+                self.store.decide(
+                    self.night, about.series, about.metric, finding.state, about.against,
+                    {
+                        "text": finding.text,
+                        "threshold": finding.threshold,
+                        "ratio": contrast.ratio if contrast else None,
+                        "change_from": finding.extra.get("change_from"),
+                    },
+                )  # fmt: skip
+
+
+def subject(finding: Finding) -> Subject:
+    """What the finding is about."""
+    assert isinstance(finding.question.id, Subject)
+    return finding.question.id
+
+
+def metrics_of(case: Case, runs: Sequence[Run]) -> tuple[str, ...]:
+    """The metrics that are judged: those the plan names, or the usual ones that the runs have."""
+    if case.metrics:
+        return case.metrics
+    return tuple(m for m in DEFAULT_METRICS if any(m in run.metrics for run in runs))
+
+
+def _values(runs: Sequence[Run], metric: str) -> list[float]:
+    return [run.metrics[metric] for run in runs if metric in run.metrics]
+
+
+@dataclass
+class _Past:
+    """Earlier nights of a series that may be compared with tonight's: night → valid runs."""
+
+    nights: dict[int, list[Run]]
+
+    def of(self, metric: str, least: int) -> dict[int, list[float]]:
+        found = {night: _values(runs, metric) for night, runs in self.nights.items()}
+        return {night: values for night, values in found.items() if len(values) >= least}
+
+
+class _Judge:
+    def __init__(self, store: Store, plan: Plan, night: int) -> None:
+        self.store, self.plan, self.night = store, plan, night
+        self.result = Judgement(store, plan, night)
+        for run in store.runs(night):
+            self.result.runs.setdefault(run.series, []).append(run)
+        self.earlier: dict[Subject, dict[int, str]] = defaultdict(dict)
+        for row in store.decisions():
+            about = Subject(Series(row["test"], row["side"], row["host"]), row["metric"],
+                            row["against"])  # fmt: skip
+            if row["night"] < night:
+                self.earlier[about][row["night"]] = row["state"]
+        self.baselines = {b.series: b for b in baseline.all_of(store, plan.name)}
+        self.unfit: dict[Subject, str] = {}
+
+    def key(self, series: Series) -> tuple[str, str]:
+        """The key of tonight's valid runs, or "" and why there is no single one."""
+        keys = sorted({run.key for run in self.result.valid(series)})
+        if len(keys) > 1:
+            changed = differences(self.store.facts(keys[0]), self.store.facts(keys[1]))
+            return "", f"the machine changed during the night: {', '.join(changed)}"
+        return (keys[0] if keys else ""), ""
+
+    def past(self, series: Series, key: str) -> _Past:
+        nights: dict[int, list[Run]] = defaultdict(list)
+        for run in self.store.series_runs(series, self.plan.name, self.night):
+            if run.valid and run.key == key:
+                nights[run.night].append(run)
+        kept = sorted(nights)[-self.plan.rules.history :]
+        return _Past({night: nights[night] for night in kept})
+
+    def questions(self, series: Series) -> list[Question]:
+        """What is asked about a series: each metric against its baseline and its history."""
+        runs = self.result.valid(series)
+        case = self.plan.case(series.test)
+        key, unfit = self.key(series)
+        pinned = self.baselines.get(series)
+        past = self.past(series, key)
+        asked = []
+        for metric in metrics_of(case, self.result.runs.get(series, [])):
+            about = Subject(series, metric, "baseline")
+            if unfit:
+                self.unfit[about] = unfit
+            old: list[float] = []
+            if pinned:
+                self.result.old_names[about] = pinned.name
+                old = _values(pinned.runs, metric)
+                if key and pinned.key != key:
+                    changed = differences(self.store.facts(pinned.key), self.store.facts(key))
+                    self.unfit[about] = (
+                        f"this is not the machine of the {pinned.name}: {', '.join(changed)} "
+                        "differ; pin a baseline for this one"
+                    )
+                    old = []
+            by_night = past.of(metric, self.plan.rules.least_runs)
+            slower = {n for n, s in self.earlier[about].items() if s in (SUSPECT, CONFIRMED)}
+            asked.append(
+                Question(
+                    about, metric_kind(metric)[1], self.plan.rules.floor(metric), old,
+                    _values(runs, metric),
+                    [stats.median(values) for values in by_night.values()],
+                    frozenset(i for i, night in enumerate(by_night) if night in slower),
+                    list(by_night.values()),
+                )
+            )  # fmt: skip
+        return asked
+
+    def side_questions(self, host: str, case: Case) -> list[Question]:
+        """What is asked about two sides of one night."""
+        old = Series(case.name, self.plan.old, host)
+        new = Series(case.name, self.plan.new, host)
+        old_runs, new_runs = self.result.valid(old), self.result.valid(new)
+        asked = []
+        for metric in metrics_of(case, [*self.result.runs.get(new, [])]):
+            about = Subject(new, metric, f"side {self.plan.old}")
+            self.result.old_names[about] = f"side {self.plan.old}"
+            keys = [self.key(series)[0] for series in (old, new)]
+            if old_runs and new_runs and keys[0] != keys[1]:
+                changed = differences(self.store.facts(keys[0]), self.store.facts(keys[1]))
+                self.unfit[about] = f"the sides ran on different machines: {', '.join(changed)}"
+            asked.append(
+                Question(about, metric_kind(metric)[1], self.plan.rules.floor(metric),
+                         _values(old_runs, metric), _values(new_runs, metric))
+            )  # fmt: skip
+        return asked
+
+    def run(self) -> Judgement:
+        asked: list[Question] = []
+        for case in self.plan.cases:
+            for host in case.hosts:
+                for side in self.plan.sides:
+                    asked += self.questions(Series(case.name, side.name, host))
+                if self.plan.old:
+                    asked += self.side_questions(host, case)
+        rules = self.plan.rules
+        fit = [q for q in asked if q.id not in self.unfit]
+        found = {id(f.question): f for f in decide.first_look(fit, rules)}
+        for question in asked:
+            finding = found.get(id(question))
+            if finding is None:
+                assert isinstance(question.id, Subject)
+                finding = Finding(question, question.floor, None, INCONCLUSIVE)
+                finding.text = self.unfit[question.id]
+            self.result.findings.append(finding)
+        self._keep_confirmed()
+        self._reruns()
+        for finding in self.result.findings:
+            self._describe(finding)
+        return self.result
+
+    def _keep_confirmed(self) -> None:
+        """What was confirmed the night before and is as slow tonight needs no rerun."""
+        for finding in self.result.findings:
+            earlier = self.earlier[subject(finding)]
+            last = earlier[max(earlier)] if earlier else ""
+            if finding.state == SUSPECT and last == CONFIRMED:
+                finding.state = CONFIRMED
+                finding.extra["since"] = str(
+                    next(n for n in sorted(earlier) if all(
+                        earlier[m] == CONFIRMED for m in earlier if m >= n))
+                )  # fmt: skip
+
+    def _reruns(self) -> None:
+        fresh: dict[int, tuple[list[float], list[float]]] = {}
+        for index, finding in enumerate(self.result.findings):
+            about = subject(finding)
+            planned = [r for r in self.result.runs.get(about.series, []) if r.phase]
+            if finding.state != SUSPECT or not planned or any(r.state != "done" for r in planned):
+                continue
+            old: list[float] = []
+            if about.against != "baseline":
+                other = Series(about.series.test, self.plan.old, about.series.host)
+                old = _values(self.result.valid(other, (1, 2)), about.metric)
+            runs = [r for r in self.result.valid(about.series, (1, 2))]
+            fresh[index] = (old, _values(runs, about.metric))
+        decide.second_look(self.result.findings, fresh, self.plan.rules)
+
+    def _describe(self, finding: Finding) -> None:
+        """The sentence that says what was decided, and why."""
+        about = subject(finding)
+        if finding.change_from is not None:
+            past = self.past(about.series, self.key(about.series)[0])
+            nights = [*past.of(about.metric, self.plan.rules.least_runs), self.night]
+            finding.extra["change_from"] = str(nights[finding.change_from])
+            self.result.old_names[about] = f"the nights before {nights[finding.change_from]}"
+        contrast = finding.judged
+        if finding.text or contrast is None:
+            if not finding.text and finding.state == SUSPECT:
+                finding.text = (
+                    f"the history of {about.metric} changed for the worse with night "
+                    f"{finding.extra['change_from']}, and was not run again"
+                )
+            elif not finding.text:
+                finding.text = (
+                    f"nothing to compare with: no baseline is pinned, and {len(finding.question.history)} "
+                    "earlier nights show no change"
+                )
+            return
+        low, high = contrast.interval
+        worse = decide.worsening(contrast.ratio, finding.question.better)
+        against = self.result.old_names.get(about, "the nights before")
+        text = (
+            f"{about.metric} is {abs(worse):.1%} {'worse' if worse > 0 else 'better'} than {against} "
+            f"(ratio {contrast.ratio:.3f}, 95 % interval {low:.3f} … {high:.3f}; "
+            f"{finding.threshold:.1%} would count)"
+        )
+        since = finding.extra.get("since")
+        finding.text = text + {
+            SUSPECT: "; not run again yet",
+            CONFIRMED: f"; as it was since night {since}" if since else "; both reruns agree",
+            decide.CLEARED: "; suspect at first, and the reruns do not agree",
+        }.get(finding.state, "")
+
+
+def judge(store: Store, plan: Plan, night: int) -> Judgement:
+    """Judges a night by what is stored."""
+    return _Judge(store, plan, night).run()

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A host as a run sees it: its fingerprint, its health before and after, the engine's report."""
+
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import fingerprint, health
+from .errors import NightlyError
+from .fingerprint import Facts
+from .plan import Host
+from .sysfs import System
+
+TIMEOUT_S = 60
+
+
+@dataclass
+class Look:
+    """A machine at one moment."""
+
+    facts: dict[str, Facts]
+    health: health.Snapshot
+
+
+@dataclass
+class Watch:
+    """What was seen around a run."""
+
+    reasons: list[str] = field(default_factory=list)
+    conditions: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, Facts] = field(default_factory=dict)
+
+
+def boot_id() -> str:
+    """Which boot of this machine this is."""
+    return System().read("/proc/sys/kernel/random/boot_id")
+
+
+def _say(host: Host, words: Sequence[str], what: str, **values: str) -> str:
+    argv = []
+    for word in words:
+        for name, value in values.items():
+            word = word.replace("{" + name + "}", value)
+        argv.append(word)
+    try:
+        done = subprocess.run(
+            argv, capture_output=True, text=True, timeout=TIMEOUT_S, stdin=subprocess.DEVNULL
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NightlyError(f"the {what} command of host {host.name} cannot run: {error}") from error
+    if done.returncode:
+        raise NightlyError(
+            f"the {what} command of host {host.name} ended with status {done.returncode}: "
+            f"{(done.stderr.strip() or done.stdout.strip())[-200:]}"
+        )
+    return done.stdout
+
+
+def look(host: Host, target: str, engine: str) -> Look:
+    """The host now: this machine itself, or what the host's command says."""
+    if host.fingerprint:
+        text = _say(host, host.fingerprint, "fingerprint", target=target, engine=engine)
+        facts, seen = fingerprint.from_json(text, host.name)
+        return Look(facts, seen)
+    return Look(fingerprint.collect(target, engine), health.look(target))
+
+
+class Around:
+    """Looks at a host when entered, and with `done()` at what happened since."""
+
+    def __init__(self, host: Host, target: str, engine: str) -> None:
+        self.host = host
+        self.target = target
+        self.engine = engine
+        self.log = None if host.fingerprint else health.KernelLog()
+        self.before = look(host, target, engine)
+
+    def done(self) -> Watch:
+        """What was seen: reasons to believe nothing, conditions to store, facts."""
+        after = look(self.host, self.target, self.engine)
+        messages = self.log.messages() if self.log else []
+        watch = Watch(facts=self.before.facts)
+        watch.reasons = health.reasons(self.before.health, after.health, messages)
+        for role in ("key", "subject"):
+            old, new = self.before.facts[role], after.facts[role]
+            changed = fingerprint.differences(old, new)
+            if changed:
+                watch.reasons.append(f"the machine changed during the run: {', '.join(changed)}")
+        watch.conditions.update(self.before.facts.get("state", {}))
+        for when, seen in (("before", self.before.health), ("after", after.health)):
+            watch.conditions.update({f"{k} {when}": v for k, v in seen.shown.items()})
+        unseen = list(after.health.unseen)
+        if self.log is not None and not self.log.readable:
+            unseen.append("the kernel's log (/dev/kmsg needs root)")
+        if unseen:
+            watch.conditions["could not be seen"] = "; ".join(sorted(set(unseen)))
+        if not self.host.fingerprint:
+            watch.conditions["boot"] = boot_id()
+        self.close()
+        return watch
+
+    def close(self) -> None:
+        """Lets go of the kernel's log."""
+        if self.log is not None:
+            self.log.close()
+
+
+def report(host: Host, path: str) -> str | None:
+    """The engine's report of a run; None where it cannot be had."""
+    if host.report:
+        return _say(host, host.report, "report", path=path)
+    if host.address:
+        return None
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return None

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Runs what is planned, one fio at a time, and stores each run when it is done."""
+
+import secrets
+import signal
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from . import fio, jobfile, judge, machine, schedule
+from .errors import NightlyError
+from .plan import Case, Host, Plan, Side
+from .progress import Progress, say
+from .store import Run, Series, Store
+
+RERUNS = (1, 2)
+
+
+def parameters(case: Case, host: Host, side: Side) -> dict[str, str]:
+    """What ${NAME} in the job file stands for; the more special wins."""
+    return {
+        "RUNTIME": f"{case.runtime:g}", **case.parameters, **host.parameters, **side.parameters
+    }  # fmt: skip
+
+
+def target_of(job: jobfile.Job) -> str:
+    """The first file that the job names; fio's own names for files are relative and unknown."""
+    name = job.values.get("filename", "")
+    return name.replace("\\:", "\0").split(":")[0].replace("\0", ":")
+
+
+class Execution:
+    """The execution of one night of a plan."""
+
+    def __init__(self, store: Store, plan: Plan, night: int) -> None:
+        self.store = store
+        self.plan = plan
+        self.night = night
+        self.mark = f"{store.uuid}:"
+        self.folder = store.files / f"night-{night:04d}"
+
+    def prepare(self, series: Series, report: str) -> tuple[Case, Host, jobfile.Job]:
+        """The job that a run of this series will be; NightlyError when it cannot be made."""
+        case, host = self.plan.case(series.test), self.plan.host(series.host)
+        side = self.plan.side(series.side)
+        values = parameters(case, host, side)
+        options = {**case.options, **side.options}
+        job = jobfile.expand(case.job, values, options)
+        if case.proof if case.proof is not None else job.ours:
+            job = jobfile.expand(case.job, values, {**options, "dmabuf_report": report})
+        if not target_of(job):
+            raise NightlyError(
+                f"{case.job.name} names no filename in [global], so that nothing says which drive "
+                "is measured; add filename=${DEV}"
+            )
+        return case, host, job
+
+    def check(self) -> None:
+        """Every job can be made; so that a mistake shows now, and not at three in the morning."""
+        for case in self.plan.cases:
+            for side in self.plan.sides:
+                for host in case.hosts:
+                    self.prepare(Series(case.name, side.name, host), "x")
+
+    def one(self, run: Run) -> fio.Outcome:
+        """Runs fio once and stores what it gave."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        stem = f"run-{run.phase}-{run.position:04d}"
+        job_path = self.folder / f"{stem}.fio"
+        output = self.folder / f"{stem}.fio.json"
+        host = self.plan.host(run.series.host)
+        report = str(self.folder / f"{stem}.report.jsonl")
+        if host.address:
+            report = f"{host.folder}/dmabuf-nightly-{secrets.token_hex(8)}.jsonl"
+        for path in (output, Path(report)):
+            path.unlink(missing_ok=True)
+        case, host, job = self.prepare(run.series, report)
+        job_path.write_text(job.text)
+        self.store.begin(run.id)
+        around = machine.Around(host, target_of(job), job.values.get("ioengine", ""))
+        argv = ["fio", *([f"--client={host.address}"] if host.address else [])]
+        argv += ["--output-format=json+", f"--output={output.name}", job_path.name]
+        start = time.monotonic()
+        try:
+            process = fio.Process(argv, self.folder.resolve(), f"{self.mark}{run.id}")
+            limit = max(300.0, 120 + 10 * case.runtime) if case.runtime else 3600.0
+            status, said = process.wait(limit)
+        except BaseException:
+            around.close()
+            raise
+        seconds = time.monotonic() - start
+        text = output.read_text(errors="replace") if output.exists() else ""
+        proof_text = None
+        if "dmabuf_report" in job.values:
+            proof_text = machine.report(host, report)
+            if host.address and proof_text:
+                (self.folder / f"{stem}.report.jsonl").write_text(proof_text)
+        outcome = fio.judge(status, text, said, proof_text, job, case)
+        watch = around.done()
+        for reason in watch.reasons:
+            outcome.unclear(reason)
+        base = self.store.files
+        files = {"fio": output, "job": job_path, "report": self.folder / f"{stem}.report.jsonl"}
+        self.store.complete(
+            run.id, outcome, seconds, watch.facts["key"], watch.facts["subject"],
+            watch.conditions,
+            {name: str(path.relative_to(base)) for name, path in files.items() if path.exists()},
+        )  # fmt: skip
+        return outcome
+
+    def phase(self, number: int) -> None:
+        """Runs what is planned of a phase; what is done is left alone."""
+        runs = self.store.runs(self.night, number)
+        waiting = [run for run in runs if run.state != "done"]
+        progress = Progress(len(waiting))
+        try:
+            for run in waiting:
+                what = "rerun" if number else "run"
+                progress.show(f"{run.series}, {what} {run.repeat}")
+                outcome = self.one(run)
+                progress.step()
+                if outcome.status != fio.VALID:
+                    progress.clear()
+                    say(f"{run.series}, run {run.repeat}: {outcome.status}: {outcome.reasons[0]}")
+        finally:
+            progress.clear()
+
+    def everything(self) -> judge.Judgement:
+        """The night, the reruns of what is suspect, and the judgement, which is stored."""
+        self.phase(0)
+        judgement = judge.judge(self.store, self.plan, self.night)
+        if any(self.store.runs(self.night, phase) for phase in RERUNS):
+            suspects: list[Series] = []  # a resumed night: what to rerun was decided before
+        else:
+            suspects = judgement.to_rerun()
+        if suspects:
+            names = ", ".join(map(str, suspects))
+            say(f"suspect: {names}; runs {len(RERUNS)} times more")
+            seed = self.store.night(self.night).seed
+            with self.store.transaction():
+                for phase in RERUNS:
+                    planned = schedule.order(self.plan, seed, phase, suspects)
+                    self.store.add_runs(self.night, phase, planned)
+        for phase in RERUNS:
+            self.phase(phase)
+        judgement = judge.judge(self.store, self.plan, self.night)
+        judgement.save()
+        return judgement
+
+
+def new_night(store: Store, plan: Plan, seed: int | None, label: str, kind: str = "night") -> int:
+    """A night with its runs planned, all in one transaction."""
+    seed = secrets.randbelow(1 << 31) if seed is None else seed
+    with store.transaction():
+        night = store.add_night(kind, plan.name, plan.text, plan.digest, seed, label)
+        store.add_runs(night, 0, schedule.order(plan, seed))
+    return night
+
+
+def unfinished(store: Store, plan: Plan) -> int | None:
+    """The night to go on with; None when the last one is complete or cannot be gone on with."""
+    nights = store.nights(plan.name)
+    if not nights or nights[-1].finished:
+        return None
+    night = nights[-1]
+    if night.plan_text != plan.text:
+        raise NightlyError(
+            f"night {night.id} was begun with another text of plan {plan.name}; "
+            "go on with that text, or start a new night without --resume"
+        )
+    boots = {run.conditions.get("boot") for run in store.runs(night.id) if run.state == "done"}
+    if boots - {None, machine.boot_id()}:
+        text = "abandoned: the machine was booted again in the middle of the night"
+        say(f"night {night.id} is {text}; a new one begins")
+        store.finish(night.id, "inconclusive", text)
+        return None
+    return night.id
+
+
+def _raise(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def guarded(action: Callable[[], int], store: Store, night: Callable[[], int | None]) -> int:
+    """Runs `action`; on Ctrl-C or SIGTERM what is done stays, and the run in flight is planned
+    again. 130 then, as for any program that was interrupted."""
+    signal.signal(signal.SIGTERM, _raise)
+    try:
+        return action()
+    except KeyboardInterrupt:
+        number = night()
+        if number is None:
+            return 130
+        store.requeue(number)
+        runs = store.runs(number)
+        done = sum(run.state == "done" for run in runs)
+        say(f"stopped; {done} of {len(runs)} runs of night {number} are kept; "
+            "`run --resume` goes on with the rest")  # fmt: skip
+        return 130
+
+
+def clean_up(store: Store, night: int) -> None:
+    """After a program that was killed: ends its fio, plans the run in flight again."""
+    ended = fio.end_left_over(f"{store.uuid}:")
+    lost = store.requeue(night)
+    if ended or lost:
+        say(f"night {night}: {lost} run in flight is run again; "
+            f"{ended} processes that were left behind were ended")  # fmt: skip
+
+
+def only(plan: Plan, cases: Iterable[str]) -> Plan:
+    """The plan with these cases alone."""
+    kept = tuple(plan.case(name) for name in cases)
+    return replace(plan, cases=kept) if kept else plan

@@ -1,0 +1,366 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The one store: SQLite. A run is written when it is done, whole or not at all, so that a killed
+program loses the run in flight and nothing else. fio's own output is kept in files beside it."""
+
+import fcntl
+import json
+import os
+import sqlite3
+import uuid
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from .errors import NightlyError
+from .fingerprint import Facts, digest
+from .fio import VALID, Outcome
+
+SCHEMA_VERSION = 1
+
+SCHEMA = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE fingerprint (hash TEXT PRIMARY KEY, facts TEXT NOT NULL) STRICT;
+-- kind: night, or bisect: runs of other commits, which are no part of the history.
+CREATE TABLE night (
+  id INTEGER PRIMARY KEY, kind TEXT NOT NULL, plan TEXT NOT NULL, plan_text TEXT NOT NULL,
+  plan_hash TEXT NOT NULL, seed INTEGER NOT NULL, label TEXT NOT NULL, started TEXT NOT NULL,
+  finished TEXT, status TEXT, verdict TEXT
+) STRICT;
+-- phase: 0 the night itself, 1 and 2 its reruns. state: planned, running, done.
+CREATE TABLE run (
+  id INTEGER PRIMARY KEY, night INTEGER NOT NULL REFERENCES night(id), phase INTEGER NOT NULL,
+  position INTEGER NOT NULL, test TEXT NOT NULL, side TEXT NOT NULL, host TEXT NOT NULL,
+  repeat INTEGER NOT NULL, state TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0,
+  started TEXT, seconds REAL, status TEXT, reasons TEXT, key TEXT REFERENCES fingerprint(hash),
+  subject TEXT REFERENCES fingerprint(hash), conditions TEXT, outcome TEXT, files TEXT,
+  UNIQUE (night, phase, position)
+) STRICT;
+CREATE INDEX run_series ON run (test, side, host, night);
+CREATE TABLE metric (
+  run INTEGER NOT NULL REFERENCES run(id), name TEXT NOT NULL, value REAL NOT NULL,
+  PRIMARY KEY (run, name)
+) STRICT, WITHOUT ROWID;
+-- zlib of JSON [[ns, count], …], as fio's json+ had it.
+CREATE TABLE bins (
+  run INTEGER NOT NULL REFERENCES run(id), direction TEXT NOT NULL, data BLOB NOT NULL,
+  PRIMARY KEY (run, direction)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE decision (
+  night INTEGER NOT NULL REFERENCES night(id), test TEXT NOT NULL, side TEXT NOT NULL,
+  host TEXT NOT NULL, metric TEXT NOT NULL, state TEXT NOT NULL, against TEXT NOT NULL,
+  document TEXT NOT NULL, PRIMARY KEY (night, test, side, host, metric, against)
+) STRICT, WITHOUT ROWID;
+-- A baseline is a list of runs. Only `baseline pin` writes here.
+CREATE TABLE baseline (
+  id INTEGER PRIMARY KEY, plan TEXT NOT NULL, test TEXT NOT NULL, side TEXT NOT NULL,
+  host TEXT NOT NULL, key TEXT NOT NULL, pinned TEXT NOT NULL, nights TEXT NOT NULL,
+  note TEXT NOT NULL, replaced TEXT
+) STRICT;
+CREATE TABLE baseline_run (
+  baseline INTEGER NOT NULL REFERENCES baseline(id), run INTEGER NOT NULL REFERENCES run(id),
+  PRIMARY KEY (baseline, run)
+) STRICT, WITHOUT ROWID;
+"""
+
+
+def now() -> str:
+    """This moment, as every time in the store is written."""
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@dataclass(frozen=True)
+class Series:
+    """What is compared with itself from night to night."""
+
+    test: str
+    side: str
+    host: str
+
+    def __str__(self) -> str:
+        words = [self.test, self.side and f"({self.side})", self.host and f"on {self.host}"]
+        return " ".join(word for word in words if word)
+
+
+@dataclass
+class Night:
+    """A night as it is stored."""
+
+    id: int
+    kind: str
+    plan: str
+    plan_text: str
+    seed: int
+    label: str
+    started: str
+    finished: str | None
+    status: str | None
+    verdict: str | None
+
+
+@dataclass
+class Run:
+    """A run of fio as it is stored."""
+
+    id: int
+    night: int
+    phase: int
+    position: int
+    series: Series
+    repeat: int
+    state: str
+    started: str = ""
+    seconds: float = 0.0
+    status: str = ""
+    reasons: list[str] = field(default_factory=list)
+    key: str = ""
+    subject: str = ""
+    conditions: dict[str, str] = field(default_factory=dict)
+    outcome: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def valid(self) -> bool:
+        """Whether its figures count."""
+        return self.state == "done" and self.status == VALID
+
+
+class Store:
+    """One SQLite file, and a folder of the same name with `.files` for fio's output."""
+
+    def __init__(self, path: Path, create: bool = True) -> None:
+        self.path = path
+        self.files = path.with_name(path.name + ".files")
+        if not create and not path.is_file():
+            raise NightlyError(f"there is no store {path}; `dmabuf-nightly run` makes one")
+        try:
+            self.db = sqlite3.connect(path, isolation_level=None, timeout=30)
+            self.db.row_factory = sqlite3.Row
+            self.db.execute("PRAGMA foreign_keys = ON")
+            self.db.execute("PRAGMA journal_mode = WAL")
+            self.db.execute("PRAGMA synchronous = FULL")
+            self._prepare()
+        except sqlite3.Error as error:
+            raise NightlyError(f"{path} cannot be used as a store: {error}") from error
+
+    def _prepare(self) -> None:
+        version = self.db.execute("PRAGMA user_version").fetchone()[0]
+        tables = self.db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if version == SCHEMA_VERSION:
+            return
+        if tables or version:
+            raise NightlyError(
+                f"{self.path} has store version {version} and this program reads "
+                f"{SCHEMA_VERSION}; use the release that wrote it, or another store"
+            )
+        self.db.executescript(
+            f"BEGIN IMMEDIATE; {SCHEMA} INSERT INTO meta VALUES ('uuid', '{uuid.uuid4()}');"
+            f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+        )
+
+    @property
+    def uuid(self) -> str:
+        """Tells this store's processes from another's."""
+        row = self.db.execute("SELECT value FROM meta WHERE name = 'uuid'").fetchone()
+        return str(row["value"])
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All of it or nothing."""
+        self.db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self.db.execute("ROLLBACK")
+            raise
+        self.db.execute("COMMIT")
+
+    @contextmanager
+    def only_runner(self) -> Iterator[None]:
+        """Two programs that run on one store would measure each other."""
+        lock = os.open(self.path.with_name(self.path.name + ".lock"), os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise NightlyError(
+                    f"another dmabuf-nightly is running on {self.path}; wait for it to end"
+                ) from None
+            yield
+        finally:
+            os.close(lock)
+
+    def add_night(
+        self, kind: str, plan: str, text: str, plan_hash: str, seed: int, label: str
+    ) -> int:
+        """A new night; its number."""
+        cursor = self.db.execute(
+            "INSERT INTO night (kind, plan, plan_text, plan_hash, seed, label, started) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (kind, plan, text, plan_hash, seed, label, now()),
+        )
+        return int(cursor.lastrowid or 0)
+
+    def add_runs(self, night: int, phase: int, planned: Iterable[tuple[Series, int]]) -> None:
+        """The runs of a phase, in the order in which they will run. Inside a transaction."""
+        self.db.executemany(
+            "INSERT INTO run (night, phase, position, test, side, host, repeat, state) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, 'planned')",
+            [
+                (night, phase, position, s.test, s.side, s.host, repeat)
+                for position, (s, repeat) in enumerate(planned, 1)
+            ],
+        )
+
+    def nights(self, plan: str | None = None, kind: str = "night") -> list[Night]:
+        """Nights in the order they were begun."""
+        rows = self.db.execute(
+            "SELECT id, kind, plan, plan_text, seed, label, started, finished, status, verdict "
+            "FROM night WHERE kind = ? AND (? IS NULL OR plan = ?) ORDER BY id",
+            (kind, plan, plan),
+        )
+        return [Night(**dict(row)) for row in rows]
+
+    def night(self, number: int) -> Night:
+        """One night, of whatever kind."""
+        found = [n for kind in ("night", "bisect") for n in self.nights(None, kind)]
+        for one in found:
+            if one.id == number:
+                return one
+        raise NightlyError(f"there is no night {number} in {self.path}")
+
+    def finish(self, night: int, status: str, verdict: str) -> None:
+        """Marks a night as judged."""
+        self.db.execute(
+            "UPDATE night SET finished = ?, status = ?, verdict = ? WHERE id = ?",
+            (now(), status, verdict, night),
+        )
+
+    def runs(self, night: int, phase: int | None = None) -> list[Run]:
+        """The runs of a night in their order, with their metrics."""
+        return self._runs("night = ? AND (? IS NULL OR phase = ?)", (night, phase, phase))
+
+    def _runs(self, where: str, values: Sequence[Any]) -> list[Run]:
+        made: dict[int, Run] = {}
+        for row in self.db.execute(
+            f"SELECT * FROM run WHERE {where} ORDER BY night, phase, position", values
+        ):
+            made[row["id"]] = Run(
+                row["id"], row["night"], row["phase"], row["position"],
+                Series(row["test"], row["side"], row["host"]), row["repeat"], row["state"],
+                row["started"] or "", row["seconds"] or 0.0, row["status"] or "",
+                json.loads(row["reasons"] or "[]"), row["key"] or "", row["subject"] or "",
+                json.loads(row["conditions"] or "{}"), json.loads(row["outcome"] or "{}"),
+                json.loads(row["files"] or "{}"),
+            )  # fmt: skip
+        for row in self.db.execute(
+            f"SELECT run, name, value FROM metric WHERE run IN (SELECT id FROM run WHERE {where})",
+            values,
+        ):
+            made[row["run"]].metrics[row["name"]] = row["value"]
+        return list(made.values())
+
+    def series_runs(self, series: Series, plan: str, before: int) -> list[Run]:
+        """The first-look runs of a series in the nights before one, reruns left out: they were
+        made because something was suspected, and would bend the history."""
+        return self._runs(
+            "test = ? AND side = ? AND host = ? AND night < ? AND phase = 0 AND night IN "
+            "(SELECT id FROM night WHERE kind = 'night' AND plan = ?)",
+            (series.test, series.side, series.host, before, plan),
+        )
+
+    def runs_of(self, ids: Sequence[int]) -> list[Run]:
+        """Runs by their ids."""
+        marks = ",".join("?" * len(ids))
+        return self._runs(f"id IN ({marks})", ids)
+
+    def requeue(self, night: int) -> int:
+        """Runs that were in flight when the program died go back to planned; how many."""
+        cursor = self.db.execute(
+            "UPDATE run SET state = 'planned' WHERE night = ? AND state = 'running'", (night,)
+        )
+        return cursor.rowcount
+
+    def begin(self, run: int) -> None:
+        """A run is in flight."""
+        self.db.execute(
+            "UPDATE run SET state = 'running', attempts = attempts + 1, started = ? WHERE id = ?",
+            (now(), run),
+        )
+
+    def add_facts(self, facts: Mapping[str, str]) -> str:
+        """Stores facts once; their hash."""
+        name = digest(facts)
+        self.db.execute(
+            "INSERT OR IGNORE INTO fingerprint VALUES (?, ?)",
+            (name, json.dumps(dict(facts), sort_keys=True)),
+        )
+        return name
+
+    def facts(self, name: str) -> Facts:
+        """Facts by their hash."""
+        row = self.db.execute("SELECT facts FROM fingerprint WHERE hash = ?", (name,)).fetchone()
+        return dict(json.loads(row["facts"])) if row else {}
+
+    def complete(
+        self, run: int, outcome: Outcome, seconds: float, key: Mapping[str, str],
+        subject: Mapping[str, str], conditions: Mapping[str, str], files: Mapping[str, str],
+    ) -> None:  # fmt: skip
+        """Writes all that a run gave, in one transaction."""
+        known = ("datapath", "exporter", "proven", "proof", "block_bytes", "depth", "version")
+        with self.transaction():
+            self.db.execute(
+                "UPDATE run SET state = 'done', seconds = ?, status = ?, reasons = ?, key = ?, "
+                "subject = ?, conditions = ?, outcome = ?, files = ? WHERE id = ?",
+                (seconds, outcome.status, json.dumps(outcome.reasons), self.add_facts(key),
+                 self.add_facts(subject), json.dumps(dict(conditions)),
+                 json.dumps({name: getattr(outcome, name) for name in known}),
+                 json.dumps(dict(files)), run),
+            )  # fmt: skip
+            self.db.executemany(
+                "INSERT OR REPLACE INTO metric VALUES (?, ?, ?)",
+                [(run, name, value) for name, value in outcome.metrics.items()],
+            )
+            self.db.executemany(
+                "INSERT OR REPLACE INTO bins VALUES (?, ?, ?)",
+                [
+                    (run, direction, zlib.compress(json.dumps(list(found.items())).encode()))
+                    for direction, found in outcome.bins.items()
+                ],
+            )
+
+    def bins(self, run: int) -> dict[str, dict[int, int]]:
+        """The latency bins of a run by direction."""
+        rows = self.db.execute("SELECT direction, data FROM bins WHERE run = ?", (run,))
+        return {
+            row["direction"]: {int(ns): int(n) for ns, n in json.loads(zlib.decompress(row["data"]))}
+            for row in rows
+        }
+
+    def decide(self, night: int, series: Series, metric: str, state: str, against: str,
+               document: Mapping[str, Any]) -> None:  # fmt: skip
+        """Stores what was decided about one metric."""
+        self.db.execute(
+            "INSERT OR REPLACE INTO decision VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (night, series.test, series.side, series.host, metric, state, against,
+             json.dumps(dict(document))),
+        )  # fmt: skip
+
+    def decisions(self, night: int | None = None) -> list[dict[str, Any]]:
+        """What was decided, in one night or in all, oldest first."""
+        rows = self.db.execute(
+            "SELECT * FROM decision WHERE ? IS NULL OR night = ? ORDER BY night", (night, night)
+        )
+        return [{**dict(row), "document": json.loads(row["document"])} for row in rows]
+
+    def forget_decisions(self, night: int) -> None:
+        """A night that is judged again starts without decisions of its own."""
+        self.db.execute("DELETE FROM decision WHERE night = ?", (night,))
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self.db.close()

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The rules, each with a case that it alone decides."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from dmabuf_nightly import bisect, decide, selftest, stats
+from dmabuf_nightly.decide import Question
+from dmabuf_nightly.plan import Rules
+
+RULES = Rules()
+
+
+def around(middle: float, count: int = 10, spread: float = 0.01) -> list[float]:
+    """Values spread evenly around the middle, the middle being their median."""
+    return [float(v) for v in np.linspace(middle * (1 - spread), middle * (1 + spread), count)]
+
+
+def look(old: Sequence[float], new: Sequence[float], better: str = "higher",
+         history: Sequence[float] = (), floor: float = 0.02) -> decide.Finding:  # fmt: skip
+    return decide.first_look([Question(0, better, floor, old, new, history)], RULES)[0]
+
+
+def test_a_clear_loss_is_suspect_and_a_clear_gain_is_better() -> None:
+    assert look(around(100, 30), around(90)).state == decide.SUSPECT
+    assert look(around(100, 30), around(110)).state == decide.BETTER
+    assert look(around(100, 30), around(110), "lower").state == decide.SUSPECT
+    assert look(around(100, 30), around(100)).state == decide.SAME
+
+
+def test_a_loss_below_the_floor_does_not_count_however_certain() -> None:
+    old, new = around(100, 30, 0.001), around(98.5, 10, 0.001)
+    assert stats.rank_p(old, new) < 1e-4
+    assert look(old, new).state == decide.SAME
+    assert look(old, new, floor=0.01).state == decide.SUSPECT
+
+
+def test_a_loss_within_three_mad_of_the_history_does_not_count() -> None:
+    # Plain MAD of 96 … 104 around 100 is 2: 6 % must be passed.
+    history = [96, 98, 100, 102, 104]
+    assert decide.threshold(0.02, history, RULES) == pytest.approx(0.06)
+    assert look(around(100, 30), around(95), history=history).state == decide.SAME
+    assert look(around(100, 30), around(95)).state == decide.SUSPECT
+
+
+def test_a_loss_among_many_metrics_must_be_clearer() -> None:
+    """p near 0.009 counts alone and not as one of twelve."""
+    old, new = around(100, 10, 0.08), around(92.5, 10, 0.08)
+    question = Question(0, "higher", 0.02, old, new)
+    assert 0.05 / 12 < stats.rank_p(old, new) < 0.05
+    assert decide.first_look([question], RULES)[0].state == decide.SUSPECT
+    others = [Question(i, "higher", 0.02, around(100, 10), around(100, 10)) for i in range(1, 12)]
+    assert decide.first_look([question, *others], RULES)[0].state == decide.SAME
+
+
+def test_few_runs_decide_nothing() -> None:
+    assert look(around(100, 30), around(50, 4)).state == decide.INCONCLUSIVE
+    questions = [Question(i, "higher", 0.02, around(100, 5), around(50, 5)) for i in range(12)]
+    findings = decide.first_look(questions, RULES)
+    assert {f.state for f in findings} == {decide.INCONCLUSIVE}
+    assert "can show nothing among 12 metrics" in findings[0].text
+
+
+def test_reruns_decide_and_the_first_runs_do_not() -> None:
+    for fresh, state in ((around(90, 20), decide.CONFIRMED), (around(100, 20), decide.CLEARED),
+                         (around(90, 3), decide.INCONCLUSIVE)):  # fmt: skip
+        findings = [look(around(100, 30), around(90))]
+        decide.second_look(findings, {0: ([], fresh)}, RULES)
+        assert findings[0].state == state
+
+
+def test_a_change_in_the_history_is_suspect_without_a_baseline() -> None:
+    rng = np.random.default_rng(1)
+    history = [*rng.normal(100, 1, 20), *rng.normal(94, 1, 2)]
+    past = [around(v, 10) for v in history]
+    question = Question(0, "higher", 0.02, [], around(94), history, frozenset(), past)
+    finding = decide.first_look([question], RULES)[0]
+    assert (finding.state, finding.change_from) == (decide.SUSPECT, 20)
+    assert len(decide.old_for(finding)) == 50  # five nights before the change
+    decide.second_look([finding], {0: ([], around(94, 20))}, RULES)
+    assert finding.state == decide.CONFIRMED
+
+
+def test_an_old_change_is_not_suspected_again() -> None:
+    rng = np.random.default_rng(1)
+    history = [*rng.normal(100, 1, 20), *rng.normal(94, 1, 9)]
+    question = Question(0, "higher", 0.02, [], around(94), history)
+    assert decide.first_look([question], RULES)[0].state == decide.SAME
+
+
+@pytest.mark.parametrize(
+    ("new", "status"),
+    [(around(90), bisect.BAD), (around(100), bisect.GOOD), (around(98, 10, 0.04), None)],
+)
+def test_bisect_says_good_bad_or_nothing(new: list[float], status: int | None) -> None:
+    step = bisect.classify(stats.Contrast(around(100, 30), new), "higher", 0.03, 0.05)
+    assert (step.status if step else None) == status
+
+
+def test_the_selftest_fails_when_the_rules_are_bad() -> None:
+    """A check that cannot fail is none: with the gates taken out, claims must not hold."""
+    loose = Rules(alpha=0.2, mad_factor=0.0)
+    scenario = selftest.Scenario("A/A", 20, 4, between=0.02, most_false=0.01)
+    assert [h for h, _ in selftest.check(scenario, selftest.simulate(scenario, loose))] == [False]
+    strict = Rules(mad_factor=30.0)
+    scenario = selftest.Scenario("5 %", 10, 3, slow=0.95, least_power=0.95)
+    assert [h for h, _ in selftest.check(scenario, selftest.simulate(scenario, strict))] == [False]
+
+
+def test_confidence_bounds() -> None:
+    # No event in n trials: 1 - 0.05^(1/n).
+    assert selftest.upper_bound(0, 100) == pytest.approx(1 - 0.05 ** (1 / 100))
+    assert selftest.lower_bound(100, 100) == pytest.approx(0.05 ** (1 / 100))

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a run of fio is worth: valid, failed, or neither good nor bad."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dmabuf_nightly import fio, health
+from dmabuf_nightly.errors import NightlyError
+from dmabuf_nightly.jobfile import Job
+from dmabuf_nightly.plan import Case
+
+OURS = Job("", {"ioengine": "external:/x/libdmabuf.so", "bs": "4k", "iodepth": "8"})
+CASE = Case("c", Path(), runtime=10.0)
+REPORT: dict[str, Any] = {
+    "job": "j", "datapath": "premapped", "exporter": "udmabuf", "proven": True, "proof": "counted",
+    "issued": {"reads": 1000, "writes": 0},
+}  # fmt: skip
+
+
+def job(**changes: Any) -> dict[str, Any]:
+    side = {"total_ios": 1000, "iops": 100.0, "bw_bytes": 409600, "io_bytes": 1 << 30,
+            "runtime": 10_000, "clat_ns": {"bins": {"5000": 500, "7000": 500}}}  # fmt: skip
+    none: dict[str, Any] = {"total_ios": 0, "runtime": 0}
+    return {"jobname": "j", "groupid": 0, "error": 0, "read": side, "write": none, "usr_cpu": 10.0,
+            "sys_cpu": 20.0, "job_runtime": 10_000, **changes}  # fmt: skip
+
+
+def judge(jobs: list[dict[str, Any]], report: Any = REPORT, status: int = 0,
+          case: Case = CASE) -> fio.Outcome:  # fmt: skip
+    text = json.dumps({"fio version": "fio-3", "jobs": jobs})
+    lines = None if report is None else json.dumps(report)
+    return fio.judge(status, f"note: x\n{text}\n", "", lines, OURS, case)
+
+
+def test_a_proven_run_is_valid() -> None:
+    outcome = judge([job()])
+    assert (outcome.status, outcome.reasons) == (fio.VALID, [])
+    assert outcome.metrics["read_iops"] == 100
+    assert outcome.metrics["cpu_per_gib"] == pytest.approx(3.0)  # 30 % of 10 s for 1 GiB
+    assert outcome.metrics["read_clat_p50"] == 5000
+    assert "read_clat_p99" not in outcome.metrics  # 10 samples beyond it
+    assert (outcome.datapath, outcome.block_bytes, outcome.depth) == ("premapped", 4096, 8)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "report", "status", "case", "wanted", "said"),
+    [
+        ([job()], None, 0, CASE, "inconclusive", "left no report"),
+        ([job()], {**REPORT, "proven": False}, 0, CASE, "inconclusive", "not proven"),
+        ([job()], {**REPORT, "issued": {"reads": 9, "writes": 0}}, 0, CASE, "inconclusive", "counted 9"),
+        ([job(error=71)], {**REPORT, "proven": False}, 1, CASE, "inconclusive", "not proven"),
+        ([job(error=5)], REPORT, 1, CASE, "failed", "Input/output error"),
+        ([job()], REPORT, 1, CASE, "failed", "status 1"),
+        ([job()], REPORT, 0, Case("c", Path(), runtime=20.0), "inconclusive", "10 s instead of 20 s"),
+        ([job()], REPORT, 0, Case("c", Path(), runtime=10.0, datapath="bvec"), "inconclusive",
+         "premapped ran, and the plan wants bvec"),
+        ([job(), job(groupid=1)], REPORT, 0, CASE, "failed", "one after the other"),
+        ([], REPORT, 0, CASE, "failed", "no job"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named(jobs: list[dict[str, Any]], report: Any, status: int, case: Case,
+                                wanted: str, said: str) -> None:  # fmt: skip
+    outcome = judge(jobs, report, status, case)
+    assert outcome.status == wanted
+    assert said in outcome.reasons[0]
+
+
+def test_output_that_is_no_json_is_refused() -> None:
+    for text in ("", "fio: bad option", '{"jobs": [', "[]"):
+        with pytest.raises(NightlyError):
+            fio.parse_output(text)
+
+
+def test_trouble_during_a_run_is_a_reason() -> None:
+    before = health.Snapshot({"throttle": 1, "aer_dev_fatal x": 0}, {"tainted": "0"})
+    assert health.reasons(before, before, ["nvme nvme0: 2/0/0 default/read/poll queues"]) == []
+    after = health.Snapshot(
+        {"throttle": 3, "aer_dev_fatal x": 1},
+        {"tainted": "512", "link speed": "8 of 16", "link width": "4 of 4"},
+    )
+    found = "\n".join(health.reasons(before, after, ["WARNING: CPU: 0 PID: 1 at x.c:1"]))
+    for said in ("the CPU throttled (2 more)", "PCIe errors (aer_dev_fatal x)", "tainted during",
+                 "link speed is 8 and could be 16", "the kernel complained: WARNING"):  # fmt: skip
+        assert said in found
+    assert "link width is" not in found

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Every statistic against values worked out by hand, or another way."""
+
+import itertools
+
+import numpy as np
+import pytest
+from dmabuf_nightly import edivisive, stats
+from scipy import stats as scipy_stats
+
+
+def test_median_and_mad() -> None:
+    assert stats.median([3, 1, 2]) == 2
+    assert stats.median([4, 1, 2, 3]) == 2.5
+    # Deviations from 3: 2, 1, 0, 1, 97; their median is 1.
+    assert stats.mad([1, 2, 3, 4, 100]) == pytest.approx(1.4826)
+    assert stats.relative_mad([1, 2, 3, 4, 100]) == pytest.approx(1.4826 / 3)
+    with pytest.raises(ValueError):
+        stats.median([])
+
+
+def test_mad_is_scaled_to_a_normal() -> None:
+    values = [1.0, 5.0, 2.0, 8.0, 3.0, 9.0]
+    assert stats.mad(values) == pytest.approx(
+        scipy_stats.median_abs_deviation(values, scale="normal"), rel=1e-4
+    )
+
+
+def test_the_interval_of_the_ratio_is_exact_for_three_values() -> None:
+    """All 27 resamples of three values can be counted: the median is the least value in 7 of 27,
+    the middle one in 13 and the greatest in 7; so the bootstrap's 95 % interval of the median is
+    from the least to the greatest."""
+    counts = {1: 0, 2: 0, 3: 0}
+    for sample in itertools.product([1, 2, 3], repeat=3):
+        counts[sorted(sample)[1]] += 1
+    assert counts == {1: 7, 2: 13, 3: 7}
+    assert stats.ratio_interval([1.0], [10.0, 20.0, 30.0]) == (10, 30)
+    assert stats.ratio_interval([2.0], [2.0]) == (1, 1)
+
+
+def test_the_interval_covers_the_true_ratio_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(5)
+    covered = 0
+    for _ in range(300):
+        low, high = stats.ratio_interval(
+            list(rng.normal(100, 3, 10)), list(rng.normal(90, 3, 10)), resamples=500
+        )
+        covered += low <= 0.9 <= high
+    assert 0.90 <= covered / 300 <= 1.0
+
+
+def test_the_same_data_give_the_same_interval() -> None:
+    old, new = [1.0, 2.0, 3.0, 4.0], [2.0, 3.0, 4.0, 5.0]
+    assert stats.ratio_interval(old, new) == stats.ratio_interval(old, new)
+
+
+def test_a_ratio_of_what_is_not_positive_is_refused() -> None:
+    with pytest.raises(ValueError):
+        stats.ratio_interval([0.0, 1.0], [1.0])
+
+
+def test_the_rank_test_on_samples_that_do_not_overlap() -> None:
+    # 2 of the C(10, 5) = 252 orders are as extreme.
+    assert stats.rank_p([1, 2, 3, 4, 5], [6, 7, 8, 9, 10]) == pytest.approx(2 / 252)
+    assert stats.least_p(5, 5) == pytest.approx(2 / 252)
+    assert stats.rank_p([1, 1], [1, 1]) == 1
+
+
+def test_holm() -> None:
+    # Sorted .01 .03 .04: times 3, 2, 1 are .03 .06 .04; never falling: .03 .06 .06.
+    assert stats.holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
+    assert stats.holm([0.9, 0.8]) == [1.0, 1.0]
+    assert stats.holm([]) == []
+
+
+def test_benjamini_hochberg_agrees_with_scipy() -> None:
+    # Sorted .01 .03 .04: times 3/1, 3/2, 3/3 are .03 .045 .04; from the end: .03 .04 .04.
+    assert stats.benjamini_hochberg([0.04, 0.01, 0.03]) == pytest.approx([0.04, 0.03, 0.04])
+
+
+def energy_by_definition(values: list[float], tau: int, kappa: int) -> float:
+    """The score of a split as the paper defines it, with plain loops."""
+    x, y = values[:tau], values[tau:kappa]
+    m, n = len(x), len(y)
+    across = sum(abs(a - b) for a in x for b in y)
+    left = sum(abs(a - b) for a, b in itertools.combinations(x, 2))
+    right = sum(abs(a - b) for a, b in itertools.combinations(y, 2))
+    energy = 2 * across / (m * n) - left / (m * (m - 1) / 2) - right / (n * (n - 1) / 2)
+    return m * n / (m + n) * energy
+
+
+def test_the_score_of_every_split_is_that_of_the_definition() -> None:
+    values = [1.0, 4.0, 2.0, 8.0, 5.0, 7.0, 1.5, 3.0]
+    scores = edivisive._scores(np.asarray(values), 2)
+    for tau in range(2, 7):
+        for kappa in range(tau + 2, 9):
+            assert scores[tau, kappa] == pytest.approx(energy_by_definition(values, tau, kappa))
+    assert np.isneginf(scores[1, 8]) and np.isneginf(scores[7, 8])
+
+
+def test_change_points_are_found_where_they_are() -> None:
+    rng = np.random.default_rng(2)
+    steady = list(rng.normal(100, 1, 30))
+    assert edivisive.changes(steady) == []
+    dropped = steady + list(rng.normal(93, 1, 10))
+    assert [c.index for c in edivisive.changes(dropped)] == [30]
+    back = dropped + list(rng.normal(100, 1, 20))
+    assert [c.index for c in edivisive.changes(back)] == [30, 40]
+
+
+def test_a_series_without_a_change_seldom_has_one() -> None:
+    rng = np.random.default_rng(3)
+    found = sum(bool(edivisive.changes(list(rng.normal(1, 0.02, 25)))) for _ in range(200))
+    assert found <= 8  # alpha is 1 %
+
+
+@pytest.mark.parametrize("series", [[], [1.0], [1.0] * 5, [2.0] * 30])
+def test_nothing_is_found_where_nothing_can_be(series: list[float]) -> None:
+    assert edivisive.changes(series) == []
