@@ -148,19 +148,25 @@ class Store:
             raise NightlyError(f"{path} cannot be used as a store: {error}") from error
 
     def _prepare(self) -> None:
-        version = self.db.execute("PRAGMA user_version").fetchone()[0]
-        tables = self.db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if version == SCHEMA_VERSION:
+        if self._version() == SCHEMA_VERSION:
             return
-        if tables or version:
-            raise NightlyError(
-                f"{self.path} has store version {version} and this program reads "
-                f"{SCHEMA_VERSION}; use the release that wrote it, or another store"
-            )
-        self.db.executescript(
-            f"BEGIN IMMEDIATE; {SCHEMA} INSERT INTO meta VALUES ('uuid', '{uuid.uuid4()}');"
-            f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-        )
+        # Two programs may open a new store at once: the second one waits here, and then sees it.
+        with self.transaction():
+            version = self._version()
+            if version == SCHEMA_VERSION:
+                return
+            if version or self.db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                raise NightlyError(
+                    f"{self.path} has store version {version} and this program reads "
+                    f"{SCHEMA_VERSION}; use the release that wrote it, or another store"
+                )
+            for statement in SCHEMA.split(";"):
+                self.db.execute(statement)
+            self.db.execute("INSERT INTO meta VALUES ('uuid', ?)", (str(uuid.uuid4()),))
+            self.db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _version(self) -> int:
+        return int(self.db.execute("PRAGMA user_version").fetchone()[0])
 
     @property
     def uuid(self) -> str:
