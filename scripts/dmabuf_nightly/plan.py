@@ -282,8 +282,8 @@ def _case(
             raise NightlyError(f"case {name}: there is no host {host!r} in [hosts]")
     if case.repeats < 1:
         raise NightlyError(f"case {name}: repeats must be positive")
-    if case.runtime < 0:
-        raise NightlyError(f"case {name}: runtime must be positive, or 0 for a job without one")
+    if case.runtime < 0 or case.runtime != int(case.runtime):
+        raise NightlyError(f"case {name}: runtime must be whole seconds, as fio takes them, or 0")
     return case
 
 

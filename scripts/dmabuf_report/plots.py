@@ -196,7 +196,10 @@ def history(h: History) -> str | None:
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(matplotlib.dates.ConciseDateFormatter(locator))
     axes.margins(y=0.2)
-    axes.set_ylabel(f"{h.metric} ({h.unit})" if h.unit else h.metric, fontsize=8)
+    # No common factor in the corner: 1.12M reads better than 1.12 below a 1e6.
+    text = time_text if h.unit == "ns" else count_text
+    axes.yaxis.set_major_formatter(text)
+    axes.set_ylabel(h.metric + (f" ({h.unit})" if h.unit not in ("", "ns") else ""), fontsize=8)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False, fontsize=8, loc="lower left")
     return _svg(figure, f"history {h.case} {h.metric} {h.host} {h.side}")

@@ -51,6 +51,7 @@ def test_a_plan_is_read(folder: Path) -> None:
         (HEAD, "no case"),
         (HEAD + CASE + CASE, "two cases called c"),
         (HEAD + CASE + "repaets = 3", "unknown key 'repaets'"),
+        (HEAD + CASE + "runtime = 0.5", "whole seconds"),
         (HEAD + CASE + "repeats = true", "repeats must be int"),
         (HEAD + CASE.replace("j.fio", "k.fio"), "no job file"),
         (HEAD + CASE + 'metrics = ["speed"]', "'speed' is no metric"),
