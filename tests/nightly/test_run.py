@@ -93,6 +93,10 @@ def test_a_slower_night_is_confirmed_by_reruns_and_bisect_agrees(lab: Lab) -> No
     shown = lab.run("baseline", "show", "--plan", "p")
     assert "baseline of night 1, 5 runs" in shown.stdout  # it did not move
 
+    still = lab.run("run", "p.toml")
+    assert still.returncode == 1 and "as it was since night 2" in still.stdout
+    assert lab.states(3) == ["done"] * 5  # known already: no rerun
+
     bad = lab.run("bisect", "p.toml", "--case", "c", "--metric", "read_iops")
     assert (bad.returncode, bad.stdout[:3]) == (1, "bad")
     lab.plan()
@@ -104,7 +108,7 @@ def test_a_slower_night_is_confirmed_by_reruns_and_bisect_agrees(lab: Lab) -> No
     assert lab.run("analyze", "--night", "2").returncode == 1
     assert lab.run("export", "--plan", "p", "--csv", "csv").returncode == 0
     rows = list(csv.DictReader((lab.folder / "csv/c-local.csv").open()))
-    assert [row["night"] for row in rows] == ["1", "2"]  # what bisect ran is no part of it
+    assert [row["night"] for row in rows] == ["1", "2", "3"]  # what bisect ran is no part of it
     assert float(rows[1]["read_iops"]) == pytest.approx(800, rel=0.05)
     assert "time_column: time" in (lab.folder / "csv/otava.yaml").read_text()
 
