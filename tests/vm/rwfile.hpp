@@ -31,6 +31,10 @@ struct RwOptions {
 
 using Bytes = std::vector<std::byte>;
 
+// The kernel's timers count ticks, and the one that is running counts as a whole one: a fence of
+// 150 ms may signal that much earlier.
+inline constexpr double tick = 0.011;
+
 // What OPEN said.
 struct Opened {
   int error = 0; // negative errno
