@@ -94,7 +94,7 @@ def witness(*words: str) -> str:
 @pytest.mark.parametrize("thread", [0, 1])
 def test_what_fio_writes_is_in_the_dma_buf(fio: Fio, tmp_path: Path, submit: str, iodepth: int, thread: int) -> None:
     """Another process looks at every byte after the run, by mmap."""
-    common = {"rw": "randwrite", "nrfiles": 2, "thread": thread, "buffer_pattern": "0x0badcafe"}
+    common: dict[str, Any] = {"rw": "randwrite", "nrfiles": 2, "thread": thread, "buffer_pattern": "0x0badcafe"}
     result = syscall(fio, submit, iodepth, exec_postrun=witness("check", "0badcafe"), **common)
     check_clean(result, submit, files=2)
     assert "witness: check 2 dma-bufs, 4194304 bytes" in (tmp_path / "t.postrun.txt").read_text()
@@ -107,7 +107,7 @@ def test_what_fio_writes_is_in_the_dma_buf(fio: Fio, tmp_path: Path, submit: str
 @pytest.mark.parametrize("serialize", [0, 1])
 def test_what_fio_reads_is_from_the_dma_buf(fio: Fio, submit: str, iodepth: int, serialize: int) -> None:
     """Another process put it there before the run."""
-    common = {"rw": "randread", "verify": "pattern", "verify_pattern": "0x0badcafe", "bs": "8k",
+    common: dict[str, Any] = {"rw": "randread", "verify": "pattern", "verify_pattern": "0x0badcafe", "bs": "8k",
               "create_serialize": serialize}
     assert syscall(fio, submit, iodepth, **common).status != 0, "nothing is there"
     if serialize:  # else fio 3.33 does not know the file before it opens it
@@ -211,7 +211,7 @@ def test_a_file_that_is_not_the_dma_buf_in_the_end_proves_nothing(fio: Fio) -> N
 @pytest.mark.parametrize("datapath", ["premapped", "bvec"])
 @pytest.mark.parametrize("thread", [0, 1])
 def test_the_modules_rw_call_moves_and_is_counted(fio: Fio, tmp_path: Path, datapath: str, thread: int) -> None:
-    common = {"filename": str(tmp_path / "target"), "direct": 1, "dmabuf_datapath": datapath, "thread": thread}
+    common: dict[str, Any] = {"filename": str(tmp_path / "target"), "direct": 1, "dmabuf_datapath": datapath, "thread": thread}
     result = syscall(fio, "ioctl", 1, rw="randrw", verify="crc32c", bsrange="4k-64k", **common)
     assert result.status == 0, result.stderr
     report = result.reports[0]
@@ -226,7 +226,7 @@ def test_the_modules_rw_call_moves_and_is_counted(fio: Fio, tmp_path: Path, data
 
 
 def test_a_failed_rw_call_fails_the_job(fio: Fio, tmp_path: Path) -> None:
-    common = {"filename": str(tmp_path / "target"), "dmabuf_datapath": "bvec", "rw": "read"}
+    common: dict[str, Any] = {"filename": str(tmp_path / "target"), "dmabuf_datapath": "bvec", "rw": "read"}
     result = syscall(fio, "ioctl", 1, settings="rw_errno=5", **common)
     assert result.status != 0
     assert result.json["jobs"][0]["error"] == 5
