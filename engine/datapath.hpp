@@ -44,10 +44,11 @@ template <Datapath kDatapath> struct ModuleCommand {
     sqe.flags = IOSQE_FIXED_FILE;
     sqe.fd = 0;
     sqe.cmd_op = request.kind == Kind::write ? DMABUF_RW_URING_WRITE : DMABUF_RW_URING_READ;
-    sqe.addr = buffer_offset(lane.base, request.buffer);
+    sqe.addr = lane.offset_in_buffer(request);
     sqe.len = request.length;
-    const dmabuf_rw_uring_io io = {
-        .file_offset = request.file_offset, .handle = request.target->handle, .flags = 0};
+    const dmabuf_rw_uring_io io = {.file_offset = request.file_offset,
+                                   .handle = request.target->handles[lane.buffer_number(request)],
+                                   .flags = 0};
     std::memcpy(&sqe.addr3, &io, sizeof(io));
   }
   static void landed(Lane &, const Request &, uint32_t) {}
@@ -56,12 +57,12 @@ template <Datapath kDatapath> struct ModuleCommand {
 using Premapped = ModuleCommand<Datapath::premapped>;
 using Bvec = ModuleCommand<Datapath::bvec>;
 
-/// Fixed-buffer reads and writes; slot 0 of the ring's table holds the dma-buf, so an address is an
-/// offset into it.
+/// Fixed-buffer reads and writes; the ring's table holds the dma-bufs, so an address is an offset
+/// into one.
 struct Registered {
   static constexpr Datapath kPath = Datapath::registered;
   static void fill(Lane &lane, io_uring_sqe &sqe, const Request &request) {
-    fill_fixed(lane, sqe, request, buffer_offset(lane.base, request.buffer), 0);
+    fill_fixed(lane, sqe, request, lane.offset_in_buffer(request), lane.buffer_number(request));
   }
   static void landed(Lane &, const Request &, uint32_t) {}
 };
@@ -96,7 +97,7 @@ struct Bounce {
   static void fill(Lane &lane, io_uring_sqe &sqe, const Request &request) {
     std::byte *slot = lane.staging + request.index * lane.staging_slot;
     if (request.kind == Kind::write) {
-      copy(lane, slot, request.buffer, request.length, DMA_BUF_SYNC_READ);
+      copy(lane, request, slot, request.buffer, request.length, DMA_BUF_SYNC_READ);
       lane.counters.copied_from_buffer += request.length;
     }
     fill_fixed(lane, sqe, request, reinterpret_cast<uintptr_t>(slot), request.index);
@@ -104,16 +105,18 @@ struct Bounce {
   static void landed(Lane &lane, const Request &request, uint32_t moved) {
     if (request.kind != Kind::read)
       return;
-    copy(lane, request.buffer, lane.staging + request.index * lane.staging_slot, moved,
+    copy(lane, request, request.buffer, lane.staging + request.index * lane.staging_slot, moved,
          DMA_BUF_SYNC_WRITE);
     lane.counters.copied_to_buffer += moved;
   }
 
 private:
-  static void copy(Lane &lane, void *to, const void *from, uint32_t bytes, uint64_t access) {
-    int error = cpu_access_begin(lane.dmabuf_fd, access);
+  static void copy(Lane &lane, const Request &request, void *to, const void *from, uint32_t bytes,
+                   uint64_t access) {
+    const int fd = lane.dmabuf_fds[lane.buffer_number(request)];
+    int error = cpu_access_begin(fd, access);
     std::memcpy(to, from, bytes);
-    const int end = cpu_access_end(lane.dmabuf_fd, access);
+    const int end = cpu_access_end(fd, access);
     error = error ? error : end;
     if (error) [[unlikely]]
       lane.fatal = error;

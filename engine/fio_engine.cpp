@@ -317,12 +317,35 @@ int engine_commit(thread_data *td) {
       explain(state, *unit);
 }
 
+/// Whether the dma-buf has to be mapped anew before the next I/O.
+bool remap_is_due(Lane &lane) { return lane.remap_every && lane.since_remap++ == lane.remap_every; }
+
+/// Maps it anew as soon as nothing is in flight, which fio sees to when it is told that the engine
+/// is busy. What to answer fio, FIO_Q_QUEUED when the I/O can go on.
+[[gnu::cold]] fio_q_status remap(thread_data *td, io_u *unit) {
+  FioJob &state = of(td);
+  state.lane->since_remap = state.lane->remap_every; // still due
+  if (state.lane->in_flight)
+    return FIO_Q_BUSY;
+  if (auto ok = state.job->remap(); !ok) {
+    give_up(td, ok.error());
+    state.lane->fatal = ok.error().code;
+    unit->error = static_cast<unsigned>(ok.error().code);
+    return FIO_Q_COMPLETED;
+  }
+  state.lane->since_remap = 1; // this I/O
+  return FIO_Q_QUEUED;
+}
+
 template <class Path> struct Hooks {
   using Hot = HotPath<Path, FioIo>;
 
   static fio_q_status queue(thread_data *td, io_u *unit) {
     if (unit->ddir == DDIR_TRIM) [[unlikely]]
       return trim(td, unit);
+    if (remap_is_due(*of(td).lane)) [[unlikely]]
+      if (const fio_q_status status = remap(td, unit); status != FIO_Q_QUEUED)
+        return status;
     if (FioJob &state = of(td); state.priorities.mode != CMDPRIO_MODE_NONE && ddir_rw(unit->ddir))
         [[unlikely]]
       fio_cmdprio_set_ioprio(td, &state.priorities, unit);
@@ -372,6 +395,9 @@ template <class Call> fio_q_status sync_queue(thread_data *td, io_u *unit) {
   FioJob &state = of(td);
   Lane &lane = *state.lane;
   if (unit->ddir == DDIR_READ || unit->ddir == DDIR_WRITE) [[likely]] {
+    if (remap_is_due(lane)) [[unlikely]]
+      if (const fio_q_status status = remap(td, unit); status != FIO_Q_QUEUED)
+        return status;
     int error = lane.fatal ? lane.fatal : state.job->before_submit();
     if (!error) {
       SyncPath<Call, FioIo>::run(lane, *unit);

@@ -86,6 +86,15 @@ void fill_table(std::vector<fio_option> &table) {
              offsetof(FioOptions, max_command_kb), "0",
              "KiB one premapped command may move (the drive's MDTS); 0: the block layer's limit"));
 
+  auto &buffers =
+      add(option("dmabuf_buffers", "dma-bufs", FIO_OPT_STR, offsetof(FioOptions, buffers), "job",
+                 "How many dma-bufs hold the job's I/O memory"));
+  buffers.posval[0] = choice("job", 0, "One");
+  buffers.posval[1] = choice("io_u", 1, "One for each I/O slot, of bs bytes");
+
+  add(option("dmabuf_remap_every", "Mapping churn", FIO_OPT_INT, offsetof(FioOptions, remap_every),
+             "0", "Unmap the dma-buf and map it again every so many I/Os; 0: it stays mapped"));
+
   add(option("dmabuf_report", "Report", FIO_OPT_STR_STORE, offsetof(FioOptions, report), nullptr,
              "File to which each job appends one line of JSON: what ran and how that is known"));
 
@@ -116,6 +125,9 @@ JobConfig job_config(const thread_data &td) {
   config.hugepages = options.hugepages;
   config.timeout_ms = options.timeout_ms;
   config.max_command_kb = options.max_command_kb;
+  config.buffer_per_slot = options.buffers;
+  config.mem_align = td.o.mem_align;
+  config.remap_every = options.remap_every;
   config.report = options.report ? options.report : "";
   config.registerfiles = options.registerfiles;
   config.fixedbufs = options.fixedbufs;

@@ -18,6 +18,8 @@ struct FioOptions {
   unsigned hugepages;
   unsigned timeout_ms;
   unsigned max_command_kb;
+  unsigned buffers;
+  unsigned remap_every;
   unsigned registerfiles;
   unsigned sqpoll;
   unsigned sqpoll_cpu_set;

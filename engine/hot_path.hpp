@@ -52,6 +52,7 @@ template <class Path, class Io> struct HotPath {
     lane.tries[Io::index(unit)] = 0;
     fill(lane, *sqe, unit);
     lane.pending[lane.pending_count++] = &unit;
+    lane.in_flight++;
     return true;
   }
 
@@ -64,6 +65,7 @@ template <class Path, class Io> struct HotPath {
       if (complete(lane, *unit, cqe.res)) [[likely]]
         lane.ready[done++] = unit;
     });
+    lane.in_flight -= done - at;
     return done - at;
   }
 

@@ -132,20 +132,52 @@ Result<void *> Job::allocate(uint64_t bytes) {
     route_ = route_name(DMABUF_RW_ROUTE_MEMORY);
     return lane_.base;
   }
-  auto buffer = allocate_dmabuf(request(*size));
-  if (!buffer)
-    return std::unexpected(std::move(buffer.error()));
-  buffer_ = std::move(*buffer);
-  buffer_bytes_ = buffer_.bytes;
-  device_ = buffer_.device;
-  lane_.base = buffer_.view.data();
-  lane_.dmabuf_fd = buffer_.fd.get();
+  if (auto ok = config_.buffer_per_slot ? allocate_slots(*size) : allocate_job(*size); !ok)
+    return std::unexpected(std::move(ok.error()));
+  for (const DmaBuf &buffer : buffers_) {
+    buffer_bytes_ += buffer.bytes;
+    buffer_fds_.push_back(buffer.fd.get());
+  }
+  buffer_count_ = static_cast<unsigned>(buffers_.size());
+  device_ = buffers_[0].device;
+  lane_.dmabuf_fds = buffer_fds_.data();
   sync_fill_ = config_.cpu_fills;
   sync_check_ = config_.cpu_checks;
   // fio fills the buffers next; the first submission ends this.
   if (const int code = begin_cpu())
     return fail(code, errno_text("the exporter does not let the CPU access the dma-buf", code));
-  return lane_.base;
+  return config_.buffer_per_slot ? slots_.data() : lane_.base;
+}
+
+Result<void> Job::allocate_job(uint64_t bytes) {
+  auto buffer = allocate_dmabuf(request(bytes));
+  if (!buffer)
+    return std::unexpected(std::move(buffer.error()));
+  lane_.base = buffer->view.data();
+  buffers_.push_back(std::move(*buffer));
+  return {};
+}
+
+Result<void> Job::allocate_slots(uint64_t bytes) {
+  // fio wants one range of memory: the dma-bufs are mapped into it, each where its slot will be.
+  auto range = map_host_memory(bytes);
+  if (!range)
+    return std::unexpected(std::move(range.error()));
+  slots_ = std::move(*range);
+  lane_.base = slots_.data() + config_.mem_align;
+  lane_.slot_mask = ~0U;
+  lane_.slot_bytes = config_.max_bs;
+  for (unsigned i = 0; i < config_.iodepth; i++) {
+    auto buffer = allocate_dmabuf(request(config_.max_bs));
+    if (!buffer)
+      return std::unexpected(std::move(buffer.error()));
+    buffer->view.reset();
+    if (mmap(lane_.base + i * config_.max_bs, config_.max_bs, PROT_READ | PROT_WRITE,
+             MAP_SHARED | MAP_FIXED, buffer->fd.get(), 0) == MAP_FAILED)
+      return fail(errno, errno_text("cannot map a dma-buf where its I/O slot is", errno));
+    buffers_.push_back(std::move(*buffer));
+  }
+  return {};
 }
 
 Result<void> Job::start(const std::vector<void *> &buffers) {
@@ -169,6 +201,7 @@ Result<void> Job::make_ring() {
   if (config_.nowait) // EAGAIN is what was asked for
     lane_.max_tries = 0;
   lane_.force_async = config_.force_async;
+  lane_.remap_every = config_.remap_every;
   lane_.fixed_buffers = config_.fixedbufs;
   lane_.session_fd = session_ ? session_->fd() : -1;
   return config_.submit == Submit::uring ? open_ring() : Result<void>();
@@ -199,15 +232,9 @@ Result<void> Job::register_memory(const std::vector<void *> &buffers) {
       (path_ == Datapath::syscall && config_.fixedbufs))
     return start_fixed_buffers(buffers);
   if (path_ == Datapath::automatic || path_ == Datapath::registered)
-    if (auto ok = lane_.ring.reserve_buffers(1); !ok)
+    if (auto ok = lane_.ring.reserve_buffers(static_cast<unsigned>(buffers_.size())); !ok)
       return ok;
-  if (path_ == Datapath::registered) {
-    auto entry = map(-1, DMABUF_RW_PATH_REGISTERED, "the dma-buf");
-    if (!entry)
-      return std::unexpected(std::move(entry.error()));
-    return register_dmabuf(*entry);
-  }
-  return {};
+  return path_ == Datapath::registered ? map_registered() : Result<void>();
 }
 
 Result<void> Job::start_fixed_buffers(const std::vector<void *> &buffers) {
@@ -262,52 +289,6 @@ void Job::close_files() {
   files_.clear();
 }
 
-Result<dmabuf_rw_map_entry> Job::map(int target_fd, uint32_t path, const std::string &what) {
-  MapRequest request;
-  request.dmabuf_fd = buffer_.fd.get();
-  request.target_fd = target_fd;
-  request.path = path;
-  request.directions =
-      (config_.reads ? DMABUF_RW_DIR_READ : 0U) | (config_.writes ? DMABUF_RW_DIR_WRITE : 0U);
-  if (path != DMABUF_RW_PATH_REGISTERED)
-    request.max_command_hint = config_.max_command_kb * 1024;
-  auto entry = session_->map(request, what);
-  if (entry)
-    segments_ = entry->segments;
-  return entry;
-}
-
-Result<void> Job::register_dmabuf(const dmabuf_rw_map_entry &entry) {
-  registered_ = entry.handle;
-  io_uring_sqe *sqe = lane_.ring.sqe();
-  sqe->opcode = IORING_OP_URING_CMD;
-  sqe->fd = session_->fd();
-  sqe->cmd_op = DMABUF_RW_URING_REGISTER;
-  const dmabuf_rw_uring_reg command = {
-      .handle = entry.handle, .index = 0, .flags = 0, .reserved = 0};
-  std::memcpy(&sqe->addr3, &command, sizeof(command));
-  const int rc = lane_.ring.run_one();
-  if (rc < 0)
-    return fail(-rc,
-                errno_text("the module did not put the dma-buf in the ring's buffer table", -rc));
-  return {};
-}
-
-void Job::unregister_dmabuf() {
-  if (!registered_)
-    return;
-  count_mapping(*registered_);
-  if (io_uring_sqe *sqe = lane_.ring.is_open() ? lane_.ring.sqe() : nullptr) {
-    sqe->opcode = IORING_OP_URING_CMD;
-    sqe->fd = session_->fd();
-    sqe->cmd_op = DMABUF_RW_URING_UNREGISTER;
-    lane_.ring.run_one();
-  }
-  // What fails here fails because it is gone already; closing the session takes the rest.
-  (void)session_->unmap(*registered_);
-  registered_.reset();
-}
-
 Result<void> Job::open_target(unsigned number, int fd, const std::string &name) {
   if (number >= targets_.size()) {
     targets_.resize(number + 1);
@@ -355,87 +336,11 @@ Result<void> Job::open_target(unsigned number, int fd, const std::string &name) 
   return {};
 }
 
-Result<void> Job::map_target(unsigned number, const std::string &name) {
-  const uint32_t ask = path_ == Datapath::premapped ? DMABUF_RW_PATH_PREMAPPED
-                       : path_ == Datapath::bvec    ? DMABUF_RW_PATH_BVEC
-                                                    : DMABUF_RW_PATH_AUTO;
-  auto entry = map(targets_[number].fd, ask, name);
-  if (!entry)
-    return std::unexpected(std::move(entry.error()));
-  if (ask == DMABUF_RW_PATH_AUTO)
-    passed_over_ = refused_text(*entry);
-  switch (entry->path) {
-  case DMABUF_RW_PATH_PREMAPPED:
-  case DMABUF_RW_PATH_BVEC:
-    path_ = entry->path == DMABUF_RW_PATH_BVEC ? Datapath::bvec : Datapath::premapped;
-    targets_[number].handle = entry->handle;
-    mapped_[number] = true;
-    if (auto ok = check_path(config_, path_); !ok)
-      return ok;
-    return check_length(path_);
-  case DMABUF_RW_PATH_REGISTERED:
-    path_ = Datapath::registered;
-    return register_dmabuf(*entry);
-  default:
-    (void)session_->unmap(entry->handle);
-    return fail(EPROTO,
-                strf("the module chose datapath number %u for %s, which this engine does not "
-                     "know; use a module and an engine of the same release",
-                     entry->path, name.c_str()));
-  }
-}
-
-void Job::close_target(unsigned number) {
-  if (number >= targets_.size())
-    return;
-  Target &target = targets_[number];
-  if (mapped_[number]) {
-    count_mapping(target.handle);
-    (void)session_->unmap(target.handle);
-    mapped_[number] = false;
-  }
-  if (target.sqe_flags & IOSQE_FIXED_FILE)
-    (void)lane_.ring.set_file(static_cast<unsigned>(target.sqe_fd), -1);
-  target = {};
-}
-
-void Job::count_mapping(uint32_t handle) {
-  const auto info = session_->info(handle);
-  if (!info) {
-    counts_lost_ = true;
-    return;
-  }
-  counts_.known = true;
-  counts_.reads += info->reads;
-  counts_.writes += info->writes;
-  counts_.read_bytes += info->read_bytes;
-  counts_.write_bytes += info->write_bytes;
-  counts_.commands += info->commands;
-  counts_.errors += info->errors;
-  counts_.deferred += info->deferred;
-  counts_.invalidations += info->invalidations;
-  counts_.registrations += info->registrations;
-  counts_.map_ns += info->map_ns;
-  memory_ = memory_name(info->memory);
-  route_ = route_name(info->route);
-}
-
-std::string Job::explain_failure(unsigned number, int error) {
-  if (path_ == Datapath::syscall && config_.submit != Submit::mmap)
-    return rw_error_text(error);
-  if (number >= targets_.size() || !mapped_[number])
-    return {};
-  const auto info = session_->info(targets_[number].handle);
-  if (!info || !info->last_error)
-    return {};
-  return reason_text(info->last_reason, static_cast<int>(info->last_error));
-}
-
 void Job::stop() {
   started_ = false;
   for (unsigned i = 0; i < targets_.size(); i++)
     close_target(i);
-  unregister_dmabuf();
+  unregister_dmabufs();
   lane_.ring.close();
   close_files();
   if (cpu_open_)
@@ -445,10 +350,12 @@ void Job::stop() {
     unmap_ns_ = session_->unmap_ns();
     session_.reset();
   }
-  buffer_ = {};
+  slots_.reset();
+  buffers_.clear();
+  buffer_fds_.clear();
   host_memory_.reset();
   lane_.base = lane_.staging = nullptr;
-  lane_.dmabuf_fd = -1;
+  lane_.dmabuf_fds = nullptr;
 }
 
 JobReport Job::report() const {
@@ -470,6 +377,7 @@ JobReport Job::report() const {
   report.memory = memory_;
   report.route = route_;
   report.segments = segments_;
+  report.buffers = buffer_count_;
   report.buffer_bytes = buffer_bytes_;
   report.issued = lane_.counters;
   report.module = counts_;
@@ -496,12 +404,19 @@ Result<void> Job::write_report(const JobReport &report) const {
 
 int Job::begin_cpu() {
   cpu_open_ = true;
-  return cpu_access_begin(buffer_.fd.get(), DMA_BUF_SYNC_RW);
+  for (const DmaBuf &buffer : buffers_)
+    if (const int code = cpu_access_begin(buffer.fd.get(), DMA_BUF_SYNC_RW))
+      return code;
+  return 0;
 }
 
 int Job::end_cpu() {
   cpu_open_ = false;
-  return cpu_access_end(buffer_.fd.get(), DMA_BUF_SYNC_RW);
+  int code = 0;
+  for (const DmaBuf &buffer : buffers_)
+    if (const int failed = cpu_access_end(buffer.fd.get(), DMA_BUF_SYNC_RW))
+      code = failed;
+  return code;
 }
 
 int Job::restart_cpu() {

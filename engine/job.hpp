@@ -49,6 +49,9 @@ public:
   /// Reads the module's counters for the file and drops its mapping; waits for its I/O.
   void close_target(unsigned number);
 
+  /// Unmaps the dma-buf from every open target and maps it again. Nothing may be in flight.
+  Result<void> remap();
+
   /// Unregisters, unmaps and frees everything but the report file. May be called more than once.
   void stop();
 
@@ -91,11 +94,23 @@ private:
   Result<void> open_ring();
   Result<void> register_memory(const std::vector<void *> &buffers);
   Result<void> start_fixed_buffers(const std::vector<void *> &buffers);
-  Result<void> register_dmabuf(const dmabuf_rw_map_entry &entry);
-  Result<dmabuf_rw_map_entry> map(int target_fd, uint32_t path, const std::string &what);
+
+  /// The module's mappings of the job's dma-bufs, in their order, for one target or none.
+  using Handles = std::vector<uint32_t>;
+
+  Result<void> allocate_job(uint64_t bytes);
+  Result<void> allocate_slots(uint64_t bytes);
+  Result<dmabuf_rw_map_entry> map_one(const DmaBuf &buffer, int target_fd, uint32_t path,
+                                      const std::string &what);
+  /// Maps all dma-bufs; returns the path they got. What is in `handles` afterwards is mapped.
+  Result<uint32_t> map(Handles &handles, int target_fd, uint32_t path, const std::string &what);
+  Result<void> unmap(Handles &handles);
+  int command_ring(uint32_t command, uint32_t handle, uint32_t index);
+  Result<void> register_dmabufs();
+  Result<void> map_registered();
   Result<void> check_length(Datapath path) const;
   Result<void> map_target(unsigned number, const std::string &name);
-  void unregister_dmabuf();
+  void unregister_dmabufs();
   void close_files();
   void count_mapping(uint32_t handle);
   int begin_cpu();
@@ -106,16 +121,18 @@ private:
   Datapath path_ = Datapath::automatic;
   UniqueFd report_fd_;
   std::optional<Session> session_;
-  DmaBuf buffer_;
-  MappedRange host_memory_; ///< datapath host: the I/O memory; bounce: the staging slots
+  std::vector<DmaBuf> buffers_; ///< one for all I/O slots, or one for each
+  std::vector<int> buffer_fds_; ///< theirs, for the lane
+  MappedRange slots_;           ///< one for each: where they are mapped side by side
+  MappedRange host_memory_;     ///< datapath host: the I/O memory; bounce: the staging slots
   std::string device_;
   Lane lane_;
   std::vector<Target> targets_;
-  std::vector<bool> mapped_;
+  std::vector<Handles> mapped_;                  ///< by file number
   std::vector<std::optional<BufferFile>> files_; ///< datapath syscall, by file number
   FileEvidence evidence_;
   std::vector<std::string> target_names_; ///< by file number, empty: never opened
-  std::optional<uint32_t> registered_;    ///< handle of the mapping in the ring's slot 0
+  Handles registered_;                    ///< the mappings in the ring's slots 0, 1, …
   ModuleCounts counts_;
   bool counts_lost_ = false;
   std::string passed_over_;
@@ -123,6 +140,7 @@ private:
   std::string route_ = "unknown";
   uint32_t segments_ = 0;
   uint64_t buffer_bytes_ = 0;
+  unsigned buffer_count_ = 0;
   uint64_t map_ns_ = 0;
   uint64_t unmap_ns_ = 0;
   bool started_ = false;

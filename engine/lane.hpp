@@ -3,6 +3,7 @@
 #pragma once
 
 #include "ring.hpp"
+#include "sizes.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -25,11 +26,11 @@ enum class Kind : unsigned {
 /// An open target file.
 struct Target {
   int fd = -1;
-  int sqe_fd = -1;           ///< fd or fixed-file slot for a submission entry, as sqe_flags says
-  uint8_t sqe_flags = 0;     ///< 0 or IOSQE_FIXED_FILE
-  uint32_t handle = 0;       ///< the module's mapping, for premapped
-  std::byte *view = nullptr; ///< mmap: the dma-buf under test
-  int dmabuf_fd = -1;        ///< mmap: the same
+  int sqe_fd = -1;       ///< fd or fixed-file slot for a submission entry, as sqe_flags says
+  uint8_t sqe_flags = 0; ///< 0 or IOSQE_FIXED_FILE
+  const uint32_t *handles = nullptr; ///< premapped, bvec: the module's mappings of the dma-bufs
+  std::byte *view = nullptr;         ///< mmap: the dma-buf under test
+  int dmabuf_fd = -1;                ///< mmap: the same
 };
 
 /// Counted by the engine as requests complete.
@@ -42,7 +43,8 @@ struct Counters {
   uint64_t errors = 0;
   uint64_t short_requests = 0;
   uint64_t retries = 0;
-  uint64_t calls = 0; ///< read and write calls made one by one: all but dmabuf_submit=uring
+  uint64_t remaps = 0; ///< times the dma-buf was unmapped and mapped again
+  uint64_t calls = 0;  ///< read and write calls made one by one: all but dmabuf_submit=uring
   uint64_t copied_to_buffer = 0;
   uint64_t copied_from_buffer = 0;
 };
@@ -63,15 +65,17 @@ inline constexpr unsigned kMaxTries = 100;
 
 struct Lane {
   Ring ring;
-  std::byte *base = nullptr; ///< CPU view of the dma-buf, or the host memory
-  Target *targets = nullptr; ///< by file number
+  std::byte *base = nullptr;       ///< CPU view of the dma-bufs, or the host memory
+  const int *dmabuf_fds = nullptr; ///< the dma-bufs
+  unsigned slot_mask = 0;          ///< I/O slot to dma-buf: 0, or all ones with one for each slot
+  uint64_t slot_bytes = 0;         ///< of each dma-buf then
+  Target *targets = nullptr;       ///< by file number
   Counters counters;
   int fatal = 0; ///< errno after which this job can do no more I/O
 
   // bounce: one staging slot of host memory per I/O slot.
   std::byte *staging = nullptr;
   uint64_t staging_slot = 0; ///< bytes per slot
-  int dmabuf_fd = -1;
   // As the options of engine io_uring say.
   int rw_flags = 0;               ///< of reads and writes: RWF_NOWAIT or nothing
   unsigned max_tries = kMaxTries; ///< EAGAINs one request may meet before it fails with EAGAIN
@@ -85,6 +89,15 @@ struct Lane {
   std::unique_ptr<void *[]> ready;   ///< units the last reap handed out
   std::unique_ptr<uint16_t[]> tries; ///< EAGAINs of the unit now in each slot
   unsigned depth = 0;
+  unsigned in_flight = 0;   ///< prepared and not yet handed out by a reap
+  unsigned remap_every = 0; ///< I/Os between two mappings of the dma-buf, 0: it stays mapped
+  unsigned since_remap = 0; ///< I/Os prepared since the last
+
+  /// Which dma-buf a request's I/O slot is in, and where in it its buffer starts.
+  unsigned buffer_number(const Request &request) const { return request.index & slot_mask; }
+  uint64_t offset_in_buffer(const Request &request) const {
+    return buffer_offset(base + buffer_number(request) * slot_bytes, request.buffer);
+  }
   unsigned pending_count = 0;
   unsigned sync_range_flags = 0; ///< for sync_file_range()
   unsigned again = 0;            ///< prepared again during the current reap

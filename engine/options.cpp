@@ -172,6 +172,28 @@ Result<void> check_config(const JobConfig &config) {
     return fail(EINVAL, strf("dmabuf_max_command_kb is for premapped commands, which "
                              "dmabuf_datapath=%s does not send; drop it",
                              path));
+  if (config.buffer_per_slot) {
+    if (config.datapath == Datapath::host || config.datapath == Datapath::syscall)
+      return fail(EINVAL, strf("dmabuf_buffers=io_u is about dma-bufs as I/O memory, which "
+                               "dmabuf_datapath=%s does not have; drop it",
+                               path));
+    if (config.max_bs % kPage || config.mem_align % kPage)
+      return fail(EINVAL,
+                  "with dmabuf_buffers=io_u each I/O slot is made of whole pages; set bs and "
+                  "iomem_align to multiples of 4k, or drop it");
+    if (config.hugepages)
+      return fail(EINVAL,
+                  "dmabuf_buffers=io_u does not go with dmabuf_hugepages=1, whose pages are "
+                  "longer than an I/O slot; drop one of the two");
+    if (config.iodepth > kMaxFixedBuffers)
+      return fail(EINVAL, strf("iodepth=%u is more than the %u dma-bufs a ring can register; lower "
+                               "iodepth, or drop dmabuf_buffers=io_u",
+                               config.iodepth, kMaxFixedBuffers));
+  }
+  if (config.remap_every && !maps_dmabuf(config.datapath))
+    return fail(EINVAL, strf("dmabuf_remap_every maps the dma-buf for the drive again, which "
+                             "dmabuf_datapath=%s never does; drop it",
+                             path));
   if (config.max_command_kb % 4 || config.max_command_kb > UINT32_MAX / 1024)
     return fail(EINVAL, strf("dmabuf_max_command_kb=%u is not a multiple of 4 below 4194304",
                              config.max_command_kb));

@@ -37,6 +37,12 @@ constexpr bool needs_module(Datapath path, Submit submit) {
   return path != Datapath::bounce && path != Datapath::host && submit != Submit::mmap;
 }
 
+/// True for the datapaths that map the dma-buf for the target, and for `auto`.
+constexpr bool maps_dmabuf(Datapath path) {
+  return path == Datapath::automatic || path == Datapath::premapped ||
+         path == Datapath::registered || path == Datapath::bvec;
+}
+
 /// Everything a job was asked to do, in terms that do not name fio.
 struct JobConfig {
   std::string name;
@@ -48,7 +54,10 @@ struct JobConfig {
   bool hugepages = false;
   unsigned timeout_ms = 0;
   unsigned max_command_kb = 0;
-  std::string report; ///< path; empty: no report
+  bool buffer_per_slot = false; ///< a dma-buf for each I/O slot, not one for all
+  uint64_t mem_align = 0;       ///< what fio adds to the start of the I/O memory
+  unsigned remap_every = 0; ///< I/Os between unmapping the dma-buf and mapping it again; 0: never
+  std::string report;       ///< path; empty: no report
   bool registerfiles = false;
   bool fixedbufs = false;   ///< syscall: registers the I/O memory; the others have no choice
   bool hipri = false;       ///< polls the drive for completions

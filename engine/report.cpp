@@ -170,6 +170,7 @@ std::string to_json(const JobReport &report) {
   text("memory", report.memory);
   text("route", report.route);
   number("segments", report.segments);
+  number("buffers", report.buffers);
   number("buffer_bytes", report.buffer_bytes);
   out +=
       strf(",\"issued\":{\"reads\":%llu,\"writes\":%llu,\"read_bytes\":%llu,\"write_bytes\":%llu,"
@@ -196,6 +197,7 @@ std::string to_json(const JobReport &report) {
   number("errors", io.errors);
   number("short", io.short_requests);
   number("retries", io.retries);
+  number("remaps", io.remaps);
   out += strf(",\"copies\":{\"to_buffer_bytes\":%llu,\"from_buffer_bytes\":%llu}",
               ull(io.copied_to_buffer), ull(io.copied_from_buffer));
   number("map_ns", report.map_ns);

@@ -46,6 +46,7 @@ struct JobReport {
   std::string route = "unknown";
   uint32_t segments = 0;
   uint64_t buffer_bytes = 0;
+  unsigned buffers = 0; ///< dma-bufs that are I/O memory
   Counters issued;
   ModuleCounts module;
   FileEvidence files; ///< datapath syscall

@@ -6,8 +6,8 @@
  *    the two properties of a dma-buf the engine uses here: lseek() tells its size and mmap() shares
  *    its pages. DMA_BUF_IOCTL_SYNC on it succeeds and is counted.
  *  - $STAND_IN_MODULE=KEY=NUMBER,… makes /dev/dmabuf_rw open as /dev/null and answers its calls:
- *    features and query_errno for QUERY, config_errno for CONFIG; path, error, reason, refused1,
- *    refused2 for MAP; reads and registrations for INFO. uring_cmds move nothing. RW does move and
+ *    features and query_errno for QUERY, config_errno for CONFIG; path, error (error_from: after so
+ *    many mappings), reason, refused1, refused2 for MAP; reads and registrations for INFO. uring_cmds move nothing. RW does move and
  *    count, or fails with rw_errno. OPEN gives the memfd itself or fails with open_errno and
  *    open_reason; open_lie=1 gives another file of that size, 2 one that is a page longer.
  *  - $STAND_IN_LIE=N adds N to the reads that a real module's INFO tells; udmabuf is then the real
@@ -289,7 +289,8 @@ static int module_call(unsigned long request, void *data)
 		return result_of("config_errno");
 	case DMABUF_RW_IOC_MAP:
 		entry = (void *)(uintptr_t)map->entries;
-		entry->error = setting("error", 0);
+		if (nr_mappings >= setting("error_from", 0))
+			entry->error = setting("error", 0);
 		entry->reason = setting("reason", 0);
 		entry->refused[DMABUF_RW_PATH_PREMAPPED] = setting("refused1", 0);
 		entry->refused[DMABUF_RW_PATH_REGISTERED] = setting("refused2", 0);

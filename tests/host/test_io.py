@@ -266,3 +266,17 @@ def test_an_interrupted_job_still_reports(fio: Fio) -> None:
     assert result.reports, result.stderr
     assert result.reports[0]["proven"] is True
     assert 0 < result.reports[0]["issued"]["reads"] < 10_000
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"thread": 1, "numjobs": 2}, {"iomem_align": 4096}, {"bsrange": "4k-64k"}, {"verify": "crc32c", "bs": "12k"},
+])
+def test_a_dma_buf_for_each_slot(fio: Fio, options: dict[str, Any]) -> None:
+    result = fio(rw="randrw", size="4m", direct=1, dmabuf_datapath="bounce", dmabuf_buffers="io_u", stand_in=True,
+                 **options)
+    assert result.status == 0, result.stderr
+    assert len(result.reports) == options.get("numjobs", 1)
+    for report in result.reports:
+        assert (report["proven"], report["buffers"]) == (True, 16)
+        assert report["buffer_bytes"] == 16 * (64 << 10 if "bsrange" in options else 12288 if "bs" in options else 4096)
+    assert fio(dmabuf_datapath="bounce", stand_in=True).reports[0]["buffers"] == 1

@@ -233,3 +233,37 @@ def test_a_failed_rw_call_fails_the_job(fio: Fio, tmp_path: Path) -> None:
     check_refused(syscall(fio, "ioctl", 1, settings="features=0x7f", **common), "call RW", "newer module")
     result = syscall(fio, "ioctl", 1, settings="reads=1", **common)
     assert result.json["jobs"][0]["error"] == EPROTO, "the module counts more than was asked"
+
+
+@pytest.mark.parametrize("datapath", ["premapped", "bvec"])
+def test_mapping_again_every_so_many_ios(fio: Fio, tmp_path: Path, datapath: str) -> None:
+    """Each of the mappings counts its own I/Os; none is lost."""
+    common: dict[str, Any] = {"filename": f"{tmp_path}/a:{tmp_path}/b", "direct": 1, "dmabuf_datapath": datapath,
+                              "rw": "randrw", "verify": "crc32c", "size": "1m"}
+    result = syscall(fio, "ioctl", 1, dmabuf_remap_every=10, **common)
+    assert result.status == 0, result.stderr
+    report = result.reports[0]
+    ios = report["issued"]["reads"] + report["issued"]["writes"]
+    assert report["module"]["reads"] + report["module"]["writes"] == ios
+    assert report["remaps"] == (ios - 1) // 10
+    assert syscall(fio, "ioctl", 1, **common).reports[0]["remaps"] == 0
+
+
+def test_a_mapping_that_fails_later_ends_the_job(fio: Fio, tmp_path: Path) -> None:
+    result = syscall(fio, "ioctl", 1, settings="error=12,reason=25,error_from=2", filename=str(tmp_path / "target"),
+                     direct=1, dmabuf_datapath="bvec", rw="write", dmabuf_remap_every=100)
+    assert result.status != 0
+    assert result.json["jobs"][0]["error"] == 12
+    assert "out of memory (NO_MEMORY, ENOMEM)" in result.stderr
+    assert result.reports[0]["issued"]["writes"] == 200
+    assert result.reports[0]["proven"] is True
+
+
+@pytest.mark.parametrize("datapath", ["premapped", "bvec"])
+def test_a_dma_buf_for_each_slot_by_the_modules_call(fio: Fio, tmp_path: Path, datapath: str) -> None:
+    result = syscall(fio, "ioctl", 1, filename=f"{tmp_path}/a:{tmp_path}/b", direct=1, dmabuf_datapath=datapath,
+                     rw="randrw", verify="crc32c", bs="16k", dmabuf_buffers="io_u", dmabuf_remap_every=10)
+    assert result.status == 0, result.stderr
+    report = result.reports[0]
+    assert (report["proven"], report["buffers"], report["buffer_bytes"]) == (True, 1, 16384)
+    assert report["remaps"] > 10

@@ -170,6 +170,8 @@ TEST_F(HotPathTest, EverySoManiethRequestGoesToAWorker) {
 
 TEST_F(HotPathTest, FlagsAndPriorityAreInTheEntryOfReadsAndWrites) {
   lane.rw_flags = RWF_NOWAIT;
+  static constexpr uint32_t handles[] = {1};
+  target.handles = handles;
   for (const auto kind : {Kind::read, Kind::write}) {
     const Request request = {kind, 2, 4096, memory.data(), 4096, &target, 0x4003};
     io_uring_sqe sqe = {};
@@ -299,7 +301,8 @@ TEST(Entries, PremappedCommandsHoldOffsetsAndHandle) {
   alignas(4096) std::array<std::byte, 16384> memory;
   lane.base = memory.data();
   Target target;
-  target.handle = 0x1234;
+  const uint32_t handles[] = {0x1234};
+  target.handles = handles;
   io_uring_sqe sqe = {};
   Premapped::fill(lane, sqe,
                   {Kind::write, 3, uint64_t{5} << 40, memory.data() + 4608, 8192, &target});
@@ -317,6 +320,28 @@ TEST(Entries, PremappedCommandsHoldOffsetsAndHandle) {
   sqe = {};
   Premapped::fill(lane, sqe, {Kind::read, 0, 0, memory.data(), 512, &target});
   EXPECT_EQ(sqe.cmd_op, static_cast<uint32_t>(DMABUF_RW_URING_READ));
+}
+
+TEST(Entries, WithADmaBufForEachSlotTheSlotChoosesIt) {
+  Lane lane;
+  alignas(4096) std::array<std::byte, 32768> memory;
+  lane.base = memory.data();
+  lane.slot_mask = ~0U;
+  lane.slot_bytes = 8192;
+  const uint32_t handles[] = {10, 11, 12, 13};
+  Target target;
+  target.handles = handles;
+  const Request request = {Kind::read, 2, 4096, memory.data() + 2 * 8192 + 512, 4096, &target};
+  io_uring_sqe sqe = {};
+  Bvec::fill(lane, sqe, request);
+  dmabuf_rw_uring_io io;
+  std::memcpy(&io, reinterpret_cast<const std::byte *>(&sqe) + 48, sizeof(io));
+  EXPECT_EQ(io.handle, 12U);
+  EXPECT_EQ(sqe.addr, 512U);
+  sqe = {};
+  Registered::fill(lane, sqe, request);
+  EXPECT_EQ(sqe.buf_index, 2);
+  EXPECT_EQ(sqe.addr, 512U);
 }
 
 TEST(Entries, RegisteredAddressesAreOffsetsIntoSlotZero) {

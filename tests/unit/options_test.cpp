@@ -22,6 +22,14 @@ JobConfig good() {
   return config;
 }
 
+JobConfig by(Datapath path, Submit submit) {
+  JobConfig config = good();
+  config.datapath = path;
+  config.submit = submit;
+  config.iodepth = 1;
+  return config;
+}
+
 /// The message of the refusal of `config`, "accepted" if there is none.
 std::string refusal(const JobConfig &config) {
   const auto result = check_config(config);
@@ -71,14 +79,6 @@ TEST(Config, AcceptsWhatCanWork) {
     config.datapath = path;
     EXPECT_EQ(refusal(config), "accepted") << datapath_name(path);
   }
-}
-
-JobConfig by(Datapath path, Submit submit) {
-  JobConfig config = good();
-  config.datapath = path;
-  config.submit = submit;
-  config.iodepth = 1;
-  return config;
 }
 
 TEST(Config, EachWayToSubmitHasItsDatapaths) {
@@ -231,6 +231,39 @@ TEST(Config, RefusesOptionsTheChoiceMakesMeaningless) {
   config = good();
   config.sqpoll_cpu = 1;
   EXPECT_TRUE(mentions(refusal(config), {"sqthread_poll_cpu", "sqthread_poll=1"}));
+}
+
+TEST(Config, ADmaBufForEachSlotIsMadeOfWholePages) {
+  for (unsigned path = 0; path < kDatapaths; path++) {
+    JobConfig config = by(static_cast<Datapath>(path), Submit::uring);
+    config.buffer_per_slot = true;
+    if (config.datapath == Datapath::host || config.datapath == Datapath::syscall)
+      EXPECT_TRUE(mentions(refusal(config), {"dmabuf_buffers", datapath_name(config.datapath)}));
+    else
+      EXPECT_EQ(refusal(config), "accepted") << datapath_name(config.datapath);
+  }
+  JobConfig config = good();
+  config.buffer_per_slot = true;
+  config.max_bs = 4096 + 512;
+  EXPECT_TRUE(mentions(refusal(config), {"dmabuf_buffers", "bs", "4k"}));
+  config.max_bs = 4096;
+  config.mem_align = 512;
+  EXPECT_TRUE(mentions(refusal(config), {"dmabuf_buffers", "iomem_align"}));
+  config.mem_align = 0;
+  config.hugepages = true;
+  EXPECT_TRUE(mentions(refusal(config), {"dmabuf_buffers", "dmabuf_hugepages"}));
+}
+
+TEST(Config, OnlyWhatMapsCanMapAgain) {
+  for (unsigned path = 0; path < kDatapaths; path++) {
+    JobConfig config = by(static_cast<Datapath>(path), Submit::uring);
+    config.remap_every = 100;
+    if (maps_dmabuf(config.datapath))
+      EXPECT_EQ(refusal(config), "accepted") << datapath_name(config.datapath);
+    else
+      EXPECT_TRUE(
+          mentions(refusal(config), {"dmabuf_remap_every", datapath_name(config.datapath)}));
+  }
 }
 
 TEST(Config, CommandSizeIsAMultipleOfFourKibibytes) {

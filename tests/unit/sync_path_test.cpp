@@ -139,7 +139,9 @@ TEST(MmapCopy, WithoutCpuAccessNothingIsCopied) {
 }
 
 TEST(ModuleCall, FailsWithItsErrno) {
+  const uint32_t handle = 1;
   Target target;
+  target.handles = &handle;
   Lane lane;
   lane.targets = &target;
   lane.session_fd = open("/dev/null", O_RDWR);

@@ -149,6 +149,27 @@ def shapes(tally: Tally) -> None:
                 run = fio(["--name=s", *base, length, f"--rw={rw}", f"--bs={size}",
                            f"--iodepth={depth}", *engine(udmabuf, datapath)])
                 check_run(tally, name, run, datapath)
+        # The mapping comes and goes under the I/O; io_uring is full in between.
+        name = f"{datapath} mapped again every 100 I/Os"
+        with nothing_left(tally, name):
+            run = fio(["--name=m", *base, "--rw=randrw", "--bsrange=4k-64k", "--iodepth=16",
+                       "--verify=crc32c", *engine(udmabuf, datapath),
+                       "--dmabuf_remap_every=100"])
+            check_run(tally, name, run, datapath)
+            if run.reports:
+                ios = run.reports[0]["issued"]["reads"] + run.reports[0]["issued"]["writes"]
+                tally.same(run.reports[0]["remaps"], (ios - 1) // 100, f"{name}: {ios} I/Os")
+        for name, options in ((f"{datapath} a dma-buf for each slot", []),
+                              (f"{datapath} those mapped again", ["--dmabuf_remap_every=200"])):
+            with nothing_left(tally, name):
+                run = fio(["--name=b", *base, "--rw=randrw", "--bsrange=4k-64k", "--iodepth=16",
+                           "--verify=crc32c", *engine(udmabuf, datapath), "--dmabuf_buffers=io_u",
+                           *options])
+                check_run(tally, name, run, datapath)
+                if run.reports:
+                    tally.same((run.reports[0]["buffers"], run.reports[0]["buffer_bytes"]),
+                               (16, 16 << 16), f"{name}: dma-bufs and bytes")
+                    tally.check(run.reports[0]["segments"] >= 16, f"{name}: segments")
         name = f"{datapath} a file with an offset and fsync"
         run = fio(["--name=f", *base, "--offset=4m", "--rw=randwrite", "--bs=4k", "--fsync=16",
                    "--verify=crc32c", "--iodepth=8", *engine(udmabuf, datapath)])
