@@ -159,8 +159,11 @@ def shapes(tally: Tally) -> None:
             if run.reports:
                 ios = run.reports[0]["issued"]["reads"] + run.reports[0]["issued"]["writes"]
                 tally.same(run.reports[0]["remaps"], (ios - 1) // 100, f"{name}: {ios} I/Os")
-        for name, options in ((f"{datapath} a dma-buf for each slot", []),
-                              (f"{datapath} those mapped again", ["--dmabuf_remap_every=200"])):
+        churn: dict[str, list[str]] = {
+            "a dma-buf for each slot": [],
+            "those mapped again": ["--dmabuf_remap_every=200"]}
+        for what, options in churn.items():
+            name = f"{datapath} {what}"
             with nothing_left(tally, name):
                 run = fio(["--name=b", *base, "--rw=randrw", "--bsrange=4k-64k", "--iodepth=16",
                            "--verify=crc32c", *engine(udmabuf, datapath), "--dmabuf_buffers=io_u",
