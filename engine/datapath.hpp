@@ -67,6 +67,16 @@ struct Registered {
   static void landed(Lane &, const Request &, uint32_t) {}
 };
 
+/// Fixed-buffer reads and writes on dma-bufs that io_uring itself has registered, for each target.
+struct Upstream {
+  static constexpr Datapath kPath = Datapath::upstream;
+  static void fill(Lane &lane, io_uring_sqe &sqe, const Request &request) {
+    fill_fixed(lane, sqe, request, lane.offset_in_buffer(request),
+               request.target->buffer_slot + lane.buffer_number(request));
+  }
+  static void landed(Lane &, const Request &, uint32_t) {}
+};
+
 /// Fixed-buffer reads and writes on host memory; each I/O slot is a registered buffer.
 struct Host {
   static constexpr Datapath kPath = Datapath::host;

@@ -501,6 +501,7 @@ extern "C" [[gnu::visibility("default")]] void get_ioengine(ioengine_ops **ops) 
     dmabuf::fill_ring_ops<dmabuf::Bounce>();
     dmabuf::fill_ring_ops<dmabuf::Host>();
     dmabuf::fill_ring_ops<dmabuf::Syscall>();
+    dmabuf::fill_ring_ops<dmabuf::Upstream>();
     dmabuf::fill_sync_ops<dmabuf::RwFdCall>(dmabuf::Submit::sync);
     dmabuf::fill_sync_ops<dmabuf::ModuleCall>(dmabuf::Submit::ioctl);
     dmabuf::fill_sync_ops<dmabuf::MmapCopy>(dmabuf::Submit::mmap);

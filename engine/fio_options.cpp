@@ -63,6 +63,9 @@ void fill_table(std::vector<fio_option> &table) {
       choice("syscall", Datapath::syscall,
              "The dma-buf is the file: read() and write() on it, from and to ordinary memory");
 
+  datapath.posval[7] = choice("upstream", Datapath::upstream,
+                              "io_uring's own registration of dma-bufs, on kernels that have it");
+
   auto &submit =
       add(option("dmabuf_submit", "Submission", FIO_OPT_STR, offsetof(FioOptions, submit), "uring",
                  "The call that hands an I/O to the kernel; all but uring wait for each I/O"));

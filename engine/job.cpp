@@ -4,6 +4,7 @@
 #include "polling.hpp"
 #include "reasons.hpp"
 #include "sizes.hpp"
+#include "upstream.hpp"
 
 #include <algorithm>
 #include <cerrno>
@@ -234,6 +235,14 @@ Result<void> Job::register_memory(const std::vector<void *> &buffers) {
   if (path_ == Datapath::automatic || path_ == Datapath::registered)
     if (auto ok = lane_.ring.reserve_buffers(static_cast<unsigned>(buffers_.size())); !ok)
       return ok;
+  if (path_ == Datapath::upstream) {
+    // Each target has the dma-bufs in slots of its own; fio may add files, which then do not fit.
+    if (auto ok =
+            lane_.ring.reserve_buffers(static_cast<unsigned>(buffers_.size() * targets_.size()));
+        !ok)
+      return ok;
+    return check_upstream(lane_.ring.fd());
+  }
   return path_ == Datapath::registered ? map_registered() : Result<void>();
 }
 
@@ -327,6 +336,9 @@ Result<void> Job::open_target(unsigned number, int fd, const std::string &name) 
     targets_[number].view = files_[number]->buffer().view.data();
     targets_[number].dmabuf_fd = files_[number]->buffer().fd.get();
   }
+  if (path_ == Datapath::upstream)
+    if (auto ok = map_upstream(number, name); !ok)
+      return ok;
   // registered needs nothing per target, once it is chosen; syscall moves nothing in or out of it.
   if (session_ && path_ != Datapath::registered && path_ != Datapath::syscall)
     if (auto ok = map_target(number, name); !ok)
@@ -384,6 +396,7 @@ JobReport Job::report() const {
   report.module.known = counts_.known && !counts_lost_;
   report.map_ns = map_ns_;
   report.unmap_ns = unmap_ns_;
+  report.upstream = upstream_count_;
   report.files = evidence_;
   report.proof = prove(report);
   return report;

@@ -108,6 +108,8 @@ private:
   int command_ring(uint32_t command, uint32_t handle, uint32_t index);
   Result<void> register_dmabufs();
   Result<void> map_registered();
+  Result<void> map_upstream(unsigned number, const std::string &name);
+  void unmap_upstream(unsigned number);
   Result<void> check_length(Datapath path) const;
   Result<void> map_target(unsigned number, const std::string &name);
   void unregister_dmabufs();
@@ -132,6 +134,8 @@ private:
   std::vector<std::optional<BufferFile>> files_; ///< datapath syscall, by file number
   FileEvidence evidence_;
   std::vector<std::string> target_names_; ///< by file number, empty: never opened
+  std::vector<bool> upstream_;            ///< by file number: whether its slots are filled
+  uint64_t upstream_count_ = 0;           ///< registrations so far
   Handles registered_;                    ///< the mappings in the ring's slots 0, 1, …
   ModuleCounts counts_;
   bool counts_lost_ = false;

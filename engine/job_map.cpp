@@ -3,7 +3,9 @@
 #include "job.hpp"
 
 #include "reasons.hpp"
+#include "upstream.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -115,10 +117,33 @@ Result<void> Job::map_target(unsigned number, const std::string &name) {
   }
 }
 
+Result<void> Job::map_upstream(unsigned number, const std::string &name) {
+  upstream_.resize(std::max(upstream_.size(), size_t{number} + 1));
+  const auto count = static_cast<unsigned>(buffers_.size());
+  Target &target = targets_[number];
+  target.buffer_slot = number * count;
+  upstream_[number] = true;
+  for (unsigned i = 0; i < count; i++, upstream_count_++)
+    if (auto ok = register_upstream(lane_.ring.fd(), target.buffer_slot + i, buffer_fds_[i],
+                                    target.fd, name);
+        !ok)
+      return ok;
+  return {};
+}
+
+void Job::unmap_upstream(unsigned number) {
+  if (number >= upstream_.size() || !upstream_[number])
+    return;
+  upstream_[number] = false;
+  for (unsigned i = 0; i < buffers_.size(); i++)
+    unregister_upstream(lane_.ring.fd(), targets_[number].buffer_slot + i);
+}
+
 void Job::close_target(unsigned number) {
   if (number >= targets_.size())
     return;
   Target &target = targets_[number];
+  unmap_upstream(number);
   (void)unmap(mapped_[number]);
   if (target.sqe_flags & IOSQE_FIXED_FILE)
     (void)lane_.ring.set_file(static_cast<unsigned>(target.sqe_fd), -1);
@@ -133,6 +158,11 @@ Result<void> Job::remap() {
     return map_registered();
   }
   for (unsigned i = 0; i < targets_.size(); i++) {
+    if (i < upstream_.size() && upstream_[i]) {
+      unmap_upstream(i);
+      if (auto ok = map_upstream(i, target_names_[i]); !ok)
+        return ok;
+    }
     if (mapped_[i].empty())
       continue;
     if (auto ok = unmap(mapped_[i]); !ok)

@@ -29,6 +29,7 @@ struct Target {
   int sqe_fd = -1;       ///< fd or fixed-file slot for a submission entry, as sqe_flags says
   uint8_t sqe_flags = 0; ///< 0 or IOSQE_FIXED_FILE
   const uint32_t *handles = nullptr; ///< premapped, bvec: the module's mappings of the dma-bufs
+  unsigned buffer_slot = 0;          ///< upstream: of the first dma-buf in the ring's table
   std::byte *view = nullptr;         ///< mmap: the dma-buf under test
   int dmabuf_fd = -1;                ///< mmap: the same
 };

@@ -24,6 +24,8 @@ const char *datapath_name(Datapath path) {
     return "host";
   case Datapath::syscall:
     return "syscall";
+  case Datapath::upstream:
+    return "upstream";
   }
   return "unknown";
 }
@@ -105,7 +107,7 @@ Result<void> check_path(const JobConfig &config, Datapath path) {
   const char *name = datapath_name(path);
   const bool command = path == Datapath::premapped || path == Datapath::bvec;
   const bool file = path == Datapath::syscall;
-  if (config.hipri && (path == Datapath::bvec || file))
+  if (config.hipri && (path == Datapath::bvec || path == Datapath::upstream || file))
     return fail(EINVAL,
                 strf("hipri polls the drive, which dmabuf_datapath=%s cannot; drop hipri, or "
                      "use dmabuf_datapath=premapped or registered",
@@ -155,9 +157,11 @@ Result<void> check_config(const JobConfig &config) {
     return fail(EINVAL,
                 "hipri makes a ring that takes no fsync, fdatasync or sync_file_range; drop "
                 "one of the two");
-  if (config.datapath == Datapath::premapped && !config.direct)
-    return fail(EINVAL, "dmabuf_datapath=premapped bypasses the page cache and needs O_DIRECT; add "
-                        "direct=1");
+  if ((config.datapath == Datapath::premapped || config.datapath == Datapath::upstream) &&
+      !config.direct)
+    return fail(EINVAL, strf("dmabuf_datapath=%s bypasses the page cache and needs O_DIRECT; add "
+                             "direct=1",
+                             path));
   if (config.hugepages && config.exporter != ExporterKind::udmabuf)
     return fail(EINVAL,
                 strf("dmabuf_hugepages=1 is for dmabuf_exporter=udmabuf, not %s; drop one of "

@@ -13,10 +13,19 @@
 namespace dmabuf {
 
 /// How bytes move. `automatic` is only ever a request.
-enum class Datapath : unsigned { automatic, premapped, registered, bvec, bounce, host, syscall };
+enum class Datapath : unsigned {
+  automatic,
+  premapped,
+  registered,
+  bvec,
+  bounce,
+  host,
+  syscall,
+  upstream
+};
 
 /// Values of Datapath.
-inline constexpr size_t kDatapaths = 7;
+inline constexpr size_t kDatapaths = 8;
 
 /// Which call hands an I/O to the kernel. `uring` is what every datapath has; the others wait for
 /// each I/O: `sync` is pread() and pwrite(), `ioctl` the module's RW, `mmap` the CPU itself.
@@ -34,13 +43,14 @@ const char *exporter_name(ExporterKind kind);
 
 /// True for what needs /dev/dmabuf_rw.
 constexpr bool needs_module(Datapath path, Submit submit) {
-  return path != Datapath::bounce && path != Datapath::host && submit != Submit::mmap;
+  return path != Datapath::bounce && path != Datapath::host && path != Datapath::upstream &&
+         submit != Submit::mmap;
 }
 
 /// True for the datapaths that map the dma-buf for the target, and for `auto`.
 constexpr bool maps_dmabuf(Datapath path) {
   return path == Datapath::automatic || path == Datapath::premapped ||
-         path == Datapath::registered || path == Datapath::bvec;
+         path == Datapath::registered || path == Datapath::bvec || path == Datapath::upstream;
 }
 
 /// Everything a job was asked to do, in terms that do not name fio.

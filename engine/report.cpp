@@ -121,6 +121,13 @@ Proof prove(const JobReport &report) {
                        done.c_str())};
   case Datapath::syscall:
     return prove_syscall(report, done);
+  case Datapath::upstream:
+    if (!report.upstream)
+      return {false, "io_uring did not register the dma-buf"};
+    return {true,
+            strf("io_uring itself registered the dma-buf (%llu registrations), the %s were all "
+                 "READ_FIXED or WRITE_FIXED on its slots, and %llu were issued again",
+                 ull(report.upstream), done.c_str(), ull(issued.retries))};
   case Datapath::automatic:
     break;
   }
@@ -193,6 +200,7 @@ std::string to_json(const JobReport &report) {
                 report.files.files, ull(report.files.bytes), report.files.same);
   else
     out += ",\"files\":null";
+  number("upstream_registrations", report.upstream);
   number("calls", io.calls);
   number("errors", io.errors);
   number("short", io.short_requests);

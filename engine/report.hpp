@@ -49,7 +49,8 @@ struct JobReport {
   unsigned buffers = 0; ///< dma-bufs that are I/O memory
   Counters issued;
   ModuleCounts module;
-  FileEvidence files; ///< datapath syscall
+  FileEvidence files;    ///< datapath syscall
+  uint64_t upstream = 0; ///< datapath upstream: registrations that io_uring accepted
   uint64_t map_ns = 0;
   uint64_t unmap_ns = 0;
   Proof proof;

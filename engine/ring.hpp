@@ -38,6 +38,7 @@ public:
   void close();
 
   bool is_open() const { return open_; }
+  int fd() const { return ring_.ring_fd; }
   unsigned setup_flags() const { return ring_.flags; }
 
   /// A zeroed submission entry, or nullptr when the queue is full.

@@ -10,10 +10,12 @@
  *    many mappings), reason, refused1, refused2 for MAP; reads and registrations for INFO. uring_cmds move nothing. RW does move and
  *    count, or fails with rw_errno. OPEN gives the memfd itself or fails with open_errno and
  *    open_reason; open_lie=1 gives another file of that size, 2 one that is a page longer.
+ *  - $STAND_IN_UPSTREAM=LOG makes io_uring take dma-bufs as the proposed interface says, and writes
+ *    one line for each call to LOG. The slots stay empty: I/O on them fails.
  *  - $STAND_IN_LIE=N adds N to the reads that a real module's INFO tells; udmabuf is then the real
  *    one, too.
  *  - $STAND_IN_FAIL=CALL:ERRNO[:N[:TIMES]] makes a call fail, from the Nth time on (default the
- *    first), for ever or so many times. CALL is create, sync, open-module, or pread or pwrite on
+ *    first), for ever or so many times. CALL is create, sync, open-module, upstream, or pread or pwrite on
  *    what OPEN gave.
  *  - $STAND_IN_LOG gets one line at the end of each process that used it: how often CPU access
  *    began and ended.
@@ -24,6 +26,7 @@
 #include <fcntl.h>
 #include <linux/dma-buf.h>
 #include <linux/dmabuf_rw.h>
+#include <linux/io_uring.h>
 #include <linux/udmabuf.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -33,6 +36,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define MAX_FD 4096
@@ -392,4 +396,50 @@ ssize_t pwrite(int fd, const void *data, size_t bytes, off_t offset)
 ssize_t pwrite64(int fd, const void *data, size_t bytes, off_t offset)
 {
 	return file_call("pwrite", "pwrite64", fd, (void *)data, bytes, offset);
+}
+
+/* One registration by the proposed interface; its structures as proposed. */
+static long upstream(const struct io_uring_rsrc_update2 *update)
+{
+	static atomic_uint calls;
+	const struct {
+		unsigned int type, flags;
+		unsigned long long size, uaddr;
+		int dmabuf_fd, target_fd;
+		unsigned long long reserved[6];
+	} *words = (const void *)(uintptr_t)update->data;
+	int code = failure("upstream", &calls), fd;
+	char line[128];
+	int length;
+
+	if (!code && (update->resv != 2 || update->nr != 1 || update->tags || words->flags || words->size ||
+		      words->uaddr || (words->type == 2) != (words->dmabuf_fd >= 0)))
+		code = EINVAL;
+	if (!code && words->type == 2 && !is_buffer[words->dmabuf_fd])
+		code = EINVAL;
+	length = snprintf(line, sizeof(line), "slot=%u type=%u target=%d code=%d\n", update->offset,
+			  words->type, words->target_fd >= 0, code);
+	fd = open(getenv("STAND_IN_UPSTREAM"), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+	if (fd < 0 || write(fd, line, (size_t)length) != length)
+		abort();
+	close(fd);
+	errno = code;
+	return code ? -1 : 1;
+}
+
+long syscall(long number, ...)
+{
+	long (*real)(long, ...) = dlsym(RTLD_NEXT, "syscall");
+	long words[6];
+	va_list args;
+	int i;
+
+	va_start(args, number);
+	for (i = 0; i < 6; i++)
+		words[i] = va_arg(args, long);
+	va_end(args);
+	if (number == __NR_io_uring_register && words[1] == IORING_REGISTER_BUFFERS_UPDATE &&
+	    getenv("STAND_IN_UPSTREAM"))
+		return upstream((const void *)words[2]);
+	return real(number, words[0], words[1], words[2], words[3], words[4], words[5]);
 }

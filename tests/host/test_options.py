@@ -82,7 +82,7 @@ def test_every_option_has_a_help_text(library: str, option: str) -> None:
 
 def test_values_are_explained(library: str) -> None:
     text = enghelp(library, "dmabuf_datapath")
-    for value in ("auto", "premapped", "registered", "bvec", "bounce", "host", "syscall"):
+    for value in ("auto", "premapped", "registered", "bvec", "bounce", "host", "syscall", "upstream"):
         assert value in text
     assert "default: auto" in text.lower()
     text = enghelp(library, "dmabuf_submit")

@@ -344,6 +344,19 @@ TEST(Entries, WithADmaBufForEachSlotTheSlotChoosesIt) {
   EXPECT_EQ(sqe.addr, 512U);
 }
 
+TEST(Entries, UpstreamHasSlotsForEachTarget) {
+  Lane lane;
+  alignas(4096) std::array<std::byte, 16384> memory;
+  lane.base = memory.data();
+  Target target;
+  target.buffer_slot = 6;
+  io_uring_sqe sqe = {};
+  Upstream::fill(lane, sqe, {Kind::write, 2, 4096, memory.data() + 8192, 4096, &target});
+  EXPECT_EQ(sqe.opcode, IORING_OP_WRITE_FIXED);
+  EXPECT_EQ(sqe.buf_index, 6);
+  EXPECT_EQ(sqe.addr, 8192U);
+}
+
 TEST(Entries, RegisteredAddressesAreOffsetsIntoSlotZero) {
   Lane lane;
   alignas(4096) std::array<std::byte, 16384> memory;

@@ -128,7 +128,7 @@ TEST(Config, PollingNeedsADatapathThatCan) {
     config.syncs = config.direct = false;
     EXPECT_NE(refusal(config).find("direct=1"), std::string::npos) << datapath_name(path);
   }
-  for (const auto path : {Datapath::bvec, Datapath::syscall}) {
+  for (const auto path : {Datapath::bvec, Datapath::syscall, Datapath::upstream}) {
     JobConfig config = by(path, Submit::uring);
     config.hipri = true;
     EXPECT_TRUE(mentions(refusal(config), {"hipri", datapath_name(path)}));
@@ -285,6 +285,7 @@ TEST(Names, EveryValueHasItsOwn) {
   EXPECT_STREQ(datapath_name(Datapath::bounce), "bounce");
   EXPECT_STREQ(datapath_name(Datapath::host), "host");
   EXPECT_STREQ(datapath_name(Datapath::syscall), "syscall");
+  EXPECT_STREQ(datapath_name(Datapath::upstream), "upstream");
   EXPECT_STREQ(submit_name(Submit::uring), "uring");
   EXPECT_STREQ(submit_name(Submit::sync), "sync");
   EXPECT_STREQ(submit_name(Submit::ioctl), "ioctl");

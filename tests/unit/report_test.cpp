@@ -222,6 +222,17 @@ TEST(Proof, SyscallNeedsTheCallsItNames) {
   EXPECT_FALSE(dmabuf::prove(report).proven);
 }
 
+TEST(Proof, UpstreamNeedsARegistration) {
+  JobReport report;
+  report.path = Datapath::upstream;
+  report.issued = issued();
+  report.issued.retries = 7;
+  EXPECT_FALSE(dmabuf::prove(report).proven);
+  report.upstream = 1;
+  EXPECT_TRUE(dmabuf::prove(report).proven);
+  EXPECT_TRUE(has(dmabuf::prove(report).text, "7 were issued again"));
+}
+
 TEST(Proof, MmapNeedsEveryByteCopied) {
   JobReport report = on_files(Submit::mmap);
   report.files = {};

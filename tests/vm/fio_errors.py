@@ -138,6 +138,8 @@ def targets(tally: Tally) -> None:
     refused(tally, "a regular file", job("--dmabuf_datapath=premapped", target=file),
             ["not_block|not a block device"])
 
+    refused(tally, "upstream on a stock kernel", job("--dmabuf_datapath=upstream"),
+            ["this kernel does not have"])
     refused(tally, "hipri without polled queues", job("--dmabuf_datapath=premapped", "--hipri"),
             ["no polled queues", "nvme.poll_queues"])
     works(tally, "without hipri", job("--dmabuf_datapath=premapped"))
