@@ -6,14 +6,35 @@ Runs in the lab's guest and destroys the data on $DEV. Exit status 0 pass, 1 fai
 """
 
 import os
+import re
 import sys
+import time
 from pathlib import Path
 
 from fio_harness import DEV, ENGINE, Run, Tally, drm_device, fio, need_engine, nothing_left
+from fio_moves import FEATURE_MOVE, load, query
 
 JOBS = Path(__file__).resolve().parents[2] / "jobs"
-SECONDS = "2"
-ENVIRONMENT = {"DEV": DEV, "ENGINE": ENGINE, "RUNTIME": SECONDS}
+# Small scale. A file gets those that its head names, so that a head that forgets one fails.
+ENVIRONMENT = {"DEV": DEV, "ENGINE": ENGINE, "RUNTIME": "1", "SIZE": "24m", "PART": "16m",
+               "RATE": "12", "TARGET": "20ms", "MOVE_US": "1000", "READS": "65", "BS": "8k",
+               "DEPTH": "16", "RW": "randrw"}
+SHORTER = {"basic": {"RUNTIME": "250ms"}, "ai": {"SIZE": "96m", "PART": "64m"},
+           "media": {"PART": "64m"}, "stress": {"SIZE": "8m", "RUNTIME": "700ms"},
+           "verify": {"RUNTIME": "500ms", "SIZE": "8m", "PART": "2m"}}
+FOLDERS = ("ai", "analytics", "basic", "latency", "media", "qual", "stress", "verify")
+FIRST = ("basic/randread-4k.fio", "basic/seq-1m.fio", "verify/read-direction.fio",
+         "verify/write-direction.fio")
+
+
+def head_of(file: Path) -> str:
+    """The comment that a job file starts with."""
+    return file.read_text().split("[global]")[0]
+
+
+def variables(file: Path) -> set[str]:
+    """What the head says has to be set."""
+    return set(re.findall(r"^#   ([A-Z_]+) ", head_of(file), re.MULTILINE))
 
 
 def run_job(file: Path, options: list[str], section: str | None = None) -> Run:
@@ -21,7 +42,9 @@ def run_job(file: Path, options: list[str], section: str | None = None) -> Run:
     words = [f"--ioengine={ENGINE}", *options, "--dmabuf_report=REPORT"]
     if section:
         words.append(f"--section={section}")
-    return fio([*words, str(file)], env=ENVIRONMENT, timeout=100)
+    values = {**ENVIRONMENT, **SHORTER.get(file.parent.name, {})}
+    return fio([*words, str(file)], env={name: values[name] for name in variables(file)},
+               timeout=100)
 
 
 def damage(offset: int) -> None:
@@ -33,37 +56,69 @@ def damage(offset: int) -> None:
     os.close(target)
 
 
-def all_files(tally: Tally) -> None:
-    """As the files stand, with nothing but their three variables, and with an exporter chosen."""
-    vgem = drm_device("vgem")
-    variants: dict[str, list[str]] = {"defaults": [],
-                "drm registered": ["--dmabuf_exporter=drm", f"--dmabuf_device={vgem}",
-                                   "--dmabuf_datapath=registered"]}
-    files = sorted(JOBS.rglob("*.fio"))
-    for wanted in ("basic/randread-4k.fio", "basic/seq-1m.fio", "verify/read-direction.fio",
-                   "verify/write-direction.fio"):
+def used_variables(file: Path) -> set[str]:
+    """What the file and its includes expect in the environment."""
+    text = "".join(line for line in file.read_text().splitlines(keepends=True)
+                   if not line.startswith("#"))
+    found = set(re.findall(r"\$\{(\w+)\}", text))
+    for name in re.findall(r"^include (.*)$", text, re.MULTILINE):
+        found |= used_variables(file.parent / name)
+    return found
+
+
+def heads(tally: Tally, files: list[Path]) -> None:
+    """Every file says what it is, and names exactly the variables that it uses."""
+    for wanted in FIRST:
         tally.check(JOBS / wanted in files, f"there is {wanted}")
+    tally.same(tuple(sorted({file.parent.name for file in files})), FOLDERS, "the folders")
     for file in files:
-        head = file.read_text().split("[global]")[0]
-        for word in ("Scenario", "Metric", "Destroys data", "DEV", "RUNTIME", "ENGINE"):
-            tally.check(word in head, f"{file.name}: its head says {word}")
-        for variant, options in variants.items():
-            name = f"{file.name} {variant}"
-            with nothing_left(tally, name):
-                run = run_job(file, options)
-            if not tally.check(run.status == 0 and bool(run.jobs), f"{name}: runs", run.said()):
-                continue
-            tally.check(bool(run.reports), f"{name}: the engine under test ran")
-            path = "registered" if options else "premapped"
-            for report in run.reports:
-                tally.check(report["proven"] is True and report["datapath"] == path,
-                            f"{name}: {report['job']} is proven on {path}", report["proof"])
-                moved = report["issued"]["reads"] + report["issued"]["writes"]
-                tally.check(moved > 10, f"{name}: {report['job']} did I/O", str(moved))
-            # Sections in which one engine lays down or checks and the other moves.
-            if file.parent.name == "verify":
-                tally.check(len(run.jobs) > len(run.reports),
-                            f"{name}: an independent engine took part")
+        head = head_of(file)
+        for word in ("Scenario", "Metric", "Parameters", "Destroys data"):
+            tally.check(f"# {word}" in head, f"{file.name}: its head says {word}")
+        tally.same(sorted(variables(file)), sorted(used_variables(file)),
+                   f"{file.name}: variables that its head names, and that it uses")
+        writes = re.search(r"^rw=.*(write|rw)", file.read_text(), re.MULTILINE)
+        tally.same("Destroys data YES" in head, bool(writes or "RW" in variables(file)),
+                   f"{file.name}: its head says whether it writes")
+
+
+def one_file(tally: Tally, file: Path, variant: str, options: list[str]) -> None:
+    """A file runs, on the datapath that it should, proven, and leaves nothing."""
+    name = f"{file.name} {variant}"
+    with nothing_left(tally, name):
+        run = run_job(file, options)
+    if not tally.check(run.status == 0 and bool(run.jobs), f"{name}: runs", run.said()):
+        return
+    tally.check(bool(run.reports), f"{name}: the engine under test ran")
+    path = "registered" if options else "premapped"
+    for report in run.reports:
+        tally.check(report["proven"] is True and report["datapath"] == path,
+                    f"{name}: {report['job']} is proven on {path}", report["proof"])
+        moved = report["issued"]["reads"] + report["issued"]["writes"]
+        size = report["issued"]["read_bytes"] + report["issued"]["write_bytes"]
+        tally.check(moved > 10 or size > 4 << 20, f"{name}: {report['job']} did I/O", str(moved))
+    # Sections in which one engine lays down or checks and the other moves.
+    if file.parent.name == "verify":
+        tally.check(len(run.jobs) > len(run.reports), f"{name}: an independent engine took part")
+    if file.name == "moving-memory.fio" and run.reports:
+        moves = run.reports[0]["module"]["invalidations"]
+        tally.check(moves > 10, f"{name}: the memory moved", str(moves))
+
+
+def all_files(tally: Tally, files: list[Path]) -> None:
+    """As the files stand, with nothing but their variables; some with an exporter chosen."""
+    drm = ["--dmabuf_exporter=drm", f"--dmabuf_device={drm_device('vgem')}",
+           "--dmabuf_datapath=registered"]
+    moves = bool(query()[0] & FEATURE_MOVE)
+    for file in files:
+        begin = time.monotonic()
+        if file.name == "moving-memory.fio" and not moves:
+            print(f"SKIP  {file.name}: this kernel keeps mapped dma-bufs where they are")
+            continue
+        one_file(tally, file, "defaults", [])
+        if str(file.relative_to(JOBS)) in FIRST:
+            one_file(tally, file, "drm registered", drm)
+        print(f"      {file.relative_to(JOBS)}: {time.monotonic() - begin:.1f} s", flush=True)
 
 
 def damaged(tally: Tally) -> None:
@@ -91,11 +146,32 @@ def damaged(tally: Tally) -> None:
                     run.said())
 
 
+def damaged_small(tally: Tally) -> None:
+    """The same for the files that take a size: damage in every MiB, and nothing written at all."""
+    for name in ("buffer-offsets", "segment-boundaries", "under-load"):
+        file, what = JOBS / f"verify/{name}.fio", name.split("-")[1]
+        tally.same(run_job(file, [], "lay-down").status, 0, f"{name} lay-down")
+        for mib in range(8):
+            damage((mib << 20) + 4096 * (mib + 5) + 123)
+        run = run_job(file, [], f"read-{what}")
+        tally.check(run.status != 0 and bool(run.jobs), f"{name} read-{what} notices bytes",
+                    run.said())
+        tally.same(run_job(file, [], "poison").status, 0, f"{name} poison")
+        run = run_job(file, [], f"check-{what}")
+        tally.check(run.status != 0 and bool(run.jobs),
+                    f"{name} check-{what} notices that nothing was written", run.said())
+
+
 def main() -> int:
     need_engine()
+    load(os.environ.get("DMABUF_TESTEXP_KO", ""))
     tally = Tally()
-    all_files(tally)
+    files = sorted(JOBS.rglob("*.fio"))
+    files = [file for file in files if file.parent.name != "include"]
+    heads(tally, files)
+    all_files(tally, files)
     damaged(tally)
+    damaged_small(tally)
     return tally.finish("fio_jobs")
 
 
