@@ -13,7 +13,8 @@
 
 #define CREATE_FLAGS (DMABUF_TESTEXP_DYNAMIC | DMABUF_TESTEXP_NO_CPU | DMABUF_TESTEXP_NO_PAGES | \
 		      DMABUF_TESTEXP_NEED_INVALIDATE | DMABUF_TESTEXP_READ_ONLY | \
-		      DMABUF_TESTEXP_IO_VIEW | UNTRUE_FLAGS)
+		      DMABUF_TESTEXP_IO_VIEW | UNTRUE_FLAGS | DECOY_FLAGS)
+#define DECOY_FLAGS (DMABUF_TESTEXP_LOSE_WRITES | DMABUF_TESTEXP_STALE_READS)
 #define MISALIGN_FLAGS (DMABUF_TESTEXP_MISALIGN_START | DMABUF_TESTEXP_MISALIGN_LENGTH)
 #define SEG_4G_FLAGS (DMABUF_TESTEXP_SEG_4G | DMABUF_TESTEXP_SEG_4G_ZERO)
 #define UNTRUE_FLAGS (MISALIGN_FLAGS | SEG_4G_FLAGS | DMABUF_TESTEXP_SUM_SHORT | \
@@ -171,10 +172,12 @@ void testexp_buffer_put(struct testexp_buffer *buffer)
 	kref_put(&buffer->refs, buffer_free);
 }
 
-/* What a buffer may need at most: its memory, the next, and what is kept. */
+/* What a buffer may need at most: its memory, the next, a decoy, and what is kept. */
 static u64 memory_limit(const struct testexp_buffer *buffer)
 {
-	return buffer->layout.bytes * (2 + buffer->max_quarantine);
+	u32 decoys = buffer->layout.flags & DECOY_FLAGS ? 1 : 0;
+
+	return buffer->layout.bytes * (2 + decoys + buffer->max_quarantine);
 }
 
 static void testexp_release(struct dma_buf *dmabuf)
@@ -191,6 +194,8 @@ static void testexp_release(struct dma_buf *dmabuf)
 	dma_resv_unlock(&buffer->resv);
 
 	testexp_backing_free(backing);
+	if (buffer->decoy)
+		testexp_backing_free(buffer->decoy);
 	testexp_memory_unreserve(memory_limit(buffer));
 	testexp_fence_signal(buffer, 0, &signalled);
 	atomic_dec(&testexp_live_buffers);
@@ -263,6 +268,9 @@ static int create_check(const struct dmabuf_testexp_create *create, struct teste
 		return -EINVAL;
 	if ((flags & DMABUF_TESTEXP_IO_VIEW) && (flags & DMABUF_TESTEXP_NO_CPU))
 		return -EINVAL;
+	/* A decoy stays where it is; lengths that lie would not fit it. */
+	if ((flags & DECOY_FLAGS) && (flags & (UNTRUE_FLAGS | DMABUF_TESTEXP_DYNAMIC)))
+		return -EINVAL;
 	if (hweight32(flags & (DMABUF_TESTEXP_SUM_SHORT | DMABUF_TESTEXP_SUM_LONG)) > 1 ||
 	    hweight32(flags & SEG_4G_FLAGS) > 1)
 		return -EINVAL;
@@ -328,16 +336,26 @@ struct testexp_buffer *testexp_buffer_create(const struct dmabuf_testexp_create 
 		ret = PTR_ERR(buffer->backing);
 		goto unreserve;
 	}
+	if (buffer->layout.flags & DECOY_FLAGS) {
+		buffer->decoy = testexp_backing_alloc(&buffer->layout, buffer->seed);
+		if (IS_ERR(buffer->decoy)) {
+			ret = PTR_ERR(buffer->decoy);
+			goto free_backing;
+		}
+	}
 	dmabuf = buffer_export(buffer);
 	if (IS_ERR(dmabuf)) {
 		ret = PTR_ERR(dmabuf);
-		goto free_backing;
+		goto free_decoy;
 	}
 	kref_get(&buffer->refs);
 	buffer->dmabuf = dmabuf;
 	atomic_inc(&testexp_live_buffers);
 	return buffer;
 
+free_decoy:
+	if (buffer->decoy)
+		testexp_backing_free(buffer->decoy);
 free_backing:
 	testexp_backing_free(buffer->backing);
 unreserve:

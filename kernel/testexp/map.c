@@ -89,7 +89,7 @@ static struct testexp_mapping *mapping_create(struct testexp_buffer *buffer, str
 		return ERR_PTR(-ENOMEM);
 	mapping->dev = dev;
 	mapping->dir = dir;
-	mapping->backing = buffer->backing;
+	mapping->backing = buffer->decoy ?: buffer->backing;
 	ret = -ENOMEM;
 	mapping->addresses = kvmalloc_array(mapping->backing->nr, sizeof(*mapping->addresses),
 					    GFP_KERNEL);
@@ -133,6 +133,8 @@ struct sg_table *testexp_map(struct dma_buf_attachment *att, enum dma_data_direc
 		return ERR_PTR(ret);
 	if (buffer->revoked)
 		return ERR_PTR(testexp_refused(buffer, DMABUF_TESTEXP_OP_MAP, -ENODEV));
+	if (buffer->decoy && list_empty(&buffer->mappings))
+		testexp_backing_copy(buffer->decoy, buffer->backing);
 	mapping = mapping_create(buffer, att->dev, dir);
 	if (IS_ERR(mapping))
 		return ERR_PTR(testexp_refused(buffer, DMABUF_TESTEXP_OP_MAP, PTR_ERR(mapping)));
@@ -168,11 +170,25 @@ void testexp_unmap(struct dma_buf_attachment *att, struct sg_table *sgt,
 	kfree(mapping);
 }
 
+/* Let devices see what the CPU wrote, where they see a copy. dma_resv held. */
+static void decoy_update(struct testexp_buffer *buffer)
+{
+	if (buffer->decoy && !(buffer->layout.flags & DMABUF_TESTEXP_STALE_READS))
+		testexp_backing_copy(buffer->decoy, buffer->backing);
+}
+
+/* Let the CPU see what devices wrote, where they wrote to a copy. dma_resv held. */
+static void decoy_fetch(struct testexp_buffer *buffer)
+{
+	if (buffer->decoy && !(buffer->layout.flags & DMABUF_TESTEXP_LOSE_WRITES))
+		testexp_backing_copy(buffer->backing, buffer->decoy);
+}
+
 /**
  * testexp_sync_for_cpu - let the CPU see what devices wrote
  * @buffer: its live mappings are synchronised
  *
- * Context: dma_resv held.
+ * Context: may sleep; dma_resv held.
  */
 void testexp_sync_for_cpu(struct testexp_buffer *buffer)
 {
@@ -184,13 +200,14 @@ void testexp_sync_for_cpu(struct testexp_buffer *buffer)
 		for (i = 0; i < mapping->backing->nr; i++)
 			dma_sync_single_for_cpu(mapping->dev, mapping->addresses[i],
 						mapping->backing->segments[i].bytes, mapping->dir);
+	decoy_fetch(buffer);
 }
 
 /**
  * testexp_sync_for_device - let devices see what the CPU wrote
  * @buffer: its live mappings are synchronised
  *
- * Context: dma_resv held.
+ * Context: may sleep; dma_resv held.
  */
 void testexp_sync_for_device(struct testexp_buffer *buffer)
 {
@@ -198,6 +215,7 @@ void testexp_sync_for_device(struct testexp_buffer *buffer)
 	unsigned int i;
 
 	dma_resv_assert_held(&buffer->resv);
+	decoy_update(buffer);
 	list_for_each_entry(mapping, &buffer->mappings, node)
 		for (i = 0; i < mapping->backing->nr; i++)
 			dma_sync_single_for_device(mapping->dev, mapping->addresses[i],

@@ -91,6 +91,7 @@ struct testexp_buffer {
 	/* resv */
 	struct dma_buf *dmabuf;		/* NULL once released */
 	struct testexp_backing *backing;	/* NULL once released */
+	struct testexp_backing *decoy;	/* what devices are led to; NULL: to the backing */
 	struct list_head quarantine;	/* backings that were left, oldest first */
 	u32 nr_quarantine;
 	struct list_head mappings;

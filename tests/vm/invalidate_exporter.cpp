@@ -123,6 +123,8 @@ void refused_arguments(const InvalidateOptions &options, const Testexp &testexp)
   bad_create("misalign flag alone", [](Create &c) { c.flags |= DMABUF_TESTEXP_MISALIGN_START; });
   bad_create("untrue segments and a CPU view",
              [](Create &c) { c.flags = DMABUF_TESTEXP_SUM_SHORT; });
+  bad_create("a decoy of memory that moves",
+             [](Create &c) { c.flags |= DMABUF_TESTEXP_LOSE_WRITES; });
   bad_create("quarantine too large", [](Create &c) { c.quarantine = 65; });
   auto create = gpu_buffer(1ull << 50, options.seed);
   int result = testexp.create(create);

@@ -28,6 +28,7 @@
 
 /* Bits of dmabuf_testexp_query.features. */
 #define DMABUF_TESTEXP_FEAT_MOVE	(1ULL << 0)	/* this kernel lets mapped buffers move */
+#define DMABUF_TESTEXP_FEAT_LOSE	(1ULL << 1)	/* LOSE_WRITES, STALE_READS */
 
 /**
  * struct dmabuf_testexp_query - DMABUF_TESTEXP_IOC_QUERY
@@ -72,6 +73,12 @@ struct dmabuf_testexp_query {
  * SEG_4G	 the dma-buf says it is 4 GiB larger than its memory, as if the
  *		 first segment were; the 32-bit length of a segment hides it.
  * SEG_4G_ZERO	 the same 4 GiB as one more segment, whose length wrapped to 0.
+ * ----
+ * Devices are led to other memory than the buffer's; every DMA succeeds.
+ *
+ * LOSE_WRITES	 what a device writes into the buffer never arrives there.
+ * STALE_READS	 a device that reads the buffer gets what it held when it was
+ *		 mapped, or what a device wrote last.
  */
 #define DMABUF_TESTEXP_DYNAMIC		(1U << 0)
 #define DMABUF_TESTEXP_NO_CPU		(1U << 1)
@@ -85,6 +92,8 @@ struct dmabuf_testexp_query {
 #define DMABUF_TESTEXP_SUM_LONG		(1U << 11)
 #define DMABUF_TESTEXP_SEG_4G		(1U << 12)
 #define DMABUF_TESTEXP_SEG_4G_ZERO	(1U << 13)
+#define DMABUF_TESTEXP_LOSE_WRITES	(1U << 16)
+#define DMABUF_TESTEXP_STALE_READS	(1U << 17)
 
 /**
  * struct dmabuf_testexp_create - DMABUF_TESTEXP_IOC_CREATE
