@@ -54,6 +54,9 @@ Result<DmaBuf> allocate_testexp(const BufferRequest &request);
 /// What a testexp buffer does by itself.
 struct TestexpPlan {
   uint32_t move_us = 0; ///< its memory moves every so many microseconds while it is mapped; 0: not
+  uint32_t lose = 0;    ///< DMABUF_TESTEXP_LOSE_WRITES and STALE_READS
+  bool refuse_attach = false;
+  bool refuse_map = false;
 };
 
 /// The plan in dmabuf_device for exporter testexp: words joined by '+', or nothing.

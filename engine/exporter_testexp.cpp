@@ -43,6 +43,16 @@ Result<void> start_mover(int control, uint32_t id, uint32_t interval_us) {
   return {};
 }
 
+Result<void> refuse(int control, uint32_t id, uint32_t operation) {
+  dmabuf_testexp_fail refusal = {};
+  refusal.id = id;
+  refusal.operation = operation;
+  refusal.error = EIO;
+  if (ioctl(control, DMABUF_TESTEXP_IOC_FAIL, &refusal) < 0)
+    return fail(errno, errno_text("the test exporter did not learn what to refuse", errno));
+  return {};
+}
+
 } // namespace
 
 Result<TestexpPlan> testexp_plan(std::string_view words) {
@@ -61,10 +71,30 @@ Result<TestexpPlan> testexp_plan(std::string_view words) {
         continue;
       }
     }
+    if (word == "lose-writes") {
+      plan.lose |= DMABUF_TESTEXP_LOSE_WRITES;
+      continue;
+    }
+    if (word == "stale-reads") {
+      plan.lose |= DMABUF_TESTEXP_STALE_READS;
+      continue;
+    }
+    if (word == "refuse-attach") {
+      plan.refuse_attach = true;
+      continue;
+    }
+    if (word == "refuse-map") {
+      plan.refuse_map = true;
+      continue;
+    }
     return fail(EINVAL, strf("dmabuf_device=%.*s is no word of exporter testexp; it knows move-N, "
-                             "to move the memory every N µs (1 to %u)",
+                             "to move the memory every N µs (1 to %u), lose-writes, stale-reads, "
+                             "refuse-attach and refuse-map",
                              static_cast<int>(word.size()), word.data(), kMaxInterval));
   }
+  if (plan.lose && plan.move_us)
+    return fail(EINVAL, "dmabuf_device: memory that loses data does not move; drop move-N, or "
+                        "lose-writes and stale-reads");
   return plan;
 }
 
@@ -82,7 +112,8 @@ Result<DmaBuf> allocate_testexp(const BufferRequest &request) {
   dmabuf_testexp_create create = {};
   create.bytes = *size;
   create.seed = 1;
-  create.flags = DMABUF_TESTEXP_DYNAMIC;
+  // Memory that devices are led away from does not move.
+  create.flags = plan->lose ? plan->lose : uint32_t{DMABUF_TESTEXP_DYNAMIC};
   create.segment_min = kPage;
   create.segment_max = 16 * kPage;
   create.quarantine = 4;
@@ -97,6 +128,12 @@ Result<DmaBuf> allocate_testexp(const BufferRequest &request) {
   DmaBuf buffer;
   buffer.device = device.empty() ? kDevice : strf("%s+%s", kDevice, device.c_str());
   buffer.fd.reset(static_cast<int>(create.fd));
+  if (plan->refuse_attach)
+    if (auto ok = refuse(control->get(), create.id, DMABUF_TESTEXP_OP_ATTACH); !ok)
+      return std::unexpected(std::move(ok.error()));
+  if (plan->refuse_map)
+    if (auto ok = refuse(control->get(), create.id, DMABUF_TESTEXP_OP_MAP); !ok)
+      return std::unexpected(std::move(ok.error()));
   if (plan->move_us)
     if (auto ok = start_mover(control->get(), create.id, plan->move_us); !ok)
       return std::unexpected(std::move(ok.error()));

@@ -80,6 +80,12 @@ TEST(Testexp, PlanIsWordsJoinedByPlus) {
   EXPECT_EQ(testexp_plan("move-1000")->move_us, 1000U);
   ASSERT_TRUE(testexp_plan("move-1+move-1000000"));
   EXPECT_EQ(testexp_plan("move-1+move-1000000")->move_us, 1000000U);
+  EXPECT_EQ(testexp_plan("move-1")->lose, 0U);
+  EXPECT_NE(testexp_plan("lose-writes")->lose, 0U);
+  EXPECT_NE(testexp_plan("stale-reads")->lose, testexp_plan("lose-writes")->lose);
+  EXPECT_TRUE(testexp_plan("refuse-map")->refuse_map);
+  EXPECT_TRUE(testexp_plan("refuse-attach+move-7")->refuse_attach);
+  EXPECT_FALSE(testexp_plan("lose-writes+move-7"));
 }
 
 TEST(Testexp, OtherWordsAreRefusedByName) {
