@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// What the test exporter can do to an importer: lie, wait, move, take away.
+#include "bench.hpp"
+#include "sizes.hpp"
+
+#include <cerrno>
+#include <fcntl.h>
+#include <linux/dmabuf_testexp.h>
+#include <sys/ioctl.h>
+
+namespace integrity {
+
+using dmabuf::errno_text;
+using dmabuf::fail;
+using dmabuf::Result;
+using dmabuf::strf;
+
+namespace {
+
+using ull = unsigned long long;
+constexpr uint32_t kFirstId = 1; ///< of the one buffer that allocate_dmabuf() makes in its session
+
+/// Options for the test exporter, doing what `words` say.
+Options on_testexp(const Options &options, const char *words) {
+  Options changed = options;
+  changed.exporter = dmabuf::ExporterKind::testexp;
+  changed.exporter_device = words;
+  return changed;
+}
+
+struct Stand {
+  std::unique_ptr<Region> region;
+  std::unique_ptr<Mover> mover;
+};
+
+Result<Stand> stand(const Options &options) {
+  auto region = Region::open(options);
+  if (!region)
+    return std::unexpected(std::move(region.error()));
+  auto mover = Mover::open(options, (*region)->fd());
+  if (!mover)
+    return std::unexpected(std::move(mover.error()));
+  return Stand{std::move(*region), std::move(*mover)};
+}
+
+bool absent(Outcome &outcome) {
+  if (access(DMABUF_TESTEXP_DEVICE, F_OK) == 0)
+    return false;
+  outcome.not_applicable = "dmabuf_testexp.ko is not loaded";
+  return true;
+}
+
+} // namespace
+
+Result<Outcome> run_liar(const Options &options) {
+  Outcome outcome;
+  if (absent(outcome))
+    return outcome;
+  auto region = Region::open(options);
+  if (!region)
+    return std::unexpected(std::move(region.error()));
+  dmabuf::UniqueFd control(open(DMABUF_TESTEXP_DEVICE, O_RDWR | O_CLOEXEC));
+  if (!control)
+    return fail(errno, errno_text("cannot open " DMABUF_TESTEXP_DEVICE, errno));
+  struct Lie {
+    uint32_t flag, misalign;
+    const char *name, *what;
+  };
+  constexpr Lie kLies[] = {
+      {DMABUF_TESTEXP_SEG_4G, 0, "SG_4G_TRUNCATED", "4 GiB more than its pieces hold"},
+      {DMABUF_TESTEXP_SEG_4G_ZERO, 0, "SG_4G_TRUNCATED", "a piece whose length wrapped to 0"},
+      {DMABUF_TESTEXP_SUM_SHORT, 0, "SG_4G_TRUNCATED", "pieces shorter than the buffer"},
+      {DMABUF_TESTEXP_SUM_LONG, 0, "SG_4G_TRUNCATED", "pieces longer than the buffer"},
+      {DMABUF_TESTEXP_MISALIGN_START, 512, "SEGMENT_MISALIGNED", "pieces that begin in a page"},
+      {DMABUF_TESTEXP_MISALIGN_LENGTH, 512, "SEGMENT_MISALIGNED", "pieces that end in a page"},
+  };
+  auto session = dmabuf::Session::open();
+  if (!session)
+    return std::unexpected(std::move(session.error()));
+  for (const Lie &lie : kLies) {
+    dmabuf_testexp_create create = {};
+    create.bytes = 1u << 20;
+    create.seed = options.seed;
+    create.flags = DMABUF_TESTEXP_NO_CPU | lie.flag;
+    create.segment_min = dmabuf::kPage;
+    create.segment_max = 16 * dmabuf::kPage;
+    create.misalign = lie.misalign;
+    if (ioctl(control.get(), DMABUF_TESTEXP_IOC_CREATE, &create) < 0)
+      return fail(errno, errno_text("the test exporter made no buffer", errno));
+    dmabuf::UniqueFd fd(static_cast<int>(create.fd));
+    // Only mapped, never used: an importer that believes it would damage the machine.
+    const auto entry = session->map({.dmabuf_fd = fd.get(),
+                                     .target_fd = (*region)->fd(),
+                                     .path = DMABUF_RW_PATH_PREMAPPED,
+                                     .directions = DMABUF_RW_DIR_READ},
+                                    options.device);
+    outcome.transfers++;
+    if (entry) {
+      outcome.find(lie.name, strf("a buffer with %s was accepted", lie.what));
+      (void)session->unmap(entry->handle);
+    }
+    dmabuf_testexp_id id = {.id = create.id, .flags = 0};
+    ioctl(control.get(), DMABUF_TESTEXP_IOC_DESTROY, &id);
+  }
+  return outcome;
+}
+
+Result<Outcome> run_fence(const Options &options) {
+  Outcome outcome;
+  if (absent(outcome))
+    return outcome;
+  constexpr unsigned kTimeoutMs = 300;
+  Options hasty = on_testexp(options, "");
+  hasty.timeout_ms = kTimeoutMs;
+  auto bench = stand(hasty);
+  if (!bench)
+    return std::unexpected(std::move(bench.error()));
+  Mover &mover = *bench->mover;
+  const int control = mover.buffer().keeper.get();
+  dmabuf_testexp_fence fence = {};
+  fence.id = kFirstId;
+  fence.usage = DMABUF_TESTEXP_USAGE_WRITE;
+  fence.flags = DMABUF_TESTEXP_FENCE_NEVER;
+  if (ioctl(control, DMABUF_TESTEXP_IOC_FENCE_ADD, &fence) < 0)
+    return fail(errno, errno_text("the test exporter took no fence", errno));
+  const double begin = now_s();
+  const int result = mover.transfer(Way::read, 0, dmabuf::kPage, options.offset);
+  const double took = now_s() - begin;
+  outcome.transfers = 2;
+  outcome.fact("waited_ms", static_cast<uint64_t>(took * 1000));
+  if (result >= 0)
+    outcome.find("FENCE_IGNORED", "I/O went ahead of a fence that has not signalled");
+  else if (took * 1000 > kTimeoutMs + options.limit_ms)
+    outcome.find("FENCE_HANG", strf("I/O behind a fence that never signals took %.1f s to fail, "
+                                    "with a time-out of %u ms",
+                                    took, kTimeoutMs));
+  dmabuf_testexp_signal signal = {.id = kFirstId, .flags = 0, .fence = 0, .signalled = 0};
+  ioctl(control, DMABUF_TESTEXP_IOC_FENCE_SIGNAL, &signal);
+  if (mover.transfer(Way::read, 0, dmabuf::kPage, options.offset) !=
+      static_cast<int>(dmabuf::kPage))
+    outcome.find("FENCE_HANG", "I/O does not work after the fence has signalled");
+  return outcome;
+}
+
+Result<Outcome> run_invalidate(const Options &options) {
+  Outcome outcome;
+  if (absent(outcome))
+    return outcome;
+  auto bench = stand(on_testexp(options, "move-1000"));
+  if (!bench && bench.error().code == EOPNOTSUPP) {
+    outcome.not_applicable = "this kernel keeps mapped dma-bufs where they are";
+    return outcome;
+  }
+  if (!bench)
+    return std::unexpected(std::move(bench.error()));
+  for (const Way way : {Way::read, Way::write})
+    if (auto ok = load(options, *bench->mover, *bench->region, way, outcome); !ok)
+      return std::unexpected(std::move(ok.error()));
+  const int control = bench->mover->buffer().keeper.get();
+  dmabuf_testexp_id id = {.id = kFirstId, .flags = 0};
+  ioctl(control, DMABUF_TESTEXP_IOC_MOVER_STOP, &id);
+  dmabuf_testexp_stats stats = {};
+  stats.id = kFirstId;
+  if (ioctl(control, DMABUF_TESTEXP_IOC_STATS, &stats) < 0)
+    return fail(errno, errno_text("the test exporter gives no STATS", errno));
+  outcome.fact("moves", stats.moves);
+  outcome.fact("longest_us", stats.invalidate_max_ns / 1000);
+  if (!stats.moves)
+    outcome.find("NOTHING_MOVED", "the exporter did not move the memory once");
+  if (stats.stray_words)
+    outcome.find("STRAY_DMA", "memory that the buffer had left was written", stats.stray_words);
+  if (stats.invalidate_max_ns / 1000000 > options.limit_ms)
+    outcome.find("INVALIDATE_HANG", strf("letting go of the memory took %llu ms",
+                                         static_cast<ull>(stats.invalidate_max_ns / 1000000)));
+  return outcome;
+}
+
+Result<Outcome> run_revoke(const Options &options) {
+  Outcome outcome;
+  if (absent(outcome))
+    return outcome;
+  auto bench = stand(on_testexp(options, ""));
+  if (!bench)
+    return std::unexpected(std::move(bench.error()));
+  Mover &mover = *bench->mover;
+  const int control = mover.buffer().keeper.get();
+  unsigned in_flight = 0, good = 0, refused = 0;
+  const auto put = [&] { mover.queue(Way::read, 0, 64u << 10, options.offset, in_flight++); };
+  for (unsigned i = 0; i < options.depth; i++)
+    put();
+  if (auto ok = mover.submit(); !ok)
+    return std::unexpected(std::move(ok.error()));
+  dmabuf_testexp_move revoke = {};
+  revoke.id = kFirstId;
+  const double begin = now_s();
+  if (ioctl(control, DMABUF_TESTEXP_IOC_REVOKE, &revoke) < 0)
+    return fail(errno, errno_text("the test exporter does not take the memory away", errno));
+  put(); // and one that comes too late
+  while (in_flight)
+    if (auto ok = mover.reap([&](uint64_t, int result) {
+          in_flight--;
+          (result > 0 ? good : refused)++;
+        });
+        !ok)
+      return std::unexpected(std::move(ok.error()));
+  const double took = now_s() - begin;
+  outcome.transfers = good + refused;
+  outcome.fact("ended_well", good);
+  outcome.fact("refused", refused);
+  if (took * 1000 > options.limit_ms)
+    outcome.find("INVALIDATE_HANG", strf("taking memory away under I/O took %.1f s", took));
+  if (!refused)
+    outcome.find("REVOKE_IGNORED", "I/O to memory that was taken away ended with success");
+  dmabuf_testexp_id id = {.id = kFirstId, .flags = 0};
+  ioctl(control, DMABUF_TESTEXP_IOC_UNREVOKE, &id);
+  Options some = options;
+  some.load_bytes = 4u << 20;
+  if (auto ok = load(some, mover, *bench->region, Way::read, outcome); !ok)
+    return std::unexpected(std::move(ok.error()));
+  return outcome;
+}
+
+} // namespace integrity

@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// dmabuf-integrity: one check of a drive with a dma-buf, for dmabuf-qual. It prints one JSON
+// object. All but `query` and `probe` destroy the data in the region of the drive that they are
+// given.
+#include "bench.hpp"
+#include "sizes.hpp"
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <fcntl.h>
+#include <getopt.h>
+#include <map>
+#include <optional>
+
+namespace integrity {
+
+dmabuf::Result<Outcome> run_query(const Options &) {
+  auto session = dmabuf::Session::open();
+  if (!session)
+    return std::unexpected(std::move(session.error()));
+  const dmabuf_rw_query &q = session->query();
+  Outcome outcome;
+  outcome.fact("abi_version", q.abi_version);
+  outcome.fact("features", q.features);
+  outcome.fact("max_io_bytes", q.max_io_bytes);
+  outcome.fact("max_premapped_bytes", q.max_buffer_bytes[DMABUF_RW_PATH_PREMAPPED]);
+  outcome.fact("max_registered_bytes", q.max_buffer_bytes[DMABUF_RW_PATH_REGISTERED]);
+  outcome.fact("max_bvec_bytes", q.max_buffer_bytes[DMABUF_RW_PATH_BVEC]);
+  return outcome;
+}
+
+dmabuf::Result<Outcome> run_probe(const Options &options) {
+  dmabuf::UniqueFd target(open(options.device.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC));
+  if (!target)
+    return dmabuf::fail(errno, dmabuf::errno_text("cannot open " + options.device, errno));
+  auto buffer = dmabuf::allocate_dmabuf(request_of(options));
+  if (!buffer)
+    return std::unexpected(std::move(buffer.error()));
+  auto session = dmabuf::Session::open();
+  if (!session)
+    return std::unexpected(std::move(session.error()));
+  const auto entry =
+      session->map({.dmabuf_fd = buffer->fd.get(),
+                    .target_fd = options.path == DMABUF_RW_PATH_REGISTERED ? -1 : target.get(),
+                    .path = options.path,
+                    .directions = DMABUF_RW_DIR_READ,
+                    .max_command_hint = static_cast<uint32_t>(options.max_command)},
+                   options.device);
+  if (!entry)
+    return std::unexpected(entry.error());
+  Outcome outcome;
+  if (const auto info = session->info(entry->handle)) {
+    outcome.fact("memory", dmabuf::memory_name(info->memory));
+    outcome.fact("route", dmabuf::route_name(info->route));
+    outcome.fact("segments", info->segments);
+    outcome.fact("max_command_bytes", info->max_command_bytes);
+  }
+  outcome.fact("exporter_device", buffer->device);
+  return outcome;
+}
+
+namespace {
+
+constexpr int kExitFindings = 1, kExitError = 2, kExitSkip = 77;
+
+struct Case {
+  const char *name;
+  dmabuf::Result<Outcome> (*run)(const Options &);
+  const char *what;
+};
+
+constexpr Case kCases[] = {
+    {"query", run_query, "what the module can do; touches no drive"},
+    {"probe", run_probe, "map a buffer for reading and say where it is; moves no data"},
+    {"lay", run_lay, "plain writes of the pattern over the region"},
+    {"check", run_check, "plain reads of what lay put there"},
+    {"read", run_read, "plain writes, reads through the dma-buf, every byte"},
+    {"write", run_write, "writes through the dma-buf over poison, plain reads, every byte"},
+    {"segments", run_segments, "the same on memory in many pieces"},
+    {"roundtrip", run_roundtrip, "both ways through the dma-buf, to see what that would hide"},
+    {"load", run_load, "many in flight, each direction alone"},
+    {"geometry", run_geometry, "commands a read of each length takes"},
+    {"size", run_size, "does a buffer of --buffer bytes work"},
+    {"close", run_close, "close everything with I/O in flight"},
+    {"liar", run_liar, "test exporter: buffers that lie are refused"},
+    {"fence", run_fence, "test exporter: a fence that never signals"},
+    {"invalidate", run_invalidate, "test exporter: memory that moves under load"},
+    {"revoke", run_revoke, "test exporter: memory that is taken away under load"},
+};
+
+std::string quoted(const std::string &text) {
+  std::string out = "\"";
+  for (const char c : text)
+    if (c == '"' || c == '\\')
+      out += {'\\', c};
+    else if (static_cast<unsigned char>(c) < 32)
+      out += ' ';
+    else
+      out += c;
+  return out + '"';
+}
+
+void print(const Options &options, const dmabuf::Result<Outcome> &outcome) {
+  std::string json = "{\"case\":" + quoted(options.test);
+  if (!outcome) {
+    json += ",\"error\":" + quoted(outcome.error().message) +
+            ",\"errno\":" + std::to_string(outcome.error().code);
+  } else {
+    json += ",\"compared_bytes\":" + std::to_string(outcome->compared) +
+            ",\"transfers\":" + std::to_string(outcome->transfers) + ",\"facts\":{";
+    for (size_t i = 0; i < outcome->facts.size(); i++)
+      json += (i ? "," : "") + quoted(outcome->facts[i].first) + ":" + outcome->facts[i].second;
+    json += "},\"findings\":[";
+    for (size_t i = 0; i < outcome->findings.size(); i++) {
+      const Finding &f = outcome->findings[i];
+      json += (i ? ",{" : "{") + ("\"name\":" + quoted(f.name)) + ",\"text\":" + quoted(f.text) +
+              ",\"count\":" + std::to_string(f.count) + "}";
+    }
+    json += "]";
+    if (!outcome->not_applicable.empty())
+      json += ",\"not_applicable\":" + quoted(outcome->not_applicable);
+  }
+  std::puts((json + "}").c_str());
+}
+
+[[noreturn]] void usage(const char *why) {
+  std::fprintf(stderr, "dmabuf-integrity: %s\n", why);
+  std::fputs("usage: dmabuf-integrity CASE [--device DEV] [--exporter udmabuf|heap|drm|testexp]\n"
+             "  [--exporter-device D] [--datapath premapped|registered|bvec] [--offset BYTES]\n"
+             "  [--bytes BYTES] [--buffer BYTES] [--load BYTES] [--depth N] [--max-command BYTES]\n"
+             "  [--generation N] [--seed N] [--limit-ms N]\n"
+             "All cases but query and probe DESTROY the data in the region of DEV.\n"
+             "exit status: 0 nothing found, 1 something found, 2 an error, 77 not applicable\n"
+             "cases:\n",
+             stderr);
+  for (const Case &c : kCases)
+    std::fprintf(stderr, "  %-11s %s\n", c.name, c.what);
+  std::exit(kExitError);
+}
+
+uint64_t number(const char *text) {
+  char *end = nullptr;
+  errno = 0;
+  const unsigned long long value = std::strtoull(text, &end, 0);
+  if (errno || end == text || *end || *text == '-')
+    usage("a number is expected");
+  return value;
+}
+
+template <class T> T choice(const char *text, const std::map<std::string, T> &choices) {
+  const auto found = choices.find(text);
+  if (found == choices.end())
+    usage("no such exporter or datapath");
+  return found->second;
+}
+
+Options parse(int argc, char **argv) {
+  enum {
+    dev = 1,
+    exporter,
+    exporter_dev,
+    path,
+    offset,
+    bytes,
+    buffer,
+    moves,
+    depth,
+    command,
+    generation,
+    seed,
+    limit
+  };
+  const option known[] = {{"device", 1, nullptr, dev},
+                          {"exporter", 1, nullptr, exporter},
+                          {"exporter-device", 1, nullptr, exporter_dev},
+                          {"datapath", 1, nullptr, path},
+                          {"offset", 1, nullptr, offset},
+                          {"bytes", 1, nullptr, bytes},
+                          {"buffer", 1, nullptr, buffer},
+                          {"load", 1, nullptr, moves},
+                          {"depth", 1, nullptr, depth},
+                          {"max-command", 1, nullptr, command},
+                          {"generation", 1, nullptr, generation},
+                          {"seed", 1, nullptr, seed},
+                          {"limit-ms", 1, nullptr, limit},
+                          {nullptr, 0, nullptr, 0}};
+  Options o;
+  for (int c; (c = getopt_long(argc, argv, "", known, nullptr)) != -1;)
+    switch (c) {
+    case dev:
+      o.device = optarg;
+      break;
+    case exporter:
+      o.exporter =
+          choice<dmabuf::ExporterKind>(optarg, {{"udmabuf", dmabuf::ExporterKind::udmabuf},
+                                                {"heap", dmabuf::ExporterKind::heap},
+                                                {"drm", dmabuf::ExporterKind::drm},
+                                                {"testexp", dmabuf::ExporterKind::testexp}});
+      break;
+    case exporter_dev:
+      o.exporter_device = optarg;
+      break;
+    case path:
+      o.path = choice<uint32_t>(optarg, {{"premapped", DMABUF_RW_PATH_PREMAPPED},
+                                         {"registered", DMABUF_RW_PATH_REGISTERED},
+                                         {"bvec", DMABUF_RW_PATH_BVEC}});
+      break;
+    case offset:
+      o.offset = number(optarg);
+      break;
+    case bytes:
+      o.bytes = number(optarg);
+      break;
+    case buffer:
+      o.buffer_bytes = number(optarg);
+      break;
+    case moves:
+      o.load_bytes = number(optarg);
+      break;
+    case depth:
+      o.depth = static_cast<unsigned>(number(optarg));
+      break;
+    case command:
+      o.max_command = number(optarg);
+      break;
+    case generation:
+      o.generation = static_cast<uint32_t>(number(optarg));
+      break;
+    case seed:
+      o.seed = static_cast<uint32_t>(number(optarg));
+      break;
+    case limit:
+      o.limit_ms = static_cast<unsigned>(number(optarg));
+      break;
+    default:
+      usage("unknown option");
+    }
+  if (optind + 1 != argc)
+    usage("one case is expected");
+  o.test = argv[optind];
+  if (!o.depth || o.depth > 1024 || o.bytes < 1u << 20 || o.bytes % 4096 || o.offset % 4096 ||
+      o.buffer_bytes < 1u << 20 || o.buffer_bytes % 4096)
+    usage("depth is 1 to 1024; offset, bytes and buffer are multiples of 4096, the last two at "
+          "least 1 MiB");
+  return o;
+}
+
+} // namespace
+} // namespace integrity
+
+int main(int argc, char **argv) {
+  using namespace integrity;
+  const Options options = parse(argc, argv);
+  for (const Case &c : kCases) {
+    if (options.test != c.name)
+      continue;
+    if (options.device.empty() && options.test != "query")
+      usage("--device is missing");
+    const auto outcome = c.run(options);
+    print(options, outcome);
+    if (!outcome)
+      return kExitError;
+    if (!outcome->not_applicable.empty())
+      return kExitSkip;
+    return outcome->findings.empty() ? 0 : kExitFindings;
+  }
+  usage("no such case");
+}
