@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a run consists of: each case is one thing done, for one requirement."""
+
+from dataclasses import dataclass, field
+
+from .drive import Drive
+from .requirements import Requirements
+
+MIB = 1 << 20
+GIB = 1 << 30
+
+CONTROL = "udmabuf"
+CONTROLS = ("bounce", "host")
+# Where the integrity cases work, and where data lies untouched meanwhile.
+REGION_OFFSET, REGION_BYTES = 0, 16 * MIB
+RETENTION_OFFSET, RETENTION_BYTES = 64 * MIB, 16 * MIB
+LEAST_DRIVE = RETENTION_OFFSET + RETENTION_BYTES
+
+EACH_PATH = ("read", "write", "segments", "roundtrip", "load", "close")
+FAULTS = ("liar", "fence", "invalidate", "revoke")
+
+REQUIREMENT = {
+    "read": "integrity.read",
+    "write": "integrity.write",
+    "segments": "integrity.segments",
+    "roundtrip": "integrity.roundtrip",
+    "load": "integrity.load",
+    "close": "faults.close",
+    "geometry": "path.commands",
+    "size": "path.size",
+    "lay": "integrity.drive",
+    "check": "integrity.drive",
+    "liar": "faults.liar",
+    "fence": "faults.fence",
+    "invalidate": "faults.invalidate",
+    "revoke": "faults.revoke",
+}
+
+# rw, block size, depth: the comparison of datapaths.
+QUICK_CELLS = (("randread", "4k", 32), ("read", "128k", 8))
+CELLS = (
+    ("randread", "4k", 1),
+    ("randread", "4k", 32),
+    ("randwrite", "4k", 32),
+    ("randrw", "4k", 32),
+    ("read", "128k", 16),
+    ("write", "128k", 16),
+    ("read", "1m", 8),
+    ("write", "1m", 8),
+)
+PTS_MIXES = (100, 95, 65, 50, 35, 5, 0)
+PTS_SIZES = ("1m", "128k", "64k", "32k", "16k", "8k", "4k", "512")
+# What has to be steady: the cells that the specification tracks.
+PTS_TRACKED = ((0, "4k"), (65, "64k"), (100, "1m"))
+PTS_DEPTH = 32
+BLOCK_BYTES = {"512": 512, "4k": 4096, "8k": 8192, "16k": 16384, "32k": 32768, "64k": 65536,
+               "128k": 131072, "1m": MIB}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How long things are done."""
+
+    load_bytes: int
+    cell_seconds: int
+    repeats: int
+    steady: bool
+    size: str = "100%"
+
+    def as_words(self) -> dict[str, str | int | bool]:
+        """For run.json."""
+        return {"load_bytes": self.load_bytes, "cell_seconds": self.cell_seconds,
+                "repeats": self.repeats, "steady": self.steady, "size": self.size}  # fmt: skip
+
+
+QUICK = Scale(64 * MIB, 1, 1, False)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing to do. kind: integrity, cell, precondition, pts."""
+
+    id: str
+    kind: str
+    requirement: str
+    exporter: str = ""
+    path: str = ""
+    test: str = ""
+    params: dict[str, str] = field(default_factory=dict)
+
+
+def split_exporter(spec: str) -> tuple[str, str]:
+    """`drm:/dev/dri/card1` as kind and device."""
+    kind, _, device = spec.partition(":")
+    return kind, device
+
+
+def integrity(test: str, exporter: str, path: str, **params: str) -> Case:
+    """A case of dmabuf-integrity."""
+    name = "/".join(part for part in ("integrity", exporter.replace("/", "_"), path, test) if part)
+    return Case(name, "integrity", REQUIREMENT[test], exporter, path, test, dict(params))
+
+
+def cell(exporter: str, path: str, rw: str, bs: str, depth: int, repeat: int) -> Case:
+    """One measurement of the comparison."""
+    name = f"perf/{exporter.replace('/', '_')}/{path}/{rw}-{bs}-{depth}/{repeat}"
+    words = {"RW": rw, "BS": bs, "DEPTH": str(depth)}
+    return Case(name, "cell", "performance.paths", exporter, path, "datapath-cell", words)
+
+
+def pts_cells(drive: Drive, round_number: int) -> list[Case]:
+    """The cells of one round of the IOPS test."""
+    sizes = [size for size in PTS_SIZES if BLOCK_BYTES[size] % drive.block == 0]
+    return [
+        Case(
+            f"steady/round-{round_number:02}/{mix}-{size}",
+            "pts",
+            "performance.steady",
+            CONTROL,
+            "premapped",
+            "pts-iops",
+            {"READS": str(mix), "BS": size, "DEPTH": str(PTS_DEPTH)},
+        )
+        for mix in PTS_MIXES
+        for size in sizes
+    ]
+
+
+def before_measuring(
+    drive: Drive, exporters: list[str], paths: dict[str, list[str]], needs: Requirements
+) -> list[Case]:
+    """Integrity first: the drive alone, each exporter and datapath, then faults."""
+    listed = [integrity("lay", "", "")]
+    for exporter in exporters:
+        for path in paths[exporter]:
+            listed += [integrity(test, exporter, path) for test in EACH_PATH]
+            if path == "premapped":
+                listed.append(integrity("geometry", exporter, path))
+        buffer = str(needs["buffer_mib"] * MIB)
+        for path in paths[exporter]:
+            listed.append(integrity("size", exporter, path, buffer=buffer))
+    listed += [integrity(test, "", "premapped") for test in FAULTS]
+    return listed
+
+
+def measuring(exporters: list[str], paths: dict[str, list[str]], scale: Scale) -> list[Case]:
+    """The comparison of datapaths; the order within a repeat is the caller's to shuffle."""
+    listed = []
+    cells = CELLS if scale.repeats > 1 else QUICK_CELLS
+    for repeat in range(1, scale.repeats + 1):
+        for exporter in exporters:
+            for path in [*paths[exporter], "bounce"]:
+                listed += [cell(exporter, path, *what, repeat) for what in cells]
+        listed += [cell("", "host", *what, repeat) for what in cells]
+    return listed
+
+
+def after_measuring() -> list[Case]:
+    """Does what was laid down before everything still lie there?"""
+    return [integrity("check", "", "")]

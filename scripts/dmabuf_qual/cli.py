@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The command line of dmabuf-qual."""
+
+import argparse
+import dataclasses
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+from . import VERSION, cases, compare, drive, execute, judge, plan, preflight, requirements, results
+from . import safety, suite, tools
+from .errors import (
+    EXIT_ERROR,
+    EXIT_FAIL,
+    EXIT_INTERRUPTED,
+    EXIT_PASS,
+    EXIT_SKIP,
+    Interrupted,
+    QualError,
+)
+from .progress import duration, say
+
+EXAMPLES = """\
+examples:
+  dmabuf-qual preflight /dev/nvme1n1
+  dmabuf-qual plan --rated-tbw 1200 /dev/nvme1n1
+  dmabuf-qual run --quick --erase --serial S5XYZ --output /tmp/q /dev/nvme1n1
+  dmabuf-qual run --erase --serial S5XYZ --exporter drm:/dev/dri/card1 --output q1 /dev/nvme1n1
+  dmabuf-qual run --resume --erase --serial S5XYZ --exporter drm:/dev/dri/card1 --output q1 /dev/nvme1n1
+  dmabuf-qual report q1
+  dmabuf-qual compare q1 q2
+
+exit status: 0 pass, 1 fail, 2 wrong usage or something is missing, 77 nothing failed but not all could
+be judged (inconclusive), 130 stopped by Ctrl-C.
+run DESTROYS the data on the drive. All others only read.
+"""
+
+STATUS = {
+    judge.PASS: EXIT_PASS,
+    judge.FAIL: EXIT_FAIL,
+    judge.INCONCLUSIVE: EXIT_SKIP,
+    judge.SKIP: EXIT_SKIP,
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The argument parser."""
+    top = argparse.ArgumentParser(
+        prog="dmabuf-qual",
+        description="Qualifies a drive with dma-bufs as the memory.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=VERSION)
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, text: str) -> argparse.ArgumentParser:
+        return commands.add_parser(
+            name, help=text, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+
+    def scope(to: argparse.ArgumentParser) -> None:
+        to.add_argument("--exporter", action="append", default=[], metavar="KIND[:DEVICE]",
+                        help="heap, drm, testexp; the control udmabuf is always there")  # fmt: skip
+        to.add_argument("--requirements", type=Path, metavar="FILE", help="thresholds, TOML")
+
+    check = command("preflight", "what will go wrong here; only reads")
+    scope(check)
+    check.add_argument("--peer", metavar="PCI", help="the device whose memory is used, 0000:41:00.0")
+    planned = command("plan", "hours, bytes written, share of the drive's endurance; only reads")
+    scope(planned)
+    planned.add_argument("--quick", action="store_true")
+    planned.add_argument("--rated-tbw", type=float, metavar="TB", help="from the drive's data sheet")
+    planned.add_argument("--write-speed", type=float, default=plan.ASSUMED_BYTES_S / 1e6,
+                         metavar="MB/s", help="assumed (default: %(default)s)")  # fmt: skip
+    run = command("run", "the qualification; DESTROYS the data on the drive")
+    scope(run)
+    run.add_argument("--quick", action="store_true", help="minutes: looks for faults, qualifies nothing")
+    run.add_argument("--resume", action="store_true", help="go on with the run in --output")
+    run.add_argument("--erase", action="store_true", help="the drive's data may be destroyed")
+    run.add_argument("--serial", help="the drive's serial number, to be sure which one")
+    run.add_argument("--output", type=Path, required=True, metavar="DIR", help="records and report")
+    run.add_argument("--only", action="append", default=[], metavar="GLOB",
+                     help="only cases whose name matches; all else is inconclusive")  # fmt: skip
+    run.add_argument("--cell-seconds", type=int, metavar="N", help="of each measurement (60)")
+    run.add_argument("--repeats", type=int, metavar="N", help="of the comparison (5)")
+    run.add_argument("--size", metavar="SIZE", help="of the drive, for the measurements (100%%)")
+    for sub in (check, planned, run):
+        sub.add_argument("device", help="the drive: /dev/nvme0n1")
+    report = command("report", "write the report of a run again, in all forms")
+    report.add_argument("folder", type=Path)
+    report.add_argument("--output", type=Path, metavar="DIR", help="default: the same folder")
+    both = command("compare", "what changed between two runs")
+    both.add_argument("old", type=Path)
+    both.add_argument("new", type=Path)
+    both.add_argument("--force", action="store_true", help="although they are not comparable")
+    return top
+
+
+def _exporters(args: argparse.Namespace) -> list[str]:
+    known = (cases.CONTROL, "heap", "drm", "testexp")
+    wanted = [cases.CONTROL]
+    for spec in args.exporter:
+        if cases.split_exporter(spec)[0] not in known:
+            raise QualError(f"there is no exporter {spec!r}; there are {', '.join(known)}")
+        if spec not in wanted:
+            wanted.append(spec)
+    return wanted
+
+
+def _scale(args: argparse.Namespace, needs: requirements.Requirements) -> cases.Scale:
+    scale = cases.QUICK if args.quick else cases.Scale(
+        int(needs["load_gib"] * cases.GIB), 60, 5, True)  # fmt: skip
+    for name in ("cell_seconds", "repeats"):
+        value = getattr(args, name, None)
+        if value is not None:
+            if value < 1:
+                raise QualError(f"--{name.replace('_', '-')} must be at least 1")
+            scale = dataclasses.replace(scale, **{name: value})
+    if getattr(args, "size", None):
+        scale = dataclasses.replace(scale, size=args.size)
+    return scale
+
+
+def _preflight(args: argparse.Namespace) -> int:
+    needs = requirements.load(args.requirements)
+    found = drive.find(args.device)
+    checks = preflight.examine(
+        found, drive.health(found), _exporters(args), needs["buffer_mib"], args.peer
+    )
+    print(preflight.table(checks, sys.stdout.isatty()))
+    against = safety.reasons(found)
+    for reason in against:
+        print(f"note  a run would be refused: {reason}")
+    return EXIT_FAIL if any(check.level == preflight.RED for check in checks) else EXIT_PASS
+
+
+def _plan(args: argparse.Namespace) -> int:
+    needs = requirements.load(args.requirements)
+    found = drive.find(args.device)
+    made = plan.parts(found, len(_exporters(args)), needs, _scale(args, needs), args.write_speed * 1e6)
+    whole = plan.total(made)
+    print(plan.table(made))
+    print(plan.endurance(whole.written[1], args.rated_tbw, drive.health(found)))
+    print(f"assumed: {args.write_speed:.0f} MB/s of writes, three datapaths for each exporter")
+    return EXIT_PASS
+
+
+def _show(verdicts: list[judge.Judged], quick: bool) -> int:
+    """The verdicts on stdout; the exit status."""
+    width = max(len(v.id) for v in verdicts)
+    for v in verdicts:
+        tail = f" → {v.remedy}" if v.remedy and v.status != judge.PASS else ""
+        print(f"{v.status:<12}  {v.id:<{width}}  {v.text}{tail}")
+    whole = results.summary(verdicts, quick)
+    print(f"verdict: {whole.status}: {whole.text}")
+    return STATUS[whole.status]
+
+
+def _run(args: argparse.Namespace) -> int:
+    needs = requirements.load(args.requirements)
+    found = drive.find(args.device)
+    scale = _scale(args, needs)
+    exporters = _exporters(args)
+    safety.demand(found, args.erase, args.serial)
+    execute.need_root()
+    have = tools.find()
+    if not Path("/dev/dmabuf_rw").exists():
+        raise QualError("there is no /dev/dmabuf_rw: modprobe dmabuf_rw")
+    whole = plan.total(plan.parts(found, len(exporters), needs, scale))
+    say(f"{found.model} {found.serial}: {duration(whole.seconds[0])} or more")
+    work = suite.Suite(
+        suite.Request(
+            found, args.output, exporters, needs, scale, args.quick, args.resume, args.only
+        ),
+        have,
+    )
+    status = _show(work.execute(), args.quick)
+    try:
+        _, written = results.write(args.output)
+        say("report: " + ", ".join(str(path) for path in written))
+    except QualError as error:
+        say(str(error))
+    return status
+
+
+def _report(args: argparse.Namespace) -> int:
+    document, written = results.write(args.folder, args.output)
+    for path in written:
+        print(path)
+    print(f"verdict: {document.verdict.status}: {document.verdict.text}")
+    return STATUS[document.verdict.status]
+
+
+def _compare(args: argparse.Namespace) -> int:
+    changes, notes = compare.compare(args.old, args.new, args.force)
+    for note in notes:
+        print(f"note    {note}")
+    for change in changes:
+        word = {True: "worse", False: "better", None: "changed"}[change.worse]
+        print(f"{word:<7} {change.name}: {change.text}")
+    return EXIT_FAIL if any(change.worse for change in changes) else EXIT_PASS
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def main(argv: list[str]) -> int:
+    """Runs one sub-command; returns the exit status."""
+    args = parser().parse_args(argv)
+    act = {"preflight": _preflight, "plan": _plan, "run": _run, "report": _report,
+           "compare": _compare}[args.command]  # fmt: skip
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _terminate)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return act(args)
+    except QualError as error:
+        say(str(error))
+        return EXIT_ERROR
+    except (Interrupted, KeyboardInterrupt):
+        return EXIT_INTERRUPTED
+    except OSError as error:
+        say(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
+        return EXIT_ERROR

@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Does one case and makes a record of it: findings by name, facts, figures."""
+
+import json
+import os
+import re
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import cases, process
+from .cases import Case, Scale
+from .drive import Drive
+from .errors import QualError
+from .files import Files
+from .requirements import Requirements
+from .store import Record
+from .tools import Tools
+
+SWIOTLB = "/sys/kernel/debug/swiotlb/io_tlb_used_hiwater"
+SLACK_S = 120.0
+# A module's refusal in a message: "(NAME, EIO)".
+REFUSAL = re.compile(r"\(([A-Z_0-9]+), (E[A-Z0-9]+|errno \d+)\)")
+# Refusals that are known by another name.
+NAMES = {"NO_PATH": "MULTIPATH_HEAD", "NO_P2P_ROUTE": "NO_P2P_ROUTE", "SIZE_CAP": "SIZE_CAP"}
+
+Finding = dict[str, Any]
+
+
+def finding(name: str, text: str, count: int = 1) -> Finding:
+    """One finding."""
+    return {"name": name, "text": text, "count": count}
+
+
+def refused(message: str) -> Finding | None:
+    """The finding of a message in which module or exporter refuse; None when it is none."""
+    match = REFUSAL.search(message)
+    if not match:
+        return None
+    reason = match.group(1)
+    if reason.startswith("E") and reason[1:].isupper() and "_" not in reason:
+        return None
+    return finding(NAMES.get(reason, f"REFUSED_{reason}"), message)
+
+
+@dataclass
+class Bench:
+    """What all cases of a run share."""
+
+    drive: Drive
+    tools: Tools
+    needs: Requirements
+    scale: Scale
+    seed: int
+    keep: Path
+    tick: Callable[[], None]
+    files: Files
+
+    def run(self, case: Case) -> Record:
+        """Does the case; the record says what came of it, also when it went wrong."""
+        started = time.time()
+        begin = time.monotonic()
+        hiwater = self.files.number(SWIOTLB)
+        outcome = self._integrity(case) if case.kind == "integrity" else self._fio(case)
+        used = self.files.number(SWIOTLB)
+        if hiwater is not None and used is not None and used > hiwater and not outcome.get("skip"):
+            text = f"the kernel copied data for a device: swiotlb use rose from {hiwater} to {used}"
+            outcome["findings"].append(finding("BOUNCED", text))
+        return {
+            "id": case.id,
+            "kind": case.kind,
+            "requirement": case.requirement,
+            "exporter": case.exporter,
+            "path": case.path,
+            "test": case.test,
+            "params": case.params,
+            "started": started,
+            "seconds": round(time.monotonic() - begin, 3),
+            **outcome,
+        }
+
+    def _integrity(self, case: Case) -> Record:
+        offset, size = cases.REGION_OFFSET, cases.REGION_BYTES
+        if case.test in ("lay", "check"):
+            offset, size = cases.RETENTION_OFFSET, cases.RETENTION_BYTES
+        argv = [self.tools.integrity, case.test, "--device", self.drive.path]
+        argv += ["--offset", str(offset), "--bytes", str(size), "--seed", str(self.seed)]
+        argv += ["--load", str(self.scale.load_bytes)]
+        argv += ["--limit-ms", str(self.needs["longest_end_ms"])]
+        if self.drive.mdts:
+            argv += ["--max-command", str(self.drive.mdts)]
+        if "buffer" in case.params:
+            argv += ["--buffer", case.params["buffer"]]
+        if case.exporter:
+            kind, device = cases.split_exporter(case.exporter)
+            argv += ["--exporter", kind, *(["--exporter-device", device] if device else [])]
+        if case.path:
+            argv += ["--datapath", case.path]
+        # A slow drive moves 50 MB/s at the least.
+        limit = SLACK_S + 4 * self.scale.load_bytes / 50e6
+        ended = process.run(argv, limit, self.tick)
+        if ended.hung:
+            name = "INVALIDATE_HANG" if case.requirement.startswith("faults.") else "IO_HANG"
+            place = f", blocked in {ended.blocked}" if ended.blocked else ""
+            return {"findings": [finding(name, f"{case.test} did not end in {limit:.0f} s{place}")]}
+        try:
+            said = json.loads(ended.out)
+        except ValueError:
+            return {"findings": [], "error": f"dmabuf-integrity ended with {ended.status} and said "
+                    f"nothing of use: {ended.err.strip()[-300:]}"}  # fmt: skip
+        if "error" in said:
+            no = refused(said["error"])
+            if no:
+                return {"findings": [no]}
+            return {"findings": [], "error": said["error"]}
+        outcome = {key: said[key] for key in ("findings", "facts", "compared_bytes", "transfers")}
+        if said.get("not_applicable"):
+            outcome["skip"] = said["not_applicable"]
+        return outcome
+
+    def _fio(self, case: Case) -> Record:
+        seconds = self.scale.cell_seconds
+        env = {"DEV": self.drive.path, "ENGINE": self.tools.engine, "RUNTIME": str(seconds),
+               "SIZE": self.scale.size, **case.params}  # fmt: skip
+        with tempfile.TemporaryDirectory() as folder:
+            report = Path(folder) / "report.json"
+            output = Path(folder) / "fio.json"
+            argv = ["fio", f"--ioengine={self.tools.engine}", f"--dmabuf_datapath={case.path}"]
+            if case.path != "host":
+                kind, device = cases.split_exporter(case.exporter)
+                argv += [f"--dmabuf_exporter={kind}"]
+                argv += [f"--dmabuf_device={device}"] if device else []
+            if case.path == "premapped" and self.drive.mdts:
+                argv += [f"--dmabuf_max_command_kb={self.drive.mdts // 1024}"]
+            argv += [f"--dmabuf_report={report}", "--output-format=json+", f"--output={output}"]
+            argv += [str(self.tools.jobs / "qual" / f"{case.test}.fio")]
+            limit = SLACK_S + 2 * seconds
+            if case.kind == "precondition":
+                limit = SLACK_S + 2 * self.drive.bytes / 20e6
+            before = self._stat()
+            ended = process.run(argv, limit, self.tick, env)
+            after = self._stat()
+            if ended.hung:
+                place = f", blocked in {ended.blocked}" if ended.blocked else ""
+                return {"findings": [finding("IO_HANG", f"fio did not end in {limit:.0f} s{place}")]}
+            try:
+                text = output.read_text()
+                job = json.loads(text[text.index("{") :])["jobs"][0]
+                line = json.loads(report.read_text().splitlines()[-1])
+            except (OSError, ValueError, LookupError):
+                no = refused(ended.err + ended.out)
+                if no and ended.status:
+                    return {"findings": [no]}
+                said = (ended.err or ended.out).strip()[-300:]
+                return {"findings": [], "error": f"fio ended with status {ended.status}: {said}"}
+            keep = self.keep / f"{case.id.replace('/', '_')}.json"
+            keep.write_text(text[text.index("{") :])
+        figures = figures_of(job, line)
+        moved = [after[0] - before[0], after[1] - before[1]]
+        found = check_cell(case, job, line, moved, self.needs)
+        if ended.status and not found:
+            said = ended.err.strip()[-300:]
+            return {"findings": [], "error": f"fio ended with status {ended.status}: {said}"}
+        return {"findings": found, "figures": figures, "report": line, "file": keep.name}
+
+    def _stat(self) -> tuple[int, int]:
+        """Bytes read and written by the block layer, of the disk; passthrough is not among them."""
+        words = (self.files.text(f"/sys/block/{self.drive.disk}/stat") or "").split()
+        return (int(words[2]) * 512, int(words[6]) * 512) if len(words) > 6 else (0, 0)
+
+
+def figures_of(job: dict[str, Any], line: dict[str, Any]) -> dict[str, float]:
+    """What is compared: IOPS, bandwidth, CPU time for a GiB, mean latency."""
+    figures: dict[str, float] = {}
+    total = 0
+    for way in ("read", "write"):
+        side = job[way]
+        if not side["total_ios"]:
+            continue
+        total += side["io_bytes"]
+        figures[f"{way}_iops"] = side["iops"]
+        figures[f"{way}_mib_s"] = side["bw_bytes"] / cases.MIB
+        figures[f"{way}_mean_us"] = side["clat_ns"]["mean"] / 1000
+    cpu_s = (job["usr_cpu"] + job["sys_cpu"]) / 100 * job["job_runtime"] / 1000
+    if total:
+        figures["cpu_s_per_gib"] = cpu_s / (total / cases.GIB)
+    figures["map_ms"] = line["map_ns"] / 1e6
+    return figures
+
+
+def check_cell(
+    case: Case,
+    job: dict[str, Any],
+    line: dict[str, Any],
+    moved: list[int],
+    needs: Requirements,
+) -> list[Finding]:
+    """Is the measurement what it says it is? Proof of the path, and the sums."""
+    found = []
+    if line["proven"] is not True or line["datapath"] != case.path:
+        found.append(finding("BOUNCED", f"{case.path} was asked for, {line['datapath']} ran: "
+                             f"{line['proof']}"))  # fmt: skip
+    depth = int(case.params.get("DEPTH", "1"))
+    latency_s = 0.0
+    for index, way in enumerate(("read", "write")):
+        side = job[way]
+        if side["total_ios"] != line["issued"][f"{way}s"]:
+            found.append(finding("BENCH_ARITHMETIC", f"fio counted {side['total_ios']} {way}s, the "
+                                 f"engine {line['issued'][f'{way}s']}"))  # fmt: skip
+        latency_s += side["iops"] * side["clat_ns"]["mean"] / 1e9
+        # Premapped commands are in the module's counts, not in the block layer's.
+        if case.path != "premapped" and moved[index] < side["io_bytes"]:
+            found.append(finding("BENCH_ARITHMETIC", f"fio says {side['io_bytes']} bytes {way}, the "
+                                 f"block layer {moved[index]}"))  # fmt: skip
+    # Little's law: I/Os in flight = rate x time each takes.
+    if latency_s > depth * 1.1:
+        found.append(finding("BENCH_ARITHMETIC", f"rate and latency give {latency_s:.1f} I/Os in "
+                             f"flight, of {depth}"))  # fmt: skip
+    done = line["issued"]["reads"] + line["issued"]["writes"]
+    if done and line["retries"] > needs["most_reissues"] * done:
+        found.append(finding("EAGAIN_STORM", f"{line['retries']} reissues for {done} I/Os"))
+    module = line.get("module") or {}
+    if module.get("invalidations", 0) > needs["most_moves"]:
+        found.append(finding("VRAM_MIGRATED", f"the memory moved {module['invalidations']} times "
+                             "while it was measured", module["invalidations"]))  # fmt: skip
+    return found
+
+
+def idle(files: Files, disk: str, limit_s: float = 30.0) -> bool:
+    """Waits until the block layer has nothing in flight on the disk."""
+    end = time.monotonic() + limit_s
+    while time.monotonic() < end:
+        words = (files.text(f"/sys/block/{disk}/inflight") or "0 0").split()
+        if all(word == "0" for word in words):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def need_root() -> None:
+    """The module's device, debugfs and the drive are root's."""
+    if os.geteuid() != 0:
+        raise QualError("this needs root: the drive, /dev/dmabuf_rw and the counters are root's")

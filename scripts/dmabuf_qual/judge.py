@@ -1,0 +1,403 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""From records to a verdict for each requirement. Nothing passes that was not seen to hold."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+from . import cases, steady
+from .requirements import Requirements
+from .store import Record
+
+PASS, FAIL, INCONCLUSIVE, SKIP = "pass", "fail", "inconclusive", "skip"
+
+TITLES = {
+    "integrity.drive": "The drive itself keeps what plain writes put there",
+    "integrity.read": "Reads bring the right bytes into the memory",
+    "integrity.write": "Writes bring the right bytes to the drive",
+    "integrity.segments": "Data is right across the pieces of the memory",
+    "integrity.roundtrip": "No fault hides in a round trip",
+    "integrity.load": "Data is right with many I/Os in flight",
+    "path.accepted": "Drive, exporter and module accept each other on the datapaths required",
+    "path.proven": "The datapath that was asked for is the one that ran",
+    "path.placement": "The memory is, and stays, where it should be",
+    "path.commands": "Transfers are not cut into more commands than the drive asks for",
+    "path.size": "A buffer of the required size works",
+    "faults.close": "Closing with I/O in flight ends in time and harms nothing",
+    "faults.liar": "Buffers that lie about their pieces are refused",
+    "faults.fence": "A fence that never signals ends in a time-out",
+    "faults.invalidate": "Memory may move under load",
+    "faults.revoke": "Memory may be taken away under load",
+    "performance.paths": "The measurements agree with themselves, with the module and with the kernel",
+    "performance.steady": "The drive reaches a steady state",
+    "performance.ratio": "Datapaths keep up with host memory",
+    "drive.health": "The drive is well, before and after",
+    "drive.log": "The kernel had nothing to complain about",
+}
+
+REMEDY = {
+    "READ_NOT_LANDED": "do not use this exporter with this drive; compare with udmabuf and bounce",
+    "WRITE_NOT_LANDED": "do not use this drive: a write that it reported as done is not there",
+    "WRITE_NOT_FETCHED": "do not use this exporter with this drive; compare with udmabuf and bounce",
+    "ROUNDTRIP_MASKED": "judge by one direction at a time, never by writing and reading back",
+    "FOREIGN_DATA_UNDER_LOAD": "keep the record; try another firmware, kernel, IOMMU mode",
+    "MULTI_SEGMENT_MISADDRESSED": "try memory in one piece (huge pages), and report it",
+    "DRIVE_CORRUPTED": "the drive or something else that writes to it is at fault, not the dma-buf",
+    "VRAM_MIGRATED": "free device memory, or use an exporter that pins it in place",
+    "SEGMENT_SPLIT": "set dmabuf_max_command_kb to the drive's MDTS",
+    "BOUNCED": "see preflight: IOMMU mode, swiotlb=force",
+    "SIZE_CAP": "raise the limit of the layer named (udmabuf: size_limit_mb)",
+    "MULTIPATH_HEAD": "check nvme list-subsys",
+    "NO_P2P_ROUTE": "put both behind one PCIe switch, or check the IOMMU and ACS settings",
+    "EAGAIN_STORM": "lower the queue depth, and report it",
+    "INVALIDATE_HANG": "see dmesg for hung tasks, and report it",
+    "IO_HANG": "see dmesg; the drive or its driver does not answer",
+    "BENCH_ARITHMETIC": "do not use these figures",
+}
+
+
+@dataclass
+class Judged:
+    """One requirement's verdict."""
+
+    id: str
+    status: str
+    text: str
+    remedy: str = ""
+    evidence: list[tuple[str, str, str]] = field(default_factory=list)
+    seconds: float = 0.0
+    names: list[str] = field(default_factory=list)
+
+    @property
+    def title(self) -> str:
+        """In words."""
+        return TITLES[self.id]
+
+
+def findings(records: Iterable[Record]) -> list[tuple[Record, dict[str, Any]]]:
+    """All findings with the records they are in."""
+    return [(record, one) for record in records for one in record["findings"]]
+
+
+def blame(record: Record, one: dict[str, Any], records: list[Record]) -> str:
+    """What the udmabuf control beside a failing exporter says."""
+    if not record["exporter"] or record["exporter"] == cases.CONTROL:
+        return ""
+    same = [r for r in records if r["exporter"] == cases.CONTROL and r["test"] == record["test"]
+            and r["path"] == record["path"]]  # fmt: skip
+    if not same:
+        return ""
+    if any(found["name"] == one["name"] for r in same for found in r["findings"]):
+        return "; the udmabuf control shows it too"
+    good = all(not r["findings"] and "error" not in r for r in same)
+    return "; the udmabuf control is right" if good else ""
+
+
+def describe(record: Record, one: dict[str, Any], records: list[Record]) -> str:
+    """A finding in a sentence."""
+    who = " ".join(part for part in (record["exporter"], record["path"], record["test"]) if part)
+    return f"{one['name']}: {who}: {one['text']}{blame(record, one, records)}"
+
+
+def _verdict(
+    name: str, records: list[Record], every: list[Record], good: Callable[[list[Record]], str]
+) -> Judged:
+    """The common rule: a finding fails, an error or nothing done is inconclusive."""
+    seconds = sum(record["seconds"] for record in records)
+    found = findings(records)
+    ran = [r for r in records if "skip" not in r]
+    evidence = [(r["id"], f"{r.get('compared_bytes', 0)}", "bytes compared") for r in ran
+                if r.get("compared_bytes")]  # fmt: skip
+    if found:
+        names = sorted({one["name"] for _, one in found})
+        evidence = [(r["id"], describe(r, one, every), "") for r, one in found]
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        text = describe(found[0][0], found[0][1], every) + more
+        remedy = REMEDY.get(found[0][1]["name"], "see docs/errors.md")
+        return Judged(name, FAIL, text, remedy, evidence, seconds, names)
+    errors = [record for record in ran if "error" in record]
+    if errors:
+        return Judged(name, INCONCLUSIVE, f"{errors[0]['id']} could not be done: "
+                      f"{errors[0]['error']}", "", evidence, seconds)  # fmt: skip
+    if records and not ran:
+        return Judged(name, SKIP, f"not applicable: {records[0]['skip']}", "", [], seconds)
+    if not records:
+        return Judged(name, INCONCLUSIVE, "nothing was done for it", "run it to the end (--resume)")
+    return Judged(name, PASS, good(ran), "", evidence, seconds)
+
+
+def _compared(records: list[Record]) -> str:
+    total = sum(r.get("compared_bytes", 0) for r in records)
+    paths = sorted({f"{r['exporter']} {r['path']}".strip() for r in records if r["path"]})
+    where = f" on {', '.join(paths)}" if paths else ""
+    return f"{total / cases.MIB:.0f} MiB compared in {len(records)} cases{where}, all right"
+
+
+def masked(records: list[Record]) -> list[Record]:
+    """The round trips, with ROUNDTRIP_MASKED where one agrees although a direction alone is wrong."""
+    judged = []
+    for record in records:
+        if record["test"] != "roundtrip":
+            continue
+        alone = [r for r in records if r["test"] in ("read", "write")
+                 and (r["exporter"], r["path"]) == (record["exporter"], record["path"])]  # fmt: skip
+        wrong = [one["name"] for r in alone for one in r["findings"] if one["name"] in (
+            "READ_NOT_LANDED", "WRITE_NOT_LANDED", "WRITE_NOT_FETCHED", "MISADDRESSED",
+            "MULTI_SEGMENT_MISADDRESSED", "STALE_DATA", "DATA_CORRUPTED")]  # fmt: skip
+        facts = record.get("facts", {})
+        copy = {**record, "findings": list(record["findings"])}
+        if wrong and facts.get("agree") and not facts.get("differ"):
+            copy["findings"].append({"name": "ROUNDTRIP_MASKED", "count": facts["agree"], "text":
+                f"{facts['agree']} round trips agree, while one direction alone shows {wrong[0]}"})  # fmt: skip
+        judged.append(copy)
+    return judged
+
+
+def _accepted(records: list[Record], paths: dict[str, Any], needs: Requirements) -> Judged:
+    """Refusals of required datapaths, found when the run began or by any case."""
+    name = "path.accepted"
+    evidence, names = [], []
+    for exporter, tried in paths.items():
+        for path, what in tried.items():
+            evidence.append((f"{exporter} {path}", what["text"], ""))
+            if path in needs["datapaths"] and not what["works"]:
+                names.append(what["name"])
+    if names:
+        first = next(w for t in paths.values() for p, w in t.items()
+                     if p in needs["datapaths"] and not w["works"])  # fmt: skip
+        return Judged(name, FAIL, f"{first['name']}: {first['text']}",
+                      REMEDY.get(first["name"], "see docs/errors.md"), evidence, 0, names)  # fmt: skip
+    if not paths or not records:
+        return Judged(name, INCONCLUSIVE, "nothing was tried", "run it to the end (--resume)")
+    works = [f"{e} {p}" for e, t in paths.items() for p, w in t.items() if w["works"]]
+    return Judged(name, PASS, f"accepted: {', '.join(works)}", "", evidence)
+
+
+def _placement(records: list[Record], needs: Requirements, every: list[Record]) -> Judged:
+    """Addresses, and moves that nobody asked for."""
+    seen: list[Record] = []
+    for record in records:
+        facts = record.get("facts", {})
+        if record["kind"] == "cell" and record.get("report"):
+            facts = {"memory": record["report"].get("memory")}
+        if "memory" not in facts or not record["exporter"] or record["path"] == "bounce":
+            continue
+        own = [o for o in record["findings"] if o["name"] == "VRAM_MIGRATED"]
+        copy: Record = {**record, "findings": own}
+        copy.pop("compared_bytes", None)
+        wanted = needs["memory"]
+        control = record["exporter"] == cases.CONTROL
+        if wanted != "any" and facts["memory"] != wanted and not control:
+            copy["findings"].append({"name": "VRAM_MIGRATED", "count": 1, "text":
+                f"the memory is {facts['memory']} memory by its addresses, not {wanted}"})  # fmt: skip
+        moves = facts.get("invalidations", 0)
+        if moves > needs["most_moves"]:
+            copy["findings"].append({"name": "VRAM_MIGRATED", "count": moves, "text":
+                f"the exporter moved the memory {moves} times while it was in use"})  # fmt: skip
+        seen.append(copy)
+    kinds = sorted({str((r.get("facts") or r.get("report") or {}).get("memory")) for r in seen})
+    return _verdict("path.placement", seen, every,
+                    lambda ran: f"{', '.join(kinds)} memory by its addresses in {len(ran)} cases, "
+                    "and it did not move")  # fmt: skip
+
+
+def needed_commands(length: int, mdts: int) -> int:
+    """Commands the drive's limit asks for; 0: it has no limit."""
+    return -(-length // mdts) if mdts else 1
+
+
+def _commands(records: list[Record], needs: Requirements, mdts: int | None,
+              every: list[Record]) -> Judged:  # fmt: skip
+    judged = []
+    for record in records:
+        copy = {**record, "findings": list(record["findings"])}
+        for key, count in record.get("facts", {}).items():
+            if not key.startswith("commands_") or mdts is None:
+                continue
+            length = int(key.removeprefix("commands_"))
+            # Without a limit of the drive the block layer's own may cut.
+            least = needed_commands(length, mdts or record["facts"]["max_command_bytes"])
+            if count > least + needs["extra_commands"]:
+                copy["findings"].append({"name": "SEGMENT_SPLIT", "count": count - least, "text":
+                    f"a read of {length} bytes took {count} commands, {least} would do"})  # fmt: skip
+        judged.append(copy)
+    if mdts is None and judged:
+        return Judged("path.commands", INCONCLUSIVE, "the drive does not tell its MDTS",
+                      "run as root on an NVMe drive")  # fmt: skip
+    return _verdict("path.commands", judged, every,
+                    lambda ran: f"every length takes as few commands as the drive's limit of "
+                    f"{(mdts or 0) // 1024} KiB asks for")  # fmt: skip
+
+
+def _steady(records: list[Record], asked: bool) -> Judged:
+    name = "performance.steady"
+    if not asked:
+        return Judged(name, SKIP, "not applicable: a quick run does not bring the drive into its "
+                      "steady state")  # fmt: skip
+    rounds = pts_rounds(records)
+    seconds = sum(record["seconds"] for record in records)
+    if not rounds:
+        return Judged(name, INCONCLUSIVE, "no round was completed", "run it to the end (--resume)")
+    texts = []
+    worst = None
+    for cell, values in rounds.items():
+        looked = steady.examine(values)
+        texts.append((cell, looked.text(), ""))
+        if not looked.steady and worst is None:
+            worst = (cell, looked)
+    if worst is None:
+        return Judged(name, PASS, "; ".join(f"{c}: {t}" for c, t, _ in texts), "", texts, seconds)
+    ended = worst[1].rounds >= steady.MOST_ROUNDS
+    return Judged(name, FAIL if ended else INCONCLUSIVE, f"NOT_STEADY: {worst[0]}: {worst[1].text()}",
+                  "look for throttling, other users of the drive, a worn drive", texts, seconds,
+                  ["NOT_STEADY"] if ended else [])  # fmt: skip
+
+
+def pts_rounds(records: Iterable[Record]) -> dict[str, list[float]]:
+    """IOPS of the tracked cells, round by round, as far as all have been measured."""
+    by_round: dict[int, dict[str, float]] = {}
+    for record in records:
+        if record["kind"] != "pts" or "figures" not in record:
+            continue
+        number = int(record["id"].split("/")[1].removeprefix("round-"))
+        cell = record["id"].split("/")[2]
+        figures = record["figures"]
+        total = figures.get("read_iops", 0) + figures.get("write_iops", 0)
+        by_round.setdefault(number, {})[cell] = total
+    tracked = [f"{mix}-{size}" for mix, size in cases.PTS_TRACKED]
+    rounds: dict[str, list[float]] = {}
+    for number in sorted(by_round):
+        if not all(cell in by_round[number] for cell in tracked):
+            break
+        for cell in tracked:
+            rounds.setdefault(cell, []).append(by_round[number][cell])
+    return rounds
+
+
+def medians(records: Iterable[Record]) -> dict[tuple[str, str, str], dict[str, float]]:
+    """By exporter, path and cell: the median of each figure over the repeats."""
+    samples: dict[tuple[str, str, str], dict[str, list[float]]] = {}
+    for record in records:
+        if record["kind"] != "cell" or record["findings"] or "figures" not in record:
+            continue
+        cell = record["id"].split("/")[-2]
+        key = (record["exporter"], record["path"], cell)
+        for figure, value in record["figures"].items():
+            samples.setdefault(key, {}).setdefault(figure, []).append(value)
+    return {key: {f: median(v) for f, v in figures.items()} for key, figures in samples.items()}
+
+
+def _ratio(records: list[Record], needs: Requirements, emulated: bool) -> Judged:
+    name = "performance.ratio"
+    if emulated:
+        return Judged(name, SKIP, "not applicable: the drive is emulated, its figures say nothing "
+                      "about hardware")  # fmt: skip
+    by_case = medians(records)
+    limits, evidence, bad = needs["performance"], [], []
+    for (exporter, path, cell), figures in sorted(by_case.items()):
+        control = by_case.get(("", "host", cell))
+        if path in cases.CONTROLS or control is None:
+            continue
+        for figure, value in figures.items():
+            if figure.endswith("_iops") and control.get(figure):
+                ratio = value / control[figure]
+                evidence.append((f"{exporter} {path} {cell} {figure}", f"{ratio:.3f}", "of host"))
+                if ratio < limits["least_iops_ratio"]:
+                    bad.append(f"{exporter} {path} {cell}: {figure} is {ratio:.2f} of host memory's")
+        if control.get("cpu_s_per_gib"):
+            ratio = figures["cpu_s_per_gib"] / control["cpu_s_per_gib"]
+            evidence.append((f"{exporter} {path} {cell} CPU", f"{ratio:.3f}", "of host"))
+            if ratio > limits["most_cpu_ratio"]:
+                bad.append(f"{exporter} {path} {cell}: CPU time is {ratio:.2f} of host memory's")
+    if bad:
+        return Judged(name, FAIL, f"SLOWER: {bad[0]}", "see the comparison of datapaths", evidence,
+                      0, ["SLOWER"])  # fmt: skip
+    if not evidence:
+        return Judged(name, INCONCLUSIVE, "nothing was measured", "run it to the end (--resume)")
+    return Judged(name, PASS, f"{len(evidence)} ratios within limits", "", evidence)
+
+
+def _health(state: dict[str, Any], needs: Requirements) -> Judged:
+    name, limits = "drive.health", needs["drive"]
+    before, after = state.get("health_before"), state.get("health_after")
+    if not before or not after:
+        return Judged(name, INCONCLUSIVE, "the drive's SMART log was not read before and after",
+                      "run it to the end (--resume), as root")  # fmt: skip
+    evidence = [(f"{key} before, after", f"{before[key]}, {after[key]}", "") for key in before]
+    new = after["media_errors"] - before["media_errors"]
+    if new > limits["new_media_errors"]:
+        return Judged(name, FAIL, f"MEDIA_ERRORS: {new} new media errors", "replace the drive",
+                      evidence, 0, ["MEDIA_ERRORS"])  # fmt: skip
+    # Bit 1: temperature; bit 2: reliability; 3: read-only; 4: backup of volatile memory.
+    critical = after["critical"] | before["critical"]
+    if critical & ~(1 << 1):
+        return Judged(name, FAIL, f"CRITICAL_WARNING: 0x{critical:02x}", "see nvme smart-log",
+                      evidence, 0, ["CRITICAL_WARNING"])  # fmt: skip
+    if critical:
+        return Judged(name, INCONCLUSIVE, "the drive was too hot: it may have throttled",
+                      "cool it and run again", evidence)  # fmt: skip
+    if before["used_percent"] > limits["most_used_percent"]:
+        return Judged(name, FAIL, f"WORN: {before['used_percent']} % of its endurance is used",
+                      "use a fresher drive", evidence, 0, ["WORN"])  # fmt: skip
+    return Judged(name, PASS, "no new media errors, no critical warning", "", evidence)
+
+
+def judge(records: dict[str, Record], state: dict[str, Any], needs: Requirements) -> list[Judged]:
+    """All requirements. `state`: what run.json holds beside the records."""
+    every = list(records.values())
+
+    def of(name: str) -> list[Record]:
+        return [record for record in every if record["requirement"] == name]
+
+    verdicts = [
+        _verdict(name, of(name), every, _compared)
+        for name in ("integrity.drive", "integrity.read", "integrity.write", "integrity.segments")
+    ]
+    laid = "integrity/check" in records
+    if verdicts[0].status == PASS and not laid:
+        verdicts[0] = Judged("integrity.drive", INCONCLUSIVE, "what was laid down was not looked at",
+                             "run it to the end (--resume)")  # fmt: skip
+    trips = masked(every)
+    verdicts.append(_verdict("integrity.roundtrip", trips, every, _compared))
+    verdicts.append(_verdict("integrity.load", of("integrity.load"), every, _compared))
+    verdicts.append(_accepted(every, state.get("paths", {}), needs))
+    bounced: list[Record] = [{**r, "findings": [o for o in r["findings"] if o["name"] == "BOUNCED"]} for r in every]
+    cells = [r for r in bounced if r["kind"] == "cell" or r["findings"]]
+    verdicts.append(_verdict("path.proven", cells, every,
+                             lambda ran: f"{len(ran)} measurements, each proven by counters"))  # fmt: skip
+    verdicts.append(_placement(every, needs, every))
+    verdicts.append(_commands(of("path.commands"), needs, state.get("mdts"), every))
+    verdicts.append(_verdict("path.size", of("path.size"), every,
+                             lambda ran: f"{needs['buffer_mib']} MiB work in {len(ran)} cases"))  # fmt: skip
+    for name in ("close", "liar", "fence", "invalidate", "revoke"):
+        verdicts.append(_verdict(f"faults.{name}", of(f"faults.{name}"), every,
+                                 lambda ran: f"{sum(r['transfers'] for r in ran)} transfers in "
+                                 f"{len(ran)} cases ended as they must"))  # fmt: skip
+    others = ("BOUNCED", "VRAM_MIGRATED")
+    sums: list[Record] = [{**r, "findings": [o for o in r["findings"] if o["name"] not in others]}
+            for r in of("performance.paths")]  # fmt: skip
+    verdicts.append(_verdict("performance.paths", sums, every,
+                             lambda ran: f"the sums of {len(ran)} measurements agree"))  # fmt: skip
+    verdicts.append(_steady([r for r in every if r["kind"] == "pts"], bool(state.get("steady"))))
+    verdicts.append(_ratio(every, needs, bool(state.get("emulated"))))
+    verdicts.append(_health(state, needs))
+    verdicts.append(_log(state))
+    return verdicts
+
+
+def _log(state: dict[str, Any]) -> Judged:
+    lines = state.get("kernel_log")
+    if lines is None:
+        return Judged("drive.log", INCONCLUSIVE, "the kernel log was not read",
+                      "run it to the end (--resume), as root")  # fmt: skip
+    if lines:
+        return Judged("drive.log", FAIL, f"KERNEL_LOG: {lines[0]}", "see dmesg",
+                      [("kernel", line, "") for line in lines], 0, ["KERNEL_LOG"])  # fmt: skip
+    return Judged("drive.log", PASS, "no error of the drive, PCIe, the IOMMU or a hung task")
+
+
+def overall(verdicts: list[Judged]) -> str:
+    """fail before inconclusive before pass; nothing that passed is no pass."""
+    seen = {verdict.status for verdict in verdicts}
+    return next((s for s in (FAIL, INCONCLUSIVE, PASS) if s in seen), SKIP)

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""How long a run takes, how much it writes, and what that is of the drive's endurance."""
+
+from dataclasses import dataclass
+
+from . import cases, steady
+from .cases import Scale
+from .drive import Drive, Health
+from .requirements import Requirements
+
+# What a plan assumes of a drive that nobody has measured yet.
+ASSUMED_BYTES_S = 1e9
+OVERHEAD_S = 1.5
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the run, at the least and at the most."""
+
+    name: str
+    seconds: tuple[float, float]
+    written: tuple[float, float]
+
+
+def parts(
+    drive: Drive, exporters: int, needs: Requirements, scale: Scale, speed: float = ASSUMED_BYTES_S
+) -> list[Part]:
+    """What the run consists of; three datapaths an exporter. speed: bytes a second, of writes."""
+    paths = 3 * exporters
+    load = scale.load_bytes
+    # A load reads and writes that much, and lays down the region twice.
+    per_path = 7 * cases.REGION_BYTES * 2 + load + 2 * cases.REGION_BYTES
+    checked = per_path * paths + cases.RETENTION_BYTES
+    integrity_s = paths * (len(cases.EACH_PATH) * OVERHEAD_S + 2 * load / speed) + 10
+    cells = cases.CELLS if scale.repeats > 1 else cases.QUICK_CELLS
+    runs = len(cells) * scale.repeats * (4 * exporters + 1)
+    writing = sum("write" in rw or "rw" in rw for rw, _, _ in cells) / len(cells)
+    cell_s = runs * (scale.cell_seconds + OVERHEAD_S)
+    cell_written = runs * scale.cell_seconds * speed * writing
+    made = [
+        Part("integrity and faults", (integrity_s, integrity_s), (checked, checked)),
+        Part("comparison of datapaths", (cell_s, cell_s), (0.0, cell_written)),
+    ]
+    if scale.steady:
+        fill = 2.0 * drive.bytes
+        made.append(Part("preconditioning", (fill / speed, fill / speed), (fill, fill)))
+        one = len(cases.pts_cells(drive, 1))
+        round_s = one * (scale.cell_seconds + OVERHEAD_S)
+        mixes = sum(100 - mix for mix in cases.PTS_MIXES) / 100 / len(cases.PTS_MIXES)
+        round_written = one * scale.cell_seconds * speed * mixes
+        made.append(
+            Part(
+                "rounds to the steady state",
+                (steady.WINDOW * round_s, steady.MOST_ROUNDS * round_s),
+                (0.0, steady.MOST_ROUNDS * round_written),
+            )
+        )
+    del needs
+    return made
+
+
+def endurance(written: float, rated_tbw: float | None, health: Health | None) -> str:
+    """The share of the rated endurance, or why it is not known."""
+    if rated_tbw:
+        return f"{written / (rated_tbw * 1e12):.3%} of the rated {rated_tbw:g} TB"
+    if health and health.used_percent >= 1 and health.written_bytes:
+        rated = health.written_bytes * 100 / health.used_percent
+        return (
+            f"about {written / rated:.2%} of the endurance, going by {health.used_percent} % used "
+            f"after {health.written_bytes / 1e12:.1f} TB; --rated-tbw says it better"
+        )
+    return "share of the rated endurance not known: give --rated-tbw from the data sheet"
+
+
+def table(made: list[Part]) -> str:
+    """The parts as text."""
+    rows = [("part", "hours", "GB written at most")]
+    for part in [*made, total(made)]:
+        low, high = (seconds / 3600 for seconds in part.seconds)
+        hours = f"{low:.2f}" if low == high else f"{low:.2f} to {high:.2f}"
+        rows.append((part.name, hours, f"{part.written[1] / 1e9:.1f}"))
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    return "\n".join(
+        f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}" for row in rows
+    )
+
+
+def total(made: list[Part]) -> Part:
+    """All parts together."""
+    return Part(
+        "all",
+        (sum(p.seconds[0] for p in made), sum(p.seconds[1] for p in made)),
+        (sum(p.written[0] for p in made), sum(p.written[1] for p in made)),
+    )

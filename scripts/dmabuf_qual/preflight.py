@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What will go wrong here, before anything is tried: reads only, each finding with its remedy."""
+
+import os
+import resource
+from dataclasses import dataclass
+
+from . import cases, environment, klog, pci
+from .drive import Drive, Health
+from .files import Files
+
+GREEN, YELLOW, RED = "ok", "warn", "stop"
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the table. name: what was looked at, or the failure's name."""
+
+    name: str
+    level: str
+    text: str
+    remedy: str = ""
+
+
+def kernel(files: Files) -> list[Check]:
+    """The kernel and io_uring."""
+    found = [Check("kernel", GREEN, os.uname().release)]
+    if files.text("/proc/sys/kernel/io_uring_disabled") not in (None, "0"):
+        found.append(Check("IO_URING_DISABLED", RED, "io_uring is switched off",
+                           "sysctl kernel.io_uring_disabled=0"))  # fmt: skip
+    if "swiotlb=force" in (files.text("/proc/cmdline") or ""):
+        found.append(Check("BOUNCED", RED, "swiotlb=force: the kernel copies all data for devices",
+                           "remove it from the kernel command line"))  # fmt: skip
+    return found
+
+
+def module(files: Files) -> list[Check]:
+    """dmabuf_rw."""
+    if not files.exists("/sys/module/dmabuf_rw"):
+        return [Check("module", RED, "dmabuf_rw is not loaded", "modprobe dmabuf_rw")]
+    version = files.text("/sys/module/dmabuf_rw/version") or "?"
+    return [Check("module", GREEN, f"dmabuf_rw {version}")]
+
+
+def udmabuf(files: Files, needed_mib: int) -> list[Check]:
+    """The control exporter and its limits."""
+    if not files.exists("/dev/udmabuf"):
+        return [Check("udmabuf", RED, "there is no /dev/udmabuf, the control of every test",
+                      "modprobe udmabuf")]  # fmt: skip
+    limit = files.number("/sys/module/udmabuf/parameters/size_limit_mb")
+    if limit is not None and limit < needed_mib:
+        return [Check("SIZE_CAP", RED, f"udmabuf's size_limit_mb is {limit}, {needed_mib} are needed",
+                      f"echo {needed_mib} > /sys/module/udmabuf/parameters/size_limit_mb")]  # fmt: skip
+    return [Check("udmabuf", GREEN, f"size_limit_mb {limit}")]
+
+
+def exporters(files: Files, wanted: list[str]) -> list[Check]:
+    """The devices of the exporters."""
+    found = []
+    for spec in wanted:
+        kind, device = cases.split_exporter(spec)
+        default = {"heap": "/dev/dma_heap", "drm": "/dev/dri", "testexp": "/dev/dmabuf_testexp"}
+        node = device if device.startswith("/") else default.get(kind, "")
+        if node and not files.exists(node):
+            found.append(Check("exporter", RED, f"{spec}: there is no {node}",
+                               "load the exporter's driver"))  # fmt: skip
+        elif kind != cases.CONTROL:
+            found.append(Check("exporter", GREEN, spec))
+    return found
+
+
+def drive(found: Drive, health: Health | None) -> list[Check]:
+    """The drive, its format and its health."""
+    listed = [Check("drive", GREEN, f"{found.model} {found.serial}, firmware {found.firmware}, "
+                    f"{found.bytes / 1e9:.1f} GB")]  # fmt: skip
+    if not found.controller:
+        listed.append(Check("NOT_NVME", RED, f"{found.path} is not NVMe", "give an NVMe namespace"))
+    elif not found.pci:
+        listed.append(Check("NOT_NVME", RED, "the drive is not on PCI (a fabric?)",
+                            "give a local NVMe drive"))  # fmt: skip
+    if found.metadata:
+        listed.append(Check("METADATA", RED, f"formatted with {found.metadata} bytes of metadata or "
+                            "protection information a block", "nvme format with an LBA format "
+                            "without metadata"))  # fmt: skip
+    if found.block > 4096:
+        listed.append(Check("LBA_SIZE", RED, f"blocks of {found.block} bytes",
+                            "nvme format with 512 or 4096"))  # fmt: skip
+    if found.multipath:
+        listed.append(Check("multipath", GREEN, "the namespace is a multipath head; its first path "
+                            f"is {found.controller}"))  # fmt: skip
+    if found.mdts is None:
+        listed.append(Check("MDTS", YELLOW, "the longest command is not known", "run as root"))
+    else:
+        text = f"{found.mdts // 1024} KiB a command" if found.mdts else "no limit"
+        listed.append(Check("MDTS", GREEN, text))
+    if found.emulated:
+        listed.append(Check("emulated", YELLOW, "an emulated drive: figures say nothing about hardware",
+                            "qualify a real drive"))  # fmt: skip
+    if health is None:
+        listed.append(Check("health", YELLOW, "the SMART log cannot be read", "run as root"))
+    elif health.critical:
+        listed.append(Check("CRITICAL_WARNING", RED, f"critical warning 0x{health.critical:02x}",
+                            "see nvme smart-log"))  # fmt: skip
+    else:
+        listed.append(Check("health", GREEN, f"{health.temperature_c} °C, {health.used_percent} % "
+                            f"used, {health.media_errors} media errors"))  # fmt: skip
+    return listed
+
+
+def cuts(files: Files, found: Drive) -> list[Check]:
+    """Will the block layer cut transfers that the drive would take whole?"""
+    limit = files.number(f"/sys/block/{found.disk}/queue/max_sectors_kb")
+    if found.mdts is None or limit is None:
+        return []
+    if found.mdts == 0 or limit * 1024 < found.mdts:
+        takes = f"{found.mdts // 1024} KiB" if found.mdts else "any length"
+        return [Check("SEGMENT_SPLIT", YELLOW, f"the block layer cuts at {limit} KiB, the drive takes "
+                      f"{takes}", "premapped goes past it with dmabuf_max_command_kb; "
+                      f"/sys/block/{found.disk}/queue/max_sectors_kb for the others")]  # fmt: skip
+    return [Check("transfers", GREEN, f"the block layer cuts at {limit} KiB, as the drive does")]
+
+
+def iommu(files: Files, found: Drive) -> list[Check]:
+    """Mode and group."""
+    mode = environment.iommu_mode(files, found.pci)
+    group = files.real(f"{pci.DEVICES}/{found.pci}/iommu_group").rsplit("/", 1)[-1]
+    if mode == "off":
+        return [Check("IOMMU", GREEN, "none: addresses are physical")]
+    if mode == "unknown":
+        return [Check("IOMMU", YELLOW, "the mode is not known", "run as root on an NVMe drive")]
+    word = {"DMA": "strict", "DMA-FQ": "lazy", "identity": "passthrough"}.get(mode, mode)
+    return [Check("IOMMU", GREEN, f"{word} ({mode}), group {group}")]
+
+
+def topology(files: Files, found: Drive, peer: str | None) -> list[Check]:
+    """Links, ACS, and the way to a peer's memory."""
+    if not found.pci:
+        return []
+    listed = []
+    link = pci.link(files, found.pci)
+    if link.downtrained:
+        listed.append(Check("LINK_DOWNTRAINED", YELLOW, f"{link.speed} x{link.width} of "
+                            f"{link.max_speed} x{link.max_width}", "reseat the drive, see the slot"))  # fmt: skip
+    elif link.speed and not link.speed.startswith("Unknown"):
+        listed.append(Check("link", GREEN, f"{link.speed} x{link.width}"))
+    for kind in ("nonfatal", "fatal"):
+        text = files.text(f"{pci.DEVICES}/{found.pci}/aer_dev_{kind}") or ""
+        total = next((w.split()[1] for w in text.splitlines() if w.startswith("TOTAL_ERR")), "0")
+        if total != "0":
+            listed.append(Check("AER", YELLOW, f"{total} {kind} PCIe errors since boot",
+                                "reseat the drive, see dmesg"))  # fmt: skip
+    if peer is None:
+        return listed
+    bar, memory = pci.largest_bar(files, peer), files.number(
+        f"{pci.DEVICES}/{peer}/mem_info_vram_total")  # fmt: skip
+    if memory and bar < memory:
+        listed.append(Check("SMALL_BAR", RED, f"{peer} shows {bar // MIB} of {memory // MIB} MiB",
+                            "turn on Resizable BAR and Above 4G Decoding in the firmware"))  # fmt: skip
+    bridge = pci.common_bridge(files, found.pci, peer)
+    if bridge is None:
+        listed.append(Check("NO_P2P_ROUTE", YELLOW, f"{found.pci} and {peer} meet only at the root "
+                            "complex: some processors have no route there",
+                            "put both behind one PCIe switch"))  # fmt: skip
+    else:
+        listed.append(Check("p2p", GREEN, f"{found.pci} and {peer} are both below {bridge}"))
+    redirect = pci.redirecting(files, found.pci)
+    if redirect:
+        listed.append(Check("ACS_REDIRECT", YELLOW, f"{', '.join(redirect)} sends peer requests up to "
+                            "the root complex", "turn ACS off there (pci=disable_acs_redir=…), if "
+                            "isolation is not needed"))  # fmt: skip
+    groups = [files.exists(f"{pci.DEVICES}/{a}/iommu_group") for a in (found.pci, peer)]
+    if groups[0] != groups[1]:
+        listed.append(Check("IOMMU_UNMAPPED_PEER", RED, "one of drive and peer is behind an IOMMU, the "
+                            "other is not", "use one IOMMU setting for both"))  # fmt: skip
+    return listed
+
+
+def limits(needed_mib: int) -> list[Check]:
+    """RLIMIT_MEMLOCK."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    if os.geteuid() == 0 or soft == resource.RLIM_INFINITY or soft >= needed_mib * MIB:
+        return [Check("memlock", GREEN, "root" if os.geteuid() == 0 else f"{soft // MIB} MiB")]
+    return [Check("MEMLOCK", RED, f"RLIMIT_MEMLOCK is {soft // 1024} KiB, {needed_mib} MiB are needed",
+                  "ulimit -l, or run as root")]  # fmt: skip
+
+
+def log() -> list[Check]:
+    """The kernel log since boot."""
+    newest, lines = klog.records()
+    if newest < 0:
+        return [Check("dmesg", YELLOW, "the kernel log cannot be read", "run as root")]
+    bad = klog.bad(lines)
+    if bad:
+        return [Check("KERNEL_LOG", YELLOW, f"{len(bad)} errors since boot, the last: {bad[-1][:120]}",
+                      "see dmesg")]  # fmt: skip
+    return [Check("dmesg", GREEN, "no error of drive, PCIe or IOMMU since boot")]
+
+
+def examine(
+    found: Drive,
+    health: Health | None,
+    wanted: list[str],
+    needed_mib: int,
+    peer: str | None,
+    files: Files | None = None,
+) -> list[Check]:
+    """All checks."""
+    files = files or Files()
+    return [
+        *kernel(files),
+        *module(files),
+        *udmabuf(files, needed_mib),
+        *exporters(files, wanted),
+        *drive(found, health),
+        *cuts(files, found),
+        *iommu(files, found),
+        *topology(files, found, peer),
+        *limits(needed_mib),
+        *log(),
+    ]
+
+
+def table(checks: list[Check], colour: bool) -> str:
+    """The traffic lights."""
+    codes = {GREEN: "32", YELLOW: "33", RED: "31"}
+    width = max(len(check.name) for check in checks)
+    lines = []
+    for check in checks:
+        light = f"{check.level:<4}"
+        if colour:
+            light = f"\033[{codes[check.level]}m{light}\033[0m"
+        tail = f" → {check.remedy}" if check.remedy else ""
+        lines.append(f"{light}  {check.name:<{width}}  {check.text}{tail}")
+    return "\n".join(lines)

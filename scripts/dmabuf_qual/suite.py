@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A run: what works here, integrity first, then steady state and the comparison, then the end."""
+
+import json
+import random
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from . import cases, drive as drives, environment, execute, judge, klog, process, steady
+from .cases import Case, Scale
+from .drive import Drive
+from .errors import Interrupted, QualError
+from .execute import Bench
+from .files import Files
+from .progress import Progress, say
+from .requirements import Requirements
+from .store import Record, Store
+from .tools import Tools
+
+WORKS = "works"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for."""
+
+    drive: Drive
+    folder: Path
+    exporters: list[str]
+    needs: Requirements
+    scale: Scale
+    quick: bool
+    resume: bool
+    only: list[str] = field(default_factory=list)  # patterns of case ids; empty: all
+
+
+def now() -> str:
+    """ISO 8601 in UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def probe(tools: Tools, drive: Drive, exporter: str, path: str) -> dict[str, Any]:
+    """Does this exporter map for this drive on this datapath? Reads only."""
+    kind, device = cases.split_exporter(exporter)
+    argv = [tools.integrity, "probe", "--device", drive.path, "--exporter", kind]
+    argv += ["--datapath", path, *(["--exporter-device", device] if device else [])]
+    ended = process.run(argv, 60, lambda: None)
+    try:
+        said = json.loads(ended.out)
+    except ValueError:
+        said = {"error": "the probe did not end" if ended.hung else ended.err.strip()[-200:]}
+    if "error" not in said:
+        facts = said["facts"]
+        return {WORKS: True, "name": "", "facts": facts,
+                "text": f"{facts.get('memory')} memory, route {facts.get('route')}"}  # fmt: skip
+    no = execute.refused(said["error"])
+    return {WORKS: False, "name": no["name"] if no else "NOT_AVAILABLE", "text": said["error"]}
+
+
+class Suite:
+    """One run, from its first case or from where it was cut off."""
+
+    def __init__(self, request: Request, tools: Tools, files: Files | None = None) -> None:
+        self.request, self.tools = request, tools
+        self.files = files or Files()
+        self.store = Store(request.folder)
+        self.run: dict[str, Any] = {}
+        self.name = ""
+        self.progress = Progress(0)
+
+    def _prepare(self) -> None:
+        """Opens the folder and stores what was asked for."""
+        request = self.request
+        self.store.lock()
+        if request.drive.bytes < cases.LEAST_DRIVE:
+            raise QualError(f"{request.drive.path} is smaller than {cases.LEAST_DRIVE >> 20} MiB")
+        facts = environment.facts(request.drive, self.files)
+        scale = request.scale.as_words()
+        more: dict[str, object] = {"exporters": request.exporters, "scale": scale}
+        self.run = {
+            "device": request.drive.path,
+            "serial": request.drive.serial,
+            "firmware": request.drive.firmware,
+            "model": request.drive.model,
+            "quick": request.quick,
+            "exporters": request.exporters,
+            "only": request.only,
+            "requirements": request.needs,
+            "scale": scale,
+            "steady": request.scale.steady,
+            "emulated": request.drive.emulated,
+            "mdts": request.drive.mdts,
+            "seed": random.randrange(1, 1 << 31),
+            "started": now(),
+            "environment": facts,
+            "comparability_key": environment.comparability_key(facts, more),
+            "health_before": self._health(),
+            "log_from": klog.records()[0],
+        }
+        self.store.begin(self.run, request.resume)
+        # Of a run that goes on, what it began with counts; but the log is of this boot.
+        kept = self.store.load() if request.resume else self.run
+        if kept is not self.run:
+            boot = self.run["log_from"]
+            self.run = kept
+            self.run["log_from"] = min(boot, kept["log_from"])
+            self.run.pop("finished", None)
+        if "paths" not in self.run:
+            say("which datapaths work here …")
+            self.run["paths"] = {
+                exporter: {
+                    path: probe(self.tools, request.drive, exporter, path)
+                    for path in ("premapped", "registered", "bvec")
+                }
+                for exporter in request.exporters
+            }
+        self.store.save(self.run)
+
+    def _health(self) -> dict[str, int] | None:
+        found = drives.health(self.request.drive)
+        return None if found is None else asdict(found)
+
+    def _tick(self) -> None:
+        self.progress.tick(self.name)
+
+    def _do(self, bench: Bench, case: Case) -> None:
+        """One case, unless it has ended before."""
+        if case.id in self.store.records or not self._wanted(case):
+            return
+        self.name = case.id
+        self.progress.start(case.id)
+        record = bench.run(case)
+        self.store.add(record)
+        self.progress.end(case.id, word_for(record))
+
+    def _wanted(self, case: Case) -> bool:
+        only = self.request.only
+        return not only or any(fnmatchcase(case.id, pattern) for pattern in only)
+
+    def _all(self, bench: Bench, listed: Iterable[Case]) -> None:
+        for case in listed:
+            self._do(bench, case)
+
+    def _steady_state(self, bench: Bench) -> None:
+        """Preconditioning, then rounds until they are steady, or too many."""
+        every = Case("steady/precondition", "precondition", "performance.steady", cases.CONTROL,
+                     "premapped", "precondition")  # fmt: skip
+        self.progress.total += 1
+        self._do(bench, every)
+        for number in range(1, steady.MOST_ROUNDS + 1):
+            listed = cases.pts_cells(self.request.drive, number)
+            self.progress.total += len(listed)
+            self._all(bench, listed)
+            rounds = judge.pts_rounds(self.store.records.values())
+            looked = [steady.examine(values) for values in rounds.values()]
+            if not looked:
+                raise QualError("a round measured nothing; see the records for the cause")
+            say(f"round {number}: {looked[0].text()}")
+            if all(one.steady for one in looked):
+                return
+
+    def execute(self) -> list[judge.Judged]:
+        """Runs all that is left; returns the verdicts. Interrupted when the user stops it."""
+        self._prepare()
+        request = self.request
+        paths = {
+            exporter: [path for path, what in tried.items() if what[WORKS]]
+            for exporter, tried in self.run["paths"].items()
+        }
+        keep = request.folder / "fio"
+        keep.mkdir(exist_ok=True)
+        bench = Bench(request.drive, self.tools, request.needs, request.scale,
+                      int(self.run["seed"]), keep, self._tick, self.files)  # fmt: skip
+        first = cases.before_measuring(request.drive, request.exporters, paths, request.needs)
+        matrix = cases.measuring(request.exporters, paths, request.scale)
+        random.Random(self.run["seed"]).shuffle(matrix)
+        last = cases.after_measuring()
+        every = [*first, *matrix, *last]
+        self.progress.total = sum(
+            self._wanted(case) and case.id not in self.store.records for case in every
+        )
+        try:
+            self._all(bench, first)
+            if request.scale.steady and not request.only:
+                # The data at the retention region would be overwritten: look at it before.
+                self._all(bench, last)
+                self._steady_state(bench)
+                self._all(bench, matrix)
+            else:
+                self._all(bench, matrix)
+                self._all(bench, last)
+        except Interrupted:
+            quiet = execute.idle(self.files, request.drive.disk)
+            word = "is idle" if quiet else "STILL HAS I/O IN FLIGHT"
+            say(f"stopped; {len(self.store.records)} cases are kept, the drive {word}; "
+                "--resume goes on")  # fmt: skip
+            raise
+        _, lines = klog.records(self.run["log_from"])
+        self.run["kernel_log"] = klog.bad(lines)
+        self.run["health_after"] = self._health()
+        self.run["finished"] = now()
+        self.store.save(self.run)
+        return self.verdicts()
+
+    def verdicts(self) -> list[judge.Judged]:
+        """Of what is there."""
+        return judge.judge(self.store.records, self.run, self.request.needs)
+
+
+def word_for(record: Record) -> str:
+    """How a case ended, for the progress line."""
+    if record["findings"]:
+        return ", ".join(sorted({one["name"] for one in record["findings"]}))
+    if "error" in record:
+        return f"could not be done: {record['error'][:100]}"
+    return f"not applicable: {record['skip']}" if "skip" in record else "right"

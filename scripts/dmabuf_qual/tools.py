@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Where the engine, the program that compares bytes and the job files are."""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import QualError
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+INSTALLED = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Tools:
+    """Paths of what a run starts."""
+
+    integrity: str
+    engine: str  # as fio's --ioengine wants it
+    jobs: Path
+
+
+def _newest(patterns: tuple[str, ...]) -> Path | None:
+    found = [path for pattern in patterns for path in CHECKOUT.glob(pattern) if path.is_file()]
+    return max(found, key=lambda path: path.stat().st_mtime) if found else None
+
+
+def find() -> Tools:
+    """The environment's LIBDMABUF and DMABUF_INTEGRITY, what is installed, what a build made."""
+    engine = os.environ.get("LIBDMABUF", "")
+    if not engine:
+        built = _newest(("build/*/engine/libdmabuf.so",))
+        engine = str(built) if built else "libdmabuf.so"
+    integrity = os.environ.get("DMABUF_INTEGRITY", "")
+    beside = Path(engine).parent / "integrity/dmabuf-integrity"
+    if not integrity:
+        integrity = str(beside) if beside.is_file() else shutil.which("dmabuf-integrity") or ""
+    if not integrity:
+        raise QualError("dmabuf-integrity is not there: build and install the engine first")
+    if not shutil.which("fio"):
+        raise QualError("fio is not there: apt-get install fio")
+    jobs = next((p for p in (CHECKOUT / "jobs", INSTALLED / "jobs") if p.is_dir()), None)
+    if jobs is None:
+        raise QualError("the job files are not there: use a whole checkout or installation")
+    external = f"external:{engine}" if "/" in engine else engine
+    return Tools(integrity, external, jobs)
