@@ -103,26 +103,33 @@ std::string quoted(const std::string &text) {
 }
 
 void print(const Options &options, const dmabuf::Result<Outcome> &outcome) {
-  std::string json = "{\"case\":" + quoted(options.test);
+  const auto out = [](const std::string &text) { std::fputs(text.c_str(), stdout); };
+  out("{\"case\":");
+  out(quoted(options.test));
   if (!outcome) {
-    json += ",\"error\":" + quoted(outcome.error().message) +
-            ",\"errno\":" + std::to_string(outcome.error().code);
-  } else {
-    json += ",\"compared_bytes\":" + std::to_string(outcome->compared) +
-            ",\"transfers\":" + std::to_string(outcome->transfers) + ",\"facts\":{";
-    for (size_t i = 0; i < outcome->facts.size(); i++)
-      json += (i ? "," : "") + quoted(outcome->facts[i].first) + ":" + outcome->facts[i].second;
-    json += "},\"findings\":[";
-    for (size_t i = 0; i < outcome->findings.size(); i++) {
-      const Finding &f = outcome->findings[i];
-      json += (i ? ",{" : "{") + ("\"name\":" + quoted(f.name)) + ",\"text\":" + quoted(f.text) +
-              ",\"count\":" + std::to_string(f.count) + "}";
-    }
-    json += "]";
-    if (!outcome->not_applicable.empty())
-      json += ",\"not_applicable\":" + quoted(outcome->not_applicable);
+    std::printf(",\"error\":%s,\"errno\":%d}\n", quoted(outcome.error().message).c_str(),
+                outcome.error().code);
+    return;
   }
-  std::puts((json + "}").c_str());
+  std::printf(",\"compared_bytes\":%llu,\"transfers\":%llu,\"facts\":{",
+              static_cast<unsigned long long>(outcome->compared),
+              static_cast<unsigned long long>(outcome->transfers));
+  const char *comma = "";
+  for (const auto &[name, value] : outcome->facts) {
+    std::printf("%s%s:%s", comma, quoted(name).c_str(), value.c_str());
+    comma = ",";
+  }
+  out("},\"findings\":[");
+  comma = "";
+  for (const Finding &f : outcome->findings) {
+    std::printf("%s{\"name\":%s,\"text\":%s,\"count\":%llu}", comma, quoted(f.name).c_str(),
+                quoted(f.text).c_str(), static_cast<unsigned long long>(f.count));
+    comma = ",";
+  }
+  out("]");
+  if (!outcome->not_applicable.empty())
+    std::printf(",\"not_applicable\":%s", quoted(outcome->not_applicable).c_str());
+  out("}\n");
 }
 
 [[noreturn]] void usage(const char *why) {
