@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A requirement passes only when it was seen to hold; each failure keeps its name."""
+
+from typing import Any
+
+import pytest
+
+from dmabuf_qual import cases, execute, judge, requirements
+from dmabuf_qual.store import Record
+
+NEEDS = requirements.load(None)
+HEALTH = {"critical": 0, "temperature_c": 40, "used_percent": 1, "written_bytes": 1, "media_errors": 0}
+
+
+def record(test: str, path: str = "premapped", exporter: str = "udmabuf", **more: Any) -> Record:
+    if test in ("lay", "check"):
+        exporter = path = ""
+    case = cases.integrity(test, exporter, path)
+    return {"id": case.id, "kind": "integrity", "requirement": case.requirement, "exporter": exporter,
+            "path": path, "test": test, "params": {}, "started": 0.0, "seconds": 1.0, "findings": [],
+            "compared_bytes": 1 << 20, "transfers": 5, "facts": {}, **more}  # fmt: skip
+
+
+def found(name: str) -> dict[str, Any]:
+    return {"name": name, "text": "a place", "count": 3}
+
+
+def verdict(name: str, *records: Record, **state: Any) -> judge.Judged:
+    by_id = {r["id"]: r for r in records}
+    return next(v for v in judge.judge(by_id, state, NEEDS) if v.id == name)
+
+
+def test_nothing_done_passes_nothing() -> None:
+    verdicts = judge.judge({}, {}, NEEDS)
+    assert not [v.id for v in verdicts if v.status == judge.PASS]
+    assert {v.id for v in verdicts} == set(judge.TITLES)
+    assert judge.overall(verdicts) == judge.INCONCLUSIVE
+    assert judge.overall([]) == judge.SKIP
+
+
+@pytest.mark.parametrize(
+    ("test", "name"),
+    [("read", "READ_NOT_LANDED"), ("write", "WRITE_NOT_FETCHED"), ("segments", "MULTI_SEGMENT_MISADDRESSED"),
+     ("load", "FOREIGN_DATA_UNDER_LOAD"), ("size", "SIZE_CAP"), ("close", "CLOSE_HANG"),
+     ("liar", "SG_4G_TRUNCATED"), ("invalidate", "INVALIDATE_HANG"), ("check", "DRIVE_CORRUPTED")],
+)  # fmt: skip
+def test_a_finding_fails_its_requirement_by_name(test: str, name: str) -> None:
+    wanted = cases.REQUIREMENT[test]
+    good = verdict(wanted, record("check"), record(test))
+    assert good.status == judge.PASS
+    bad = verdict(wanted, record("check"), record(test, findings=[found(name)]))
+    assert (bad.status, bad.names) == (judge.FAIL, [name])
+    assert name in bad.text and bad.remedy
+
+
+def test_an_error_is_inconclusive_and_a_finding_outweighs_it() -> None:
+    assert verdict("integrity.read", record("read", error="no memory")).status == judge.INCONCLUSIVE
+    both = [record("read", error="x"), record("read", "bvec", findings=[found("READ_NOT_LANDED")])]
+    assert verdict("integrity.read", *both).status == judge.FAIL
+
+
+def test_not_applicable_is_no_pass() -> None:
+    assert verdict("faults.liar", record("liar", skip="no testexp")).status == judge.SKIP
+
+
+def test_laid_down_and_not_looked_at_is_inconclusive() -> None:
+    assert verdict("integrity.drive", record("lay")).status == judge.INCONCLUSIVE
+    assert verdict("integrity.drive", record("lay"), record("check")).status == judge.PASS
+
+
+def test_the_control_is_asked_who_is_to_blame() -> None:
+    bad = record("read", exporter="heap", findings=[found("READ_NOT_LANDED")])
+    assert "control is right" in verdict("integrity.read", bad, record("read")).text
+    both = verdict("integrity.read", bad, record("read", findings=[found("READ_NOT_LANDED")]))
+    assert "control shows it too" in both.text
+
+
+def test_a_round_trip_that_agrees_while_a_direction_is_wrong_is_masked() -> None:
+    trip = record("roundtrip", facts={"agree": 5, "differ": 0})
+    wrong = record("write", findings=[found("WRITE_NOT_FETCHED")])
+    assert verdict("integrity.roundtrip", trip, record("write")).status == judge.PASS
+    bad = verdict("integrity.roundtrip", trip, wrong)
+    assert bad.names == ["ROUNDTRIP_MASKED"]
+    honest = record("roundtrip", facts={"agree": 0, "differ": 5})
+    assert verdict("integrity.roundtrip", honest, wrong).status == judge.PASS
+
+
+@pytest.mark.parametrize(
+    ("count", "length", "mdts", "status"),
+    [(1, 524288, 524288, judge.PASS), (4, 524288, 524288, judge.FAIL), (2, 1048576, 524288, judge.PASS),
+     (8, 1048576, 524288, judge.FAIL), (1, 524288, None, judge.INCONCLUSIVE)],
+)  # fmt: skip
+def test_more_commands_than_the_drive_asks_for_are_a_split(
+    count: int, length: int, mdts: int | None, status: str
+) -> None:
+    geometry = record("geometry", facts={f"commands_{length}": count, "max_command_bytes": 131072})
+    judged = verdict("path.commands", geometry, mdts=mdts)
+    assert judged.status == status
+    assert ("SEGMENT_SPLIT" in judged.names) == (status == judge.FAIL)
+
+
+def test_memory_that_moved_or_is_elsewhere_has_migrated() -> None:
+    there = record("read", exporter="drm", facts={"memory": "system", "invalidations": 0})
+    moved = record("read", exporter="drm", facts={"memory": "system", "invalidations": 2})
+    assert verdict("path.placement", there).status == judge.PASS
+    assert verdict("path.placement", moved).names == ["VRAM_MIGRATED"]
+    needs = {**NEEDS, "memory": "peer"}
+    by_id = {there["id"]: there}
+    judged = next(v for v in judge.judge(by_id, {}, needs) if v.id == "path.placement")
+    assert judged.names == ["VRAM_MIGRATED"]
+
+
+def test_a_required_datapath_that_is_refused_fails_by_the_reason() -> None:
+    works = {"works": True, "name": "", "text": "", "facts": {}}
+    no = {"works": False, "name": "REFUSED_MAP", "text": "the exporter failed", "facts": {}}
+    paths = {"udmabuf": {"premapped": works, "bvec": no}}
+    assert verdict("path.accepted", record("read"), paths=paths).status == judge.PASS
+    paths["heap"] = {"premapped": no}
+    assert verdict("path.accepted", record("read"), paths=paths).names == ["REFUSED_MAP"]
+
+
+def test_refusals_are_read_from_messages() -> None:
+    text = "the exporter failed to map the memory (MAP, EOPNOTSUPP); try"
+    assert (execute.refused(text) or {})["name"] == "REFUSED_MAP"
+    assert (execute.refused("no path (NO_PATH, ENODEV)") or {})["name"] == "MULTIPATH_HEAD"
+    assert (execute.refused("no route (NO_P2P_ROUTE, EREMOTEIO)") or {})["name"] == "NO_P2P_ROUTE"
+    assert execute.refused("cannot open /dev/x: ENOENT (No such file)") is None
+
+
+def cell(iops: float, path: str = "premapped") -> dict[str, Any]:
+    side = {"total_ios": 100, "iops": iops, "clat_ns": {"mean": 1e6}, "io_bytes": 409600, "bw_bytes": 1}
+    none = {"total_ios": 0, "iops": 0.0, "clat_ns": {"mean": 0.0}, "io_bytes": 0}
+    line = {"proven": True, "datapath": path, "proof": "p", "issued": {"reads": 100, "writes": 0},
+            "retries": 0, "module": {"invalidations": 0}}  # fmt: skip
+    return {"job": {"read": side, "write": none}, "line": line}
+
+
+def names(made: dict[str, Any], path: str = "premapped", moved: int = 409600) -> list[str]:
+    case = cases.cell("udmabuf", path, "randread", "4k", 32, 1)
+    return [f["name"] for f in execute.check_cell(case, made["job"], made["line"], [moved, 0], NEEDS)]
+
+
+def test_a_measurement_is_checked_against_itself() -> None:
+    assert names(cell(30000)) == []
+    # Little's law: 40 I/Os in flight cannot be at depth 32.
+    assert names(cell(40000)) == ["BENCH_ARITHMETIC"]
+    made = cell(30000)
+    made["line"]["issued"]["reads"] = 99
+    assert names(made) == ["BENCH_ARITHMETIC"]
+    assert names(cell(30000, "registered"), "registered", moved=4096) == ["BENCH_ARITHMETIC"]
+    made = cell(30000)
+    made["line"]["proven"] = False
+    assert names(made) == ["BOUNCED"]
+    assert names(cell(30000, "bounce")) == ["BOUNCED"]
+    made = cell(30000)
+    made["line"]["retries"] = 50
+    assert names(made) == ["EAGAIN_STORM"]
+    made = cell(30000)
+    made["line"]["module"]["invalidations"] = 1
+    assert names(made) == ["VRAM_MIGRATED"]
+
+
+def pts(number: int, iops: dict[str, float]) -> list[Record]:
+    return [{"id": f"steady/round-{number:02}/{name}", "kind": "pts", "figures": {"read_iops": value},
+             "requirement": "performance.steady", "exporter": "udmabuf", "path": "premapped",
+             "test": "pts-iops", "findings": [], "seconds": 1.0} for name, value in iops.items()]  # fmt: skip
+
+
+def test_the_steady_state_needs_all_tracked_cells_and_never_passes_by_exhaustion() -> None:
+    flat = {"0-4k": 100.0, "65-64k": 50.0, "100-1m": 10.0}
+    steady = [r for n in range(1, 6) for r in pts(n, flat)]
+    assert verdict("performance.steady", *steady, steady=True).status == judge.PASS
+    assert verdict("performance.steady", *steady[:-1], steady=True).status == judge.INCONCLUSIVE
+    wild = [r for n in range(1, 26) for r in pts(n, {**flat, "0-4k": 100.0 + 60 * (n % 2)})]
+    bad = verdict("performance.steady", *wild, steady=True)
+    assert (bad.status, bad.names) == (judge.FAIL, ["NOT_STEADY"])
+    assert verdict("performance.steady", steady=False).status == judge.SKIP
+
+
+def test_health_and_log_need_to_have_been_looked_at() -> None:
+    state = {"health_before": HEALTH, "health_after": HEALTH, "kernel_log": []}
+    assert verdict("drive.health", **state).status == judge.PASS
+    assert verdict("drive.log", **state).status == judge.PASS
+    worse = {**state, "health_after": {**HEALTH, "media_errors": 1}}
+    assert verdict("drive.health", **worse).names == ["MEDIA_ERRORS"]
+    hot = {**state, "health_after": {**HEALTH, "critical": 2}}
+    assert verdict("drive.health", **hot).status == judge.INCONCLUSIVE
+    assert verdict("drive.log", kernel_log=["nvme0: I/O timeout"]).status == judge.FAIL
+
+
+def test_ratios_are_not_judged_on_an_emulated_drive() -> None:
+    def run(path: str, iops: float) -> Record:
+        exporter = "" if path == "host" else "udmabuf"
+        case = cases.cell(exporter, path, "randread", "4k", 32, 1)
+        return {**record("read"), "id": case.id, "kind": "cell", "exporter": exporter, "path": path,
+                "figures": {"read_iops": iops, "cpu_s_per_gib": 1.0}}  # fmt: skip
+
+    slow = (run("host", 100.0), run("premapped", 80.0))
+    assert verdict("performance.ratio", *slow, emulated=True).status == judge.SKIP
+    assert verdict("performance.ratio", *slow).names == ["SLOWER"]
+    assert verdict("performance.ratio", run("host", 100.0), run("premapped", 95.0)).status == judge.PASS

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Each thing that preflight knows is found where it is, and not where it is not."""
+
+import struct
+from pathlib import Path
+
+import pytest
+
+from dmabuf_qual import klog, pci, preflight
+from dmabuf_qual.drive import Drive
+from dmabuf_qual.files import Files
+
+BASE = "/sys/devices/pci0000:00/0000:00:01.0"
+DRIVE_AT, GPU_AT = "0000:03:00.0", "0000:04:00.0"
+
+
+def put(root: Path, name: str, text: str) -> None:
+    path = root / name.lstrip("/")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text + "\n")
+
+
+def config(acs: int | None) -> bytes:
+    space = bytearray(4096)
+    if acs is not None:
+        # AER first, ACS behind it.
+        space[0x100:0x104] = struct.pack("<I", 0x0001 | 1 << 16 | 0x148 << 20)
+        space[0x148:0x150] = struct.pack("<IHH", 0x000D | 1 << 16, 0x5F, acs)
+    return bytes(space)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A switch at 02:00.0 with the drive and a GPU below it."""
+    devices = tmp_path / "sys/bus/pci/devices"
+    devices.mkdir(parents=True)
+    for address, where, acs in (
+        ("0000:00:01.0", BASE, None),
+        ("0000:02:00.0", f"{BASE}/0000:02:00.0", 0),
+        (DRIVE_AT, f"{BASE}/0000:02:00.0/{DRIVE_AT}", None),
+        (GPU_AT, f"{BASE}/0000:02:00.0/{GPU_AT}", None),
+    ):
+        folder = tmp_path / where.lstrip("/")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config").write_bytes(config(acs))
+        (devices / address).symlink_to(folder)
+    gpu = f"{BASE}/0000:02:00.0/{GPU_AT}"
+    put(tmp_path, f"{gpu}/resource", "0x0000000010000000 0x000000001fffffff 0x0000000000140204")
+    put(tmp_path, f"{gpu}/mem_info_vram_total", str(256 << 20))
+    return tmp_path
+
+
+def drive(**changes: object) -> Drive:
+    values: dict[str, object] = {
+        "path": "/dev/nvme0n1", "name": "nvme0n1", "disk": "nvme0n1", "controller": "nvme0",
+        "pci": DRIVE_AT, "model": "M", "serial": "S", "firmware": "F", "bytes": 10**12, "block": 512,
+        "metadata": 0, "multipath": False, "mdts": 524288, **changes,
+    }  # fmt: skip
+    return Drive(**values)  # type: ignore[arg-type]
+
+
+def bad(checks: list[preflight.Check]) -> list[str]:
+    return [check.name for check in checks if check.level != preflight.GREEN]
+
+
+def test_below_one_switch_nothing_is_in_the_way(root: Path) -> None:
+    files = Files(root)
+    assert pci.path_to_root(files, DRIVE_AT) == ["0000:02:00.0", "0000:00:01.0"]
+    checks = preflight.topology(files, drive(), GPU_AT)
+    assert bad(checks) == []
+    assert any("0000:02:00.0" in check.text for check in checks)
+
+
+def test_acs_that_redirects_is_found(root: Path) -> None:
+    (root / BASE.lstrip("/") / "0000:02:00.0/config").write_bytes(config(0x1D))
+    assert pci.redirecting(Files(root), DRIVE_AT) == ["0000:02:00.0"]
+    assert bad(preflight.topology(Files(root), drive(), GPU_AT)) == ["ACS_REDIRECT"]
+
+
+def test_a_bar_smaller_than_the_memory_is_found(root: Path) -> None:
+    put(root, f"{BASE}/0000:02:00.0/{GPU_AT}/mem_info_vram_total", str(16 << 30))
+    checks = preflight.topology(Files(root), drive(), GPU_AT)
+    assert bad(checks) == ["SMALL_BAR"]
+    assert "256 of 16384 MiB" in next(c for c in checks if c.name == "SMALL_BAR").text
+
+
+def test_no_common_bridge_is_found(root: Path) -> None:
+    far = root / "sys/devices/pci0000:80/0000:80:01.0/0000:81:00.0"
+    far.mkdir(parents=True)
+    (root / "sys/bus/pci/devices/0000:81:00.0").symlink_to(far)
+    assert "NO_P2P_ROUTE" in bad(preflight.topology(Files(root), drive(), "0000:81:00.0"))
+
+
+def test_only_one_behind_an_iommu_is_found(root: Path) -> None:
+    (root / BASE.lstrip("/") / f"0000:02:00.0/{GPU_AT}/iommu_group").mkdir()
+    assert "IOMMU_UNMAPPED_PEER" in bad(preflight.topology(Files(root), drive(), GPU_AT))
+
+
+def test_a_link_below_its_best_is_found(root: Path) -> None:
+    at = f"{BASE}/0000:02:00.0/{DRIVE_AT}"
+    for name, text in (("current_link_speed", "8.0 GT/s PCIe"), ("max_link_speed", "16.0 GT/s PCIe"),
+                       ("current_link_width", "4"), ("max_link_width", "4")):  # fmt: skip
+        put(root, f"{at}/{name}", text)
+    assert bad(preflight.topology(Files(root), drive(), None)) == ["LINK_DOWNTRAINED"]
+    put(root, f"{at}/current_link_speed", "16.0 GT/s PCIe")
+    assert bad(preflight.topology(Files(root), drive(), None)) == []
+
+
+@pytest.mark.parametrize(
+    ("limit", "mdts", "names"),
+    [(128, 524288, ["SEGMENT_SPLIT"]), (512, 524288, []), (1280, 524288, []), (128, 0, ["SEGMENT_SPLIT"]),
+     (128, None, [])],
+)  # fmt: skip
+def test_a_block_layer_that_cuts_is_found(
+    root: Path, limit: int, mdts: int | None, names: list[str]
+) -> None:
+    put(root, "/sys/block/nvme0n1/queue/max_sectors_kb", str(limit))
+    assert bad(preflight.cuts(Files(root), drive(mdts=mdts))) == names
+
+
+def test_limits_of_udmabuf_and_what_is_not_there(root: Path) -> None:
+    assert bad(preflight.module(Files(root))) == ["module"]
+    assert bad(preflight.udmabuf(Files(root), 64)) == ["udmabuf"]
+    put(root, "/dev/udmabuf", "")
+    put(root, "/sys/module/udmabuf/parameters/size_limit_mb", "16")
+    assert bad(preflight.udmabuf(Files(root), 64)) == ["SIZE_CAP"]
+    assert bad(preflight.udmabuf(Files(root), 16)) == []
+    put(root, "/proc/cmdline", "quiet swiotlb=force")
+    put(root, "/proc/sys/kernel/io_uring_disabled", "2")
+    assert bad(preflight.kernel(Files(root))) == ["IO_URING_DISABLED", "BOUNCED"]
+    assert bad(preflight.exporters(Files(root), ["udmabuf", "drm:/dev/dri/card7"])) == ["exporter"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [({"metadata": 8}, "METADATA"), ({"block": 8192}, "LBA_SIZE"), ({"controller": ""}, "NOT_NVME"),
+     ({"pci": ""}, "NOT_NVME"), ({"mdts": None}, "MDTS"), ({"model": "QEMU NVMe Ctrl"}, "emulated")],
+)  # fmt: skip
+def test_what_a_drive_cannot_do_is_found(changes: dict[str, object], name: str) -> None:
+    assert name in bad(preflight.drive(drive(**changes), None))
+    assert name not in bad(preflight.drive(drive(), None))
+
+
+def test_every_finding_has_a_remedy(root: Path) -> None:
+    checks = [*preflight.drive(drive(metadata=8, mdts=None), None), *preflight.module(Files(root)),
+              *preflight.kernel(Files(root)), *preflight.udmabuf(Files(root), 1)]  # fmt: skip
+    assert all(check.remedy for check in checks if check.level != preflight.GREEN)
+    assert "stop  METADATA" in preflight.table(checks, colour=False)
+
+
+def test_the_log_is_searched_for_errors_of_drive_and_bus() -> None:
+    lines = ["nvme nvme0: I/O tag 5 (1005) QID 1 timeout, aborting req_op:READ(0) size:4096",
+             "pcieport 0000:00:01.0: AER: Corrected error received", "nvme nvme0: 2/0/0 default queues",
+             "iommu: Default domain type: Translated", "Kernel command line: oops=panic",
+             "INFO: task fio:12 blocked for more than 120 seconds."]  # fmt: skip
+    assert klog.bad(lines) == [lines[0], lines[1], lines[5]]

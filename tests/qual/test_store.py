@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What ended is kept, whatever happens then; and only the same run goes on."""
+
+from pathlib import Path
+
+import pytest
+
+from dmabuf_qual import compare, plan, requirements
+from dmabuf_qual.cases import QUICK, Scale
+from dmabuf_qual.drive import Drive, Health, parse_health
+from dmabuf_qual.errors import QualError
+from dmabuf_qual.store import IDENTITY, Store
+
+RUN = {name: "x" for name in IDENTITY}
+DRIVE = Drive("/dev/nvme9n1", "nvme9n1", "nvme9n1", "nvme9", "0000:01:00.0", "M", "S", "F", 10**12,
+              512, 0, False, 131072)  # fmt: skip
+
+
+def test_records_survive_and_a_line_cut_short_is_dropped(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.lock()
+    store.begin(RUN, resume=False)
+    store.add({"id": "a"})
+    with open(tmp_path / "cases.jsonl", "ab") as file:
+        file.write(b'{"id": "b", "fin')
+    again = Store(tmp_path)
+    again.begin(RUN, resume=True)
+    assert set(again.records) == {"a"}
+    again.add({"id": "c"})
+    last = Store(tmp_path)
+    last.load()
+    assert set(last.records) == {"a", "c"}
+
+
+def test_a_run_is_not_overwritten_nor_mixed(tmp_path: Path) -> None:
+    Store(tmp_path).begin(RUN, resume=False)
+    with pytest.raises(QualError, match="--resume"):
+        Store(tmp_path).begin(RUN, resume=False)
+    with pytest.raises(QualError, match="its serial was 'x' and is 'y'"):
+        Store(tmp_path).begin({**RUN, "serial": "y"}, resume=True)
+
+
+def test_two_at_once_are_refused(tmp_path: Path) -> None:
+    first = Store(tmp_path)
+    first.lock()
+    with pytest.raises(QualError, match="another dmabuf-qual"):
+        Store(tmp_path).lock()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("nonsense = 1", "no requirement 'nonsense'"), ("datapaths = ['x']", "must be of"),
+     ("memory = 'moon'", "memory must be"), ("buffer_mib = 'a'", "must be a int"),
+     ("most_moves = -1", "not be negative"), ("[performance]\nx = 1", "'performance.x'"),
+     ("= 3", "no valid TOML"), ("performance = 3", "must be a table")],
+)  # fmt: skip
+def test_requirements_that_are_none_are_refused(tmp_path: Path, text: str, says: str) -> None:
+    file = tmp_path / "r.toml"
+    file.write_text(text)
+    with pytest.raises(QualError, match=says):
+        requirements.load(file)
+
+
+def test_requirements_take_the_place_of_the_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "r.toml"
+    file.write_text("most_moves = 7\n[performance]\nleast_iops_ratio = 1\n")
+    needs = requirements.load(file)
+    assert needs["most_moves"] == 7
+    assert needs["performance"]["least_iops_ratio"] == 1
+    assert needs["performance"]["most_cpu_ratio"] == requirements.load(None)["performance"]["most_cpu_ratio"]
+
+
+def test_a_plan_grows_with_what_is_done() -> None:
+    needs = requirements.load(None)
+    quick = plan.total(plan.parts(DRIVE, 1, needs, QUICK))
+    full = plan.total(plan.parts(DRIVE, 1, needs, Scale(16 << 30, 60, 5, True)))
+    assert full.seconds[0] > 10 * quick.seconds[0]
+    assert full.written[0] >= 2 * DRIVE.bytes
+    assert full.seconds[1] > full.seconds[0]
+    assert "1.000% of the rated 1 TB" in plan.endurance(1e10, 1, None)
+    assert "not known" in plan.endurance(1e10, None, None)
+    used = Health(0, 30, 2, 10**12, 0)
+    assert "about 2.00% of the endurance" in plan.endurance(1e12, None, used)
+
+
+def test_the_smart_log_is_read_at_its_places() -> None:
+    log = bytearray(512)
+    log[0], log[5] = 4, 17
+    log[1:3] = (273 + 41).to_bytes(2, "little")
+    log[48:64] = (3).to_bytes(16, "little")
+    log[160:176] = (9).to_bytes(16, "little")
+    assert parse_health(bytes(log)) == Health(4, 41, 17, 3 * 512_000, 9)
+
+
+def figures(values: list[float]) -> dict[str, dict[str, object]]:
+    made = {}
+    for n, value in enumerate(values):
+        key = f"perf/udmabuf/premapped/randread-4k-32/{n}"
+        made[key] = {"id": key, "kind": "cell", "exporter": "udmabuf", "path": "premapped",
+                     "findings": [], "figures": {"read_iops": value}}  # fmt: skip
+    return made  # type: ignore[return-value]
+
+
+def test_a_figure_changed_when_ranges_do_not_overlap() -> None:
+    base = figures([100, 101, 99, 100, 102])
+    assert compare.figures(base, figures([101, 100, 98, 103, 99])) == ([], 1)
+    worse, _ = compare.figures(base, figures([90, 91, 92, 90, 91]))
+    assert [c.worse for c in worse] == [True]
+    better, _ = compare.figures(base, figures([120, 121, 122, 120, 121]))
+    assert [c.worse for c in better] == [False]
+    # Below the floor, and too few to say.
+    assert compare.figures(figures([100, 100, 100]), figures([101, 101, 101]))[0] == []
+    assert compare.figures(figures([100, 100]), figures([1, 1])) == ([], 0)

@@ -1,0 +1,310 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-only
+"""dmabuf-qual on the drive of the lab: a good one passes, each fault fails by its name, every time.
+
+Runs in the lab's guest and destroys the data on $DEV. Its argument is a folder for the results of the
+good run. Exit status 0 pass, 1 fail, 2 usage.
+"""
+
+import array
+import fcntl
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fio_harness import DEV, Tally, need_engine, nothing_left
+from fio_moves import FEATURE_MOVE, load, query
+
+QUAL = str(Path(__file__).resolve().parents[2] / "scripts/dmabuf-qual")
+DISK = os.path.basename(DEV)
+SIZE_LIMIT = Path("/sys/module/udmabuf/parameters/size_limit_mb")
+NVME_IOCTL_IO_CMD = 0xC0484E43
+NVME_IOCTL_ID = 0x4E40
+RETENTION_OFFSET = 64 << 20
+# How often each fault is made: a soak does it more often.
+TIMES = int(os.environ.get("QUAL_TIMES", "1"))
+
+
+def serial() -> str:
+    """As a user would read it from `nvme list`."""
+    return Path(f"/sys/block/{DISK}/device/serial").read_text().strip()
+
+
+def words(folder: Path, *more: str) -> list[str]:
+    """The command line of a destructive quick run."""
+    return [QUAL, "run", "--quick", "--erase", "--serial", serial(), "--output", str(folder), *more,
+            DEV]
+
+
+def qual(argv: list[str]) -> subprocess.CompletedProcess[str]:
+    """Runs dmabuf-qual to its end."""
+    return subprocess.run(argv, capture_output=True, text=True, timeout=200, check=False)
+
+
+def records(folder: Path) -> dict[str, dict[str, Any]]:
+    """Complete records of a run."""
+    try:
+        lines = (folder / "cases.jsonl").read_bytes().split(b"\n")[:-1]
+    except FileNotFoundError:
+        return {}
+    return {record["id"]: record for record in map(json.loads, lines)}
+
+
+def good_run(tally: Tally, folder: Path) -> None:
+    """The drive as it is."""
+    with nothing_left(tally, "good run"):
+        done = qual(words(folder))
+    tally.same(done.returncode, 0, f"good run: exit status, {done.stdout[-1500:]}")
+    tally.check("verdict: pass" in done.stdout, "good run: verdict", done.stdout[-300:])
+    found = records(folder)
+    tally.check(len(found) >= 30, "good run: cases", str(len(found)))
+    tally.same([r["id"] for r in found.values() if r["findings"] or "error" in r], [],
+               "good run: cases with findings or errors")
+    compared = sum(r.get("compared_bytes", 0) for r in found.values())
+    tally.check(compared > 500 << 20, "good run: bytes compared", str(compared))
+    print(f"      good run: {len(found)} cases, {compared >> 20} MiB compared", flush=True)
+
+
+def fails(tally: Tally, what: str, names: list[str], *more: str, absent: str = "") -> None:
+    """A run that must fail and give these names, each of TIMES times."""
+    for turn in range(1, TIMES + 1):
+        name = f"{what}, time {turn}"
+        with tempfile.TemporaryDirectory() as folder, nothing_left(tally, name):
+            done = qual(words(Path(folder) / "q", *more))
+        tally.same(done.returncode, 1, f"{name}: exit status, {done.stderr[-500:]}")
+        tally.check("verdict: fail" in done.stdout, f"{name}: verdict", done.stdout[-300:])
+        bad = [line for line in done.stdout.splitlines() if line.startswith("fail ")]
+        for wanted in names:
+            tally.check(any(f"{wanted}:" in " ".join(line.split()) for line in bad), f"{name}: says {wanted}",
+                        "\n".join(bad))
+        if absent:
+            tally.check(not any(absent in line for line in bad), f"{name}: does not say {absent}",
+                        "\n".join(bad))
+
+
+def exporter_faults(tally: Tally) -> None:
+    """Exporters that lose, move, refuse; the control beside them stays right."""
+    def only(spec: str, *tests: str) -> list[str]:
+        listed = ["--exporter", spec]
+        for test in tests:
+            listed += ["--only", f"integrity/{spec}/premapped/{test}"]
+            listed += ["--only", f"integrity/udmabuf/premapped/{test}"]
+        return listed
+
+    with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
+        file.write('memory = "peer"\n')
+        file.flush()
+        fails(tally, "lost reads, memory in the wrong place",
+              ["integrity.read READ_NOT_LANDED", "integrity.load READ_NOT_LANDED",
+               "path.placement VRAM_MIGRATED"], "--requirements", file.name,
+              *only("testexp:lose-writes", "read", "write", "load"), absent="udmabuf premapped")
+    fails(tally, "lost writes", ["WRITE_NOT_FETCHED", "ROUNDTRIP_MASKED"],
+          *only("testexp:stale-reads", "write", "roundtrip"), absent="udmabuf premapped")
+    fails(tally, "a refused mapping", ["REFUSED_MAP"], *only("testexp:refuse-map", "read"))
+    fails(tally, "a refused attachment", ["REFUSED_ATTACH"], *only("testexp:refuse-attach", "read"))
+    if query()[0] & FEATURE_MOVE:
+        fails(tally, "memory that moves", ["VRAM_MIGRATED"], *only("testexp:move-1000", "read"))
+
+
+def size_cap(tally: Tally) -> None:
+    """udmabuf's limit."""
+    before = SIZE_LIMIT.read_text()
+    SIZE_LIMIT.write_text("16")
+    try:
+        fails(tally, "size limit", ["SIZE_CAP"], "--only", "integrity/udmabuf/premapped/size")
+    finally:
+        SIZE_LIMIT.write_text(before)
+
+
+class Passthrough:
+    """Another way to the same namespace: commands through its character device."""
+
+    def __init__(self) -> None:
+        # The character device of nvme0n1 is ng0n1.
+        self.fd = os.open("/dev/ng" + DISK.removeprefix("nvme"), os.O_RDWR)
+        self.nsid = fcntl.ioctl(self.fd, NVME_IOCTL_ID)
+
+    def _command(self, opcode: int, block: int, data: array.array[int]) -> None:
+        command = bytearray(72)
+        struct.pack_into("<BBHI", command, 0, opcode, 0, 0, self.nsid)
+        struct.pack_into("<QQIIIII", command, 16, 0, data.buffer_info()[0], 0, len(data),
+                         block & 0xFFFFFFFF, block >> 32, len(data) // 512 - 1)
+        if fcntl.ioctl(self.fd, NVME_IOCTL_IO_CMD, command) != 0:
+            raise RuntimeError(f"NVMe opcode {opcode} failed")
+
+    def flip(self, offset: int) -> None:
+        """Changes one bit on the drive."""
+        data = array.array("B", bytes(512))
+        self._command(2, offset // 512, data)
+        data[77] ^= 4
+        self._command(1, offset // 512, data)
+
+
+def corruption(tally: Tally) -> None:
+    """One bit changes on the drive, behind everybody's back, after it was laid down."""
+    for turn in range(1, TIMES + 1):
+        with tempfile.TemporaryDirectory() as folder:
+            place = Path(folder) / "q"
+            done = threading.Event()
+
+            def damage(place: Path = place, done: threading.Event = done) -> None:
+                while "integrity/lay" not in records(place) and not done.is_set():
+                    time.sleep(0.01)
+                Passthrough().flip(RETENTION_OFFSET + 5 * (1 << 20) + 7 * 512)
+
+            thread = threading.Thread(target=damage)
+            thread.start()
+            ended = qual(words(place, "--only", "integrity/lay", "--only", "integrity/check",
+                               "--only", "integrity/udmabuf/premapped/read"))
+            done.set()
+            thread.join()
+        name = f"corruption, time {turn}"
+        tally.same(ended.returncode, 1, f"{name}: exit status")
+        bad = [line for line in ended.stdout.splitlines() if line.startswith("fail ")]
+        tally.check(len(bad) == 1 and "DRIVE_CORRUPTED:" in bad[0],
+                    f"{name}: the drive, and nothing else, is blamed", "\n".join(bad))
+
+
+def refusals(tally: Tally) -> None:
+    """Drives that must not be overwritten, with the reason."""
+    def refused(name: str, says: str, argv: list[str]) -> None:
+        with open(DEV, "rb") as drive:
+            before = drive.read(1 << 20)
+        done = qual(argv)
+        with open(DEV, "rb") as drive:
+            tally.check(drive.read(1 << 20) == before, f"{name}: nothing was written")
+        tally.same(done.returncode, 2, f"{name}: exit status")
+        tally.check(says in done.stderr and done.stderr.count("\n") == 1,
+                    f"{name}: says {says!r} in one sentence", done.stderr)
+
+    with tempfile.TemporaryDirectory() as folder:
+        argv = words(Path(folder) / "q")
+        subprocess.run(["mkfs.ext4", "-qF", DEV], check=True)
+        refused("no --erase", "--erase", [word for word in argv if word != "--erase"])
+        refused("wrong serial", "another serial",
+                ["lab-other" if word == serial() else word for word in argv])
+        mount = Path(folder) / "mnt"
+        mount.mkdir()
+        subprocess.run(["mount", "-o", "ro,noload", DEV, str(mount)], check=True)
+        try:
+            refused("mounted", f"mounted at {mount}", argv)
+        finally:
+            subprocess.run(["umount", str(mount)], check=True)
+        subprocess.run(["mkswap", "-q", DEV], check=True)
+        subprocess.run(["swapon", DEV], check=True)
+        try:
+            refused("swap", "swap space", argv)
+        finally:
+            subprocess.run(["swapoff", DEV], check=True)
+        held = os.open(DEV, os.O_RDWR | os.O_EXCL)
+        try:
+            refused("held", "open for itself", argv)
+        finally:
+            os.close(held)
+        subprocess.run(["sfdisk", "-q", DEV], input="size=64M\n", text=True, check=True)
+        part = f"{DEV}p1"
+        for _ in range(100):
+            if os.path.exists(part):
+                break
+            time.sleep(0.05)
+        subprocess.run(["mkfs.ext4", "-qF", part], check=True)
+        subprocess.run(["mount", "-o", "ro,noload", part, str(mount)], check=True)
+        try:
+            refused("a partition mounted", f"its partition {DISK}p1 is mounted", argv)
+        finally:
+            subprocess.run(["umount", str(mount)], check=True)
+        subprocess.run(["wipefs", "-qa", DEV], check=True)
+        subprocess.run(["blockdev", "--rereadpt", DEV], check=False)
+
+
+def helpers() -> list[str]:
+    """Programs of a run that are alive."""
+    found = []
+    for comm in Path("/proc").glob("[0-9]*/comm"):
+        try:
+            if comm.read_text().strip() in ("dmabuf-integrit", "fio"):
+                found.append(comm.parent.name)
+        except OSError:
+            continue
+    return found
+
+
+def interrupt(tally: Tally, argv: list[str], place: Path, number: signal.Signals) -> None:
+    """Starts a run and stops it while a case is at work and four more than before are finished."""
+    name, wanted = f"stopped by {number.name}", len(records(place)) + 4
+    # pylint: disable-next=consider-using-with
+    run = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 60
+    while time.monotonic() < end and not (len(records(place)) >= wanted and helpers()):
+        time.sleep(0.005)
+    run.send_signal(number)
+    _, said = run.communicate(timeout=60)
+    tally.same(run.returncode, -number if number == signal.SIGKILL else 130, f"{name}: exit status")
+    if number == signal.SIGINT:
+        tally.check("is idle" in said, f"{name}: says that the drive is idle", said[-300:])
+        tally.same(helpers(), [], f"{name}: programs at once")
+    for _ in range(200):
+        if not helpers():
+            break
+        time.sleep(0.02)
+    tally.same(helpers(), [], f"{name}: programs that are left")
+    tally.check(len(records(place)) >= wanted, f"{name}: cases that were finished",
+                f"{len(records(place))} of {wanted}")
+
+
+def stopped(tally: Tally) -> None:
+    """Killed, then stopped by Ctrl-C, in the middle of a case: what is finished counts."""
+    only = ["--only", "integrity/udmabuf/*", "--only", "perf/*premapped*"]
+    with tempfile.TemporaryDirectory() as folder, nothing_left(tally, "stopped"):
+        place = Path(folder) / "q"
+        interrupt(tally, words(place, *only), place, signal.SIGKILL)
+        again = qual(words(place, *only))
+        tally.check(again.returncode == 2 and "--resume" in again.stderr,
+                    "a second run without --resume is refused", again.stderr)
+        # As if the kill had come in the middle of a line.
+        with open(place / "cases.jsonl", "ab") as file:
+            file.write(b'{"id": "integrity/udmabuf/premapped/size", "find')
+        interrupt(tally, words(place, "--resume", *only), place, signal.SIGINT)
+        before = records(place)
+        done = qual(words(place, "--resume", *only))
+        after = records(place)
+        tally.check(8 <= len(before) < len(after), "stopped: cases before and after",
+                    f"{len(before)}, {len(after)}")
+        tally.same({key: after[key]["started"] for key in before},
+                   {key: value["started"] for key, value in before.items()},
+                   "stopped: what was finished is not done again")
+        tally.same([r["id"] for r in after.values() if r["findings"] or "error" in r], [],
+                   "stopped: cases with findings")
+        tally.same(done.stderr.count("right ("), len(after) - len(before), "stopped: cases done")
+        # All that was asked for is right; what was left out is no pass.
+        tally.same(done.returncode, 77, "stopped: exit status of a partial run")
+
+
+def main() -> int:
+    need_engine()
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    load(os.environ.get("DMABUF_TESTEXP_KO", ""))
+    tally = Tally()
+    parts: list[Callable[[], None]] = [
+        lambda: good_run(tally, Path(sys.argv[1])), lambda: exporter_faults(tally),
+        lambda: size_cap(tally), lambda: corruption(tally), lambda: refusals(tally),
+        lambda: stopped(tally)]
+    for part in parts:
+        begin = time.monotonic()
+        part()
+        print(f"      {time.monotonic() - begin:.1f} s", flush=True)
+    return tally.finish("qual")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
