@@ -235,7 +235,13 @@ def _steady(records: list[Record], asked: bool) -> Judged:
     if not asked:
         return Judged(name, SKIP, "not applicable: a quick run does not bring the drive into its "
                       "steady state")  # fmt: skip
-    rounds = pts_rounds(records)
+    before = [record for record in records if record["kind"] == "precondition"]
+    for record in before:
+        if record["findings"] or "error" in record:
+            what = record.get("error") or describe(record, record["findings"][0], records)
+            return Judged(name, INCONCLUSIVE, f"the drive was not brought into its state: {what}",
+                          "look for the cause and run again")  # fmt: skip
+    rounds = pts_rounds(records) if before else {}
     seconds = sum(record["seconds"] for record in records)
     if not rounds:
         return Judged(name, INCONCLUSIVE, "no round was completed", "run it to the end (--resume)")
@@ -258,7 +264,7 @@ def pts_rounds(records: Iterable[Record]) -> dict[str, list[float]]:
     """IOPS of the tracked cells, round by round, as far as all have been measured."""
     by_round: dict[int, dict[str, float]] = {}
     for record in records:
-        if record["kind"] != "pts" or "figures" not in record:
+        if record["kind"] != "pts" or "figures" not in record or record["findings"]:
             continue
         number = int(record["id"].split("/")[1].removeprefix("round-"))
         cell = record["id"].split("/")[2]
@@ -379,7 +385,7 @@ def judge(records: dict[str, Record], state: dict[str, Any], needs: Requirements
             for r in of("performance.paths")]  # fmt: skip
     verdicts.append(_verdict("performance.paths", sums, every,
                              lambda ran: f"the sums of {len(ran)} measurements agree"))  # fmt: skip
-    verdicts.append(_steady([r for r in every if r["kind"] == "pts"], bool(state.get("steady"))))
+    verdicts.append(_steady([r for r in every if r["kind"] in ("pts", "precondition")], bool(state.get("steady"))))
     verdicts.append(_ratio(every, needs, bool(state.get("emulated"))))
     verdicts.append(_health(state, needs))
     verdicts.append(_log(state))

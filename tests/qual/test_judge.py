@@ -166,13 +166,29 @@ def pts(number: int, iops: dict[str, float]) -> list[Record]:
              "test": "pts-iops", "findings": [], "seconds": 1.0} for name, value in iops.items()]  # fmt: skip
 
 
+READY: Record = {"id": "steady/precondition", "kind": "precondition", "findings": [], "seconds": 1.0,
+                 "requirement": "performance.steady", "exporter": "udmabuf", "path": "premapped",
+                 "test": "precondition", "figures": {}}  # fmt: skip
+
+
+def test_rounds_count_only_on_a_drive_that_was_prepared() -> None:
+    flat = [r for n in range(1, 6) for r in pts(n, {"0-4k": 1.0, "65-64k": 1.0, "100-1m": 1.0})]
+    assert verdict("performance.steady", READY, *flat, steady=True).status == judge.PASS
+    assert verdict("performance.steady", *flat, steady=True).status == judge.INCONCLUSIVE
+    for bad in ({**READY, "error": "x"}, {**READY, "findings": [found("BOUNCED")]}):
+        assert verdict("performance.steady", bad, *flat, steady=True).status == judge.INCONCLUSIVE
+    # A round with a measurement that is not valid is none.
+    flat[-1]["findings"] = [found("BENCH_ARITHMETIC")]
+    assert verdict("performance.steady", READY, *flat, steady=True).status == judge.INCONCLUSIVE
+
+
 def test_the_steady_state_needs_all_tracked_cells_and_never_passes_by_exhaustion() -> None:
     flat = {"0-4k": 100.0, "65-64k": 50.0, "100-1m": 10.0}
     steady = [r for n in range(1, 6) for r in pts(n, flat)]
-    assert verdict("performance.steady", *steady, steady=True).status == judge.PASS
-    assert verdict("performance.steady", *steady[:-1], steady=True).status == judge.INCONCLUSIVE
+    assert verdict("performance.steady", READY, *steady, steady=True).status == judge.PASS
+    assert verdict("performance.steady", READY, *steady[:-1], steady=True).status == judge.INCONCLUSIVE
     wild = [r for n in range(1, 26) for r in pts(n, {**flat, "0-4k": 100.0 + 60 * (n % 2)})]
-    bad = verdict("performance.steady", *wild, steady=True)
+    bad = verdict("performance.steady", READY, *wild, steady=True)
     assert (bad.status, bad.names) == (judge.FAIL, ["NOT_STEADY"])
     assert verdict("performance.steady", steady=False).status == judge.SKIP
 
