@@ -31,9 +31,9 @@ struct RwOptions {
 
 using Bytes = std::vector<std::byte>;
 
-// The kernel's timers count ticks, and the one that is running counts as a whole one: a fence of
-// 150 ms may signal that much earlier.
-inline constexpr double tick = 0.011;
+// Whether what took so long waited for `seconds`. The kernel's timers count ticks, which on a busy
+// machine come late and then together, so a little less will do; not waiting takes next to nothing.
+constexpr bool waited(double took, double seconds) { return took >= seconds * 0.75; }
 
 // What OPEN said.
 struct Opened {

@@ -341,13 +341,13 @@ void fences(const TestBuffer &buffer, int target) {
   double begin = now_s();
   buffer.add_fence(DMABUF_TESTEXP_USAGE_READ, 200);
   expect_rw(who, session, io, 65536);
-  report().check(now_s() - begin >= 0.2 - tick, who + ": waits",
+  report().check(waited(now_s() - begin, 0.2), who + ": waits",
                  std::format("{:.4f} s", now_s() - begin));
   buffer.add_fence(DMABUF_TESTEXP_USAGE_WRITE, 0, DMABUF_TESTEXP_FENCE_NEVER);
   begin = now_s();
   expect_rw(who + " that never signals", session, io, -ETIMEDOUT, DMABUF_RW_REASON_FENCE_TIMEOUT);
   const double took = now_s() - begin;
-  report().check(took >= timeout - tick && took < timeout + 2, who + ": the time-out",
+  report().check(waited(took, timeout) && took < timeout + 2, who + ": the time-out",
                  std::format("{:.3f} s", took));
   buffer.signal();
   expect_rw(who + " once it has signalled", session, io, 65536);

@@ -65,7 +65,7 @@ void by_usage(const TestBuffer &buffer, int fd, const Usage &usage, bool write) 
     add_fence(buffer, usage.usage, static_cast<std::uint32_t>(delay * 1000));
     expect_result(name + ", at once", transfer(fd, write, RWF_NOWAIT), -EAGAIN);
     expect_result(name, transfer(fd, write), 512);
-    report().check(now_s() - begin >= delay - tick, name + ": waits",
+    report().check(waited(now_s() - begin, delay), name + ": waits",
                    std::format("{:.3f} s", now_s() - begin));
     return;
   }
@@ -85,7 +85,7 @@ void never(const TestBuffer &buffer, bool write) {
   const double begin = now_s();
   expect_result(name, transfer(fd.get(), write), -ETIMEDOUT);
   const double took = now_s() - begin;
-  report().check(took >= timeout - tick && took < timeout + 2, name + ": the time-out",
+  report().check(waited(took, timeout) && took < timeout + 2, name + ": the time-out",
                  std::format("{:.3f} s", took));
   // Not waiting, in both ways of asking for it.
   expect_result(name + ", RWF_NOWAIT", transfer(fd.get(), write, RWF_NOWAIT), -EAGAIN);
@@ -187,7 +187,8 @@ void epolled(const TestBuffer &buffer, int fd) {
     expect_result("epoll: woken by the fence", wait_epoll(epoll.get(), got, 5000), 1);
     const double took = now_s() - begin;
     report().check((got.events & EPOLLIN) && got.data.u64 == 7, "epoll: EPOLLIN");
-    report().check(took > 0.1 && took < 3, "epoll: when it signals", std::format("{:.3f} s", took));
+    report().check(waited(took, 0.15) && took < 3, "epoll: when it signals",
+                   std::format("{:.3f} s", took));
   }
   // Closed while it is polled for.
   never_signals(buffer, DMABUF_TESTEXP_USAGE_WRITE);
@@ -212,7 +213,7 @@ void by_ring(const TestBuffer &buffer, int fd) {
     add_fence(buffer, DMABUF_TESTEXP_USAGE_WRITE, 150);
     queue(opcode, 1);
     expect_result(name, ring.run_one(), 512);
-    report().check(now_s() - begin >= 0.15 - tick, name + ": waits",
+    report().check(waited(now_s() - begin, 0.15), name + ": waits",
                    std::format("{:.4f} s", now_s() - begin));
     // One that never signals: it can be cancelled.
     never_signals(buffer, DMABUF_TESTEXP_USAGE_WRITE);
@@ -316,7 +317,7 @@ void test_polling(const RwOptions &) {
   add_fence(buffer, DMABUF_TESTEXP_USAGE_WRITE, 150);
   const double begin = now_s();
   const short got = polled(fd.get(), POLLIN, 5000);
-  report().check(got == POLLIN && now_s() - begin >= 0.15 - tick, "poll waits for a fence",
+  report().check(got == POLLIN && waited(now_s() - begin, 0.15), "poll waits for a fence",
                  std::format("0x{:x} after {:.3f} s", got, now_s() - begin));
   by_ring(buffer, fd.get());
   epolled(buffer, fd.get());
