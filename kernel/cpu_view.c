@@ -87,20 +87,9 @@ static bool view_is_wrong(const struct dmabuf_rw_view *view)
 	return false;
 }
 
-/* What an exporter's errno means to our caller. */
 static struct dmabuf_rw_result view_refusal(int error)
 {
-	switch (error) {
-	case -EINTR:
-	case -ERESTARTSYS:
-		return dmabuf_rw_fail(-EINTR, DMABUF_RW_REASON_INTERRUPTED);
-	case -ENOMEM:
-		return dmabuf_rw_fail(-ENOMEM, DMABUF_RW_REASON_NO_MEMORY);
-	case -ENODEV:
-		return dmabuf_rw_fail(-ENODEV, DMABUF_RW_REASON_REVOKED);
-	default:
-		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NO_CPU_VIEW);
-	}
+	return dmabuf_rw_refusal(error, DMABUF_RW_REASON_NO_CPU_VIEW);
 }
 
 /*

@@ -218,6 +218,28 @@ static inline struct dmabuf_rw_result dmabuf_rw_fail(int error, u32 reason)
 }
 
 /**
+ * dmabuf_rw_refusal - what an exporter's errno means to our caller
+ * @error: negative errno, as the exporter returned it
+ * @reason: DMABUF_RW_REASON_* for an errno that says nothing in particular
+ *
+ * Return: an errno with its reason.
+ */
+static inline struct dmabuf_rw_result dmabuf_rw_refusal(long error, u32 reason)
+{
+	switch (error) {
+	case -EINTR:
+	case -ERESTARTSYS:
+		return dmabuf_rw_fail(-EINTR, DMABUF_RW_REASON_INTERRUPTED);
+	case -ENOMEM:
+		return dmabuf_rw_fail(-ENOMEM, DMABUF_RW_REASON_NO_MEMORY);
+	case -ENODEV:
+		return dmabuf_rw_fail(-ENODEV, DMABUF_RW_REASON_REVOKED);
+	default:
+		return dmabuf_rw_fail(-EOPNOTSUPP, reason);
+	}
+}
+
+/**
  * dmabuf_rw_fenced - must an access wait for a fence of the dma-buf?
  * @dmabuf: the memory
  * @overwrites: the access changes it, and waits for everybody; one that only

@@ -196,20 +196,9 @@ static struct dmabuf_rw_result attach_refusal(const struct dmabuf_rw_attach *a, 
 {
 	if (error == -EINVAL && reason == DMABUF_RW_REASON_MAP && attach_is_device_memory(a))
 		error = -EREMOTEIO;
-
-	switch (error) {
-	case -EINTR:
-	case -ERESTARTSYS:
-		return dmabuf_rw_fail(-EINTR, DMABUF_RW_REASON_INTERRUPTED);
-	case -ENOMEM:
-		return dmabuf_rw_fail(-ENOMEM, DMABUF_RW_REASON_NO_MEMORY);
-	case -ENODEV:
-		return dmabuf_rw_fail(-ENODEV, DMABUF_RW_REASON_REVOKED);
-	case -EREMOTEIO:
-		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NO_P2P_ROUTE);
-	default:
-		return dmabuf_rw_fail(-EOPNOTSUPP, reason);
-	}
+	if (error == -EREMOTEIO)
+		reason = DMABUF_RW_REASON_NO_P2P_ROUTE;
+	return dmabuf_rw_refusal(error, reason);
 }
 
 /* Get addresses, write the lists, let I/O through. dma_resv held. */
