@@ -83,6 +83,8 @@ Result<DmaBuf> allocate_dmabuf(const BufferRequest &request) {
                           exporter_name(request.kind), static_cast<long long>(size),
                           static_cast<unsigned long long>(request.bytes)));
   buffer->bytes = static_cast<uint64_t>(size);
+  if (buffer->memory)
+    return buffer;
   void *view =
       mmap(nullptr, buffer->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, buffer->fd.get(), 0);
   if (view == MAP_FAILED)

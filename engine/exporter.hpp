@@ -2,21 +2,25 @@
 // Allocation of dma-bufs from the exporters this engine knows.
 #pragma once
 
+#include "device_memory.hpp"
 #include "error.hpp"
 #include "options.hpp"
 #include "unique_fd.hpp"
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 
 namespace dmabuf {
 
-/// A dma-buf with its CPU view. The descriptor alone keeps the memory.
+/// A dma-buf with its CPU view, or with the exporter's own copies where the CPU cannot map it.
+/// The descriptor alone keeps the memory, and `memory` what copies it.
 struct DmaBuf {
   UniqueFd fd;
-  MappedRange view;   ///< the whole dma-buf, readable and writable
+  MappedRange view; ///< the whole dma-buf, readable and writable; none where `memory` is set
+  std::unique_ptr<DeviceMemory> memory; ///< copies; set by exporters of device memory
   uint64_t bytes = 0; ///< size of the dma-buf, at least what was asked for
   std::string device; ///< the device it came from
   UniqueFd keeper;    ///< testexp: what goes on while it is open; else closed already
