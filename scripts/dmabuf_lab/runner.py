@@ -4,7 +4,7 @@
 import os
 import signal
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -95,13 +95,20 @@ def _machine(request: Request, kernel: guest_kernel.GuestKernel) -> qemu.Machine
 
 
 def _end_on_signals(guest: vm.Guest) -> None:
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
     def stop(number: int, _frame: FrameType | None) -> None:
-        guest.kill()
+        # The signal may have come while this thread held the lock that Popen.kill() and wait() take,
+        # and another one may come while this runs.
+        for each in numbers:
+            signal.signal(each, signal.SIG_IGN)
+        with suppress(ProcessLookupError):
+            os.kill(guest.process.pid, signal.SIGKILL)
         sys.stderr.write(f"dmabuf-lab: ended by {signal.Signals(number).name}\n")
         os._exit(128 + number)
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, stop)
+    for each in numbers:
+        signal.signal(each, stop)
 
 
 def _products(
