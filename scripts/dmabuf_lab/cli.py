@@ -77,6 +77,13 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-multipath", action="store_true", help="NVMe as a plain disk, not a multipath head"
     )
+    parser.add_argument(
+        "--mdts",
+        type=int,
+        choices=range(12),
+        metavar="N",
+        help="the NVMe drive moves at most 4 KiB << N in a command, 0: no limit (QEMU's own is 7)",
+    )
     parser.add_argument("--share", type=Path, metavar="DIR", help="shown read-write at /share")
     parser.add_argument("--no-module", action="store_true", help="do not load dmabuf_rw.ko")
     parser.add_argument("--no-build", action="store_true", help="take what was built before")
@@ -172,6 +179,7 @@ def request(args: argparse.Namespace) -> runner.Request:
         p2p=args.p2p,
         icount=args.icount,
         multipath=not args.no_multipath,
+        mdts=args.mdts,
         share=args.share,
         module=not args.no_module,
         build=not args.no_build,

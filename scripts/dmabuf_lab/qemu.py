@@ -14,12 +14,13 @@ from .guest_kernel import GuestKernel
 class Machine:
     """What the caller can choose about the guest.
 
-    iommu: "off", "lazy" or "strict"; memory_mib in MiB; p2p: NVMe and a PCI BAR (ivshmem) behind root
-    ports of their own; icount: one vCPU whose clock counts instructions; share: a folder of the host
-    shown read-write at /share; append: more kernel parameters; cpu: QEMU's CPU model (the kernel lets
-    PCI peers talk through the host bridge on some only); qmp: the guest may command its own QEMU, by
-    the virtio-serial port lab.qmp; formats: a second NVMe drive, with the namespaces of config.FORMATS;
-    debug: the kernel is the debug kernel.
+    iommu: "off", "lazy" or "strict"; memory_mib in MiB; p2p: NVMe and a PCI BAR (ivshmem) behind
+    root ports of their own; icount: one vCPU whose clock counts instructions; mdts: the NVMe drive
+    moves at most 4 KiB << mdts in a command, 0: no limit, None: QEMU's own; share: a folder of the
+    host shown read-write at /share; append: more kernel parameters; cpu: QEMU's CPU model (the
+    kernel lets PCI peers talk through the host bridge on some only); qmp: the guest may command its
+    own QEMU, by the virtio-serial port lab.qmp; formats: a second NVMe drive, with the namespaces of
+    config.FORMATS; debug: the kernel is the debug kernel.
     """
 
     release: str
@@ -29,6 +30,7 @@ class Machine:
     p2p: bool = False
     icount: bool = False
     multipath: bool = True
+    mdts: int | None = None
     share: Path | None = None
     append: str = ""
     shell: bool = False
@@ -109,6 +111,8 @@ def _has_ports(machine: Machine) -> bool:
 
 def _disks(machine: Machine, fds: Descriptors) -> list[str]:
     nvme = "nvme,id=nvme,serial=lab-nvme,drive=nvme0"
+    if machine.mdts is not None:
+        nvme += f",mdts={machine.mdts}"
     if _has_ports(machine):
         nvme += ",bus=port1"
     drive = "if=none,format=raw,cache=unsafe,discard=unmap,file.locking=off"

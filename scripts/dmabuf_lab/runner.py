@@ -27,6 +27,7 @@ class Request:
     p2p: bool = False
     icount: bool = False
     multipath: bool = True
+    mdts: int | None = None
     share: Path | None = None
     module: bool = True
     build: bool = True
@@ -85,6 +86,7 @@ def _machine(request: Request, kernel: guest_kernel.GuestKernel) -> qemu.Machine
         p2p=request.p2p,
         icount=request.icount,
         multipath=request.multipath,
+        mdts=request.mdts,
         share=request.share.resolve() if request.share else None,
         append=request.append,
         cpu=request.cpu,

@@ -54,10 +54,16 @@ def test_all_machine_options_arrive() -> None:
     )
 
 
+def test_the_longest_command_of_the_drive_is_qemus_own_unless_given() -> None:
+    assert parse("run", "--", "true").mdts is None
+    assert parse("run", "--mdts", "9", "--", "true").mdts == 9
+
+
 @pytest.mark.parametrize(
     "words",
     [
         ["run"],
+        ["run", "--mdts", "99", "--", "true"],
         ["run", "--kernel", "5.10", "--", "true"],
         ["run", "--iommu", "maybe", "--", "true"],
         ["run", "--smp", "0", "--", "true"],
