@@ -87,33 +87,23 @@ bool reserve_huge_pages(std::size_t count) {
   return read_number(free_file) >= static_cast<long>(count);
 }
 
-Made make_udmabuf(Exporter exporter, std::size_t bytes) {
-  const bool huge = exporter == Exporter::UdmabufHuge;
-  // Two threads must not both count on the same free huge pages.
-  static std::mutex huge_pages;
-  const std::unique_lock guard =
-      huge ? std::unique_lock(huge_pages) : std::unique_lock<std::mutex>();
-  if (huge && !reserve_huge_pages(bytes / huge_page))
-    return std::unexpected(std::string("not enough free huge pages"));
-  UniqueFd memfd(::memfd_create("vmtest", MFD_CLOEXEC | MFD_ALLOW_SEALING |
-                                              (huge ? MFD_HUGETLB | MFD_HUGE_2MB : 0u)));
-  if (!memfd)
-    return failed("memfd_create");
-  if (::ftruncate(memfd.get(), static_cast<off_t>(bytes)) != 0)
-    return failed("ftruncate of the memfd");
-  if (exporter == Exporter::UdmabufScattered && !fault_scattered(memfd.get(), bytes))
-    return failed("mmap of the memfd");
-  if (::fcntl(memfd.get(), F_ADD_SEALS, F_SEAL_SHRINK) != 0)
+Made udmabuf_of(int memfd, std::size_t bytes) {
+  if (::fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK) != 0)
     return failed("F_ADD_SEALS");
   UniqueFd device(::open("/dev/udmabuf", O_RDWR | O_CLOEXEC));
   if (!device)
     return failed("open /dev/udmabuf");
   udmabuf_create create{};
-  create.memfd = static_cast<__u32>(memfd.get());
+  create.memfd = static_cast<__u32>(memfd);
   create.flags = UDMABUF_FLAGS_CLOEXEC;
   create.size = bytes;
   const int fd = ::ioctl(device.get(), UDMABUF_CREATE, &create);
   return fd < 0 ? Made(failed("UDMABUF_CREATE")) : Made(UniqueFd(fd));
+}
+
+Made make_udmabuf(Exporter exporter, std::size_t bytes) {
+  Made memfd = make_memfd(exporter, bytes);
+  return memfd ? udmabuf_of(memfd->get(), bytes) : std::move(memfd);
 }
 
 Made make_heap(std::size_t bytes, Access access) {
@@ -198,13 +188,43 @@ std::optional<Exporter> exporter_by_name(std::string_view name) {
   return std::nullopt;
 }
 
+std::expected<UniqueFd, std::string> make_memfd(Exporter exporter, std::size_t bytes) {
+  const bool huge = exporter == Exporter::UdmabufHuge;
+  // Two threads must not both count on the same free huge pages.
+  static std::mutex huge_pages;
+  const std::unique_lock guard =
+      huge ? std::unique_lock(huge_pages) : std::unique_lock<std::mutex>();
+  if (huge && !reserve_huge_pages(bytes / huge_page))
+    return std::unexpected(std::string("not enough free huge pages"));
+  UniqueFd memfd(::memfd_create("vmtest", MFD_CLOEXEC | MFD_ALLOW_SEALING |
+                                              (huge ? MFD_HUGETLB | MFD_HUGE_2MB : 0u)));
+  if (!memfd)
+    return failed("memfd_create");
+  if (::ftruncate(memfd.get(), static_cast<off_t>(bytes)) != 0)
+    return failed("ftruncate of the memfd");
+  if (exporter == Exporter::UdmabufScattered && !fault_scattered(memfd.get(), bytes))
+    return failed("mmap of the memfd");
+  // Huge pages that are reserved are others' to take until they are there.
+  if (huge && ::fallocate(memfd.get(), 0, 0, static_cast<off_t>(bytes)) != 0)
+    return failed("fallocate of the memfd");
+  return memfd;
+}
+
 std::size_t size_granule(Exporter exporter) {
   return exporter == Exporter::UdmabufHuge ? huge_page : page;
 }
 
 std::expected<DmaBuf, std::string> DmaBuf::create(Exporter exporter, std::size_t bytes,
                                                   Access access) {
-  Made fd = make_fd(exporter, bytes, access);
+  return of_fd(make_fd(exporter, bytes, access), bytes, access);
+}
+
+std::expected<DmaBuf, std::string> DmaBuf::of_memfd(int memfd, std::size_t bytes) {
+  return of_fd(udmabuf_of(memfd, bytes), bytes, Access::ReadWrite);
+}
+
+std::expected<DmaBuf, std::string> DmaBuf::of_fd(std::expected<UniqueFd, std::string> fd,
+                                                 std::size_t bytes, Access access) {
   if (!fd)
     return std::unexpected(fd.error());
   DmaBuf buffer(std::move(*fd), bytes);

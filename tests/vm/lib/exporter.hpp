@@ -26,6 +26,9 @@ std::optional<Exporter> exporter_by_name(std::string_view name);
 // What sizes must be a multiple of: 2 MiB for huge pages, else 4 KiB.
 std::size_t size_granule(Exporter exporter);
 
+// The memory of a udmabuf, before it is one: pages in place, laid out as `exporter` says.
+std::expected<UniqueFd, std::string> make_memfd(Exporter exporter, std::size_t bytes);
+
 // How the dma-buf's file is opened.
 enum class Access { ReadWrite, ReadOnly, WriteOnly };
 
@@ -36,6 +39,8 @@ public:
   // ReadOnly: Heap, Vgem and VirtioGpu. WriteOnly: Heap.
   static std::expected<DmaBuf, std::string> create(Exporter exporter, std::size_t bytes,
                                                    Access access = Access::ReadWrite);
+  // The udmabuf of a whole memfd, which goes on to be usable as ordinary memory.
+  static std::expected<DmaBuf, std::string> of_memfd(int memfd, std::size_t bytes);
   DmaBuf(DmaBuf &&other) noexcept;
   DmaBuf &operator=(DmaBuf &&other) noexcept;
   ~DmaBuf();
@@ -49,6 +54,8 @@ public:
 
 private:
   DmaBuf(UniqueFd fd, std::size_t bytes) : fd_(std::move(fd)), size_(bytes) {}
+  static std::expected<DmaBuf, std::string> of_fd(std::expected<UniqueFd, std::string> fd,
+                                                  std::size_t bytes, Access access);
   UniqueFd fd_;
   std::size_t size_ = 0;
   void *view_ = nullptr;
