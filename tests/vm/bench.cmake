@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# What I/O and MAP cost, in instructions. Included by CMakeLists.txt here, once for the program and
+# once for the ctest entries.
+if(DMABUF_TESTS STREQUAL "vm")
+  add_vm_program(measure measure/main.cpp measure/plan.cpp measure/memory.cpp measure/busy.cpp
+    measure/io.cpp measure/datapath.cpp measure/interrupt.cpp measure/map.cpp)
+  return()
+endif()
+
+# That the program measures: every datapath, held and free, and MAP. Few repeats, no goals.
+add_test(NAME vm.measure
+  COMMAND ${CMAKE_SOURCE_DIR}/scripts/dmabuf-lab run --timeout 120 --icount --iommu strict
+    --mdts 9 --memory 2048 -- "${python}/bench_smoke.py")
+set_tests_properties(vm.measure PROPERTIES LABELS vm RUN_SERIAL TRUE TIMEOUT 600)
+
+# The goals themselves. Only when asked for: it takes minutes.
+add_test(NAME bench.goals COMMAND ${CMAKE_SOURCE_DIR}/scripts/dmabuf-bench goals)
+set_tests_properties(bench.goals PROPERTIES LABELS bench RUN_SERIAL TRUE TIMEOUT 3600)

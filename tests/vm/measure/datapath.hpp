@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// A datapath for the loop: submission entries by slot, and what is to be done afterwards.
+#pragma once
+
+#include "measure.hpp"
+
+#include <array>
+#include <cstring>
+#include <functional>
+
+namespace measure {
+
+/// The module's counts of a mapping; zero where the module does not see the I/O.
+struct Counts {
+  std::uint64_t ios, commands;
+};
+
+class Datapath {
+public:
+  Datapath(const Case &what, unsigned ring_flags);
+  Datapath(const Datapath &) = delete;
+  virtual ~Datapath();
+
+  io_uring *ring() { return &ring_; }
+  int expected() const { return expected_; }
+  virtual Counts counts() { return {}; }
+
+  bool prepare(unsigned slot, std::uint64_t offset) {
+    io_uring_sqe *sqe = io_uring_get_sqe(&ring_);
+    if (!sqe) [[unlikely]]
+      return false;
+    std::memcpy(sqe, entries_.data() + slot * entry_bytes_, entry_bytes_);
+    offset >>= offset_shift_;
+    std::memcpy(reinterpret_cast<char *>(sqe) + offset_at_, &offset, sizeof(offset));
+    return true;
+  }
+
+  void landed(unsigned slot) {
+    if (copies_) [[unlikely]]
+      copy(slot);
+  }
+
+protected:
+  virtual void copy(unsigned) {}
+  /// The template of a slot, zeroed but for user_data.
+  io_uring_sqe *entry(unsigned slot);
+  void fill_fixed(unsigned slot, std::uint64_t address, unsigned buffer_slot);
+  void register_host(std::byte *base);
+
+  Memory &memory() { return *memory_; }
+  std::uint64_t slot_offset(unsigned slot) const { return slot * slot_bytes_; }
+  bool writes() const { return writes_; }
+
+  std::uint64_t bs_, slot_bytes_;
+  unsigned depth_;
+  int target_;
+  unsigned offset_at_ = offsetof(io_uring_sqe, off), offset_shift_ = 0;
+  int expected_;
+  bool copies_ = false;
+
+private:
+  std::shared_ptr<Memory> memory_;
+  bool writes_;
+  std::size_t entry_bytes_;
+  std::vector<char> entries_;
+  io_uring ring_{};
+};
+
+std::unique_ptr<Datapath> make_datapath(const Case &what);
+
+/// The drive's MSI-X interrupts, held back by the function mask in its configuration space.
+class DriveInterrupt {
+public:
+  DriveInterrupt();
+  ~DriveInterrupt() { unmask(); } // also when the program gives up
+  void mask() { write(static_cast<std::uint16_t>(control_ | function_mask)); }
+  void unmask() { write(control_); }
+
+private:
+  static constexpr std::uint16_t function_mask = 0x4000;
+  void write(std::uint16_t value);
+  UniqueFd config_;
+  off_t at_ = 0;
+  std::uint16_t control_ = 0;
+};
+
+DriveInterrupt &drive_interrupt();
+
+} // namespace measure

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// Reads and writes: one loop for every datapath. A submission entry is made once per slot and
+// copied; per I/O only its file offset changes. So only the datapath differs.
+//
+// io path=… memory=… bs=… depth=… [writes=1] [polled=1] [hint=BYTES] [whole=1] [batches=N]
+//    [free=1 [ios=N]]
+//
+// Held, the default: all I/O of a batch is submitted with one call. The drive's interrupt is
+// masked, as PCI functions can be, until the drive has had time to do all of it; then one interrupt
+// completes the batch. So the figure does not depend on how fast the machine below the guest is.
+// What the kernel's own threads do meanwhile counts; idle time does not, nor what passes when the
+// same is done without any I/O. A batch that was not done in time is done again.
+// Free: as a load generator does it, a new I/O for each that ends. The figure depends on how many
+// completions an interrupt finds, and so on the machine below.
+#include "datapath.hpp"
+#include "measure.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <numeric>
+#include <optional>
+#include <random>
+#include <sys/resource.h>
+#include <unistd.h>
+
+namespace measure {
+
+namespace {
+
+constexpr std::uint64_t device_span = 512ul << 20; // of the drive, used by all
+
+constexpr unsigned longest_gap_us = 400000;
+// A task that slept after the interrupt was let through, with more idle time than this, in ticks,
+// waited for I/O that came late. (The spinner also runs now and then while the task could, and the
+// task also sleeps while a thread of the kernel completes what the interrupt found.)
+constexpr std::uint64_t late = 3000;
+
+long sleeps() {
+  rusage usage{};
+  ::getrusage(RUSAGE_THREAD, &usage);
+  return usage.ru_nvcsw;
+}
+
+Spinner &spinner() {
+  static Spinner one;
+  return one;
+}
+
+// Ticks that were not idle, from some moment on.
+std::uint64_t busy() {
+  const std::uint64_t idle = spinner().idle();
+  return now() - idle;
+}
+
+// The mean of the middle half: what the kernel does now and then in the background is left out.
+double middle(std::vector<double> values) {
+  std::ranges::sort(values);
+  const std::size_t cut = values.size() / 4;
+  const auto inner = std::span(values).subspan(cut, values.size() - 2 * cut);
+  return std::accumulate(inner.begin(), inner.end(), 0.0) / static_cast<double>(inner.size());
+}
+
+// Waits for completions that do not come, as long as the interrupt is held back. What an I/O leaves
+// to its task is done meanwhile: ordinary I/O that has to be split comes back that way, to be
+// issued again by a thread of the kernel.
+void wait_in_vain(io_uring *ring, unsigned count, unsigned gap_us, bool polled) {
+  if (polled) {
+    ::usleep(gap_us); // a wait would look for completions all the time
+    return;
+  }
+  __kernel_timespec time{.tv_sec = 0, .tv_nsec = 1000ll * gap_us};
+  io_uring_cqe *cqe = nullptr;
+  const int status = io_uring_wait_cqes(ring, &cqe, count, &time, nullptr);
+  if (status < 0 && status != -ETIME && status != -EINTR)
+    die("wait with a time-out: " + errno_name(status));
+}
+
+// What holding the interrupt back for a time costs without any I/O, in ticks.
+double cost_of_gap(io_uring *ring, unsigned gap_us, bool polled) {
+  static std::map<std::pair<unsigned, bool>, double> known;
+  auto &cost = known[{gap_us, polled}];
+  if (cost > 0)
+    return cost;
+  std::vector<double> costs;
+  for (int i = 0; i < 30; ++i) {
+    if (!polled)
+      drive_interrupt().mask();
+    const std::uint64_t start = busy();
+    wait_in_vain(ring, 1, gap_us, polled);
+    if (!polled)
+      drive_interrupt().unmask();
+    costs.push_back(static_cast<double>(busy() - start));
+  }
+  return cost = middle(std::move(costs));
+}
+
+class Io : public Bench {
+public:
+  explicit Io(const Case &what)
+      : depth_(static_cast<unsigned>(what.number("depth"))), bs_(what.number("bs")),
+        batches_(static_cast<unsigned>(what.number("batches", 20))), ios_(what.number("ios", 4000)),
+        polled_(what.number("polled", 0)), free_(what.number("free", 0)),
+        path_(make_datapath(what)), line_(what.line()) {
+    std::mt19937_64 random(7);
+    const std::uint64_t step = std::max<std::uint64_t>(bs_, 4096);
+    for (auto &offset : offsets_)
+      offset = random() % (device_span / step) * step;
+  }
+
+  Figures run() override {
+    const Counts before = path_->counts();
+    const double cost = free_ ? run_free() : run_held();
+    const Counts after = path_->counts();
+    Figures figures{{"instructions", cost}, {"redone", static_cast<double>(redone_)}};
+    if (after.ios > before.ios)
+      figures.emplace_back("commands", static_cast<double>(after.commands - before.commands) /
+                                           static_cast<double>(after.ios - before.ios));
+    redone_ = 0;
+    return figures;
+  }
+
+private:
+  void queue(unsigned slot) {
+    if (path_->prepare(slot, offsets_[next_++ % offsets_.size()]))
+      return;
+    die("no room in the submission queue: " + line_);
+  }
+
+  unsigned reap() {
+    io_uring *ring = path_->ring();
+    io_uring_cqe *cqe = nullptr;
+    unsigned head = 0, count = 0;
+    io_uring_for_each_cqe(ring, head, cqe) {
+      if (cqe->res != path_->expected()) [[unlikely]]
+        die(std::format("{}: an I/O ended with {}", line_, errno_name(cqe->res)));
+      path_->landed(static_cast<unsigned>(cqe->user_data));
+      done_[count++] = static_cast<unsigned>(cqe->user_data);
+    }
+    io_uring_cq_advance(ring, count);
+    return count;
+  }
+
+  // Returns ticks, or nothing when the batch has to be done again.
+  std::optional<double> batch() {
+    io_uring *ring = path_->ring();
+    const double gap_cost = cost_of_gap(ring, gap_us_, polled_);
+    if (!polled_)
+      drive_interrupt().mask();
+    const std::uint64_t start = busy();
+    for (unsigned slot = 0; slot < depth_; ++slot)
+      queue(slot);
+    const int submitted = io_uring_submit(ring);
+    if (submitted != static_cast<int>(depth_))
+      die(std::format("{}: submission: {}", line_, errno_name(submitted)));
+    wait_in_vain(ring, depth_, gap_us_, polled_);
+    const std::uint64_t idle = spinner().idle();
+    const long slept = sleeps();
+    if (!polled_)
+      drive_interrupt().unmask();
+    unsigned left = depth_;
+    while (left) {
+      io_uring_cqe *cqe = nullptr;
+      const int status = io_uring_wait_cqe_nr(ring, &cqe, left);
+      if (status < 0 && status != -EINTR)
+        die(std::format("{}: wait: {}", line_, errno_name(status)));
+      left -= reap();
+    }
+    const std::uint64_t spent = busy() - start;
+    if (sleeps() == slept || spinner().idle() - idle <= late)
+      return static_cast<double>(spent) - gap_cost;
+    gap_us_ = std::min(gap_us_ * 2, longest_gap_us);
+    ++redone_;
+    return std::nullopt;
+  }
+
+  double run_held() {
+    std::vector<double> costs;
+    while (costs.size() < batches_) {
+      if (redone_ > batches_ + 20)
+        die("the drive does not get a batch done in time: " + line_);
+      if (const auto spent = batch())
+        costs.push_back(*spent);
+    }
+    return middle(std::move(costs)) / ticks_per_instruction / depth_;
+  }
+
+  double run_free() {
+    io_uring *ring = path_->ring();
+    const std::uint64_t start = busy();
+    std::uint64_t issued = 0, ended = 0;
+    for (; issued < depth_; ++issued)
+      queue(static_cast<unsigned>(issued));
+    while (ended < ios_) {
+      const int status = io_uring_submit_and_wait(ring, 1);
+      if (status < 0 && status != -EINTR)
+        die(std::format("{}: submission: {}", line_, errno_name(status)));
+      const unsigned count = reap();
+      ended += count;
+      for (unsigned i = 0; i < count && issued < ios_; ++i, ++issued)
+        queue(done_[i]);
+    }
+    return static_cast<double>(busy() - start) / ticks_per_instruction / double(ios_);
+  }
+
+  unsigned depth_;
+  std::uint64_t bs_;
+  unsigned batches_;
+  std::uint64_t ios_;
+  bool polled_, free_;
+  std::unique_ptr<Datapath> path_;
+  std::string line_;
+  std::array<std::uint64_t, 1024> offsets_{};
+  std::array<unsigned, 4096> done_{};
+  std::size_t next_ = 0;
+  unsigned gap_us_ = 1000, redone_ = 0;
+};
+
+} // namespace
+
+std::unique_ptr<Bench> make_io(const Case &what) { return std::make_unique<Io>(what); }
+
+} // namespace measure

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// Runs the cases of a plan, interleaved: all of them once, then all again, and prints one line of
+// JSON for each repeat of each.
+//
+// usage: measure PLAN REPEATS          (a file; a line per case, see docs/performance.md)
+//        measure busy COMMAND…         (what the command costs, the kernel's part included)
+//
+// Reads from the device only, unless a case says rw=write: that destroys its data.
+#include "measure.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <numeric>
+#include <random>
+
+namespace {
+
+using namespace measure;
+
+std::vector<Case> read_plan(const char *path) {
+  std::ifstream file(path);
+  if (!file)
+    die(std::format("cannot read the plan {}", path));
+  std::vector<Case> cases;
+  for (std::string line; std::getline(file, line);)
+    if (!line.empty() && line[0] != '#')
+      cases.emplace_back(line);
+  if (cases.empty())
+    die("the plan has no case");
+  return cases;
+}
+
+std::unique_ptr<Bench> make(const Case &what) {
+  if (what.kind() == "io")
+    return make_io(what);
+  if (what.kind() == "map")
+    return make_map(what);
+  die("a case begins with io or map, not " + what.kind());
+}
+
+void print(std::size_t number, unsigned repeat, const Figures &figures) {
+  std::string line = std::format("{{\"case\": {}, \"repeat\": {}", number, repeat);
+  for (const auto &[name, value] : figures)
+    line += std::format(", \"{}\": {}", name, value);
+  std::printf("%s}\n", line.c_str());
+  std::fflush(stdout);
+}
+
+// The largest buffer of each kind first, so that all cases share it.
+void make_memory(const std::vector<Case> &cases) {
+  std::map<std::string, std::size_t> most;
+  for (const Case &what : cases)
+    if (what.kind() == "io") {
+      auto &bytes = most[what.text("memory")];
+      const std::uint64_t slot = (what.number("bs") + 4095) & ~4095ull;
+      bytes = std::max<std::size_t>(bytes, what.number("depth") * slot);
+    }
+  for (const auto &[kind, bytes] : most)
+    memory_of(kind, bytes);
+}
+
+} // namespace
+
+int main(int argc, char **argv) {
+  if (argc >= 3 && std::strcmp(argv[1], "busy") == 0)
+    return run_busy(argv + 2);
+  if (argc != 3)
+    die("usage: measure PLAN REPEATS | measure busy COMMAND...");
+  const auto cases = read_plan(argv[1]);
+  const auto repeats = static_cast<unsigned>(std::strtoul(argv[2], nullptr, 10));
+  make_memory(cases);
+  std::vector<std::unique_ptr<Bench>> benches;
+  for (const Case &what : cases) {
+    const double start = now_s();
+    benches.push_back(make(what));
+    std::fprintf(stderr, "set up in %.2f s: %s\n", now_s() - start, what.line().c_str());
+  }
+
+  // The first round warms up and is not reported. Each round has its own order.
+  std::mt19937 random(1);
+  std::vector<std::size_t> order(cases.size());
+  std::iota(order.begin(), order.end(), 0);
+  for (unsigned repeat = 0; repeat <= repeats; ++repeat) {
+    std::ranges::shuffle(order, random);
+    for (const std::size_t number : order) {
+      const Figures figures = benches[number]->run();
+      if (repeat)
+        print(number, repeat, figures);
+    }
+  }
+  return 0;
+}
