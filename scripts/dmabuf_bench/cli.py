@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The command line of dmabuf-bench."""
+
+import argparse
+import itertools
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dmabuf_lab import apt
+from dmabuf_lab.errors import LabError
+
+from .cases import IOMMUS, MEMORIES, PATHS, Case, IoCase, parse_size
+from .errors import EXIT_ERROR, EXIT_MISSED, BenchError
+
+EXAMPLES = """\
+examples:
+  dmabuf-bench goals
+  dmabuf-bench run --paths host,premapped --sizes 4k,64k --iommu off,strict
+  dmabuf-bench run --figures fio --depths 1,32 --jobs 1,2 --out build/bench
+  dmabuf-bench report build/bench/results.json
+
+exit status:
+  goals: 0 when all hold, 1 when one is missed or is noise, 2 when nothing could be measured.
+  run, report: 0 or 2.
+
+Everything runs in the lab, an emulated machine. Its figures compare datapaths with each other and
+say nothing about hardware. docs/performance.md says what is counted, and how.
+"""
+
+# What the host's Python needs besides itself. Modules that use them are imported where they are
+# needed: --help works, and says what is wrong with the arguments, before anything is installed.
+PACKAGES = ("python3-numpy", "python3-scipy", "python3-matplotlib")
+
+
+def say(text: str) -> None:
+    """One line on stderr."""
+    print(f"dmabuf-bench: {text}", file=sys.stderr, flush=True)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+def _repeats(text: str) -> int:
+    value = int(text)
+    if value < 3:
+        raise argparse.ArgumentTypeError("a median needs three repeats or more")
+    return value
+
+
+def _some(allowed: tuple[str, ...]) -> Callable[[str], list[str]]:
+    def parse(text: str) -> list[str]:
+        names = list(dict.fromkeys(text.split(",")))
+        for name in names:
+            if name not in allowed:
+                raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(allowed)}")
+        return names
+
+    return parse
+
+
+def _numbers(text: str) -> list[int]:
+    return [_positive(word) for word in text.split(",")]
+
+
+def _sizes(text: str) -> list[int]:
+    try:
+        return [parse_size(word) for word in text.split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def parser() -> argparse.ArgumentParser:
+    """The argument parser of dmabuf-bench."""
+    top = argparse.ArgumentParser(
+        prog="dmabuf-bench",
+        description="Measures what I/O costs on each datapath, in the lab.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="measure cases chosen by options")
+    run.add_argument("--paths", type=_some(PATHS), default=list(PATHS), metavar="LIST",
+                     help=f"of {','.join(PATHS)} (default: all)")
+    run.add_argument("--memory", type=_some(MEMORIES), default=["scattered"], metavar="LIST",
+                     help=f"of {','.join(MEMORIES)} (default: scattered; fio: plain or huge)")
+    run.add_argument("--sizes", type=_sizes, default=[4096, 65536, 524288, 1 << 20],
+                     metavar="LIST", help="512 … 8m (default: 4k,64k,512k,1m)")
+    run.add_argument("--depths", type=_numbers, default=[32], metavar="LIST",
+                     help="I/O in flight (default: 32)")
+    run.add_argument("--jobs", type=_numbers, default=[1], metavar="LIST",
+                     help="fio's numjobs (default: 1)")
+    run.add_argument("--iommu", type=_some(IOMMUS), default=list(IOMMUS), metavar="LIST",
+                     help="of off,lazy,strict, a boot for each (default: all)")
+    run.add_argument("--figures", type=_some(("instructions", "fio")), default=["instructions"],
+                     metavar="LIST", help="of instructions,fio (default: instructions)")
+    run.add_argument("--polled", action="store_true",
+                     help="polled rings too (host, passthrough, registered, premapped)")
+    run.add_argument("--free", action="store_true",
+                     help="also without holding completions back: depends on the machine")
+    run.add_argument("--writes", action="store_true", help="writes, not reads (not bounce)")
+    run.add_argument("--seconds", type=float, default=3, help="of one fio run (default: 3)")
+    goals = commands.add_parser("goals", help="measure what the goals need, and judge")
+    for command in (run, goals):
+        command.add_argument("--repeats", type=_repeats, default=7, metavar="N",
+                             help="of each case, interleaved (default: 7)")
+        command.add_argument("--out", type=Path, default=Path("build/bench"), metavar="DIR",
+                             help="results.json, table.txt, plot.svg (default: %(default)s)")
+    report = commands.add_parser("report", help="table and plot of a results file")
+    report.add_argument("results", type=Path)
+    report.add_argument("--plot", type=Path, metavar="FILE", help="PNG or SVG")
+    return top
+
+
+# A polled ring takes the I/O of these.
+POLLED = ("host", "passthrough", "registered", "premapped")
+# What passthrough does not take is refused by Linux: it never makes two commands of one.
+LONGEST_PASSTHROUGH = 128 << 10
+
+
+def _rings(args: argparse.Namespace) -> list[bool]:
+    """Polled or not, to be tried."""
+    return [False, True] if args.polled else [False]
+
+
+def _possible(path: str, bs: int, polled: bool) -> bool:
+    """Does this datapath take such I/O?"""
+    return (not polled or path in POLLED) and (path != "passthrough" or bs <= LONGEST_PASSTHROUGH)
+
+
+def chosen(args: argparse.Namespace) -> list[Case]:
+    """The cases of `run` for instructions."""
+    cases: list[Case] = []
+    kinds = [False, True] if args.free else [False]
+    for path, memory, bs, depth, polled, free in itertools.product(
+        args.paths, args.memory, args.sizes, args.depths, _rings(args), kinds
+    ):
+        if not _possible(path, bs, polled) or (polled and free):
+            continue
+        if not (args.writes and path == "bounce"):
+            cases.append(IoCase(path, memory, bs, depth, args.writes, polled, free))
+    return cases
+
+
+def _store(args: argparse.Namespace, found: dict[str, Any], text: str) -> None:
+    from . import plots, results
+
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "results.json").write_text(json.dumps(found, indent=1) + "\n")
+    (args.out / "table.txt").write_text(text + "\n")
+    samples = {name: kept for name, kept in results.samples_of(found).items() if kept}
+    if samples:
+        plots.draw(samples, args.out / "plot.svg")
+    say(f"results are in {args.out}")
+
+
+def _boots(cases_of: Callable[[str], list[Case]], modes: list[str], repeats: int) -> list[Any]:
+    from . import lab
+
+    boots = []
+    for iommu in modes:
+        cases = cases_of(iommu)
+        say(f"IOMMU {iommu}: {len(cases)} cases, {repeats} repeats")
+        boots.append(lab.instructions(cases, iommu, repeats))
+    return boots
+
+
+def _run(args: argparse.Namespace) -> int:
+    from . import fio, results, table
+
+    parts = []
+    boots = []
+    if "instructions" in args.figures:
+        cases = chosen(args)
+        if not cases:
+            raise BenchError("these options leave nothing to measure")
+        boots = _boots(lambda _: cases, args.iommu, args.repeats)
+        for boot in boots:
+            parts += [f"IOMMU {boot.iommu}: {boot.command}", table.of_samples(boot.found), ""]
+    seen: list[dict[str, Any]] = []
+    if "fio" in args.figures:
+        fio_cases = [
+            fio.FioCase(path, "huge" if memory == "huge" else "plain", bs, depth, jobs, polled)
+            for path, memory, bs, depth, jobs, polled in itertools.product(
+                args.paths, args.memory, args.sizes, args.depths, args.jobs, _rings(args)
+            )
+            if _possible(path, bs, polled)
+        ]
+        for iommu in args.iommu:
+            command, records = fio.measure(
+                fio_cases, iommu, args.repeats, args.seconds, max(args.jobs)
+            )
+            seen.append({"iommu": iommu, "command": command, "cases": records})
+            parts += [f"IOMMU {iommu}, fio: {command}", table.of_fio(records), ""]
+    text = "\n".join(parts)
+    print(text)
+    _store(args, results.document(boots, seen), text)
+    return 0
+
+
+def _goals(args: argparse.Namespace) -> int:
+    from . import goals, results, table
+
+    boots = _boots(goals.needed, list(goals.BOOTS), args.repeats)
+    by_mode = {boot.iommu: boot.found for boot in boots}
+    verdicts = [goals.judge(goal, by_mode) for goal in goals.GOALS]
+    text = table.of_verdicts(verdicts)
+    print(text)
+    _store(args, results.document(boots, []), text)
+    missed = [verdict for verdict in verdicts if not verdict.holds]
+    print(f"{len(verdicts) - len(missed)} of {len(verdicts)} goals hold")
+    return EXIT_MISSED if missed else 0
+
+
+def _report(args: argparse.Namespace) -> int:
+    from . import plots, results, table
+
+    found = results.load(args.results)
+    samples = results.samples_of(found)
+    for iommu, kept in samples.items():
+        print(f"IOMMU {iommu}\n{table.of_samples(kept)}\n")
+    for boot in found["fio"]:
+        print(f"IOMMU {boot['iommu']}, fio\n{table.of_fio(boot['cases'])}\n")
+    print(found["note"])
+    if args.plot is not None:
+        plots.draw(samples, args.plot)
+    return 0
+
+
+def main(argv: list[str]) -> int:
+    """Runs one sub-command; returns the exit status."""
+    args = parser().parse_args(argv)
+    try:
+        apt.install(PACKAGES)
+        return {"run": _run, "goals": _goals, "report": _report}[args.command](args)
+    except (BenchError, LabError) as error:
+        say(str(error))
+        return EXIT_ERROR
+    except KeyboardInterrupt:
+        return 130

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The goals: ratios of two figures of one boot, and the most they may be."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from dmabuf_nightly import stats
+
+from .cases import Case, IoCase, MapCase
+from .samples import Sample
+
+KIB, MIB = 1 << 10, 1 << 20
+# Boots in which goals are measured.
+BOOTS = ("off", "strict")
+
+
+@dataclass(frozen=True)
+class Goal:
+    """cost / against must be at most `most` in every boot of `boots`, for every pair.
+
+    one_command: each I/O of `cost` must have been one NVMe command, by the module's counts.
+    """
+
+    name: str
+    pairs: tuple[tuple[Case, Case], ...]
+    most: float
+    boots: tuple[str, ...] = BOOTS
+    one_command: bool = False
+
+
+def _io(path: str, bs: int) -> IoCase:
+    return IoCase(path, bs=bs)
+
+
+def _pair(path: str, against: str, bs: int) -> tuple[Case, Case]:
+    return _io(path, bs), _io(against, bs)
+
+
+REGISTERED_SIZES = (512, 4 * KIB, 64 * KIB, 512 * KIB, MIB)
+
+GOALS = (
+    Goal("premapped ÷ ordinary, 4 KiB, no IOMMU", (_pair("premapped", "host", 4 * KIB),), 0.75,
+         ("off",)),
+    Goal("premapped ÷ ordinary, 4 KiB, strict IOMMU", (_pair("premapped", "host", 4 * KIB),), 0.50,
+         ("strict",)),
+    Goal("premapped ÷ ordinary, 64 KiB scattered, strict",
+         (_pair("premapped", "host", 64 * KIB),), 0.25, ("strict",)),
+    Goal("premapped ÷ ordinary, 512 KiB scattered, strict",
+         (_pair("premapped", "host", 512 * KIB),), 0.10, ("strict",)),
+    Goal("premapped 1 MiB scattered ÷ premapped 4 KiB, one command each",
+         ((_io("premapped", MIB), _io("premapped", 4 * KIB)),), 1.10, one_command=True),
+    Goal("registered ÷ ordinary, any size",
+         tuple(_pair("registered", "host", bs) for bs in REGISTERED_SIZES), 1.05),
+    Goal("premapped ÷ passthrough with fixedbufs, 4 KiB",
+         (_pair("premapped", "passthrough", 4 * KIB),), 0.90),
+    Goal("premapped ÷ bounce, 1 MiB", (_pair("premapped", "bounce", MIB),), 0.10),
+    Goal("second MAP of the same dma-buf ÷ first, 256 MiB scattered",
+         ((MapCase("again", "scattered", 256 * MIB), MapCase("first", "scattered", 256 * MIB)),),
+         0.02),
+    Goal("MAP of 64 x 1 MiB in one call ÷ 64 calls",
+         ((MapCase("batch", "scattered", MIB, 64), MapCase("each", "scattered", MIB, 64)),), 0.80),
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One goal's worst pair: its ratio with a 95 % interval, where that was, and whether it holds.
+
+    why: what is wrong besides the ratio, "" for nothing.
+    """
+
+    goal: Goal
+    ratio: float
+    interval: tuple[float, float]
+    where: str
+    why: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """The whole interval must; and a figure that is noise holds nothing."""
+        return not self.why and self.interval[1] <= self.goal.most
+
+
+def needed(iommu: str, goals: Sequence[Goal] = GOALS) -> list[Case]:
+    """The cases to measure in a boot, each once."""
+    wanted = (
+        case for goal in goals if iommu in goal.boots for pair in goal.pairs for case in pair
+    )
+    return list(dict.fromkeys(wanted))
+
+
+def _wrong(goal: Goal, cost: Sample, against: Sample) -> str:
+    for sample in (cost, against):
+        if sample.noisy():
+            return f"{sample.case.label()}: repeats differ by more than 1 %"
+    if goal.one_command:
+        for sample in (cost, against):
+            commands = sample.other.get("commands", [])
+            if not commands or any(count != 1 for count in commands):
+                return f"{sample.case.label()}: not one command for each I/O"
+    return ""
+
+
+def judge(goal: Goal, boots: Mapping[str, Iterable[Sample]]) -> Verdict:
+    """The worst ratio among the goal's boots and pairs; KeyError when one was not measured."""
+    found = {iommu: {sample.case: sample for sample in boots[iommu]} for iommu in goal.boots}
+    verdicts = []
+    for iommu in goal.boots:
+        for cost_case, against_case in goal.pairs:
+            cost, against = found[iommu][cost_case], found[iommu][against_case]
+            verdicts.append(
+                Verdict(
+                    goal,
+                    cost.median() / against.median(),
+                    stats.ratio_interval(against.values, cost.values),
+                    f"{iommu}: {cost.median():.0f} / {against.median():.0f}",
+                    _wrong(goal, cost, against),
+                )
+            )
+    return max(verdicts, key=lambda verdict: (bool(verdict.why), verdict.ratio))

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What dmabuf-bench makes of figures: nothing is accepted that was not measured."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from dmabuf_bench import cases, cli, fio, goals, lab, plots, results, samples, table
+from dmabuf_bench.cases import IoCase, MapCase
+from dmabuf_bench.errors import EXIT_ERROR, EXIT_MISSED, BenchError
+from dmabuf_bench.samples import Sample
+
+HOST = IoCase("host")
+FAST = IoCase("premapped")
+
+
+def lines(values: dict[int, list[float]], **other: float) -> str:
+    """What the guest prints."""
+    return "\n".join(
+        json.dumps({"case": number, "repeat": repeat, "instructions": value, **other})
+        for number, repeats in values.items()
+        for repeat, value in enumerate(repeats, 1)
+    )
+
+
+def sample(case: cases.Case, value: float, commands: float = 1) -> Sample:
+    """Seven repeats that differ by less than anybody minds."""
+    return Sample(case, [value * (1 + i / 10000) for i in range(7)], {"commands": [commands] * 7})
+
+
+@pytest.mark.parametrize(("text", "size"), [("512", 512), ("4k", 4096), ("8M", 8 << 20)])
+def test_sizes_are_read(text: str, size: int) -> None:
+    assert cases.parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "0", "4", "513", "-4k", "4g", "k", "4 k"])
+def test_what_is_no_size_of_a_block_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):
+        cases.parse_size(text)
+
+
+@pytest.mark.parametrize("size", [512, 4096, 65536, 1 << 20, 1536])
+def test_a_size_survives_its_text(size: int) -> None:
+    assert cases.parse_size(cases.size_text(size)) == size
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        IoCase("host", "huge", 65536, 128, writes=True),
+        IoCase("premapped", polled=True),
+        IoCase("bvec", free=True),
+        MapCase("batch", "scattered", 1 << 20, 64),
+    ],
+)
+def test_a_case_survives_its_line(case: cases.Case) -> None:
+    assert results.case_of(case.line()) == case
+
+
+def test_figures_are_told_apart_by_case() -> None:
+    found = samples.parse(lines({1: [5, 6, 7], 0: [1, 2, 3]}, redone=0), [HOST, FAST], 3)
+    assert [one.values for one in found] == [[1, 2, 3], [5, 6, 7]]
+    assert found[0].median() == 2
+    assert found[0].other == {"redone": [0, 0, 0]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        lines({0: [1, 2, 3]}),
+        lines({0: [1, 2, 3], 1: [1, 2]}),
+        lines({0: [1, 2, 3], 1: [1, 2, 3], 2: [1, 2, 3]}),
+        lines({0: [1, 2, 3], 1: [1, 2, 3]}) + "\n" + lines({0: [1]}),
+        lines({0: [1, 2, 3], 1: [1, 2, -3]}),
+        lines({0: [1, 2, 3], 1: [1, 2, 0]}),
+        lines({0: [1, 2, 3], 1: [1, 2, float("nan")]}),
+        lines({0: [1, 2, 3], 1: [1, 2]}) + '\n{"case": 1, "repeat": 3}',
+        lines({0: [1, 2, 3], 1: [1, 2, 3]}) + "\n{broken",
+        lines({0: [1, 2, 3], 1: [1, 2, 3]}) + '\n{"case": "x"}',
+    ],
+)
+def test_missing_or_odd_figures_are_no_result(text: str) -> None:
+    with pytest.raises(BenchError):
+        samples.parse(text, [HOST, FAST], 3)
+
+
+def test_repeats_that_differ_are_noise() -> None:
+    assert not sample(HOST, 1000).noisy()
+    assert Sample(HOST, [1000, 1030, 970, 1050, 950, 1020, 980]).noisy()
+
+
+def goal(most: float = 0.5, one_command: bool = False) -> goals.Goal:
+    return goals.Goal("x", ((FAST, HOST),), most, ("off", "strict"), one_command)
+
+
+def test_the_worst_boot_decides() -> None:
+    boots = {
+        "off": [sample(HOST, 1000), sample(FAST, 600)],
+        "strict": [sample(HOST, 1000), sample(FAST, 300)],
+    }
+    verdict = goals.judge(goal(), boots)
+    assert verdict.ratio == pytest.approx(0.6)
+    assert not verdict.holds
+    assert verdict.interval[0] <= verdict.ratio <= verdict.interval[1]
+    assert goals.judge(goal(0.61), boots).holds
+    # All of the interval has to be below.
+    assert not goals.judge(goal(0.6001), boots).holds
+
+
+def test_noise_holds_no_goal() -> None:
+    noise = Sample(FAST, [1, 2, 3, 4, 5, 6, 7], {})
+    boots = {name: [sample(HOST, 1000), noise] for name in ("off", "strict")}
+    verdict = goals.judge(goal(), boots)
+    assert verdict.ratio < 0.5
+    assert not verdict.holds
+    assert "differ" in table.of_verdicts([verdict])
+
+
+@pytest.mark.parametrize(("commands", "holds"), [(1, True), (2, False), (1.01, False)])
+def test_one_command_means_one(commands: float, holds: bool) -> None:
+    boots = {
+        name: [sample(HOST, 1000), sample(FAST, 300, commands)] for name in ("off", "strict")
+    }
+    assert goals.judge(goal(one_command=True), boots).holds is holds
+
+
+def test_a_case_that_was_not_measured_is_no_verdict() -> None:
+    with pytest.raises(KeyError):
+        goals.judge(goal(), {"off": [sample(HOST, 1)], "strict": []})
+
+
+def test_every_goal_can_be_judged_and_missed() -> None:
+    for cheap in (True, False):
+        boots = {}
+        for iommu in goals.BOOTS:
+            needed = goals.needed(iommu)
+            assert len(needed) == len(set(needed))
+            cost = {pair[0] for g in goals.GOALS for pair in g.pairs}
+            against = {pair[1] for g in goals.GOALS for pair in g.pairs} - cost
+            boots[iommu] = [
+                sample(case, 1000 if case in against or not cheap else 10) for case in needed
+            ]
+        verdicts = {g.name: goals.judge(g, boots) for g in goals.GOALS}
+        below_one = [v for v in verdicts.values() if v.goal.most < 1]
+        assert below_one
+        assert all(verdict.holds is cheap for verdict in below_one)
+
+
+def test_the_goals_are_the_ones_of_the_documentation() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs/performance.md").read_text()
+    for one in goals.GOALS:
+        assert f"| {one.name} | <= {one.most:.2f} |" in text
+
+
+def test_a_document_is_read_as_it_was_written(tmp_path: Path) -> None:
+    kept = [sample(HOST, 1000), sample(MapCase("each", "huge", 2 << 20, 4), 5)]
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(results.document([lab.Boot("off", "cmd", kept)], [])))
+    assert results.samples_of(results.load(path)) == {"off": kept}
+    path.write_text('{"version": 0}')
+    with pytest.raises(BenchError):
+        results.load(path)
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg"])
+def test_the_plot_has_a_line_for_each_datapath(tmp_path: Path, suffix: str) -> None:
+    kept = [sample(replace(case, bs=bs), bs) for case in (HOST, FAST) for bs in (4096, 65536)]
+    assert set(plots.lines(kept)) == {"host, scattered, QD 32", "premapped, scattered, QD 32"}
+    plots.draw({"off": kept, "strict": kept}, tmp_path / f"p.{suffix}")
+    assert (tmp_path / f"p.{suffix}").stat().st_size > 1000
+
+
+def test_options_choose_cases() -> None:
+    parse = cli.parser().parse_args
+    chosen = cli.chosen(parse(["run", "--paths", "host,bounce", "--sizes", "512,4k", "--polled"]))
+    assert IoCase("host", bs=512, polled=True) in chosen
+    assert all(isinstance(c, IoCase) and not (c.polled and c.path == "bounce") for c in chosen)
+    chosen = cli.chosen(parse(["run", "--paths", "bounce,premapped", "--writes"]))
+    assert {c.path for c in chosen if isinstance(c, IoCase)} == {"premapped"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["run", "--paths", "magic"],
+        ["run", "--sizes", "1"],
+        ["run", "--iommu", "maybe"],
+        ["goals", "--repeats", "2"],
+        ["report"],
+    ],
+)
+def test_wrong_usage_is_status_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(words)
+    assert end.value.code == EXIT_ERROR
+    assert "usage:" in capsys.readouterr().err
+
+
+def test_goals_that_are_missed_fail_the_program(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def measured(wanted: list[cases.Case], iommu: str, repeats: int) -> lab.Boot:
+        return lab.Boot(iommu, "cmd", [sample(case, 1000) for case in wanted])
+
+    monkeypatch.setattr(cli.apt, "install", lambda packages: None)
+    monkeypatch.setattr(lab, "instructions", measured)
+    assert cli.main(["goals", "--out", str(tmp_path)]) == EXIT_MISSED
+    monkeypatch.setattr(goals, "GOALS", (goal(1.01),))
+    monkeypatch.setattr(goals, "needed", lambda iommu: [HOST, FAST])
+    assert cli.main(["goals", "--out", str(tmp_path)]) == 0
+    assert (tmp_path / "results.json").exists()
+
+
+def test_the_lab_is_asked_for_what_the_cases_need() -> None:
+    plain = lab.options([HOST], "off")
+    assert "--icount" in plain and "poll_queues" not in " ".join(plain)
+    assert "nvme.poll_queues" in " ".join(lab.options([replace(HOST, polled=True)], "off"))
+    assert "hugepagesz=1G" in " ".join(lab.options([IoCase("host", "contiguous")], "off"))
+
+
+def test_figures_of_fio_are_complete_or_none() -> None:
+    case = fio.FioCase("host")
+    line = json.dumps(
+        {"case": 0, "iops": 10, "mean_ns": 1, "cpu_us": 1, "p50_ns": 1, "p99_ns": 1}
+    )
+    found = fio.parse("\n".join([line] * 3), [case], 3)
+    assert found[0]["median"]["iops"] == 10
+    assert "QD 32" in table.of_fio(found)
+    with pytest.raises(BenchError):
+        fio.parse(line, [case], 3)
+
+
+def test_fio_is_given_the_datapath_that_is_named() -> None:
+    assert "--ioengine=io_uring" in fio.FioCase("host").words(1)
+    assert "--ioengine=io_uring_cmd" in fio.FioCase("passthrough").words(1)
+    words = fio.FioCase("premapped", polled=True).words(1)
+    assert "--dmabuf_datapath=premapped" in words and "--hipri" in words
+    assert words.index("--ioengine=ENGINE") < words.index("--dmabuf_datapath=premapped")
