@@ -41,7 +41,7 @@ static long ioctl_query(void __user *arg)
 	query.max_buffer_bytes[DMABUF_RW_PATH_PREMAPPED] = DMABUF_RW_MAX_PREMAPPED;
 	query.max_buffer_bytes[DMABUF_RW_PATH_BVEC] = DMABUF_RW_MAX_BVEC;
 	if (dmabuf_rw_registered_available()) {
-		query.features |= DMABUF_RW_FEAT_REGISTERED;
+		query.features |= DMABUF_RW_FEAT_REGISTERED | DMABUF_RW_FEAT_WINDOW;
 		query.max_buffer_bytes[DMABUF_RW_PATH_REGISTERED] = DMABUF_RW_MAX_REGISTERED;
 	}
 	return copy_to_user(arg, &query, sizeof(query)) ? -EFAULT : 0;

@@ -56,9 +56,43 @@ static void registration_release(void *priv)
 	queue_work(registered_wq, &r->work);
 }
 
-static int pages_register(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
-			  u32 index, unsigned int issue_flags)
+/* What REGISTER and UNREGISTER ask for, read once from the SQE. */
+struct reg_ask {
+	u32 handle;
+	u32 index;
+	u64 offset;		/* of the window, bytes; @length is not 0 */
+	u32 length;		/* 0: all of the dma-buf */
+};
+
+/*
+ * The pieces of a window, the first and the last one cut to fit. Freed with
+ * kvfree(); io_uring makes a copy of its own.
+ */
+static struct bio_vec *window_bvecs(const struct dmabuf_rw_pages *pages,
+				    const struct reg_ask *ask, unsigned int *nr)
 {
+	u64 last = ask->offset + ask->length - 1, before, within;
+	unsigned int from = dmabuf_rw_pages_find(pages, ask->offset, &before);
+	unsigned int to = dmabuf_rw_pages_find(pages, last, &within);
+	struct bio_vec *bvecs;
+
+	*nr = to - from + 1;
+	bvecs = kvmalloc_array(*nr, sizeof(*bvecs), GFP_KERNEL);
+	if (!bvecs)
+		return NULL;
+	memcpy(bvecs, &pages->bvecs[from], array_size(*nr, sizeof(*bvecs)));
+	bvecs[*nr - 1].bv_len = within + 1;
+	/* Of a single piece, too: @within counts from its uncut start. */
+	bvecs[0].bv_offset += before;
+	bvecs[0].bv_len -= before;
+	return bvecs;
+}
+
+static int pages_register(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
+			  const struct reg_ask *ask, unsigned int issue_flags)
+{
+	struct bio_vec *bvecs = m->pages->bvecs, *window = NULL;
+	unsigned int nr = m->pages->nr_bvecs;
 	struct registration *r;
 	u8 direction = 0;
 	int ret;
@@ -68,17 +102,31 @@ static int pages_register(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 	if (m->directions & DMABUF_RW_DIR_WRITE)
 		direction |= 1 << ITER_SOURCE;
 
+	if (ask->length) {
+		u64 end;
+
+		if (check_add_overflow(ask->offset, (u64)ask->length, &end) || end > m->size)
+			return -EINVAL;
+		window = window_bvecs(m->pages, ask, &nr);
+		if (!window)
+			return -ENOMEM;
+		bvecs = window;
+	}
+
 	r = kmalloc_obj(*r, GFP_KERNEL_ACCOUNT);
-	if (!r)
+	if (!r) {
+		kvfree(window);
 		return -ENOMEM;
+	}
 	INIT_WORK(&r->work, registration_end);
 	r->pages = m->pages;
 	refcount_inc(&r->pages->refs);
 	r->session_file = get_file(cmd->file);
 	atomic64_inc(&r->pages->registered);
 
-	ret = io_buffer_register_bvec(cmd, r->pages->bvecs, r->pages->nr_bvecs,
-				      registration_release, r, direction, index, issue_flags);
+	ret = io_buffer_register_bvec(cmd, bvecs, nr, registration_release, r, direction,
+				      ask->index, issue_flags);
+	kvfree(window);
 	if (ret) {
 		atomic64_dec(&r->pages->registered);
 		fput(r->session_file);
@@ -86,21 +134,25 @@ static int pages_register(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 		kfree(r);
 		return ret;
 	}
-	atomic64_inc(&r->pages->registrations);
+	atomic64_inc(&m->pages->registrations);
 	return 0;
 }
 
-static int reg_command(struct io_uring_cmd *cmd, struct dmabuf_rw_uring_reg *reg)
+/* @flags: those that the command knows. */
+static int reg_command(struct io_uring_cmd *cmd, struct reg_ask *ask, u32 flags)
 {
 	const struct dmabuf_rw_uring_reg *in = dmabuf_rw_sqe_cmd(cmd, struct dmabuf_rw_uring_reg);
+	u32 given = READ_ONCE(in->flags);
 
-	reg->handle = READ_ONCE(in->handle);
-	reg->index = READ_ONCE(in->index);
-	if (READ_ONCE(in->flags) || READ_ONCE(in->reserved))
+	ask->handle = READ_ONCE(in->handle);
+	ask->index = READ_ONCE(in->index);
+	ask->offset = READ_ONCE(cmd->sqe->addr);
+	ask->length = READ_ONCE(cmd->sqe->len);
+	if ((given & ~flags) || READ_ONCE(in->reserved))
 		return -EINVAL;
-	if (READ_ONCE(cmd->sqe->addr) || READ_ONCE(cmd->sqe->len))
-		return -EINVAL;
-	return 0;
+	if (given & DMABUF_RW_REG_WINDOW)
+		return ask->length ? 0 : -EINVAL;
+	return ask->offset || ask->length ? -EINVAL : 0;
 }
 
 /**
@@ -114,18 +166,18 @@ static int reg_command(struct io_uring_cmd *cmd, struct dmabuf_rw_uring_reg *reg
  */
 int dmabuf_rw_registered_issue(struct io_uring_cmd *cmd, unsigned int issue_flags)
 {
-	struct dmabuf_rw_uring_reg reg;
 	struct dmabuf_rw_mapping *m;
+	struct reg_ask ask;
 	int ret;
 
-	ret = reg_command(cmd, &reg);
+	ret = reg_command(cmd, &ask, DMABUF_RW_REG_WINDOW);
 	if (ret)
 		return ret;
-	m = dmabuf_rw_mapping_get(cmd->file->private_data, reg.handle);
+	m = dmabuf_rw_mapping_get(cmd->file->private_data, ask.handle);
 	if (!m)
 		return -ENOENT;
 	if (m->path == DMABUF_RW_PATH_REGISTERED)
-		ret = pages_register(cmd, m, reg.index, issue_flags);
+		ret = pages_register(cmd, m, &ask, issue_flags);
 	else
 		ret = -EOPNOTSUPP;
 	dmabuf_rw_mapping_put(m);
@@ -142,15 +194,15 @@ int dmabuf_rw_registered_issue(struct io_uring_cmd *cmd, unsigned int issue_flag
  */
 int dmabuf_rw_unregister_issue(struct io_uring_cmd *cmd, unsigned int issue_flags)
 {
-	struct dmabuf_rw_uring_reg reg;
+	struct reg_ask ask;
 	int ret;
 
-	ret = reg_command(cmd, &reg);
+	ret = reg_command(cmd, &ask, 0);
 	if (ret)
 		return ret;
-	if (reg.handle)
+	if (ask.handle)
 		return -EINVAL;
-	return io_buffer_unregister(cmd, reg.index, issue_flags);
+	return io_buffer_unregister(cmd, ask.index, issue_flags);
 }
 #else
 int dmabuf_rw_registered_issue(struct io_uring_cmd *cmd, unsigned int issue_flags)

@@ -63,6 +63,7 @@
 #define DMABUF_RW_FEAT_IOPOLL		(1ULL << 5)	/* PREMAPPED on polled rings */
 #define DMABUF_RW_FEAT_RWFILE		(1ULL << 6)	/* OPEN */
 #define DMABUF_RW_FEAT_RW		(1ULL << 7)	/* RW */
+#define DMABUF_RW_FEAT_WINDOW		(1ULL << 8)	/* DMABUF_RW_REG_WINDOW */
 
 /*
  * Reasons. An errno says what kind of failure it was, the reason names its
@@ -397,10 +398,12 @@ struct dmabuf_rw_rw {
  *		cmd = struct dmabuf_rw_uring_io. Result: bytes moved, or a
  *		negative errno. PREMAPPED moves all or fails; BVEC may move
  *		less at the end of a file, as read(2) and write(2) do.
- * REGISTER	addr = 0, len = 0, cmd = struct dmabuf_rw_uring_reg: put the
- *		mapping, made with path REGISTERED, into slot @index of this
- *		ring's buffer table. The slot must exist and be empty. Result 0
- *		or a negative errno.
+ * REGISTER	cmd = struct dmabuf_rw_uring_reg: put the mapping, made with path
+ *		REGISTERED, into slot @index of this ring's buffer table. The
+ *		slot must exist and be empty. addr = 0, len = 0; with the flag
+ *		DMABUF_RW_REG_WINDOW only the @len bytes from byte @addr of the
+ *		dma-buf on, which the slot then counts from 0. Result 0 or a
+ *		negative errno.
  * UNREGISTER	takes it out again; @handle must be 0.
  */
 #define DMABUF_RW_URING_READ	_IOW(DMABUF_RW_IOC_MAGIC, 0x40, struct dmabuf_rw_uring_io)
@@ -420,12 +423,19 @@ struct dmabuf_rw_uring_io {
 	__u32 flags;
 };
 
+/* dmabuf_rw_uring_reg.flags */
+#define DMABUF_RW_REG_WINDOW	(1U << 0)
+
 /**
  * struct dmabuf_rw_uring_reg - cmd bytes of REGISTER and UNREGISTER
  * @handle:	a REGISTERED mapping of this session; 0 for UNREGISTER.
  * @index:	slot in the ring's registered-buffer table.
- * @flags:	must be 0.
+ * @flags:	of REGISTER: DMABUF_RW_REG_WINDOW or 0; else must be 0.
  * @reserved:	must be 0.
+ *
+ * io_uring finds a place in such a slot by going through its pieces one by one.
+ * Windows keep I/O that begins far inside a scattered dma-buf as fast as at its
+ * start.
  */
 struct dmabuf_rw_uring_reg {
 	__u32 handle;
