@@ -2,6 +2,7 @@
 // uring_cmd arguments, kinds of ring, and the registered-buffer table.
 #include "isolation.hpp"
 
+#include <algorithm>
 #include <cstring>
 #include <sys/uio.h>
 
@@ -28,6 +29,76 @@ bool holds(Bed &bed, DiskRegion &region, std::uint64_t buffer_offset, std::uint6
   const CpuAccess access(bed.buffer, false);
   return !compare_words(bed.buffer.words().subspan(buffer_offset / 8, bytes / 8),
                         region.expected(file_offset, bytes));
+}
+
+// A window of the mapping in a slot of the table: reads land in it, at the right place, and nowhere
+// else; what is outside it cannot be named.
+void window(Bed &bed, DiskRegion &region, std::uint32_t handle, std::uint64_t offset,
+            std::uint32_t length) {
+  const auto name = std::format("window of {} bytes from {}", length, offset);
+  const dmabuf_rw_uring_reg reg{
+      .handle = handle, .index = 0, .flags = DMABUF_RW_REG_WINDOW, .reserved = 0};
+  if (!expect(name + ", REGISTER", registration(bed, DMABUF_RW_URING_REGISTER, reg, offset, length),
+              {0}))
+    return;
+  HostBuffer before(bed.buffer.size());
+  {
+    const CpuAccess access(bed.buffer, true);
+    fill_pattern(bed.buffer.words(), buffer_poison, 0);
+    fill_pattern(before.words(), buffer_poison, 0);
+  }
+  const auto wanted = region.expected(disk_base, length);
+  std::ranges::copy(wanted, before.words().begin() + static_cast<std::ptrdiff_t>(offset / 8));
+  bed.ring.queue_fixed(Direction::Read, bed.target.get(), 0, 0, length, disk_base);
+  int result = bed.ring.run_one();
+  report().check(result == static_cast<int>(length), name + ", READ_FIXED", errno_name(result));
+  // Its last block alone, at its own place.
+  if (length > 512) {
+    bed.ring.queue_fixed(Direction::Read, bed.target.get(), 0, length - 512, 512,
+                         disk_base + length - 512);
+    result = bed.ring.run_one();
+    report().check(result == 512, name + ", its last block", errno_name(result));
+  }
+  {
+    const CpuAccess access(bed.buffer, false);
+    const auto wrong = compare_words(bed.buffer.words(), before.words());
+    report().check(!wrong, name + ", every byte of the dma-buf", wrong ? describe(*wrong, 0) : "");
+  }
+  for (const std::uint64_t address : {length + 0ull, length - 508ull, ~0ull - 511}) {
+    bed.ring.queue_fixed(Direction::Read, bed.target.get(), 0, address, 512, disk_base);
+    expect(name + ", READ_FIXED past its end", bed.ring.run_one(), {EFAULT});
+  }
+  expect(name + ", UNREGISTER", bed.ring.withdraw(bed.session.fd(), 0), {0});
+}
+
+void windows(Bed &bed, DiskRegion &region, std::uint32_t handle) {
+  const std::uint64_t size = bed.buffer.size();
+  const dmabuf_rw_uring_reg reg{
+      .handle = handle, .index = 0, .flags = DMABUF_RW_REG_WINDOW, .reserved = 0};
+  const struct {
+    std::uint64_t offset;
+    std::uint32_t length;
+  } outside[] = {{0, static_cast<std::uint32_t>(size + 512)},
+                 {size, 512},
+                 {size - 511, 512},
+                 {~0ull, 1},
+                 {~0ull - 511, 1024},
+                 {1ull << 63, 4096},
+                 {0, ~0u},
+                 {4096, 0}};
+  for (const auto &[offset, length] : outside)
+    expect(std::format("REGISTER of {} bytes from {}", length, offset),
+           registration(bed, DMABUF_RW_URING_REGISTER, reg, offset, length), {EINVAL});
+  auto unregister = reg;
+  unregister.handle = 0;
+  expect("UNREGISTER of a window",
+         registration(bed, DMABUF_RW_URING_UNREGISTER, unregister, 0, 512), {EINVAL});
+  window(bed, region, handle, 0, 512);
+  window(bed, region, handle, 512, 512);
+  window(bed, region, handle, 4096, 4096);
+  window(bed, region, handle, 3584, 1024);
+  window(bed, region, handle, 8192 + 1536, 200 * 512);
+  window(bed, region, handle, size - 12 * 4096 - 512, 12 * 4096 + 512);
 }
 
 // One read through a ring made with these flags: right data, or a named refusal.
@@ -146,6 +217,13 @@ void test_slots(const IsolationOptions &options) {
   dmabuf_rw_info info{};
   bed.session.info(entry.handle, info);
   report().check(info.registrations == 0 && info.registered == 0, "refusals register nothing");
+  if (query.features & DMABUF_RW_FEAT_WINDOW) {
+    auto other = map_entry(bed.buffer.fd(), bed.target.get(), Path::Registered);
+    if (expect("MAP for windows", bed.session.map_one(other), {0})) {
+      windows(bed, region, other.handle);
+      expect("UNMAP after windows", bed.session.unmap_one(other.handle), {0});
+    }
+  }
 
   expect("REGISTER", registration(bed, DMABUF_RW_URING_REGISTER, good), {0});
   expect("REGISTER into a full slot", registration(bed, DMABUF_RW_URING_REGISTER, good), {EBUSY});
