@@ -232,9 +232,11 @@ Result<void> Job::register_memory(const std::vector<void *> &buffers) {
   if (path_ == Datapath::host || path_ == Datapath::bounce ||
       (path_ == Datapath::syscall && config_.fixedbufs))
     return start_fixed_buffers(buffers);
-  if (path_ == Datapath::automatic || path_ == Datapath::registered)
-    if (auto ok = lane_.ring.reserve_buffers(static_cast<unsigned>(buffers_.size())); !ok)
+  if (path_ == Datapath::automatic || path_ == Datapath::registered) {
+    windows_ = windows_fit(buffers);
+    if (auto ok = lane_.ring.reserve_buffers(table_slots()); !ok)
       return ok;
+  }
   if (path_ == Datapath::upstream) {
     // Each target has the dma-bufs in slots of its own; fio may add files, which then do not fit.
     if (auto ok =

@@ -105,7 +105,15 @@ private:
   /// Maps all dma-bufs; returns the path they got. What is in `handles` afterwards is mapped.
   Result<uint32_t> map(Handles &handles, int target_fd, uint32_t path, const std::string &what);
   Result<void> unmap(Handles &handles);
-  int command_ring(uint32_t command, uint32_t handle, uint32_t index);
+  /// `length`: of the window that is registered, from `offset` on; 0: the whole mapping.
+  int command_ring(uint32_t command, uint32_t handle, uint32_t index, uint64_t offset = 0,
+                   uint32_t length = 0);
+  /// Can each I/O slot be a window of the one dma-buf? `buffers`: fio's, by I/O slot.
+  bool windows_fit(const std::vector<void *> &buffers) const;
+  /// Slots of the ring's table that registered takes.
+  uint32_t table_slots() const {
+    return windows_ ? config_.iodepth : static_cast<uint32_t>(buffers_.size());
+  }
   Result<void> register_dmabufs();
   Result<void> map_registered();
   Result<void> map_upstream(unsigned number, const std::string &name);
@@ -137,6 +145,7 @@ private:
   std::vector<bool> upstream_;            ///< by file number: whether its slots are filled
   uint64_t upstream_count_ = 0;           ///< registrations so far
   Handles registered_;                    ///< the mappings in the ring's slots 0, 1, …
+  bool windows_ = false;                  ///< or one of them, in a window for each I/O slot
   ModuleCounts counts_;
   bool counts_lost_ = false;
   std::string passed_over_;

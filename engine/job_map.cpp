@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <limits>
 
 namespace dmabuf {
 
@@ -50,19 +51,42 @@ Result<void> Job::unmap(Handles &handles) {
   return ok;
 }
 
-int Job::command_ring(uint32_t command, uint32_t handle, uint32_t index) {
+int Job::command_ring(uint32_t command, uint32_t handle, uint32_t index, uint64_t offset,
+                      uint32_t length) {
   io_uring_sqe *sqe = lane_.ring.sqe();
   sqe->opcode = IORING_OP_URING_CMD;
   sqe->fd = session_->fd();
   sqe->cmd_op = command;
-  const dmabuf_rw_uring_reg words = {.handle = handle, .index = index, .flags = 0, .reserved = 0};
+  sqe->addr = offset;
+  sqe->len = length;
+  const dmabuf_rw_uring_reg words = {
+      .handle = handle, .index = index, .flags = length ? DMABUF_RW_REG_WINDOW : 0U, .reserved = 0};
   std::memcpy(&sqe->addr3, &words, sizeof(words));
   return lane_.ring.run_one();
 }
 
+bool Job::windows_fit(const std::vector<void *> &buffers) const {
+  constexpr size_t kMostSlots = 1U << 14; // of a ring's table
+  if (!session_->has(DMABUF_RW_FEAT_WINDOW) || config_.buffer_per_slot ||
+      buffers.size() != config_.iodepth || buffers.size() > kMostSlots ||
+      config_.max_bs > std::numeric_limits<uint32_t>::max())
+    return false;
+  for (size_t i = 0; i < buffers.size(); i++)
+    if (buffers[i] != lane_.base + i * config_.max_bs)
+      return false;
+  return true;
+}
+
 Result<void> Job::register_dmabufs() {
-  for (uint32_t index = 0; index < registered_.size(); index++) {
-    const int rc = command_ring(DMABUF_RW_URING_REGISTER, registered_[index], index);
+  if (windows_) {
+    lane_.slot_mask = ~0U;
+    lane_.slot_bytes = config_.max_bs;
+  }
+  for (uint32_t index = 0; index < table_slots(); index++) {
+    const int rc = windows_
+                       ? command_ring(DMABUF_RW_URING_REGISTER, registered_[0], index,
+                                      index * config_.max_bs, static_cast<uint32_t>(config_.max_bs))
+                       : command_ring(DMABUF_RW_URING_REGISTER, registered_[index], index);
     if (rc < 0)
       return fail(-rc,
                   errno_text("the module did not put the dma-buf in the ring's buffer table", -rc));
@@ -71,10 +95,11 @@ Result<void> Job::register_dmabufs() {
 }
 
 void Job::unregister_dmabufs() {
-  for (uint32_t index = 0; index < registered_.size() && lane_.ring.is_open(); index++) {
-    count_mapping(registered_[index]);
+  for (const uint32_t handle : registered_)
+    count_mapping(handle);
+  for (uint32_t index = 0; index < table_slots() && !registered_.empty() && lane_.ring.is_open();
+       index++)
     command_ring(DMABUF_RW_URING_UNREGISTER, 0, index);
-  }
   // What fails here fails because it is gone already; closing the session takes the rest.
   for (const uint32_t handle : registered_)
     (void)session_->unmap(handle);
