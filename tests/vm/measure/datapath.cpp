@@ -137,26 +137,40 @@ public:
     if (const int error = session().map_one(entry))
       die(std::format("MAP for registered: {} {}", errno_name(error), reason_name(entry.reason)));
     handle_ = entry.handle;
-    if (const int error = io_uring_register_buffers_sparse(ring(), 1))
+    // As the engine does it: a window for each I/O slot. Or all of it in one slot of the table.
+    const bool whole = what.number("whole", 0);
+    if (const int error = io_uring_register_buffers_sparse(ring(), whole ? 1 : depth_))
       die("no table of registered buffers: " + errno_name(error));
+    if (whole)
+      enroll({.handle = handle_, .index = 0, .flags = 0, .reserved = 0}, 0, 0);
+    for (unsigned slot = 0; slot < depth_; ++slot) {
+      if (!whole)
+        enroll({.handle = handle_, .index = slot, .flags = DMABUF_RW_REG_WINDOW, .reserved = 0},
+               slot_offset(slot), static_cast<std::uint32_t>(bs_));
+      fill_fixed(slot, whole ? slot_offset(slot) : 0, whole ? 0 : slot);
+    }
+  }
+  ~Registered() override { session().unmap_one(handle_); }
+
+private:
+  void enroll(const dmabuf_rw_uring_reg &reg, std::uint64_t offset, std::uint32_t length) {
     io_uring_sqe *sqe = io_uring_get_sqe(ring());
-    std::memset(sqe, 0, sizeof(*sqe));
+    if (!sqe)
+      die("no room in the submission queue");
+    *sqe = {};
     sqe->opcode = IORING_OP_URING_CMD;
     sqe->fd = session().fd();
     sqe->cmd_op = DMABUF_RW_URING_REGISTER;
-    const dmabuf_rw_uring_reg reg{.handle = handle_, .index = 0, .flags = 0, .reserved = 0};
+    sqe->addr = offset;
+    sqe->len = length;
     std::memcpy(sqe->cmd, &reg, sizeof(reg));
     io_uring_cqe *cqe = nullptr;
     io_uring_submit(ring());
     if (io_uring_wait_cqe(ring(), &cqe) || cqe->res)
       die("REGISTER failed");
     io_uring_cqe_seen(ring(), cqe);
-    for (unsigned slot = 0; slot < depth_; ++slot)
-      fill_fixed(slot, slot_offset(slot), 0);
   }
-  ~Registered() override { session().unmap_one(handle_); }
 
-private:
   std::uint32_t handle_ = 0;
 };
 

@@ -83,7 +83,7 @@ double cost_of_gap(io_uring *ring, unsigned gap_us, bool polled) {
   if (cost > 0)
     return cost;
   std::vector<double> costs;
-  for (int i = 0; i < 30; ++i) {
+  for (int i = 0; i < 60; ++i) {
     if (!polled)
       drive_interrupt().mask();
     const std::uint64_t start = busy();
@@ -99,7 +99,7 @@ class Io : public Bench {
 public:
   explicit Io(const Case &what)
       : depth_(static_cast<unsigned>(what.number("depth"))), bs_(what.number("bs")),
-        batches_(static_cast<unsigned>(what.number("batches", 20))), ios_(what.number("ios", 4000)),
+        batches_(static_cast<unsigned>(what.number("batches", 40))), ios_(what.number("ios", 4000)),
         polled_(what.number("polled", 0)), free_(what.number("free", 0)),
         path_(make_datapath(what)), line_(what.line()) {
     std::mt19937_64 random(7);
