@@ -87,7 +87,7 @@ void fill_table(std::vector<fio_option> &table) {
 
   add(option("dmabuf_max_command_kb", "Command size", FIO_OPT_INT,
              offsetof(FioOptions, max_command_kb), "0",
-             "KiB one premapped command may move (the drive's MDTS); 0: the block layer's limit"));
+             "KiB one premapped command may move; 0: the drive's own limit, its MDTS"));
 
   auto &buffers =
       add(option("dmabuf_buffers", "dma-bufs", FIO_OPT_STR, offsetof(FioOptions, buffers), "job",

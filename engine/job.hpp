@@ -146,6 +146,8 @@ private:
   uint64_t upstream_count_ = 0;           ///< registrations so far
   Handles registered_;                    ///< the mappings in the ring's slots 0, 1, …
   bool windows_ = false;                  ///< or one of them, in a window for each I/O slot
+  int asked_fd_ = -1;                     ///< the target whose drive said longest_
+  uint32_t longest_ = 0;                  ///< bytes one command may move; 0: it does not say
   ModuleCounts counts_;
   bool counts_lost_ = false;
   std::string passed_over_;

@@ -2,6 +2,7 @@
 // The part of a job that maps its dma-bufs for the targets, and asks the module about them.
 #include "job.hpp"
 
+#include "drive.hpp"
 #include "reasons.hpp"
 #include "upstream.hpp"
 
@@ -22,6 +23,14 @@ Result<dmabuf_rw_map_entry> Job::map_one(const DmaBuf &buffer, int target_fd, ui
       (config_.reads ? DMABUF_RW_DIR_READ : 0U) | (config_.writes ? DMABUF_RW_DIR_WRITE : 0U);
   if (path != DMABUF_RW_PATH_REGISTERED)
     request.max_command_hint = config_.max_command_kb * 1024;
+  if ((path == DMABUF_RW_PATH_PREMAPPED || path == DMABUF_RW_PATH_AUTO) &&
+      !config_.max_command_kb) {
+    // Asked once per target, not for each of its dma-bufs.
+    if (asked_fd_ != target_fd)
+      longest_ = longest_command(target_fd);
+    asked_fd_ = target_fd;
+    request.max_command_hint = longest_;
+  }
   return session_->map(request, what);
 }
 
@@ -170,6 +179,7 @@ void Job::close_target(unsigned number) {
   Target &target = targets_[number];
   unmap_upstream(number);
   (void)unmap(mapped_[number]);
+  asked_fd_ = -1;
   if (target.sqe_flags & IOSQE_FIXED_FILE)
     (void)lane_.ring.set_file(static_cast<unsigned>(target.sqe_fd), -1);
   target = {};

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 
-from fio_harness import Tally
+from fio_harness import DEV, Tally, engine, fio
 
 PROGRAM = "/src/build/lab/tests/vm/measure"
 REPEATS = 3
@@ -31,6 +31,14 @@ def measure(plan: list[str]) -> list[list[dict[str, float]]]:
             record = json.loads(line)
             figures[int(record["case"])].append(record)
     return figures
+
+
+def check_longest_command(tally: Tally) -> None:
+    """The engine finds out by itself how long a command may be, also behind an IOMMU."""
+    words = ["--name=t", f"--filename={DEV}", "--direct=1", "--rw=read", "--bs=1m", "--size=8m"]
+    run = fio([*words, *engine([], "premapped")])
+    commands = [report["module"]["commands"] for report in run.reports]
+    tally.same((run.status, commands), (0, [8]), "commands of fio's 8 reads of 1 MiB")
 
 
 def main() -> int:
@@ -57,6 +65,7 @@ def main() -> int:
                     f"{median[maps[1]]} and {median[maps[0]]}")
         commands = [figures[plan.index(line)][0].get("commands") for line in (large, split)]
         tally.same(commands, [1, 8], "commands per I/O, by the hint")
+    check_longest_command(tally)
     wrong = subprocess.run([PROGRAM, "/dev/null", "1"], capture_output=True)
     tally.check(wrong.returncode != 0, "an empty plan fails")
     return tally.finish("bench_smoke")
