@@ -75,11 +75,12 @@ struct dmabuf_rw_prp_block {
 	size_t bytes;
 };
 
-/* PRP lists for a whole buffer, twice, the second staggered; see prp.c. */
+/* PRP lists for a whole buffer, twice if need be, the second staggered; see prp.c. */
 struct dmabuf_rw_prp {
 	struct device *dev;
 	u64 pages;
-	struct dmabuf_rw_prp_page *list[2];
+	unsigned int variants;
+	struct dmabuf_rw_prp_page *list[2];	/* one array: the second lies behind the first */
 	struct dmabuf_rw_prp_block *blocks;
 	unsigned int nr_blocks;
 };
@@ -105,6 +106,7 @@ struct dmabuf_rw_attach {
 	struct list_head members;	/* dmabuf_rw_mapping.member */
 	u32 nr_members;
 	struct dmabuf_rw_prp prp;
+	bool classified;		/* the next two are of the present addresses */
 	u32 memory;			/* DMABUF_RW_MEM_* */
 	u32 route;			/* DMABUF_RW_ROUTE_* */
 	u32 segments;
@@ -156,6 +158,13 @@ struct dmabuf_rw_counts {
 	u64 deferred;
 };
 
+/* The counts of a few mappings of one call: they are dear to allocate. */
+#define DMABUF_RW_COUNTS_BLOCK	8
+struct dmabuf_rw_counts_block {
+	refcount_t refs;
+	struct dmabuf_rw_counts __percpu *counts;	/* in @counts_block */
+};
+
 /* One dma-buf made ready for one target. */
 struct dmabuf_rw_mapping {
 	/* Read by every I/O. */
@@ -169,9 +178,10 @@ struct dmabuf_rw_mapping {
 	struct dma_buf *dmabuf;		/* borrowed from attach or pages */
 	struct dmabuf_rw_attach *attach; /* premapped */
 	struct dmabuf_rw_target target;
-	struct dmabuf_rw_counts __percpu *counts;
+	struct dmabuf_rw_counts __percpu *counts;	/* in @counts_block */
 	/* Rarely used. */
 	refcount_t refs;		/* keeps this memory, the target, the attachment */
+	struct dmabuf_rw_counts_block *counts_block;
 	struct rcu_head rcu;
 	struct list_head member;	/* in attach->members, dma_resv */
 	struct list_head doomed;	/* private list of whoever unmaps it */
@@ -340,6 +350,7 @@ struct dmabuf_rw_result dmabuf_rw_target_nvme(struct dmabuf_rw_target *target,
 					      u32 hint);
 struct dmabuf_rw_result dmabuf_rw_target_file(struct dmabuf_rw_target *target,
 					      struct file *file, u32 directions);
+void dmabuf_rw_target_copy(struct dmabuf_rw_target *to, const struct dmabuf_rw_target *from);
 void dmabuf_rw_target_put(struct dmabuf_rw_target *target);
 bool dmabuf_rw_target_reformatted(const struct dmabuf_rw_target *target);
 #define DMABUF_RW_ALL_QUEUES U32_MAX
@@ -349,6 +360,8 @@ void dmabuf_rw_target_init_request(struct request *rq, struct nvme_command *comm
 void dmabuf_rw_target_exit(void);
 
 /* stats.c */
+struct dmabuf_rw_counts_block *dmabuf_rw_counts_new(u32 nr);
+void dmabuf_rw_counts_put(struct dmabuf_rw_counts_block *block);
 int dmabuf_rw_info_fill(struct dmabuf_rw_info *info, struct dmabuf_rw_mapping *m);
 long dmabuf_rw_ioctl_info(struct dmabuf_rw_session *session, void __user *arg);
 

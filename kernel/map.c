@@ -17,15 +17,46 @@ static void mapping_drained(struct percpu_ref *ref)
 	complete_all(&container_of(ref, struct dmabuf_rw_mapping, io)->drained);
 }
 
+/*
+ * What the entries of one call share. They mostly name the same target, which
+ * is looked up once as long as they do.
+ */
+struct map_call {
+	struct dmabuf_rw_target target;	/* all zero: none yet */
+	u32 directions;
+	u32 hint;
+	struct dmabuf_rw_counts_block *counts;	/* NULL: none yet */
+	u32 counts_left;		/* in @counts, from the front */
+	u32 entries_left;		/* this one and those after it */
+};
+
+/* Counts for one more mapping; on failure @m is as it was. */
+static int map_counts(struct map_call *call, struct dmabuf_rw_mapping *m)
+{
+	if (call->counts_left == 0) {
+		u32 nr = min(call->entries_left, DMABUF_RW_COUNTS_BLOCK);
+
+		dmabuf_rw_counts_put(call->counts);
+		call->counts = dmabuf_rw_counts_new(nr);
+		if (!call->counts)
+			return -ENOMEM;
+		call->counts_left = nr;
+	}
+	m->counts = call->counts->counts + --call->counts_left;
+	m->counts_block = call->counts;
+	refcount_inc(&m->counts_block->refs);
+	return 0;
+}
+
 /* A mapping without memory or target, in no table. */
-static struct dmabuf_rw_mapping *mapping_new(struct dmabuf_rw_session *session, u32 directions)
+static struct dmabuf_rw_mapping *mapping_new(struct dmabuf_rw_session *session,
+					     struct map_call *call, u32 directions)
 {
 	struct dmabuf_rw_mapping *m = kzalloc_obj(*m, GFP_KERNEL_ACCOUNT);
 
 	if (!m)
 		return NULL;
-	m->counts = alloc_percpu_gfp(struct dmabuf_rw_counts, GFP_KERNEL_ACCOUNT);
-	if (!m->counts) {
+	if (map_counts(call, m)) {
 		kfree(m);
 		return NULL;
 	}
@@ -39,8 +70,26 @@ static struct dmabuf_rw_mapping *mapping_new(struct dmabuf_rw_session *session, 
 	return m;
 }
 
+static struct dmabuf_rw_result map_target(struct map_call *call, struct dmabuf_rw_mapping *m,
+					  struct file *file, u32 hint)
+{
+	struct dmabuf_rw_result result;
+
+	if (call->target.file != file || call->directions != m->directions ||
+	    call->hint != hint) {
+		dmabuf_rw_target_put(&call->target);
+		result = dmabuf_rw_target_nvme(&call->target, file, m->directions, hint);
+		if (result.error)
+			return result;
+		call->directions = m->directions;
+		call->hint = hint;
+	}
+	dmabuf_rw_target_copy(&m->target, &call->target);
+	return DMABUF_RW_OK;
+}
+
 /* Make @m a premapped mapping; on failure it is as it was. */
-static struct dmabuf_rw_result map_premapped(struct dmabuf_rw_mapping *m,
+static struct dmabuf_rw_result map_premapped(struct map_call *call, struct dmabuf_rw_mapping *m,
 					     struct dma_buf *dmabuf, struct file *target,
 					     u32 hint)
 {
@@ -50,7 +99,7 @@ static struct dmabuf_rw_result map_premapped(struct dmabuf_rw_mapping *m,
 		return dmabuf_rw_fail(-EBADF, DMABUF_RW_REASON_BAD_TARGET);
 	if (dmabuf_rw_charge(m->user, dmabuf->size, &m->charged))
 		return dmabuf_rw_fail(-ENOMEM, DMABUF_RW_REASON_MEMLOCK);
-	result = dmabuf_rw_target_nvme(&m->target, target, m->directions, hint);
+	result = map_target(call, m, target, hint);
 	if (result.error)
 		goto uncharge;
 	result = dmabuf_rw_fail(-ENOMEM, DMABUF_RW_REASON_NO_MEMORY);
@@ -128,22 +177,22 @@ static bool map_try_next(struct dmabuf_rw_result result)
 	return result.error == -EOPNOTSUPP;
 }
 
-static struct dmabuf_rw_result map_by_path(struct dmabuf_rw_mapping *m, struct dma_buf *dmabuf,
-					   struct file *target, u32 hint,
+static struct dmabuf_rw_result map_by_path(struct map_call *call, struct dmabuf_rw_mapping *m,
+					   struct dma_buf *dmabuf, struct file *target, u32 hint,
 					   struct dmabuf_rw_map_entry *e)
 {
 	struct dmabuf_rw_result result;
 
 	switch (e->path) {
 	case DMABUF_RW_PATH_PREMAPPED:
-		return map_premapped(m, dmabuf, target, hint);
+		return map_premapped(call, m, dmabuf, target, hint);
 	case DMABUF_RW_PATH_REGISTERED:
 		return map_registered(m, dmabuf);
 	case DMABUF_RW_PATH_BVEC:
 		return map_bvec(m, dmabuf, target);
 	}
 
-	result = map_premapped(m, dmabuf, target, hint);
+	result = map_premapped(call, m, dmabuf, target, hint);
 	if (!map_try_next(result))
 		return result;
 	e->refused[DMABUF_RW_PATH_PREMAPPED] = result.reason;
@@ -238,8 +287,8 @@ static void map_describe(struct dmabuf_rw_map_entry *e, const struct dmabuf_rw_m
 
 /* One entry of MAP, with its files at hand. */
 static struct dmabuf_rw_result map_files(struct dmabuf_rw_session *session,
-					 struct dmabuf_rw_map_entry *e, struct dma_buf *dmabuf,
-					 struct file *target)
+					 struct map_call *call, struct dmabuf_rw_map_entry *e,
+					 struct dma_buf *dmabuf, struct file *target)
 {
 	struct dmabuf_rw_result result;
 	struct dmabuf_rw_mapping *m;
@@ -247,12 +296,12 @@ static struct dmabuf_rw_result map_files(struct dmabuf_rw_session *session,
 	result = map_check_modes(dmabuf, target, e->directions);
 	if (result.error)
 		return result;
-	m = mapping_new(session, e->directions);
+	m = mapping_new(session, call, e->directions);
 	if (!m)
 		return dmabuf_rw_fail(-ENOMEM, DMABUF_RW_REASON_NO_MEMORY);
 	m->size = dmabuf->size;
 
-	result = map_by_path(m, dmabuf, target, e->max_command_hint, e);
+	result = map_by_path(call, m, dmabuf, target, e->max_command_hint, e);
 	if (result.error) {
 		dmabuf_rw_mapping_put(m);
 		return result;
@@ -267,7 +316,7 @@ static struct dmabuf_rw_result map_files(struct dmabuf_rw_session *session,
 }
 
 static struct dmabuf_rw_result map_one(struct dmabuf_rw_session *session,
-				       struct dmabuf_rw_map_entry *e)
+				       struct map_call *call, struct dmabuf_rw_map_entry *e)
 {
 	struct dmabuf_rw_result result = map_check(e);
 	struct file *target = NULL;
@@ -287,7 +336,7 @@ static struct dmabuf_rw_result map_one(struct dmabuf_rw_session *session,
 			return dmabuf_rw_fail(-EBADF, DMABUF_RW_REASON_BAD_TARGET);
 		}
 	}
-	result = map_files(session, e, dmabuf, target);
+	result = map_files(session, call, e, dmabuf, target);
 	if (target)
 		fput(target);
 	dma_buf_put(dmabuf);
@@ -322,6 +371,7 @@ long dmabuf_rw_ioctl_map(struct dmabuf_rw_session *session, void __user *arg)
 {
 	struct dmabuf_rw_map_entry *entries;
 	struct dmabuf_rw_result result;
+	struct map_call call = {};
 	struct dmabuf_rw_map map;
 	void __user *array;
 	long ret = 0;
@@ -340,18 +390,22 @@ long dmabuf_rw_ioctl_map(struct dmabuf_rw_session *session, void __user *arg)
 	for (i = 0; i < map.nr_entries; i++) {
 		struct dmabuf_rw_map_entry *e = &entries[i];
 
+		call.entries_left = map.nr_entries - i;
 		memset(e->refused, 0, sizeof(e->refused));
 		e->handle = 0;
 		e->buffer_bytes = 0;
 		e->segments = 0;
 		result = fatal_signal_pending(current) ?
-			dmabuf_rw_fail(-EINTR, DMABUF_RW_REASON_INTERRUPTED) : map_one(session, e);
+			dmabuf_rw_fail(-EINTR, DMABUF_RW_REASON_INTERRUPTED) :
+			map_one(session, &call, e);
 		e->error = -result.error;
 		e->reason = result.reason;
 		trace_dmabuf_rw_map(session->id, e->handle, e->path, e->buffer_bytes,
 				    e->segments, result.error, result.reason);
 		map.nr_mapped += !result.error;
 	}
+	dmabuf_rw_target_put(&call.target);
+	dmabuf_rw_counts_put(call.counts);
 
 	if (copy_to_user(array, entries, array_size(map.nr_entries, sizeof(*entries))) ||
 	    copy_to_user(arg, &map, sizeof(map))) {

@@ -220,7 +220,7 @@ static struct dmabuf_rw_result attach_map(struct dmabuf_rw_attach *a)
 		return result;
 	}
 	dmabuf_rw_prp_fill(&a->prp, sgt);
-	dmabuf_rw_classify(a);
+	a->classified = false;
 	a->state = DMABUF_RW_STATE_LIVE;
 	list_for_each_entry(m, &a->members, member) {
 		if (m->killed && !m->dying) {

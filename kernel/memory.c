@@ -100,7 +100,7 @@ static u32 memory_route(struct pci_dev *peer, struct device *dev)
 
 /**
  * dmabuf_rw_classify - say where a mapped buffer's memory is
- * @a: mapped; sets memory and route
+ * @a: mapped; sets memory, route and classified
  *
  * Goes by the addresses alone, whatever the exporter calls itself: a GPU
  * driver that moved its buffer to system memory is found out.
@@ -141,6 +141,7 @@ void dmabuf_rw_classify(struct dmabuf_rw_attach *a)
 		a->memory = DMABUF_RW_MEM_MIXED;
 	else
 		a->memory = in_peer ? DMABUF_RW_MEM_PEER : DMABUF_RW_MEM_SYSTEM;
+	a->classified = true;
 
 	if (in_peer)
 		a->route = memory_route(peer, a->dev);

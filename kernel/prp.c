@@ -11,7 +11,8 @@
  * link, when it is the last entry it needs. With the command's entries starting
  * at slot s and n of them, that is so when (s + n) mod 511 == 1. Hence there is
  * a second set of lists, in which everything lies 256 slots further on: there
- * the same command has (s + n) mod 511 == 257.
+ * the same command has (s + n) mod 511 == 257. A buffer whose pages fit in one
+ * list page does without: s + n is at most the number of its pages.
  */
 #include <linux/slab.h>
 #include <linux/sched.h>
@@ -22,9 +23,14 @@
 #define PRP_SLOTS	511U		/* data slots in a list page */
 #define PRP_STAGGER	256U
 #define PRP_BLOCK_MAX	(64UL * 1024)	/* bytes of coherent memory asked for at once */
+/* Blocks are small: behind an IOMMU, spare each of them a mapping for the CPU. */
+#define PRP_ATTRS	DMA_ATTR_FORCE_CONTIGUOUS
 
+/* List pages that @variant of the lists takes, 0 where it is not needed. */
 static u64 prp_lists(u64 pages, unsigned int variant)
 {
+	if (variant && pages <= PRP_SLOTS)
+		return 0;
 	return DIV_ROUND_UP_ULL(pages + variant * PRP_STAGGER, PRP_SLOTS);
 }
 
@@ -35,8 +41,8 @@ static int prp_add_block(struct dmabuf_rw_prp *prp, u64 lists_left)
 	size_t bytes = min_t(u64, lists_left << DMABUF_RW_GRANULE_SHIFT, PRP_BLOCK_MAX);
 
 	for (;;) {
-		block->cpu = dma_alloc_coherent(prp->dev, bytes, &block->dma,
-						GFP_KERNEL | __GFP_NOWARN);
+		block->cpu = dma_alloc_attrs(prp->dev, bytes, &block->dma,
+					     GFP_KERNEL | __GFP_NOWARN, PRP_ATTRS);
 		if (block->cpu)
 			break;
 		if (bytes <= DMABUF_RW_GRANULE)
@@ -61,32 +67,27 @@ int dmabuf_rw_prp_alloc(struct dmabuf_rw_prp *prp, struct device *dev, u64 bytes
 {
 	u64 pages = bytes >> DMABUF_RW_GRANULE_SHIFT;
 	u64 lists[2] = { prp_lists(pages, 0), prp_lists(pages, 1) };
-	unsigned int variant = 0;
-	u64 done = 0;
+	u64 all = lists[0] + lists[1], done = 0;
 
 	prp->dev = dev;
 	prp->pages = pages;
-	prp->blocks = kvcalloc(lists[0] + lists[1], sizeof(*prp->blocks), GFP_KERNEL_ACCOUNT);
-	prp->list[0] = kvcalloc(lists[0], sizeof(*prp->list[0]), GFP_KERNEL_ACCOUNT);
-	prp->list[1] = kvcalloc(lists[1], sizeof(*prp->list[1]), GFP_KERNEL_ACCOUNT);
-	if (!prp->blocks || !prp->list[0] || !prp->list[1])
+	prp->variants = lists[1] ? 2 : 1;
+	prp->blocks = kvcalloc(all, sizeof(*prp->blocks), GFP_KERNEL_ACCOUNT);
+	prp->list[0] = kvcalloc(all, sizeof(*prp->list[0]), GFP_KERNEL_ACCOUNT);
+	if (!prp->blocks || !prp->list[0])
 		goto fail;
+	prp->list[1] = prp->list[0] + lists[0];
 
-	while (variant < 2) {
-		struct dmabuf_rw_prp_block *block;
+	while (done < all) {
+		struct dmabuf_rw_prp_block *block = &prp->blocks[prp->nr_blocks];
 		size_t at;
 
-		if (prp_add_block(prp, lists[variant] - done))
+		if (prp_add_block(prp, all - done))
 			goto fail;
-		block = &prp->blocks[prp->nr_blocks - 1];
 		for (at = 0; at < block->bytes; at += DMABUF_RW_GRANULE) {
-			prp->list[variant][done].cpu = block->cpu + at;
-			prp->list[variant][done].dma = block->dma + at;
+			prp->list[0][done].cpu = block->cpu + at;
+			prp->list[0][done].dma = block->dma + at;
 			done++;
-		}
-		if (done == lists[variant]) {
-			variant++;
-			done = 0;
 		}
 		cond_resched();
 	}
@@ -109,11 +110,10 @@ void dmabuf_rw_prp_free(struct dmabuf_rw_prp *prp)
 	unsigned int i;
 
 	for (i = 0; i < prp->nr_blocks; i++)
-		dma_free_coherent(prp->dev, prp->blocks[i].bytes, prp->blocks[i].cpu,
-				  prp->blocks[i].dma);
+		dma_free_attrs(prp->dev, prp->blocks[i].bytes, prp->blocks[i].cpu,
+			       prp->blocks[i].dma, PRP_ATTRS);
 	kvfree(prp->blocks);
 	kvfree(prp->list[0]);
-	kvfree(prp->list[1]);
 	memset(prp, 0, sizeof(*prp));
 }
 
@@ -141,7 +141,7 @@ void dmabuf_rw_prp_fill(struct dmabuf_rw_prp *prp, struct sg_table *sgt)
 	struct scatterlist *sg;
 	unsigned int variant, i;
 
-	for (variant = 0; variant < 2; variant++) {
+	for (variant = 0; variant < prp->variants; variant++) {
 		struct dmabuf_rw_prp_page *list;
 		unsigned int slot;
 
@@ -150,13 +150,18 @@ void dmabuf_rw_prp_fill(struct dmabuf_rw_prp *prp, struct sg_table *sgt)
 			dma_addr_t dma = sg_dma_address(sg);
 			u64 left = sg_dma_len(sg) >> DMABUF_RW_GRANULE_SHIFT;
 
-			for (; left; left--, dma += DMABUF_RW_GRANULE) {
+			while (left) {
+				unsigned int end;
+
 				if (slot == PRP_SLOTS) {
 					list->cpu[PRP_SLOTS] = cpu_to_le64(list[1].dma);
 					list++;
 					slot = 0;
 				}
-				list->cpu[slot++] = cpu_to_le64(dma);
+				end = slot + min_t(u64, left, PRP_SLOTS - slot);
+				left -= end - slot;
+				for (; slot < end; slot++, dma += DMABUF_RW_GRANULE)
+					list->cpu[slot] = cpu_to_le64(dma);
 			}
 			cond_resched();
 		}

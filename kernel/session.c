@@ -149,7 +149,7 @@ void dmabuf_rw_mapping_put(struct dmabuf_rw_mapping *m)
 	dmabuf_rw_target_put(&m->target);
 	dmabuf_rw_uncharge(m->user, m->charged);
 	free_uid(m->user);
-	free_percpu(m->counts);
+	dmabuf_rw_counts_put(m->counts_block);
 	kfree_rcu(m, rcu);
 }
 

@@ -4,9 +4,45 @@
  */
 #include <linux/dma-resv.h>
 #include <linux/percpu.h>
+#include <linux/slab.h>
 #include <linux/uaccess.h>
 
 #include "dmabuf_rw.h"
+
+/**
+ * dmabuf_rw_counts_new - counts for a few mappings
+ * @nr: how many, at most DMABUF_RW_COUNTS_BLOCK
+ *
+ * Return: the block with one reference, or NULL.
+ */
+struct dmabuf_rw_counts_block *dmabuf_rw_counts_new(u32 nr)
+{
+	struct dmabuf_rw_counts_block *block = kmalloc_obj(*block, GFP_KERNEL_ACCOUNT);
+
+	if (!block)
+		return NULL;
+	block->counts = __alloc_percpu_gfp(array_size(nr, sizeof(struct dmabuf_rw_counts)),
+					   __alignof__(struct dmabuf_rw_counts),
+					   GFP_KERNEL_ACCOUNT);
+	if (!block->counts) {
+		kfree(block);
+		return NULL;
+	}
+	refcount_set(&block->refs, 1);
+	return block;
+}
+
+/**
+ * dmabuf_rw_counts_put - drop a reference to a block of counts
+ * @block: freed with the last one; or NULL
+ */
+void dmabuf_rw_counts_put(struct dmabuf_rw_counts_block *block)
+{
+	if (!block || !refcount_dec_and_test(&block->refs))
+		return;
+	free_percpu(block->counts);
+	kfree(block);
+}
 
 static void info_counts(struct dmabuf_rw_info *info, const struct dmabuf_rw_mapping *m)
 {
@@ -35,6 +71,9 @@ static int info_attach(struct dmabuf_rw_info *info, struct dmabuf_rw_mapping *m)
 	if (ret)
 		return ret;
 	info->state = a->state;
+	/* Only who asks pays for it. */
+	if (a->mapped && !a->classified)
+		dmabuf_rw_classify(a);
 	info->memory = a->memory;
 	info->route = a->route;
 	info->segments = a->segments;

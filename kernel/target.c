@@ -80,6 +80,12 @@ static bool class_is(const struct device *dev, const char *name)
 	return dev && dev->class && !strcmp(dev->class->name, name);
 }
 
+/* Its driver may be leaving it at this very moment. */
+static bool driver_is_nvme(const struct device *dev)
+{
+	return !strcmp(dev_driver_string(dev), "nvme");
+}
+
 /*
  * The PCI function of a disk that belongs to one NVMe controller: the disk's
  * parent is the controller, of class nvme, and its parent is the function, if
@@ -93,7 +99,7 @@ static struct device *nvme_pci_function(struct gendisk *disk)
 	if (!class_is(ctrl, "nvme"))
 		return NULL;
 	dev = ctrl->parent;
-	if (!dev || !dev_is_pci(dev) || !dev->driver || strcmp(dev->driver->name, "nvme"))
+	if (!dev || !dev_is_pci(dev) || !driver_is_nvme(dev))
 		return NULL;
 	return dev;
 }
@@ -143,7 +149,7 @@ static struct gendisk *nvme_find_path(struct gendisk *head)
 		   &end) != 2 || head->disk_name[end])
 		return NULL;
 	for_each_pci_dev(pdev) {
-		if (!pdev->dev.driver || strcmp(pdev->dev.driver->name, "nvme"))
+		if (!driver_is_nvme(&pdev->dev))
 			continue;
 		if (device_for_each_child(&pdev->dev, &search, nvme_ctrl_children)) {
 			pci_dev_put(pdev);
@@ -215,8 +221,10 @@ static u32 target_max_command(const struct request_queue *q, u32 hint)
  * @directions: DMABUF_RW_DIR_*, already checked with dmabuf_rw_target_modes()
  * @hint: bytes one command may move, 0: what the block layer says
  *
- * Context: may sleep; dmabuf_rw_device_sem held for reading, so that the PCI
- * function keeps its driver meanwhile.
+ * The PCI function may lose its driver meanwhile; dmabuf_rw_attach_join() finds
+ * that out.
+ *
+ * Context: may sleep.
  * Return: success, or -EOPNOTSUPP or -EPERM with the reason.
  */
 struct dmabuf_rw_result dmabuf_rw_target_nvme(struct dmabuf_rw_target *target,
@@ -291,6 +299,19 @@ struct dmabuf_rw_result dmabuf_rw_target_file(struct dmabuf_rw_target *target,
 		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NOT_FILE);
 	target->file = get_file(file);
 	return DMABUF_RW_OK;
+}
+
+/**
+ * dmabuf_rw_target_copy - the same target once more
+ * @to: out, with references of its own
+ * @from: found by dmabuf_rw_target_nvme()
+ */
+void dmabuf_rw_target_copy(struct dmabuf_rw_target *to, const struct dmabuf_rw_target *from)
+{
+	*to = *from;
+	get_file(to->file);
+	get_device(disk_to_dev(to->disk));
+	get_device(to->dma_dev);
 }
 
 /**
