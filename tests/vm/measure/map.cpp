@@ -11,10 +11,14 @@
 #include <algorithm>
 #include <array>
 #include <fcntl.h>
+#include <unistd.h>
 
 namespace measure {
 
 namespace {
+
+// What the UNMAP before has left to the kernel's threads, it does meanwhile.
+constexpr unsigned settle_us = 30000;
 
 class MapCost : public Bench {
 public:
@@ -23,8 +27,8 @@ public:
     const std::uint64_t count = what.number("count", 1);
     const std::uint64_t bytes = what.number("bytes");
     for (std::uint64_t i = 0; i < count; ++i) {
-      buffers_.push_back(fresh_memory(what.text("memory"), bytes));
-      entries_.push_back(map_entry(buffers_.back()->buffer.fd(), target_.get(), Path::Premapped));
+      buffers_.push_back(fresh_dmabuf(what.text("memory"), bytes));
+      entries_.push_back(map_entry(buffers_.back().fd(), target_.get(), Path::Premapped));
     }
     if (how_ == "again") {
       kept_ = entries_;
@@ -60,6 +64,7 @@ private:
 
   Round round() {
     auto entries = entries_;
+    ::usleep(settle_us);
     const std::uint64_t start = now();
     if (how_ == "each")
       for (auto &entry : entries)
@@ -94,7 +99,7 @@ private:
   std::string how_;
   UniqueFd target_;
   Session session_;
-  std::vector<std::shared_ptr<Memory>> buffers_;
+  std::vector<DmaBuf> buffers_;
   std::vector<dmabuf_rw_map_entry> entries_, kept_;
 };
 

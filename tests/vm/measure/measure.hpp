@@ -63,6 +63,8 @@ struct Memory {
 std::shared_ptr<Memory> memory_of(const std::string &kind, std::size_t bytes);
 /// Memory that nobody else has.
 std::shared_ptr<Memory> fresh_memory(const std::string &kind, std::size_t bytes);
+/// A dma-buf that nobody else has, of such memory or of the system heap ("heap": pieces of 1 MiB).
+DmaBuf fresh_dmabuf(const std::string &kind, std::size_t bytes);
 
 /// A figure of one repeat of one case, and what belongs to it.
 using Figures = std::vector<std::pair<std::string, double>>;

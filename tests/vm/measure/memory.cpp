@@ -67,6 +67,18 @@ Memory::~Memory() {
     ::munmap(host, bytes);
 }
 
+DmaBuf fresh_dmabuf(const std::string &kind, std::size_t bytes) {
+  if (kind == "heap") {
+    auto buffer = DmaBuf::create(Exporter::Heap, bytes);
+    if (!buffer)
+      die(buffer.error());
+    return std::move(*buffer);
+  }
+  const std::size_t whole = (bytes + granule(kind) - 1) / granule(kind) * granule(kind);
+  const UniqueFd memfd = make(kind, whole);
+  return dmabuf_on(memfd.get(), bytes);
+}
+
 std::shared_ptr<Memory> fresh_memory(const std::string &kind, std::size_t bytes) {
   return std::make_shared<Memory>(kind, bytes);
 }
