@@ -20,14 +20,16 @@ examples:
   dmabuf-bench goals
   dmabuf-bench run --paths host,premapped --sizes 4k,64k --iommu off,strict
   dmabuf-bench run --figures fio --depths 1,32 --jobs 1,2 --out build/bench
+  dmabuf-bench run --figures fio --here /dev/nvme0n1 --paths host,premapped
+  dmabuf-bench profile io path=premapped memory=scattered bs=4096 depth=32 free=1
   dmabuf-bench report build/bench/results.json
 
 exit status:
   goals: 0 when all hold, 1 when one is missed or is noise, 2 when nothing could be measured.
-  run, report: 0 or 2.
+  run, report, profile: 0 or 2.
 
-Everything runs in the lab, an emulated machine. Its figures compare datapaths with each other and
-say nothing about hardware. docs/performance.md says what is counted, and how.
+All but --here runs in the lab, an emulated machine. Its figures compare datapaths with each other
+and say nothing about hardware. docs/performance.md says what is counted, and how.
 """
 
 # What the host's Python needs besides itself. Modules that use them are imported where they are
@@ -105,6 +107,10 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--free", action="store_true",
                      help="also without holding completions back: depends on the machine")
     run.add_argument("--writes", action="store_true", help="writes, not reads (not bounce)")
+    run.add_argument("--here", type=Path, metavar="DEVICE",
+                     help="fio's figures on this machine and this drive, which is only read")
+    run.add_argument("--engine", type=Path, default=Path("build/host/engine/libdmabuf.so"),
+                     metavar="FILE", help="with --here (default: %(default)s)")
     run.add_argument("--seconds", type=float, default=3, help="of one fio run (default: 3)")
     goals = commands.add_parser("goals", help="measure what the goals need, and judge")
     for command in (run, goals):
@@ -112,6 +118,14 @@ def parser() -> argparse.ArgumentParser:
                              help="of each case, interleaved (default: 7)")
         command.add_argument("--out", type=Path, default=Path("build/bench"), metavar="DIR",
                              help="results.json, table.txt, plot.svg (default: %(default)s)")
+    profile = commands.add_parser("profile", help="where the CPU is while a case is measured")
+    profile.add_argument("case", nargs="+", metavar="WORD",
+                         help="a case as results.json names it: io path=premapped ...")
+    profile.add_argument("--iommu", choices=IOMMUS, default="strict", help="(default: strict)")
+    profile.add_argument("--rounds", type=_positive, default=20, metavar="N",
+                         help="times the case is measured (default: 20)")
+    profile.add_argument("--most", type=_positive, default=30, metavar="N",
+                         help="functions shown (default: 30)")
     report = commands.add_parser("report", help="table and plot of a results file")
     report.add_argument("results", type=Path)
     report.add_argument("--plot", type=Path, metavar="FILE", help="PNG or SVG")
@@ -174,6 +188,8 @@ def _boots(cases_of: Callable[[str], list[Case]], modes: list[str], repeats: int
 def _run(args: argparse.Namespace) -> int:
     from . import fio, results, table
 
+    if args.here is not None and args.figures != ["fio"]:
+        raise BenchError("--here measures with fio only: add --figures fio")
     parts = []
     boots = []
     if "instructions" in args.figures:
@@ -192,6 +208,14 @@ def _run(args: argparse.Namespace) -> int:
             )
             if _possible(path, bs, polled)
         ]
+        if args.here is not None:
+            records = fio.measure_here(
+                fio_cases, args.here, args.engine, args.repeats, args.seconds
+            )
+            command = f"fio on {args.here}"
+            seen.append({"iommu": "as it is", "command": command, "cases": records})
+            parts += [command, table.of_fio(records), ""]
+            args.iommu = []
         for iommu in args.iommu:
             command, records = fio.measure(
                 fio_cases, iommu, args.repeats, args.seconds, max(args.jobs)
@@ -218,6 +242,14 @@ def _goals(args: argparse.Namespace) -> int:
     return EXIT_MISSED if missed else 0
 
 
+def _profile(args: argparse.Namespace) -> int:
+    from . import profiles
+
+    found = profiles.measure(" ".join(args.case), args.iommu, args.rounds)
+    print(profiles.text(found, args.most))
+    return 0
+
+
 def _report(args: argparse.Namespace) -> int:
     from . import plots, results, table
 
@@ -238,7 +270,8 @@ def main(argv: list[str]) -> int:
     args = parser().parse_args(argv)
     try:
         apt.install(PACKAGES)
-        return {"run": _run, "goals": _goals, "report": _report}[args.command](args)
+        commands = {"run": _run, "goals": _goals, "report": _report, "profile": _profile}
+        return commands[args.command](args)
     except (BenchError, LabError) as error:
         say(str(error))
         return EXIT_ERROR

@@ -2,7 +2,9 @@
 """What fio sees: IOPS and latencies of each datapath. They depend on the machine below the guest."""
 
 import json
+import os
 import shlex
+import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,6 +16,8 @@ from dmabuf_nightly import stats
 from . import lab
 from .cases import LONGEST_COMMAND, MDTS, size_text
 from .errors import BenchError
+
+PROGRAM_HERE = Path(__file__).resolve().parent / "guest" / "fio_runs.py"
 
 
 @dataclass(frozen=True)
@@ -27,10 +31,10 @@ class FioCase:
     jobs: int = 1
     polled: bool = False
 
-    def words(self, seconds: float) -> list[str]:
-        """fio's options; ENGINE stands for the engine's name in the guest."""
-        device = "/dev/ng0n1" if self.path == "passthrough" else "/dev/nvme0n1"
-        words = ["--name=t", f"--filename={device}", "--rw=randread", "--size=512m"]
+    def words(self, seconds: float, drive: str = "/dev/nvme0n1") -> list[str]:
+        """fio's options; ENGINE stands for the engine's name where fio runs."""
+        device = drive.replace("/nvme", "/ng") if self.path == "passthrough" else drive
+        words = ["--name=t", f"--filename={device}", "--rw=randread", "--size=512m", "--readonly"]
         words += [f"--bs={self.bs}", f"--iodepth={self.depth}", f"--numjobs={self.jobs}"]
         words += ["--group_reporting", "--thread", f"--runtime={seconds:g}", "--time_based"]
         if self.path == "host":
@@ -78,6 +82,29 @@ def parse(text: str, cases: Sequence[FioCase], repeats: int) -> list[dict[str, A
             }
         )
     return records
+
+
+def measure_here(
+    cases: Sequence[FioCase], drive: Path, engine: Path, repeats: int, seconds: float
+) -> list[dict[str, Any]]:
+    """The records of this machine's own drive; it is only read."""
+    if not drive.exists():
+        raise BenchError(f"there is no {drive}; name a drive or a file of 512 MiB or more")
+    if not engine.is_file():
+        raise BenchError(f"there is no engine {engine}; build it, or name it with --engine")
+    plan = {"repeats": repeats, "cases": [case.words(seconds, str(drive)) for case in cases]}
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(plan, file)
+        file.flush()
+        done = subprocess.run(
+            ["/usr/bin/python3", "-B", str(PROGRAM_HERE), file.name],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, "ENGINE": f"external:{engine.resolve()}"},
+        )
+    if done.returncode:
+        why = done.stderr.strip().splitlines()[-1:] or ["it did not say why"]
+        raise BenchError(f"fio measured nothing: {why[0]}")
+    return parse(done.stdout, cases, repeats)
 
 
 def measure(

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from dmabuf_bench import cases, cli, fio, goals, lab, plots, results, samples, table
+from dmabuf_bench import cases, cli, fio, goals, lab, plots, profiles, results, samples, table
 from dmabuf_bench.cases import IoCase, MapCase
 from dmabuf_bench.errors import EXIT_ERROR, EXIT_MISSED, BenchError
 from dmabuf_bench.samples import Sample
@@ -146,6 +146,46 @@ def test_every_goal_can_be_judged_and_missed() -> None:
         below_one = [v for v in verdicts.values() if v.goal.most < 1]
         assert below_one
         assert all(verdict.holds is cheap for verdict in below_one)
+
+
+def test_shares_of_a_profile_are_of_what_the_kernel_did() -> None:
+    counts = {"user space": 50, "pv_native_safe_halt": 30, "b": 5, "a [m]": 15}
+    text = profiles.text({"samples": 100, "functions": counts}, 1)
+    assert text.splitlines()[1].split() == ["a", "[m]", "15", "75.0%"]
+    assert len(text.splitlines()) == 2
+
+
+@pytest.mark.parametrize("counts", [{"user space": 10}, {}])
+def test_a_profile_without_the_kernel_is_none(counts: dict[str, int]) -> None:
+    with pytest.raises(BenchError):
+        profiles.text({"samples": sum(counts.values()), "functions": counts}, 10)
+
+
+def test_samples_that_are_not_there_are_an_error() -> None:
+    with pytest.raises(BenchError):
+        profiles.parse("measure: no such case\n")
+
+
+@pytest.mark.parametrize("line", ["io path=premapped", "nothing", "map how=first"])
+def test_a_profile_needs_a_whole_case(line: str) -> None:
+    with pytest.raises(BenchError):
+        profiles.measure(line, "off", 1)
+
+
+def test_a_drive_of_this_machine_is_only_read() -> None:
+    words = fio.FioCase("passthrough").words(1, "/dev/nvme3n2")
+    assert "--filename=/dev/ng3n2" in words
+    assert "--readonly" in words and "--rw=randread" in words
+
+
+def test_here_names_what_is_missing(tmp_path: Path) -> None:
+    drive = tmp_path / "drive"
+    for engine in (tmp_path / "none.so", Path(__file__)):
+        with pytest.raises(BenchError, match="there is no"):
+            fio.measure_here([fio.FioCase("host")], drive, engine, 3, 1)
+    drive.touch()
+    with pytest.raises(BenchError, match="there is no engine"):
+        fio.measure_here([fio.FioCase("host")], drive, tmp_path / "none.so", 3, 1)
 
 
 def test_the_goals_are_the_ones_of_the_documentation() -> None:
