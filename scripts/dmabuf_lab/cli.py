@@ -105,6 +105,14 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
         + ", ".join(f"{number} {what}" for number, (what, _) in enumerate(config.FORMATS, 1)),
     )
     parser.add_argument(
+        "--nodes",
+        type=int,
+        choices=range(1, 5),
+        default=1,
+        metavar="N",
+        help="NUMA nodes that memory and CPUs are dealt out to (default: 1)",
+    )
+    parser.add_argument(
         "--expect",
         action="append",
         default=[],
@@ -188,6 +196,7 @@ def request(args: argparse.Namespace) -> runner.Request:
         cpu=args.cpu,
         qmp=args.qmp,
         formats=args.formats,
+        nodes=args.nodes,
         expect=tuple(args.expect),
         console=args.console,
         log=args.log,

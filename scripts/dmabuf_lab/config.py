@@ -60,6 +60,7 @@ PACKAGES = (
     "libdrm-dev",
     "libelf-dev",
     "libgtest-dev",
+    "libnuma-dev",
     "liburing-dev",
     "ninja-build",
     "nvme-cli",

@@ -20,7 +20,8 @@ class Machine:
     host shown read-write at /share; append: more kernel parameters; cpu: QEMU's CPU model (the
     kernel lets PCI peers talk through the host bridge on some only); qmp: the guest may command its
     own QEMU, by the virtio-serial port lab.qmp; formats: a second NVMe drive, with the namespaces of
-    config.FORMATS; debug: the kernel is the debug kernel.
+    config.FORMATS; nodes: NUMA nodes that memory and CPUs are dealt out to; debug: the kernel is
+    the debug kernel.
     """
 
     release: str
@@ -37,6 +38,7 @@ class Machine:
     cpu: str = config.DEFAULT_CPU
     qmp: bool = False
     formats: bool = False
+    nodes: int = 1
     debug: bool = False
 
 
@@ -129,6 +131,22 @@ def _disks(machine: Machine, fds: Descriptors) -> list[str]:
     ]
 
 
+def _nodes(machine: Machine) -> list[str]:
+    """NUMA nodes: an even share of the memory for each, the CPUs in turn."""
+    if machine.nodes == 1:
+        return []
+    # QEMU takes shares that are whole pages and sum up to the memory.
+    share = machine.memory_mib // machine.nodes
+    sizes = [share] * (machine.nodes - 1) + [machine.memory_mib - share * (machine.nodes - 1)]
+    words = []
+    for node, size in enumerate(sizes):
+        words += ["-object", f"memory-backend-ram,id=node{node},size={size}M"]
+        words += ["-numa", f"node,nodeid={node},memdev=node{node}"]
+    for cpu in range(machine.smp):
+        words += ["-numa", f"cpu,node-id={cpu % machine.nodes},socket-id={cpu}"]
+    return words
+
+
 def _share(tag: str, path: Path, read_only: bool) -> list[str]:
     if "," in str(path):
         raise LabError(f"QEMU cannot export a path that has a comma in it: {path}")
@@ -145,7 +163,10 @@ def arguments(
     words = [
         *("-machine", "q35,kernel-irqchip=off", "-cpu", machine.cpu),
         *("-accel", "tcg,thread=single" if machine.icount else "tcg,thread=multi"),
-        *("-smp", str(machine.smp), "-m", f"{machine.memory_mib}M"),
+        # A processor of its own for each CPU, as nodes have them.
+        *("-smp", f"{machine.smp},sockets={machine.smp}" if machine.nodes > 1 else str(machine.smp)),
+        *("-m", f"{machine.memory_mib}M"),
+        *_nodes(machine),
         *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-net", "none"),
         *("-kernel", str(kernel.image)),
         *("-initrd", f"/proc/self/fd/{fds.initrd}"),

@@ -169,7 +169,7 @@ def _build_fio(target: Path, fetched: Path) -> None:
     shutil.copytree(fetched, source)
     script = (
         "./configure --prefix=/usr/local --disable-native --disable-http --disable-gfapi "
-        "--disable-rbd --disable-rdma --disable-numa --disable-pmem --disable-libzbc "
+        "--disable-rbd --disable-rdma --disable-pmem --disable-libzbc "
         "--disable-lex --disable-xnvme >/dev/null && "
         f"make -j{os.cpu_count() or 1} -s && make -s install"
     )

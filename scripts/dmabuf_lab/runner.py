@@ -36,6 +36,7 @@ class Request:
     cpu: str = config.DEFAULT_CPU
     qmp: bool = False
     formats: bool = False
+    nodes: int = 1
     expect: tuple[str, ...] = ()
     console: bool = False
     log: Path | None = None
@@ -92,6 +93,7 @@ def _machine(request: Request, kernel: guest_kernel.GuestKernel) -> qemu.Machine
         cpu=request.cpu,
         qmp=request.qmp,
         formats=request.formats,
+        nodes=request.nodes,
         shell=request.shell,
     )
 

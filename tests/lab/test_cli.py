@@ -35,7 +35,7 @@ def test_all_machine_options_arrive() -> None:
     request = parse(
         *("run", "--kernel", "6.12", "--iommu", "strict", "--smp", "4", "--memory", "512"),
         *("--p2p", "--no-module", "--no-build", "--no-multipath", "--timeout", "7.5"),
-        *("--append", "a=b c", "--share", "/tmp", "--formats", "--", "ls", "--color", "-l"),
+        *("--append", "a=b c", "--share", "/tmp", "--formats", "--nodes", "2", "--", "ls", "--color", "-l"),
     )
     assert request == runner.Request(
         command=["ls", "--color", "-l"],
@@ -51,6 +51,7 @@ def test_all_machine_options_arrive() -> None:
         timeout_s=7.5,
         append="a=b c",
         formats=True,
+        nodes=2,
     )
 
 
@@ -64,6 +65,7 @@ def test_the_longest_command_of_the_drive_is_qemus_own_unless_given() -> None:
     [
         ["run"],
         ["run", "--mdts", "99", "--", "true"],
+        ["run", "--nodes", "0", "--", "true"],
         ["run", "--kernel", "5.10", "--", "true"],
         ["run", "--iommu", "maybe", "--", "true"],
         ["run", "--smp", "0", "--", "true"],

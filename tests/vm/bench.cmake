@@ -13,6 +13,12 @@ add_test(NAME vm.measure
     --mdts 9 --memory 2048 -- "${python}/bench_smoke.py")
 set_tests_properties(vm.measure PROPERTIES LABELS vm RUN_SERIAL TRUE TIMEOUT 600)
 
+# Datapath host against fio's own engine, on the drive; counted in instructions, so that load matters little.
+add_test(NAME bench.parity_drive
+  COMMAND ${CMAKE_SOURCE_DIR}/scripts/dmabuf-lab run --timeout 600 --icount --no-module --
+    /usr/bin/python3 -B /src/tests/host/bench_parity.py --drive /dev/nvme0n1 --pairs 15)
+set_tests_properties(bench.parity_drive PROPERTIES LABELS bench RUN_SERIAL TRUE TIMEOUT 1200)
+
 # The goals themselves. Only when asked for: it takes minutes.
 add_test(NAME bench.goals COMMAND ${CMAKE_SOURCE_DIR}/scripts/dmabuf-bench goals)
 set_tests_properties(bench.goals PROPERTIES LABELS bench RUN_SERIAL TRUE TIMEOUT 3600)
