@@ -144,26 +144,23 @@ void dmabuf_rw_prp_fill(struct dmabuf_rw_prp *prp, struct sg_table *sgt)
 	for (variant = 0; variant < prp->variants; variant++) {
 		struct dmabuf_rw_prp_page *list;
 		unsigned int slot;
+		__le64 *cpu;
 
 		list = prp_find(prp, variant, 0, &slot);
+		cpu = list->cpu;
 		for_each_sgtable_dma_sg(sgt, sg, i) {
-			dma_addr_t dma = sg_dma_address(sg);
 			u64 left = sg_dma_len(sg) >> DMABUF_RW_GRANULE_SHIFT;
+			dma_addr_t dma = sg_dma_address(sg);
 
-			while (left) {
-				unsigned int end;
-
-				if (slot == PRP_SLOTS) {
-					list->cpu[PRP_SLOTS] = cpu_to_le64(list[1].dma);
-					list++;
+			for (; left; left--, dma += DMABUF_RW_GRANULE) {
+				if (unlikely(slot == PRP_SLOTS)) {
+					cpu[PRP_SLOTS] = cpu_to_le64(list[1].dma);
+					cpu = (++list)->cpu;
 					slot = 0;
+					cond_resched();
 				}
-				end = slot + min_t(u64, left, PRP_SLOTS - slot);
-				left -= end - slot;
-				for (; slot < end; slot++, dma += DMABUF_RW_GRANULE)
-					list->cpu[slot] = cpu_to_le64(dma);
+				cpu[slot++] = cpu_to_le64(dma);
 			}
-			cond_resched();
 		}
 	}
 	/* The drive sees the lists before any command that points at them. */
