@@ -22,8 +22,16 @@ Result<Token> random_token() {
   return token;
 }
 
-/// Copies between `token` and the CPU's view of the dma-buf.
+Result<void> by_memory(DeviceMemory &memory, uint64_t offset, Token &token, bool write) {
+  if (const int code = write ? memory.write(offset, token) : memory.read(offset, token))
+    return fail(code, errno_text("the exporter cannot copy from and to the dma-buf", code));
+  return {};
+}
+
+/// Copies between `token` and the dma-buf by the CPU's view of it, or by the exporter.
 Result<void> by_view(const DmaBuf &buffer, uint64_t offset, Token &token, bool write) {
+  if (buffer.memory)
+    return by_memory(*buffer.memory, offset, token, write);
   const uint64_t access = write ? DMA_BUF_SYNC_WRITE : DMA_BUF_SYNC_READ;
   std::byte *view = buffer.view.data() + offset;
   int code = cpu_access_begin(buffer.fd.get(), access);
@@ -100,6 +108,12 @@ Result<BufferFile> BufferFile::make(const BufferRequest &request, Session *sessi
   auto buffer = allocate_dmabuf(request);
   if (!buffer)
     return std::unexpected(std::move(buffer.error()));
+  if (!session && buffer->memory)
+    return fail(EOPNOTSUPP,
+                strf("dmabuf_submit=mmap copies by the CPU's mapping of the dma-buf, and "
+                     "the memory of exporter %s has none; use dmabuf_submit=sync, or "
+                     "another dmabuf_exporter",
+                     exporter_name(request.kind)));
   BufferFile file;
   file.buffer_ = std::move(*buffer);
   file.writes_ = writes;

@@ -18,9 +18,9 @@ namespace dmabuf {
 /// A dma-buf with its CPU view, or with the exporter's own copies where the CPU cannot map it.
 /// The descriptor alone keeps the memory, and `memory` what copies it.
 struct DmaBuf {
+  std::unique_ptr<DeviceMemory> memory; ///< copies; set by exporters of device memory; freed last
   UniqueFd fd;
-  MappedRange view; ///< the whole dma-buf, readable and writable; none where `memory` is set
-  std::unique_ptr<DeviceMemory> memory; ///< copies; set by exporters of device memory
+  MappedRange view;   ///< the whole dma-buf, readable and writable; none where `memory` is set
   uint64_t bytes = 0; ///< size of the dma-buf, at least what was asked for
   std::string device; ///< the device it came from
   UniqueFd keeper;    ///< testexp: what goes on while it is open; else closed already
@@ -59,6 +59,7 @@ Result<DmaBuf> allocate_testexp(const BufferRequest &request);
 struct TestexpPlan {
   uint32_t move_us = 0; ///< its memory moves every so many microseconds while it is mapped; 0: not
   uint32_t lose = 0;    ///< DMABUF_TESTEXP_LOSE_WRITES and STALE_READS
+  bool no_cpu = false;  ///< no CPU view and no pages, as device memory
   bool refuse_attach = false;
   bool refuse_map = false;
 };

@@ -16,6 +16,32 @@ namespace {
 constexpr const char *kDevice = DMABUF_TESTEXP_DEVICE;
 constexpr uint32_t kMaxInterval = 1'000'000; // µs, MOVER_START's own limit
 
+/// Memory without a CPU view: the test exporter's own copies, in its session.
+class TestexpMemory : public DeviceMemory {
+public:
+  TestexpMemory(UniqueFd control, uint32_t id) : control_(std::move(control)), id_(id) {}
+
+  int read(uint64_t offset, std::span<std::byte> to) override {
+    return copy(DMABUF_TESTEXP_IOC_READ, offset, to.data(), to.size());
+  }
+  int write(uint64_t offset, std::span<const std::byte> from) override {
+    return copy(DMABUF_TESTEXP_IOC_WRITE, offset, from.data(), from.size());
+  }
+
+private:
+  int copy(unsigned long call, uint64_t offset, const std::byte *address, size_t bytes) {
+    dmabuf_testexp_access access = {};
+    access.id = id_;
+    access.offset = offset;
+    access.length = bytes;
+    access.address = reinterpret_cast<uintptr_t>(address);
+    return ioctl(control_.get(), call, &access) < 0 ? errno : 0;
+  }
+
+  UniqueFd control_;
+  uint32_t id_;
+};
+
 Result<UniqueFd> open_testexp() {
   UniqueFd control(open(kDevice, O_RDWR | O_CLOEXEC));
   if (control)
@@ -79,6 +105,10 @@ Result<TestexpPlan> testexp_plan(std::string_view words) {
       plan.lose |= DMABUF_TESTEXP_STALE_READS;
       continue;
     }
+    if (word == "no-cpu") {
+      plan.no_cpu = true;
+      continue;
+    }
     if (word == "refuse-attach") {
       plan.refuse_attach = true;
       continue;
@@ -89,7 +119,7 @@ Result<TestexpPlan> testexp_plan(std::string_view words) {
     }
     return fail(EINVAL, strf("dmabuf_device=%.*s is no word of exporter testexp; it knows move-N, "
                              "to move the memory every N µs (1 to %u), lose-writes, stale-reads, "
-                             "refuse-attach and refuse-map",
+                             "no-cpu, refuse-attach and refuse-map",
                              static_cast<int>(word.size()), word.data(), kMaxInterval));
   }
   if (plan.lose && plan.move_us)
@@ -114,6 +144,8 @@ Result<DmaBuf> allocate_testexp(const BufferRequest &request) {
   create.seed = 1;
   // Memory that devices are led away from does not move.
   create.flags = plan->lose ? plan->lose : uint32_t{DMABUF_TESTEXP_DYNAMIC};
+  if (plan->no_cpu)
+    create.flags |= DMABUF_TESTEXP_NO_CPU | DMABUF_TESTEXP_NO_PAGES;
   create.segment_min = kPage;
   create.segment_max = 16 * kPage;
   create.quarantine = 4;
@@ -137,7 +169,10 @@ Result<DmaBuf> allocate_testexp(const BufferRequest &request) {
   if (plan->move_us)
     if (auto ok = start_mover(control->get(), create.id, plan->move_us); !ok)
       return std::unexpected(std::move(ok.error()));
-  buffer.keeper = std::move(*control);
+  if (plan->no_cpu)
+    buffer.memory = std::make_unique<TestexpMemory>(std::move(*control), create.id);
+  else
+    buffer.keeper = std::move(*control);
   return buffer;
 }
 

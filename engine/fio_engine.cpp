@@ -9,6 +9,7 @@
 #include "fio_options.hpp"
 #include "hot_path.hpp"
 #include "job.hpp"
+#include "shadow.hpp"
 #include "sync_path.hpp"
 #include "version.hpp"
 
@@ -26,9 +27,10 @@ static_assert(static_cast<int>(Kind::read) == DDIR_READ &&
               static_cast<int>(Kind::datasync) == DDIR_DATASYNC &&
               static_cast<int>(Kind::sync_range) == DDIR_SYNC_FILE_RANGE);
 
-// What submits by io_uring differs by datapath, the rest by the call that it makes.
-ioengine_ops ring_ops[kDatapaths];
-ioengine_ops sync_ops[kSubmits];
+// What submits by io_uring differs by datapath, the rest by the call that it makes; both by what
+// fio's buffers are.
+ioengine_ops ring_ops[kBuffers][kDatapaths];
+ioengine_ops sync_ops[kBuffers][kSubmits];
 
 /// What td->io_ops_data points to.
 struct FioJob {
@@ -48,9 +50,11 @@ int give_up(thread_data *td, const Error &error) {
   return 1;
 }
 
-void switch_to(thread_data *td, Datapath path, Submit submit) {
-  ioengine_ops &ops = submit == Submit::uring ? ring_ops[static_cast<size_t>(path)]
-                                              : sync_ops[static_cast<size_t>(submit)];
+void switch_to(thread_data *td, const Job &job) {
+  const Submit submit = job.config().submit;
+  const auto buffers = static_cast<size_t>(job.buffers());
+  ioengine_ops &ops = submit == Submit::uring ? ring_ops[buffers][static_cast<size_t>(job.path())]
+                                              : sync_ops[buffers][static_cast<size_t>(submit)];
   ops.dlhandle = td->io_ops->dlhandle;
   td->io_ops = &ops;
   td_set_ioengine_flags(td);
@@ -118,7 +122,7 @@ int engine_init(thread_data *td) {
     return give_up(td,
                    {EINVAL, "cmdprio_percentage and cmdprio_bssplit exclude each other, and the "
                             "percentages of a block size add up to at most 100; correct them"});
-  switch_to(td, state->job->path(), state->job->config().submit);
+  switch_to(td, *state->job);
   return 0;
 }
 
@@ -152,6 +156,19 @@ int make_buffer_file(thread_data *td, const fio_file &file) {
   return ok ? 0 : give_up(td, ok.error());
 }
 
+/// The CPU does not map the memory: what fio does with its buffers costs copies.
+void use_device_memory(thread_data *td) {
+  const Job &job = *of(td).job;
+  switch_to(td, job);
+  if (!job.config().cpu_fills || job.config().refills)
+    return;
+  td->flags &= ~static_cast<unsigned long long>(TD_F_SCRAMBLE_BUFFERS);
+  log_err("libdmabuf: job %s: fio's default scrambling of write buffers is left out, because each "
+          "write to memory that the CPU does not map would cost a copy; scramble_buffers=1 has it "
+          "done\n",
+          job.config().name.c_str());
+}
+
 int engine_iomem_alloc(thread_data *td, size_t bytes) {
   auto memory = of(td).job->allocate(bytes);
   if (!memory) {
@@ -159,6 +176,8 @@ int engine_iomem_alloc(thread_data *td, size_t bytes) {
     return give_up(td, memory.error());
   }
   td->orig_buffer = static_cast<char *>(*memory);
+  if (of(td).job->buffers() != Buffers::view)
+    use_device_memory(td);
   return 0;
 }
 
@@ -234,7 +253,7 @@ int engine_open_file(thread_data *td, fio_file *file) {
       log_err("libdmabuf: job %s: auto took %s for %s; passed over: %s\n",
               job.config().name.c_str(), datapath_name(job.path()), file->file_name,
               job.passed_over().c_str());
-    switch_to(td, job.path(), job.config().submit);
+    switch_to(td, job);
   }
   return 0;
 }
@@ -460,8 +479,8 @@ void fill_common(ioengine_ops &ops) {
   ops.options = fio_option_table();
 }
 
-template <class Path> void fill_ring_ops() {
-  ioengine_ops &ops = ring_ops[static_cast<size_t>(Path::kPath)];
+template <class Path> void fill_ring_ops(Buffers buffers = Buffers::view) {
+  ioengine_ops &ops = ring_ops[static_cast<size_t>(buffers)][static_cast<size_t>(Path::kPath)];
   fill_common(ops);
   ops.flags |= FIO_ASYNCIO_SYNC_TRIM | FIO_ASYNCIO_SETS_ISSUE_TIME;
   if (Path::kPath == Datapath::syscall)
@@ -472,8 +491,14 @@ template <class Path> void fill_ring_ops() {
   ops.event = engine_event;
 }
 
-template <class Call> void fill_sync_ops(Submit submit) {
-  ioengine_ops &ops = sync_ops[static_cast<size_t>(submit)];
+/// A datapath of memory that the CPU does not map.
+template <class Path> void fill_device_ops() {
+  fill_ring_ops<Path>(Buffers::device);
+  fill_ring_ops<Shadowed<Path>>(Buffers::shadow);
+}
+
+template <class Call> void fill_sync_ops(Submit submit, Buffers buffers = Buffers::view) {
+  ioengine_ops &ops = sync_ops[static_cast<size_t>(buffers)][static_cast<size_t>(submit)];
   fill_common(ops);
   ops.flags |= FIO_SYNCIO;
   if (submit != Submit::ioctl) // the others are for datapath syscall
@@ -505,8 +530,19 @@ extern "C" [[gnu::visibility("default")]] void get_ioengine(ioengine_ops **ops) 
     dmabuf::fill_sync_ops<dmabuf::RwFdCall>(dmabuf::Submit::sync);
     dmabuf::fill_sync_ops<dmabuf::ModuleCall>(dmabuf::Submit::ioctl);
     dmabuf::fill_sync_ops<dmabuf::MmapCopy>(dmabuf::Submit::mmap);
+    dmabuf::fill_device_ops<dmabuf::Unresolved>();
+    dmabuf::fill_device_ops<dmabuf::Premapped>();
+    dmabuf::fill_device_ops<dmabuf::Registered>();
+    dmabuf::fill_device_ops<dmabuf::Bvec>();
+    dmabuf::fill_device_ops<dmabuf::DeviceBounce>();
+    dmabuf::fill_device_ops<dmabuf::Upstream>();
+    using dmabuf::Buffers;
+    dmabuf::fill_sync_ops<dmabuf::ModuleCall>(dmabuf::Submit::ioctl, Buffers::device);
+    dmabuf::fill_sync_ops<dmabuf::ShadowedCall<dmabuf::ModuleCall>>(dmabuf::Submit::ioctl,
+                                                                    Buffers::shadow);
     return true;
   }();
   (void)filled;
-  *ops = &dmabuf::ring_ops[static_cast<size_t>(dmabuf::Datapath::automatic)];
+  *ops = &dmabuf::ring_ops[static_cast<size_t>(dmabuf::Buffers::view)]
+                          [static_cast<size_t>(dmabuf::Datapath::automatic)];
 }

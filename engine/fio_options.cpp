@@ -116,6 +116,16 @@ fio_option *fio_option_table() {
   return table.data();
 }
 
+namespace {
+
+/// Whether the user gave a value to the option of fio's own that is at `offset`.
+bool was_set(const thread_data &td, size_t offset) {
+  // It only looks.
+  return __fio_option_is_set(const_cast<thread_options *>(&td.o), static_cast<unsigned>(offset));
+}
+
+} // namespace
+
 JobConfig job_config(const thread_data &td) {
   const auto &options = *static_cast<const FioOptions *>(td.eo);
   JobConfig config;
@@ -157,6 +167,10 @@ JobConfig job_config(const thread_data &td) {
   config.cpu_fills =
       config.writes &&
       (verifies || (td.flags & (TD_F_REFILL_BUFFERS | TD_F_SCRAMBLE_BUFFERS | TD_F_COMPRESS)));
+  const bool scrambles = (td.flags & TD_F_SCRAMBLE_BUFFERS) && !(td.flags & TD_F_COMPRESS) &&
+                         was_set(td, offsetof(thread_options, scramble_buffers));
+  config.refills =
+      config.writes && (verifies || (td.flags & TD_F_REFILL_BUFFERS) != 0 || scrambles);
   config.cpu_checks = config.reads && verifies;
   config.file_count = td.files_index;
   return config;

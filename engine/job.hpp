@@ -27,11 +27,12 @@ public:
   static Result<std::unique_ptr<Job>> create(JobConfig config);
 
   /// Allocates the job's I/O memory, at least `bytes` bytes, page aligned: the dma-buf's CPU view,
-  /// or host memory for datapath host. It is open for CPU access until the first submission.
+  /// or host memory for datapath host, or host memory of the dma-buf's layout where the CPU does
+  /// not map that. It is open for CPU access until the first submission.
   Result<void *> allocate(uint64_t bytes);
 
-  /// Makes the ring and registers memory. `buffers[i]` is the start of I/O slot i, empty when the
-  /// job moves no data.
+  /// Makes the ring and registers memory, and copies what fio has filled where the CPU does not map
+  /// the dma-buf. `buffers[i]` is the start of I/O slot i, empty when the job moves no data.
   Result<void> start(const std::vector<void *> &buffers);
 
   /// datapath syscall: makes the dma-buf that is file number `number`, of `bytes` bytes, unless it
@@ -63,6 +64,9 @@ public:
 
   /// The datapath, Datapath::automatic until the first target decided it.
   Datapath path() const { return path_; }
+
+  /// What fio's buffers are; after allocate().
+  Buffers buffers() const;
 
   const JobConfig &config() const { return config_; }
   Lane &lane() { return lane_; }
@@ -100,6 +104,8 @@ private:
 
   Result<void> allocate_job(uint64_t bytes);
   Result<void> allocate_slots(uint64_t bytes);
+  void use_memories();
+  Result<void> first_fill();
   Result<dmabuf_rw_map_entry> map_one(const DmaBuf &buffer, int target_fd, uint32_t path,
                                       const std::string &what);
   /// Maps all dma-bufs; returns the path they got. What is in `handles` afterwards is mapped.
@@ -131,10 +137,12 @@ private:
   Datapath path_ = Datapath::automatic;
   UniqueFd report_fd_;
   std::optional<Session> session_;
-  std::vector<DmaBuf> buffers_; ///< one for all I/O slots, or one for each
-  std::vector<int> buffer_fds_; ///< theirs, for the lane
-  MappedRange slots_;           ///< one for each: where they are mapped side by side
-  MappedRange host_memory_;     ///< datapath host: the I/O memory; bounce: the staging slots
+  std::vector<DmaBuf> buffers_;          ///< one for all I/O slots, or one for each
+  std::vector<int> buffer_fds_;          ///< theirs, for the lane
+  MappedRange slots_;                    ///< one for each: where they are mapped side by side
+  std::vector<DeviceMemory *> memories_; ///< theirs, for the lane, where the CPU does not map them
+  MappedRange shadow_;                   ///< one for all of such memory: what fio has for it
+  MappedRange host_memory_; ///< datapath host: the I/O memory; bounce: the staging slots
   std::string device_;
   Lane lane_;
   std::vector<Target> targets_;

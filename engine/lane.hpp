@@ -2,6 +2,7 @@
 // The state one job's I/O goes through: everything the hot path reads and writes, nothing else.
 #pragma once
 
+#include "device_memory.hpp"
 #include "ring.hpp"
 #include "sizes.hpp"
 
@@ -48,7 +49,20 @@ struct Counters {
   uint64_t calls = 0;  ///< read and write calls made one by one: all but dmabuf_submit=uring
   uint64_t copied_to_buffer = 0;
   uint64_t copied_from_buffer = 0;
+  uint64_t shadow_to_buffer = 0;   ///< copied for fio before writes, from its buffers
+  uint64_t shadow_from_buffer = 0; ///< copied for fio after reads, to its buffers
+  uint64_t first_fill = 0;         ///< of what fio filled once, before the first I/O
 };
+
+/// What fio's buffers are.
+enum class Buffers : unsigned {
+  view,   ///< the dma-buf's memory itself, or the host's where there is no dma-buf
+  device, ///< host memory in the place of memory that the CPU does not map; nobody looks at it
+  shadow  ///< the same, copied where fio fills or checks it
+};
+
+/// Values of Buffers.
+inline constexpr size_t kBuffers = 3;
 
 /// One read or write, as a datapath needs it. Bytes.
 struct Request {
@@ -73,6 +87,13 @@ struct Lane {
   Target *targets = nullptr;       ///< by file number
   Counters counters;
   int fatal = 0; ///< errno after which this job can do no more I/O
+
+  // Memory that the CPU does not map: `base` is host memory of the same layout.
+  DeviceMemory *const *memories = nullptr; ///< of the dma-bufs
+  unsigned memory_mask = 0;  ///< I/O slot to memory: 0, or all ones with one for each slot
+  uint64_t memory_bytes = 0; ///< of each memory then
+  bool copies_up = false;    ///< what fio writes is copied to the memory before
+  bool copies_down = false;  ///< what fio reads is copied from the memory after
 
   // bounce: one staging slot of host memory per I/O slot.
   std::byte *staging = nullptr;

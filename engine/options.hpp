@@ -85,6 +85,7 @@ struct JobConfig {
   bool trims = false;      ///< will discard parts of the target
   bool direct = false;     ///< opens its targets with O_DIRECT
   bool cpu_fills = false;  ///< the CPU writes in buffers between writes
+  bool refills = false;    ///< the same, and not just because fio scrambles unless told not to
   bool cpu_checks = false; ///< the CPU looks at what was read
   unsigned file_count = 1;
 };

@@ -68,6 +68,27 @@ Proof prove_syscall(const JobReport &report, const std::string &done) {
   return {true, strf("the %s were all IORING_OP_READ or WRITE on %s", done.c_str(), what.c_str())};
 }
 
+/// What the copies of memory without a CPU view leave out, in words; empty if they are complete.
+std::string copies_missing(const JobReport &report) {
+  const Counters &issued = report.issued;
+  if (report.copies_up && issued.shadow_to_buffer < issued.bytes[1])
+    return strf("%llu bytes of fio's were copied to the dma-buf for %llu written",
+                ull(issued.shadow_to_buffer), ull(issued.bytes[1]));
+  if (report.copies_down && issued.shadow_from_buffer < issued.bytes[0])
+    return strf("%llu bytes were copied from the dma-buf to fio for %llu read",
+                ull(issued.shadow_from_buffer), ull(issued.bytes[0]));
+  return {};
+}
+
+/// The copies of memory without a CPU view, for the summary; empty if there were none.
+std::string copies_text(const Counters &issued) {
+  const uint64_t up = issued.first_fill + issued.shadow_to_buffer;
+  if (!up && !issued.shadow_from_buffer)
+    return {};
+  return strf(", %llu bytes copied to it and %llu from it", ull(up),
+              ull(issued.shadow_from_buffer));
+}
+
 } // namespace
 
 Proof prove(const JobReport &report) {
@@ -79,6 +100,8 @@ Proof prove(const JobReport &report) {
   const std::string done = issued_text(issued);
   if (!reads && !writes && !issued.errors)
     return {true, "no data was moved"};
+  if (const std::string missing = copies_missing(report); !missing.empty())
+    return {false, missing};
   switch (path) {
   case Datapath::premapped:
   case Datapath::bvec: {
@@ -207,7 +230,9 @@ std::string to_json(const JobReport &report) {
   number("retries", io.retries);
   number("remaps", io.remaps);
   out += strf(",\"copies\":{\"to_buffer_bytes\":%llu,\"from_buffer_bytes\":%llu}",
-              ull(io.copied_to_buffer), ull(io.copied_from_buffer));
+              ull(io.copied_to_buffer + io.shadow_to_buffer),
+              ull(io.copied_from_buffer + io.shadow_from_buffer));
+  number("first_fill_bytes", io.first_fill);
   number("map_ns", report.map_ns);
   number("unmap_ns", report.unmap_ns);
   out += report.proof.proven ? ",\"proven\":true" : ",\"proven\":false";
@@ -219,6 +244,7 @@ std::string summary_line(const JobReport &report) {
   std::string memory = report.memory + " memory";
   if (report.segments)
     memory += strf(", %u segments", report.segments);
+  memory += copies_text(report.issued);
   std::string path = datapath_name(report.path);
   if (report.submit != Submit::uring)
     path += strf(" by %s", submit_name(report.submit));

@@ -101,6 +101,10 @@ Result<std::unique_ptr<Mover>> Mover::open(const Options &options, int target) {
 
 Result<std::unique_ptr<Mover>> Mover::open(const Options &options, dmabuf::DmaBuf buffer,
                                            int target) {
+  if (buffer.memory)
+    return dmabuf::fail(EOPNOTSUPP,
+                        "this check compares by the CPU's mapping of the dma-buf, which "
+                        "this memory does not have; use another --exporter");
   auto session = dmabuf::Session::open();
   if (!session)
     return std::unexpected(std::move(session.error()));

@@ -84,6 +84,8 @@ TEST(Testexp, PlanIsWordsJoinedByPlus) {
   EXPECT_NE(testexp_plan("lose-writes")->lose, 0U);
   EXPECT_NE(testexp_plan("stale-reads")->lose, testexp_plan("lose-writes")->lose);
   EXPECT_TRUE(testexp_plan("refuse-map")->refuse_map);
+  EXPECT_TRUE(testexp_plan("no-cpu+move-7")->no_cpu);
+  EXPECT_FALSE(testexp_plan("move-7")->no_cpu);
   EXPECT_TRUE(testexp_plan("refuse-attach+move-7")->refuse_attach);
   EXPECT_FALSE(testexp_plan("lose-writes+move-7"));
 }

@@ -123,6 +123,7 @@ TEST(Json, ReportHasTheAgreedFields) {
         "\"short\":0",
         "\"retries\":0",
         "\"copies\":{\"to_buffer_bytes\":0,\"from_buffer_bytes\":0}",
+        "\"first_fill_bytes\":0",
         "\"map_ns\":0",
         "\"unmap_ns\":0",
         "\"proven\":true",
@@ -282,6 +283,35 @@ TEST(Summary, SaysLoudlyWhatIsNotProven) {
   report.module.reads--;
   report.proof = dmabuf::prove(report);
   EXPECT_TRUE(has(summary_line(report), "NOT PROVEN: the module counted 99 reads"));
+}
+
+TEST(Report, CopiesOfMemoryWithoutACpuViewAreCounted) {
+  JobReport report = report_of(Datapath::premapped);
+  report.issued.shadow_to_buffer = 204800;
+  report.issued.shadow_from_buffer = 409600;
+  report.issued.first_fill = 131072;
+  const std::string json = to_json(report);
+  EXPECT_TRUE(JsonCheck::valid(json)) << json;
+  EXPECT_TRUE(has(json, "\"copies\":{\"to_buffer_bytes\":204800,\"from_buffer_bytes\":409600}"));
+  EXPECT_TRUE(has(json, "\"first_fill_bytes\":131072"));
+  EXPECT_TRUE(has(summary_line(report), "335872 bytes copied to it and 409600 from it"));
+  EXPECT_EQ(summary_line(report_of(Datapath::premapped)).find("copied"), std::string::npos);
+}
+
+TEST(Proof, ACopyThatIsMissingIsNoProof) {
+  JobReport report = report_of(Datapath::premapped);
+  report.copies_up = report.copies_down = true;
+  report.issued.shadow_to_buffer = report.issued.bytes[1];
+  report.issued.shadow_from_buffer = report.issued.bytes[0];
+  EXPECT_TRUE(dmabuf::prove(report).proven);
+  report.issued.shadow_to_buffer--;
+  EXPECT_FALSE(dmabuf::prove(report).proven);
+  EXPECT_NE(dmabuf::prove(report).text.find("204799 bytes"), std::string::npos);
+  report.issued.shadow_to_buffer++;
+  report.issued.shadow_from_buffer--;
+  EXPECT_FALSE(dmabuf::prove(report).proven);
+  report.copies_down = false;
+  EXPECT_TRUE(dmabuf::prove(report).proven);
 }
 
 } // namespace
