@@ -21,6 +21,8 @@ Result<DmaBuf> allocate(const BufferRequest &request) {
     return allocate_drm(request);
   case ExporterKind::testexp:
     return allocate_testexp(request);
+  case ExporterKind::vfio:
+    return allocate_vfio(request);
   case ExporterKind::none:
     break;
   }
@@ -66,8 +68,8 @@ Result<void> check_memory(uint64_t bytes, const char *shrink) {
 
 Result<DmaBuf> allocate_dmabuf(const BufferRequest &request) {
   // Memory that is pinned cannot be reclaimed: taking more than there is would call the OOM killer.
-  // Huge pages come from a pool of their own, a DRM device may have memory of its own.
-  if (request.kind != ExporterKind::drm && !request.hugepages)
+  // Huge pages come from a pool of their own, a DRM device may have memory of its own, a BAR is.
+  if (request.kind != ExporterKind::drm && request.kind != ExporterKind::vfio && !request.hugepages)
     if (const auto enough = check_memory(request.bytes, request.shrink); !enough)
       return std::unexpected(enough.error());
   auto buffer = allocate(request);

@@ -54,6 +54,7 @@ Result<DmaBuf> allocate_udmabuf(const BufferRequest &request);
 Result<DmaBuf> allocate_heap(const BufferRequest &request);
 Result<DmaBuf> allocate_drm(const BufferRequest &request);
 Result<DmaBuf> allocate_testexp(const BufferRequest &request);
+Result<DmaBuf> allocate_vfio(const BufferRequest &request);
 
 /// What a testexp buffer does by itself.
 struct TestexpPlan {

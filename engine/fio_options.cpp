@@ -34,12 +34,14 @@ void fill_table(std::vector<fio_option> &table) {
   exporter.posval[2] = choice("drm", ExporterKind::drm, "A dumb buffer of a DRM device, by PRIME");
   exporter.posval[3] = choice("testexp", ExporterKind::testexp,
                               "For kernel developers: dmabuf_testexp.ko, whose memory can move");
+  exporter.posval[4] = choice("vfio", ExporterKind::vfio, "A PCI device's memory BAR, by vfio-pci");
 
   add(option(
       "dmabuf_device", "Exporter's device", FIO_OPT_STR_STORE, offsetof(FioOptions, device),
       nullptr,
       "Device of the exporter: a heap's name, /dev/dri/cardN or N; for testexp move-N, which "
-      "moves the memory every N microseconds; a ':' list is dealt out to the jobs in turn, "
+      "moves the memory every N microseconds; for vfio 0000:01:00.0 or 0000:01:00.0/2, its BAR 2, "
+      "else its largest; a ':' list is dealt out to the jobs in turn, "
       "\"\\:\" is a colon; default: the exporter's first"));
 
   auto &datapath =

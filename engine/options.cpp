@@ -54,6 +54,8 @@ const char *exporter_name(ExporterKind kind) {
     return "drm";
   case ExporterKind::testexp:
     return "testexp";
+  case ExporterKind::vfio:
+    return "vfio";
   case ExporterKind::none:
     return "none";
   }
@@ -206,6 +208,34 @@ Result<void> check_config(const JobConfig &config) {
   return {};
 }
 
+namespace {
+
+bool hex(std::string_view text, size_t least, size_t most) {
+  return text.size() >= least && text.size() <= most &&
+         text.find_first_not_of("0123456789abcdefABCDEF") == std::string_view::npos;
+}
+
+/// Puts PCI addresses that were split at their colons together again: domain and bus, each
+/// followed by what only the end of an address looks like, device.function.
+void join_pci_addresses(std::vector<std::string> &parts) {
+  const auto ends_address = [](const std::string &part) {
+    return part.size() >= 4 && hex(part.substr(0, 2), 2, 2) && part[2] == '.' &&
+           hex(part.substr(3, 1), 1, 1) && (part.size() == 4 || part[4] == '/');
+  };
+  for (size_t i = 1; i < parts.size(); i++) {
+    if (!ends_address(parts[i]) || !hex(parts[i - 1], 2, 2))
+      continue;
+    const size_t first = i >= 2 && hex(parts[i - 2], 4, 8) ? i - 2 : i - 1;
+    for (size_t j = first + 1; j <= i; j++)
+      parts[first] += ":" + parts[j];
+    parts.erase(parts.begin() + static_cast<std::ptrdiff_t>(first) + 1,
+                parts.begin() + static_cast<std::ptrdiff_t>(i) + 1);
+    i = first;
+  }
+}
+
+} // namespace
+
 std::vector<std::string> split_device_list(std::string_view list) {
   std::vector<std::string> parts;
   std::string part;
@@ -223,6 +253,7 @@ std::vector<std::string> split_device_list(std::string_view list) {
       part += list[i];
   }
   take();
+  join_pci_addresses(parts);
   return parts;
 }
 

@@ -35,7 +35,7 @@ enum class Submit : unsigned { uring, sync, ioctl, mmap };
 inline constexpr size_t kSubmits = 4;
 
 /// Who allocates the dma-buf. `none` is what a job on datapath `host` has.
-enum class ExporterKind : unsigned { udmabuf, heap, drm, testexp, none };
+enum class ExporterKind : unsigned { udmabuf, heap, drm, testexp, vfio, none };
 
 const char *datapath_name(Datapath path);
 const char *submit_name(Submit submit);
@@ -97,7 +97,8 @@ Result<void> check_config(const JobConfig &config);
 /// The part of it that depends on the datapath, for one that `auto` took.
 Result<void> check_path(const JobConfig &config, Datapath path);
 
-/// The parts of a ':' list; "\:" is a colon inside a part. Empty parts are dropped.
+/// The parts of a ':' list; "\:" is a colon inside a part, and so is one inside a PCI address
+/// (0000:01:00.0, perhaps with "/N"). Empty parts are dropped.
 std::vector<std::string> split_device_list(std::string_view list);
 
 /// The device for job `number` (1-based): parts are dealt out in turn. Empty for an empty list.

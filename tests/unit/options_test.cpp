@@ -62,6 +62,16 @@ TEST(DeviceList, EscapedColonsBelongToThePart) {
   EXPECT_EQ(split_device_list("a\\"), Parts{"a\\"});
 }
 
+TEST(DeviceList, PciAddressesStayWhole) {
+  EXPECT_EQ(split_device_list("0000:01:00.0"), Parts{"0000:01:00.0"});
+  EXPECT_EQ(split_device_list("0000:01:00.0/2:0000:02:1f.7:03:00.0/1"),
+            (Parts{"0000:01:00.0/2", "0000:02:1f.7", "03:00.0/1"}));
+  EXPECT_EQ(split_device_list("card0:0000:af:00.0:0"), (Parts{"card0", "0000:af:00.0", "0"}));
+  EXPECT_EQ(split_device_list("01:02:heap"), (Parts{"01", "02", "heap"}));
+  EXPECT_EQ(split_device_list("0000:01:00.0x"), (Parts{"0000", "01", "00.0x"}));
+  EXPECT_EQ(device_for_job("0000:01:00.0:0000:02:00.0", 2), "0000:02:00.0");
+}
+
 TEST(DeviceList, IsDealtOutInTurn) {
   EXPECT_EQ(device_for_job("a:b:c", 1), "a");
   EXPECT_EQ(device_for_job("a:b:c", 2), "b");
