@@ -25,9 +25,9 @@ from fio_errors import job, refused, works
 from fio_harness import DEV, NvmeCommands, Run, Tally, engine, fio, need_engine, nothing_left
 from fio_moves import load
 
-BASE, SIZE = 64 << 20, 8 << 20
+BASE, SIZE, BLOCK = 64 << 20, 8 << 20, 64 << 10
 PCI = Path("/sys/bus/pci/devices")
-PATTERN = ["--verify=pattern", "--verify_pattern=%o", "--verify_interval=4k"]
+PATTERN = [f"--bs={BLOCK}", "--verify=pattern", "--verify_pattern=%o"]
 
 
 def ivshmem() -> str:
@@ -40,15 +40,15 @@ def ivshmem() -> str:
 
 
 def words_at(offset: int) -> bytes:
-    """What fio's pattern %o is for the 4 KiB at an offset of the drive."""
-    return struct.pack("<Q", offset) * 512
+    """What fio's pattern %o is for the block at an offset of the drive."""
+    return struct.pack("<Q", offset) * (BLOCK // 8)
 
 
 def lay_down(byte: int | None) -> None:
-    """By plain pwrite: each 4 KiB names its own offset, or all is one byte."""
+    """By plain pwrite: each block names its own offset, or all is one byte."""
     target = os.open(DEV, os.O_RDWR)
-    for offset in range(BASE, BASE + SIZE, 4096):
-        os.pwrite(target, words_at(offset) if byte is None else bytes([byte]) * 4096, offset)
+    for offset in range(BASE, BASE + SIZE, BLOCK):
+        os.pwrite(target, words_at(offset) if byte is None else bytes([byte]) * BLOCK, offset)
     os.fsync(target)
     os.close(target)
 
@@ -64,10 +64,10 @@ def on_drive(offset: int, length: int) -> bytes:
 
 
 def wrong_blocks(byte: int | None) -> int:
-    """4 KiB blocks that are not what lay_down() would have put there."""
+    """Blocks that are not what lay_down() would have put there."""
     data = on_drive(BASE, SIZE)
-    return sum(data[at:at + 4096] != (words_at(BASE + at) if byte is None
-                                      else bytes([byte]) * 4096) for at in range(0, SIZE, 4096))
+    return sum(data[at:at + BLOCK] != (words_at(BASE + at) if byte is None
+                                       else bytes([byte]) * BLOCK) for at in range(0, SIZE, BLOCK))
 
 
 def run(exporter: list[str], *words: str, datapath: str = "auto") -> Run:
@@ -102,18 +102,18 @@ def copies(tally: Tally, name: str, report: dict[str, Any] | None, up: str | int
 def directions(tally: Tally, exporter: list[str], memory: str) -> None:
     """Each direction alone, the other side by plain pread and pwrite."""
     lay_down(0x11)
-    done = run(exporter, "--rw=randwrite", "--bs=64k", *PATTERN, "--do_verify=0")
+    done = run(exporter, "--rw=randwrite", *PATTERN, "--do_verify=0")
     copies(tally, "write", good(tally, "write", done, memory), "write_bytes", 0, False)
     tally.same(wrong_blocks(None), 0, "write: blocks on the drive that are wrong")
 
     lay_down(None)
-    done = run(exporter, "--rw=randread", "--bs=64k", *PATTERN)
+    done = run(exporter, "--rw=randread", *PATTERN)
     copies(tally, "read", good(tally, "read", done, memory), 0, "read_bytes", False)
     target = os.open(DEV, os.O_RDWR)
     os.pwrite(target, b"\xee", BASE + 4096 * 777 + 99)
     os.fsync(target)
     os.close(target)
-    done = run(exporter, "--rw=randread", "--bs=64k", *PATTERN, "--verify_fatal=1")
+    done = run(exporter, "--rw=randread", *PATTERN, "--verify_fatal=1")
     tally.check(done.status != 0, "read: one wrong byte on the drive is noticed", done.said())
 
     lay_down(0x11)
@@ -133,7 +133,8 @@ def checked(tally: Tally, exporter: list[str], memory: str) -> None:
         "by ioctl": ["--rw=randwrite", "--bs=128k", *crc, "--dmabuf_submit=ioctl", "--iodepth=1"]}
     for name, words in ways.items():
         with nothing_left(tally, name):
-            done = run(exporter, *words)
+            done = run(exporter, *words,
+                       datapath="premapped" if "--dmabuf_submit=ioctl" in words else "auto")
         copies(tally, name, good(tally, name, done, memory), "write_bytes", "read_bytes", False)
     name = "bounce"
     done = run(exporter, "--rw=randwrite", "--bs=128k", *crc, datapath="bounce")
