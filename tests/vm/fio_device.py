@@ -3,7 +3,8 @@
 """fio on memory that the CPU does not map through the dma-buf.
 
     bar        a PCI BAR by exporter vfio (dmabuf-lab run --p2p)
-    no-route   the same where the drive cannot reach it (--p2p --cpu qemu64)
+    refusals   what cannot be on a BAR (the same)
+    no-route   a BAR that the drive cannot reach (--p2p --cpu qemu64)
     testexp    the test exporter's, anywhere
 
 Each direction alone against plain pread and pwrite, checksums, what is copied and what is not, and
@@ -23,6 +24,7 @@ from typing import Any
 
 from fio_errors import job, refused, works
 from fio_harness import DEV, NvmeCommands, Run, Tally, engine, fio, need_engine, nothing_left
+from fio_jobs import ENVIRONMENT, JOBS, needs_bar, one_file
 from fio_moves import load
 
 BASE, SIZE, BLOCK = 64 << 20, 8 << 20, 64 << 10
@@ -179,8 +181,10 @@ def unbound(tally: Tally, address: str) -> None:
     subprocess.run(["modprobe", "vfio_iommu_type1"], check=True)
 
 
-def refusals(tally: Tally, address: str) -> None:
+def refusals(tally: Tally) -> None:
     """What cannot be, by name."""
+    address = ivshmem()
+    unbound(tally, address)
     vfio = ["--dmabuf_exporter=vfio", f"--dmabuf_device={address}"]
     for datapath in ("registered", "bvec"):
         refused(tally, f"{datapath} of a BAR", job(*vfio, f"--dmabuf_datapath={datapath}"),
@@ -206,6 +210,15 @@ def refusals(tally: Tally, address: str) -> None:
     works(tally, "the first device there is", job(vfio[0]))
 
 
+def job_files(tally: Tally, bar_name: str) -> None:
+    """The files of jobs/ that need such memory."""
+    files = [file for file in sorted(JOBS.rglob("*.fio")) if needs_bar(file)]
+    tally.check(bool(files), "there is a job file for a BAR")
+    ENVIRONMENT["BAR"] = bar_name
+    for file in files:
+        one_file(tally, file, "on a BAR", [])
+
+
 def bar(tally: Tally) -> None:
     """All of it on a PCI BAR."""
     address = ivshmem()
@@ -214,7 +227,7 @@ def bar(tally: Tally) -> None:
     directions(tally, vfio, "peer")
     checked(tally, vfio, "peer")
     benchmark(tally, vfio, "peer")
-    refusals(tally, address)
+    job_files(tally, f"{address}/2")
 
 
 def no_route(tally: Tally) -> None:
@@ -236,7 +249,7 @@ def testexp(tally: Tally) -> None:
     refused(tally, "registered", job(*still, "--dmabuf_datapath=registered"), ["no_cpu_view"])
 
 
-PARTS = {"bar": bar, "no-route": no_route, "testexp": testexp}
+PARTS = {"bar": bar, "refusals": refusals, "no-route": no_route, "testexp": testexp}
 
 
 def main() -> int:

@@ -18,7 +18,7 @@ JOBS = Path(__file__).resolve().parents[2] / "jobs"
 # Small scale. A file gets those that its head names, so that a head that forgets one fails.
 ENVIRONMENT = {"DEV": DEV, "ENGINE": ENGINE, "RUNTIME": "1", "SIZE": "24m", "PART": "16m",
                "RATE": "12", "TARGET": "20ms", "MOVE_US": "1000", "READS": "65", "BS": "8k",
-               "DEPTH": "16", "RW": "randrw"}
+               "DEPTH": "16", "RW": "randrw", "BAR": ""}
 SHORTER = {"basic": {"RUNTIME": "250ms"}, "ai": {"SIZE": "96m", "PART": "64m"},
            "media": {"PART": "64m"}, "stress": {"SIZE": "8m", "RUNTIME": "700ms"},
            "verify": {"RUNTIME": "500ms", "SIZE": "8m", "PART": "2m"}}
@@ -35,6 +35,11 @@ def head_of(file: Path) -> str:
 def variables(file: Path) -> set[str]:
     """What the head says has to be set."""
     return set(re.findall(r"^#   ([A-Z_]+) ", head_of(file), re.MULTILINE))
+
+
+def needs_bar(file: Path) -> bool:
+    """Whether the file is about a PCI device's memory, which fio_device.py has."""
+    return "dmabuf_exporter=vfio" in file.read_text()
 
 
 def run_job(file: Path, options: list[str], section: str | None = None) -> Run:
@@ -114,6 +119,9 @@ def all_files(tally: Tally, files: list[Path]) -> None:
         begin = time.monotonic()
         if file.name == "moving-memory.fio" and not moves:
             print(f"SKIP  {file.name}: this kernel keeps mapped dma-bufs where they are")
+            continue
+        if needs_bar(file):
+            print(f"SKIP  {file.name}: needs a PCI device's memory; fio_device.py bar runs it")
             continue
         one_file(tally, file, "defaults", [])
         if str(file.relative_to(JOBS)) in FIRST:

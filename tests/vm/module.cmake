@@ -14,6 +14,13 @@ add_vm_test(formats.kernel_6_12 LAB --formats --kernel 6.12 COMMAND ${programs}/
 add_vm_test(p2p LAB --p2p --iommu strict COMMAND ${programs}/p2p)
 # Linux trusts peer-to-peer through the host bridge of some processors only; not of this one.
 add_vm_test(p2p.no_route LAB --p2p --iommu strict --cpu qemu64 COMMAND ${programs}/p2p --no-route)
+# fio on memory that the CPU does not map. One CPU: QEMU, emulating two, sometimes ends with an
+# assertion (iotlb_to_section) when a function that is given back is reset and its BAR goes.
+set(bar --p2p --iommu strict --smp 1)
+add_vm_test(fio.bar LAB ${bar} COMMAND ${python}/fio_device.py bar)
+add_vm_test(fio.bar_refusals LAB ${bar} COMMAND ${python}/fio_device.py refusals)
+add_vm_test(fio.bar_no_route LAB ${bar} --cpu qemu64 COMMAND ${python}/fio_device.py no-route)
+add_vm_test(fio.no_cpu_map COMMAND ${python}/fio_device.py testexp)
 # The drive is slowed down until the driver gives up on it: those are its messages.
 add_vm_test(loss
   LAB --qmp
