@@ -91,6 +91,13 @@ std::unexpected<Error> refused(const char *call, const std::string &address, int
                                code));
 }
 
+std::unexpected<Error> no_iommu(const std::string &what) {
+  return fail(ENODEV,
+              strf("no IOMMU stands before %s, and VFIO gives no device without one; switch it "
+                   "on in the firmware and by intel_iommu=on on the kernel's command line",
+                   what.c_str()));
+}
+
 /// Whether vfio-pci drives the function, and an IOMMU stands before it.
 Result<void> check_driver(const VfioCalls &calls, const std::string &address) {
   const std::string path = sysfs(calls, address);
@@ -98,6 +105,9 @@ Result<void> check_driver(const VfioCalls &calls, const std::string &address) {
   if (!exists(path))
     return fail(ENODEV,
                 strf("there is no PCI device %s; see lspci -D and set dmabuf_device", name));
+  // Without one vfio-pci does not take the device either.
+  if (!exists(path + "/iommu_group"))
+    return no_iommu(address);
   const std::string driver = link_name(path + "/driver");
   if (!is_vfio(driver))
     return fail(
@@ -108,19 +118,16 @@ Result<void> check_driver(const VfioCalls &calls, const std::string &address) {
              driver.empty() ? ""
                             : strf("echo %s > %s/%s/driver/unbind; ", name, kDevices, name).c_str(),
              name));
-  if (!exists(path + "/iommu_group"))
-    return fail(ENODEV, strf("no IOMMU stands before %s, and VFIO gives no device without one; "
-                             "switch it on in the firmware and by intel_iommu=on on the kernel's "
-                             "command line",
-                             name));
   return {};
 }
 
 } // namespace
 
 Result<std::string> first_vfio_device(const VfioCalls &calls) {
+  bool iommu = false;
   for (const std::string &address : names(calls.root + kDevices)) {
     const std::string path = sysfs(calls, address);
+    iommu = iommu || exists(path + "/iommu_group");
     if (is_vfio(link_name(path + "/driver")) && has_memory_bar(path + "/resource"))
       return address;
   }

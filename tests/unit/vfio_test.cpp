@@ -264,8 +264,10 @@ TEST_F(Vfio, WhereTheKernelHasThemTheCharacterDeviceAndIommufdAreUsed) {
 }
 
 TEST_F(Vfio, WithoutADeviceTheFirstOneWithMemoryIsTaken) {
-  expect_says(why(""), {"no PCI device with a memory BAR is driven by vfio-pci", "drivers_probe"});
+  calls.add("0000:00:01.0", "i915", false);
+  expect_says(why(""), {"no IOMMU stands before any PCI device"});
   calls.add("0000:00:02.0", "i915");
+  expect_says(why(""), {"no PCI device with a memory BAR is driven by vfio-pci", "drivers_probe"});
   calls.add("0000:00:03.0", "vfio-pci", true, false);
   calls.add("0000:02:00.0", "vfio-pci");
   calls.add("0000:01:00.0", "nvgrace_gpu_vfio_pci");
@@ -276,7 +278,7 @@ TEST_F(Vfio, WithoutADeviceTheFirstOneWithMemoryIsTaken) {
 TEST_F(Vfio, ADeviceThatIsNotVfiosIsNamedWithTheWayToBindIt) {
   calls.add("0000:01:00.0", nullptr);
   calls.add("0000:02:00.0", "nvme");
-  calls.add("0000:03:00.0", "vfio-pci", false);
+  calls.add("0000:03:00.0", nullptr, false);
   expect_says(why("0000:09:00.0"), {"there is no PCI device 0000:09:00.0", "lspci -D"});
   const std::string none = why("0000:01:00.0");
   expect_says(none, {"driven by nothing", "echo vfio-pci > ", "/drivers_probe"});

@@ -5,6 +5,8 @@
     bar        a PCI BAR by exporter vfio (dmabuf-lab run --p2p)
     refusals   what cannot be on a BAR (the same)
     no-route   a BAR that the drive cannot reach (--p2p --cpu qemu64)
+    no-iommu   a machine without one (--p2p --iommu off)
+    old-kernel a kernel whose VFIO exports nothing (--p2p --kernel 6.12)
     testexp    the test exporter's, anywhere
 
 Each direction alone against plain pread and pwrite, checksums, what is copied and what is not, and
@@ -239,6 +241,19 @@ def no_route(tally: Tally) -> None:
     works(tally, "bounce needs none", job("--dmabuf_exporter=vfio", "--dmabuf_datapath=bounce"))
 
 
+def no_iommu(tally: Tally) -> None:
+    """VFIO gives no device without an IOMMU."""
+    for device in ([f"--dmabuf_device={ivshmem()}"], []):
+        refused(tally, f"no IOMMU {device}", job("--dmabuf_exporter=vfio", *device),
+                ["no iommu stands before", "intel_iommu=on"])
+
+
+def old_kernel(tally: Tally) -> None:
+    """VFIO is there, and exports nothing."""
+    unbound(tally, ivshmem())
+    refused(tally, "no export", job("--dmabuf_exporter=vfio"), ["linux 6.19 or newer"])
+
+
 def testexp(tally: Tally) -> None:
     """The test exporter's memory, still and moving."""
     load(os.environ.get("DMABUF_TESTEXP_KO", ""))
@@ -249,7 +264,8 @@ def testexp(tally: Tally) -> None:
     refused(tally, "registered", job(*still, "--dmabuf_datapath=registered"), ["no_cpu_view"])
 
 
-PARTS = {"bar": bar, "refusals": refusals, "no-route": no_route, "testexp": testexp}
+PARTS = {"bar": bar, "refusals": refusals, "no-route": no_route, "no-iommu": no_iommu,
+         "old-kernel": old_kernel, "testexp": testexp}
 
 
 def main() -> int:

@@ -20,6 +20,8 @@ set(bar --p2p --iommu strict --smp 1)
 add_vm_test(fio.bar LAB ${bar} COMMAND ${python}/fio_device.py bar)
 add_vm_test(fio.bar_refusals LAB ${bar} COMMAND ${python}/fio_device.py refusals)
 add_vm_test(fio.bar_no_route LAB ${bar} --cpu qemu64 COMMAND ${python}/fio_device.py no-route)
+add_vm_test(fio.bar_no_iommu LAB --p2p --iommu off COMMAND ${python}/fio_device.py no-iommu)
+add_vm_test(fio.bar_old_kernel LAB ${bar} --kernel 6.12 COMMAND ${python}/fio_device.py old-kernel)
 add_vm_test(fio.no_cpu_map COMMAND ${python}/fio_device.py testexp)
 # The drive is slowed down until the driver gives up on it: those are its messages.
 add_vm_test(loss
