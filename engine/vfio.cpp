@@ -131,6 +131,8 @@ Result<std::string> first_vfio_device(const VfioCalls &calls) {
     if (is_vfio(link_name(path + "/driver")) && has_memory_bar(path + "/resource"))
       return address;
   }
+  if (!iommu)
+    return no_iommu("any PCI device");
   return fail(ENODEV,
               "no PCI device with a memory BAR is driven by vfio-pci; bind one (echo vfio-pci "
               "> /sys/bus/pci/devices/ADDRESS/driver_override; echo ADDRESS > "
