@@ -259,7 +259,7 @@ def testexp(tally: Tally) -> None:
     load(os.environ.get("DMABUF_TESTEXP_KO", ""))
     still = ["--dmabuf_exporter=testexp", "--dmabuf_device=no-cpu"]
     directions(tally, still, "system")
-    checked(tally, [still[0], "--dmabuf_device=no-cpu+move-1000"], "system")
+    checked(tally, [still[0], "--dmabuf_device=no-cpu+move-5000"], "system")
     benchmark(tally, still, "system")
     refused(tally, "registered", job(*still, "--dmabuf_datapath=registered"), ["no_cpu_view"])
 
