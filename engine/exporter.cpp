@@ -19,10 +19,12 @@ Result<DmaBuf> allocate(const BufferRequest &request) {
     return allocate_heap(request);
   case ExporterKind::drm:
     return allocate_drm(request);
-  case ExporterKind::testexp:
-    return allocate_testexp(request);
   case ExporterKind::vfio:
     return allocate_vfio(request);
+  case ExporterKind::cuda:
+    return allocate_cuda(request);
+  case ExporterKind::testexp:
+    return allocate_testexp(request);
   case ExporterKind::none:
     break;
   }
@@ -40,6 +42,44 @@ int sync_cpu(int fd, uint64_t flags) {
 }
 
 } // namespace
+
+ExporterTraits exporter_traits(ExporterKind kind) {
+  switch (kind) {
+  case ExporterKind::udmabuf:
+    return {.what = "A memfd, by /dev/udmabuf",
+            .cpu_map = true,
+            .device_memory = false,
+            .dynamic = false};
+  case ExporterKind::heap:
+    return {.what = "A DMA heap, /dev/dma_heap/<name>",
+            .cpu_map = true,
+            .device_memory = false,
+            .dynamic = false};
+  case ExporterKind::drm:
+    return {.what = "A dumb buffer of a DRM device, by PRIME",
+            .cpu_map = true,
+            .device_memory = true,
+            .dynamic = true};
+  case ExporterKind::vfio:
+    return {.what = "A PCI device's memory BAR, by vfio-pci",
+            .cpu_map = false,
+            .device_memory = true,
+            .dynamic = false};
+  case ExporterKind::cuda:
+    return {.what = "Memory of an NVIDIA GPU, by libcuda.so.1",
+            .cpu_map = false,
+            .device_memory = true,
+            .dynamic = false};
+  case ExporterKind::testexp:
+    return {.what = "For kernel developers: dmabuf_testexp.ko, whose memory can move",
+            .cpu_map = true,
+            .device_memory = false,
+            .dynamic = true};
+  case ExporterKind::none:
+    break;
+  }
+  return {.what = "", .cpu_map = false, .device_memory = false, .dynamic = false};
+}
 
 std::optional<std::string> over_memory(uint64_t bytes, uint64_t available_kib, const char *shrink) {
   if (bytes / 1024 < available_kib)
@@ -67,9 +107,10 @@ Result<void> check_memory(uint64_t bytes, const char *shrink) {
 }
 
 Result<DmaBuf> allocate_dmabuf(const BufferRequest &request) {
+  const ExporterTraits traits = exporter_traits(request.kind);
   // Memory that is pinned cannot be reclaimed: taking more than there is would call the OOM killer.
-  // Huge pages come from a pool of their own, a DRM device may have memory of its own, a BAR is.
-  if (request.kind != ExporterKind::drm && request.kind != ExporterKind::vfio && !request.hugepages)
+  // Huge pages come from a pool of their own.
+  if (!traits.device_memory && !request.hugepages)
     if (const auto enough = check_memory(request.bytes, request.shrink); !enough)
       return std::unexpected(enough.error());
   auto buffer = allocate(request);
@@ -85,7 +126,7 @@ Result<DmaBuf> allocate_dmabuf(const BufferRequest &request) {
                           exporter_name(request.kind), static_cast<long long>(size),
                           static_cast<unsigned long long>(request.bytes)));
   buffer->bytes = static_cast<uint64_t>(size);
-  if (buffer->memory)
+  if (!traits.cpu_map || buffer->memory)
     return buffer;
   void *view =
       mmap(nullptr, buffer->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, buffer->fd.get(), 0);

@@ -39,7 +39,19 @@ struct BufferRequest {
   const char *shrink = kShrinkIo; ///< what makes the buffer smaller, for messages
 };
 
-/// Allocates a dma-buf and maps it for the CPU. Nothing is left behind on failure.
+/// What an exporter can do.
+struct ExporterTraits {
+  const char *what; ///< for the list of options
+  bool cpu_map; ///< the CPU maps its dma-bufs, which then have a `view`, unless they were asked to have `memory`
+  bool device_memory; ///< its memory is, or may be, a device's, which the machine's does not count
+  bool dynamic;       ///< its memory may move while a drive has it mapped
+};
+
+/// The traits of an exporter. ExporterKind::none has none.
+ExporterTraits exporter_traits(ExporterKind kind);
+
+/// Allocates a dma-buf and maps it for the CPU, where its exporter does that. Nothing is left
+/// behind on failure.
 Result<DmaBuf> allocate_dmabuf(const BufferRequest &request);
 
 /// Waits for the buffer's fences and makes it coherent for CPU access until cpu_access_end().
@@ -53,8 +65,9 @@ int cpu_access_end(int dmabuf_fd, uint64_t flags);
 Result<DmaBuf> allocate_udmabuf(const BufferRequest &request);
 Result<DmaBuf> allocate_heap(const BufferRequest &request);
 Result<DmaBuf> allocate_drm(const BufferRequest &request);
-Result<DmaBuf> allocate_testexp(const BufferRequest &request);
 Result<DmaBuf> allocate_vfio(const BufferRequest &request);
+Result<DmaBuf> allocate_cuda(const BufferRequest &request);
+Result<DmaBuf> allocate_testexp(const BufferRequest &request);
 
 /// What a testexp buffer does by itself.
 struct TestexpPlan {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "fio_options.hpp"
 
+#include "exporter.hpp"
+
 #include <algorithm>
 
 namespace dmabuf {
@@ -29,20 +31,17 @@ void fill_table(std::vector<fio_option> &table) {
   auto &exporter =
       add(option("dmabuf_exporter", "dma-buf exporter", FIO_OPT_STR, offsetof(FioOptions, exporter),
                  "udmabuf", "Who allocates the job's I/O memory"));
-  exporter.posval[0] = choice("udmabuf", ExporterKind::udmabuf, "A memfd, by /dev/udmabuf");
-  exporter.posval[1] = choice("heap", ExporterKind::heap, "A DMA heap, /dev/dma_heap/<name>");
-  exporter.posval[2] = choice("drm", ExporterKind::drm, "A dumb buffer of a DRM device, by PRIME");
-  exporter.posval[3] = choice("testexp", ExporterKind::testexp,
-                              "For kernel developers: dmabuf_testexp.ko, whose memory can move");
-  exporter.posval[4] = choice("vfio", ExporterKind::vfio, "A PCI device's memory BAR, by vfio-pci");
+  size_t place = 0;
+  for (const auto kind : {ExporterKind::udmabuf, ExporterKind::heap, ExporterKind::drm,
+                          ExporterKind::vfio, ExporterKind::cuda, ExporterKind::testexp})
+    exporter.posval[place++] = choice(exporter_name(kind), kind, exporter_traits(kind).what);
 
-  add(option(
-      "dmabuf_device", "Exporter's device", FIO_OPT_STR_STORE, offsetof(FioOptions, device),
-      nullptr,
-      "Device of the exporter: a heap's name, /dev/dri/cardN or N; for testexp move-N, which "
-      "moves the memory every N microseconds; for vfio 0000:01:00.0 or 0000:01:00.0/2, its BAR 2, "
-      "else its largest; a ':' list is dealt out to the jobs in turn, "
-      "\"\\:\" is a colon; default: the exporter's first"));
+  add(option("dmabuf_device", "Exporter's device", FIO_OPT_STR_STORE, offsetof(FioOptions, device),
+             nullptr,
+             "Device of the exporter: a heap's name, /dev/dri/cardN or N; for vfio 0000:01:00.0 or "
+             "0000:01:00.0/2, its BAR 2, else its largest; a GPU's number or PCI address; for "
+             "testexp move-N, which moves the memory every N microseconds; a ':' list is dealt out "
+             "to the jobs in turn, \"\\:\" is a colon; default: the exporter's first"));
 
   auto &datapath =
       add(option("dmabuf_datapath", "Datapath", FIO_OPT_STR, offsetof(FioOptions, datapath), "auto",

@@ -52,10 +52,12 @@ const char *exporter_name(ExporterKind kind) {
     return "heap";
   case ExporterKind::drm:
     return "drm";
-  case ExporterKind::testexp:
-    return "testexp";
   case ExporterKind::vfio:
     return "vfio";
+  case ExporterKind::cuda:
+    return "cuda";
+  case ExporterKind::testexp:
+    return "testexp";
   case ExporterKind::none:
     return "none";
   }

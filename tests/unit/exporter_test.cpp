@@ -5,6 +5,7 @@
 
 #include <cerrno>
 #include <fcntl.h>
+#include <fstream>
 #include <gtest/gtest.h>
 #include <string>
 #include <unistd.h>
@@ -32,6 +33,34 @@ TEST(Exporter, NamesABufferBeyondTheMachinesMemory) {
   const auto file = over_memory(256 * kMiB, 64 * 1024, kShrinkFile);
   ASSERT_TRUE(file);
   EXPECT_NE(file->find("lower size"), std::string::npos);
+}
+
+/// The row of the documentation's table of exporters, without blanks; empty if there is none.
+std::string documented(const std::string &exporter) {
+  std::ifstream file(DMABUF_DOCS "/engine.md");
+  std::string line;
+  bool inside = false;
+  while (std::getline(file, line)) {
+    if (line.starts_with("## "))
+      inside = line == "## Exporters";
+    if (inside && line.starts_with("| `" + exporter + "` |")) {
+      std::erase(line, ' ');
+      return line;
+    }
+  }
+  return {};
+}
+
+TEST(Exporter, TheDocumentationSaysWhatEachOneCanDo) {
+  for (unsigned i = 0; i < static_cast<unsigned>(ExporterKind::none); i++) {
+    const auto kind = static_cast<ExporterKind>(i);
+    const ExporterTraits traits = exporter_traits(kind);
+    EXPECT_STRNE(traits.what, "");
+    const std::string end =
+        std::string(traits.cpu_map ? "|mmap|" : "|copies|") + (traits.dynamic ? "yes|" : "no|");
+    EXPECT_TRUE(documented(exporter_name(kind)).ends_with(end))
+        << exporter_name(kind) << ": " << end << " in " << documented(exporter_name(kind));
+  }
 }
 
 TEST(Udmabuf, LimitIsInclusive) {
