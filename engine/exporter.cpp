@@ -23,6 +23,8 @@ Result<DmaBuf> allocate(const BufferRequest &request) {
     return allocate_vfio(request);
   case ExporterKind::cuda:
     return allocate_cuda(request);
+  case ExporterKind::hip:
+    return allocate_hip(request);
   case ExporterKind::testexp:
     return allocate_testexp(request);
   case ExporterKind::none:
@@ -70,6 +72,11 @@ ExporterTraits exporter_traits(ExporterKind kind) {
             .cpu_map = false,
             .device_memory = true,
             .dynamic = false};
+  case ExporterKind::hip:
+    return {.what = "Memory of an AMD GPU, by ROCm's libamdhip64.so",
+            .cpu_map = false,
+            .device_memory = true,
+            .dynamic = true};
   case ExporterKind::testexp:
     return {.what = "For kernel developers: dmabuf_testexp.ko, whose memory can move",
             .cpu_map = true,

@@ -67,6 +67,7 @@ Result<DmaBuf> allocate_heap(const BufferRequest &request);
 Result<DmaBuf> allocate_drm(const BufferRequest &request);
 Result<DmaBuf> allocate_vfio(const BufferRequest &request);
 Result<DmaBuf> allocate_cuda(const BufferRequest &request);
+Result<DmaBuf> allocate_hip(const BufferRequest &request);
 Result<DmaBuf> allocate_testexp(const BufferRequest &request);
 
 /// What a testexp buffer does by itself.

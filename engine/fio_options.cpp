@@ -32,8 +32,9 @@ void fill_table(std::vector<fio_option> &table) {
       add(option("dmabuf_exporter", "dma-buf exporter", FIO_OPT_STR, offsetof(FioOptions, exporter),
                  "udmabuf", "Who allocates the job's I/O memory"));
   size_t place = 0;
-  for (const auto kind : {ExporterKind::udmabuf, ExporterKind::heap, ExporterKind::drm,
-                          ExporterKind::vfio, ExporterKind::cuda, ExporterKind::testexp})
+  for (const auto kind :
+       {ExporterKind::udmabuf, ExporterKind::heap, ExporterKind::drm, ExporterKind::vfio,
+        ExporterKind::cuda, ExporterKind::hip, ExporterKind::testexp})
     exporter.posval[place++] = choice(exporter_name(kind), kind, exporter_traits(kind).what);
 
   add(option("dmabuf_device", "Exporter's device", FIO_OPT_STR_STORE, offsetof(FioOptions, device),

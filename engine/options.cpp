@@ -56,6 +56,8 @@ const char *exporter_name(ExporterKind kind) {
     return "vfio";
   case ExporterKind::cuda:
     return "cuda";
+  case ExporterKind::hip:
+    return "hip";
   case ExporterKind::testexp:
     return "testexp";
   case ExporterKind::none:

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// Exporter hip on a ROCm made up here: no machine of ours has such a GPU.
+#include "call_script.hpp"
+#include "hip_api.hpp"
+#include "sizes.hpp"
+
+#include <cerrno>
+#include <cstring>
+#include <memory>
+
+namespace dmabuf {
+namespace {
+
+struct FakeHip {
+  CallScript script;
+  HipError code = 999; ///< hipErrorUnknown; what a call that fails answers
+  int devices = 2;
+  uint64_t offset = 0; ///< where the memory lies in its dma-buf
+  size_t asked_bytes = 0;
+  std::string used_pci;
+  std::unique_ptr<FakeMemory> memory;
+};
+
+FakeHip fake;
+thread_local int current = -1;
+
+HipError answer(const char *name) { return fake.script.fail(name) ? fake.code : kHipSuccess; }
+
+/// A call that acts on the thread's device.
+HipError on_device(const char *name) {
+  EXPECT_GE(current, 0) << name;
+  return answer(name);
+}
+
+const HipApi kApi = {
+    .init =
+        [](unsigned flags) {
+          EXPECT_EQ(flags, 0U);
+          return answer("hipInit");
+        },
+    .error_name = [](HipError) { return "hipErrorMadeUp"; },
+    .device_count =
+        [](int *count) {
+          *count = fake.devices;
+          return answer("hipGetDeviceCount");
+        },
+    .device_by_pci =
+        [](int *device, const char *pci) {
+          fake.used_pci = pci;
+          *device = 1;
+          return answer("hipDeviceGetByPCIBusId");
+        },
+    .device_pci =
+        [](char *pci, int bytes, int device) {
+          std::snprintf(pci, static_cast<size_t>(bytes), "0000:0%d:00.0", device);
+          return answer("hipDeviceGetPCIBusId");
+        },
+    .set_device =
+        [](int device) {
+          const HipError result = answer("hipSetDevice");
+          if (!result)
+            current = device;
+          return result;
+        },
+    .synchronize = []() { return on_device("hipDeviceSynchronize"); },
+    .memory_info =
+        [](size_t *available, size_t *total) {
+          *available = 100 * kMiB;
+          *total = 16368 * kMiB;
+          return on_device("hipMemGetInfo");
+        },
+    .allocate =
+        [](void **pointer, size_t bytes) {
+          const HipError result = on_device("hipMalloc");
+          if (!result) {
+            fake.asked_bytes = bytes;
+            fake.memory = std::make_unique<FakeMemory>(bytes);
+            *pointer = fake.memory->data();
+            fake.script.held++;
+          }
+          return result;
+        },
+    .free =
+        [](void *pointer) {
+          EXPECT_EQ(pointer, fake.memory->data());
+          fake.memory.reset();
+          fake.script.give_back("hipFree");
+          return kHipSuccess;
+        },
+    .copy =
+        [](void *to, const void *from, size_t bytes, int kind) {
+          const auto *device = static_cast<const std::byte *>(kind == 1 ? to : from);
+          EXPECT_TRUE(kind == 1 || kind == 2);
+          EXPECT_GE(device, fake.memory->data());
+          EXPECT_LE(device + bytes, fake.memory->data() + fake.memory->size());
+          std::memcpy(to, from, bytes);
+          return on_device("hipMemcpy");
+        },
+    .export_range =
+        [](const void *pointer, size_t bytes, int *fd, uint64_t *offset) {
+          EXPECT_EQ(pointer, fake.memory->data());
+          EXPECT_EQ(bytes, fake.asked_bytes);
+          if (fake.script.fail("hsa_amd_portable_export_dmabuf"))
+            return 0x1000;
+          *fd = fake.memory->dup();
+          *offset = fake.offset;
+          return 0;
+        },
+};
+
+CallScript &reset() {
+  fake = FakeHip();
+  current = -1;
+  return fake.script;
+}
+
+Result<DmaBuf> allocate(const char *device = "", uint64_t bytes = 3 * kMiB) {
+  return allocate_hip(kApi, {.kind = ExporterKind::hip, .device = device, .bytes = bytes});
+}
+
+TEST(Hip, EachCallThatFailsLeavesNothingBehind) {
+  fail_each_call(reset, [] { return allocate(); },
+                 {"hipInit", "hipGetDeviceCount", "hipDeviceGetPCIBusId", "hipSetDevice",
+                  "hipMalloc", "hsa_amd_portable_export_dmabuf"});
+  fail_each_call(reset, [] { return allocate("0000:01:00.0"); },
+                 {"hipInit", "hipDeviceGetByPCIBusId", "hipDeviceGetPCIBusId", "hipSetDevice",
+                  "hipMalloc", "hsa_amd_portable_export_dmabuf"});
+}
+
+TEST(Hip, ADmaBufOfWholeBlocksThatIsGivenBack) {
+  CallScript &script = reset();
+  const int before = open_descriptors();
+  {
+    const auto buffer = allocate("1");
+    ASSERT_TRUE(buffer) << buffer.error().message;
+    EXPECT_EQ(fake.asked_bytes, 4 * kMiB);
+    EXPECT_EQ(lseek(buffer->fd.get(), 0, SEEK_END), static_cast<off_t>(4 * kMiB));
+    EXPECT_EQ(buffer->device, "0000:01:00.0");
+    EXPECT_FALSE(buffer->view);
+    script.calls.clear();
+    current = 0; // someone else's call
+  }
+  EXPECT_EQ(script.calls, (std::vector<std::string>{"hipSetDevice", "hipFree"}));
+  EXPECT_EQ(current, 1);
+  EXPECT_EQ(script.held, 0);
+  EXPECT_EQ(open_descriptors(), before);
+}
+
+TEST(Hip, CopiesGoWhereTheyAreToAndWait) {
+  CallScript &script = reset();
+  const auto buffer = allocate("1");
+  ASSERT_TRUE(buffer);
+  current = 0; // someone else's call
+  check_copies(*buffer->memory, *fake.memory);
+  EXPECT_EQ(current, 1);
+  EXPECT_EQ(script.count("hipMemcpy"), 3U);
+  EXPECT_EQ(script.count("hipDeviceSynchronize"), 3U);
+}
+
+TEST(Hip, ACopyThatFailsSaysSo) {
+  for (size_t at = 0; at < 3; at++) {
+    CallScript &script = reset();
+    const auto buffer = allocate();
+    ASSERT_TRUE(buffer);
+    std::byte byte = {};
+    script.fail_at = script.may_fail.size() + at;
+    EXPECT_EQ(buffer->memory->write(0, {&byte, 1}), EIO) << at;
+    script.fail_at = script.may_fail.size() + at;
+    EXPECT_EQ(buffer->memory->read(0, {&byte, 1}), EIO) << at;
+    EXPECT_EQ(buffer->memory->read(0, {&byte, 1}), 0) << at;
+  }
+}
+
+TEST(Hip, DevicesAreNumbersOrPciAddresses) {
+  reset();
+  ASSERT_TRUE(allocate("0000:01:00.0"));
+  EXPECT_EQ(fake.used_pci, "0000:01:00.0");
+  reset();
+  const auto none = allocate("2");
+  ASSERT_FALSE(none);
+  EXPECT_EQ(none.error().code, ENODEV);
+  EXPECT_EQ(none.error().message, "there is no HIP device 2, the last one is 1; set dmabuf_device");
+  reset();
+  fake.devices = 0;
+  EXPECT_FALSE(allocate());
+}
+
+TEST(Hip, TooLittleMemorySaysHowMuchThereIs) {
+  CallScript &script = reset();
+  fake.code = kHipOutOfMemory;
+  script.fail_at = 4;
+  const auto buffer = allocate("", 2048 * kMiB);
+  ASSERT_FALSE(buffer);
+  EXPECT_EQ(buffer.error().code, ENOMEM);
+  EXPECT_EQ(buffer.error().message,
+            "the job's buffer needs 2048 MiB and GPU 0000:00:00.0 has 100 MiB of 16368 MiB free; "
+            "lower iodepth or bs, or use another dmabuf_device");
+}
+
+TEST(Hip, ADmaBufThatHasOtherMemoryTooIsRefused) {
+  CallScript &script = reset();
+  const int before = open_descriptors();
+  fake.offset = 4096;
+  const auto buffer = allocate();
+  ASSERT_FALSE(buffer);
+  EXPECT_NE(buffer.error().message.find("4096"), std::string::npos);
+  EXPECT_EQ(script.held, 0);
+  EXPECT_EQ(open_descriptors(), before);
+}
+
+TEST(Hip, EachWayNotToStartHasItsRemedy) {
+  for (const auto &[code, remedy] :
+       {std::pair(kHipNotInitialized, "thread=1"), std::pair(kHipNoDevice, "/dev/kfd")}) {
+    CallScript &script = reset();
+    fake.code = code;
+    script.fail_at = 0;
+    const auto buffer = allocate();
+    ASSERT_FALSE(buffer) << remedy;
+    EXPECT_NE(buffer.error().message.find(remedy), std::string::npos) << buffer.error().message;
+  }
+}
+
+TEST(Hip, WithoutTheLibraryItsPackageIsNamed) {
+  if (load_hip())
+    GTEST_SKIP() << "ROCm is on this machine";
+  const auto buffer = allocate_dmabuf({.kind = ExporterKind::hip, .bytes = 4096});
+  ASSERT_FALSE(buffer);
+  EXPECT_EQ(buffer.error().code, ENOENT);
+  EXPECT_NE(buffer.error().message.find("libamdhip64"), std::string::npos);
+  EXPECT_NE(buffer.error().message.find("/opt/rocm/lib"), std::string::npos);
+}
+
+} // namespace
+} // namespace dmabuf
