@@ -25,6 +25,8 @@ Result<DmaBuf> allocate(const BufferRequest &request) {
     return allocate_cuda(request);
   case ExporterKind::hip:
     return allocate_hip(request);
+  case ExporterKind::amdgpu:
+    return allocate_amdgpu(request);
   case ExporterKind::testexp:
     return allocate_testexp(request);
   case ExporterKind::none:
@@ -74,6 +76,11 @@ ExporterTraits exporter_traits(ExporterKind kind) {
             .dynamic = false};
   case ExporterKind::hip:
     return {.what = "Memory of an AMD GPU, by ROCm's libamdhip64.so",
+            .cpu_map = false,
+            .device_memory = true,
+            .dynamic = true};
+  case ExporterKind::amdgpu:
+    return {.what = "VRAM of an AMD GPU, by libdrm_amdgpu.so.1",
             .cpu_map = false,
             .device_memory = true,
             .dynamic = true};

@@ -41,8 +41,8 @@ struct BufferRequest {
 
 /// What an exporter can do.
 struct ExporterTraits {
-  const char *what; ///< for the list of options
-  bool cpu_map; ///< the CPU maps its dma-bufs, which then have a `view`, unless they were asked to have `memory`
+  const char *what;   ///< for the list of options
+  bool cpu_map;       ///< the CPU maps its dma-bufs: they have a `view`, unless they give `memory`
   bool device_memory; ///< its memory is, or may be, a device's, which the machine's does not count
   bool dynamic;       ///< its memory may move while a drive has it mapped
 };
@@ -68,6 +68,7 @@ Result<DmaBuf> allocate_drm(const BufferRequest &request);
 Result<DmaBuf> allocate_vfio(const BufferRequest &request);
 Result<DmaBuf> allocate_cuda(const BufferRequest &request);
 Result<DmaBuf> allocate_hip(const BufferRequest &request);
+Result<DmaBuf> allocate_amdgpu(const BufferRequest &request);
 Result<DmaBuf> allocate_testexp(const BufferRequest &request);
 
 /// What a testexp buffer does by itself.

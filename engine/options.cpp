@@ -58,6 +58,8 @@ const char *exporter_name(ExporterKind kind) {
     return "cuda";
   case ExporterKind::hip:
     return "hip";
+  case ExporterKind::amdgpu:
+    return "amdgpu";
   case ExporterKind::testexp:
     return "testexp";
   case ExporterKind::none:

@@ -89,6 +89,7 @@ inline void fail_each_call(const std::function<CallScript &()> &reset,
     EXPECT_EQ(buffer.error().message.find('\n'), std::string::npos) << expected[i];
     EXPECT_NE(buffer.error().message.find(';'), std::string::npos) << buffer.error().message;
     EXPECT_EQ(script.held, 0) << expected[i];
+    reset(); // what the fake itself holds
     EXPECT_EQ(open_descriptors(), before) << expected[i];
   }
 }
