@@ -27,6 +27,10 @@ Result<DmaBuf> allocate(const BufferRequest &request) {
     return allocate_hip(request);
   case ExporterKind::amdgpu:
     return allocate_amdgpu(request);
+  case ExporterKind::xe:
+    return allocate_xe(request);
+  case ExporterKind::i915:
+    return allocate_i915(request);
   case ExporterKind::testexp:
     return allocate_testexp(request);
   case ExporterKind::none:
@@ -84,6 +88,16 @@ ExporterTraits exporter_traits(ExporterKind kind) {
             .cpu_map = false,
             .device_memory = true,
             .dynamic = true};
+  case ExporterKind::xe:
+    return {.what = "Memory of an Intel GPU with driver xe: VRAM, or system memory",
+            .cpu_map = false,
+            .device_memory = true,
+            .dynamic = true};
+  case ExporterKind::i915:
+    return {.what = "Memory of an Intel GPU with driver i915: local, or system memory",
+            .cpu_map = false,
+            .device_memory = true,
+            .dynamic = false};
   case ExporterKind::testexp:
     return {.what = "For kernel developers: dmabuf_testexp.ko, whose memory can move",
             .cpu_map = true,

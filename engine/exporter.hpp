@@ -69,6 +69,8 @@ Result<DmaBuf> allocate_vfio(const BufferRequest &request);
 Result<DmaBuf> allocate_cuda(const BufferRequest &request);
 Result<DmaBuf> allocate_hip(const BufferRequest &request);
 Result<DmaBuf> allocate_amdgpu(const BufferRequest &request);
+Result<DmaBuf> allocate_xe(const BufferRequest &request);
+Result<DmaBuf> allocate_i915(const BufferRequest &request);
 Result<DmaBuf> allocate_testexp(const BufferRequest &request);
 
 /// What a testexp buffer does by itself.

@@ -34,7 +34,8 @@ void fill_table(std::vector<fio_option> &table) {
   size_t place = 0;
   for (const auto kind :
        {ExporterKind::udmabuf, ExporterKind::heap, ExporterKind::drm, ExporterKind::vfio,
-        ExporterKind::cuda, ExporterKind::hip, ExporterKind::amdgpu, ExporterKind::testexp})
+        ExporterKind::cuda, ExporterKind::hip, ExporterKind::amdgpu, ExporterKind::xe,
+        ExporterKind::i915, ExporterKind::testexp})
     exporter.posval[place++] = choice(exporter_name(kind), kind, exporter_traits(kind).what);
 
   add(option("dmabuf_device", "Exporter's device", FIO_OPT_STR_STORE, offsetof(FioOptions, device),

@@ -58,6 +58,36 @@ std::string driver_of(const DrmCalls &calls, int fd) {
   return calls.ioctl(fd, DRM_IOCTL_VERSION, &version) ? "" : name;
 }
 
+/// Reads the first byte of a mapping by a system call, which tells of an error where the CPU itself
+/// would get SIGBUS. Returns 0 or a positive errno.
+int touch(const std::byte *map) {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC))
+    return errno;
+  const UniqueFd from(ends[0]), to(ends[1]);
+  if (write(to.get(), map, 1) == 1)
+    return 0;
+  return errno == EFAULT ? ENOMEM : errno;
+}
+
+/// A buffer object by the driver's own mapping, which keeps it.
+class GemMemory final : public DeviceMemory {
+public:
+  explicit GemMemory(MappedRange map) : map_(std::move(map)) {}
+
+  int read(uint64_t offset, std::span<std::byte> to) override {
+    read_mapped(map_.data(), offset, to);
+    return 0;
+  }
+  int write(uint64_t offset, std::span<const std::byte> from) override {
+    write_mapped(map_.data(), offset, from);
+    return 0;
+  }
+
+private:
+  MappedRange map_;
+};
+
 } // namespace
 
 const DrmCalls kDrmCalls = {
@@ -115,7 +145,22 @@ GemHandle::~GemHandle() {
   (void)calls_.ioctl(fd_, DRM_IOCTL_GEM_CLOSE, &close);
 }
 
-Result<UniqueFd> export_gem(const DrmCalls &calls, const GpuNode &gpu, const GemHandle &object) {
+Result<DmaBuf> share_gem(const DrmCalls &calls, const GpuNode &gpu, const GemHandle &object,
+                         const GemPlace &place) {
+  const char *path = gpu.path.c_str();
+  void *address = calls.map(place.bytes, gpu.fd.get(), place.offset);
+  if (address == MAP_FAILED) {
+    const int code = errno;
+    return fail(code, errno_text(strf("%s does not let the CPU map %s; use another dmabuf_device",
+                                      path, place.want.c_str()),
+                                 code));
+  }
+  MappedRange map(address, place.bytes);
+  // A driver may take the memory only now.
+  if (const int code = touch(map.data()))
+    return fail(code, errno_text(strf("%s did not give %s; %s, or use another dmabuf_device", path,
+                                      place.want.c_str(), place.shrink),
+                                 code));
   drm_prime_handle prime = {};
   prime.handle = object.get();
   prime.flags = DRM_CLOEXEC | DRM_RDWR;
@@ -124,10 +169,14 @@ Result<UniqueFd> export_gem(const DrmCalls &calls, const GpuNode &gpu, const Gem
     const int code = errno;
     return fail(code, errno_text(strf("%s did not export its memory by PRIME; use another "
                                       "dmabuf_device",
-                                      gpu.path.c_str()),
+                                      path),
                                  code));
   }
-  return UniqueFd(prime.fd);
+  DmaBuf buffer;
+  buffer.fd.reset(prime.fd);
+  buffer.device = gpu.path;
+  buffer.memory = std::make_unique<GemMemory>(std::move(map));
+  return buffer;
 }
 
 void read_mapped(const std::byte *map, uint64_t offset, std::span<std::byte> to) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "error.hpp"
+#include "exporter.hpp"
 #include "unique_fd.hpp"
 
 #include <cstddef>
@@ -54,8 +55,17 @@ private:
   uint32_t handle_;
 };
 
-/// A dma-buf of a buffer object, by PRIME.
-Result<UniqueFd> export_gem(const DrmCalls &calls, const GpuNode &gpu, const GemHandle &object);
+/// What there is to know of a buffer object.
+struct GemPlace {
+  uint64_t bytes;
+  uint64_t offset;    ///< where the node maps it
+  std::string want;   ///< what it was to be, for messages
+  const char *shrink; ///< what makes it smaller, for messages
+};
+
+/// A dma-buf of a buffer object, by PRIME, and copies by a mapping of the driver's own.
+Result<DmaBuf> share_gem(const DrmCalls &calls, const GpuNode &gpu, const GemHandle &object,
+                         const GemPlace &place);
 
 /// Copies from memory of a device that the CPU has mapped.
 void read_mapped(const std::byte *map, uint64_t offset, std::span<std::byte> to);

@@ -60,6 +60,10 @@ const char *exporter_name(ExporterKind kind) {
     return "hip";
   case ExporterKind::amdgpu:
     return "amdgpu";
+  case ExporterKind::xe:
+    return "xe";
+  case ExporterKind::i915:
+    return "i915";
   case ExporterKind::testexp:
     return "testexp";
   case ExporterKind::none:

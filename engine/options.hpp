@@ -35,7 +35,19 @@ enum class Submit : unsigned { uring, sync, ioctl, mmap };
 inline constexpr size_t kSubmits = 4;
 
 /// Who allocates the dma-buf. `none` is what a job on datapath `host` has.
-enum class ExporterKind : unsigned { udmabuf, heap, drm, vfio, cuda, hip, amdgpu, testexp, none };
+enum class ExporterKind : unsigned {
+  udmabuf,
+  heap,
+  drm,
+  vfio,
+  cuda,
+  hip,
+  amdgpu,
+  xe,
+  i915,
+  testexp,
+  none
+};
 
 const char *datapath_name(Datapath path);
 const char *submit_name(Submit submit);

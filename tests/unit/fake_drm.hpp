@@ -23,7 +23,7 @@ struct FakeDrm {
   std::function<int(unsigned long, void *)> driver_call; ///< 0 or an errno
   std::unique_ptr<FakeMemory> memory;                    ///< of buffer object 7, the only one
   uint64_t map_offset = 0x10000; ///< where in the node that object is mapped
-  int maps = 0;
+  bool hollow = false;           ///< there is no memory behind the mapping
 
   static constexpr uint32_t kHandle = 7;
   static FakeDrm *current;
@@ -99,6 +99,7 @@ inline void *fake_map(size_t bytes, int fd, uint64_t offset) {
     return MAP_FAILED;
   }
   const UniqueFd copy(drm.memory->dup());
+  EXPECT_TRUE(!drm.hollow || ftruncate(copy.get(), 0) == 0);
   return mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, copy.get(), 0);
 }
 
