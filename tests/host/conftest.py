@@ -72,12 +72,13 @@ def fio(tmp_path: Path) -> Callable[..., Result]:
     """Runs fio with `--ioengine=external:<engine>` and the given options.
 
     A 16 MiB file in the build tree is the target unless `filename` says otherwise. `stand_in` preloads
-    the stand-in for /dev/udmabuf; `env` adds to the environment.
+    the stand-in for /dev/udmabuf, `preload` further libraries before it; `env` adds to the environment.
     """
 
     def run(
         *flags: str,
         stand_in: bool = False,
+        preload: tuple[str, ...] = (),
         env: dict[str, str] | None = None,
         library: str | None = None,
         job: str = "t",
@@ -109,15 +110,16 @@ def fio(tmp_path: Path) -> Callable[..., Result]:
         if json_output:
             command.append("--output-format=json")
         variables = os.environ | (env or {})
-        preload = []
+        libraries = []
         if os.environ.get("SANITIZER") == "asan":
             # fio is not built with the sanitizer, so its run-time has to come first.
-            preload.append(subprocess.check_output(["gcc", "-print-file-name=libasan.so"], text=True).strip())
+            libraries.append(subprocess.check_output(["gcc", "-print-file-name=libasan.so"], text=True).strip())
             variables["ASAN_OPTIONS"] = "detect_leaks=0:abort_on_error=1"
+        libraries += preload
         if stand_in:
-            preload.append(environment("STAND_IN"))
-        if preload:
-            variables["LD_PRELOAD"] = ":".join(preload)
+            libraries.append(environment("STAND_IN"))
+        if libraries:
+            variables["LD_PRELOAD"] = ":".join(libraries)
         done = subprocess.run(
             command, env=variables, cwd=tmp_path, text=True, capture_output=True, timeout=120, check=False
         )
