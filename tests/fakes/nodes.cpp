@@ -12,6 +12,8 @@
 #include <fcntl.h>
 #include <i915_drm.h>
 #include <iterator>
+#include <mutex>
+#include <string_view>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -27,6 +29,7 @@ constexpr const char *kDrivers[] = {"", "xe", "i915", "amdgpu"};
 
 char node[kMaxFd];          // index in kDrivers
 vram *objects[kMaxObjects]; // by handle
+std::mutex objects_lock;    // jobs may be threads
 
 template <class F> F *real(const char *name) {
   return reinterpret_cast<F *>(dlsym(RTLD_NEXT, name));
@@ -56,6 +59,7 @@ int open_any(const char *name, const char *path, int flags, unsigned mode) {
 
 /// A new buffer object's handle; 0 if there is no memory.
 uint32_t make_object(const char *driver, uint64_t bytes) {
+  const std::lock_guard guard(objects_lock);
   for (uint32_t handle = 1; handle < kMaxObjects; handle++)
     if (!objects[handle]) {
       objects[handle] = vram_take(driver, bytes);
@@ -149,6 +153,7 @@ int call(int fd, unsigned long request, void *data) {
   }
   if (request == DRM_IOCTL_GEM_CLOSE) {
     const uint32_t handle = static_cast<drm_gem_close *>(data)->handle;
+    const std::lock_guard guard(objects_lock);
     if (!is_object(handle))
       return refuse(EINVAL);
     vram_give_back(driver.data(), objects[handle]);
