@@ -13,6 +13,7 @@
 #include <gtest/gtest.h>
 #include <linux/pci_regs.h>
 #include <sys/mman.h>
+#include <thread>
 #include <vector>
 
 namespace dmabuf {
@@ -60,8 +61,8 @@ public:
 
   int open(const std::string &path) override {
     opened += path + " ";
-    if (path == failing_path) {
-      errno = error;
+    if (path == failing_path || (path == "/dev/vfio/7" && held(path))) {
+      errno = path == failing_path ? error : EBUSY;
       return -1;
     }
     return VfioCalls::open(path);
@@ -105,6 +106,15 @@ public:
   bool viable = true;
 
 private:
+  /// Whether the file is open: a group opens once.
+  bool held(const std::string &path) const {
+    for (const auto &fd : fs::directory_iterator("/proc/self/fd")) {
+      std::error_code gone; // the iterator's own
+      if (fs::read_symlink(fd.path(), gone) == root + path)
+        return true;
+    }
+    return false;
+  }
   void touch(const std::string &path) {
     fs::create_directories(fs::path(root + path).parent_path());
     std::ofstream(root + path).flush();
@@ -247,6 +257,20 @@ TEST_F(Vfio, AfterTheLastBufferTheDeviceIsClosed) {
   ASSERT_TRUE(allocate(kAddress));
   EXPECT_EQ(calls.opened, "/dev/vfio/vfio /dev/vfio/7 /dev/vfio/vfio /dev/vfio/7 ");
   EXPECT_EQ(open_files(), before);
+}
+
+TEST_F(Vfio, JobsThatAreThreadsComeAndGoWithoutMeetingABusyDevice) {
+  calls.add(kAddress, "vfio-pci");
+  std::array<int, 3> failures = {};
+  std::vector<std::thread> jobs;
+  for (int &failed : failures)
+    jobs.emplace_back([this, &failed] {
+      for (int i = 0; i < 100; i++)
+        failed += !allocate(kAddress, 16384);
+    });
+  for (std::thread &one : jobs)
+    one.join();
+  EXPECT_EQ(failures, (std::array<int, 3>{}));
 }
 
 TEST_F(Vfio, WhereTheKernelHasThemTheCharacterDeviceAndIommufdAreUsed) {
