@@ -29,7 +29,7 @@ from fio_harness import DEV, NvmeCommands, Run, Tally, engine, fio, need_engine,
 from fio_jobs import ENVIRONMENT, JOBS, needs_bar, one_file
 from fio_moves import load
 
-BASE, SIZE, BLOCK = 64 << 20, 8 << 20, 64 << 10
+BASE, SIZE, BLOCK = 64 << 20, 4 << 20, 64 << 10
 PCI = Path("/sys/bus/pci/devices")
 PATTERN = [f"--bs={BLOCK}", "--verify=pattern", "--verify_pattern=%o"]
 
