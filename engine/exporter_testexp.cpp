@@ -8,6 +8,7 @@
 #include <charconv>
 #include <fcntl.h>
 #include <linux/dmabuf_testexp.h>
+#include <optional>
 #include <sys/ioctl.h>
 
 namespace dmabuf {
@@ -15,6 +16,7 @@ namespace {
 
 constexpr const char *kDevice = DMABUF_TESTEXP_DEVICE;
 constexpr uint32_t kMaxInterval = 1'000'000; // µs, MOVER_START's own limit
+constexpr uint32_t kMaxAccesses = 1'000'000;
 
 /// Memory without a CPU view: the test exporter's own copies, in its session.
 class TestexpMemory : public DeviceMemory {
@@ -79,6 +81,18 @@ Result<void> refuse(int control, uint32_t id, uint32_t operation) {
   return {};
 }
 
+/// The number N, 1 to `most`, of a word such as move-N; nothing if it is another word.
+std::optional<uint32_t> number_of(std::string_view word, std::string_view name, uint32_t most) {
+  uint32_t number = 0;
+  if (!word.starts_with(name))
+    return {};
+  const char *end = word.data() + word.size();
+  const auto [stop, error] = std::from_chars(word.data() + name.size(), end, number);
+  if (error != std::errc() || stop != end || number < 1 || number > most)
+    return {};
+  return number;
+}
+
 } // namespace
 
 Result<TestexpPlan> testexp_plan(std::string_view words) {
@@ -87,15 +101,17 @@ Result<TestexpPlan> testexp_plan(std::string_view words) {
     const size_t plus = words.find('+');
     const std::string_view word = words.substr(0, plus);
     words = plus == std::string_view::npos ? "" : words.substr(plus + 1);
-    constexpr std::string_view move = "move-";
-    uint32_t number = 0;
-    const char *end = word.data() + word.size();
-    if (word.starts_with(move)) {
-      const auto [stop, error] = std::from_chars(word.data() + move.size(), end, number);
-      if (error == std::errc() && stop == end && number >= 1 && number <= kMaxInterval) {
-        plan.move_us = number;
-        continue;
-      }
+    if (const auto number = number_of(word, "move-", kMaxInterval)) {
+      plan.move_us = *number;
+      continue;
+    }
+    if (const auto number = number_of(word, "exchange-", kMaxAccesses)) {
+      plan.exchange_after = *number;
+      continue;
+    }
+    if (word == "shift-segments") {
+      plan.shift = true;
+      continue;
     }
     if (word == "lose-writes") {
       plan.lose |= DMABUF_TESTEXP_LOSE_WRITES;
@@ -117,14 +133,19 @@ Result<TestexpPlan> testexp_plan(std::string_view words) {
       plan.refuse_map = true;
       continue;
     }
-    return fail(EINVAL, strf("dmabuf_device=%.*s is no word of exporter testexp; it knows move-N, "
-                             "to move the memory every N µs (1 to %u), lose-writes, stale-reads, "
-                             "no-cpu, refuse-attach and refuse-map",
-                             static_cast<int>(word.size()), word.data(), kMaxInterval));
+    return fail(EINVAL,
+                strf("dmabuf_device=%.*s is no word of exporter testexp; it knows move-N, "
+                     "to move the memory every N µs (1 to %u), exchange-N, to mislead "
+                     "devices after every N CPU accesses (1 to %u), shift-segments, "
+                     "lose-writes, stale-reads, no-cpu, refuse-attach and refuse-map",
+                     static_cast<int>(word.size()), word.data(), kMaxInterval, kMaxAccesses));
   }
   if (plan.lose && plan.move_us)
     return fail(EINVAL, "dmabuf_device: memory that loses data does not move; drop move-N, or "
                         "lose-writes and stale-reads");
+  if (plan.lose && (plan.shift || plan.exchange_after))
+    return fail(EINVAL, "dmabuf_device: memory that loses data misleads no device; drop "
+                        "lose-writes and stale-reads, or shift-segments and exchange-N");
   return plan;
 }
 
@@ -146,9 +167,14 @@ Result<DmaBuf> allocate_testexp(const BufferRequest &request) {
   create.flags = plan->lose ? plan->lose : uint32_t{DMABUF_TESTEXP_DYNAMIC};
   if (plan->no_cpu)
     create.flags |= DMABUF_TESTEXP_NO_CPU | DMABUF_TESTEXP_NO_PAGES;
-  create.segment_min = kPage;
+  create.segment_min = plan->shift ? 2 * kPage : kPage;
   create.segment_max = 16 * kPage;
   create.quarantine = 4;
+  if (plan->shift)
+    create.flags |= DMABUF_TESTEXP_SHIFT_SEGMENTS;
+  if (plan->exchange_after)
+    create.flags |= DMABUF_TESTEXP_EXCHANGE;
+  create.exchange_after = plan->exchange_after;
   if (ioctl(control->get(), DMABUF_TESTEXP_IOC_CREATE, &create) < 0) {
     const int code = errno;
     return fail(code,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // One transfer at a time: each direction alone, both together, across pieces, and how it is cut.
 #include "bench.hpp"
+#include "names.hpp"
 #include "sizes.hpp"
 
 #include <algorithm>
@@ -64,13 +65,16 @@ std::string where(const Transfer &t, const Wrong &wrong, uint64_t from) {
 }
 
 /// The poison around a transfer must be as it was.
-void check_around(const Mover &mover, const Transfer &t, Outcome &outcome) {
+void check_around(const Mover &mover, const Transfer &t, Pages &pages, Outcome &outcome) {
   const uint64_t from = t.buffer_offset > kMargin ? t.buffer_offset - kMargin : 0;
   const uint64_t to = std::min(mover.size(), t.buffer_offset + t.bytes + kMargin);
   uint64_t stray = 0;
   for (uint64_t at = from; at < to; at += 8)
-    if (at < t.buffer_offset || at >= t.buffer_offset + t.bytes)
-      stray += mover.words()[at / 8] != word_at(kBufferPoison, at);
+    if ((at < t.buffer_offset || at >= t.buffer_offset + t.bytes) &&
+        mover.words()[at / 8] != word_at(kBufferPoison, at)) {
+      stray++;
+      pages.stray(at);
+    }
   outcome.compared += to - from - t.bytes;
   if (stray)
     outcome.find("STRAY_WRITE",
@@ -92,7 +96,7 @@ bool failed(int result, Way way, const Transfer &t, Outcome &outcome) {
 }
 
 Result<void> read_all(Mover &mover, Region &region, const Options &options, unsigned random_ones,
-                      Outcome &outcome) {
+                      Pages &pages, Outcome &outcome) {
   if (auto ok = region.lay_down(options.generation); !ok)
     return ok;
   HostBuffer again(region.size());
@@ -122,7 +126,8 @@ Result<void> read_all(Mover &mover, Region &region, const Options &options, unsi
       else
         judge(wrong, Way::read, false, where(t, wrong, 0), outcome);
     }
-    check_around(mover, t, outcome);
+    pages.look(found, expected, t.buffer_offset, wrong);
+    check_around(mover, t, pages, outcome);
     mover.poison(t.buffer_offset, t.bytes);
     mover.end_cpu();
   }
@@ -130,7 +135,7 @@ Result<void> read_all(Mover &mover, Region &region, const Options &options, unsi
 }
 
 Result<void> write_all(Mover &mover, Region &region, const Options &options, unsigned random_ones,
-                       Outcome &outcome) {
+                       Pages &pages, Outcome &outcome) {
   if (auto ok = region.lay_down(kDrivePoison); !ok)
     return ok;
   HostBuffer plain(region.size());
@@ -160,6 +165,7 @@ Result<void> write_all(Mover &mover, Region &region, const Options &options, uns
                                 generation, region.drive_bytes());
     outcome.compared += to - from;
     judge(wrong, Way::write, false, where(t, wrong, 0), outcome);
+    pages.look(inside, region.expected(t.drive_offset, t.bytes), t.buffer_offset, wrong);
     const Wrong all = compare(got, region.expected(from, to - from), kDrivePoison, generation,
                               region.drive_bytes());
     if (all.words > wrong.words)
@@ -221,12 +227,14 @@ Result<Outcome> both(const Options &options, bool reads, bool writes, bool scatt
   Outcome outcome;
   outcome.fact("segments", (*mover)->entry().segments);
   constexpr unsigned kRandom = 60;
+  Pages pages((*mover)->size());
   if (reads)
-    if (auto ok = read_all(**mover, **region, options, kRandom, outcome); !ok)
+    if (auto ok = read_all(**mover, **region, options, kRandom, pages, outcome); !ok)
       return std::unexpected(std::move(ok.error()));
   if (writes)
-    if (auto ok = write_all(**mover, **region, options, kRandom, outcome); !ok)
+    if (auto ok = write_all(**mover, **region, options, kRandom, pages, outcome); !ok)
       return std::unexpected(std::move(ok.error()));
+  pages.name((*mover)->entry().segments, outcome);
   if (const auto info = (*mover)->info()) {
     outcome.fact("memory", dmabuf::memory_name(info->memory));
     outcome.fact("route", dmabuf::route_name(info->route));
@@ -244,33 +252,6 @@ Result<Outcome> both(const Options &options, bool reads, bool writes, bool scatt
 }
 
 } // namespace
-
-void judge(const Wrong &wrong, Way way, bool under_load, const std::string &where,
-           Outcome &outcome) {
-  const bool read = way == Way::read;
-  if (wrong.untouched)
-    outcome.find(read ? "READ_NOT_LANDED" : "WRITE_NOT_LANDED",
-                 (read ? "completed with success, and the memory was not touched: "
-                       : "completed with success, and the drive still holds what it held: ") +
-                     where,
-                 wrong.untouched);
-  if (wrong.memory)
-    outcome.find(read ? "DATA_CORRUPTED" : "WRITE_NOT_FETCHED",
-                 (read ? "zeros or poison of the drive: "
-                       : "the drive wrote what was in other memory, or earlier in this: ") +
-                     where,
-                 wrong.memory);
-  if (wrong.elsewhere)
-    outcome.find(under_load         ? "FOREIGN_DATA_UNDER_LOAD"
-                 : wrong.first != 0 ? "MULTI_SEGMENT_MISADDRESSED"
-                                    : "MISADDRESSED",
-                 "data of another place: " + where, wrong.elsewhere);
-  if (wrong.older)
-    outcome.find(under_load ? "FOREIGN_DATA_UNDER_LOAD" : "STALE_DATA",
-                 "data of an earlier generation: " + where, wrong.older);
-  if (wrong.damaged)
-    outcome.find("DATA_CORRUPTED", "bits that nobody wrote: " + where, wrong.damaged);
-}
 
 Result<Outcome> run_read(const Options &options) { return both(options, true, false, false); }
 Result<Outcome> run_write(const Options &options) { return both(options, false, true, false); }

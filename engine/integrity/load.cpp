@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // Many I/Os in flight, of all sizes, every byte checked; and what ends with I/O in flight.
 #include "bench.hpp"
+#include "names.hpp"
 #include "sizes.hpp"
 
 #include <algorithm>
@@ -117,6 +118,7 @@ Result<void> load(const Options &options, Mover &mover, Region &region, Way way,
   }
   if (!trouble.empty())
     return fail(EIO, trouble);
+  name_load(outcome);
   if (read)
     return {};
   HostBuffer plain(kCell);
@@ -129,6 +131,7 @@ Result<void> load(const Options &options, Mover &mover, Region &region, Way way,
     outcome.compared += kCell;
     judge(wrong, way, true, where({0, kCell, offset}, wrong), outcome);
   }
+  name_load(outcome);
   return {};
 }
 

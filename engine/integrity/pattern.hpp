@@ -31,6 +31,15 @@ inline void fill(std::span<Word> words, uint32_t generation, uint64_t offset) {
     slot = word++;
 }
 
+/// Words of the buffer's own poison that name another place of it than where they were found or
+/// taken from. `offset`: the place of found[0] in the buffer.
+inline uint64_t strange_poison(std::span<const Word> found, uint64_t offset) {
+  uint64_t strange = 0;
+  for (size_t i = 0; i < found.size(); i++)
+    strange += generation_of(found[i]) == kBufferPoison && place_of(found[i]) != offset + 8 * i;
+  return strange;
+}
+
 /// What wrong words look like, counted in words.
 struct Wrong {
   uint64_t words = 0;

@@ -171,17 +171,15 @@ void testexp_backing_free(struct testexp_backing *backing)
 }
 
 /**
- * testexp_backing_at - find where a byte of the buffer is
+ * testexp_backing_segment - find the segment a byte of the buffer is in
  * @backing: the memory
  * @offset: bytes into the buffer, inside it
- * @run: out: how many bytes follow there without a gap
  *
  * Context: any; dma_resv held if @backing is a buffer's.
- * Return: the address.
+ * Return: its index.
  */
-void *testexp_backing_at(const struct testexp_backing *backing, u64 offset, size_t *run)
+unsigned int testexp_backing_segment(const struct testexp_backing *backing, u64 offset)
 {
-	const struct testexp_segment *segment;
 	unsigned int low = 0, high = backing->nr;
 
 	/* The last segment that starts at or before @offset. */
@@ -193,7 +191,23 @@ void *testexp_backing_at(const struct testexp_backing *backing, u64 offset, size
 		else
 			high = middle;
 	}
-	segment = &backing->segments[low];
+	return low;
+}
+
+/**
+ * testexp_backing_at - find where a byte of the buffer is
+ * @backing: the memory
+ * @offset: bytes into the buffer, inside it
+ * @run: out: how many bytes follow there without a gap
+ *
+ * Context: any; dma_resv held if @backing is a buffer's.
+ * Return: the address.
+ */
+void *testexp_backing_at(const struct testexp_backing *backing, u64 offset, size_t *run)
+{
+	const struct testexp_segment *segment =
+		&backing->segments[testexp_backing_segment(backing, offset)];
+
 	offset -= segment->start;
 	*run = segment->bytes - offset;
 	return segment->block + segment->skip + offset;

@@ -13,8 +13,9 @@
 
 #define CREATE_FLAGS (DMABUF_TESTEXP_DYNAMIC | DMABUF_TESTEXP_NO_CPU | DMABUF_TESTEXP_NO_PAGES | \
 		      DMABUF_TESTEXP_NEED_INVALIDATE | DMABUF_TESTEXP_READ_ONLY | \
-		      DMABUF_TESTEXP_IO_VIEW | UNTRUE_FLAGS | DECOY_FLAGS)
+		      DMABUF_TESTEXP_IO_VIEW | UNTRUE_FLAGS | DECOY_FLAGS | MISLEAD_FLAGS)
 #define DECOY_FLAGS (DMABUF_TESTEXP_LOSE_WRITES | DMABUF_TESTEXP_STALE_READS)
+#define MISLEAD_FLAGS (DMABUF_TESTEXP_SHIFT_SEGMENTS | DMABUF_TESTEXP_EXCHANGE)
 #define MISALIGN_FLAGS (DMABUF_TESTEXP_MISALIGN_START | DMABUF_TESTEXP_MISALIGN_LENGTH)
 #define SEG_4G_FLAGS (DMABUF_TESTEXP_SEG_4G | DMABUF_TESTEXP_SEG_4G_ZERO)
 #define UNTRUE_FLAGS (MISALIGN_FLAGS | SEG_4G_FLAGS | DMABUF_TESTEXP_SUM_SHORT | \
@@ -235,17 +236,44 @@ static const struct dma_buf_ops *ops_for(u32 flags)
 	return cpu ? &static_cpu_ops : &static_ops;
 }
 
+/* Flags that lead devices elsewhere: what they need of the rest. */
+static int mislead_check(const struct testexp_layout *layout)
+{
+	u32 flags = layout->flags;
+
+	/* A decoy stays where it is; lengths that lie would not fit it. */
+	if ((flags & DECOY_FLAGS) && (flags & (UNTRUE_FLAGS | DMABUF_TESTEXP_DYNAMIC)))
+		return -EINVAL;
+	if ((flags & MISLEAD_FLAGS) && (flags & (UNTRUE_FLAGS | DECOY_FLAGS)))
+		return -EINVAL;
+	/* A second segment, and a page in it that can be taken for another. */
+	if ((flags & DMABUF_TESTEXP_SHIFT_SEGMENTS) &&
+	    (layout->segment_min < 2 * TESTEXP_GRANULE ||
+	     layout->bytes < layout->segment_max + 2 * TESTEXP_GRANULE))
+		return -EINVAL;
+	/* The number and its flag come together. */
+	if (!!(flags & DMABUF_TESTEXP_EXCHANGE) != !!layout->exchange_after)
+		return -EINVAL;
+	if (!(flags & DMABUF_TESTEXP_EXCHANGE))
+		return 0;
+	if (!(flags & DMABUF_TESTEXP_DYNAMIC) || layout->bytes < 2 * TESTEXP_GRANULE)
+		return -EINVAL;
+	return TESTEXP_CAN_MOVE ? 0 : -EOPNOTSUPP;
+}
+
 static int create_check(const struct dmabuf_testexp_create *create, struct testexp_layout *layout)
 {
 	u32 flags = create->flags;
+	int ret;
 
-	if ((flags & ~CREATE_FLAGS) || memchr_inv(create->reserved, 0, sizeof(create->reserved)))
+	if ((flags & ~CREATE_FLAGS) || create->reserved32 || create->reserved)
 		return -EINVAL;
 	*layout = (struct testexp_layout){
 		.bytes = create->bytes,
 		.flags = flags,
 		.segment_min = create->segment_min ?: TESTEXP_GRANULE,
 		.misalign = create->misalign,
+		.exchange_after = create->exchange_after,
 	};
 	layout->segment_max = create->segment_max ?: layout->segment_min;
 	if (!layout->bytes || layout->bytes % TESTEXP_GRANULE)
@@ -268,9 +296,9 @@ static int create_check(const struct dmabuf_testexp_create *create, struct teste
 		return -EINVAL;
 	if ((flags & DMABUF_TESTEXP_IO_VIEW) && (flags & DMABUF_TESTEXP_NO_CPU))
 		return -EINVAL;
-	/* A decoy stays where it is; lengths that lie would not fit it. */
-	if ((flags & DECOY_FLAGS) && (flags & (UNTRUE_FLAGS | DMABUF_TESTEXP_DYNAMIC)))
-		return -EINVAL;
+	ret = mislead_check(layout);
+	if (ret)
+		return ret;
 	if (hweight32(flags & (DMABUF_TESTEXP_SUM_SHORT | DMABUF_TESTEXP_SUM_LONG)) > 1 ||
 	    hweight32(flags & SEG_4G_FLAGS) > 1)
 		return -EINVAL;

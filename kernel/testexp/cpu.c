@@ -128,7 +128,8 @@ void testexp_vunmap(struct dma_buf *dmabuf, struct iosys_map *map)
  * @dir: of the access
  *
  * Context: may sleep; dma_resv not held.
- * Return: 0, what FAIL asked for, -ENODEV when revoked, or -EINTR.
+ * Return: 0, what FAIL asked for, -ENODEV when revoked, -ETIMEDOUT when a fence
+ * does not signal where EXCHANGE has to wait for it, or -EINTR.
  */
 int testexp_begin_cpu(struct dma_buf *dmabuf, enum dma_data_direction dir)
 {
@@ -144,6 +145,8 @@ int testexp_begin_cpu(struct dma_buf *dmabuf, enum dma_data_direction dir)
 	if (buffer->revoked)
 		ret = testexp_refused(buffer, DMABUF_TESTEXP_OP_CPU, -ENODEV);
 	else
+		ret = testexp_exchange(buffer);
+	if (!ret)
 		testexp_sync_for_cpu(buffer);
 	dma_resv_unlock(&buffer->resv);
 	return ret;

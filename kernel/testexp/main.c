@@ -62,7 +62,7 @@ static int do_query(struct dmabuf_testexp_query *query)
 	query->abi_version = DMABUF_TESTEXP_ABI_VERSION;
 	if (TESTEXP_CAN_MOVE)
 		query->features |= DMABUF_TESTEXP_FEAT_MOVE;
-	query->features |= DMABUF_TESTEXP_FEAT_LOSE;
+	query->features |= DMABUF_TESTEXP_FEAT_LOSE | DMABUF_TESTEXP_FEAT_MISLEAD;
 	query->max_buffer_bytes = testexp_max_bytes;
 	query->max_segment_bytes = TESTEXP_MAX_SEGMENT;
 	query->max_buffers = TESTEXP_MAX_BUFFERS;

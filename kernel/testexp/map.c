@@ -78,6 +78,46 @@ static int present(struct testexp_mapping *mapping, u32 flags)
 	return 0;
 }
 
+/* Where a device that is misled finds the page at @offset of the buffer: inside it. */
+static u64 misled(const struct testexp_buffer *buffer, u64 offset)
+{
+	const struct testexp_backing *backing = buffer->backing;
+	const struct testexp_segment *segment;
+
+	if (buffer->exchanged)
+		offset = (offset + round_down(buffer->layout.bytes / 2, TESTEXP_GRANULE)) %
+			 buffer->layout.bytes;
+	segment = &backing->segments[testexp_backing_segment(backing, offset)];
+	if ((buffer->layout.flags & DMABUF_TESTEXP_SHIFT_SEGMENTS) && segment->start)
+		offset = segment->start +
+			 (offset - segment->start + TESTEXP_GRANULE) % segment->bytes;
+	return offset;
+}
+
+/* The same with each page where misled() has it; every page of the buffer once. */
+static int present_misled(struct testexp_mapping *mapping, const struct testexp_buffer *buffer)
+{
+	unsigned int nr = buffer->layout.bytes / TESTEXP_GRANULE, i;
+	struct scatterlist *sg;
+	int ret;
+
+	ret = sg_alloc_table(&mapping->sgt, nr, GFP_KERNEL);
+	if (ret)
+		return ret;
+	for_each_sg(mapping->sgt.sgl, sg, nr, i) {
+		u64 offset = misled(buffer, (u64)i * TESTEXP_GRANULE);
+		unsigned int which = testexp_backing_segment(mapping->backing, offset);
+		const struct testexp_segment *segment = &mapping->backing->segments[which];
+		size_t skip = offset - segment->start;
+
+		if (!(buffer->layout.flags & DMABUF_TESTEXP_NO_PAGES))
+			sg_set_page(sg, virt_to_page(segment->block + skip), TESTEXP_GRANULE, 0);
+		sg_dma_address(sg) = mapping->addresses[which] + skip;
+		sg_dma_len(sg) = TESTEXP_GRANULE;
+	}
+	return 0;
+}
+
 static struct testexp_mapping *mapping_create(struct testexp_buffer *buffer, struct device *dev,
 					      enum dma_data_direction dir)
 {
@@ -98,7 +138,10 @@ static struct testexp_mapping *mapping_create(struct testexp_buffer *buffer, str
 	ret = map_segments(mapping);
 	if (ret)
 		goto free_addresses;
-	ret = present(mapping, buffer->layout.flags);
+	if (buffer->exchanged || (buffer->layout.flags & DMABUF_TESTEXP_SHIFT_SEGMENTS))
+		ret = present_misled(mapping, buffer);
+	else
+		ret = present(mapping, buffer->layout.flags);
 	if (ret)
 		goto unmap;
 	return mapping;

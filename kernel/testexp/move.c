@@ -57,6 +57,28 @@ static int take_away(struct testexp_buffer *buffer, u32 timeout_ms, u64 *invalid
 	return left ? left : -ETIMEDOUT;
 }
 
+/**
+ * testexp_exchange - count a CPU access, and mislead devices when their turn comes
+ * @buffer: nothing happens without EXCHANGE
+ *
+ * Context: may sleep; dma_resv held.
+ * Return: 0, -ETIMEDOUT, -ERESTARTSYS.
+ */
+int testexp_exchange(struct testexp_buffer *buffer)
+{
+	u64 invalidate_ns;
+
+	dma_resv_assert_held(&buffer->resv);
+	if (!(buffer->layout.flags & DMABUF_TESTEXP_EXCHANGE))
+		return 0;
+	if (buffer->cpu_accesses++ < (buffer->exchanged ? TESTEXP_EXCHANGED :
+							  buffer->layout.exchange_after))
+		return 0;
+	buffer->cpu_accesses = 1;
+	buffer->exchanged = !buffer->exchanged;
+	return take_away(buffer, TESTEXP_FENCE_MS, &invalidate_ns);
+}
+
 /* The buffer's memory is @backing from now on. dma_resv held. */
 static void replace(struct testexp_buffer *buffer, struct testexp_backing *backing)
 {

@@ -37,6 +37,7 @@
 #define TESTEXP_MAX_DELAY_MS	3600000U
 #define TESTEXP_MAX_INTERVAL_US	1000000U
 #define TESTEXP_FENCE_MS	10000U		/* longest wait of a move by default */
+#define TESTEXP_EXCHANGED	64U		/* CPU accesses while halves are exchanged */
 
 /* A run of memory that is contiguous for the CPU: @bytes at @block + @skip. */
 struct testexp_segment {
@@ -63,6 +64,7 @@ struct testexp_layout {
 	u32 segment_min;
 	u32 segment_max;
 	u32 misalign;
+	u32 exchange_after;
 };
 
 /* What one attachment got from map; @sgt is what the importer sees. */
@@ -99,6 +101,8 @@ struct testexp_buffer {
 	u64 seed;
 	u32 pins;
 	u32 vmaps;
+	u32 cpu_accesses;	/* with EXCHANGE: of the present turn */
+	bool exchanged;		/* new mappings take one half for the other */
 	bool revoked;
 	bool ended;			/* also mover_lock: the session let go of it */
 	u64 maps;
@@ -133,6 +137,7 @@ int testexp_memory_reserve(u64 bytes);
 void testexp_memory_unreserve(u64 bytes);
 struct testexp_backing *testexp_backing_alloc(const struct testexp_layout *layout, u64 seed);
 void testexp_backing_free(struct testexp_backing *backing);
+unsigned int testexp_backing_segment(const struct testexp_backing *backing, u64 offset);
 void *testexp_backing_at(const struct testexp_backing *backing, u64 offset, size_t *run);
 void testexp_backing_copy(struct testexp_backing *to, const struct testexp_backing *from);
 void testexp_backing_poison(struct testexp_backing *backing);
@@ -169,6 +174,7 @@ int testexp_access(struct testexp_buffer *buffer, const struct dmabuf_testexp_ac
 int testexp_move(struct testexp_buffer *buffer, u32 timeout_ms, bool revoke,
 		 u64 *invalidate_ns);
 int testexp_unrevoke(struct testexp_buffer *buffer);
+int testexp_exchange(struct testexp_buffer *buffer);
 void testexp_quarantine_trim(struct testexp_buffer *buffer, u32 keep);
 int testexp_mover_start(struct testexp_buffer *buffer, const struct dmabuf_testexp_mover *start);
 void testexp_mover_stop(struct testexp_buffer *buffer);

@@ -117,11 +117,17 @@ TEST(Testexp, PlanIsWordsJoinedByPlus) {
   EXPECT_FALSE(testexp_plan("move-7")->no_cpu);
   EXPECT_TRUE(testexp_plan("refuse-attach+move-7")->refuse_attach);
   EXPECT_FALSE(testexp_plan("lose-writes+move-7"));
+  EXPECT_EQ(testexp_plan("exchange-600")->exchange_after, 600U);
+  EXPECT_FALSE(testexp_plan("exchange-600")->shift);
+  EXPECT_TRUE(testexp_plan("move-7+shift-segments")->shift);
+  EXPECT_FALSE(testexp_plan("stale-reads+shift-segments"));
+  EXPECT_FALSE(testexp_plan("exchange-1+lose-writes"));
 }
 
 TEST(Testexp, OtherWordsAreRefusedByName) {
-  for (const char *words : {"move", "move-", "move-0", "move-1000001", "move-1x", "move--1",
-                            "move-99999999999", "nomap", "+", "move-5++move-5", "/dev/testexp"}) {
+  for (const char *words :
+       {"move", "move-", "move-0", "move-1000001", "move-1x", "move--1", "move-99999999999",
+        "nomap", "+", "exchange-0", "shift", "move-5++move-5", "/dev/testexp"}) {
     const auto plan = testexp_plan(words);
     ASSERT_FALSE(plan) << words;
     EXPECT_EQ(plan.error().code, EINVAL) << words;

@@ -111,7 +111,8 @@ void refused_arguments(const InvalidateOptions &options, const Testexp &testexp)
   bad_create("no bytes", [](Create &c) { c.bytes = 0; });
   bad_create("odd bytes", [](Create &c) { c.bytes += 512; });
   bad_create("unknown flag", [](Create &c) { c.flags |= 1u << 31; });
-  bad_create("padding", [](Create &c) { c.reserved[1] = 1; });
+  bad_create("padding", [](Create &c) { c.reserved = 1; });
+  bad_create("other padding", [](Create &c) { c.reserved32 = 1; });
   bad_create("odd segment", [](Create &c) { c.segment_min = 4097; });
   bad_create("segment_max too small", [](Create &c) { c.segment_min = 2 * c.segment_max; });
   bad_create("segment_max too large", [](Create &c) { c.segment_max = 4u << 20; });
@@ -125,6 +126,22 @@ void refused_arguments(const InvalidateOptions &options, const Testexp &testexp)
              [](Create &c) { c.flags = DMABUF_TESTEXP_SUM_SHORT; });
   bad_create("a decoy of memory that moves",
              [](Create &c) { c.flags |= DMABUF_TESTEXP_LOSE_WRITES; });
+  bad_create("shifted segments of a page",
+             [](Create &c) { c.flags |= DMABUF_TESTEXP_SHIFT_SEGMENTS; });
+  bad_create("shifted segments, and only one", [](Create &c) {
+    c.flags |= DMABUF_TESTEXP_SHIFT_SEGMENTS;
+    c.segment_min = c.segment_max = bytes;
+  });
+  bad_create("shifted segments that lie, too", [](Create &c) {
+    c.flags |= DMABUF_TESTEXP_SHIFT_SEGMENTS | DMABUF_TESTEXP_SUM_SHORT;
+    c.segment_min = 8192;
+  });
+  bad_create("an exchange that never comes", [](Create &c) { c.flags |= DMABUF_TESTEXP_EXCHANGE; });
+  bad_create("exchange_after without its flag", [](Create &c) { c.exchange_after = 1; });
+  bad_create("an exchange in memory that does not move", [](Create &c) {
+    c.flags = DMABUF_TESTEXP_EXCHANGE;
+    c.exchange_after = 1;
+  });
   bad_create("quarantine too large", [](Create &c) { c.quarantine = 65; });
   auto create = gpu_buffer(1ull << 50, options.seed);
   int result = testexp.create(create);

@@ -105,19 +105,25 @@ def good_run(tally: Tally, folder: Path) -> None:
     print(f"      good run: {len(found)} cases, {compared >> 20} MiB compared", flush=True)
 
 
-def fails(tally: Tally, what: str, names: list[str], *more: str, absent: str = "") -> None:
-    """A run that must fail and give these names, each of TIMES times."""
+def fails(tally: Tally, what: str, names: list[str], *more: str, absent: str = "",
+          alone: str = "") -> None:
+    """A run that must fail and give these names, each of TIMES times. `alone`: the only name
+    that any case may give."""
     begin = time.monotonic()
     for turn in range(1, TIMES + 1):
         name = f"{what}, time {turn}"
         with tempfile.TemporaryDirectory() as folder, nothing_left(tally, name):
             done = qual(words(Path(folder) / "q", *more))
+            found = {one["name"] for record in records(Path(folder) / "q").values()
+                     for one in record["findings"]}
         tally.same(done.returncode, 1, f"{name}: exit status, {done.stderr[-500:]}")
         tally.check("verdict: fail" in done.stdout, f"{name}: verdict", done.stdout[-300:])
         bad = [line for line in done.stdout.splitlines() if line.startswith("fail ")]
         for wanted in names:
             tally.check(any(f"{wanted}:" in " ".join(line.split()) for line in bad), f"{name}: says {wanted}",
                         "\n".join(bad))
+        if alone:
+            tally.same(found, {alone}, f"{name}: names that the cases give")
         if absent:
             tally.check(not any(absent in line for line in bad), f"{name}: does not say {absent}",
                         "\n".join(bad))
@@ -142,10 +148,23 @@ def exporter_faults(tally: Tally) -> None:
               *only("testexp:lose-writes", "read", "load"), absent="udmabuf premapped")
     fails(tally, "lost writes", ["WRITE_NOT_FETCHED", "ROUNDTRIP_MASKED"],
           *only("testexp:stale-reads", "write", "roundtrip"), absent="udmabuf premapped")
+    fails(tally, "wrong after the first piece", ["integrity.read MULTI_SEGMENT_MISADDRESSED",
+                                                 "integrity.segments MULTI_SEGMENT_MISADDRESSED"],
+          *only("testexp:shift-segments", "read", "segments"), absent="udmabuf premapped",
+          alone="MULTI_SEGMENT_MISADDRESSED")
     fails(tally, "a refused mapping", ["REFUSED_MAP"], *only("testexp:refuse-map", "read"))
     fails(tally, "a refused attachment", ["REFUSED_ATTACH"], *only("testexp:refuse-attach", "read"))
-    if query()[0] & FEATURE_MOVE:
-        fails(tally, "memory that moves", ["VRAM_MIGRATED"], *only("testexp:move-1000", "read"))
+    if not query()[0] & FEATURE_MOVE:
+        return
+    fails(tally, "memory that moves", ["VRAM_MIGRATED"], *only("testexp:move-1000", "read"))
+    # Transfers one by one are too few to meet the fault.
+    with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
+        file.write("most_moves = 1000\n")
+        file.flush()
+        fails(tally, "another's data under load", ["integrity.load FOREIGN_DATA_UNDER_LOAD"],
+              "--requirements", file.name,
+              *only("testexp:exchange-600", "read", "write", "segments", "load"),
+              absent="udmabuf premapped", alone="FOREIGN_DATA_UNDER_LOAD")
 
 
 def size_cap(tally: Tally) -> None:

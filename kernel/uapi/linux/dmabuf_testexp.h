@@ -29,6 +29,7 @@
 /* Bits of dmabuf_testexp_query.features. */
 #define DMABUF_TESTEXP_FEAT_MOVE	(1ULL << 0)	/* this kernel lets mapped buffers move */
 #define DMABUF_TESTEXP_FEAT_LOSE	(1ULL << 1)	/* LOSE_WRITES, STALE_READS */
+#define DMABUF_TESTEXP_FEAT_MISLEAD	(1ULL << 2)	/* SHIFT_SEGMENTS, EXCHANGE */
 
 /**
  * struct dmabuf_testexp_query - DMABUF_TESTEXP_IOC_QUERY
@@ -79,6 +80,15 @@ struct dmabuf_testexp_query {
  * LOSE_WRITES	 what a device writes into the buffer never arrives there.
  * STALE_READS	 a device that reads the buffer gets what it held when it was
  *		 mapped, or what a device wrote last.
+ * ----
+ * Devices are led to wrong places of the buffer's own memory, each page of it
+ * once; every DMA succeeds.
+ *
+ * SHIFT_SEGMENTS the first segment is where it is; in each that follows every
+ *		 page is taken for the one before it, the first for the last.
+ *		 Needs segments of two pages or more, and two of them.
+ * EXCHANGE	 from time to time the two halves of the buffer are taken for each
+ *		 other: see @exchange_after. Needs DYNAMIC and FEAT_MOVE.
  */
 #define DMABUF_TESTEXP_DYNAMIC		(1U << 0)
 #define DMABUF_TESTEXP_NO_CPU		(1U << 1)
@@ -94,6 +104,8 @@ struct dmabuf_testexp_query {
 #define DMABUF_TESTEXP_SEG_4G_ZERO	(1U << 13)
 #define DMABUF_TESTEXP_LOSE_WRITES	(1U << 16)
 #define DMABUF_TESTEXP_STALE_READS	(1U << 17)
+#define DMABUF_TESTEXP_SHIFT_SEGMENTS	(1U << 18)
+#define DMABUF_TESTEXP_EXCHANGE		(1U << 19)
 
 /**
  * struct dmabuf_testexp_create - DMABUF_TESTEXP_IOC_CREATE
@@ -109,6 +121,10 @@ struct dmabuf_testexp_query {
  * @fd:		out: the dma-buf, close-on-exec.
  * @id:		out: names the buffer in this session.
  * @segments:	out: how many pieces the memory has now.
+ * @exchange_after: in: with EXCHANGE the CPU accesses (begin_cpu_access) during
+ *		which mappings are right, 1 or more, else 0. Then they are wrong for the
+ *		next 64, and so on by turns; importers are told when it changes.
+ * @reserved32:	must be 0.
  * @reserved:	must be 0.
  */
 struct dmabuf_testexp_create {
@@ -122,7 +138,9 @@ struct dmabuf_testexp_create {
 	__u32 fd;
 	__u32 id;
 	__u32 segments;
-	__u64 reserved[2];
+	__u32 exchange_after;
+	__u32 reserved32;
+	__u64 reserved;
 };
 
 /**
