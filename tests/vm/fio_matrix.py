@@ -97,15 +97,17 @@ def matrix(tally: Tally) -> None:
 
 
 def must_show(tally: Tally) -> None:
-    """The commands that the project promises, word for word, with the kernel's own count."""
+    """The commands that the project promises, word for word, with the kernel's own count. Where
+    data is verified all but the first have less of it: checksums take their time here."""
     for exporter in ("drm", "udmabuf", "heap"):
         for datapath in ("premapped", "registered"):
             for verify in (False, True):
                 name = f"must show {exporter} {datapath} {'verify' if verify else 'randread'}"
+                mib = 16 if verify and (exporter, datapath) != ("drm", "premapped") else 64
                 words = ["--name=t", f"--filename={DEV}", "--direct=1"]
                 words += (["--rw=randwrite", "--verify=crc32c", "--do_verify=1"] if verify
                           else ["--rw=randread"])
-                words += ["--bs=4k", "--iodepth=32", "--size=64m", f"--ioengine={ENGINE}",
+                words += ["--bs=4k", "--iodepth=32", f"--size={mib}m", f"--ioengine={ENGINE}",
                           f"--dmabuf_exporter={exporter}", f"--dmabuf_datapath={datapath}",
                           "--dmabuf_report=REPORT"]
                 with nothing_left(tally, name), NvmeCommands() as kernel:
@@ -115,7 +117,7 @@ def must_show(tally: Tally) -> None:
                 if not run.reports:
                     continue
                 report = run.reports[0]
-                tally.same(report["issued"]["writes" if verify else "reads"], 64 * 256,
+                tally.same(report["issued"]["writes" if verify else "reads"], mib * 256,
                            f"{name}: I/Os")
                 # udev and the partition scan may read a little, too.
                 for kind in ("read", "write"):
