@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Two runs side by side: verdicts that changed, figures whose ranges do not overlap."""
+"""Two runs side by side: verdicts that changed, figures whose ratio is not 1 by a bootstrap interval."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from types import ModuleType
 
 from . import judge, results
 from .errors import QualError
 from .store import Record
 
 FLOOR = 0.02
+LEAST_REPEATS = 5
+# Of all the figures that are compared, together.
+LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -33,25 +37,54 @@ def _samples(records: dict[str, Record]) -> dict[tuple[str, ...], list[float]]:
     return samples
 
 
-def figures(old: dict[str, Record], new: dict[str, Record]) -> tuple[list[Change], int]:
-    """Figures that changed, and how many could be compared.
+def _statistics() -> ModuleType:
+    """What dmabuf-nightly decides with, too; QualError where its packages are not."""
+    try:
+        from dmabuf_nightly import stats
+    except ImportError as error:
+        raise QualError(
+            f"comparing figures needs {error.name}: apt-get install python3-numpy python3-scipy"
+        ) from error
+    return stats
 
-    Changed: the ranges of at least three runs each do not overlap, and the medians differ by more
-    than the floor.
+
+@dataclass(frozen=True)
+class Figures:
+    """Figures that changed, how many were compared, and how many of those would seem to have
+    changed by chance if nothing had: at most this many on average."""
+
+    changed: list[Change]
+    compared: int
+    by_chance: float
+
+
+def figures(old: dict[str, Record], new: dict[str, Record]) -> Figures:
+    """Compares what was measured five times or more in both runs.
+
+    Changed: the bootstrap interval of the ratio of medians excludes 1, at 95 % for all figures
+    together, and the ratio is off 1 by more than the floor.
     """
+    stats = _statistics()
     before, after = _samples(old), _samples(new)
-    changed, compared = [], 0
+    common = {}
     for key in sorted(before.keys() & after.keys()):
         a, b = before[key], after[key]
-        if min(len(a), len(b)) < 3:
-            continue
-        compared += 1
-        ratio = median(b) / median(a) if median(a) else 1.0
-        if (max(a) < min(b) or max(b) < min(a)) and abs(ratio - 1) > FLOOR:
+        if min(len(a), len(b)) >= LEAST_REPEATS and min(*a, *b) > 0:
+            common[key] = (a, b)
+    changed, by_chance = [], 0.0
+    for key, (a, b) in common.items():
+        miss = (1 - LEVEL) / len(common)
+        low, high = stats.ratio_interval(a, b, 1 - miss)
+        # No interval of so few values can be wrong more seldom than that all of one run lie on
+        # one side of all of the other.
+        by_chance += max(miss, stats.least_p(len(a), len(b)))
+        ratio = median(b) / median(a)
+        if (low > 1 or high < 1) and abs(ratio - 1) > FLOOR:
             lower_is_better = key[-1].endswith(("_us", "_gib", "_ms"))
-            text = f"{median(a):.4g} → {median(b):.4g} (x {ratio:.3f})"
+            text = (f"{median(a):.4g} → {median(b):.4g} (x {ratio:.3f}, interval {low:.3f} … "
+                    f"{high:.3f})")  # fmt: skip
             changed.append(Change(" ".join(key).strip(), text, (ratio > 1) == lower_is_better))
-    return changed, compared
+    return Figures(changed, len(common), by_chance)
 
 
 def compare(old: Path, new: Path, force: bool) -> tuple[list[Change], list[str]]:
@@ -74,9 +107,10 @@ def compare(old: Path, new: Path, force: bool) -> tuple[list[Change], list[str]]
             worse = {judge.PASS: 0, judge.SKIP: 1, judge.INCONCLUSIVE: 2, judge.FAIL: 3}
             changes.append(Change(after.id, f"{before.status} → {after.status}: {after.text}",
                                   worse[after.status] > worse[before.status]))  # fmt: skip
-    moved, compared = figures(records_a, records_b)
-    if not compared:
-        notes.append("no figure was measured three times in both: figures were not compared")
+    found = figures(records_a, records_b)
+    if not found.compared:
+        notes.append(f"no figure was measured {LEAST_REPEATS} times in both: figures were not compared")
     else:
-        notes.append(f"{compared} figures compared, {len(moved)} changed")
-    return changes + moved, notes
+        notes.append(f"{found.compared} figures compared, {len(found.changed)} changed; if nothing had, "
+                     f"{found.by_chance:.1f} would seem to on average at most")  # fmt: skip
+    return changes + found.changed, notes

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What ended is kept, whatever happens then; and only the same run goes on."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
+import dmabuf_nightly
 from dmabuf_qual import compare, plan, requirements
 from dmabuf_qual.cases import QUICK, Scale
 from dmabuf_qual.drive import Drive, Health, parse_health
@@ -101,13 +103,40 @@ def figures(values: list[float]) -> dict[str, dict[str, object]]:
     return made  # type: ignore[return-value]
 
 
-def test_a_figure_changed_when_ranges_do_not_overlap() -> None:
+def test_a_figure_changed_when_the_interval_of_the_ratio_excludes_1() -> None:
     base = figures([100, 101, 99, 100, 102])
-    assert compare.figures(base, figures([101, 100, 98, 103, 99])) == ([], 1)
-    worse, _ = compare.figures(base, figures([90, 91, 92, 90, 91]))
+    same = compare.figures(base, figures([101, 100, 98, 103, 99]))
+    assert (same.changed, same.compared) == ([], 1)
+    assert same.by_chance == pytest.approx(0.05)
+    worse = compare.figures(base, figures([90, 91, 92, 90, 91])).changed
     assert [c.worse for c in worse] == [True]
-    better, _ = compare.figures(base, figures([120, 121, 122, 120, 121]))
+    assert "x 0.910, interval 0.8" in worse[0].text
+    better = compare.figures(base, figures([120, 121, 122, 120, 121])).changed
     assert [c.worse for c in better] == [False]
     # Below the floor, and too few to say.
-    assert compare.figures(figures([100, 100, 100]), figures([101, 101, 101]))[0] == []
-    assert compare.figures(figures([100, 100]), figures([1, 1])) == ([], 0)
+    assert compare.figures(figures([100] * 5), figures([101] * 5)).changed == []
+    assert compare.figures(figures([100] * 4), figures([1] * 4)) == compare.Figures([], 0, 0)
+
+
+def test_an_interval_of_one_among_many_figures_is_wider() -> None:
+    def many(first: list[float]) -> dict[str, dict[str, object]]:
+        made = figures(first)
+        for record in list(made.values()):
+            record["figures"] = {"read_iops": record["figures"]["read_iops"]}  # type: ignore[index]
+            for other in range(40):
+                record["figures"][f"figure_{other}"] = 100  # type: ignore[index]
+        return made
+
+    # Ranges that overlap a little: alone it counts, among 41 it may be chance.
+    old, new = [100, 101, 102, 103, 104], [94, 95, 96, 97, 100.5]
+    assert len(compare.figures(figures(old), figures(new)).changed) == 1
+    among = compare.figures(many(old), many(new))
+    assert (among.changed, among.compared) == ([], 41)
+    assert among.by_chance == pytest.approx(41 * 2 / 252)
+
+
+def test_without_scipy_compare_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "dmabuf_nightly.stats", None)
+    monkeypatch.delattr(dmabuf_nightly, "stats", raising=False)
+    with pytest.raises(QualError, match="apt-get install python3-numpy python3-scipy"):
+        compare.figures({}, {})
