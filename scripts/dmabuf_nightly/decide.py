@@ -4,10 +4,15 @@
 A metric is suspect when it became worse by at least max(its floor, 3 × the historical MAD of its
 nightly medians), and the bootstrap 95 % interval of the ratio of medians excludes 1, and the rank
 test's p, corrected for all metrics of the night, is at most alpha; or when E-divisive finds that
-its history changed for the worse in one of the last nights. A suspect is run twice more, and is
-confirmed when the fresh runs alone pass the same rule.
+its history changed for the worse in one of the last nights. A suspect is run twice more, and only
+the fresh runs, by the same rule, count from then on.
+
+Reruns of one night share what that night has of its own, and so agree with it whatever the cause. So
+a suspect whose reruns agree is confirmed at once only if it is worse by more than nights differ by
+themselves; otherwise when another one of three nights in a row agrees, or E-divisive saw the change.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -24,12 +29,20 @@ INCONCLUSIVE = "inconclusive"
 # A change that began longer ago than this has been judged when it was young.
 RECENT = 5
 
+# How often, at most, a night may confirm by itself what is none but the night: of all its metrics.
+NIGHT_ALPHA = 0.02
+# Fewer nights do not say how much nights differ.
+LEAST_NIGHTS = 6
+# Another one of so many nights before has to agree.
+BEFORE = 2
+
 
 @dataclass
 class Question:
     """One metric of one series: tonight's runs, the runs they are compared with, and the medians
     of earlier nights, oldest first, as far as they are comparable. `flagged`: the indices of
-    nights that were found slower, whose figures say nothing about the usual spread."""
+    nights that were found slower, whose figures say nothing about the usual spread. `old_nights`: how
+    many nights `old` is of; 0: of tonight."""
 
     id: object
     better: str
@@ -39,6 +52,7 @@ class Question:
     history: Sequence[float] = ()
     flagged: frozenset[int] = frozenset()
     past_runs: Sequence[Sequence[float]] = ()
+    old_nights: int = 0
 
 
 @dataclass
@@ -151,6 +165,39 @@ def first_look(questions: Sequence[Question], rules: Rules) -> list[Finding]:
     return findings
 
 
+def night_spread(question: Question) -> tuple[float, float]:
+    """The relative standard deviation from night to night beyond what the runs of a night explain,
+    and its degrees of freedom. Never below half the floor, and that where too few nights are known:
+    a floor says what is of no interest."""
+    least = question.floor / 2
+    known = [runs for i, runs in enumerate(question.past_runs) if i not in question.flagged]
+    if len(known) < LEAST_NIGHTS or min(min(runs) for runs in known) <= 0:
+        return least, math.inf
+    medians = [math.log(stats.median(runs)) for runs in known]
+    within = [stats.median_variance([math.log(value) for value in runs]) for runs in known]
+    between = stats.variance(medians) - sum(within) / len(within)
+    return max(least, math.sqrt(max(0.0, between))), len(known) - 1
+
+
+def beyond_nights(question: Question, contrast: stats.Contrast, among: int) -> bool:
+    """Whether the new runs are worse than the old ones by more than nights differ, so seldom that
+    it would be no more than NIGHT_ALPHA of the nights, each with `among` metrics."""
+    if not question.old_nights:
+        return True
+    spread, freedom = night_spread(question)
+    new = stats.median_variance([math.log(value) for value in contrast.new])
+    error = spread**2 * (1 + 1 / question.old_nights)
+    error += new * (1 + len(contrast.new) / len(contrast.old))
+    loss = abs(math.log(contrast.ratio)) / math.sqrt(error)
+    return stats.upper_tail(loss, freedom) <= NIGHT_ALPHA / among
+
+
+def seen_before(question: Question) -> bool:
+    """Whether one of the last nights was found slower, too."""
+    nights = len(question.history)
+    return any(nights - BEFORE <= index < nights for index in question.flagged)
+
+
 def old_for(finding: Finding) -> Sequence[float]:
     """What fresh runs of a suspect are compared with: the baseline, or for a change in the history
     the runs of up to five nights before it."""
@@ -183,4 +230,13 @@ def second_look(
     passed = _pass(known, contrasts, rules)
     for index, finding in enumerate(known):
         worse = worsening(contrasts[index].ratio, finding.question.better) > 0
-        finding.state = CONFIRMED if index in passed and worse else CLEARED
+        if index not in passed or not worse:
+            finding.state = CLEARED
+        elif (
+            finding.change_from is not None
+            or seen_before(finding.question)
+            or beyond_nights(finding.question, contrasts[index], len(findings))
+        ):
+            finding.state = CONFIRMED
+        else:
+            finding.extra["reruns"] = "agree"

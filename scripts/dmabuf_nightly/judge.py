@@ -152,6 +152,7 @@ class _Judge:
                     [stats.median(values) for values in by_night.values()],
                     frozenset(i for i, night in enumerate(by_night) if night in slower),
                     list(by_night.values()),
+                    len(pinned.nights) if pinned else 0,
                 )
             )  # fmt: skip
         return asked
@@ -257,7 +258,9 @@ class _Judge:
         )
         since = finding.extra.get("since")
         finding.text = text + {
-            SUSPECT: "; not run again yet",
+            SUSPECT: "; both reruns agree, but nights may differ by as much: it is confirmed when the "
+            "next night or the one after it agrees" if finding.extra.get("reruns") else
+            "; not run again yet",
             CONFIRMED: f"; as it was since night {since}" if since else "; both reruns agree",
             decide.CLEARED: "; suspect at first, and the reruns do not agree",
         }.get(finding.state, "")

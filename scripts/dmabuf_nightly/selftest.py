@@ -40,6 +40,7 @@ class Scenario:
     slow: float = 1.0
     between: float = 0.0
     sides: bool = False
+    baseline_nights: int = BASELINE_NIGHTS
     most_false: float | None = None
     least_power: float | None = None
 
@@ -60,7 +61,11 @@ SCENARIOS = (
     Scenario("A/A, 10 repeats", 300, 4, most_false=MOST_FALSE),
     Scenario("5 % slower, 10 repeats", 300, 3, slow=0.95, least_power=LEAST_POWER),
     Scenario("5 % slower, 5 repeats", 60, 3, repeats=5, slow=0.95),
-    Scenario("A/A, nights differ by 1 %", 60, 4, between=0.01),
+    Scenario("A/A, nights differ by 1 %", 250, 4, between=0.01, most_false=MOST_FALSE),
+    Scenario("5 % slower, nights differ by 1 %", 100, 3, slow=0.95, between=0.01),
+    Scenario("5 % slower, nights differ by 1 %, baseline of 10 nights", 100, 3, slow=0.95,
+             between=0.01, baseline_nights=10),
+    Scenario("A/A, nights differ by 2 %", 60, 4, between=0.02),
     Scenario("A/A, sides in one night, nights differ by 1 %", 150, 4, between=0.01, sides=True,
              most_false=MOST_FALSE),
     Scenario("5 % slower, sides in one night, nights differ by 1 %", 150, 3, slow=0.95,
@@ -110,6 +115,7 @@ def _night(
                 history if reference is None else (),
                 flagged if reference is None else frozenset(),
                 runs if reference is None else (),
+                scenario.baseline_nights if reference is None else 0,
             )
         )  # fmt: skip
     findings = decide.first_look(questions, rules)
@@ -122,7 +128,8 @@ def _night(
         }
         decide.second_look(findings, fresh, rules)
     confirmed = {i for i, f in enumerate(findings) if f.state == decide.CONFIRMED}
-    past.append((tonight, confirmed))
+    left = {i for i, f in enumerate(findings) if f.state in (decide.CONFIRMED, decide.SUSPECT)}
+    past.append((tonight, left))
     return suspects, confirmed
 
 
@@ -137,7 +144,7 @@ def simulate(scenario: Scenario, rules: Rules, seed: int = 20) -> Figures:
         for _ in range(0 if scenario.sides else HISTORY):
             source.next_night()
             past.append((source.runs(scenario.repeats), set()))
-        pinned = past[:BASELINE_NIGHTS]
+        pinned = past[: scenario.baseline_nights]
         baseline = [
             [float(v) for night, _ in pinned for v in night[metric]] for metric in range(METRICS)
         ]

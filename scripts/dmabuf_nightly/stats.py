@@ -66,6 +66,21 @@ def median_interval(values: Sequence[float], level: float = 0.95) -> tuple[float
     return float(low), float(high)
 
 
+def variance(values: Sequence[float]) -> float:
+    """The sample's variance."""
+    return float(np.var(np.asarray(values, float), ddof=1))
+
+
+def median_variance(values: Sequence[float]) -> float:
+    """The variance of the median of such a sample, as for normally distributed values."""
+    return math.pi / 2 * variance(values) / len(values)
+
+
+def upper_tail(value: float, freedom: float) -> float:
+    """The chance that Student's t with so many degrees of freedom (inf: a normal) is larger."""
+    return float(scipy_stats.t.sf(value, freedom))
+
+
 def rank_p(old: Sequence[float], new: Sequence[float]) -> float:
     """Two-sided p of the Mann-Whitney test: no assumption about how the values are distributed."""
     if len(set(old) | set(new)) < 2:

@@ -70,6 +70,33 @@ def test_reruns_decide_and_the_first_runs_do_not() -> None:
         assert findings[0].state == state
 
 
+def second(fresh: float, spread: float, old_nights: int, flagged: frozenset[int] = frozenset()) -> str:
+    """The state after reruns around `fresh`, where ten earlier nights differ by `spread`."""
+    past = [around(100 + spread * (-1) ** i, 10) for i in range(10)]
+    history = [stats.median(runs) for runs in past]
+    question = Question(0, "higher", 0.02, around(100, 30), around(fresh), history, flagged, past,
+                        old_nights)  # fmt: skip
+    findings = [decide.Finding(question, 0.02, stats.Contrast(question.old, question.new),
+                               decide.SUSPECT)]  # fmt: skip
+    decide.second_look(findings, {0: ([], around(fresh, 20))}, RULES)
+    return findings[0].state
+
+
+def test_a_night_alone_confirms_only_what_nights_do_not_differ_by() -> None:
+    assert second(90, 0.1, 3) == decide.CONFIRMED
+    assert second(96, 3, 3) == decide.SUSPECT
+    assert second(85, 3, 3) == decide.CONFIRMED
+    # Half the floor is taken for granted, and sides of one night do not differ by nights.
+    assert second(97.4, 0.0, 3) == decide.SUSPECT
+    assert second(97.4, 0.0, 0) == decide.CONFIRMED
+
+
+def test_one_of_the_two_nights_before_has_to_agree() -> None:
+    assert second(96, 3, 3, frozenset({9})) == decide.CONFIRMED
+    assert second(96, 3, 3, frozenset({8})) == decide.CONFIRMED
+    assert second(96, 3, 3, frozenset({7})) == decide.SUSPECT
+
+
 def test_a_change_in_the_history_is_suspect_without_a_baseline() -> None:
     rng = np.random.default_rng(1)
     history = [*rng.normal(100, 1, 20), *rng.normal(94, 1, 2)]
