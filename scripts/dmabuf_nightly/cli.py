@@ -6,16 +6,16 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dmabuf_report import model
 from dmabuf_report.errors import ReportError
-from dmabuf_report.write import FORMATS
-from dmabuf_report.write import write as write_report
 
-from . import baseline, bisect, export, fingerprint, health, judge, plan, results, runner, selftest
+from . import baseline, fingerprint, health, plan, runner
 from .errors import EXIT_FAILED, EXIT_PASSED, EXIT_UNDECIDED, EXIT_USAGE, NightlyError
 from .progress import say
 from .store import Series, Store
+from .sysfs import System
 
 EXAMPLES = """\
 examples:
@@ -34,6 +34,10 @@ exit status:
   bisect: 0 good, 1 bad, 125 cannot tell; 255 when bisecting makes no sense (git then stops).
 """
 
+if TYPE_CHECKING:
+    from .judge import Judgement
+
+FORMATS = model.FORMATS
 STORE = Path("nightly.db")
 # git bisect run ends the whole bisection for 128 and more.
 EXIT_BISECT_ABORT = 255
@@ -78,6 +82,8 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--case", action="append", default=[], help="only this case; may be repeated")
     run.add_argument("--seed", type=int, help="of the random order (default: a new one)")
     run.add_argument("--label", default="", help="kept with the night, e.g. a commit")
+    run.add_argument("--measure", action="store_true",
+                     help="only run and store: `analyze` judges, here or elsewhere")  # fmt: skip
     run.add_argument("--dry-run", action="store_true", help="only show what would run")
     reports(run)
     again = add("analyze", "judge a stored night again, by the plan it was run with")
@@ -119,6 +125,8 @@ def parser() -> argparse.ArgumentParser:
     facts = add("fingerprint", "print this machine's fingerprint as JSON", store=False)
     facts.add_argument("--target", required=True, help="the drive or file that is measured")
     facts.add_argument("--engine", default="", help="the engine's file")
+    facts.add_argument("--memory", default="", metavar="DEVICE",
+                       help="whose memory is used: a PCI address or /dev/dri/card0")  # fmt: skip
     test = add("selftest", "judge made-up histories, say how often that is wrong", store=False)
     test.add_argument("--share", type=_share, default=1.0, help="of the trials, for a quick look")
     return top
@@ -138,7 +146,11 @@ def show(found: model.Results) -> None:
     print(f"{found.verdict.status}: {found.verdict.text}")
 
 
-def _conclude(judgement: judge.Judgement, args: argparse.Namespace) -> int:
+def _conclude(judgement: "Judgement", args: argparse.Namespace) -> int:
+    from dmabuf_report.write import write as write_report
+
+    from . import results
+
     found = results.build(judgement)
     show(found)
     if args.report:
@@ -158,6 +170,8 @@ def _run(args: argparse.Namespace) -> int:
         seconds = sum(wanted.case(series.test).runtime for series, _ in order)
         say(f"{len(order)} runs, at least {seconds / 60:.0f} min")
         return EXIT_PASSED
+    if not args.measure:
+        from . import results
     store = Store(args.store)
     current: list[int] = []
 
@@ -169,6 +183,11 @@ def _run(args: argparse.Namespace) -> int:
         current.append(night)
         say(f"night {night} of plan {wanted.name}, in {store.path}")
         runner.clean_up(store, night)
+        if args.measure:
+            runner.Execution(store, wanted, night).phase(0)
+            store.finish(night, model.INCONCLUSIVE, "measured, and not judged")
+            print(f"night {night} is measured; `dmabuf-nightly analyze` judges it")
+            return EXIT_UNDECIDED
         judgement = runner.Execution(store, wanted, night).everything()
         found = results.build(judgement)
         store.finish(night, found.verdict.status, found.verdict.text)
@@ -193,6 +212,10 @@ def _night(store: Store, args: argparse.Namespace) -> tuple[int, plan.Plan]:
 
 
 def _analyze(args: argparse.Namespace) -> int:
+    from dmabuf_report.write import write as write_report
+
+    from . import judge, results
+
     store = Store(args.store, create=False)
     number, wanted = _night(store, args)
     judgement = judge.judge(store, _as_run(store, number, wanted), number)
@@ -257,6 +280,8 @@ def _bisect(args: argparse.Namespace) -> int:
         plan.metric_kind(args.metric)
     except KeyError:
         raise NightlyError(f"{args.metric!r} is no metric; see docs/nightly.md") from None
+    from . import bisect
+
     if args.build:
         failed = bisect.build(args.build)
         if failed:
@@ -275,6 +300,8 @@ def _bisect(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
+    from . import export
+
     written = export.write(Store(args.store, create=False), args.plan, args.csv)
     if not written:
         raise NightlyError(f"plan {args.plan} has no valid run to export; see `dmabuf-nightly nights`")
@@ -290,11 +317,14 @@ def _fingerprint(args: argparse.Namespace) -> int:
         seen.unseen.append("the kernel's log (/dev/kmsg needs root)")
     else:
         seen.counters["kernel complaints"] = complained
-    print(fingerprint.to_json(fingerprint.collect(args.target, args.engine), seen))
+    peer = fingerprint.pci_of(System(), args.memory)
+    print(fingerprint.to_json(fingerprint.collect(args.target, args.engine, peer=peer), seen))
     return EXIT_PASSED
 
 
 def _selftest(args: argparse.Namespace) -> int:
+    from . import selftest
+
     good = selftest.run(plan.Rules(), lambda text: print(text, flush=True), args.share)
     return EXIT_PASSED if good else EXIT_FAILED
 
@@ -312,6 +342,10 @@ def main(argv: list[str]) -> int:
     wrong = EXIT_BISECT_ABORT if args.command == "bisect" else EXIT_USAGE
     try:
         return COMMANDS[args.command](args)
+    except ModuleNotFoundError as error:
+        say(f"{args.command} needs {error.name}: apt-get install python3-numpy python3-scipy "
+            "python3-jinja2 python3-matplotlib python3-junitparser python3-jsonschema")  # fmt: skip
+        return wrong
     except (NightlyError, ReportError) as error:
         say(str(error))
         return wrong

@@ -26,6 +26,7 @@ VERSION = 1
 QUEUE = ("scheduler", "nr_requests", "max_sectors_kb", "max_hw_sectors_kb", "max_segments",
          "logical_block_size", "physical_block_size", "io_poll", "nomerges", "rq_affinity",
          "write_cache", "wbt_lat_usec", "zoned")  # fmt: skip
+_PCI_ADDRESS = re.compile(r"^[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$")
 # Of the kernel's command line, what only says which kernel was booted.
 _WHICH_KERNEL = re.compile(r"^(BOOT_IMAGE|initrd)=")
 
@@ -108,6 +109,55 @@ def _pci(system: System, address: str, key: Facts, state: Facts) -> None:
     key["drive's p2p memory"] = system.read(f"{folder}/p2pmem/size")
 
 
+def acs_control(system: System, address: str) -> str:
+    """The access control bits that are on in a PCI device, in hexadecimal; "none" without that
+    capability, "" when it cannot be read (all of the configuration space is root's)."""
+    try:
+        config = (system.path(f"/sys/bus/pci/devices/{address}") / "config").read_bytes()
+    except OSError:
+        return ""
+    if len(config) < 4096:
+        return "" if len(config) <= 64 else "none"
+    at = 0x100
+    for _ in range(96):
+        head = int.from_bytes(config[at : at + 4], "little")
+        if head in (0, 0xFFFFFFFF):
+            break
+        if head & 0xFFFF == 0x000D:  # Access Control Services
+            return f"0x{int.from_bytes(config[at + 6 : at + 8], 'little'):04x}"
+        at = head >> 20
+        if at < 0x100:
+            break
+    return "none"
+
+
+def pci_of(system: System, device: str) -> str:
+    """The PCI address of the device that dmabuf_device names, an address itself or a DRM card; ""
+    where it is neither."""
+    if _PCI_ADDRESS.match(device):
+        return device
+    card = re.fullmatch(r"(?:/dev/dri/)?(card\d+)", device)
+    address = Path(system.real(f"/sys/class/drm/{card.group(1)}/device")).name if card else ""
+    return address if _PCI_ADDRESS.match(address) else ""
+
+
+def p2p_distance(system: System, chain: list[str], peer: str) -> str:
+    """How a peer device and the drive are connected: the switch ports between them, or that the
+    way leads through the host bridge. "" without a peer."""
+    other = [part for part in Path(system.real(f"/sys/bus/pci/devices/{peer}")).parts
+             if _PCI_ADDRESS.match(part)] if peer else []  # fmt: skip
+    if not other or not chain:
+        return ""
+    shared = 0
+    for a, b in zip(chain, other, strict=False):
+        if a != b:
+            break
+        shared += 1
+    if not shared:
+        return "through the host bridge"
+    return str(len(chain) + len(other) - 2 * shared)
+
+
 def max_payload(system: System, folder: str) -> str:
     """The payload size that the device control register has, in bytes; "" when it cannot be read."""
     try:
@@ -124,7 +174,9 @@ def max_payload(system: System, folder: str) -> str:
     return ""
 
 
-def _drive(system: System, target: str, key: Facts, subject: Facts, state: Facts) -> None:
+def _drive(
+    system: System, target: str, peer: str, key: Facts, subject: Facts, state: Facts
+) -> None:
     disk = system.block_device(target)
     key["target"] = "block device" if Path(target).is_block_device() else "file"
     if key["target"] == "file":
@@ -146,16 +198,25 @@ def _drive(system: System, target: str, key: Facts, subject: Facts, state: Facts
     key["NVMe multipath"] = system.read("/sys/module/nvme_core/parameters/multipath")
     for name in QUEUE:
         key[f"queue {name}"] = system.read(f"/sys/block/{disk}/queue/{name}")
+    key["LBA size"] = system.read(f"/sys/block/{disk}/queue/logical_block_size")
+    # What the namespace carries beside each block, and whether the kernel checks it.
+    metadata = system.read(f"/sys/block/{disk}/metadata_bytes")
+    integrity = system.read(f"/sys/block/{disk}/integrity/format")
+    if metadata or integrity:
+        key["LBA metadata"] = ", ".join(filter(None, (f"{metadata} bytes" if metadata else "", integrity)))
     chain = system.pci_chain(disk)
     key["PCI path"] = " ".join(chain)
     if chain:
+        key["ACS"] = " ".join(acs_control(system, address) for address in chain).strip()
+        key["p2p distance"] = p2p_distance(system, chain, peer)
         _pci(system, chain[-1], key, state)
 
 
 def collect(
-    target: str, engine: str = "", fio: str = "fio", system: System | None = None
+    target: str, engine: str = "", fio: str = "fio", system: System | None = None, peer: str = ""
 ) -> dict[str, Facts]:
-    """Key, subject and state of this machine for I/O on `target`; empty values are left out."""
+    """Key, subject and state of this machine for I/O on `target`; empty values are left out. `peer`:
+    the PCI address of the device whose memory is used."""
     system = system or System()
     key: Facts = {}
     subject: Facts = {}
@@ -177,7 +238,7 @@ def collect(
         subject["engine"] = _file_hash(engine.removeprefix("external:"))
     key["fio"] = _said([fio, "--version"])
     _processor(system, key)
-    _drive(system, target, key, subject, state)
+    _drive(system, target, peer, key, subject, state)
     groups = {"key": key, "subject": subject, "state": state}
     return {
         role: {name: value for name, value in facts.items() if value}

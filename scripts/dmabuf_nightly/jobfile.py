@@ -14,6 +14,7 @@ from .errors import NightlyError
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _SECTION = re.compile(r"^\s*\[(.+?)\]\s*$")
+_INCLUDE = re.compile(r"^\s*include\s+(\S.*?)\s*$")
 _OPTION = re.compile(r"^\s*([A-Za-z0-9_]+)\s*(?:=\s*(.*?)\s*)?$")
 
 
@@ -30,17 +31,29 @@ class Job:
         return "libdmabuf" in self.values.get("ioengine", "")
 
 
-def expand(path: Path, parameters: Mapping[str, str], options: Mapping[str, str]) -> Job:
-    """The file with ${NAME} replaced, and with `options` at the end of [global] instead of what
-    [global] says about them. Jobs that say otherwise themselves keep what they say."""
+def _lines(path: Path, within: tuple[Path, ...] = ()) -> list[str]:
+    """The lines of a job file that mean something, those of the files it includes in their places:
+    what is kept beside the result must not need them. A comment may name a variable without meaning it."""
+    if path in within:
+        raise NightlyError(f"{path} includes itself; take that include out")
     try:
         source = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise NightlyError(f"the job file {path} cannot be read: {error}") from error
-    # A comment may name a variable without meaning it.
-    lines = [
-        line for line in source.splitlines() if line.strip() and line.lstrip()[0] not in "#;"
-    ]
+    found: list[str] = []
+    for line in source.splitlines():
+        included = _INCLUDE.match(line)
+        if included:
+            found += _lines(path.parent / included.group(1), (*within, path))
+        elif line.strip() and line.lstrip()[0] not in "#;":
+            found.append(line)
+    return found
+
+
+def expand(path: Path, parameters: Mapping[str, str], options: Mapping[str, str]) -> Job:
+    """The file with ${NAME} replaced, and with `options` at the end of [global] instead of what
+    [global] says about them. Jobs that say otherwise themselves keep what they say."""
+    lines = _lines(path)
     missing = sorted(
         {name for line in lines for name in _VARIABLE.findall(line) if name not in parameters}
     )

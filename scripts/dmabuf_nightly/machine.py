@@ -57,28 +57,31 @@ def _say(host: Host, words: Sequence[str], what: str, **values: str) -> str:
     return done.stdout
 
 
-def look(host: Host, target: str, engine: str) -> Look:
-    """The host now: this machine itself, or what the host's command says."""
+def look(host: Host, target: str, engine: str, memory: str = "") -> Look:
+    """The host now: this machine itself, or what the host's command says. `memory`: the device whose
+    memory is used, as dmabuf_device names it."""
     if host.fingerprint:
         text = _say(host, host.fingerprint, "fingerprint", target=target, engine=engine)
         facts, seen = fingerprint.from_json(text, host.name)
         return Look(facts, seen)
-    return Look(fingerprint.collect(target, engine), health.look(target))
+    peer = fingerprint.pci_of(System(), memory)
+    return Look(fingerprint.collect(target, engine, peer=peer), health.look(target))
 
 
 class Around:
     """Looks at a host when entered, and with `done()` at what happened since."""
 
-    def __init__(self, host: Host, target: str, engine: str) -> None:
+    def __init__(self, host: Host, target: str, engine: str, memory: str = "") -> None:
         self.host = host
         self.target = target
         self.engine = engine
+        self.memory = memory
         self.log = None if host.fingerprint else health.KernelLog()
-        self.before = look(host, target, engine)
+        self.before = look(host, target, engine, memory)
 
     def done(self) -> Watch:
         """What was seen: reasons to believe nothing, conditions to store, facts."""
-        after = look(self.host, self.target, self.engine)
+        after = look(self.host, self.target, self.engine, self.memory)
         messages = self.log.messages() if self.log else []
         watch = Watch(facts=self.before.facts)
         watch.reasons = health.reasons(self.before.health, after.health, messages)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .errors import NightlyError
-from .stats import CORRECTIONS
 
+CORRECTIONS = ("holm", "bh")
 VERSION = 1
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")
 LOCAL = "local"
@@ -187,6 +187,13 @@ class _Table:
             )
 
 
+def shipped_jobs() -> Path:
+    """The job files of the checkout, or those that were installed beside the program."""
+    here = Path(__file__).resolve()
+    checkout = here.parents[2] / "jobs"
+    return checkout if checkout.is_dir() else here.parents[1] / "jobs"
+
+
 def _name(where: str, text: str) -> str:
     if not NAME.match(text):
         raise NightlyError(f"{where}: the name {text!r} must be of letters, digits and _.+-")
@@ -250,7 +257,10 @@ def _case(
     table = _Table(f"case {number}", raw)
     name = _name(table.where, table.take("name", str))
     table.where = f"case {name}"
-    job = folder / table.take("job", str)
+    named = table.take("job", str)
+    job = folder / named
+    if not job.is_file() and (shipped_jobs() / named).is_file():
+        job = shipped_jobs() / named
     if check_files and not job.is_file():
         raise NightlyError(f"case {name}: there is no job file {job}")
     proof = table.take("proof", bool) if "proof" in table.left else None

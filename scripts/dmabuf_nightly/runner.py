@@ -7,12 +7,16 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from . import fio, jobfile, judge, machine, schedule
+from . import fio, jobfile, machine, schedule
 from .errors import NightlyError
 from .plan import Case, Host, Plan, Side
 from .progress import Progress, say
 from .store import Run, Series, Store
+
+if TYPE_CHECKING:
+    from .judge import Judgement
 
 RERUNS = (1, 2)
 
@@ -78,7 +82,8 @@ class Execution:
         case, host, job = self.prepare(run.series, report)
         job_path.write_text(job.text)
         self.store.begin(run.id)
-        around = machine.Around(host, target_of(job), job.values.get("ioengine", ""))
+        around = machine.Around(host, target_of(job), job.values.get("ioengine", ""),
+                                job.values.get("dmabuf_device", ""))  # fmt: skip
         argv = ["fio", *([f"--client={host.address}"] if host.address else [])]
         argv += ["--output-format=json+", f"--output={output.name}", job_path.name]
         start = time.monotonic()
@@ -126,8 +131,11 @@ class Execution:
         finally:
             progress.clear()
 
-    def everything(self) -> judge.Judgement:
+    def everything(self) -> "Judgement":
         """The night, the reruns of what is suspect, and the judgement, which is stored."""
+        # It needs numpy and scipy, which a machine that only measures may lack.
+        from . import judge
+
         self.phase(0)
         judgement = judge.judge(self.store, self.plan, self.night)
         if any(self.store.runs(self.night, phase) for phase in RERUNS):

@@ -145,7 +145,10 @@ class Store:
             self.db.execute("PRAGMA synchronous = FULL")
             self._prepare()
         except sqlite3.Error as error:
-            raise NightlyError(f"{path} cannot be used as a store: {error}") from error
+            raise NightlyError(
+                f"{path} cannot be used as a store: {error}; it must be an SQLite file on a local "
+                "file system"
+            ) from error
 
     def _prepare(self) -> None:
         if self._version() == SCHEMA_VERSION:

@@ -18,6 +18,9 @@ SKIP = "skip"
 # From the one that decides first to the one that decides last.
 STATUSES = (FAIL, INCONCLUSIVE, PASS, SKIP)
 
+# The forms that results are written in; write.py knows how.
+FORMATS = ("json", "html", "junit", "ktap", "csv")
+
 EXIT_STATUS = {PASS: 0, FAIL: 1, INCONCLUSIVE: 77, SKIP: 77}
 
 

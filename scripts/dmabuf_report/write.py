@@ -6,7 +6,7 @@ from pathlib import Path
 
 from . import document, html, junit, ktap, tidy
 from .errors import ReportError
-from .model import Results
+from .model import FORMATS, Results
 
 _RENDER: dict[str, tuple[str, Callable[[Results], str]]] = {
     "html": ("html", html.render),
@@ -15,7 +15,7 @@ _RENDER: dict[str, tuple[str, Callable[[Results], str]]] = {
     "csv": ("csv", tidy.render),
 }
 
-FORMATS = ("json", *_RENDER)
+assert FORMATS == ("json", *_RENDER)
 
 
 def write(

@@ -86,6 +86,19 @@ def test_a_job_file_without_global_gets_one(tmp_path: Path) -> None:
     assert jobfile.expand(tmp_path / "j", {}, {"bs": "4k"}).text == "[global]\nbs=4k\n[a]\nrw=read\n"
 
 
+def test_included_files_are_part_of_the_job(tmp_path: Path) -> None:
+    (tmp_path / "common").mkdir()
+    (tmp_path / "common/target.fio").write_text("# of all\nfilename=${DEV}\ninclude more.fio\n")
+    (tmp_path / "common/more.fio").write_text("direct=1\n")
+    (tmp_path / "j").write_text("[global]\ninclude common/target.fio\n[a]\nrw=read\n")
+    job = jobfile.expand(tmp_path / "j", {"DEV": "/d"}, {})
+    assert job.text == "[global]\nfilename=/d\ndirect=1\n[a]\nrw=read\n"
+    assert job.values["filename"] == "/d"
+    (tmp_path / "common/more.fio").write_text("include target.fio\n")
+    with pytest.raises(NightlyError, match="includes itself"):
+        jobfile.expand(tmp_path / "j", {"DEV": "/d"}, {})
+
+
 @pytest.mark.parametrize(
     ("text", "size"), [("4k", 4096), ("512", 512), ("1M", 1 << 20), ("4k,8k", None), (None, None)]
 )

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The installed programs, apart from the checkout: their modules, jobs, plan and units."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+BUILD = os.environ.get("BUILD", "")
+CMAKE = os.environ.get("CMAKE", "cmake")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An installation of the build."""
+    assert BUILD, "BUILD must name the build folder"
+    place = tmp_path_factory.mktemp("installed") / "usr"
+    subprocess.run([CMAKE, "--install", BUILD, "--prefix", str(place)], check=True,
+                   stdout=subprocess.DEVNULL)  # fmt: skip
+    return place
+
+
+def run(program: Path, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """With Debian's python3, and nothing that leads back to the checkout."""
+    return subprocess.run([str(program), *words], cwd=cwd, capture_output=True, text=True, check=False,
+                          timeout=120, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})  # fmt: skip
+
+
+@pytest.mark.parametrize("program", ["dmabuf-qual", "dmabuf-nightly"])
+def test_a_program_starts_by_its_link(prefix: Path, tmp_path: Path, program: str) -> None:
+    done = run(prefix / "bin" / program, "--help", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"usage: {program}" in done.stdout
+
+
+def test_no_module_is_taken_from_the_checkout(prefix: Path, tmp_path: Path) -> None:
+    """Every module of the packages can be imported from what is installed."""
+    share = prefix / "share/libdmabuf"
+    names = [
+        f"{package.name}.{file.stem}"
+        for package in (share / "dmabuf_qual", share / "dmabuf_nightly", share / "dmabuf_report")
+        for file in sorted(package.glob("*.py")) if file.stem != "__init__"
+    ]  # fmt: skip
+    assert len(names) > 50
+    code = f"import importlib, sys\nfor name in {names!r}: importlib.import_module(name)\n"
+    code += "print(sorted({m.__file__ for n, m in sys.modules.items() if n.startswith('dmabuf_')}))"
+    done = subprocess.run(["/usr/bin/python3", "-B", "-c", code], cwd=tmp_path, text=True, check=False,
+                          capture_output=True, env={"PYTHONPATH": str(share)})  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert str(ROOT) not in done.stdout and str(share) in done.stdout
+
+
+def test_the_plan_that_ships_finds_its_jobs_wherever_it_lies(prefix: Path, tmp_path: Path) -> None:
+    plan = prefix / "share/libdmabuf/jobs/plans/basic.toml"
+    shutil.copy(plan, tmp_path / "mine.toml")
+    for place in (plan, tmp_path / "mine.toml"):
+        done = run(prefix / "bin/dmabuf-nightly", "run", str(place), "--dry-run", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count(", run ") == 40
+
+
+def test_the_plan_only_reads(prefix: Path) -> None:
+    plan = prefix / "share/libdmabuf/jobs/plans/basic.toml"
+    jobs = [line.split('"')[1] for line in plan.read_text().splitlines() if line.startswith("job = ")]
+    assert len(jobs) == 4
+    for job in jobs:
+        assert "# Destroys data No." in (prefix / "share/libdmabuf/jobs" / job).read_text(), job
+
+
+def test_systemd_takes_the_units(prefix: Path) -> None:
+    folder = prefix / "lib/systemd/system"
+    service = (folder / "dmabuf-nightly@.service").read_text()
+    assert f"ExecStart={prefix}/bin/dmabuf-nightly run " in service and "@bindir@" not in service
+    analyze = shutil.which("systemd-analyze")
+    if not analyze:
+        pytest.skip("systemd-analyze is not here: apt-get install systemd")
+    units = [str(folder / f"dmabuf-nightly@basic.{kind}") for kind in ("service", "timer")]
+    for unit in units:
+        # verify wants the instance, which is a file of the template's contents.
+        shutil.copy(unit.replace("@basic", "@"), unit)
+    done = subprocess.run([analyze, "verify", "--man=no", *units], capture_output=True, text=True,
+                          check=False, timeout=60)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "dmabuf-nightly" not in done.stderr, done.stderr
+    broken = folder / "dmabuf-nightly@broken.service"
+    broken.write_text(service.replace("Type=oneshot", "Type=nothing").replace("ExecStart=", "Exec="))
+    done = subprocess.run([analyze, "verify", "--man=no", str(broken)], capture_output=True, text=True,
+                          check=False, timeout=60)  # fmt: skip
+    assert "dmabuf-nightly@broken" in done.stderr, "a broken unit is noticed"
