@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from . import cases, process
+from .bounces import Bounces
 from .cases import Case, Scale
 from .drive import Drive
 from .errors import QualError
@@ -20,7 +21,6 @@ from .requirements import Requirements
 from .store import Record
 from .tools import Tools
 
-SWIOTLB = "/sys/kernel/debug/swiotlb/io_tlb_used_hiwater"
 SLACK_S = 120.0
 # A module's refusal in a message: "(NAME, EIO)".
 REFUSAL = re.compile(r"\(([A-Z_0-9]+), (E[A-Z0-9]+|errno \d+)\)")
@@ -58,17 +58,18 @@ class Bench:
     keep: Path
     tick: Callable[[], None]
     files: Files
+    bounces: Bounces
 
     def run(self, case: Case) -> Record:
         """Does the case; the record says what came of it, also when it went wrong."""
         started = time.time()
         begin = time.monotonic()
-        hiwater = self.files.number(SWIOTLB)
+        before = self.bounces.count()
         outcome = self._integrity(case) if case.kind == "integrity" else self._fio(case)
-        used = self.files.number(SWIOTLB)
-        if hiwater is not None and used is not None and used > hiwater and not outcome.get("skip"):
-            text = f"the kernel copied data for a device: swiotlb use rose from {hiwater} to {used}"
-            outcome["findings"].append(finding("BOUNCED", text))
+        after = self.bounces.count()
+        if before is not None and after is not None and after > before and not outcome.get("skip"):
+            text = f"the kernel's swiotlb copied data for the drive {after - before} times"
+            outcome["findings"].append(finding("BOUNCED", text, after - before))
         return {
             "id": case.id,
             "kind": case.kind,

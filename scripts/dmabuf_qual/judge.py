@@ -371,7 +371,9 @@ def judge(records: dict[str, Record], state: dict[str, Any], needs: Requirements
     bounced: list[Record] = [{**r, "findings": [o for o in r["findings"] if o["name"] == "BOUNCED"]} for r in every]
     cells = [r for r in bounced if r["kind"] == "cell" or r["findings"]]
     verdicts.append(_verdict("path.proven", cells, every,
-                             lambda ran: f"{len(ran)} measurements, each proven by counters"))  # fmt: skip
+                             lambda ran: f"{len(ran)} measurements, each proven by counters"
+                             + ("" if state.get("bounces_seen") else
+                                "; whether swiotlb copied could not be seen")))  # fmt: skip
     verdicts.append(_placement(every, needs, every))
     verdicts.append(_commands(of("path.commands"), needs, state.get("mdts"), every))
     verdicts.append(_verdict("path.size", of("path.size"), every,

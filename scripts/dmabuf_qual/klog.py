@@ -7,7 +7,7 @@ import re
 BAD = re.compile(
     r"nvme.*(timeout|I/O error|Abort status|controller is down|frozen state|Removing after)"
     r"|critical medium error|I/O error, dev (nvme|dm)"
-    r"|AER:|PCIe Bus Error|DMAR:.*fault|IO_PAGE_FAULT|iommu.*\bfault\b"
+    r"|AER:(?! enabled with IRQ)|PCIe Bus Error|DMAR:.*fault|IO_PAGE_FAULT|iommu.*\bfault\b"
     r"|blocked for more than|hung task|soft lockup|BUG: |WARNING: |Oops: |swiotlb buffer is full",
     re.IGNORECASE,
 )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from . import cases, drive as drives, environment, execute, judge, klog, process, steady
+from .bounces import Bounces
 from .cases import Case, Scale
 from .drive import Drive
 from .errors import Interrupted, QualError
@@ -178,8 +179,21 @@ class Suite:
         }
         keep = request.folder / "fio"
         keep.mkdir(exist_ok=True)
-        bench = Bench(request.drive, self.tools, request.needs, request.scale,
-                      int(self.run["seed"]), keep, self._tick, self.files)  # fmt: skip
+        with Bounces(request.drive.pci) as bounces:
+            self.run["bounces_seen"] = bounces.counting
+            bench = Bench(request.drive, self.tools, request.needs, request.scale,
+                          int(self.run["seed"]), keep, self._tick, self.files, bounces)  # fmt: skip
+            self._cases(bench, paths)
+        _, lines = klog.records(self.run["log_from"])
+        self.run["kernel_log"] = klog.bad(lines)
+        self.run["health_after"] = self._health()
+        self.run["finished"] = now()
+        self.store.save(self.run)
+        return self.verdicts()
+
+    def _cases(self, bench: Bench, paths: dict[str, list[str]]) -> None:
+        """All cases in their order; Interrupted, with the drive idle, when the user stops it."""
+        request = self.request
         first = cases.before_measuring(request.drive, request.exporters, paths, request.needs)
         matrix = cases.measuring(request.exporters, paths, request.scale)
         random.Random(self.run["seed"]).shuffle(matrix)
@@ -204,12 +218,6 @@ class Suite:
             say(f"stopped; {len(self.store.records)} cases are kept, the drive {word}; "
                 "--resume goes on")  # fmt: skip
             raise
-        _, lines = klog.records(self.run["log_from"])
-        self.run["kernel_log"] = klog.bad(lines)
-        self.run["health_after"] = self._health()
-        self.run["finished"] = now()
-        self.store.save(self.run)
-        return self.verdicts()
 
     def verdicts(self) -> list[judge.Judged]:
         """Of what is there."""

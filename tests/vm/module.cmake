@@ -11,7 +11,8 @@ add_vm_test(rings LAB --append nvme.poll_queues=1 COMMAND
 add_vm_test(large LAB --memory 7168 COMMAND ${programs}/large)
 add_vm_test(formats LAB --formats COMMAND ${programs}/formats)
 add_vm_test(formats.kernel_6_12 LAB --formats --kernel 6.12 COMMAND ${programs}/formats)
-add_vm_test(p2p LAB --p2p --iommu strict COMMAND ${programs}/p2p)
+add_vm_test(p2p LAB --p2p --iommu strict COMMAND
+  ${programs}/p2p && ${python}/qual_machine.py peer)
 # Linux trusts peer-to-peer through the host bridge of some processors only; not of this one.
 add_vm_test(p2p.no_route LAB --p2p --iommu strict --cpu qemu64 COMMAND ${programs}/p2p --no-route)
 # fio on memory that the CPU does not map. One CPU: QEMU, emulating two, sometimes ends with an
