@@ -41,8 +41,9 @@ def measure(line: str, iommu: str, rounds: int) -> dict[str, Any]:
 
 def text(found: Mapping[str, Any], most: int) -> str:
     """The kernel's functions with the most samples, with their share of what the kernel did."""
-    busy = {name: count for name, count in found["functions"].items() if name not in ELSEWHERE}
-    whole = found["samples"] - sum(found["functions"].get(name, 0) for name in ELSEWHERE)
+    counts: dict[str, int] = found["functions"]
+    busy = {name: count for name, count in counts.items() if name not in ELSEWHERE}
+    whole = found["samples"] - sum(counts.get(name, 0) for name in ELSEWHERE)
     if whole <= 0:
         raise BenchError("the kernel did nothing in any sample")
     rows = [("function", "samples", "share")]
