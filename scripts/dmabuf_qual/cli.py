@@ -110,8 +110,10 @@ def _exporters(args: argparse.Namespace) -> list[str]:
 
 
 def _scale(args: argparse.Namespace, needs: requirements.Requirements) -> cases.Scale:
-    scale = cases.QUICK if args.quick else cases.Scale(
-        int(needs["load_gib"] * cases.GIB), 60, 5, True)  # fmt: skip
+    load = int(needs["load_gib"] * cases.GIB)
+    scale = cases.Scale(load, 60, 5, True)
+    if args.quick:
+        scale = dataclasses.replace(cases.QUICK, load_bytes=min(load, cases.QUICK.load_bytes))
     for name in ("cell_seconds", "repeats"):
         value = getattr(args, name, None)
         if value is not None:
