@@ -55,13 +55,21 @@ Result<UniqueFd> open_testexp() {
   return fail(code, errno_text(strf("cannot open %s", kDevice), code));
 }
 
-Result<void> start_mover(int control, uint32_t id, uint32_t interval_us) {
+/// Fails where mapped buffers stay where they are; `word` of dmabuf_device needs them to move.
+Result<void> need_moves(int control, const char *word) {
   dmabuf_testexp_query query = {};
   if (ioctl(control, DMABUF_TESTEXP_IOC_QUERY, &query) < 0)
     return fail(errno, errno_text(strf("%s does not answer QUERY", kDevice), errno));
   if (!(query.features & DMABUF_TESTEXP_FEAT_MOVE))
-    return fail(EOPNOTSUPP, "this kernel keeps mapped dma-bufs where they are; drop move from "
-                            "dmabuf_device");
+    return fail(EOPNOTSUPP, strf("this kernel keeps mapped dma-bufs where they are; drop %s from "
+                                 "dmabuf_device",
+                                 word));
+  return {};
+}
+
+Result<void> start_mover(int control, uint32_t id, uint32_t interval_us) {
+  if (auto ok = need_moves(control, "move"); !ok)
+    return ok;
   dmabuf_testexp_mover mover = {};
   mover.id = id;
   mover.flags = DMABUF_TESTEXP_MOVER_MAPPED;
@@ -157,6 +165,9 @@ Result<DmaBuf> allocate_testexp(const BufferRequest &request) {
   auto control = open_testexp();
   if (!control)
     return std::unexpected(std::move(control.error()));
+  if (plan->exchange_after)
+    if (auto ok = need_moves(control->get(), "exchange"); !ok)
+      return std::unexpected(std::move(ok.error()));
   const auto size = round_up(request.bytes, page_bytes());
   if (!size)
     return fail(EOVERFLOW, strf("the job's buffer is too large; %s", request.shrink));
