@@ -13,6 +13,7 @@
 #include "sync_path.hpp"
 #include "version.hpp"
 
+#include <atomic>
 #include <cstdio>
 #include <cstring>
 #include <dlfcn.h>
@@ -55,7 +56,9 @@ void switch_to(thread_data *td, const Job &job) {
   const auto buffers = static_cast<size_t>(job.buffers());
   ioengine_ops &ops = submit == Submit::uring ? ring_ops[buffers][static_cast<size_t>(job.path())]
                                               : sync_ops[buffers][static_cast<size_t>(submit)];
-  ops.dlhandle = td->io_ops->dlhandle;
+  // Jobs that are threads share the tables; all of them store the one handle of this library.
+  void *const handle = std::atomic_ref(td->io_ops->dlhandle).load(std::memory_order_relaxed);
+  std::atomic_ref(ops.dlhandle).store(handle, std::memory_order_relaxed);
   td->io_ops = &ops;
   td_set_ioengine_flags(td);
 }

@@ -111,9 +111,10 @@ void fill_table(std::vector<fio_option> &table) {
 } // namespace
 
 fio_option *fio_option_table() {
-  static std::vector<fio_option> table = [] {
-    std::vector<fio_option> made;
-    fill_table(made);
+  // Never destroyed: a job's thread may still go through it while the process exits.
+  static std::vector<fio_option> &table = *[] {
+    auto *made = new std::vector<fio_option>;
+    fill_table(*made);
     return made;
   }();
   return table.data();
