@@ -83,8 +83,13 @@ Result<DmaBuf> allocate_udmabuf(const BufferRequest &request) {
   if (ftruncate(memory.get(), static_cast<off_t>(*size)) < 0 ||
       fcntl(memory.get(), F_ADD_SEALS, F_SEAL_SHRINK) < 0)
     return fail(errno, errno_text("cannot size the memfd", errno));
-  // Take the pages now: with too few huge pages the first access would be a SIGBUS.
-  if (fallocate(memory.get(), 0, 0, static_cast<off_t>(*size)) < 0) {
+  // Take the pages now: with too few huge pages the first access would be a SIGBUS. What a ring of
+  // this process leaves to it interrupts that, as signals do.
+  int rc;
+  do
+    rc = fallocate(memory.get(), 0, 0, static_cast<off_t>(*size));
+  while (rc < 0 && errno == EINTR);
+  if (rc < 0) {
     const int code = errno;
     if (hugepages)
       return fail(code,

@@ -205,7 +205,12 @@ std::expected<UniqueFd, std::string> make_memfd(Exporter exporter, std::size_t b
   if (exporter == Exporter::UdmabufScattered && !fault_scattered(memfd.get(), bytes))
     return failed("mmap of the memfd");
   // Huge pages that are reserved are others' to take until they are there.
-  if (huge && ::fallocate(memfd.get(), 0, 0, static_cast<off_t>(bytes)) != 0)
+  // A ring that was closed just now interrupts its task once more.
+  int status = 0;
+  do
+    status = huge ? ::fallocate(memfd.get(), 0, 0, static_cast<off_t>(bytes)) : 0;
+  while (status != 0 && errno == EINTR);
+  if (status != 0)
     return failed("fallocate of the memfd");
   return memfd;
 }
