@@ -20,7 +20,7 @@ from fio_moves import FEATURE_MOVE, load, query
 JOBS = Path(__file__).resolve().parents[2] / "jobs"
 # Small scale. A file gets those that its head names, so that a head that forgets one fails.
 ENVIRONMENT = {"DEV": DEV, "ENGINE": ENGINE, "RUNTIME": "1", "SIZE": "24m", "PART": "16m",
-               "RATE": "12", "TARGET": "20ms", "MOVE_US": "1000", "READS": "65", "BS": "8k",
+               "RATE": "12", "TARGET": "20ms", "MOVE_US": "1000", "EVERY": "16", "READS": "65", "BS": "8k",
                "DEPTH": "16", "RW": "randrw", "BAR": ""}
 SHORTER = {"basic": {"RUNTIME": "250ms"}, "ai": {"SIZE": "96m", "PART": "64m"},
            "analytics": {"RUNTIME": "500ms"}, "latency": {"RUNTIME": "500ms"},
