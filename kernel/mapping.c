@@ -100,16 +100,6 @@ static void attach_unmap(struct dmabuf_rw_attach *a)
 	a->mapped = false;
 }
 
-/*
- * Where the memory is can be asked after its addresses are gone, too. Neither
- * allocates nor waits. dma_resv held.
- */
-static void attach_keep_place(struct dmabuf_rw_attach *a)
-{
-	if (a->mapped && !a->classified)
-		dmabuf_rw_classify(a);
-}
-
 static void attach_invalidate(struct dma_buf_attachment *att)
 {
 	struct dmabuf_rw_attach *a = att->importer_priv;
@@ -122,7 +112,7 @@ static void attach_invalidate(struct dma_buf_attachment *att)
 	a->invalidations++;
 	a->state = DMABUF_RW_STATE_INVALIDATED;
 	attach_quiesce(a);
-	attach_keep_place(a);
+	dmabuf_rw_classify(a);
 	attach_unmap(a);
 	trace_dmabuf_rw_invalidate(file_inode(att->dmabuf->file)->i_ino, a->nr_members,
 				   ktime_to_ns(ktime_sub(ktime_get(), start)));
@@ -231,7 +221,7 @@ static struct dmabuf_rw_result attach_map(struct dmabuf_rw_attach *a)
 		return result;
 	}
 	dmabuf_rw_prp_fill(&a->prp, sgt);
-	/* Only who asks for it pays for it, see attach_keep_place(). */
+	/* Found out when somebody asks, or before the addresses go. */
 	a->classified = false;
 	a->state = DMABUF_RW_STATE_LIVE;
 	list_for_each_entry(m, &a->members, member) {
@@ -288,7 +278,7 @@ static void attach_dismantle(struct dmabuf_rw_attach *a, u32 state)
 		a->state = state;
 		attach_quiesce(a);
 		if (state == DMABUF_RW_STATE_DEVICE_GONE)
-			attach_keep_place(a);
+			dmabuf_rw_classify(a);
 		attach_unmap(a);
 		dma_resv_unlock(a->dmabuf->resv);
 		dma_buf_detach(a->dmabuf, a->att);

@@ -99,13 +99,14 @@ static u32 memory_route(struct pci_dev *peer, struct device *dev)
 }
 
 /**
- * dmabuf_rw_classify - say where a mapped buffer's memory is
- * @a: mapped; sets memory, route and classified
+ * dmabuf_rw_classify - find out where a buffer's memory is
+ * @a: sets memory, route and classified; left as it is when it is not mapped,
+ *	or when this is known already
  *
  * Goes by the addresses alone, whatever the exporter calls itself: a GPU
  * driver that moved its buffer to system memory is found out.
  *
- * Context: may sleep; dma_resv held.
+ * Context: may sleep; dma_resv held. Neither allocates nor waits.
  */
 void dmabuf_rw_classify(struct dmabuf_rw_attach *a)
 {
@@ -115,6 +116,8 @@ void dmabuf_rw_classify(struct dmabuf_rw_attach *a)
 	struct scatterlist *sg;
 	unsigned int i;
 
+	if (!a->mapped || a->classified)
+		return;
 	for_each_sgtable_dma_sg(a->sgt, sg, i) {
 		dma_addr_t dma = sg_dma_address(sg);
 		phys_addr_t phys = domain ? iommu_iova_to_phys(domain, dma) : dma;

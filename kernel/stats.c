@@ -71,9 +71,7 @@ static int info_attach(struct dmabuf_rw_info *info, struct dmabuf_rw_mapping *m)
 	if (ret)
 		return ret;
 	info->state = a->state;
-	/* Only who asks pays for it. */
-	if (a->mapped && !a->classified)
-		dmabuf_rw_classify(a);
+	dmabuf_rw_classify(a);
 	info->memory = a->memory;
 	info->route = a->route;
 	info->segments = a->segments;

@@ -61,8 +61,6 @@ struct Memory {
 /// Memory of a kind of at least so many bytes, made or enlarged when needed before the first case
 /// runs: kinds are scattered (4 KiB pieces), huge (2 MiB pages), contiguous (one 1 GiB page).
 std::shared_ptr<Memory> memory_of(const std::string &kind, std::size_t bytes);
-/// Memory that nobody else has.
-std::shared_ptr<Memory> fresh_memory(const std::string &kind, std::size_t bytes);
 /// A dma-buf that nobody else has, of such memory or of the system heap ("heap": pieces of 1 MiB).
 DmaBuf fresh_dmabuf(const std::string &kind, std::size_t bytes);
 

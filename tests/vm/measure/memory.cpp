@@ -79,15 +79,11 @@ DmaBuf fresh_dmabuf(const std::string &kind, std::size_t bytes) {
   return dmabuf_on(memfd.get(), bytes);
 }
 
-std::shared_ptr<Memory> fresh_memory(const std::string &kind, std::size_t bytes) {
-  return std::make_shared<Memory>(kind, bytes);
-}
-
 std::shared_ptr<Memory> memory_of(const std::string &kind, std::size_t bytes) {
   static std::map<std::string, std::shared_ptr<Memory>> all;
   auto &memory = all[kind];
   if (!memory || memory->bytes < bytes)
-    memory = fresh_memory(kind, bytes);
+    memory = std::make_shared<Memory>(kind, bytes);
   return memory;
 }
 
