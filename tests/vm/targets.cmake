@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-# Every exporter x datapath x kind of file, and fio while the memory moves. Included by
-# CMakeLists.txt here, once for the programs and once for the ctest entries.
+# ctest entries: every exporter x datapath x kind of file, and fio while the memory moves. Included by
+# CMakeLists.txt here.
 if(DMABUF_TESTS STREQUAL "vm")
-  add_vm_program(targets targets.cpp targets_setup.cpp testexp.cpp vfio_bar.cpp)
   return()
 endif()
 

@@ -2,7 +2,7 @@
 // The parts of the invalidate test: what an exporter may do to an importer.
 #pragma once
 
-#include "testexp.hpp"
+#include "lib/testexp.hpp"
 
 #include "lib/exporter.hpp"
 #include "lib/report.hpp"

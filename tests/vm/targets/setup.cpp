@@ -3,8 +3,8 @@
 #include "targets.hpp"
 
 #include "lib/report.hpp"
-#include "testexp.hpp"
-#include "vfio_bar.hpp"
+#include "lib/testexp.hpp"
+#include "lib/vfio_bar.hpp"
 
 #include <algorithm>
 #include <cerrno>

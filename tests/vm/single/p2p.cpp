@@ -7,7 +7,7 @@
 #include "lib/report.hpp"
 #include "lib/ring.hpp"
 #include "lib/target.hpp"
-#include "vfio_bar.hpp"
+#include "lib/vfio_bar.hpp"
 
 #include <algorithm>
 #include <cerrno>

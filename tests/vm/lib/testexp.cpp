@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "testexp.hpp"
 
-#include "lib/report.hpp"
-#include "lib/session.hpp"
+#include "report.hpp"
+#include "session.hpp"
 
 #include <cerrno>
 #include <cstdlib>

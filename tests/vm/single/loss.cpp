@@ -9,7 +9,7 @@
 #include "lib/report.hpp"
 #include "lib/ring.hpp"
 #include "lib/target.hpp"
-#include "qmp.hpp"
+#include "lib/qmp.hpp"
 
 #include <algorithm>
 #include <atomic>

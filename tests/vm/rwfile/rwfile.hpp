@@ -2,7 +2,7 @@
 // The parts of the rwfile test: a dma-buf as a file, and RW.
 #pragma once
 
-#include "testexp.hpp"
+#include "lib/testexp.hpp"
 
 #include "lib/exporter.hpp"
 #include "lib/report.hpp"

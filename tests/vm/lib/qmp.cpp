@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "qmp.hpp"
 
-#include "lib/report.hpp"
+#include "report.hpp"
 
 #include <fcntl.h>
 #include <filesystem>

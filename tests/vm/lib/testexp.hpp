@@ -3,8 +3,8 @@
 // negative errno.
 #pragma once
 
-#include "lib/pattern.hpp"
-#include "lib/unique_fd.hpp"
+#include "pattern.hpp"
+#include "unique_fd.hpp"
 
 #include <linux/dmabuf_testexp.h>
 

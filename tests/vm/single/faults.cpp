@@ -10,7 +10,7 @@
 #include "lib/ring.hpp"
 #include "lib/session.hpp"
 #include "lib/target.hpp"
-#include "testexp.hpp"
+#include "lib/testexp.hpp"
 
 #include <algorithm>
 #include <cerrno>

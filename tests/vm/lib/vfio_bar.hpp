@@ -2,8 +2,8 @@
 // A PCI BAR as a dma-buf: device memory, exported by vfio-pci.
 #pragma once
 
-#include "lib/pattern.hpp"
-#include "lib/unique_fd.hpp"
+#include "pattern.hpp"
+#include "unique_fd.hpp"
 
 #include <cstddef>
 #include <cstdint>

@@ -2,7 +2,7 @@
 // Commands to the QEMU that runs this guest (dmabuf-lab run --qmp).
 #pragma once
 
-#include "lib/unique_fd.hpp"
+#include "unique_fd.hpp"
 
 #include <string>
 #include <string_view>
