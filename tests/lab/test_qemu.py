@@ -61,3 +61,46 @@ def test_a_guest_without_formats_waits_for_none() -> None:
     assert not any("nvme1" in path for path in qemu.guest_devices(qemu.Machine("7.3")))
     found = [p for p in qemu.guest_devices(qemu.Machine("7.3", formats=True)) if "nvme1" in p]
     assert found == [f"/dev/nvme1n{number}" for number in range(1, len(config.FORMATS) + 1)]
+
+
+def controllers(machine: qemu.Machine) -> list[dict[str, str]]:
+    """The NVMe controllers of a machine in the order in which the guest names them."""
+    found = devices(machine)
+    ports = [each["id"] for each in found if each["driver"] == "pcie-root-port"]
+    own = [each for each in found if each["driver"] == "nvme"]
+    return sorted(own, key=lambda each: ports.index(each["bus"]) if "bus" in each else -1)
+
+
+def test_one_path_is_a_drive_without_a_subsystem() -> None:
+    machine = qemu.Machine("7.3")
+    assert [each["driver"] for each in devices(machine)].count("nvme-subsys") == 0
+    assert [(each["id"], each["drive"]) for each in controllers(machine)] == [("nvme", "nvme0")]
+
+
+def test_two_paths_are_two_controllers_with_one_namespace_each_behind_a_port_of_its_own() -> None:
+    machine = qemu.Machine("7.3", paths=2, mdts=5)
+    first, second = controllers(machine)
+    assert (first["id"], second["id"]) == ("nvme", "nvme-path2")
+    assert first["serial"] == second["serial"] and first["subsys"] == second["subsys"]
+    assert first["mdts"] == second["mdts"] == "5"
+    assert first["bus"] != second["bus"]
+    assert "drive" not in first and "drive" not in second
+    (space,) = [each for each in devices(machine) if each["driver"] == "nvme-ns"]
+    assert (space["bus"], space["shared"], space["drive"]) == ("nvme", "on", "nvme0")
+
+
+def test_no_option_changes_the_names_of_drives() -> None:
+    for machine in (
+        qemu.Machine("7.3", formats=True),
+        qemu.Machine("7.3", formats=True, p2p=True),
+        qemu.Machine("7.3", formats=True, qmp=True),
+        qemu.Machine("7.3", formats=True, paths=2),
+    ):
+        assert [each["id"] for each in controllers(machine)][:2] == ["nvme", "formats"]
+
+
+def test_no_two_devices_share_a_port() -> None:
+    found = devices(qemu.Machine("7.3", formats=True, paths=2, p2p=True, qmp=True))
+    ports = {each["id"] for each in found if each["driver"] == "pcie-root-port"}
+    used = [each["bus"] for each in found if each.get("bus") in ports]
+    assert len(used) == len(set(used)) == len(ports)
