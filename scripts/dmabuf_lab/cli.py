@@ -101,8 +101,16 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--formats",
         action="store_true",
-        help="a second NVMe drive, nvme1, whose namespaces are: "
+        help="an NVMe drive, nvme1, whose namespaces are: "
         + ", ".join(f"{number} {what}" for number, (what, _) in enumerate(config.FORMATS, 1)),
+    )
+    parser.add_argument(
+        "--paths",
+        type=int,
+        choices=(1, 2),
+        default=1,
+        metavar="N",
+        help="controllers of the first NVMe drive that share its namespace (default: 1)",
     )
     parser.add_argument(
         "--nodes",
@@ -196,6 +204,7 @@ def request(args: argparse.Namespace) -> runner.Request:
         cpu=args.cpu,
         qmp=args.qmp,
         formats=args.formats,
+        paths=args.paths,
         nodes=args.nodes,
         expect=tuple(args.expect),
         console=args.console,

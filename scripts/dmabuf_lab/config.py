@@ -117,13 +117,23 @@ DEFAULT_SMP = 2
 DISK_BYTES = 1 << 30
 P2P_BAR_MIB = 16
 
-# The namespaces of the second drive that --formats adds, by number from 1: what it is, and
-# QEMU's words for it.
+_FOUR_KIB = "logical_block_size=4096,physical_block_size=4096"
+
+# The namespaces of the drive that --formats adds, by number from 1: what it is, and QEMU's words for it.
+# Tests know them by number: append, never insert.
 FORMATS = (
-    ("zoned", "zoned=on,zoned.zone_size=4M,logical_block_size=4096,physical_block_size=4096"),
+    ("zoned", f"zoned=on,zoned.zone_size=4M,{_FOUR_KIB}"),
     ("metadata", "ms=8"),
     ("protection information", "ms=8,pi=1"),
-    ("4 KiB blocks", "logical_block_size=4096,physical_block_size=4096"),
+    ("4 KiB blocks", _FOUR_KIB),
+    ("extended protection information", "ms=8,mset=1,pi=1"),
+    # Linux cannot read or write its blocks: the block device is there, and has no sectors.
+    ("extended metadata", "ms=16,mset=1"),
+    ("4 KiB blocks with protection information", f"{_FOUR_KIB},ms=8,pi=1"),
+    ("4 KiB blocks with extended protection information", f"{_FOUR_KIB},ms=8,mset=1,pi=1"),
+    ("4 KiB blocks with 64 bytes of metadata", f"{_FOUR_KIB},ms=64"),
+    ("protection information of type 3", "ms=8,pi=3"),
+    ("protection information with a 64-bit guard", "ms=16,pif=2,pi=1"),
 )
 FORMAT_BYTES = 64 << 20
 

@@ -19,9 +19,9 @@ class Machine:
     moves at most 4 KiB << mdts in a command, 0: no limit, None: QEMU's own; share: a folder of the
     host shown read-write at /share; append: more kernel parameters; cpu: QEMU's CPU model (the
     kernel lets PCI peers talk through the host bridge on some only); qmp: the guest may command its
-    own QEMU, by the virtio-serial port lab.qmp; formats: a second NVMe drive, with the namespaces of
-    config.FORMATS; nodes: NUMA nodes that memory and CPUs are dealt out to; debug: the kernel is
-    the debug kernel.
+    own QEMU, by the virtio-serial port lab.qmp; formats: one more NVMe drive, with the namespaces of
+    config.FORMATS; paths: controllers of the first NVMe drive, which share its namespace; nodes: NUMA
+    nodes that memory and CPUs are dealt out to; debug: the kernel is the debug kernel.
     """
 
     release: str
@@ -38,6 +38,7 @@ class Machine:
     cpu: str = config.DEFAULT_CPU
     qmp: bool = False
     formats: bool = False
+    paths: int = 1
     nodes: int = 1
     debug: bool = False
 
@@ -108,27 +109,61 @@ def kernel_parameters(machine: Machine) -> str:
 
 def _has_ports(machine: Machine) -> bool:
     """Root ports: for peer to peer, and for a drive that can be unplugged."""
-    return machine.p2p or machine.qmp
+    return machine.p2p or machine.qmp or machine.paths > 1
+
+
+def _root_ports(machine: Machine) -> dict[str, str]:
+    """The root port of each device that has one of its own, by the device's id.
+
+    The guest names drives in the order of PCI addresses: further paths come last, so that they
+    change the names of no other drive.
+    """
+    if not _has_ports(machine):
+        return {}
+    devices = ["nvme", "bar"] + (["formats"] if machine.formats else []) + _more_paths(machine)
+    return {device: f"port{number}" for number, device in enumerate(devices, 1)}
+
+
+def _more_paths(machine: Machine) -> list[str]:
+    """The ids of the first drive's controllers but the first: nvme-path2 and so on."""
+    return [f"nvme-path{number}" for number in range(2, machine.paths + 1)]
+
+
+def _drive(ident: str, fd: int) -> list[str]:
+    """What is behind a disk: an inherited file."""
+    options = "if=none,format=raw,cache=unsafe,discard=unmap,file.locking=off"
+    return ["-drive", f"id={ident},file=/proc/self/fd/{fd},{options}"]
 
 
 def _disks(machine: Machine, fds: Descriptors) -> list[str]:
-    nvme = "nvme,id=nvme,serial=lab-nvme,drive=nvme0"
-    if machine.mdts is not None:
-        nvme += f",mdts={machine.mdts}"
-    if _has_ports(machine):
-        nvme += ",bus=port1"
-    drive = "if=none,format=raw,cache=unsafe,discard=unmap,file.locking=off"
-    more = ["-device", "nvme,id=formats,serial=lab-formats"] if fds.formats else []
-    for number, (fd, (_, words)) in enumerate(zip(fds.formats, config.FORMATS, strict=False), 1):
-        more += ["-drive", f"id=format{number},file=/proc/self/fd/{fd},{drive}"]
-        more += ["-device", f"nvme-ns,bus=formats,nsid={number},drive=format{number},{words}"]
-    return [
-        *("-drive", f"id=nvme0,file=/proc/self/fd/{fds.nvme},{drive}"),
-        *("-device", nvme),
-        *("-drive", f"id=virtio0,file=/proc/self/fd/{fds.virtio},{drive}"),
-        *("-device", "virtio-blk-pci,serial=lab-virtio,drive=virtio0"),
-        *more,
-    ]
+    ports = _root_ports(machine)
+
+    def controller(ident: str, serial: str, *options: str) -> list[str]:
+        words = ["nvme", f"id={ident}", f"serial={serial}", *options]
+        if ident in ports:
+            words.append(f"bus={ports[ident]}")
+        return ["-device", ",".join(words)]
+
+    limit = [] if machine.mdts is None else [f"mdts={machine.mdts}"]
+    words = _drive("nvme0", fds.nvme)
+    if machine.paths == 1:
+        words += controller("nvme", "lab-nvme", "drive=nvme0", *limit)
+    else:
+        # The namespace belongs to the subsystem: it stays when the controller it is given to goes.
+        words += ["-device", "nvme-subsys,id=subsystem,nqn=lab"]
+        words += controller("nvme", "lab-nvme", "subsys=subsystem", *limit)
+        words += ["-device", "nvme-ns,id=space,bus=nvme,nsid=1,drive=nvme0,shared=on"]
+    words += _drive("virtio0", fds.virtio)
+    words += ["-device", "virtio-blk-pci,serial=lab-virtio,drive=virtio0"]
+    if machine.formats:
+        words += controller("formats", "lab-formats")
+        for number, (fd, (_, options)) in enumerate(zip(fds.formats, config.FORMATS, strict=True), 1):
+            words += _drive(f"format{number}", fd)
+            space = f"nvme-ns,bus=formats,nsid={number},drive=format{number},{options}"
+            words += ["-device", space]
+    for ident in _more_paths(machine):
+        words += controller(ident, "lab-nvme", "subsys=subsystem", *limit)
+    return words
 
 
 def _nodes(machine: Machine) -> list[str]:
@@ -184,12 +219,12 @@ def arguments(
     if _has_ports(machine):
         # The slots' own hot-plug, as real machines have it for drives, not the firmware's.
         words += ["-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"]
-        for number in (1, 2):
-            port = f"pcie-root-port,id=port{number},slot={number},chassis={number}"
-            words += ["-device", port]
+        for number, port in enumerate(_root_ports(machine).values(), 1):
+            words += ["-device", f"pcie-root-port,id={port},slot={number},chassis={number}"]
     if machine.p2p:
         bar = f"memory-backend-ram,id=bar,size={config.P2P_BAR_MIB}M,share=on"
-        words += ["-object", bar, "-device", "ivshmem-plain,memdev=bar,bus=port2"]
+        words += ["-object", bar]
+        words += ["-device", f"ivshmem-plain,memdev=bar,bus={_root_ports(machine)['bar']}"]
     words += _disks(machine, fds)
     words += ["-device", "virtio-gpu-pci"]
     words += ["-chardev", f"socket,id={CONSOLE},fd={fds.channels[CONSOLE]}"]

@@ -36,6 +36,7 @@ class Request:
     cpu: str = config.DEFAULT_CPU
     qmp: bool = False
     formats: bool = False
+    paths: int = 1
     nodes: int = 1
     expect: tuple[str, ...] = ()
     console: bool = False
@@ -76,6 +77,8 @@ def guest_environment(ko: str | None, extra: list[str]) -> dict[str, str]:
 def _machine(request: Request, kernel: guest_kernel.GuestKernel) -> qemu.Machine:
     if request.icount and request.smp not in (None, 1):
         raise LabError("--icount needs one vCPU, so --smp must be 1")
+    if request.paths > 1 and not request.multipath:
+        raise LabError("--paths 2 needs a multipath head, so it does not go with --no-multipath")
     if request.share is not None and not request.share.is_dir():
         raise LabError(f"--share {request.share}: no such folder")
     return qemu.Machine(
@@ -93,6 +96,7 @@ def _machine(request: Request, kernel: guest_kernel.GuestKernel) -> qemu.Machine
         cpu=request.cpu,
         qmp=request.qmp,
         formats=request.formats,
+        paths=request.paths,
         nodes=request.nodes,
         shell=request.shell,
     )

@@ -55,6 +55,11 @@ def test_all_machine_options_arrive() -> None:
     )
 
 
+def test_two_paths_are_asked_for_by_number() -> None:
+    assert parse("run", "--", "true").paths == 1
+    assert parse("run", "--paths", "2", "--", "true").paths == 2
+
+
 def test_the_longest_command_of_the_drive_is_qemus_own_unless_given() -> None:
     assert parse("run", "--", "true").mdts is None
     assert parse("run", "--mdts", "9", "--", "true").mdts == 9
@@ -66,6 +71,7 @@ def test_the_longest_command_of_the_drive_is_qemus_own_unless_given() -> None:
         ["run"],
         ["run", "--mdts", "99", "--", "true"],
         ["run", "--nodes", "0", "--", "true"],
+        ["run", "--paths", "3", "--", "true"],
         ["run", "--kernel", "5.10", "--", "true"],
         ["run", "--iommu", "maybe", "--", "true"],
         ["run", "--smp", "0", "--", "true"],
