@@ -23,11 +23,6 @@
 #include <unistd.h>
 #include <vector>
 
-#ifndef DMABUF_RW_IOC_IO
-#define DMABUF_RW_IOC_IO DMABUF_RW_IOC_RW
-#define dmabuf_rw_io dmabuf_rw_rw
-#endif
-
 namespace vmtest {
 
 inline constexpr const char drive[] = "/dev/nvme0n1";

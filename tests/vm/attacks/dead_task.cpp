@@ -16,13 +16,14 @@ namespace {
 constexpr const char device[] = "/dev/nullb0";
 constexpr std::uint32_t block = 4096;
 constexpr unsigned writes = 4;
+constexpr std::uint64_t apart = 1u << 20; // neighbours would become one command
 
 // One device with one tag, whose commands take a while.
 class OneTag {
 public:
   OneTag() {
     shell("modprobe null_blk nr_devices=1 queue_mode=2 submit_queues=1 poll_queues=0 "
-          "hw_queue_depth=1 irqmode=2 completion_nsec=700000000 memory_backed=1 gb=1");
+          "hw_queue_depth=1 irqmode=2 completion_nsec=400000000 memory_backed=1 gb=1");
     shell("echo none > /sys/block/nullb0/queue/scheduler");
     if (!wait_for([] { return ::access(device, F_OK) == 0; }, 10))
       die("null_blk makes no device");
@@ -40,7 +41,7 @@ struct Job {
   // Hands all writes in; nothing is reaped, and no task work runs.
   void submit(Mover &mover) {
     for (unsigned i = 0; i < writes; ++i)
-      mover.queue(Direction::Write, i * block, block, i * block, i);
+      mover.queue(Direction::Write, i * block, block, i * apart, i);
     ring.submit();
   }
   DmaBuf buffer;
@@ -55,7 +56,7 @@ unsigned written() {
   HostBuffer found(block), want(block);
   unsigned count = 0;
   for (unsigned i = 0; i < writes; ++i) {
-    read_plain(plain.get(), found.words(), i * block);
+    read_plain(plain.get(), found.words(), i * apart);
     fill_pattern(want.words(), 5, i * block);
     count += !compare_words(found.words(), want.words());
   }
@@ -69,10 +70,10 @@ void attack_dead_task() {
   const std::optional<long> before = live_dmabufs();
   {
     const UniqueFd plain = open_target(device);
-    HostBuffer poison(writes * block);
+    HostBuffer poison(block);
     fill_pattern(poison.words(), disk_poison, 0);
     for (unsigned i = 0; i < writes; ++i)
-      write_plain(plain.get(), poison.words().subspan(i * block / 8, block / 8), i * block);
+      write_plain(plain.get(), poison.words(), i * apart);
   }
   const Trace trace{"block/block_bio_queue", "block/block_bio_complete"};
   const pid_t child = ::fork();
