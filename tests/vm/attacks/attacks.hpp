@@ -98,10 +98,13 @@ private:
   std::vector<std::string> events_;
 };
 
+// The one connection to QEMU that there is.
+Qmp &qmp();
+
 // The drive "nvme" of the lab stops answering, or answers slowly. Goes on with the object's end.
 class Throttle {
 public:
-  explicit Throttle(Qmp &qmp) : qmp_(qmp) {}
+  Throttle() = default;
   Throttle(const Throttle &) = delete;
   Throttle &operator=(const Throttle &) = delete;
   ~Throttle() { go(); }
@@ -112,7 +115,6 @@ public:
 
 private:
   void set(unsigned bytes_per_second, unsigned commands_per_second);
-  Qmp &qmp_;
   bool on_ = false;
 };
 

@@ -95,7 +95,6 @@ void attack_frozen() {
 
 void attack_long_submit() {
   constexpr std::uint32_t bytes = 8u << 20, command = 4096;
-  Qmp qmp;
   const DmaBuf buffer = make_buffer(bytes);
   const UniqueFd target = open_target(drive);
   Session session;
@@ -106,7 +105,7 @@ void attack_long_submit() {
     die("MAP: " + errno_name(error));
   DiskRegion disk(target.get(), attack_base, bytes);
   disk.lay_down_all(7);
-  Throttle throttle(qmp);
+  Throttle throttle;
   throttle.stop();
   ring.queue_command(session.fd(), DMABUF_RW_URING_READ, 0, bytes,
                      {.file_offset = attack_base, .handle = entry.handle, .flags = 0});

@@ -44,7 +44,6 @@ std::string took(double seconds) {
 } // namespace
 
 void attack_removal() {
-  Qmp qmp;
   const Hurt hurt;
   const std::string other = other_drive();
   const std::string function = pci_function("nvme0");
@@ -61,7 +60,7 @@ void attack_removal() {
   if (const int error = other_session.map_one(other_entry))
     die("MAP on the second drive: " + errno_name(error));
   Ring ring(8);
-  Throttle throttle(qmp);
+  Throttle throttle;
   std::optional<Mover> mover(std::in_place, session, ring, buffer.fd(), target.get(),
                              Path::Premapped);
   if (mover->error())

@@ -160,12 +160,17 @@ std::size_t Trace::count(std::initializer_list<std::string_view> words) const {
   return found;
 }
 
+Qmp &qmp() {
+  static Qmp connection;
+  return connection;
+}
+
 void Throttle::set(unsigned bytes_per_second, unsigned commands_per_second) {
   const std::string words =
       std::format(R"({{"id": "nvme", "bps": {}, "bps_rd": 0, "bps_wr": 0, "iops": {}, )"
                   R"("iops_rd": 0, "iops_wr": 0}})",
                   bytes_per_second, commands_per_second);
-  if (!qmp_.run("block_set_io_throttle", words))
+  if (!qmp().run("block_set_io_throttle", words))
     die("the drive cannot be slowed down");
   on_ = bytes_per_second || commands_per_second;
 }

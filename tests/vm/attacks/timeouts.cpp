@@ -46,11 +46,11 @@ int impatient(Session &session, const DmaBuf &buffer, int target) {
   return failed ? 1 : 0;
 }
 
-void shortest(Qmp &qmp) {
+void shortest() {
   KernelLog log;
   const DmaBuf buffer = make_buffer(depth * block);
   const UniqueFd target = open_target(drive);
-  Throttle throttle(qmp);
+  Throttle throttle;
   Session session;
   throttle.slow(4);
   const pid_t child = ::fork();
@@ -76,7 +76,7 @@ void shortest(Qmp &qmp) {
   report().note(std::format("{} plain reads beside it, the longest took {:.1f} s", others, longest));
 }
 
-void longest(Qmp &qmp) {
+void longest() {
   constexpr double limit_s = 40;
   const std::string file = std::format("/sys/class/block/{}/queue/io_timeout", path_disk());
   const std::string before = read_file(file);
@@ -85,7 +85,7 @@ void longest(Qmp &qmp) {
   const DmaBuf buffer = make_buffer(block);
   const UniqueFd target = open_target(drive);
   {
-    Throttle throttle(qmp);
+    Throttle throttle;
     Session session;
     Ring ring(depth);
     set_timeout(session, 3600000);
@@ -118,9 +118,8 @@ void longest(Qmp &qmp) {
 } // namespace
 
 void attack_timeouts() {
-  Qmp qmp;
-  shortest(qmp);
-  longest(qmp);
+  shortest();
+  longest();
 }
 
 } // namespace vmtest
