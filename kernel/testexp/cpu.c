@@ -53,18 +53,6 @@ int testexp_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
 }
 
 /**
- * testexp_zap - make user space's mappings of the buffer fault again
- * @buffer: its memory is about to change
- *
- * Context: may sleep; dma_resv held, so that no fault comes in between.
- */
-void testexp_zap(struct testexp_buffer *buffer)
-{
-	dma_resv_assert_held(&buffer->resv);
-	unmap_mapping_range(buffer->dmabuf->file->f_mapping, 0, 0, 1);
-}
-
-/**
  * testexp_vmap - &dma_buf_ops.vmap
  * @dmabuf: the buffer's
  * @map: out: the address

@@ -143,22 +143,31 @@ void testexp_backing_copy(struct testexp_backing *to, const struct testexp_backi
 void testexp_backing_poison(struct testexp_backing *backing);
 u64 testexp_backing_stray_words(const struct testexp_backing *backing);
 
+/* refuse.c */
+int testexp_refuse(struct testexp_buffer *buffer, u32 operation);
+int testexp_refused(struct testexp_buffer *buffer, u32 operation, int error);
+int testexp_buffer_fail(struct testexp_buffer *buffer, const struct dmabuf_testexp_fail *fail);
+
+/* quarantine.c */
+void testexp_quarantine_trim(struct testexp_buffer *buffer, u32 keep);
+
+/* sync.c */
+void testexp_sync_for_cpu(struct testexp_buffer *buffer);
+void testexp_sync_for_device(struct testexp_buffer *buffer);
+
+/* stats.c */
+int testexp_buffer_stats(struct testexp_buffer *buffer, struct dmabuf_testexp_stats *stats);
+
 /* buffer.c */
 extern atomic_t testexp_live_buffers;
 struct testexp_buffer *testexp_buffer_create(const struct dmabuf_testexp_create *create);
 void testexp_buffer_put(struct testexp_buffer *buffer);
 void testexp_buffer_end_session(struct testexp_buffer *buffer);
-int testexp_refuse(struct testexp_buffer *buffer, u32 operation);
-int testexp_refused(struct testexp_buffer *buffer, u32 operation, int error);
-int testexp_buffer_fail(struct testexp_buffer *buffer, const struct dmabuf_testexp_fail *fail);
-int testexp_buffer_stats(struct testexp_buffer *buffer, struct dmabuf_testexp_stats *stats);
 
 /* map.c */
 struct sg_table *testexp_map(struct dma_buf_attachment *att, enum dma_data_direction dir);
 void testexp_unmap(struct dma_buf_attachment *att, struct sg_table *sgt,
 		   enum dma_data_direction dir);
-void testexp_sync_for_cpu(struct testexp_buffer *buffer);
-void testexp_sync_for_device(struct testexp_buffer *buffer);
 
 /* cpu.c */
 int testexp_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma);
@@ -166,7 +175,6 @@ int testexp_vmap(struct dma_buf *dmabuf, struct iosys_map *map);
 void testexp_vunmap(struct dma_buf *dmabuf, struct iosys_map *map);
 int testexp_begin_cpu(struct dma_buf *dmabuf, enum dma_data_direction dir);
 int testexp_end_cpu(struct dma_buf *dmabuf, enum dma_data_direction dir);
-void testexp_zap(struct testexp_buffer *buffer);
 int testexp_access(struct testexp_buffer *buffer, const struct dmabuf_testexp_access *access,
 		   bool write);
 
@@ -175,7 +183,6 @@ int testexp_move(struct testexp_buffer *buffer, u32 timeout_ms, bool revoke,
 		 u64 *invalidate_ns);
 int testexp_unrevoke(struct testexp_buffer *buffer);
 int testexp_exchange(struct testexp_buffer *buffer);
-void testexp_quarantine_trim(struct testexp_buffer *buffer, u32 keep);
 int testexp_mover_start(struct testexp_buffer *buffer, const struct dmabuf_testexp_mover *start);
 void testexp_mover_stop(struct testexp_buffer *buffer);
 
