@@ -13,8 +13,10 @@
 
 #define CREATE_FLAGS (DMABUF_TESTEXP_DYNAMIC | DMABUF_TESTEXP_NO_CPU | DMABUF_TESTEXP_NO_PAGES | \
 		      DMABUF_TESTEXP_NEED_INVALIDATE | DMABUF_TESTEXP_READ_ONLY | \
-		      DMABUF_TESTEXP_IO_VIEW | UNTRUE_FLAGS | DECOY_FLAGS | MISLEAD_FLAGS)
-#define DECOY_FLAGS (DMABUF_TESTEXP_LOSE_WRITES | DMABUF_TESTEXP_STALE_READS)
+		      DMABUF_TESTEXP_IO_VIEW | DMABUF_TESTEXP_LOOSE_VMAP | \
+		      DMABUF_TESTEXP_CARVEOUT | UNTRUE_FLAGS | DECOY_FLAGS | MISLEAD_FLAGS)
+#define LOSE_FLAGS (DMABUF_TESTEXP_LOSE_WRITES | DMABUF_TESTEXP_STALE_READS)
+#define DECOY_FLAGS (LOSE_FLAGS | DMABUF_TESTEXP_SHADOW)
 #define MISLEAD_FLAGS (DMABUF_TESTEXP_SHIFT_SEGMENTS | DMABUF_TESTEXP_EXCHANGE)
 #define MISALIGN_FLAGS (DMABUF_TESTEXP_MISALIGN_START | DMABUF_TESTEXP_MISALIGN_LENGTH)
 #define SEG_4G_FLAGS (DMABUF_TESTEXP_SEG_4G | DMABUF_TESTEXP_SEG_4G_ZERO)
@@ -110,8 +112,10 @@ void testexp_buffer_put(struct testexp_buffer *buffer)
 static u64 memory_limit(const struct testexp_buffer *buffer)
 {
 	u32 decoys = buffer->layout.flags & DECOY_FLAGS ? 1 : 0;
+	/* What is left under a kernel mapping stays until that is gone. */
+	u32 left = buffer->layout.flags & DMABUF_TESTEXP_LOOSE_VMAP ? 1 : 0;
 
-	return buffer->layout.bytes * (2 + decoys + buffer->max_quarantine);
+	return buffer->layout.bytes * (2 + decoys + left + buffer->max_quarantine);
 }
 
 static void testexp_release(struct dma_buf *dmabuf)
@@ -194,6 +198,24 @@ static int mislead_check(const struct testexp_layout *layout)
 	return TESTEXP_CAN_MOVE ? 0 : -EOPNOTSUPP;
 }
 
+/* Flags about the CPU's views and where the memory is: what they need of the rest. */
+static int place_check(u32 flags)
+{
+	if ((flags & (DMABUF_TESTEXP_IO_VIEW | DMABUF_TESTEXP_LOOSE_VMAP | DMABUF_TESTEXP_SHADOW)) &&
+	    (flags & DMABUF_TESTEXP_NO_CPU))
+		return -EINVAL;
+	if ((flags & DMABUF_TESTEXP_LOOSE_VMAP) && !(flags & DMABUF_TESTEXP_DYNAMIC))
+		return -EINVAL;
+	if ((flags & DMABUF_TESTEXP_SHADOW) && (flags & LOSE_FLAGS))
+		return -EINVAL;
+	if (!(flags & DMABUF_TESTEXP_CARVEOUT))
+		return 0;
+	if (!(flags & DMABUF_TESTEXP_NO_PAGES) ||
+	    (flags & (UNTRUE_FLAGS | DECOY_FLAGS | MISLEAD_FLAGS)))
+		return -EINVAL;
+	return testexp_carveout_there() ? 0 : -EOPNOTSUPP;
+}
+
 static int create_check(const struct dmabuf_testexp_create *create, struct testexp_layout *layout)
 {
 	u32 flags = create->flags;
@@ -227,8 +249,9 @@ static int create_check(const struct dmabuf_testexp_create *create, struct teste
 		return -EINVAL;
 	if ((flags & UNTRUE_FLAGS) && !(flags & DMABUF_TESTEXP_NO_CPU))
 		return -EINVAL;
-	if ((flags & DMABUF_TESTEXP_IO_VIEW) && (flags & DMABUF_TESTEXP_NO_CPU))
-		return -EINVAL;
+	ret = place_check(flags);
+	if (ret)
+		return ret;
 	ret = mislead_check(layout);
 	if (ret)
 		return ret;
@@ -354,6 +377,7 @@ void testexp_buffer_end_session(struct testexp_buffer *buffer)
 	memset(buffer->refusals, 0, sizeof(buffer->refusals));
 	spin_unlock(&buffer->lock);
 	testexp_fence_signal(buffer, 0, &signalled);
+	testexp_let_go(buffer);
 	testexp_buffer_put(buffer);
 }
 

@@ -68,7 +68,7 @@ static void replace(struct testexp_buffer *buffer, struct testexp_backing *backi
 	struct testexp_backing *old = buffer->backing;
 
 	zap(buffer);
-	testexp_sync_for_cpu(buffer);
+	testexp_sync_for_cpu(buffer, DMA_NONE);
 	testexp_backing_copy(backing, old);
 	buffer->backing = backing;
 	buffer->lingering += old->mappings;
@@ -81,7 +81,9 @@ static void replace(struct testexp_buffer *buffer, struct testexp_backing *backi
 /* May the memory be replaced, once importers were told? dma_resv held. */
 static bool movable(const struct testexp_buffer *buffer)
 {
-	if (buffer->pins || buffer->vmaps)
+	if (buffer->pins)
+		return false;
+	if (buffer->vmaps && !(buffer->layout.flags & DMABUF_TESTEXP_LOOSE_VMAP))
 		return false;
 	return (buffer->layout.flags & DMABUF_TESTEXP_DYNAMIC) || !buffer->backing->mappings;
 }

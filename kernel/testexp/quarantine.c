@@ -9,7 +9,7 @@
  * @buffer: the buffer
  * @keep: times the memory was left that stay in quarantine
  *
- * What still is mapped stays as well.
+ * What still is mapped, by a device or by the kernel, stays as well.
  *
  * Context: may sleep; dma_resv held.
  */
@@ -21,7 +21,7 @@ void testexp_quarantine_trim(struct testexp_buffer *buffer, u32 keep)
 	list_for_each_entry_safe(backing, next, &buffer->quarantine, node) {
 		if (buffer->nr_quarantine <= keep)
 			break;
-		if (backing->mappings)
+		if (backing->mappings || backing->vmaps)
 			continue;
 		list_del(&backing->node);
 		buffer->nr_quarantine--;

@@ -56,6 +56,8 @@ int testexp_buffer_stats(struct testexp_buffer *buffer, struct dmabuf_testexp_st
 	stats->stray_words = buffer->stray_words;
 	stats->invalidate_ns = buffer->invalidate_ns;
 	stats->invalidate_max_ns = buffer->invalidate_max_ns;
+	memcpy(stats->cpu_begins, buffer->cpu_begins, sizeof(stats->cpu_begins));
+	memcpy(stats->cpu_ends, buffer->cpu_ends, sizeof(stats->cpu_ends));
 	dma_resv_unlock(&buffer->resv);
 
 	spin_lock(&buffer->lock);
