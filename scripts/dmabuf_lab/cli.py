@@ -75,7 +75,7 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
         "--icount", action="store_true", help="one vCPU whose clock counts instructions"
     )
     parser.add_argument(
-        "--no-multipath", action="store_true", help="NVMe as a plain disk, not a multipath head"
+        "--no-multipath", action="store_true", help="the kernel's NVMe driver without multipath"
     )
     parser.add_argument(
         "--mdts",
@@ -105,12 +105,18 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
         + ", ".join(f"{number} {what}" for number, (what, _) in enumerate(config.FORMATS, 1)),
     )
     parser.add_argument(
+        "--errors",
+        action="store_true",
+        help="an NVMe drive, $LAB_ERRORS in the guest, with bad sectors: "
+        + ", ".join(f"${bad.variable}" for bad in config.BAD_SECTORS),
+    )
+    parser.add_argument(
         "--paths",
         type=int,
         choices=(1, 2),
-        default=1,
+        default=0,
         metavar="N",
-        help="controllers of the first NVMe drive that share its namespace (default: 1)",
+        help="the first NVMe drive as a multipath head with N paths (default: a plain disk)",
     )
     parser.add_argument(
         "--nodes",
@@ -204,6 +210,7 @@ def request(args: argparse.Namespace) -> runner.Request:
         cpu=args.cpu,
         qmp=args.qmp,
         formats=args.formats,
+        errors=args.errors,
         paths=args.paths,
         nodes=args.nodes,
         expect=tuple(args.expect),

@@ -138,6 +138,31 @@ FORMATS = (
 FORMAT_BYTES = 64 << 20
 
 
+@dataclass(frozen=True)
+class BadSectors:
+    """Sectors of 512 bytes of the drive that --errors adds, which fail with a medium error.
+
+    variable: the environment variable that tells the guest the numbers of the sectors
+    access:   "read" or "write": what fails
+    once:     only the first command that touches the sector fails
+    """
+
+    variable: str
+    access: str
+    once: bool
+    sectors: tuple[int, ...]
+
+
+# 2 MiB between two of them: room for transfers that touch one of them only, and for some that touch none.
+BAD_SECTORS = (
+    BadSectors("LAB_BAD_READ", "read", False, tuple(range(4096, 20480, 4096))),
+    BadSectors("LAB_BAD_WRITE", "write", False, tuple(range(20480, 36864, 4096))),
+    BadSectors("LAB_BAD_READ_ONCE", "read", True, tuple(range(36864, 77824, 4096))),
+    BadSectors("LAB_BAD_WRITE_ONCE", "write", True, tuple(range(77824, 118784, 4096))),
+)
+ERRORS_BYTES = 64 << 20
+
+
 def kernel_series(name: str) -> KernelSeries:
     """Returns the series called `name`; raises KeyError for a name that is not in KERNELS."""
     for series in KERNELS:

@@ -110,6 +110,7 @@ class Guest:
             formats=tuple(
                 _anonymous_file(size=config.FORMAT_BYTES) for _ in config.FORMATS if machine.formats
             ),
+            errors=_anonymous_file(size=config.ERRORS_BYTES) if machine.errors else None,
             qmp=tuple(end.fileno() for end in qmp),
         )
         self.errors = tempfile.TemporaryFile(prefix="dmabuf-lab-")
