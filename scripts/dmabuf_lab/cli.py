@@ -235,8 +235,7 @@ def _show(as_json: bool) -> None:
         return
     print(f"made:    {info['made']} in {info['setup_seconds']} s")
     for series in config.KERNELS:
-        note = "" if series.module else " (without the module)"
-        print(f"kernel:  {series.name}: {info['kernels'][series.name]}{note}")
+        print(f"kernel:  {series.name}: {info['kernels'][series.name]}")
     shown = f"{debug.release} from {debug.info['source']}" if debug else "not built"
     print(f"kernel:  {config.DEBUG_KERNEL}: {shown}")
     print(f"qemu:    {info['qemu']}")

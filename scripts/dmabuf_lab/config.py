@@ -8,14 +8,12 @@ from dataclasses import dataclass
 class KernelSeries:
     """A kernel series; the newest release of it that the archive has is taken.
 
-    name:   the first two numbers of the version, as given to --kernel
-    suite:  the Debian suite to ask for it
-    module: whether dmabuf_rw.ko is built for it
+    name:  the first two numbers of the version, as given to --kernel
+    suite: the Debian suite to ask for it
     """
 
     name: str
     suite: str
-    module: bool
 
 
 SUITE = "trixie"
@@ -25,8 +23,8 @@ UPDATES = "trixie-updates"
 
 # The first one is the default of --kernel.
 KERNELS = (
-    KernelSeries("7.3", BACKPORTS, module=True),
-    KernelSeries("6.12", SUITE, module=True),
+    KernelSeries("7.3", BACKPORTS),
+    KernelSeries("6.12", SUITE),
 )
 
 # The series whose source the debug kernel is built from; the package is taken from BACKPORTS.
@@ -161,11 +159,3 @@ BAD_SECTORS = (
     BadSectors("LAB_BAD_WRITE_ONCE", "write", True, tuple(range(77824, 118784, 4096))),
 )
 ERRORS_BYTES = 64 << 20
-
-
-def kernel_series(name: str) -> KernelSeries:
-    """Returns the series called `name`; raises KeyError for a name that is not in KERNELS."""
-    for series in KERNELS:
-        if series.name == name:
-            return series
-    raise KeyError(name)

@@ -31,11 +31,6 @@ def names() -> list[str]:
     return [*(series.name for series in config.KERNELS), config.DEBUG_KERNEL]
 
 
-def has_module(name: str) -> bool:
-    """Whether dmabuf_rw.ko is built for the kernel called `name`."""
-    return name == config.DEBUG_KERNEL or config.kernel_series(name).module
-
-
 def stock(root: Root, name: str) -> GuestKernel:
     """The stock kernel of a series; raises LabError if the root has no image of it."""
     release = root.release(name)
@@ -66,6 +61,6 @@ def in_use(root: Root, name: str) -> Iterator[GuestKernel]:
 
 def all_for_modules(root: Root) -> list[GuestKernel]:
     """Every kernel that modules are built for: the stock ones, and the debug kernel if it is built."""
-    kernels = [stock(root, series.name) for series in config.KERNELS if series.module]
+    kernels = [stock(root, series.name) for series in config.KERNELS]
     built = debug_kernel.find(root)
     return kernels + ([debug(built)] if built else [])

@@ -133,10 +133,9 @@ def run(root: Root) -> int:
         found += [f"checkpatch: {line}" for line in checkpatch(root, base, tools)]
         found += [f"kernel-doc: {line}" for line in kernel_doc(root, base, tools)]
     for series in config.KERNELS:
-        if series.module:
-            release = root.release(series.name)
-            with step(f"sparse and W=1 for {release}"):
-                found += sparse(root, base, tools, release, scratch)
+        release = root.release(series.name)
+        with step(f"sparse and W=1 for {release}"):
+            found += sparse(root, base, tools, release, scratch)
     for line in found:
         print(line)
     say(f"{len(found)} messages about {len(files(base))} files")

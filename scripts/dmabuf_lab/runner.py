@@ -128,8 +128,6 @@ def _products(
     request: Request, lab: root.Root, kernel: guest_kernel.GuestKernel
 ) -> str | None:
     """Builds what the run needs; the module's path in the guest, None when it runs without."""
-    if request.module and not guest_kernel.has_module(request.kernel):
-        raise LabError(f"the module is not built for {request.kernel} kernels yet; use --no-module")
     if request.build:
         build.build(lab, [kernel] if request.module else [])
     if not request.module:
