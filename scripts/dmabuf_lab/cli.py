@@ -171,7 +171,8 @@ def parser() -> argparse.ArgumentParser:
     shell = commands.add_parser("shell", help="an interactive shell in a fresh guest")
     _machine_options(shell)
     commands.add_parser(
-        "lint", help="checkpatch, kernel-doc, sparse and W=1 on the modules' sources"
+        "lint",
+        help="checkpatch, kernel-doc, sparse, W=1 and circles of calls on the modules' sources",
     )
     clean = commands.add_parser("clean", help="remove build products and roots of old recipes")
     clean.add_argument("--all", action="store_true", help="the current root and fio sources too")
