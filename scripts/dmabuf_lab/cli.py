@@ -131,7 +131,8 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="REGEX",
-        help="kernel messages that COMMAND provokes on purpose and that fail nothing",
+        help="kernel messages that COMMAND provokes on purpose, or lines of its output with addresses "
+        "of the kernel, that fail nothing",
     )
     parser.add_argument("--append", default="", metavar="ARGS", help="more kernel parameters")
     parser.add_argument(
