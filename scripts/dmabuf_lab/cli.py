@@ -52,7 +52,7 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
         "--kernel",
         choices=names,
         default=names[0],
-        help="stock kernel series, or the debug kernel (default: %(default)s)",
+        help="stock kernel series, or a debug kernel (default: %(default)s)",
     )
     parser.add_argument(
         "--iommu",
@@ -153,8 +153,14 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("setup", help="make the lab root, once, in the cache folder")
     commands.add_parser("build", help="build engine, test programs and module in the lab root")
-    commands.add_parser(
+    debug = commands.add_parser(
         "debug-kernel", help="build the kernel of --kernel debug, once (half an hour on two cores)"
+    )
+    debug.add_argument(
+        "--flavour",
+        choices=tuple(config.DEBUG_FLAVOURS),
+        default=config.DEBUG_KERNEL,
+        help="debug: KASAN, lockdep and more; kcsan: KCSAN, for data races (default: %(default)s)",
     )
     run = commands.add_parser(
         "run",
@@ -191,7 +197,7 @@ def parser() -> argparse.ArgumentParser:
 def request(args: argparse.Namespace) -> runner.Request:
     """What `run` or `shell` was asked for."""
     shell = args.command == "shell"
-    debug = args.kernel == config.DEBUG_KERNEL
+    debug = args.kernel in config.DEBUG_FLAVOURS
     timeout_s = config.DEBUG_TIMEOUT_S if debug else config.DEFAULT_TIMEOUT_S
     memory_mib = config.DEBUG_MEMORY_MIB if debug else config.DEFAULT_MEMORY_MIB
     return runner.Request(
@@ -225,9 +231,11 @@ def request(args: argparse.Namespace) -> runner.Request:
 
 def _show(as_json: bool) -> None:
     lab = root.load()
-    debug = debug_kernel.find(lab) if lab else None
+    found = {name: debug_kernel.find(lab, name) if lab else None for name in config.DEBUG_FLAVOURS}
+    built = {name: kernel.info if kernel else None for name, kernel in found.items()}
     info = root.machine_info()
-    info["debug_kernel"] = debug.info if debug else None
+    info["debug_kernel"] = built[config.DEBUG_KERNEL]
+    info["debug_kernels"] = built
     if as_json:
         print(json.dumps(info, indent=1))
         return
@@ -238,8 +246,9 @@ def _show(as_json: bool) -> None:
     print(f"made:    {info['made']} in {info['setup_seconds']} s")
     for series in config.KERNELS:
         print(f"kernel:  {series.name}: {info['kernels'][series.name]}")
-    shown = f"{debug.release} from {debug.info['source']}" if debug else "not built"
-    print(f"kernel:  {config.DEBUG_KERNEL}: {shown}")
+    for name, about in built.items():
+        shown = f"{about['release']} from {about['source']}" if about else "not built"
+        print(f"kernel:  {name}: {shown}")
     print(f"qemu:    {info['qemu']}")
     print(f"fio:     {info['fio']}")
     for name, version in info["packages"].items():
@@ -264,7 +273,7 @@ def _dispatch(args: argparse.Namespace) -> int:
         case "debug-kernel":
             lab = root.setup()
             with root.in_use(lab):
-                print(debug_kernel.setup(lab).path)
+                print(debug_kernel.setup(lab, args.flavour).path)
         case "run" | "shell":
             return runner.run(request(args))
         case "lint":

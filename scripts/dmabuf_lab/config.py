@@ -27,9 +27,11 @@ KERNELS = (
     KernelSeries("6.12", SUITE),
 )
 
-# The series whose source the debug kernel is built from; the package is taken from BACKPORTS.
+# The series whose source the debug kernels are built from; the package is taken from BACKPORTS.
 DEBUG_SERIES = "7.3"
 DEBUG_KERNEL = "debug"
+# The debug kernels, as given to --kernel: the file with what each has that debug-kernel.config has not.
+DEBUG_FLAVOURS: dict[str, str | None] = {DEBUG_KERNEL: None, "kcsan": "kcsan-kernel.config"}
 
 FIO_VERSION = "3.41"
 

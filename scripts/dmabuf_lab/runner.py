@@ -155,6 +155,7 @@ def run(request: Request) -> int:
             "module": ko,
             "shell": request.shell,
             "debug": kernel.debug,
+            "lockdep": kernel.lockdep,
         }
         if "TERM" in os.environ and request.shell:
             spec["env"]["TERM"] = os.environ["TERM"]

@@ -33,6 +33,13 @@ def test_the_debug_kernel_gets_more_time_and_memory_unless_told_otherwise() -> N
     assert (request.timeout_s, request.memory_mib) == (9, 512)
 
 
+def test_every_debug_kernel_can_be_built_and_gets_the_time_of_one() -> None:
+    assert cli.parser().parse_args(["debug-kernel"]).flavour == config.DEBUG_KERNEL
+    for flavour in config.DEBUG_FLAVOURS:
+        assert cli.parser().parse_args(["debug-kernel", "--flavour", flavour]).flavour == flavour
+        assert parse("run", "--kernel", flavour, "--", "true").timeout_s == config.DEBUG_TIMEOUT_S
+
+
 def test_all_machine_options_arrive() -> None:
     request = parse(
         *("run", "--kernel", "6.12", "--iommu", "strict", "--smp", "4", "--memory", "512"),
