@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The virtual machine: which devices it has and the QEMU command line that makes it."""
 
+import errno
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +22,8 @@ class Machine:
     host shown read-write at /share; append: more kernel parameters; cpu: QEMU's CPU model (the
     kernel lets PCI peers talk through the host bridge on some only); qmp: the guest may command its
     own QEMU, by the virtio-serial port lab.qmp; formats: one more NVMe drive, with the namespaces of
-    config.FORMATS; paths: controllers of the first NVMe drive, which share its namespace; nodes: NUMA
+    config.FORMATS; errors: one more, with the sectors of config.BAD_SECTORS; paths: controllers of the
+    first NVMe drive, which share its namespace as one multipath head, 0: a plain disk; nodes: NUMA
     nodes that memory and CPUs are dealt out to; debug: the kernel is the debug kernel.
     """
 
@@ -38,7 +41,8 @@ class Machine:
     cpu: str = config.DEFAULT_CPU
     qmp: bool = False
     formats: bool = False
-    paths: int = 1
+    errors: bool = False
+    paths: int = 0
     nodes: int = 1
     debug: bool = False
 
@@ -53,6 +57,8 @@ class Descriptors:
     channels: dict[str, int] = field(default_factory=dict)
     # With Machine.formats: a disk for each namespace of the second drive.
     formats: tuple[int, ...] = ()
+    # With Machine.errors: the disk of that drive.
+    errors: int | None = None
     # With Machine.qmp: the two ends of one socket pair. QEMU holds both, and talks to itself.
     qmp: tuple[int, ...] = ()
 
@@ -62,7 +68,8 @@ class Descriptors:
 
     def files(self) -> list[int]:
         """Those that are files, made for this machine."""
-        return [self.initrd, self.nvme, self.virtio, *self.formats]
+        one = [] if self.errors is None else [self.errors]
+        return [self.initrd, self.nvme, self.virtio, *self.formats, *one]
 
 
 CONSOLE = "console"
@@ -109,7 +116,7 @@ def kernel_parameters(machine: Machine) -> str:
 
 def _has_ports(machine: Machine) -> bool:
     """Root ports: for peer to peer, and for a drive that can be unplugged."""
-    return machine.p2p or machine.qmp or machine.paths > 1
+    return machine.p2p or machine.qmp or machine.paths > 0
 
 
 def _root_ports(machine: Machine) -> dict[str, str]:
@@ -120,8 +127,19 @@ def _root_ports(machine: Machine) -> dict[str, str]:
     """
     if not _has_ports(machine):
         return {}
-    devices = ["nvme", "bar"] + (["formats"] if machine.formats else []) + _more_paths(machine)
+    devices = ["nvme", "bar", *_more_drives(machine), *_more_paths(machine)]
     return {device: f"port{number}" for number, device in enumerate(devices, 1)}
+
+
+def _more_drives(machine: Machine) -> list[str]:
+    """The ids of the NVMe drives after the first one, in the order in which the guest names them."""
+    wanted = {"formats": machine.formats, "errors": machine.errors}
+    return [ident for ident, there in wanted.items() if there]
+
+
+def _drive_number(machine: Machine, ident: str) -> int:
+    """The number by which the guest names a further NVMe drive."""
+    return 1 + _more_drives(machine).index(ident)
 
 
 def _more_paths(machine: Machine) -> list[str]:
@@ -135,6 +153,29 @@ def _drive(ident: str, fd: int) -> list[str]:
     return ["-drive", f"id={ident},file=/proc/self/fd/{fd},{options}"]
 
 
+def _faulty_drive(ident: str, fd: int) -> list[str]:
+    """What is behind a disk that has bad sectors."""
+    rules = [
+        {"event": "none", "iotype": bad.access, "sector": sector, "once": bad.once, "errno": errno.EIO}
+        for bad in config.BAD_SECTORS
+        for sector in bad.sectors
+    ]
+    image = {
+        "driver": "file",
+        "filename": f"/proc/self/fd/{fd}",
+        "locking": "off",
+        "discard": "unmap",
+    }
+    node = {
+        "driver": "blkdebug",
+        "node-name": ident,
+        "cache": {"no-flush": True},
+        "image": image,
+        "inject-error": rules,
+    }
+    return ["-blockdev", json.dumps(node)]
+
+
 def _disks(machine: Machine, fds: Descriptors) -> list[str]:
     ports = _root_ports(machine)
 
@@ -146,7 +187,7 @@ def _disks(machine: Machine, fds: Descriptors) -> list[str]:
 
     limit = [] if machine.mdts is None else [f"mdts={machine.mdts}"]
     words = _drive("nvme0", fds.nvme)
-    if machine.paths == 1:
+    if machine.paths == 0:
         words += controller("nvme", "lab-nvme", "drive=nvme0", *limit)
     else:
         # The namespace belongs to the subsystem: it stays when the controller it is given to goes.
@@ -161,6 +202,9 @@ def _disks(machine: Machine, fds: Descriptors) -> list[str]:
             words += _drive(f"format{number}", fd)
             space = f"nvme-ns,bus=formats,nsid={number},drive=format{number},{options}"
             words += ["-device", space]
+    if fds.errors is not None:
+        words += _faulty_drive("errors0", fds.errors)
+        words += controller("errors", "lab-errors", "drive=errors0")
     for ident in _more_paths(machine):
         words += controller(ident, "lab-nvme", "subsys=subsystem", *limit)
     return words
@@ -262,11 +306,29 @@ def environment(root: Path, base: dict[str, str]) -> dict[str, str]:
     return {**keep, "QEMU_MODULE_DIR": str(root / "usr/lib/x86_64-linux-gnu/qemu")}
 
 
+def errors_device(machine: Machine) -> str:
+    """The drive that --errors adds, as the guest names it."""
+    return f"/dev/nvme{_drive_number(machine, 'errors')}n1"
+
+
+def guest_environment(machine: Machine) -> dict[str, str]:
+    """What the guest is told of its machine: the drive with bad sectors, and which they are."""
+    if not machine.errors:
+        return {}
+    sectors = {bad.variable: " ".join(map(str, bad.sectors)) for bad in config.BAD_SECTORS}
+    return {"LAB_ERRORS": errors_device(machine), **sectors}
+
+
 def guest_devices(machine: Machine) -> Sequence[str]:
     """Device nodes that must exist before the command starts."""
-    formats = [f"/dev/nvme1n{number}" for number in range(1, len(config.FORMATS) + 1)]
+    more = []
+    if machine.formats:
+        drive = f"/dev/nvme{_drive_number(machine, 'formats')}"
+        more += [f"{drive}n{number}" for number in range(1, len(config.FORMATS) + 1)]
+    if machine.errors:
+        more.append(errors_device(machine))
     return (
-        *(formats if machine.formats else ()),
+        *more,
         "/dev/nvme0n1",
         "/dev/vda",
         "/dev/dri/card0",

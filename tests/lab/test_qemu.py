@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The machine has the devices that were asked for, and the names that tests rely on."""
 
+import json
 from pathlib import Path
 
 from dmabuf_lab import config, qemu
@@ -9,8 +10,8 @@ from dmabuf_lab.guest_kernel import GuestKernel
 KERNEL = GuestKernel("7.3", Path("/root/vmlinuz"), Path("/root/usr/lib/modules/7.3"))
 
 
-def devices(machine: qemu.Machine) -> list[dict[str, str]]:
-    """The -device options of a machine, each as a table; the driver's name is its "driver"."""
+def options(machine: qemu.Machine, name: str) -> list[str]:
+    """The values of QEMU's option `name` for a machine."""
     formats = range(50, 50 + len(config.FORMATS)) if machine.formats else ()
     fds = qemu.Descriptors(
         initrd=10,
@@ -18,14 +19,19 @@ def devices(machine: qemu.Machine) -> list[dict[str, str]]:
         virtio=12,
         channels={name: 20 + i for i, name in enumerate((qemu.CONSOLE, *qemu.PORTS))},
         formats=tuple(formats),
+        errors=90 if machine.errors else None,
         qmp=(30, 31) if machine.qmp else (),
     )
     words = qemu.arguments(Path("/root"), KERNEL, Path("/checkout"), machine, fds)
+    return [value for option, value in zip(words, words[1:], strict=False) if option == name]
+
+
+def devices(machine: qemu.Machine) -> list[dict[str, str]]:
+    """The -device options of a machine, each as a table; the driver's name is its "driver"."""
     found = []
-    for option, value in zip(words, words[1:], strict=False):
-        if option == "-device":
-            driver, *settings = value.split(",")
-            found.append({"driver": driver, **dict(word.split("=", 1) for word in settings)})
+    for value in options(machine, "-device"):
+        driver, *settings = value.split(",")
+        found.append({"driver": driver, **dict(word.split("=", 1) for word in settings)})
     return found
 
 
@@ -71,10 +77,16 @@ def controllers(machine: qemu.Machine) -> list[dict[str, str]]:
     return sorted(own, key=lambda each: ports.index(each["bus"]) if "bus" in each else -1)
 
 
-def test_one_path_is_a_drive_without_a_subsystem() -> None:
+def test_without_paths_the_drive_has_no_subsystem() -> None:
     machine = qemu.Machine("7.3")
     assert [each["driver"] for each in devices(machine)].count("nvme-subsys") == 0
     assert [(each["id"], each["drive"]) for each in controllers(machine)] == [("nvme", "nvme0")]
+
+
+def test_one_path_is_a_subsystem_too() -> None:
+    machine = qemu.Machine("7.3", paths=1)
+    assert [each["driver"] for each in devices(machine)].count("nvme-subsys") == 1
+    assert [each["id"] for each in controllers(machine)] == ["nvme"]
 
 
 def test_two_paths_are_two_controllers_with_one_namespace_each_behind_a_port_of_its_own() -> None:
@@ -94,9 +106,44 @@ def test_no_option_changes_the_names_of_drives() -> None:
         qemu.Machine("7.3", formats=True),
         qemu.Machine("7.3", formats=True, p2p=True),
         qemu.Machine("7.3", formats=True, qmp=True),
+        qemu.Machine("7.3", formats=True, errors=True),
         qemu.Machine("7.3", formats=True, paths=2),
     ):
         assert [each["id"] for each in controllers(machine)][:2] == ["nvme", "formats"]
+
+
+def test_the_drive_with_bad_sectors_has_the_name_that_the_guest_is_told() -> None:
+    for machine in (
+        qemu.Machine("7.3", errors=True),
+        qemu.Machine("7.3", errors=True, paths=2),
+        qemu.Machine("7.3", errors=True, formats=True, paths=2, qmp=True),
+    ):
+        number = [each["id"] for each in controllers(machine)].index("errors")
+        device = f"/dev/nvme{number}n1"
+        assert qemu.guest_environment(machine)["LAB_ERRORS"] == device
+        assert device in qemu.guest_devices(machine)
+    assert qemu.guest_environment(qemu.Machine("7.3")) == {}
+
+
+def test_the_guest_is_told_of_the_sectors_that_fail() -> None:
+    machine = qemu.Machine("7.3", errors=True)
+    (node,) = [json.loads(value) for value in options(machine, "-blockdev")]
+    told = qemu.guest_environment(machine)
+    for bad in config.BAD_SECTORS:
+        rules = [
+            rule["sector"]
+            for rule in node["inject-error"]
+            if rule["iotype"] == bad.access and rule["once"] == bad.once
+        ]
+        assert told[bad.variable].split() == [str(sector) for sector in rules]
+        assert len(rules) >= 4
+
+
+def test_bad_sectors_are_on_the_drive_and_apart() -> None:
+    sectors = sorted(sector for bad in config.BAD_SECTORS for sector in bad.sectors)
+    # A partition table at either end is read when the guest starts.
+    edges = [2047, *sectors, (config.ERRORS_BYTES >> 9) - 2048]
+    assert all(after - before >= 2049 for before, after in zip(edges, edges[1:], strict=False))
 
 
 def test_no_two_devices_share_a_port() -> None:
