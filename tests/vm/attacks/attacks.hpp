@@ -143,6 +143,10 @@ void attack_polled_cache();
 void attack_debugfs();
 void attack_uncounted();
 void attack_classify();
+void attack_pin();
+void attack_cpu_access();
+void attack_carveout();
+void attack_multipath();
 
 bool wait_for(const std::predicate auto &condition, double seconds) {
   for (const double end = now_s() + seconds; now_s() < end; ::usleep(5000))

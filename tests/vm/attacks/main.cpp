@@ -29,7 +29,11 @@ constexpr struct Attack {
     {"polled-cache", attack_polled_cache, "--append nvme.poll_queues=1"},
     {"debugfs", attack_debugfs, ""},
     {"uncounted", attack_uncounted, ""},
-    {"classify", attack_classify, ""},
+    {"classify", attack_classify, "--iommu off"},
+    {"pin", attack_pin, ""},
+    {"cpu-access", attack_cpu_access, ""},
+    {"carveout", attack_carveout, "--memory 3072 --append mem=4G"},
+    {"multipath", attack_multipath, "--paths 2"},
     // Leaves requests behind for ever where it succeeds: last in its guest.
     {"flags", attack_flags, ""},
 };
