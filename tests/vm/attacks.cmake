@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# ctest entries for attacks/: what users, drives and other parts of the kernel once could do to the
+# module. Included by CMakeLists.txt here. attacks/README.md says what each is about.
+
+if(DMABUF_TESTS STREQUAL "vm")
+  return()
+endif()
+
+# A watcher that may forbid (fanotify) taints the kernel, whose own message that is.
+add_vm_test(attacks
+  LAB --append nvme.poll_queues=1
+    --expect "Using fanotify permission checks may lead to deadlock$<SEMICOLON> tainting kernel"
+  COMMAND
+  ${programs}/attacks publish durability dead-task uncounted checks debugfs polled-cache cpu-access
+    pin flags)
+# A queue that can be frozen by its name, and one mapping for each page.
+add_vm_test(attacks.plain_disk LAB --no-multipath --iommu off COMMAND
+  ${programs}/attacks frozen classify)
+# The drive gets stuck until its driver gives up on it: those are the driver's messages. That a user's
+# own time-out provokes none of them, the attack checks itself.
+add_vm_test(attacks.stuck
+  LAB --qmp --formats
+    --expect "I/O tag \\d+ .* timeout, (aborting|reset controller)"
+    --expect "nvme\\d+: Abort status: 0x"
+  COMMAND ${programs}/attacks timeouts long-submit removal)
+add_vm_test(attacks.paths LAB --paths 2 COMMAND ${programs}/attacks multipath)
+# Memory that the kernel does not use: above 4 GiB.
+add_vm_test(attacks.no_pages LAB --memory 3072 --append mem=4G COMMAND ${programs}/attacks carveout)
+add_debug_test(attacks PART TIMEOUT 600 COMMAND ${programs}/attacks publish durability pin cpu-access)
