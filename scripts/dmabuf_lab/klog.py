@@ -69,9 +69,13 @@ ALLOWED_TAINT = TAINT_OUT_OF_TREE | TAINT_UNSIGNED
 # Set by any warning.
 TAINT_WARN = 1 << 9
 
+# Set by a feature whose use the kernel wants to be known; a message of the kernel says so.
+TAINT_AUX = 1 << 16
+
 TAINT_LETTERS = "PFSRMBUDAWCIOELKXTNJ"
 
 _WARNING = re.compile(r"\bWARNING:")
+_TAINTING = re.compile(r"\btainting kernel\s*$")
 _CALL_TRACE = re.compile(r"\bCall Trace:")
 _END_TRACE = re.compile(r"---\[ end trace ")
 _PREFIX = re.compile(r"^(?:\[\s*\d+\.\d+\](?:\[\s*[TC]\d+\])?\s*)")
@@ -138,12 +142,14 @@ def examine(lines: Iterable[str], expected: Iterable[re.Pattern[str]] = ()) -> l
     return [Finding(text) for text in found]
 
 
-def warned_as_expected(lines: Iterable[str], expected: Iterable[re.Pattern[str]]) -> bool:
-    """Whether the kernel gave a warning that a test provokes on purpose: that taints it, too."""
-    patterns = list(expected)
-    return any(
-        _WARNING.search(line) and any(pattern.search(line) for pattern in patterns) for line in lines
-    )
+def expected_taint(lines: Iterable[str], expected: Iterable[re.Pattern[str]]) -> int:
+    """The taint flags that come with messages of the kernel that a test provokes on purpose."""
+    taint = 0
+    for line in lines:
+        if any(pattern.search(line) for pattern in expected):
+            taint |= TAINT_WARN if _WARNING.search(line) else 0
+            taint |= TAINT_AUX if _TAINTING.search(line) else 0
+    return taint
 
 
 def describe_taint(value: int) -> str | None:

@@ -73,8 +73,8 @@ def judge(outcome: Outcome, timeout_s: float, expected: Sequence[str] = ()) -> V
     leaked = leaks.examine(outcome.leaks)
     reasons += list(dict.fromkeys(leaks.describe(report) for report in leaked))
     tainted = outcome.tainted
-    if not findings and klog.warned_as_expected(lines, known):
-        tainted &= ~klog.TAINT_WARN
+    if not findings:
+        tainted &= ~klog.expected_taint(lines, known)
     taint = klog.describe_taint(tainted)
     if taint:
         reasons.append(f"the guest's kernel is tainted: {taint}")

@@ -102,9 +102,17 @@ def test_the_trace_of_an_expected_warning_is_no_complaint_and_that_of_another_is
     assert klog.examine(block, known) == []
     assert klog.examine(block) == [klog.Finding(block[0]), klog.Finding(block[1])]
     assert klog.examine(block + other, known) == [klog.Finding(other[0]), klog.Finding(other[1])]
-    assert klog.warned_as_expected(block, known)
-    assert not klog.warned_as_expected(other, known)
-    assert not klog.warned_as_expected(["a.c:1 at f, no warning"], known)
+    assert klog.expected_taint(block, known) == klog.TAINT_WARN
+    assert klog.expected_taint(other, known) == 0
+    assert klog.expected_taint(["a.c:1 at f, no warning"], known) == 0
+
+
+def test_a_feature_that_taints_the_kernel_is_excused_by_its_message() -> None:
+    message = ["[  1.5] prog (7): Using fanotify checks may deadlock; tainting kernel"]
+    known = [re.compile("Using fanotify checks")]
+    assert klog.expected_taint(message, known) == klog.TAINT_AUX
+    assert klog.expected_taint(message, [re.compile("another message")]) == 0
+    assert klog.expected_taint(["prog (7): Using fanotify checks"], known) == 0
 
 
 RULE = "=" * 66

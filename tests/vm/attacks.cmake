@@ -9,7 +9,7 @@ endif()
 # A watcher that may forbid (fanotify) taints the kernel, whose own message that is.
 add_vm_test(attacks
   LAB --append nvme.poll_queues=1
-    --expect "Using fanotify permission checks may lead to deadlock$<SEMICOLON> tainting kernel"
+    --expect "Using fanotify permission checks may lead to deadlock. tainting kernel"
   COMMAND
   ${programs}/attacks publish durability dead-task uncounted checks debugfs polled-cache cpu-access
     pin flags)
