@@ -22,7 +22,7 @@ constexpr std::array reason_names = {
     "ATTACH",       "MAP",         "NO_CPU_VIEW", "NOT_PAGES",  "KERNEL",      "MEMLOCK",
     "LIMIT",        "NO_MEMORY",   "SIZE_CAP",    "REVOKED",    "DEVICE_GONE", "FENCE_TIMEOUT",
     "NO_PATH_FITS", "INTERRUPTED", "RANGE",       "DRIVE",      "NOT_FILE",    "HANDLE",
-    "DIRECTION",
+    "DIRECTION",    "SWAP",
 };
 static_assert(reason_names.size() == DMABUF_RW_NR_REASONS);
 
