@@ -52,7 +52,7 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
         "--kernel",
         choices=names,
         default=names[0],
-        help="stock kernel series, or the debug kernel (default: %(default)s)",
+        help="stock kernel series, or a debug kernel (default: %(default)s)",
     )
     parser.add_argument(
         "--iommu",
@@ -75,7 +75,7 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
         "--icount", action="store_true", help="one vCPU whose clock counts instructions"
     )
     parser.add_argument(
-        "--no-multipath", action="store_true", help="NVMe as a plain disk, not a multipath head"
+        "--no-multipath", action="store_true", help="the kernel's NVMe driver without multipath"
     )
     parser.add_argument(
         "--mdts",
@@ -101,8 +101,22 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--formats",
         action="store_true",
-        help="a second NVMe drive, nvme1, whose namespaces are: "
+        help="an NVMe drive, nvme1, whose namespaces are: "
         + ", ".join(f"{number} {what}" for number, (what, _) in enumerate(config.FORMATS, 1)),
+    )
+    parser.add_argument(
+        "--errors",
+        action="store_true",
+        help="an NVMe drive, $LAB_ERRORS in the guest, with bad sectors: "
+        + ", ".join(f"${bad.variable}" for bad in config.BAD_SECTORS),
+    )
+    parser.add_argument(
+        "--paths",
+        type=int,
+        choices=(1, 2),
+        default=0,
+        metavar="N",
+        help="the first NVMe drive as a multipath head with N paths (default: a plain disk)",
     )
     parser.add_argument(
         "--nodes",
@@ -117,7 +131,8 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="REGEX",
-        help="kernel messages that COMMAND provokes on purpose and that fail nothing",
+        help="kernel messages that COMMAND provokes on purpose, or lines of its output with addresses "
+        "of the kernel, that fail nothing",
     )
     parser.add_argument("--append", default="", metavar="ARGS", help="more kernel parameters")
     parser.add_argument(
@@ -138,8 +153,14 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("setup", help="make the lab root, once, in the cache folder")
     commands.add_parser("build", help="build engine, test programs and module in the lab root")
-    commands.add_parser(
+    debug = commands.add_parser(
         "debug-kernel", help="build the kernel of --kernel debug, once (half an hour on two cores)"
+    )
+    debug.add_argument(
+        "--flavour",
+        choices=tuple(config.DEBUG_FLAVOURS),
+        default=config.DEBUG_KERNEL,
+        help="debug: KASAN, lockdep and more; kcsan: KCSAN, for data races (default: %(default)s)",
     )
     run = commands.add_parser(
         "run",
@@ -157,7 +178,8 @@ def parser() -> argparse.ArgumentParser:
     shell = commands.add_parser("shell", help="an interactive shell in a fresh guest")
     _machine_options(shell)
     commands.add_parser(
-        "lint", help="checkpatch, kernel-doc, sparse and W=1 on the modules' sources"
+        "lint",
+        help="checkpatch, kernel-doc, sparse, W=1 and circles of calls on the modules' sources",
     )
     clean = commands.add_parser("clean", help="remove build products and roots of old recipes")
     clean.add_argument("--all", action="store_true", help="the current root and fio sources too")
@@ -175,7 +197,7 @@ def parser() -> argparse.ArgumentParser:
 def request(args: argparse.Namespace) -> runner.Request:
     """What `run` or `shell` was asked for."""
     shell = args.command == "shell"
-    debug = args.kernel == config.DEBUG_KERNEL
+    debug = args.kernel in config.DEBUG_FLAVOURS
     timeout_s = config.DEBUG_TIMEOUT_S if debug else config.DEFAULT_TIMEOUT_S
     memory_mib = config.DEBUG_MEMORY_MIB if debug else config.DEFAULT_MEMORY_MIB
     return runner.Request(
@@ -196,6 +218,8 @@ def request(args: argparse.Namespace) -> runner.Request:
         cpu=args.cpu,
         qmp=args.qmp,
         formats=args.formats,
+        errors=args.errors,
+        paths=args.paths,
         nodes=args.nodes,
         expect=tuple(args.expect),
         console=args.console,
@@ -207,9 +231,11 @@ def request(args: argparse.Namespace) -> runner.Request:
 
 def _show(as_json: bool) -> None:
     lab = root.load()
-    debug = debug_kernel.find(lab) if lab else None
+    found = {name: debug_kernel.find(lab, name) if lab else None for name in config.DEBUG_FLAVOURS}
+    built = {name: kernel.info if kernel else None for name, kernel in found.items()}
     info = root.machine_info()
-    info["debug_kernel"] = debug.info if debug else None
+    info["debug_kernel"] = built[config.DEBUG_KERNEL]
+    info["debug_kernels"] = built
     if as_json:
         print(json.dumps(info, indent=1))
         return
@@ -219,10 +245,10 @@ def _show(as_json: bool) -> None:
         return
     print(f"made:    {info['made']} in {info['setup_seconds']} s")
     for series in config.KERNELS:
-        note = "" if series.module else " (without the module)"
-        print(f"kernel:  {series.name}: {info['kernels'][series.name]}{note}")
-    shown = f"{debug.release} from {debug.info['source']}" if debug else "not built"
-    print(f"kernel:  {config.DEBUG_KERNEL}: {shown}")
+        print(f"kernel:  {series.name}: {info['kernels'][series.name]}")
+    for name, about in built.items():
+        shown = f"{about['release']} from {about['source']}" if about else "not built"
+        print(f"kernel:  {name}: {shown}")
     print(f"qemu:    {info['qemu']}")
     print(f"fio:     {info['fio']}")
     for name, version in info["packages"].items():
@@ -247,7 +273,7 @@ def _dispatch(args: argparse.Namespace) -> int:
         case "debug-kernel":
             lab = root.setup()
             with root.in_use(lab):
-                print(debug_kernel.setup(lab).path)
+                print(debug_kernel.setup(lab, args.flavour).path)
         case "run" | "shell":
             return runner.run(request(args))
         case "lint":

@@ -8,14 +8,12 @@ from dataclasses import dataclass
 class KernelSeries:
     """A kernel series; the newest release of it that the archive has is taken.
 
-    name:   the first two numbers of the version, as given to --kernel
-    suite:  the Debian suite to ask for it
-    module: whether dmabuf_rw.ko is built for it
+    name:  the first two numbers of the version, as given to --kernel
+    suite: the Debian suite to ask for it
     """
 
     name: str
     suite: str
-    module: bool
 
 
 SUITE = "trixie"
@@ -25,13 +23,15 @@ UPDATES = "trixie-updates"
 
 # The first one is the default of --kernel.
 KERNELS = (
-    KernelSeries("7.3", BACKPORTS, module=True),
-    KernelSeries("6.12", SUITE, module=True),
+    KernelSeries("7.3", BACKPORTS),
+    KernelSeries("6.12", SUITE),
 )
 
-# The series whose source the debug kernel is built from; the package is taken from BACKPORTS.
+# The series whose source the debug kernels are built from; the package is taken from BACKPORTS.
 DEBUG_SERIES = "7.3"
 DEBUG_KERNEL = "debug"
+# The debug kernels, as given to --kernel: the file with what each has that debug-kernel.config has not.
+DEBUG_FLAVOURS: dict[str, str | None] = {DEBUG_KERNEL: None, "kcsan": "kcsan-kernel.config"}
 
 FIO_VERSION = "3.41"
 
@@ -117,20 +117,47 @@ DEFAULT_SMP = 2
 DISK_BYTES = 1 << 30
 P2P_BAR_MIB = 16
 
-# The namespaces of the second drive that --formats adds, by number from 1: what it is, and
-# QEMU's words for it.
+_FOUR_KIB = "logical_block_size=4096,physical_block_size=4096"
+
+# The namespaces of the drive that --formats adds, by number from 1: what it is, and QEMU's words for it.
+# Tests know them by number: append, never insert.
 FORMATS = (
-    ("zoned", "zoned=on,zoned.zone_size=4M,logical_block_size=4096,physical_block_size=4096"),
+    ("zoned", f"zoned=on,zoned.zone_size=4M,{_FOUR_KIB}"),
     ("metadata", "ms=8"),
     ("protection information", "ms=8,pi=1"),
-    ("4 KiB blocks", "logical_block_size=4096,physical_block_size=4096"),
+    ("4 KiB blocks", _FOUR_KIB),
+    ("extended protection information", "ms=8,mset=1,pi=1"),
+    # Linux cannot read or write its blocks: the block device is there, and has no sectors.
+    ("extended metadata", "ms=16,mset=1"),
+    ("4 KiB blocks with protection information", f"{_FOUR_KIB},ms=8,pi=1"),
+    ("4 KiB blocks with extended protection information", f"{_FOUR_KIB},ms=8,mset=1,pi=1"),
+    ("4 KiB blocks with 64 bytes of metadata", f"{_FOUR_KIB},ms=64"),
+    ("protection information of type 3", "ms=8,pi=3"),
+    ("protection information with a 64-bit guard", "ms=16,pif=2,pi=1"),
 )
 FORMAT_BYTES = 64 << 20
 
 
-def kernel_series(name: str) -> KernelSeries:
-    """Returns the series called `name`; raises KeyError for a name that is not in KERNELS."""
-    for series in KERNELS:
-        if series.name == name:
-            return series
-    raise KeyError(name)
+@dataclass(frozen=True)
+class BadSectors:
+    """Sectors of 512 bytes of the drive that --errors adds, which fail with a medium error.
+
+    variable: the environment variable that tells the guest the numbers of the sectors
+    access:   "read" or "write": what fails
+    once:     only the first command that touches the sector fails
+    """
+
+    variable: str
+    access: str
+    once: bool
+    sectors: tuple[int, ...]
+
+
+# 2 MiB between two of them: room for transfers that touch one of them only, and for some that touch none.
+BAD_SECTORS = (
+    BadSectors("LAB_BAD_READ", "read", False, tuple(range(4096, 20480, 4096))),
+    BadSectors("LAB_BAD_WRITE", "write", False, tuple(range(20480, 36864, 4096))),
+    BadSectors("LAB_BAD_READ_ONCE", "read", True, tuple(range(36864, 77824, 4096))),
+    BadSectors("LAB_BAD_WRITE_ONCE", "write", True, tuple(range(77824, 118784, 4096))),
+)
+ERRORS_BYTES = 64 << 20

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Builds the debug kernel, once per recipe, and says where it is.
+"""Builds the debug kernels, each flavour once per recipe, and says where they are.
 
 A finished kernel is a folder in the cache, debug-kernel-HASH, with
 
@@ -90,9 +90,32 @@ class DebugKernel:
         return self.path / "lib/modules" / self.release
 
 
-def fragment() -> str:
-    """The part of the kernel's configuration that is ours."""
-    return Path(__file__).with_name("debug-kernel.config").read_text(encoding="utf-8")
+_SETTING = re.compile(r"^(CONFIG_\w+)=.+$|^# (CONFIG_\w+) is not set$", re.MULTILINE)
+
+
+def merged(base: str, changes: str) -> str:
+    """A fragment with the changes made to it: their settings take the place of its own."""
+    named = {match[1] or match[2] for match in _SETTING.finditer(changes)}
+    kept = [line for line in base.splitlines() if not _names(line, named)]
+    return "\n".join([changes.rstrip("\n"), *kept]) + "\n"
+
+
+def _names(line: str, named: set[str]) -> bool:
+    setting = _SETTING.match(line)
+    return setting is not None and (setting[1] or setting[2]) in named
+
+
+def fragment(flavour: str = config.DEBUG_KERNEL) -> str:
+    """The part of the configuration of a debug kernel that is ours."""
+    folder = Path(__file__).parent
+    base = (folder / "debug-kernel.config").read_text(encoding="utf-8")
+    changes = config.DEBUG_FLAVOURS[flavour]
+    return base if changes is None else merged(base, (folder / changes).read_text(encoding="utf-8"))
+
+
+def has(flavour: str, setting: str) -> bool:
+    """Whether a debug kernel has a setting ("CONFIG_PROVE_LOCKING") on."""
+    return wanted(fragment(flavour))[0].get(setting) == "y"
 
 
 def wanted(text: str) -> tuple[dict[str, str], dict[str, str]]:
@@ -108,12 +131,14 @@ def unmet(text: str, result: str) -> list[str]:
     """The settings that a fragment requires and a final .config lacks, as "NAME=wanted"."""
     made, _ = wanted(result)
     required, _ = wanted(text)
-    return [f"{name}={value}" for name, value in required.items() if made.get(name) != value]
+    lacking = [f"{name}={value}" for name, value in required.items() if made.get(name) != value]
+    off = [match[2] for match in _SETTING.finditer(text) if match[2]]
+    return lacking + [f"{name}=n" for name in off if name in made]
 
 
-def recipe_hash(lab: root.Root) -> str:
-    """What decides how the kernel is built, but for the source: the fragment and the compiler."""
-    text = json.dumps([RECIPE_VERSION, fragment(), lab.info["packages"].get("gcc-14")])
+def recipe_hash(lab: root.Root, flavour: str) -> str:
+    """What decides how a kernel is built, but for the source: the fragment and the compiler."""
+    text = json.dumps([RECIPE_VERSION, fragment(flavour), lab.info["packages"].get("gcc-14")])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -135,17 +160,18 @@ def _finished() -> list[DebugKernel]:
     return sorted((kernel for kernel in loaded if kernel), key=lambda k: str(k.info["made"]))
 
 
-def find(lab: root.Root) -> DebugKernel | None:
-    """The newest finished debug kernel of the current recipe, or None."""
-    recipe = recipe_hash(lab)
+def find(lab: root.Root, flavour: str) -> DebugKernel | None:
+    """The newest finished debug kernel of a flavour's current recipe, or None."""
+    recipe = recipe_hash(lab, flavour)
     return next((k for k in reversed(_finished()) if k.info["recipe"] == recipe), None)
 
 
-def need(lab: root.Root) -> DebugKernel:
+def need(lab: root.Root, flavour: str) -> DebugKernel:
     """Like find(), but raises LabError that says how to get one."""
-    kernel = find(lab)
+    kernel = find(lab, flavour)
     if kernel is None:
-        raise LabError("the debug kernel is not built; run `dmabuf-lab debug-kernel` (half an hour)")
+        command = f"dmabuf-lab debug-kernel --flavour {flavour}"
+        raise LabError(f"the kernel {flavour} is not built; run `{command}` (half an hour)")
     return kernel
 
 
@@ -202,7 +228,17 @@ def _inside(lab: root.Root, work: Path, script: str, what: str, *words: str) -> 
         raise LabError("\n".join([str(error), *found[-20:], f"all of it is in {log}"])) from None
 
 
-def _build(lab: root.Root, source: linux_source.LinuxSource, recipe: str, target: Path) -> None:
+def _configure(lab: root.Root, work: Path, flavour: str) -> None:
+    """Makes the .config of the source that is unpacked in `work`, of what the flavour asks for."""
+    (work / "fragment").write_text(fragment(flavour))
+    _inside(lab, work, BUILD_SCRIPT, "configuring the debug kernel")
+    missing = unmet(fragment(flavour), (work / "linux/.config").read_text())
+    if missing:
+        (work / "linux/.config").unlink()
+        raise LabError(f"this kernel cannot have {', '.join(missing)}")
+
+
+def _build(lab: root.Root, source: linux_source.LinuxSource, flavour: str, target: Path) -> None:
     """Builds in the kernel's build folder; renames the result to `target` when all is there."""
     work = target.with_name(f"{target.name}.build")
     work.mkdir(exist_ok=True)
@@ -211,14 +247,9 @@ def _build(lab: root.Root, source: linux_source.LinuxSource, recipe: str, target
             linux_source.unpack(source, work / "linux")
     else:
         say("going on with an interrupted build of the debug kernel")
-    (work / "fragment").write_text(fragment())
     (work / "log").unlink(missing_ok=True)
     start = time.monotonic()
-    _inside(lab, work, BUILD_SCRIPT, "configuring the debug kernel")
-    missing = unmet(fragment(), (work / "linux/.config").read_text())
-    if missing:
-        (work / "linux/.config").unlink()
-        raise LabError(f"this kernel cannot have {', '.join(missing)}")
+    _configure(lab, work, flavour)
     with step("building the debug kernel (half an hour on two cores)"), _reports(work / "log"):
         jobs = str(os.cpu_count() or 1)
         _inside(lab, work, COMPILE_SCRIPT, "building the debug kernel", jobs)
@@ -230,7 +261,7 @@ def _build(lab: root.Root, source: linux_source.LinuxSource, recipe: str, target
             raise LabError(f"the debug kernel came without {needed}")
     info = {
         "release": release,
-        "recipe": recipe,
+        "recipe": recipe_hash(lab, flavour),
         "source": f"{linux_source.PACKAGE} {source.version}",
         "compiler": f"gcc-14 {lab.info['packages'].get('gcc-14')}",
         "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -241,23 +272,22 @@ def _build(lab: root.Root, source: linux_source.LinuxSource, recipe: str, target
     shutil.rmtree(work)
 
 
-def setup(lab: root.Root) -> DebugKernel:
-    """The debug kernel of the current recipe, built now if it is not there.
+def setup(lab: root.Root, flavour: str) -> DebugKernel:
+    """The debug kernel of a flavour's current recipe, built now if it is not there.
 
     Only one build runs at a time. What an interrupted one left is never used but to go on with it.
     """
-    kernel = find(lab)
+    kernel = find(lab, flavour)
     if kernel is not None:
         return kernel
     chroot.need_root()
     with cache.lock(cache.folder() / "debug-kernel.lock", what="the build of the debug kernel"):
-        kernel = find(lab)
+        kernel = find(lab, flavour)
         if kernel is not None:
             return kernel
         source = linux_source.get()
-        recipe = recipe_hash(lab)
-        target = cache.folder() / _item_name(recipe, source.version)
-        _build(lab, source, recipe, target)
+        target = cache.folder() / _item_name(recipe_hash(lab, flavour), source.version)
+        _build(lab, source, flavour, target)
     kernel = _load(target)
     if kernel is None:
         raise LabError("the debug kernel vanished right after it was built")
@@ -270,12 +300,14 @@ def remove(lab: root.Root | None, everything: bool) -> list[str]:
     Returns those kept because they are in use.
     """
     kept = []
-    current = find(lab) if lab and not everything else None
+    flavours = config.DEBUG_FLAVOURS if lab and not everything else ()
+    found = [find(lab, flavour) for flavour in flavours if lab]
+    current = [kernel.path for kernel in found if kernel]
     with cache.try_lock(cache.folder() / "debug-kernel.lock") as free:
         if not free:
             return ["the debug kernel that is being built"]
         for path in sorted(cache.folder().glob(f"{PREFIX}*")):
-            if not path.is_dir() or (current and path == current.path):
+            if not path.is_dir() or path in current:
                 continue
             if path.suffix == ".build" and not everything:
                 continue

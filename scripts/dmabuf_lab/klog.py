@@ -2,7 +2,7 @@
 """Decides from the guest's kernel log and taint whether the kernel complained."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 # What a kernel says when something is wrong. Matched anywhere in a line.
@@ -89,20 +89,47 @@ def strip_time(line: str) -> str:
     return _PREFIX.sub("", line.rstrip("\r\n"))
 
 
+# A report of KCSAN is between two of these.
+_RULE = re.compile(r"^={20,}$")
+_RACE = re.compile(r"\bBUG: KCSAN: ")
+_OURS = re.compile(r"\bdmabuf_(rw|testexp)\b|\[dmabuf_(rw|testexp)\]")
+# Longer than any report is, so that one whose end is missing hides nothing of what follows.
+_REPORT_LINES = 80
+
+
+def races_of_others(lines: Sequence[str]) -> set[str]:
+    """The titles of KCSAN's reports in which no module of ours has a part.
+
+    Linux has data races of its own, which a kernel with KCSAN tells of. `lines` have no time stamps.
+    A title that ours and others' reports share is not among them.
+    """
+    others: set[str] = set()
+    ours: set[str] = set()
+    for start, title in enumerate(lines):
+        if not _RACE.search(title):
+            continue
+        report = list(lines[start : start + _REPORT_LINES])
+        rule = next((i for i, line in enumerate(report) if _RULE.match(line)), len(report))
+        own = any(_OURS.search(line) for line in report[:rule])
+        (ours if own else others).add(title)
+    return others - ours
+
+
 def examine(lines: Iterable[str], expected: Iterable[re.Pattern[str]] = ()) -> list[Finding]:
     """The lines by which the kernel complained, in order, each text once.
 
     `expected`: what a test provokes on purpose, and which is therefore no complaint; with a warning
     goes the trace up to its end.
     """
+    texts = [strip_time(line) for line in lines]
+    others = races_of_others(texts)
     harmless = [pattern for pattern, _ in ALLOWED] + list(expected)
     found: dict[str, None] = {}
     excused = False
-    for line in lines:
-        text = strip_time(line)
+    for text in texts:
         if _END_TRACE.search(text):
             excused = False
-        if not any(pattern.search(text) for pattern in BAD):
+        if text in others or not any(pattern.search(text) for pattern in BAD):
             continue
         if any(pattern.search(text) for pattern in harmless):
             excused = excused or _WARNING.search(text) is not None

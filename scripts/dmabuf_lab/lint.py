@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Reads the modules' sources with the kernel's own tools: checkpatch, kernel-doc, sparse, W=1."""
+"""Reads the modules' sources with the kernel's own tools: checkpatch, kernel-doc, sparse, W=1.
+
+And their object files, for circles of calls between source files.
+"""
 
 import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from . import build, chroot, config, linux_source
+from . import build, chroot, circles, config, guest_kernel, linux_source
 from .errors import EXIT_FAILED
 from .progress import say, step
 from .root import Root
@@ -122,6 +125,29 @@ def sparse(root: Root, base: Path, tools: Path, release: str, scratch: Path) -> 
     return found
 
 
+def call_circles(root: Root, base: Path, release: str) -> list[str]:
+    """Circles of calls between the source files of each module, as the lab built it for a kernel."""
+    products = (build.module_path(release), build.exporter_path(release))
+    found = []
+    for source, product in zip(SOURCES, products, strict=True):
+        folder = (base / product).parent
+        # Object files of sources that are gone stay in the folder.
+        objects = [f"{folder}/{path.stem}.o" for path in sorted((base / source).glob("*.c"))]
+        inside = [f"{config.GUEST_SOURCE}/{Path(name).relative_to(base)}" for name in objects]
+        output = chroot.check(
+            root.path,
+            ["nm", "--print-file-name", "--extern-only", *inside],
+            f"reading the symbols of {source}",
+            binds=[chroot.Bind(base, config.GUEST_SOURCE)],
+        )
+        graph = circles.calls(output.splitlines())
+        found += [
+            f"circle of calls, {source}, {release}: {circles.describe(graph, circle)}"
+            for circle in circles.circles(graph)
+        ]
+    return found
+
+
 def run(root: Root) -> int:
     """Prints every message of every tool on stdout; 0 when there is none, 1 otherwise."""
     base = build.checkout()
@@ -133,10 +159,11 @@ def run(root: Root) -> int:
         found += [f"checkpatch: {line}" for line in checkpatch(root, base, tools)]
         found += [f"kernel-doc: {line}" for line in kernel_doc(root, base, tools)]
     for series in config.KERNELS:
-        if series.module:
-            release = root.release(series.name)
-            with step(f"sparse and W=1 for {release}"):
-                found += sparse(root, base, tools, release, scratch)
+        release = root.release(series.name)
+        with step(f"sparse and W=1 for {release}"):
+            found += sparse(root, base, tools, release, scratch)
+        build.build(root, [guest_kernel.stock(root, series.name)], engine=False)
+        found += call_circles(root, base, release)
     for line in found:
         print(line)
     say(f"{len(found)} messages about {len(files(base))} files")

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The virtual machine: which devices it has and the QEMU command line that makes it."""
 
+import errno
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +21,10 @@ class Machine:
     moves at most 4 KiB << mdts in a command, 0: no limit, None: QEMU's own; share: a folder of the
     host shown read-write at /share; append: more kernel parameters; cpu: QEMU's CPU model (the
     kernel lets PCI peers talk through the host bridge on some only); qmp: the guest may command its
-    own QEMU, by the virtio-serial port lab.qmp; formats: a second NVMe drive, with the namespaces of
-    config.FORMATS; nodes: NUMA nodes that memory and CPUs are dealt out to; debug: the kernel is
-    the debug kernel.
+    own QEMU, by the virtio-serial port lab.qmp; formats: one more NVMe drive, with the namespaces of
+    config.FORMATS; errors: one more, with the sectors of config.BAD_SECTORS; paths: controllers of the
+    first NVMe drive, which share its namespace as one multipath head, 0: a plain disk; nodes: NUMA
+    nodes that memory and CPUs are dealt out to; debug: the kernel is the debug kernel.
     """
 
     release: str
@@ -38,6 +41,8 @@ class Machine:
     cpu: str = config.DEFAULT_CPU
     qmp: bool = False
     formats: bool = False
+    errors: bool = False
+    paths: int = 0
     nodes: int = 1
     debug: bool = False
 
@@ -52,6 +57,8 @@ class Descriptors:
     channels: dict[str, int] = field(default_factory=dict)
     # With Machine.formats: a disk for each namespace of the second drive.
     formats: tuple[int, ...] = ()
+    # With Machine.errors: the disk of that drive.
+    errors: int | None = None
     # With Machine.qmp: the two ends of one socket pair. QEMU holds both, and talks to itself.
     qmp: tuple[int, ...] = ()
 
@@ -61,7 +68,8 @@ class Descriptors:
 
     def files(self) -> list[int]:
         """Those that are files, made for this machine."""
-        return [self.initrd, self.nvme, self.virtio, *self.formats]
+        one = [] if self.errors is None else [self.errors]
+        return [self.initrd, self.nvme, self.virtio, *self.formats, *one]
 
 
 CONSOLE = "console"
@@ -108,27 +116,98 @@ def kernel_parameters(machine: Machine) -> str:
 
 def _has_ports(machine: Machine) -> bool:
     """Root ports: for peer to peer, and for a drive that can be unplugged."""
-    return machine.p2p or machine.qmp
+    return machine.p2p or machine.qmp or machine.paths > 0
+
+
+def _root_ports(machine: Machine) -> dict[str, str]:
+    """The root port of each device that has one of its own, by the device's id.
+
+    The guest names drives in the order of PCI addresses: further paths come last, so that they
+    change the names of no other drive.
+    """
+    if not _has_ports(machine):
+        return {}
+    devices = ["nvme", "bar", *_more_drives(machine), *_more_paths(machine)]
+    return {device: f"port{number}" for number, device in enumerate(devices, 1)}
+
+
+def _more_drives(machine: Machine) -> list[str]:
+    """The ids of the NVMe drives after the first one, in the order in which the guest names them."""
+    wanted = {"formats": machine.formats, "errors": machine.errors}
+    return [ident for ident, there in wanted.items() if there]
+
+
+def _drive_number(machine: Machine, ident: str) -> int:
+    """The number by which the guest names a further NVMe drive."""
+    return 1 + _more_drives(machine).index(ident)
+
+
+def _more_paths(machine: Machine) -> list[str]:
+    """The ids of the first drive's controllers but the first: nvme-path2 and so on."""
+    return [f"nvme-path{number}" for number in range(2, machine.paths + 1)]
+
+
+def _drive(ident: str, fd: int) -> list[str]:
+    """What is behind a disk: an inherited file."""
+    options = "if=none,format=raw,cache=unsafe,discard=unmap,file.locking=off"
+    return ["-drive", f"id={ident},file=/proc/self/fd/{fd},{options}"]
+
+
+def _faulty_drive(ident: str, fd: int) -> list[str]:
+    """What is behind a disk that has bad sectors."""
+    rules = [
+        {"event": "none", "iotype": bad.access, "sector": sector, "once": bad.once, "errno": errno.EIO}
+        for bad in config.BAD_SECTORS
+        for sector in bad.sectors
+    ]
+    image = {
+        "driver": "file",
+        "filename": f"/proc/self/fd/{fd}",
+        "locking": "off",
+        "discard": "unmap",
+    }
+    node = {
+        "driver": "blkdebug",
+        "node-name": ident,
+        "cache": {"no-flush": True},
+        "image": image,
+        "inject-error": rules,
+    }
+    return ["-blockdev", json.dumps(node)]
 
 
 def _disks(machine: Machine, fds: Descriptors) -> list[str]:
-    nvme = "nvme,id=nvme,serial=lab-nvme,drive=nvme0"
-    if machine.mdts is not None:
-        nvme += f",mdts={machine.mdts}"
-    if _has_ports(machine):
-        nvme += ",bus=port1"
-    drive = "if=none,format=raw,cache=unsafe,discard=unmap,file.locking=off"
-    more = ["-device", "nvme,id=formats,serial=lab-formats"] if fds.formats else []
-    for number, (fd, (_, words)) in enumerate(zip(fds.formats, config.FORMATS, strict=False), 1):
-        more += ["-drive", f"id=format{number},file=/proc/self/fd/{fd},{drive}"]
-        more += ["-device", f"nvme-ns,bus=formats,nsid={number},drive=format{number},{words}"]
-    return [
-        *("-drive", f"id=nvme0,file=/proc/self/fd/{fds.nvme},{drive}"),
-        *("-device", nvme),
-        *("-drive", f"id=virtio0,file=/proc/self/fd/{fds.virtio},{drive}"),
-        *("-device", "virtio-blk-pci,serial=lab-virtio,drive=virtio0"),
-        *more,
-    ]
+    ports = _root_ports(machine)
+
+    def controller(ident: str, serial: str, *options: str) -> list[str]:
+        words = ["nvme", f"id={ident}", f"serial={serial}", *options]
+        if ident in ports:
+            words.append(f"bus={ports[ident]}")
+        return ["-device", ",".join(words)]
+
+    limit = [] if machine.mdts is None else [f"mdts={machine.mdts}"]
+    words = _drive("nvme0", fds.nvme)
+    if machine.paths == 0:
+        words += controller("nvme", "lab-nvme", "drive=nvme0", *limit)
+    else:
+        # The namespace belongs to the subsystem: it stays when the controller it is given to goes.
+        words += ["-device", "nvme-subsys,id=subsystem,nqn=lab"]
+        words += controller("nvme", "lab-nvme", "subsys=subsystem", *limit)
+        words += ["-device", "nvme-ns,id=space,bus=nvme,nsid=1,drive=nvme0,shared=on"]
+    words += _drive("virtio0", fds.virtio)
+    words += ["-device", "virtio-blk-pci,serial=lab-virtio,drive=virtio0"]
+    if machine.formats:
+        words += controller("formats", "lab-formats")
+        for number, (fd, (_, options)) in enumerate(zip(fds.formats, config.FORMATS, strict=True), 1):
+            words += _drive(f"format{number}", fd)
+            space = f"nvme-ns,bus=formats,nsid={number},drive=format{number},{options}"
+            words += ["-device", space]
+    if fds.errors is not None:
+        words += _faulty_drive("errors0", fds.errors)
+        words += controller("errors", "lab-errors", "drive=errors0")
+    for ident in _more_paths(machine):
+        words += controller(ident, "lab-nvme", "subsys=subsystem", *limit)
+    return words
 
 
 def _nodes(machine: Machine) -> list[str]:
@@ -184,12 +263,12 @@ def arguments(
     if _has_ports(machine):
         # The slots' own hot-plug, as real machines have it for drives, not the firmware's.
         words += ["-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"]
-        for number in (1, 2):
-            port = f"pcie-root-port,id=port{number},slot={number},chassis={number}"
-            words += ["-device", port]
+        for number, port in enumerate(_root_ports(machine).values(), 1):
+            words += ["-device", f"pcie-root-port,id={port},slot={number},chassis={number}"]
     if machine.p2p:
         bar = f"memory-backend-ram,id=bar,size={config.P2P_BAR_MIB}M,share=on"
-        words += ["-object", bar, "-device", "ivshmem-plain,memdev=bar,bus=port2"]
+        words += ["-object", bar]
+        words += ["-device", f"ivshmem-plain,memdev=bar,bus={_root_ports(machine)['bar']}"]
     words += _disks(machine, fds)
     words += ["-device", "virtio-gpu-pci"]
     words += ["-chardev", f"socket,id={CONSOLE},fd={fds.channels[CONSOLE]}"]
@@ -227,11 +306,29 @@ def environment(root: Path, base: dict[str, str]) -> dict[str, str]:
     return {**keep, "QEMU_MODULE_DIR": str(root / "usr/lib/x86_64-linux-gnu/qemu")}
 
 
+def errors_device(machine: Machine) -> str:
+    """The drive that --errors adds, as the guest names it."""
+    return f"/dev/nvme{_drive_number(machine, 'errors')}n1"
+
+
+def guest_environment(machine: Machine) -> dict[str, str]:
+    """What the guest is told of its machine: the drive with bad sectors, and which they are."""
+    if not machine.errors:
+        return {}
+    sectors = {bad.variable: " ".join(map(str, bad.sectors)) for bad in config.BAD_SECTORS}
+    return {"LAB_ERRORS": errors_device(machine), **sectors}
+
+
 def guest_devices(machine: Machine) -> Sequence[str]:
     """Device nodes that must exist before the command starts."""
-    formats = [f"/dev/nvme1n{number}" for number in range(1, len(config.FORMATS) + 1)]
+    more = []
+    if machine.formats:
+        drive = f"/dev/nvme{_drive_number(machine, 'formats')}"
+        more += [f"{drive}n{number}" for number in range(1, len(config.FORMATS) + 1)]
+    if machine.errors:
+        more.append(errors_device(machine))
     return (
-        *(formats if machine.formats else ()),
+        *more,
         "/dev/nvme0n1",
         "/dev/vda",
         "/dev/dri/card0",

@@ -36,6 +36,8 @@ class Request:
     cpu: str = config.DEFAULT_CPU
     qmp: bool = False
     formats: bool = False
+    errors: bool = False
+    paths: int = 0
     nodes: int = 1
     expect: tuple[str, ...] = ()
     console: bool = False
@@ -51,7 +53,9 @@ def guest_argv(command: list[str]) -> list[str]:
     return ["sh", "-c", command[0]] if len(command) == 1 else command
 
 
-def guest_environment(ko: str | None, extra: list[str]) -> dict[str, str]:
+def guest_environment(
+    machine: qemu.Machine, ko: str | None, extra: list[str]
+) -> dict[str, str]:
     """The environment of a command in the guest; `extra` holds NAME=VALUE words that win."""
     environment = {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -61,6 +65,7 @@ def guest_environment(ko: str | None, extra: list[str]) -> dict[str, str]:
         "LIBDMABUF": config.ENGINE,
         "ENGINE": f"external:{config.ENGINE}",
         "DEV": "/dev/nvme0n1",
+        **qemu.guest_environment(machine),
     }
     if ko is not None:
         environment["DMABUF_RW_KO"] = ko
@@ -76,6 +81,8 @@ def guest_environment(ko: str | None, extra: list[str]) -> dict[str, str]:
 def _machine(request: Request, kernel: guest_kernel.GuestKernel) -> qemu.Machine:
     if request.icount and request.smp not in (None, 1):
         raise LabError("--icount needs one vCPU, so --smp must be 1")
+    if request.paths and not request.multipath:
+        raise LabError("--paths makes a multipath head, and does not go with --no-multipath")
     if request.share is not None and not request.share.is_dir():
         raise LabError(f"--share {request.share}: no such folder")
     return qemu.Machine(
@@ -93,6 +100,8 @@ def _machine(request: Request, kernel: guest_kernel.GuestKernel) -> qemu.Machine
         cpu=request.cpu,
         qmp=request.qmp,
         formats=request.formats,
+        errors=request.errors,
+        paths=request.paths,
         nodes=request.nodes,
         shell=request.shell,
     )
@@ -119,8 +128,6 @@ def _products(
     request: Request, lab: root.Root, kernel: guest_kernel.GuestKernel
 ) -> str | None:
     """Builds what the run needs; the module's path in the guest, None when it runs without."""
-    if request.module and not guest_kernel.has_module(request.kernel):
-        raise LabError(f"the module is not built for {request.kernel} kernels yet; use --no-module")
     if request.build:
         build.build(lab, [kernel] if request.module else [])
     if not request.module:
@@ -142,12 +149,14 @@ def run(request: Request) -> int:
         ko = _products(request, lab, kernel)
         spec: dict[str, Any] = {
             "argv": argv,
-            "env": guest_environment(ko, request.env),
+            "env": guest_environment(machine, ko, request.env),
             "cwd": config.GUEST_SOURCE,
             "devices": list(qemu.guest_devices(machine)),
             "module": ko,
             "shell": request.shell,
             "debug": kernel.debug,
+            "lockdep": kernel.lockdep,
+            "kcsan": kernel.kcsan,
         }
         if "TERM" in os.environ and request.shell:
             spec["env"]["TERM"] = os.environ["TERM"]

@@ -5,11 +5,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from . import klog, leaks
+from . import addresses, klog, leaks
 from .errors import EXIT_FAILED, EXIT_LAB_ERROR
 from .vm import Outcome
 
 LOG_LINES = 25
+# Of a line of the command's output, which can have any length.
+LINE_CHARACTERS = 200
 
 
 @dataclass
@@ -36,7 +38,7 @@ def judge(outcome: Outcome, timeout_s: float, expected: Sequence[str] = ()) -> V
     """The command's own status when nothing else went wrong; 1 when the guest misbehaved.
 
     A lab that did not come as far as the command is status 2. `expected`: regular expressions of
-    kernel messages that the command provokes on purpose.
+    kernel messages that the command provokes on purpose, and of addresses that it shows on purpose.
     """
     reasons: list[str] = []
     known = [re.compile(text) for text in expected]
@@ -59,6 +61,15 @@ def judge(outcome: Outcome, timeout_s: float, expected: Sequence[str] = ()) -> V
             where = "after the command ended"
         reasons.append(f"the guest died {where}: {detail}")
     reasons += outcome.problems
+    for where, shown in (
+        ("the command's output", outcome.addresses),
+        ("our modules' log", addresses.in_log(map(klog.strip_time, kernel_lines(outcome)))),
+    ):
+        shown = [line for line in shown if not any(pattern.search(line) for pattern in known)]
+        if shown:
+            more = f" (and {len(shown) - 1} more)" if len(shown) > 1 else ""
+            line = shown[0].strip()[:LINE_CHARACTERS]
+            reasons.append(f"an address of the kernel is in {where}: {line}{more}")
     leaked = leaks.examine(outcome.leaks)
     reasons += list(dict.fromkeys(leaks.describe(report) for report in leaked))
     tainted = outcome.tainted

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import config, initramfs, qemu
+from . import addresses, config, initramfs, qemu
 from .errors import LabError
 from .guest_kernel import GuestKernel
 
@@ -46,6 +46,8 @@ class Outcome:
     leaks: list[str] = field(default_factory=list)
     # What the kernel printed because it was asked to after a time-out: where its tasks are.
     dump: list[str] = field(default_factory=list)
+    # Lines of the command's output that show an address of the kernel.
+    addresses: list[str] = field(default_factory=list)
     qemu_error: str = ""
 
 
@@ -91,6 +93,7 @@ class Guest:
         self.sinks = sinks
         self.live_console = live_console
         self.counts = {name: 0 for name in sinks}
+        self.output = {name: addresses.Output() for name in sinks}
         self.expected: dict[str, int] = {}
         self.pending = {"lab.ctl": b"", qemu.CONSOLE: b""}
         self.start = time.monotonic()
@@ -110,6 +113,7 @@ class Guest:
             formats=tuple(
                 _anonymous_file(size=config.FORMAT_BYTES) for _ in config.FORMATS if machine.formats
             ),
+            errors=_anonymous_file(size=config.ERRORS_BYTES) if machine.errors else None,
             qmp=tuple(end.fileno() for end in qmp),
         )
         self.errors = tempfile.TemporaryFile(prefix="dmabuf-lab-")
@@ -146,6 +150,9 @@ class Guest:
             watchdog.cancel()
             self.kill()
         self._drain()
+        for output in self.output.values():
+            output.end()
+            self.outcome.addresses += output.found
         self.outcome.wall_s = time.monotonic() - self.start
         self.errors.seek(0)
         self.outcome.qemu_error = self.errors.read().decode("utf-8", "replace").strip()
@@ -197,6 +204,7 @@ class Guest:
             return False
         if name in self.sinks:
             self.counts[name] += len(data)
+            self.output[name].feed(data)
             view = memoryview(data)
             while view:
                 view = view[os.write(self.sinks[name], view) :]

@@ -2,9 +2,12 @@
 """A build is repeated exactly when something that it depends on changed."""
 
 import os
+import re
 from pathlib import Path
 
+import pytest
 from dmabuf_lab import build
+from dmabuf_lab.errors import LabError
 
 
 def tree(base: Path) -> Path:
@@ -16,7 +19,7 @@ def tree(base: Path) -> Path:
 
 
 def mark(base: Path, extra: str = "") -> str:
-    return build.fingerprint(base, ["engine", "CMakeLists.txt", "absent"], extra)
+    return build.fingerprint(base, ["engine", "CMakeLists.txt"], extra)
 
 
 def test_nothing_changed(tmp_path: Path) -> None:
@@ -33,9 +36,30 @@ def test_a_changed_new_or_removed_file_or_another_root_changes_it(tmp_path: Path
     seen.add(mark(tmp_path))
     (tmp_path / "engine/c.cpp").write_text("")
     seen.add(mark(tmp_path))
-    (tmp_path / "CMakeLists.txt").unlink()
+    (tmp_path / "engine/a.cpp").unlink()
     seen.add(mark(tmp_path))
     assert len(seen) == 6
+
+
+def test_an_input_that_is_not_there_is_an_error_that_names_it(tmp_path: Path) -> None:
+    tree(tmp_path)
+    (tmp_path / "CMakeLists.txt").unlink()
+    with pytest.raises(LabError, match="no CMakeLists.txt"):
+        mark(tmp_path)
+
+
+def test_every_input_of_a_build_is_in_the_checkout() -> None:
+    for inputs in (build.ENGINE_INPUTS, build.MODULE_INPUTS, build.EXPORTER_INPUTS):
+        build.fingerprint(build.checkout(), inputs, "")
+
+
+def test_every_folder_that_the_guests_programs_are_built_from_is_an_input() -> None:
+    text = (build.checkout() / "tests/vm/CMakeLists.txt").read_text()
+    named = set(re.findall(r"\$\{CMAKE_CURRENT_SOURCE_DIR\}/\.\./((?:\.\./)?[a-z/]+)", text))
+    assert named
+    for name in named:
+        folder = name.removeprefix("../") if name.startswith("../") else f"tests/{name}"
+        assert any((folder + "/").startswith(f"{known}/") for known in build.ENGINE_INPUTS), folder
 
 
 def test_files_outside_the_inputs_do_not_matter(tmp_path: Path) -> None:

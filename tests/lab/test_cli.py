@@ -10,6 +10,8 @@ from dmabuf_lab.errors import EXIT_LAB_ERROR, LabError
 
 ENTRY = Path(__file__).resolve().parents[2] / "scripts/dmabuf-lab"
 
+MACHINE = qemu.Machine("7.3")
+
 
 def parse(*words: str) -> runner.Request:
     return cli.request(cli.parser().parse_args(list(words)))
@@ -31,11 +33,19 @@ def test_the_debug_kernel_gets_more_time_and_memory_unless_told_otherwise() -> N
     assert (request.timeout_s, request.memory_mib) == (9, 512)
 
 
+def test_every_debug_kernel_can_be_built_and_gets_the_time_of_one() -> None:
+    assert cli.parser().parse_args(["debug-kernel"]).flavour == config.DEBUG_KERNEL
+    for flavour in config.DEBUG_FLAVOURS:
+        assert cli.parser().parse_args(["debug-kernel", "--flavour", flavour]).flavour == flavour
+        assert parse("run", "--kernel", flavour, "--", "true").timeout_s == config.DEBUG_TIMEOUT_S
+
+
 def test_all_machine_options_arrive() -> None:
     request = parse(
         *("run", "--kernel", "6.12", "--iommu", "strict", "--smp", "4", "--memory", "512"),
         *("--p2p", "--no-module", "--no-build", "--no-multipath", "--timeout", "7.5"),
-        *("--append", "a=b c", "--share", "/tmp", "--formats", "--nodes", "2", "--", "ls", "--color", "-l"),
+        *("--append", "a=b c", "--share", "/tmp", "--formats", "--errors",
+          "--nodes", "2", "--", "ls", "--color", "-l"),
     )
     assert request == runner.Request(
         command=["ls", "--color", "-l"],
@@ -51,8 +61,14 @@ def test_all_machine_options_arrive() -> None:
         timeout_s=7.5,
         append="a=b c",
         formats=True,
+        errors=True,
         nodes=2,
     )
+
+
+def test_paths_are_asked_for_by_number() -> None:
+    assert parse("run", "--", "true").paths == 0
+    assert parse("run", "--paths", "2", "--", "true").paths == 2
 
 
 def test_the_longest_command_of_the_drive_is_qemus_own_unless_given() -> None:
@@ -66,6 +82,7 @@ def test_the_longest_command_of_the_drive_is_qemus_own_unless_given() -> None:
         ["run"],
         ["run", "--mdts", "99", "--", "true"],
         ["run", "--nodes", "0", "--", "true"],
+        ["run", "--paths", "3", "--", "true"],
         ["run", "--kernel", "5.10", "--", "true"],
         ["run", "--iommu", "maybe", "--", "true"],
         ["run", "--smp", "0", "--", "true"],
@@ -90,19 +107,19 @@ def test_one_word_is_a_line_for_the_shell_and_several_are_passed_as_they_are() -
 
 
 def test_the_guest_learns_where_everything_is() -> None:
-    environment = runner.guest_environment("/src/x.ko", ["A=b=c", "DEV=/dev/vda"])
+    environment = runner.guest_environment(MACHINE, "/src/x.ko", ["A=b=c", "DEV=/dev/vda"])
     assert environment["LIBDMABUF"] == "/src/build/lab/engine/libdmabuf.so"
     assert environment["ENGINE"] == f"external:{environment['LIBDMABUF']}"
     assert environment["DMABUF_RW_KO"] == "/src/x.ko"
     assert environment["A"] == "b=c"
     assert environment["DEV"] == "/dev/vda"
-    assert "DMABUF_RW_KO" not in runner.guest_environment(None, [])
+    assert "DMABUF_RW_KO" not in runner.guest_environment(MACHINE, None, [])
 
 
 @pytest.mark.parametrize("word", ["A", "=b", ""])
 def test_env_without_a_name_or_value_is_refused(word: str) -> None:
     with pytest.raises(LabError, match="NAME=VALUE"):
-        runner.guest_environment(None, [word])
+        runner.guest_environment(MACHINE, None, [word])
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,13 @@
 """The debug kernel's recipe, and what is made of its reports."""
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-from dmabuf_lab import debug_kernel, klog, leaks, verdict
+from dmabuf_lab import config, debug_kernel, klog, leaks, verdict
 from dmabuf_lab.vm import Outcome
 
 GUEST = Path(debug_kernel.__file__).with_name("guest")
@@ -39,6 +40,56 @@ def test_a_setting_that_the_kernel_dropped_is_named() -> None:
     fragment = 'CONFIG_A=y\nCONFIG_B=m\nCONFIG_N="-x"\n# optional:\nCONFIG_C=y\n'
     made = 'CONFIG_A=y\n# CONFIG_B is not set\nCONFIG_N="-x"\n'
     assert debug_kernel.unmet(fragment, made) == ["CONFIG_B=m"]
+
+
+def test_a_setting_that_must_be_off_and_is_not_is_named() -> None:
+    fragment = "CONFIG_A=y\n# CONFIG_B is not set\n# CONFIG_C is not set\n"
+    assert debug_kernel.unmet(fragment, "CONFIG_A=y\nCONFIG_B=m\n") == ["CONFIG_B=n"]
+
+
+def test_changes_take_the_place_of_the_settings_that_they_name() -> None:
+    base = "# head\nCONFIG_A=y\nCONFIG_AB=y\n# CONFIG_D is not set\n# optional:\nCONFIG_C=y\n"
+    changes = "# why\nCONFIG_D=y\n# CONFIG_A is not set\n"
+    assert debug_kernel.merged(base, changes) == (
+        "# why\nCONFIG_D=y\n# CONFIG_A is not set\n# head\nCONFIG_AB=y\n# optional:\nCONFIG_C=y\n"
+    )
+    required, optional = debug_kernel.wanted(debug_kernel.merged(base, changes))
+    assert (set(required), set(optional)) == ({"CONFIG_D", "CONFIG_AB"}, {"CONFIG_C"})
+
+
+def test_the_kernel_for_data_races_has_kcsan_in_place_of_kasan_and_lockdep() -> None:
+    required, _ = debug_kernel.wanted(debug_kernel.fragment("kcsan"))
+    assert required["CONFIG_KCSAN"] == "y"
+    for name in ("KASAN", "KASAN_INLINE", "PROVE_LOCKING"):
+        assert f"CONFIG_{name}" not in required
+    for name in ("DMA_API_DEBUG", "DEBUG_KMEMLEAK", "KPROBES"):
+        assert required[f"CONFIG_{name}"] == "y"
+    # Without it, KCSAN is there and does nothing.
+    assert required["CONFIG_KCSAN_EARLY_ENABLE"] == "y"
+    for flavour, setting, on in (
+        ("debug", "CONFIG_PROVE_LOCKING", True),
+        ("debug", "CONFIG_KCSAN", False),
+        ("kcsan", "CONFIG_PROVE_LOCKING", False),
+        ("kcsan", "CONFIG_KCSAN", True),
+    ):
+        assert debug_kernel.has(flavour, setting) == on
+
+
+def test_every_change_is_one() -> None:
+    # A setting that debug-kernel.config has not, or has with the same value, need not be turned off.
+    base, _ = debug_kernel.wanted(debug_kernel.fragment())
+    folder = Path(debug_kernel.__file__).parent
+    for changes in filter(None, config.DEBUG_FLAVOURS.values()):
+        text = (folder / changes).read_text()
+        off = re.findall(r"^# (CONFIG_\w+) is not set$", text, re.MULTILINE)
+        assert all(name in base for name in off)
+        assert all(base.get(name) != value for name, value in debug_kernel.wanted(text)[0].items())
+
+
+def test_no_two_debug_kernels_have_the_same_release() -> None:
+    fragments = [debug_kernel.wanted(debug_kernel.fragment(name))[0] for name in config.DEBUG_FLAVOURS]
+    releases = [settings["CONFIG_LOCALVERSION"] for settings in fragments]
+    assert len(set(releases)) == len(releases)
 
 
 def test_the_fragment_asks_for_what_finds_mistakes() -> None:
@@ -91,6 +142,21 @@ def test_a_lockdep_that_stopped_looking_is_a_problem(
     checks: ModuleType, stats: str, problems: int
 ) -> None:
     assert len(checks.lockdep_off(stats)) == problems
+
+
+@pytest.mark.parametrize(
+    ("stats", "problems"),
+    [
+        ("enabled: 1\nused_watchpoints: 0\nsetup_watchpoints: 12\ndata_races: 0\n", 0),
+        ("enabled: 1\nused_watchpoints: 0\nsetup_watchpoints: 0\ndata_races: 0\n", 1),
+        ("enabled: 0\nused_watchpoints: 0\nsetup_watchpoints: 12\ndata_races: 0\n", 1),
+        ("", 1),
+    ],
+)
+def test_a_kcsan_that_does_not_look_is_a_problem(
+    checks: ModuleType, stats: str, problems: int
+) -> None:
+    assert len(checks.kcsan_off(stats)) == problems
 
 
 def test_a_leak_fails_a_run_and_says_where() -> None:

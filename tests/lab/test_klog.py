@@ -107,6 +107,57 @@ def test_the_trace_of_an_expected_warning_is_no_complaint_and_that_of_another_is
     assert not klog.warned_as_expected(["a.c:1 at f, no warning"], known)
 
 
+RULE = "=" * 66
+
+
+def race(first: str, second: str, *frames: str) -> list[str]:
+    """A report of KCSAN as the kernel prints it."""
+    return [
+        RULE,
+        f"BUG: KCSAN: data-race in {first} / {second}",
+        "",
+        "read-write to 0xffff8881023a4b40 of 8 bytes by task 211 on cpu 1:",
+        *(f" {frame}+0x45/0x90" for frame in (first, *frames)),
+        "",
+        "read to 0xffff8881023a4b40 of 8 bytes by task 212 on cpu 0:",
+        f" {second}+0x10/0x40",
+        "",
+        "value changed: 0x0000000000000001 -> 0x0000000000000002",
+        "",
+        "Reported by Kernel Concurrency Sanitizer on:",
+        "CPU: 0 UID: 0 PID: 212 Comm: witness Not tainted 7.3.4-dmabuf-kcsan",
+        RULE,
+    ]
+
+
+def test_a_data_race_of_our_module_is_a_complaint() -> None:
+    report = race("dmabuf_rw_issue [dmabuf_rw]", "dmabuf_rw_info [dmabuf_rw]")
+    title = "BUG: KCSAN: data-race in dmabuf_rw_issue [dmabuf_rw] / dmabuf_rw_info [dmabuf_rw]"
+    assert klog.examine([f"[   12.3] {line}" for line in report]) == [klog.Finding(title)]
+
+
+def test_a_data_race_below_our_module_is_a_complaint() -> None:
+    assert klog.examine(race("list_add", "list_del", "testexp_buffer_put [dmabuf_testexp]"))
+
+
+def test_a_data_race_of_the_kernel_alone_is_none_and_hides_no_other_complaint() -> None:
+    alone = race("rcu_core", "call_rcu")
+    assert klog.examine(alone) == []
+    assert klog.examine([f"[   12.3][  T{n}] {line}" for n, line in enumerate(alone)]) == []
+    ours = race("x [dmabuf_rw]", "y")
+    assert len(klog.examine([*alone, *ours, *alone])) == 1
+    assert klog.examine([*alone, "BUG: KASAN: out-of-bounds in f"])
+
+
+def test_a_report_without_an_end_is_no_excuse_for_what_our_module_did_in_it() -> None:
+    assert klog.examine([*race("a", "b")[:5], " dmabuf_rw_map+0x1/0x2 [dmabuf_rw]"])
+
+
+def test_one_race_is_a_complaint_though_another_report_of_it_is_without_us() -> None:
+    with_us = race("list_add", "list_del", "dmabuf_rw_map [dmabuf_rw]")
+    assert klog.examine([*race("list_add", "list_del"), *with_us])
+
+
 @pytest.mark.parametrize("value", [0, 1 << 12, 1 << 13, (1 << 12) | (1 << 13)])
 def test_taint_of_an_out_of_tree_unsigned_module_is_allowed(value: int) -> None:
     assert klog.describe_taint(value) is None

@@ -88,6 +88,32 @@ def test_a_guest_that_could_not_be_prepared_is_a_lab_error() -> None:
     assert verdict.judge(outcome, 600).status == 2
 
 
+def test_an_address_of_the_kernel_in_the_output_fails_a_command_that_succeeded() -> None:
+    outcome = good()
+    outcome.addresses = ["buffer at ffff888104c58a00", "and at ffff888104c58b00"]
+    result = verdict.judge(outcome, 600)
+    assert result.status == 1
+    assert result.reasons == [
+        "an address of the kernel is in the command's output: "
+        "buffer at ffff888104c58a00 (and 1 more)"
+    ]
+    assert verdict.judge(outcome, 600, ["buffer at", "and at"]).status == 0
+    assert verdict.judge(outcome, 600, ["buffer at"]).status == 1
+
+
+def test_an_address_of_the_kernel_in_our_modules_log_fails_and_in_others_not() -> None:
+    outcome = good()
+    outcome.kmsg = ["6 nvme: queue at ffff888104c58a00"]
+    assert verdict.judge(outcome, 600).status == 0
+    outcome.kmsg.append("6 dmabuf_rw: mapping ffff888104c58a00")
+    outcome.console.append("[ 12.345678] dmabuf_rw: mapping ffff888104c58a00")
+    result = verdict.judge(outcome, 600)
+    assert result.status == 1
+    assert result.reasons == [
+        "an address of the kernel is in our modules' log: dmabuf_rw: mapping ffff888104c58a00"
+    ]
+
+
 def test_expected_message_fails_nothing_and_others_still_do() -> None:
     outcome = good(0)
     outcome.console = ["nvme nvme0: I/O tag 1 (1001) QID 2 timeout, aborting"]

@@ -106,6 +106,92 @@ def test_taint_fails_a_command_that_succeeded() -> None:
     assert b"tainted: W (bit 9)" in result.stderr
 
 
+def test_an_address_of_the_kernel_fails_a_command_that_shows_it() -> None:
+    line = "grep -m1 -w init_task /proc/kallsyms; grep -m1 -w init_task /proc/kallsyms >&2"
+    result = run("--", line)
+    assert result.returncode == 1
+    assert b"an address of the kernel is in the command's output: ffff" in result.stderr
+    assert run("--expect", "init_task", "--", line).returncode == 0
+
+
+def test_an_address_of_the_kernel_in_our_modules_log_fails_a_command() -> None:
+    result = run("--", 'echo "<6>dmabuf_rw: made up at ffff888104c58a00" >/dev/kmsg')
+    assert result.returncode == 1
+    assert b"an address of the kernel is in our modules' log: dmabuf_rw: made up" in result.stderr
+
+
+def test_every_format_is_there_and_as_it_is_called() -> None:
+    line = (
+        "for n in /sys/block/nvme1n*; do echo $(cat $n/nsid $n/metadata_bytes "
+        "$n/queue/logical_block_size $n/integrity/format $n/size $n/queue/zoned); done"
+    )
+    rows = [row.split() for row in run("--formats", "--", line).stdout.decode().splitlines()]
+    found = {int(row[0]): tuple(row[1:4]) for row in rows}
+    assert found == {
+        1: ("0", "4096", "none"),
+        2: ("8", "512", "nop"),
+        3: ("8", "512", "T10-DIF-TYPE1-CRC"),
+        4: ("0", "4096", "none"),
+        5: ("8", "512", "none"),
+        6: ("16", "512", "none"),
+        7: ("8", "4096", "T10-DIF-TYPE1-CRC"),
+        8: ("8", "4096", "none"),
+        9: ("64", "4096", "nop"),
+        10: ("8", "512", "T10-DIF-TYPE3-CRC"),
+        11: ("16", "512", "EXT-DIF-TYPE1-CRC64"),
+    }
+    assert [row[0] for row in rows if row[4] == "0"] == ["6"]
+    assert [row[0] for row in rows if row[5] != "none"] == ["1"]
+
+
+def test_a_path_that_is_taken_away_leaves_the_head_and_its_data() -> None:
+    line = (
+        "set -e; ls -d /sys/block/nvme0c*; dd if=/dev/urandom of=/dev/nvme0n1 bs=1M count=4 oflag=direct; "
+        "head -c 4M /dev/nvme0n1 | md5sum; echo 1 >/sys/class/nvme/nvme0/device/remove; "
+        "echo 1 >/proc/sys/vm/drop_caches; ls -d /sys/block/nvme0c*; head -c 4M /dev/nvme0n1 | md5sum"
+    )
+    result = run("--paths", "2", "--", line)
+    assert result.returncode == 0, result.stderr
+    first, second, before, left, after = result.stdout.decode().splitlines()
+    assert [first, second, left] == [f"/sys/block/nvme0c{n}n1" for n in (0, 1, 1)]
+    assert before == after
+
+
+def test_bad_sectors_fail_as_the_guest_is_told() -> None:
+    program = """
+import errno, mmap, os
+drive = os.open(os.environ["LAB_ERRORS"], os.O_RDWR | os.O_DIRECT)
+page = mmap.mmap(-1, 4096)
+memory = memoryview(page)[:512]
+def tried(call, sector):
+    try:
+        return call(drive, [memory], sector * 512)
+    except OSError as error:
+        return errno.errorcode[error.errno]
+for kind in ("READ", "WRITE", "READ_ONCE", "WRITE_ONCE"):
+    sectors = [int(word) for word in os.environ["LAB_BAD_" + kind].split()]
+    for call in (os.preadv, os.pwritev):
+        print(kind, call.__name__, *{tried(call, sector) for sector in sectors for _ in range(2)},
+              tried(call, sectors[0] + 1))
+"""
+    # Without repetitions by the driver, or an error that comes once would not be seen.
+    once = ("--append", "nvme_core.max_retries=0")
+    found = run("--errors", *once, "--", "python3", "-c", program)
+    assert found.returncode == 0, found.stderr
+    lines = [set(line.split()) for line in found.stdout.decode().splitlines()]
+    fine = {"512"}
+    assert lines == [
+        {"READ", "preadv", "ENODATA"} | fine,
+        {"READ", "pwritev"} | fine,
+        {"WRITE", "preadv"} | fine,
+        {"WRITE", "pwritev", "ENODATA"} | fine,
+        {"READ_ONCE", "preadv", "ENODATA"} | fine,
+        {"READ_ONCE", "pwritev"} | fine,
+        {"WRITE_ONCE", "preadv"} | fine,
+        {"WRITE_ONCE", "pwritev", "ENODATA"} | fine,
+    ]
+
+
 def test_a_panic_is_reported_as_such() -> None:
     result = run("--", "echo before; echo c >/proc/sysrq-trigger; sleep 100")
     assert result.returncode == 1

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The machine has the devices that were asked for, and the names that tests rely on."""
+
+import json
+from pathlib import Path
+
+from dmabuf_lab import config, qemu
+from dmabuf_lab.guest_kernel import GuestKernel
+
+KERNEL = GuestKernel("7.3", Path("/root/vmlinuz"), Path("/root/usr/lib/modules/7.3"))
+
+
+def options(machine: qemu.Machine, name: str) -> list[str]:
+    """The values of QEMU's option `name` for a machine."""
+    formats = range(50, 50 + len(config.FORMATS)) if machine.formats else ()
+    fds = qemu.Descriptors(
+        initrd=10,
+        nvme=11,
+        virtio=12,
+        channels={name: 20 + i for i, name in enumerate((qemu.CONSOLE, *qemu.PORTS))},
+        formats=tuple(formats),
+        errors=90 if machine.errors else None,
+        qmp=(30, 31) if machine.qmp else (),
+    )
+    words = qemu.arguments(Path("/root"), KERNEL, Path("/checkout"), machine, fds)
+    return [value for option, value in zip(words, words[1:], strict=False) if option == name]
+
+
+def devices(machine: qemu.Machine) -> list[dict[str, str]]:
+    """The -device options of a machine, each as a table; the driver's name is its "driver"."""
+    found = []
+    for value in options(machine, "-device"):
+        driver, *settings = value.split(",")
+        found.append({"driver": driver, **dict(word.split("=", 1) for word in settings)})
+    return found
+
+
+def spaces(machine: qemu.Machine, bus: str) -> list[dict[str, str]]:
+    """The namespaces that are given to a controller."""
+    return [each for each in devices(machine) if each["driver"] == "nvme-ns" and each["bus"] == bus]
+
+
+def test_every_format_is_a_namespace_with_its_number() -> None:
+    found = spaces(qemu.Machine("7.3", formats=True), "formats")
+    assert [int(space["nsid"]) for space in found] == list(range(1, len(config.FORMATS) + 1))
+    drives = [space["drive"] for space in found]
+    assert len(set(drives)) == len(drives)
+
+
+def test_formats_keep_the_numbers_by_which_tests_know_them() -> None:
+    assert [what for what, _ in config.FORMATS] == [
+        "zoned",
+        "metadata",
+        "protection information",
+        "4 KiB blocks",
+        "extended protection information",
+        "extended metadata",
+        "4 KiB blocks with protection information",
+        "4 KiB blocks with extended protection information",
+        "4 KiB blocks with 64 bytes of metadata",
+        "protection information of type 3",
+        "protection information with a 64-bit guard",
+    ]
+
+
+def test_a_guest_without_formats_waits_for_none() -> None:
+    assert not any("nvme1" in path for path in qemu.guest_devices(qemu.Machine("7.3")))
+    found = [p for p in qemu.guest_devices(qemu.Machine("7.3", formats=True)) if "nvme1" in p]
+    assert found == [f"/dev/nvme1n{number}" for number in range(1, len(config.FORMATS) + 1)]
+
+
+def controllers(machine: qemu.Machine) -> list[dict[str, str]]:
+    """The NVMe controllers of a machine in the order in which the guest names them."""
+    found = devices(machine)
+    ports = [each["id"] for each in found if each["driver"] == "pcie-root-port"]
+    own = [each for each in found if each["driver"] == "nvme"]
+    return sorted(own, key=lambda each: ports.index(each["bus"]) if "bus" in each else -1)
+
+
+def test_without_paths_the_drive_has_no_subsystem() -> None:
+    machine = qemu.Machine("7.3")
+    assert [each["driver"] for each in devices(machine)].count("nvme-subsys") == 0
+    assert [(each["id"], each["drive"]) for each in controllers(machine)] == [("nvme", "nvme0")]
+
+
+def test_one_path_is_a_subsystem_too() -> None:
+    machine = qemu.Machine("7.3", paths=1)
+    assert [each["driver"] for each in devices(machine)].count("nvme-subsys") == 1
+    assert [each["id"] for each in controllers(machine)] == ["nvme"]
+
+
+def test_two_paths_are_two_controllers_with_one_namespace_each_behind_a_port_of_its_own() -> None:
+    machine = qemu.Machine("7.3", paths=2, mdts=5)
+    first, second = controllers(machine)
+    assert (first["id"], second["id"]) == ("nvme", "nvme-path2")
+    assert first["serial"] == second["serial"] and first["subsys"] == second["subsys"]
+    assert first["mdts"] == second["mdts"] == "5"
+    assert first["bus"] != second["bus"]
+    assert "drive" not in first and "drive" not in second
+    (space,) = [each for each in devices(machine) if each["driver"] == "nvme-ns"]
+    assert (space["bus"], space["shared"], space["drive"]) == ("nvme", "on", "nvme0")
+
+
+def test_no_option_changes_the_names_of_drives() -> None:
+    for machine in (
+        qemu.Machine("7.3", formats=True),
+        qemu.Machine("7.3", formats=True, p2p=True),
+        qemu.Machine("7.3", formats=True, qmp=True),
+        qemu.Machine("7.3", formats=True, errors=True),
+        qemu.Machine("7.3", formats=True, paths=2),
+    ):
+        assert [each["id"] for each in controllers(machine)][:2] == ["nvme", "formats"]
+
+
+def test_the_drive_with_bad_sectors_has_the_name_that_the_guest_is_told() -> None:
+    for machine in (
+        qemu.Machine("7.3", errors=True),
+        qemu.Machine("7.3", errors=True, paths=2),
+        qemu.Machine("7.3", errors=True, formats=True, paths=2, qmp=True),
+    ):
+        number = [each["id"] for each in controllers(machine)].index("errors")
+        device = f"/dev/nvme{number}n1"
+        assert qemu.guest_environment(machine)["LAB_ERRORS"] == device
+        assert device in qemu.guest_devices(machine)
+    assert qemu.guest_environment(qemu.Machine("7.3")) == {}
+
+
+def test_the_guest_is_told_of_the_sectors_that_fail() -> None:
+    machine = qemu.Machine("7.3", errors=True)
+    (node,) = [json.loads(value) for value in options(machine, "-blockdev")]
+    told = qemu.guest_environment(machine)
+    for bad in config.BAD_SECTORS:
+        rules = [
+            rule["sector"]
+            for rule in node["inject-error"]
+            if rule["iotype"] == bad.access and rule["once"] == bad.once
+        ]
+        assert told[bad.variable].split() == [str(sector) for sector in rules]
+        assert len(rules) >= 4
+
+
+def test_bad_sectors_are_on_the_drive_and_apart() -> None:
+    sectors = sorted(sector for bad in config.BAD_SECTORS for sector in bad.sectors)
+    # A partition table at either end is read when the guest starts.
+    edges = [2047, *sectors, (config.ERRORS_BYTES >> 9) - 2048]
+    assert all(after - before >= 2049 for before, after in zip(edges, edges[1:], strict=False))
+
+
+def test_no_two_devices_share_a_port() -> None:
+    found = devices(qemu.Machine("7.3", formats=True, paths=2, p2p=True, qmp=True))
+    ports = {each["id"] for each in found if each["driver"] == "pcie-root-port"}
+    used = [each["bus"] for each in found if each.get("bus") in ports]
+    assert len(used) == len(set(used)) == len(ports)
