@@ -21,6 +21,15 @@ static unsigned int max_mib = 1024;
 module_param(max_mib, uint, 0444);
 MODULE_PARM_DESC(max_mib, "MiB all buffers together may take (1024)");
 
+static const struct file_operations testexp_fops;
+
+static struct miscdevice testexp_device = {
+	.minor = MISC_DYNAMIC_MINOR,
+	.name = "dmabuf_testexp",
+	.fops = &testexp_fops,
+	.mode = 0600,
+};
+
 /* One open of the device: its buffers by id, a reference to each. */
 struct testexp_session {
 	struct xarray buffers;
@@ -196,7 +205,7 @@ static int buffer_command(struct testexp_buffer *buffer, unsigned int cmd,
 	case DMABUF_TESTEXP_IOC_WRITE:
 		return testexp_access(buffer, &args->access, true);
 	case DMABUF_TESTEXP_IOC_VMAP:
-		return testexp_hold(buffer, &args->vmap);
+		return testexp_hold(buffer, &args->vmap, testexp_device.this_device);
 	case DMABUF_TESTEXP_IOC_VUNMAP:
 		return args->only_id.flags ? -EINVAL : testexp_let_go(buffer);
 	case DMABUF_TESTEXP_IOC_FENCES_SIGNALLED:
@@ -272,13 +281,6 @@ static const struct file_operations testexp_fops = {
 	.release = testexp_close,
 	.unlocked_ioctl = testexp_ioctl,
 	.compat_ioctl = compat_ptr_ioctl,
-};
-
-static struct miscdevice testexp_device = {
-	.minor = MISC_DYNAMIC_MINOR,
-	.name = "dmabuf_testexp",
-	.fops = &testexp_fops,
-	.mode = 0600,
 };
 
 static int __init testexp_init(void)

@@ -344,16 +344,19 @@ struct dmabuf_testexp_access {
 	__u64 address;
 };
 
+/* Flag of VMAP: attach, without mapping for DMA, and pin first. */
+#define DMABUF_TESTEXP_VMAP_PIN	(1U << 0)
+
 /**
  * struct dmabuf_testexp_vmap - DMABUF_TESTEXP_IOC_VMAP
  * @id:		in.
- * @flags:	in: must be 0.
+ * @flags:	in: DMABUF_TESTEXP_VMAP_*.
  * @fd:		in: the buffer's dma-buf, else EINVAL.
  * @reserved:	must be 0.
  *
- * The session takes a kernel mapping of the dma-buf, as an importer does that
- * does not pin, and holds it and a reference to the dma-buf until VUNMAP,
- * DESTROY or its end. EBUSY: it holds one. EINVAL: NO_CPU. Else what vmap says.
+ * The session takes a kernel mapping of the dma-buf, as an importer does, and
+ * holds it and a reference to the dma-buf until VUNMAP, DESTROY or its end.
+ * EBUSY: it holds one. EINVAL: NO_CPU. Else what attach, pin or vmap says.
  * VUNMAP: ENODATA when it holds none.
  */
 struct dmabuf_testexp_vmap {
