@@ -79,6 +79,8 @@ static int do_query(struct dmabuf_testexp_query *query)
 			   DMABUF_TESTEXP_FEAT_FENCES;
 	if (testexp_carveout_there())
 		query->features |= DMABUF_TESTEXP_FEAT_CARVEOUT;
+	if (testexp_carveout_has_pages())
+		query->features |= DMABUF_TESTEXP_FEAT_CARVEOUT_PAGES;
 	query->max_buffer_bytes = testexp_max_bytes;
 	query->max_segment_bytes = TESTEXP_MAX_SEGMENT;
 	query->max_buffers = TESTEXP_MAX_BUFFERS;

@@ -36,6 +36,7 @@
 #define DMABUF_TESTEXP_FEAT_CARVEOUT	(1ULL << 6)	/* CARVEOUT, and there is one */
 #define DMABUF_TESTEXP_FEAT_VMAP	(1ULL << 7)	/* VMAP, VUNMAP, ACCESS_VMAP */
 #define DMABUF_TESTEXP_FEAT_FENCES	(1ULL << 8)	/* FENCES_SIGNALLED, FENCE_FOLLOWED */
+#define DMABUF_TESTEXP_FEAT_CARVEOUT_PAGES (1ULL << 9)	/* the carve-out has struct pages */
 
 /**
  * struct dmabuf_testexp_query - DMABUF_TESTEXP_IOC_QUERY
