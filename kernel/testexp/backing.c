@@ -5,6 +5,7 @@
  */
 #include <linux/atomic.h>
 #include <linux/gfp.h>
+#include <linux/io.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/overflow.h>
@@ -73,12 +74,42 @@ static unsigned int draw_lengths(struct testexp_backing *backing,
 	return nr;
 }
 
+/* Where in the buffer each segment starts. */
+static void number_segments(struct testexp_backing *backing)
+{
+	unsigned int i;
+	u64 start = 0;
+
+	for (i = 0; i < backing->nr; i++) {
+		backing->segments[i].start = start;
+		start += backing->segments[i].bytes;
+	}
+}
+
+/* Memory for all segments from the carve-out, in one piece: the kernel has it mapped. */
+static int carve_segments(struct testexp_backing *backing, const struct testexp_layout *layout)
+{
+	unsigned int i;
+
+	backing->carved = testexp_carveout_alloc(layout->bytes);
+	if (!backing->carved)
+		return -ENOMEM;
+	backing->pages = layout->bytes >> PAGE_SHIFT;
+	number_segments(backing);
+	for (i = 0; i < backing->nr; i++) {
+		struct testexp_segment *segment = &backing->segments[i];
+
+		segment->block = backing->carved + segment->start;
+		segment->block_bytes = segment->bytes;
+	}
+	return 0;
+}
+
 /* Memory for all segments, in random order so that neighbours lie apart. */
 static int fill_segments(struct testexp_backing *backing, const struct testexp_layout *layout,
 			 struct rnd_state *random)
 {
 	unsigned int *order, i;
-	u64 start = 0;
 
 	order = kvmalloc_array(backing->nr, sizeof(*order), GFP_KERNEL);
 	if (!order)
@@ -108,10 +139,7 @@ static int fill_segments(struct testexp_backing *backing, const struct testexp_l
 	if (i < backing->nr)
 		return -ENOMEM;
 
-	for (i = 0; i < backing->nr; i++) {
-		backing->segments[i].start = start;
-		start += backing->segments[i].bytes;
-	}
+	number_segments(backing);
 	return 0;
 }
 
@@ -141,7 +169,10 @@ struct testexp_backing *testexp_backing_alloc(const struct testexp_layout *layou
 	}
 	prandom_seed_state(&random, seed);
 	backing->nr = draw_lengths(backing, layout, &random);
-	ret = fill_segments(backing, layout, &random);
+	if (layout->flags & DMABUF_TESTEXP_CARVEOUT)
+		ret = carve_segments(backing, layout);
+	else
+		ret = fill_segments(backing, layout, &random);
 	if (ret) {
 		testexp_backing_free(backing);
 		return ERR_PTR(ret);
@@ -159,8 +190,10 @@ void testexp_backing_free(struct testexp_backing *backing)
 {
 	unsigned int i;
 
-	WARN_ON_ONCE(backing->mappings);
-	for (i = 0; i < backing->nr; i++) {
+	WARN_ON_ONCE(backing->mappings || backing->vmaps);
+	if (backing->carved)
+		testexp_carveout_free(backing->carved, backing->pages << PAGE_SHIFT);
+	for (i = 0; i < backing->nr && !backing->carved; i++) {
 		struct testexp_segment *segment = &backing->segments[i];
 
 		if (segment->block)
@@ -211,6 +244,19 @@ void *testexp_backing_at(const struct testexp_backing *backing, u64 offset, size
 	offset -= segment->start;
 	*run = segment->bytes - offset;
 	return segment->block + segment->skip + offset;
+}
+
+/**
+ * testexp_backing_phys - tell a physical address
+ * @backing: the memory
+ * @address: in it, see testexp_backing_at()
+ *
+ * Context: any.
+ * Return: the physical address.
+ */
+phys_addr_t testexp_backing_phys(const struct testexp_backing *backing, const void *address)
+{
+	return backing->carved ? testexp_carveout_phys(address) : virt_to_phys((void *)address);
 }
 
 /**

@@ -13,8 +13,10 @@
 
 #define CREATE_FLAGS (DMABUF_TESTEXP_DYNAMIC | DMABUF_TESTEXP_NO_CPU | DMABUF_TESTEXP_NO_PAGES | \
 		      DMABUF_TESTEXP_NEED_INVALIDATE | DMABUF_TESTEXP_READ_ONLY | \
-		      DMABUF_TESTEXP_IO_VIEW | UNTRUE_FLAGS | DECOY_FLAGS | MISLEAD_FLAGS)
-#define DECOY_FLAGS (DMABUF_TESTEXP_LOSE_WRITES | DMABUF_TESTEXP_STALE_READS)
+		      DMABUF_TESTEXP_IO_VIEW | DMABUF_TESTEXP_LOOSE_VMAP | \
+		      DMABUF_TESTEXP_CARVEOUT | UNTRUE_FLAGS | DECOY_FLAGS | MISLEAD_FLAGS)
+#define LOSE_FLAGS (DMABUF_TESTEXP_LOSE_WRITES | DMABUF_TESTEXP_STALE_READS)
+#define DECOY_FLAGS (LOSE_FLAGS | DMABUF_TESTEXP_SHADOW)
 #define MISLEAD_FLAGS (DMABUF_TESTEXP_SHIFT_SEGMENTS | DMABUF_TESTEXP_EXCHANGE)
 #define MISALIGN_FLAGS (DMABUF_TESTEXP_MISALIGN_START | DMABUF_TESTEXP_MISALIGN_LENGTH)
 #define SEG_4G_FLAGS (DMABUF_TESTEXP_SEG_4G | DMABUF_TESTEXP_SEG_4G_ZERO)
@@ -22,73 +24,6 @@
 		      DMABUF_TESTEXP_SUM_LONG)
 
 atomic_t testexp_live_buffers;
-
-/**
- * testexp_refused - count an operation that failed
- * @buffer: whose
- * @operation: DMABUF_TESTEXP_OP_*
- * @error: why
- *
- * Context: any that may take a spinlock.
- * Return: @error.
- */
-int testexp_refused(struct testexp_buffer *buffer, u32 operation, int error)
-{
-	spin_lock(&buffer->lock);
-	buffer->refused[operation]++;
-	spin_unlock(&buffer->lock);
-	return error;
-}
-
-/**
- * testexp_refuse - shall this operation fail, as FAIL asked?
- * @buffer: whose
- * @operation: DMABUF_TESTEXP_OP_*
- *
- * Counts the operation, and it as refused if it is.
- *
- * Context: any that may take a spinlock.
- * Return: 0, or the negative errno to fail with.
- */
-int testexp_refuse(struct testexp_buffer *buffer, u32 operation)
-{
-	struct testexp_refusal *refusal = &buffer->refusals[operation];
-	int ret = 0;
-
-	spin_lock(&buffer->lock);
-	if (refusal->error && refusal->after) {
-		refusal->after--;
-	} else if (refusal->error) {
-		ret = -(int)refusal->error;
-		buffer->refused[operation]++;
-		if (refusal->times && !--refusal->times)
-			refusal->error = 0;
-	}
-	spin_unlock(&buffer->lock);
-	return ret;
-}
-
-/**
- * testexp_buffer_fail - FAIL
- * @buffer: whose operations
- * @fail: which, checked here
- *
- * Context: may sleep.
- * Return: 0 or -EINVAL.
- */
-int testexp_buffer_fail(struct testexp_buffer *buffer, const struct dmabuf_testexp_fail *fail)
-{
-	if (fail->flags || fail->operation >= DMABUF_TESTEXP_NR_OPS || fail->error > MAX_ERRNO)
-		return -EINVAL;
-	spin_lock(&buffer->lock);
-	buffer->refusals[fail->operation] = (struct testexp_refusal){
-		.error = fail->error,
-		.after = fail->after,
-		.times = fail->times,
-	};
-	spin_unlock(&buffer->lock);
-	return 0;
-}
 
 /* Is the importer fit for what this buffer is? */
 static int attach_fits(const struct testexp_buffer *buffer, const struct dma_buf_attachment *att)
@@ -177,8 +112,10 @@ void testexp_buffer_put(struct testexp_buffer *buffer)
 static u64 memory_limit(const struct testexp_buffer *buffer)
 {
 	u32 decoys = buffer->layout.flags & DECOY_FLAGS ? 1 : 0;
+	/* What is left under a kernel mapping stays until that is gone. */
+	u32 left = buffer->layout.flags & DMABUF_TESTEXP_LOOSE_VMAP ? 1 : 0;
 
-	return buffer->layout.bytes * (2 + decoys + buffer->max_quarantine);
+	return buffer->layout.bytes * (2 + decoys + left + buffer->max_quarantine);
 }
 
 static void testexp_release(struct dma_buf *dmabuf)
@@ -261,6 +198,24 @@ static int mislead_check(const struct testexp_layout *layout)
 	return TESTEXP_CAN_MOVE ? 0 : -EOPNOTSUPP;
 }
 
+/* Flags about the CPU's views and where the memory is: what they need of the rest. */
+static int place_check(u32 flags)
+{
+	if ((flags & (DMABUF_TESTEXP_IO_VIEW | DMABUF_TESTEXP_LOOSE_VMAP | DMABUF_TESTEXP_SHADOW)) &&
+	    (flags & DMABUF_TESTEXP_NO_CPU))
+		return -EINVAL;
+	if ((flags & DMABUF_TESTEXP_LOOSE_VMAP) && !(flags & DMABUF_TESTEXP_DYNAMIC))
+		return -EINVAL;
+	if ((flags & DMABUF_TESTEXP_SHADOW) && (flags & LOSE_FLAGS))
+		return -EINVAL;
+	if (!(flags & DMABUF_TESTEXP_CARVEOUT))
+		return 0;
+	if (!(flags & DMABUF_TESTEXP_NO_PAGES) ||
+	    (flags & (UNTRUE_FLAGS | DECOY_FLAGS | MISLEAD_FLAGS)))
+		return -EINVAL;
+	return testexp_carveout_there() ? 0 : -EOPNOTSUPP;
+}
+
 static int create_check(const struct dmabuf_testexp_create *create, struct testexp_layout *layout)
 {
 	u32 flags = create->flags;
@@ -294,8 +249,9 @@ static int create_check(const struct dmabuf_testexp_create *create, struct teste
 		return -EINVAL;
 	if ((flags & UNTRUE_FLAGS) && !(flags & DMABUF_TESTEXP_NO_CPU))
 		return -EINVAL;
-	if ((flags & DMABUF_TESTEXP_IO_VIEW) && (flags & DMABUF_TESTEXP_NO_CPU))
-		return -EINVAL;
+	ret = place_check(flags);
+	if (ret)
+		return ret;
 	ret = mislead_check(layout);
 	if (ret)
 		return ret;
@@ -421,68 +377,8 @@ void testexp_buffer_end_session(struct testexp_buffer *buffer)
 	memset(buffer->refusals, 0, sizeof(buffer->refusals));
 	spin_unlock(&buffer->lock);
 	testexp_fence_signal(buffer, 0, &signalled);
+	testexp_let_go(buffer);
 	testexp_buffer_put(buffer);
-}
-
-/**
- * testexp_buffer_stats - STATS
- * @buffer: the buffer
- * @stats: out, but for id
- *
- * Context: may sleep; no lock held.
- * Return: 0, -EINVAL, -EINTR.
- */
-int testexp_buffer_stats(struct testexp_buffer *buffer, struct dmabuf_testexp_stats *stats)
-{
-	struct testexp_backing *backing;
-	struct testexp_mapping *mapping;
-	u32 id = stats->id;
-	int ret;
-
-	if (stats->flags || memchr_inv(stats->reserved, 0, sizeof(stats->reserved)))
-		return -EINVAL;
-	memset(stats, 0, sizeof(*stats));
-	stats->id = id;
-	stats->fences = testexp_fence_pending(buffer);
-
-	ret = dma_resv_lock_interruptible(&buffer->resv, NULL);
-	if (ret)
-		return ret;
-	if (buffer->revoked)
-		stats->state |= DMABUF_TESTEXP_STATE_REVOKED;
-	if (!buffer->dmabuf)
-		stats->state |= DMABUF_TESTEXP_STATE_RELEASED;
-	if (READ_ONCE(buffer->mover_left))
-		stats->state |= DMABUF_TESTEXP_STATE_MOVER;
-	list_for_each_entry(mapping, &buffer->mappings, node)
-		stats->mappings++;
-	list_for_each_entry(backing, &buffer->quarantine, node)
-		stats->quarantined_pages += backing->pages;
-	stats->quarantined = buffer->nr_quarantine;
-	if (buffer->backing) {
-		stats->segments = buffer->backing->nr;
-		stats->pages = buffer->backing->pages;
-	}
-	stats->pins = buffer->pins;
-	stats->vmaps = buffer->vmaps;
-	stats->maps = buffer->maps;
-	stats->unmaps = buffer->unmaps;
-	stats->moves = buffer->moves;
-	stats->moves_failed = buffer->moves_failed;
-	stats->revokes = buffer->revokes;
-	stats->lingering = buffer->lingering;
-	stats->stray_words = buffer->stray_words;
-	stats->invalidate_ns = buffer->invalidate_ns;
-	stats->invalidate_max_ns = buffer->invalidate_max_ns;
-	dma_resv_unlock(&buffer->resv);
-
-	spin_lock(&buffer->lock);
-	stats->attachments = buffer->attaches - buffer->detaches;
-	stats->attaches = buffer->attaches;
-	stats->detaches = buffer->detaches;
-	memcpy(stats->refused, buffer->refused, sizeof(stats->refused));
-	spin_unlock(&buffer->lock);
-	return 0;
 }
 
 TESTEXP_IMPORT_NS(DMA_BUF);

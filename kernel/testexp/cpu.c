@@ -26,7 +26,8 @@ static vm_fault_t cpu_fault(struct vm_fault *vmf)
 		return VM_FAULT_NOPAGE;
 	if (!buffer->revoked) {
 		at = testexp_backing_at(buffer->backing, offset, &run);
-		ret = vmf_insert_pfn(vmf->vma, vmf->address, page_to_pfn(virt_to_page(at)));
+		ret = vmf_insert_pfn(vmf->vma, vmf->address,
+				     PHYS_PFN(testexp_backing_phys(buffer->backing, at)));
 	}
 	dma_resv_unlock(&buffer->resv);
 	return ret;
@@ -52,16 +53,22 @@ int testexp_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
 	return 0;
 }
 
-/**
- * testexp_zap - make user space's mappings of the buffer fault again
- * @buffer: its memory is about to change
- *
- * Context: may sleep; dma_resv held, so that no fault comes in between.
- */
-void testexp_zap(struct testexp_buffer *buffer)
+/* The kernel's mapping of memory that has pages. dma_resv held. */
+static void *map_pages(const struct testexp_backing *backing, u64 nr)
 {
-	dma_resv_assert_held(&buffer->resv);
-	unmap_mapping_range(buffer->dmabuf->file->f_mapping, 0, 0, 1);
+	struct page **pages;
+	void *address;
+	size_t run;
+	u64 i;
+
+	pages = kvmalloc_array(nr, sizeof(*pages), GFP_KERNEL);
+	if (!pages)
+		return NULL;
+	for (i = 0; i < nr; i++)
+		pages[i] = virt_to_page(testexp_backing_at(backing, i << PAGE_SHIFT, &run));
+	address = vmap(pages, nr, VM_MAP, PAGE_KERNEL);
+	kvfree(pages);
+	return address;
 }
 
 /**
@@ -69,7 +76,7 @@ void testexp_zap(struct testexp_buffer *buffer)
  * @dmabuf: the buffer's
  * @map: out: the address
  *
- * Memory that has a kernel mapping does not move.
+ * Memory that has a kernel mapping does not move, but with LOOSE_VMAP.
  *
  * Context: may sleep; dma_resv held.
  * Return: 0, what FAIL asked for, -ENODEV when revoked, -ENOMEM.
@@ -77,10 +84,8 @@ void testexp_zap(struct testexp_buffer *buffer)
 int testexp_vmap(struct dma_buf *dmabuf, struct iosys_map *map)
 {
 	struct testexp_buffer *buffer = dmabuf->priv;
-	u64 nr = buffer->layout.bytes >> PAGE_SHIFT, i;
-	struct page **pages;
+	struct testexp_backing *backing = buffer->backing;
 	void *address;
-	size_t run;
 	int ret;
 
 	dma_resv_assert_held(&buffer->resv);
@@ -89,19 +94,15 @@ int testexp_vmap(struct dma_buf *dmabuf, struct iosys_map *map)
 		return ret;
 	if (buffer->revoked)
 		return testexp_refused(buffer, DMABUF_TESTEXP_OP_VMAP, -ENODEV);
-	pages = kvmalloc_array(nr, sizeof(*pages), GFP_KERNEL);
-	if (!pages)
-		return testexp_refused(buffer, DMABUF_TESTEXP_OP_VMAP, -ENOMEM);
-	for (i = 0; i < nr; i++)
-		pages[i] = virt_to_page(testexp_backing_at(buffer->backing, i << PAGE_SHIFT, &run));
-	address = vmap(pages, nr, VM_MAP, PAGE_KERNEL);
-	kvfree(pages);
+	address = backing->carved ?: map_pages(backing, buffer->layout.bytes >> PAGE_SHIFT);
 	if (!address)
 		return testexp_refused(buffer, DMABUF_TESTEXP_OP_VMAP, -ENOMEM);
 	if (buffer->layout.flags & DMABUF_TESTEXP_IO_VIEW)
 		iosys_map_set_vaddr_iomem(map, (void __iomem *)address);
 	else
 		iosys_map_set_vaddr(map, address);
+	backing->vmaps++;
+	buffer->vmapped = backing;
 	buffer->vmaps++;
 	return 0;
 }
@@ -118,8 +119,26 @@ void testexp_vunmap(struct dma_buf *dmabuf, struct iosys_map *map)
 	struct testexp_buffer *buffer = dmabuf->priv;
 
 	dma_resv_assert_held(&buffer->resv);
-	vunmap(map->is_iomem ? (__force void *)map->vaddr_iomem : map->vaddr);
+	if (!buffer->vmapped->carved)
+		vunmap(map->is_iomem ? (__force void *)map->vaddr_iomem : map->vaddr);
+	/* The framework has one kernel mapping at a time, however often it was asked for. */
+	buffer->vmapped->vmaps--;
+	buffer->vmapped = NULL;
 	buffer->vmaps--;
+	testexp_quarantine_trim(buffer, buffer->max_quarantine);
+}
+
+/* The index of a direction in STATS. */
+static unsigned int index_of(enum dma_data_direction dir)
+{
+	switch (dir) {
+	case DMA_TO_DEVICE:
+		return DMABUF_TESTEXP_DIR_TO_DEVICE;
+	case DMA_FROM_DEVICE:
+		return DMABUF_TESTEXP_DIR_FROM_DEVICE;
+	default:
+		return DMABUF_TESTEXP_DIR_BIDIRECTIONAL;
+	}
 }
 
 /**
@@ -146,8 +165,10 @@ int testexp_begin_cpu(struct dma_buf *dmabuf, enum dma_data_direction dir)
 		ret = testexp_refused(buffer, DMABUF_TESTEXP_OP_CPU, -ENODEV);
 	else
 		ret = testexp_exchange(buffer);
-	if (!ret)
-		testexp_sync_for_cpu(buffer);
+	if (!ret) {
+		testexp_sync_for_cpu(buffer, dir);
+		buffer->cpu_begins[index_of(dir)]++;
+	}
 	dma_resv_unlock(&buffer->resv);
 	return ret;
 }
@@ -167,7 +188,8 @@ int testexp_end_cpu(struct dma_buf *dmabuf, enum dma_data_direction dir)
 
 	if (ret)
 		return ret;
-	testexp_sync_for_device(buffer);
+	testexp_sync_for_device(buffer, dir);
+	buffer->cpu_ends[index_of(dir)]++;
 	dma_resv_unlock(&buffer->resv);
 	return 0;
 }
@@ -193,7 +215,7 @@ static void access_copy(struct testexp_backing *backing, u64 offset, void *chunk
 
 /* One chunk, in one piece as far as moves are concerned. */
 static int access_chunk(struct testexp_buffer *buffer, u64 offset, void *chunk, size_t bytes,
-			bool write, bool stray)
+			bool write, u32 flags)
 {
 	struct testexp_backing *backing;
 	int ret;
@@ -201,8 +223,8 @@ static int access_chunk(struct testexp_buffer *buffer, u64 offset, void *chunk, 
 	ret = dma_resv_lock_interruptible(&buffer->resv, NULL);
 	if (ret)
 		return ret;
-	backing = buffer->backing;
-	if (stray && backing) {
+	backing = testexp_contents(buffer);
+	if ((flags & DMABUF_TESTEXP_WRITE_STRAY) && backing) {
 		if (list_empty(&buffer->quarantine))
 			ret = -ENODATA;
 		else
@@ -211,11 +233,13 @@ static int access_chunk(struct testexp_buffer *buffer, u64 offset, void *chunk, 
 	} else if (!backing) {
 		ret = -ENXIO;
 	}
-	if (!ret) {
-		testexp_sync_for_cpu(buffer);
+	if (!ret && (flags & DMABUF_TESTEXP_ACCESS_VMAP)) {
+		ret = testexp_held_copy(buffer, offset, chunk, bytes, write);
+	} else if (!ret) {
+		testexp_sync_for_cpu(buffer, DMA_NONE);
 		access_copy(backing, offset, chunk, bytes, write);
 		if (write)
-			testexp_sync_for_device(buffer);
+			testexp_sync_for_device(buffer, DMA_NONE);
 	}
 	dma_resv_unlock(&buffer->resv);
 	return ret;
@@ -229,18 +253,19 @@ static int access_chunk(struct testexp_buffer *buffer, u64 offset, void *chunk, 
  *
  * Context: may sleep; dma_resv not held.
  * Return: 0, -EINVAL, -EFAULT, -EINTR, -ENOMEM, -ENXIO when the dma-buf is
- * gone, -ENODATA for STRAY without anything in quarantine.
+ * gone, -ENODATA for STRAY without anything in quarantine, and for VMAP when the
+ * session holds no kernel mapping.
  */
 int testexp_access(struct testexp_buffer *buffer, const struct dmabuf_testexp_access *access,
 		   bool write)
 {
-	bool stray = access->flags & DMABUF_TESTEXP_WRITE_STRAY;
 	void __user *user = u64_to_user_ptr(access->address);
 	u64 offset = access->offset, left = access->length;
 	void *chunk;
 	int ret = 0;
 
-	if (access->flags & ~(write ? DMABUF_TESTEXP_WRITE_STRAY : 0))
+	if (access->flags && access->flags != DMABUF_TESTEXP_ACCESS_VMAP &&
+	    !(write && access->flags == DMABUF_TESTEXP_WRITE_STRAY))
 		return -EINVAL;
 	if (offset > buffer->layout.bytes || left > buffer->layout.bytes - offset)
 		return -EINVAL;
@@ -253,7 +278,7 @@ int testexp_access(struct testexp_buffer *buffer, const struct dmabuf_testexp_ac
 		if (write && copy_from_user(chunk, user, bytes))
 			ret = -EFAULT;
 		if (!ret)
-			ret = access_chunk(buffer, offset, chunk, bytes, write, stray);
+			ret = access_chunk(buffer, offset, chunk, bytes, write, access->flags);
 		if (!ret && !write && copy_to_user(user, chunk, bytes))
 			ret = -EFAULT;
 		offset += bytes;

@@ -20,6 +20,8 @@ struct testexp_fence {
 	struct timer_list timer;	/* uses the list's reference */
 	struct list_head node;		/* testexp_buffer.fences; holds a reference */
 	u32 id;
+	u32 usage;			/* DMABUF_TESTEXP_USAGE_* */
+	bool followed;			/* another is added just before it signals */
 };
 
 static const char *fence_name(struct dma_fence *fence)
@@ -107,19 +109,35 @@ static enum dma_resv_usage usage_of(u32 usage)
 	}
 }
 
-static int fence_publish(struct testexp_buffer *buffer, struct testexp_fence *fence, u32 usage)
+/* A fence that nobody knows yet. Returns NULL when there is no memory. */
+static struct testexp_fence *fence_new(u32 usage, u32 error)
+{
+	struct testexp_fence *fence = kzalloc_obj(*fence, GFP_KERNEL_ACCOUNT);
+
+	if (!fence)
+		return NULL;
+	__module_get(THIS_MODULE);
+	spin_lock_init(&fence->lock);
+	INIT_LIST_HEAD(&fence->node);
+	fence->usage = usage;
+	timer_setup(&fence->timer, fence_due, 0);
+	dma_fence_init(&fence->base, &fence_ops, &fence->lock, dma_fence_context_alloc(1), 1);
+	if (error)
+		dma_fence_set_error(&fence->base, -(int)error);
+	return fence;
+}
+
+/* The list gets a reference of its own. dma_resv held. */
+static int fence_publish(struct testexp_buffer *buffer, struct testexp_fence *fence)
 {
 	int ret;
 
-	ret = dma_resv_lock_interruptible(&buffer->resv, NULL);
-	if (ret)
-		return ret;
 	if (!buffer->dmabuf || buffer->ended)
 		ret = -ENXIO;
 	else
 		ret = dma_resv_reserve_fences(&buffer->resv, 1);
 	if (!ret) {
-		dma_resv_add_fence(&buffer->resv, &fence->base, usage_of(usage));
+		dma_resv_add_fence(&buffer->resv, &fence->base, usage_of(fence->usage));
 		/* Under the dma_resv, so that release finds it. */
 		spin_lock(&buffer->lock);
 		fence->id = ++buffer->last_fence ?: ++buffer->last_fence;
@@ -127,7 +145,6 @@ static int fence_publish(struct testexp_buffer *buffer, struct testexp_fence *fe
 		dma_fence_get(&fence->base);
 		spin_unlock(&buffer->lock);
 	}
-	dma_resv_unlock(&buffer->resv);
 	return ret;
 }
 
@@ -142,30 +159,29 @@ static int fence_publish(struct testexp_buffer *buffer, struct testexp_fence *fe
 int testexp_fence_add(struct testexp_buffer *buffer, struct dmabuf_testexp_fence *add)
 {
 	bool never = add->flags & DMABUF_TESTEXP_FENCE_NEVER;
+	bool followed = add->flags & DMABUF_TESTEXP_FENCE_FOLLOWED;
 	struct testexp_fence *fence;
 	LIST_HEAD(signalled);
 	int ret;
 
-	if (add->flags & ~DMABUF_TESTEXP_FENCE_NEVER)
+	if (add->flags & ~(DMABUF_TESTEXP_FENCE_NEVER | DMABUF_TESTEXP_FENCE_FOLLOWED))
 		return -EINVAL;
 	if (add->usage > DMABUF_TESTEXP_USAGE_BOOKKEEP || add->error > MAX_ERRNO ||
-	    add->delay_ms > TESTEXP_MAX_DELAY_MS || (never && add->delay_ms))
+	    add->delay_ms > TESTEXP_MAX_DELAY_MS || (never && add->delay_ms) ||
+	    (followed && !never))
 		return -EINVAL;
 	fences_collect(buffer, 0, true, &signalled);
 	fences_end(&signalled);
 
-	fence = kzalloc_obj(*fence, GFP_KERNEL_ACCOUNT);
+	fence = fence_new(add->usage, add->error);
 	if (!fence)
 		return -ENOMEM;
-	__module_get(THIS_MODULE);
-	spin_lock_init(&fence->lock);
-	INIT_LIST_HEAD(&fence->node);
-	timer_setup(&fence->timer, fence_due, 0);
-	dma_fence_init(&fence->base, &fence_ops, &fence->lock, dma_fence_context_alloc(1), 1);
-	if (add->error)
-		dma_fence_set_error(&fence->base, -(int)add->error);
-
-	ret = fence_publish(buffer, fence, add->usage);
+	fence->followed = followed;
+	ret = dma_resv_lock_interruptible(&buffer->resv, NULL);
+	if (!ret) {
+		ret = fence_publish(buffer, fence);
+		dma_resv_unlock(&buffer->resv);
+	}
 	if (ret) {
 		fence_end(fence);
 		return ret;
@@ -176,6 +192,31 @@ int testexp_fence_add(struct testexp_buffer *buffer, struct dmabuf_testexp_fence
 		mod_timer(&fence->timer, jiffies + msecs_to_jiffies(add->delay_ms));
 	dma_fence_put(&fence->base);
 	return 0;
+}
+
+/*
+ * Adds what follows each fence that has a follower: before that one signals, so that
+ * whoever waited for it and looks again finds the other.
+ */
+static void fences_follow(struct testexp_buffer *buffer, struct list_head *fences)
+{
+	struct testexp_fence *fence, *follower;
+	int ret;
+
+	list_for_each_entry(fence, fences, node) {
+		if (!fence->followed)
+			continue;
+		follower = fence_new(fence->usage, 0);
+		if (!follower)
+			continue;
+		dma_resv_lock(&buffer->resv, NULL);
+		ret = fence_publish(buffer, follower);
+		dma_resv_unlock(&buffer->resv);
+		if (ret)
+			fence_end(follower);
+		else
+			dma_fence_put(&follower->base);
+	}
 }
 
 /**
@@ -192,8 +233,65 @@ int testexp_fence_signal(struct testexp_buffer *buffer, u32 id, u32 *signalled)
 	LIST_HEAD(fences);
 
 	*signalled = fences_collect(buffer, id, false, &fences);
+	fences_follow(buffer, &fences);
 	fences_end(&fences);
 	return id && !*signalled ? -ENOENT : 0;
+}
+
+/* Fences of one call. dma_resv held; the caller drops one reference of each. */
+static int fences_publish(struct testexp_buffer *buffer, struct list_head *fences, u32 count)
+{
+	struct testexp_fence *fence;
+	int ret;
+
+	if (!buffer->dmabuf || buffer->ended)
+		return -ENXIO;
+	ret = dma_resv_reserve_fences(&buffer->resv, count);
+	if (ret)
+		return ret;
+	/* One that had signalled would make way for the next: they signal when all are there. */
+	list_for_each_entry(fence, fences, node)
+		dma_resv_add_fence(&buffer->resv, &fence->base, usage_of(fence->usage));
+	list_for_each_entry(fence, fences, node)
+		dma_fence_signal(&fence->base);
+	return 0;
+}
+
+/**
+ * testexp_fences_signalled - FENCES_SIGNALLED
+ * @buffer: gets the fences
+ * @add: how many, checked here
+ *
+ * Context: may sleep; no lock held.
+ * Return: 0, -EINVAL, -ENOMEM, -EINTR, -ENXIO when the dma-buf is gone.
+ */
+int testexp_fences_signalled(struct testexp_buffer *buffer,
+			     const struct dmabuf_testexp_fences *add)
+{
+	struct testexp_fence *fence;
+	LIST_HEAD(fences);
+	int ret = 0;
+	u32 i;
+
+	if (add->flags || add->usage > DMABUF_TESTEXP_USAGE_BOOKKEEP || !add->count ||
+	    add->count > TESTEXP_MAX_FENCES)
+		return -EINVAL;
+	for (i = 0; i < add->count && !ret; i++) {
+		fence = fence_new(add->usage, 0);
+		if (fence)
+			list_add_tail(&fence->node, &fences);
+		else
+			ret = -ENOMEM;
+		cond_resched();
+	}
+	if (!ret)
+		ret = dma_resv_lock_interruptible(&buffer->resv, NULL);
+	if (!ret) {
+		ret = fences_publish(buffer, &fences, add->count);
+		dma_resv_unlock(&buffer->resv);
+	}
+	fences_end(&fences);
+	return ret;
 }
 
 /**

@@ -21,6 +21,15 @@ static unsigned int max_mib = 1024;
 module_param(max_mib, uint, 0444);
 MODULE_PARM_DESC(max_mib, "MiB all buffers together may take (1024)");
 
+static const struct file_operations testexp_fops;
+
+static struct miscdevice testexp_device = {
+	.minor = MISC_DYNAMIC_MINOR,
+	.name = "dmabuf_testexp",
+	.fops = &testexp_fops,
+	.mode = 0600,
+};
+
 /* One open of the device: its buffers by id, a reference to each. */
 struct testexp_session {
 	struct xarray buffers;
@@ -39,6 +48,8 @@ union testexp_args {
 	struct dmabuf_testexp_mover mover;
 	struct dmabuf_testexp_access access;
 	struct dmabuf_testexp_stats stats;
+	struct dmabuf_testexp_vmap vmap;
+	struct dmabuf_testexp_fences fences;
 };
 
 static struct testexp_buffer *session_find(struct testexp_session *session, u32 id)
@@ -62,7 +73,14 @@ static int do_query(struct dmabuf_testexp_query *query)
 	query->abi_version = DMABUF_TESTEXP_ABI_VERSION;
 	if (TESTEXP_CAN_MOVE)
 		query->features |= DMABUF_TESTEXP_FEAT_MOVE;
-	query->features |= DMABUF_TESTEXP_FEAT_LOSE | DMABUF_TESTEXP_FEAT_MISLEAD;
+	query->features |= DMABUF_TESTEXP_FEAT_LOSE | DMABUF_TESTEXP_FEAT_MISLEAD |
+			   DMABUF_TESTEXP_FEAT_LOOSE_VMAP | DMABUF_TESTEXP_FEAT_SHADOW |
+			   DMABUF_TESTEXP_FEAT_CPU_COUNTS | DMABUF_TESTEXP_FEAT_VMAP |
+			   DMABUF_TESTEXP_FEAT_FENCES;
+	if (testexp_carveout_there())
+		query->features |= DMABUF_TESTEXP_FEAT_CARVEOUT;
+	if (testexp_carveout_has_pages())
+		query->features |= DMABUF_TESTEXP_FEAT_CARVEOUT_PAGES;
 	query->max_buffer_bytes = testexp_max_bytes;
 	query->max_segment_bytes = TESTEXP_MAX_SEGMENT;
 	query->max_buffers = TESTEXP_MAX_BUFFERS;
@@ -188,6 +206,12 @@ static int buffer_command(struct testexp_buffer *buffer, unsigned int cmd,
 		return testexp_access(buffer, &args->access, false);
 	case DMABUF_TESTEXP_IOC_WRITE:
 		return testexp_access(buffer, &args->access, true);
+	case DMABUF_TESTEXP_IOC_VMAP:
+		return testexp_hold(buffer, &args->vmap, testexp_device.this_device);
+	case DMABUF_TESTEXP_IOC_VUNMAP:
+		return args->only_id.flags ? -EINVAL : testexp_let_go(buffer);
+	case DMABUF_TESTEXP_IOC_FENCES_SIGNALLED:
+		return testexp_fences_signalled(buffer, &args->fences);
 	default:
 		return -ENOTTY;
 	}
@@ -202,7 +226,7 @@ static long testexp_ioctl(struct file *file, unsigned int cmd, unsigned long arg
 	int ret;
 
 	if (_IOC_TYPE(cmd) != DMABUF_TESTEXP_MAGIC || _IOC_SIZE(cmd) > sizeof(args) ||
-	    _IOC_NR(cmd) > _IOC_NR(DMABUF_TESTEXP_IOC_WRITE))
+	    _IOC_NR(cmd) > _IOC_NR(DMABUF_TESTEXP_IOC_FENCES_SIGNALLED))
 		return -ENOTTY;
 	if (copy_from_user(&args, argp, _IOC_SIZE(cmd)))
 		return -EFAULT;
@@ -261,17 +285,18 @@ static const struct file_operations testexp_fops = {
 	.compat_ioctl = compat_ptr_ioctl,
 };
 
-static struct miscdevice testexp_device = {
-	.minor = MISC_DYNAMIC_MINOR,
-	.name = "dmabuf_testexp",
-	.fops = &testexp_fops,
-	.mode = 0600,
-};
-
 static int __init testexp_init(void)
 {
+	int ret;
+
 	testexp_max_bytes = (u64)max_mib << 20;
-	return misc_register(&testexp_device);
+	ret = testexp_carveout_init();
+	if (ret)
+		return ret;
+	ret = misc_register(&testexp_device);
+	if (ret)
+		testexp_carveout_exit();
+	return ret;
 }
 
 static void __exit testexp_exit(void)
@@ -280,6 +305,7 @@ static void __exit testexp_exit(void)
 	/* Fences are freed by way of RCU, in our code. */
 	rcu_barrier();
 	WARN_ON(atomic_read(&testexp_live_buffers));
+	testexp_carveout_exit();
 }
 
 module_init(testexp_init);

@@ -10,25 +10,47 @@
 
 #include "testexp.h"
 
+/* Memory for which Linux has no struct pages is mapped by its address alone. */
+static bool by_address(const struct testexp_backing *backing)
+{
+	return backing->carved && !testexp_carveout_has_pages();
+}
+
 static void unmap_segments(struct testexp_mapping *mapping, unsigned int nr)
 {
+	bool address_only = by_address(mapping->backing);
 	unsigned int i;
 
-	for (i = 0; i < nr; i++)
-		dma_unmap_page(mapping->dev, mapping->addresses[i],
-			       mapping->backing->segments[i].bytes, mapping->dir);
+	for (i = 0; i < nr; i++) {
+		size_t bytes = mapping->backing->segments[i].bytes;
+
+		if (address_only)
+			dma_unmap_resource(mapping->dev, mapping->addresses[i], bytes,
+					   mapping->dir, 0);
+		else
+			dma_unmap_page(mapping->dev, mapping->addresses[i], bytes, mapping->dir);
+	}
+}
+
+static dma_addr_t map_segment(const struct testexp_mapping *mapping,
+			      const struct testexp_segment *segment, bool address_only)
+{
+	phys_addr_t phys = testexp_backing_phys(mapping->backing, segment->block);
+
+	if (address_only)
+		return dma_map_resource(mapping->dev, phys, segment->bytes, mapping->dir, 0);
+	return dma_map_page(mapping->dev, pfn_to_page(PHYS_PFN(phys)), segment->skip,
+			    segment->bytes, mapping->dir);
 }
 
 static int map_segments(struct testexp_mapping *mapping)
 {
 	const struct testexp_backing *backing = mapping->backing;
+	bool address_only = by_address(backing);
 	unsigned int i;
 
 	for (i = 0; i < backing->nr; i++) {
-		const struct testexp_segment *segment = &backing->segments[i];
-
-		mapping->addresses[i] = dma_map_page(mapping->dev, virt_to_page(segment->block),
-						     segment->skip, segment->bytes, mapping->dir);
+		mapping->addresses[i] = map_segment(mapping, &backing->segments[i], address_only);
 		if (dma_mapping_error(mapping->dev, mapping->addresses[i])) {
 			unmap_segments(mapping, i);
 			return -EIO;
@@ -176,7 +198,9 @@ struct sg_table *testexp_map(struct dma_buf_attachment *att, enum dma_data_direc
 		return ERR_PTR(ret);
 	if (buffer->revoked)
 		return ERR_PTR(testexp_refused(buffer, DMABUF_TESTEXP_OP_MAP, -ENODEV));
-	if (buffer->decoy && list_empty(&buffer->mappings))
+	/* A shadow is copied when the CPU's accesses say so, and never else. */
+	if (buffer->decoy && list_empty(&buffer->mappings) &&
+	    !(buffer->layout.flags & DMABUF_TESTEXP_SHADOW))
 		testexp_backing_copy(buffer->decoy, buffer->backing);
 	mapping = mapping_create(buffer, att->dev, dir);
 	if (IS_ERR(mapping))
@@ -211,57 +235,4 @@ void testexp_unmap(struct dma_buf_attachment *att, struct sg_table *sgt,
 	sg_free_table(&mapping->sgt);
 	kvfree(mapping->addresses);
 	kfree(mapping);
-}
-
-/* Let devices see what the CPU wrote, where they see a copy. dma_resv held. */
-static void decoy_update(struct testexp_buffer *buffer)
-{
-	if (buffer->decoy && !(buffer->layout.flags & DMABUF_TESTEXP_STALE_READS))
-		testexp_backing_copy(buffer->decoy, buffer->backing);
-}
-
-/* Let the CPU see what devices wrote, where they wrote to a copy. dma_resv held. */
-static void decoy_fetch(struct testexp_buffer *buffer)
-{
-	if (buffer->decoy && !(buffer->layout.flags & DMABUF_TESTEXP_LOSE_WRITES))
-		testexp_backing_copy(buffer->backing, buffer->decoy);
-}
-
-/**
- * testexp_sync_for_cpu - let the CPU see what devices wrote
- * @buffer: its live mappings are synchronised
- *
- * Context: may sleep; dma_resv held.
- */
-void testexp_sync_for_cpu(struct testexp_buffer *buffer)
-{
-	struct testexp_mapping *mapping;
-	unsigned int i;
-
-	dma_resv_assert_held(&buffer->resv);
-	list_for_each_entry(mapping, &buffer->mappings, node)
-		for (i = 0; i < mapping->backing->nr; i++)
-			dma_sync_single_for_cpu(mapping->dev, mapping->addresses[i],
-						mapping->backing->segments[i].bytes, mapping->dir);
-	decoy_fetch(buffer);
-}
-
-/**
- * testexp_sync_for_device - let devices see what the CPU wrote
- * @buffer: its live mappings are synchronised
- *
- * Context: may sleep; dma_resv held.
- */
-void testexp_sync_for_device(struct testexp_buffer *buffer)
-{
-	struct testexp_mapping *mapping;
-	unsigned int i;
-
-	dma_resv_assert_held(&buffer->resv);
-	decoy_update(buffer);
-	list_for_each_entry(mapping, &buffer->mappings, node)
-		for (i = 0; i < mapping->backing->nr; i++)
-			dma_sync_single_for_device(mapping->dev, mapping->addresses[i],
-						   mapping->backing->segments[i].bytes,
-						   mapping->dir);
 }

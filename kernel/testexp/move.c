@@ -1,43 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Taking memory away: moves, revocation, the quarantine of what was left, and
- * the thread that moves a buffer while others use it.
+ * Taking memory away: moves, revocation, and the thread that moves a buffer while
+ * others use it.
  */
 #include <linux/hrtimer.h>
 #include <linux/kthread.h>
 #include <linux/ktime.h>
-#include <linux/slab.h>
+#include <linux/mm.h>
 
 #include "compat.h"
 #include "testexp.h"
 
 #define MOVER_FENCE_MS 100U
-
-/**
- * testexp_quarantine_trim - free memory that was left long enough ago
- * @buffer: the buffer
- * @keep: times the memory was left that stay in quarantine
- *
- * What still is mapped stays as well.
- *
- * Context: may sleep; dma_resv held.
- */
-void testexp_quarantine_trim(struct testexp_buffer *buffer, u32 keep)
-{
-	struct testexp_backing *backing, *next;
-
-	dma_resv_assert_held(&buffer->resv);
-	list_for_each_entry_safe(backing, next, &buffer->quarantine, node) {
-		if (buffer->nr_quarantine <= keep)
-			break;
-		if (backing->mappings)
-			continue;
-		list_del(&backing->node);
-		buffer->nr_quarantine--;
-		buffer->stray_words += testexp_backing_stray_words(backing);
-		testexp_backing_free(backing);
-	}
-}
 
 /* Tell importers and wait until nobody uses the memory. dma_resv held. */
 static int take_away(struct testexp_buffer *buffer, u32 timeout_ms, u64 *invalidate_ns)
@@ -79,13 +53,22 @@ int testexp_exchange(struct testexp_buffer *buffer)
 	return take_away(buffer, TESTEXP_FENCE_MS, &invalidate_ns);
 }
 
+/*
+ * Make user space's mappings of the buffer fault again. dma_resv held, so that no
+ * fault comes in between.
+ */
+static void zap(struct testexp_buffer *buffer)
+{
+	unmap_mapping_range(buffer->dmabuf->file->f_mapping, 0, 0, 1);
+}
+
 /* The buffer's memory is @backing from now on. dma_resv held. */
 static void replace(struct testexp_buffer *buffer, struct testexp_backing *backing)
 {
 	struct testexp_backing *old = buffer->backing;
 
-	testexp_zap(buffer);
-	testexp_sync_for_cpu(buffer);
+	zap(buffer);
+	testexp_sync_for_cpu(buffer, DMA_NONE);
 	testexp_backing_copy(backing, old);
 	buffer->backing = backing;
 	buffer->lingering += old->mappings;
@@ -98,7 +81,9 @@ static void replace(struct testexp_buffer *buffer, struct testexp_backing *backi
 /* May the memory be replaced, once importers were told? dma_resv held. */
 static bool movable(const struct testexp_buffer *buffer)
 {
-	if (buffer->pins || buffer->vmaps)
+	if (buffer->pins)
+		return false;
+	if (buffer->vmaps && !(buffer->layout.flags & DMABUF_TESTEXP_LOOSE_VMAP))
 		return false;
 	return (buffer->layout.flags & DMABUF_TESTEXP_DYNAMIC) || !buffer->backing->mappings;
 }
@@ -122,7 +107,7 @@ static int move_locked(struct testexp_buffer *buffer, struct testexp_backing **b
 	if (ret)
 		return ret;
 	if (!can_move) {
-		testexp_zap(buffer);
+		zap(buffer);
 		return 0;
 	}
 	replace(buffer, *backing);

@@ -21,6 +21,7 @@
 #include <linux/dma-buf.h>
 #include <linux/dma-mapping.h>
 #include <linux/dma-resv.h>
+#include <linux/iosys-map.h>
 #include <linux/kref.h>
 #include <linux/list.h>
 #include <linux/mutex.h>
@@ -38,6 +39,7 @@
 #define TESTEXP_MAX_INTERVAL_US	1000000U
 #define TESTEXP_FENCE_MS	10000U		/* longest wait of a move by default */
 #define TESTEXP_EXCHANGED	64U		/* CPU accesses while halves are exchanged */
+#define TESTEXP_MAX_FENCES	65536U		/* of one FENCES_SIGNALLED */
 
 /* A run of memory that is contiguous for the CPU: @bytes at @block + @skip. */
 struct testexp_segment {
@@ -52,6 +54,8 @@ struct testexp_segment {
 struct testexp_backing {
 	struct list_head node;		/* testexp_buffer.quarantine; resv */
 	unsigned int mappings;		/* resv */
+	unsigned int vmaps;		/* resv */
+	void *carved;			/* one block of the carve-out; NULL: pages */
 	unsigned int nr;
 	u64 pages;
 	struct testexp_segment *segments;
@@ -101,6 +105,12 @@ struct testexp_buffer {
 	u64 seed;
 	u32 pins;
 	u32 vmaps;
+	struct testexp_backing *vmapped;	/* what the kernel mapping shows */
+	struct iosys_map held;		/* the session's kernel mapping, if it */
+	bool holds;			/* has one: then also a reference to @dmabuf */
+	struct dma_buf_attachment *held_att;	/* pins, for @held; or NULL */
+	u32 cpu_begins[DMABUF_TESTEXP_NR_DIRS];
+	u32 cpu_ends[DMABUF_TESTEXP_NR_DIRS];
 	u32 cpu_accesses;	/* with EXCHANGE: of the present turn */
 	bool exchanged;		/* new mappings take one half for the other */
 	bool revoked;
@@ -131,6 +141,15 @@ struct testexp_buffer {
 	u64 mover_left;
 };
 
+/* carveout.c */
+int testexp_carveout_init(void);
+void testexp_carveout_exit(void);
+bool testexp_carveout_there(void);
+bool testexp_carveout_has_pages(void);
+void *testexp_carveout_alloc(size_t bytes);
+void testexp_carveout_free(void *address, size_t bytes);
+phys_addr_t testexp_carveout_phys(const void *address);
+
 /* backing.c */
 extern u64 testexp_max_bytes;
 int testexp_memory_reserve(u64 bytes);
@@ -139,26 +158,44 @@ struct testexp_backing *testexp_backing_alloc(const struct testexp_layout *layou
 void testexp_backing_free(struct testexp_backing *backing);
 unsigned int testexp_backing_segment(const struct testexp_backing *backing, u64 offset);
 void *testexp_backing_at(const struct testexp_backing *backing, u64 offset, size_t *run);
+phys_addr_t testexp_backing_phys(const struct testexp_backing *backing, const void *address);
 void testexp_backing_copy(struct testexp_backing *to, const struct testexp_backing *from);
 void testexp_backing_poison(struct testexp_backing *backing);
 u64 testexp_backing_stray_words(const struct testexp_backing *backing);
+
+/* refuse.c */
+int testexp_refuse(struct testexp_buffer *buffer, u32 operation);
+int testexp_refused(struct testexp_buffer *buffer, u32 operation, int error);
+int testexp_buffer_fail(struct testexp_buffer *buffer, const struct dmabuf_testexp_fail *fail);
+
+/* quarantine.c */
+void testexp_quarantine_trim(struct testexp_buffer *buffer, u32 keep);
+
+/* sync.c */
+struct testexp_backing *testexp_contents(const struct testexp_buffer *buffer);
+void testexp_sync_for_cpu(struct testexp_buffer *buffer, enum dma_data_direction dir);
+void testexp_sync_for_device(struct testexp_buffer *buffer, enum dma_data_direction dir);
+
+/* hold.c */
+int testexp_hold(struct testexp_buffer *buffer, const struct dmabuf_testexp_vmap *vmap,
+		 struct device *dev);
+int testexp_let_go(struct testexp_buffer *buffer);
+int testexp_held_copy(struct testexp_buffer *buffer, u64 offset, void *chunk, size_t bytes,
+		      bool write);
+
+/* stats.c */
+int testexp_buffer_stats(struct testexp_buffer *buffer, struct dmabuf_testexp_stats *stats);
 
 /* buffer.c */
 extern atomic_t testexp_live_buffers;
 struct testexp_buffer *testexp_buffer_create(const struct dmabuf_testexp_create *create);
 void testexp_buffer_put(struct testexp_buffer *buffer);
 void testexp_buffer_end_session(struct testexp_buffer *buffer);
-int testexp_refuse(struct testexp_buffer *buffer, u32 operation);
-int testexp_refused(struct testexp_buffer *buffer, u32 operation, int error);
-int testexp_buffer_fail(struct testexp_buffer *buffer, const struct dmabuf_testexp_fail *fail);
-int testexp_buffer_stats(struct testexp_buffer *buffer, struct dmabuf_testexp_stats *stats);
 
 /* map.c */
 struct sg_table *testexp_map(struct dma_buf_attachment *att, enum dma_data_direction dir);
 void testexp_unmap(struct dma_buf_attachment *att, struct sg_table *sgt,
 		   enum dma_data_direction dir);
-void testexp_sync_for_cpu(struct testexp_buffer *buffer);
-void testexp_sync_for_device(struct testexp_buffer *buffer);
 
 /* cpu.c */
 int testexp_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma);
@@ -166,7 +203,6 @@ int testexp_vmap(struct dma_buf *dmabuf, struct iosys_map *map);
 void testexp_vunmap(struct dma_buf *dmabuf, struct iosys_map *map);
 int testexp_begin_cpu(struct dma_buf *dmabuf, enum dma_data_direction dir);
 int testexp_end_cpu(struct dma_buf *dmabuf, enum dma_data_direction dir);
-void testexp_zap(struct testexp_buffer *buffer);
 int testexp_access(struct testexp_buffer *buffer, const struct dmabuf_testexp_access *access,
 		   bool write);
 
@@ -175,13 +211,14 @@ int testexp_move(struct testexp_buffer *buffer, u32 timeout_ms, bool revoke,
 		 u64 *invalidate_ns);
 int testexp_unrevoke(struct testexp_buffer *buffer);
 int testexp_exchange(struct testexp_buffer *buffer);
-void testexp_quarantine_trim(struct testexp_buffer *buffer, u32 keep);
 int testexp_mover_start(struct testexp_buffer *buffer, const struct dmabuf_testexp_mover *start);
 void testexp_mover_stop(struct testexp_buffer *buffer);
 
 /* fence.c */
 int testexp_fence_add(struct testexp_buffer *buffer, struct dmabuf_testexp_fence *add);
 int testexp_fence_signal(struct testexp_buffer *buffer, u32 id, u32 *signalled);
+int testexp_fences_signalled(struct testexp_buffer *buffer,
+			     const struct dmabuf_testexp_fences *add);
 u32 testexp_fence_pending(struct testexp_buffer *buffer);
 
 #endif /* DMABUF_TESTEXP_H */

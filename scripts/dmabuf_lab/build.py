@@ -25,7 +25,7 @@ ENGINE_INPUTS = (
 MODULE_INPUTS = ("kernel",)
 # Where headers that are not in the lab root are shown while a module is built.
 HEADERS_MOUNT = "/share"
-EXPORTER_INPUTS = ("kernel/testexp", "kernel/probes", "kernel/uapi")
+EXPORTER_INPUTS = ("kernel/testexp", "kernel/probe.mk", "kernel/probes", "kernel/uapi")
 
 
 def checkout() -> Path:

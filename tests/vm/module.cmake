@@ -30,6 +30,17 @@ add_vm_test(loss
     --expect "I/O tag \\d+ .* timeout, (aborting|reset controller|completion polled)"
     --expect "nvme\\d+: Abort status: 0x"
   COMMAND ${programs}/loss)
+# The test exporter itself. The framework warns when an exporter's vmap fails. One carve-out lies
+# amid RAM and has struct pages; the other fills a section of the memory map, which then has none.
+add_vm_test(testexp COMMAND ${programs}/testexp)
+add_vm_test(testexp.kernel_6_12 LAB --kernel 6.12 COMMAND ${programs}/testexp)
+set(vmap_fails --expect "WARNING: .*drivers/dma-buf/dma-buf.c:\\d+ (at )?dma_buf_vmap")
+add_vm_test(testexp.vmap_refused LAB ${vmap_fails} COMMAND ${programs}/testexp --refuse-vmap)
+set(carved --append "memmap=16M$0x30000000 memmap=128M$0x28000000")
+set(ranges "--with-pages 0x30000000,16M --without-pages 0x28000000,16M")
+add_vm_test(testexp.carveout LAB ${carved} COMMAND ${programs}/testexp ${ranges})
+add_vm_test(testexp.carveout_6_12 LAB --kernel 6.12 ${carved} COMMAND
+  ${programs}/testexp ${ranges})
 add_vm_test(invalidate COMMAND ${programs}/invalidate --quick)
 
 # A dma-buf as a file, and RW.

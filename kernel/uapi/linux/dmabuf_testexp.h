@@ -30,6 +30,13 @@
 #define DMABUF_TESTEXP_FEAT_MOVE	(1ULL << 0)	/* this kernel lets mapped buffers move */
 #define DMABUF_TESTEXP_FEAT_LOSE	(1ULL << 1)	/* LOSE_WRITES, STALE_READS */
 #define DMABUF_TESTEXP_FEAT_MISLEAD	(1ULL << 2)	/* SHIFT_SEGMENTS, EXCHANGE */
+#define DMABUF_TESTEXP_FEAT_LOOSE_VMAP	(1ULL << 3)	/* LOOSE_VMAP */
+#define DMABUF_TESTEXP_FEAT_SHADOW	(1ULL << 4)	/* SHADOW */
+#define DMABUF_TESTEXP_FEAT_CPU_COUNTS	(1ULL << 5)	/* cpu_begins, cpu_ends of STATS */
+#define DMABUF_TESTEXP_FEAT_CARVEOUT	(1ULL << 6)	/* CARVEOUT, and there is one */
+#define DMABUF_TESTEXP_FEAT_VMAP	(1ULL << 7)	/* VMAP, VUNMAP, ACCESS_VMAP */
+#define DMABUF_TESTEXP_FEAT_FENCES	(1ULL << 8)	/* FENCES_SIGNALLED, FENCE_FOLLOWED */
+#define DMABUF_TESTEXP_FEAT_CARVEOUT_PAGES (1ULL << 9)	/* the carve-out has struct pages */
 
 /**
  * struct dmabuf_testexp_query - DMABUF_TESTEXP_IOC_QUERY
@@ -66,6 +73,18 @@ struct dmabuf_testexp_query {
  * NEED_INVALIDATE only importers that can be told of a move may attach.
  * READ_ONLY	 the dma-buf's file is open for reading only.
  * IO_VIEW	 the kernel mapping says that it is I/O memory; not with NO_CPU.
+ * LOOSE_VMAP	 the kernel mapping does not keep the memory in place: it moves and
+ *		 is poisoned under it, unless it is pinned. What is left stays as long
+ *		 as the mapping. Needs DYNAMIC; not with NO_CPU.
+ * SHADOW	 the CPU's views are of a copy. begin_cpu_access of FROM_DEVICE and
+ *		 BIDIRECTIONAL copies the buffer to it, end_cpu_access of TO_DEVICE and
+ *		 BIDIRECTIONAL copies it to the buffer; all of it each time. READ and
+ *		 WRITE are of the buffer. A MOVE moves the copy. Not with DYNAMIC, NO_CPU,
+ *		 LOSE_WRITES, STALE_READS or the flags that are untrue or mislead.
+ * CARVEOUT	 memory from the module's parameter carveout, in one piece. It may have
+ *		 no struct pages; the kernel mapping is an ordinary one. Needs
+ *		 NO_PAGES. EOPNOTSUPP without such a parameter. Not with SHADOW nor
+ *		 with the flags that are untrue, lose or mislead.
  * ----
  * MISALIGN_START every segment starts @misalign bytes into a page.
  * MISALIGN_LENGTH segment lengths alternate: @misalign longer, @misalign shorter.
@@ -96,6 +115,8 @@ struct dmabuf_testexp_query {
 #define DMABUF_TESTEXP_NEED_INVALIDATE	(1U << 3)
 #define DMABUF_TESTEXP_READ_ONLY	(1U << 4)
 #define DMABUF_TESTEXP_IO_VIEW		(1U << 5)
+#define DMABUF_TESTEXP_LOOSE_VMAP	(1U << 6)
+#define DMABUF_TESTEXP_SHADOW		(1U << 7)
 #define DMABUF_TESTEXP_MISALIGN_START	(1U << 8)
 #define DMABUF_TESTEXP_MISALIGN_LENGTH	(1U << 9)
 #define DMABUF_TESTEXP_SUM_SHORT	(1U << 10)
@@ -106,6 +127,7 @@ struct dmabuf_testexp_query {
 #define DMABUF_TESTEXP_STALE_READS	(1U << 17)
 #define DMABUF_TESTEXP_SHIFT_SEGMENTS	(1U << 18)
 #define DMABUF_TESTEXP_EXCHANGE		(1U << 19)
+#define DMABUF_TESTEXP_CARVEOUT		(1U << 20)
 
 /**
  * struct dmabuf_testexp_create - DMABUF_TESTEXP_IOC_CREATE
@@ -166,7 +188,8 @@ struct dmabuf_testexp_id {
  * @invalidate_ns: out: how long the importers took to let go.
  *
  * MOVE: new memory, importers told, fences waited for, contents copied, old
- * memory poisoned. EBUSY: pinned, or in use by somebody who cannot be told.
+ * memory poisoned. EBUSY: pinned, in use by somebody who cannot be told, or
+ * with a kernel mapping and without LOOSE_VMAP.
  * ETIMEDOUT: a fence did not signal; importers have been told, memory is where
  * it was.
  *
@@ -217,6 +240,11 @@ struct dmabuf_testexp_fail {
 
 /* Flag of FENCE_ADD: do not signal until told, or until the session ends. */
 #define DMABUF_TESTEXP_FENCE_NEVER	(1U << 0)
+/*
+ * With NEVER: just before it signals, another one of the same usage is added, that
+ * does not signal until told. It has none that follows. FENCE_SIGNAL of 0 names it.
+ */
+#define DMABUF_TESTEXP_FENCE_FOLLOWED	(1U << 1)
 
 /**
  * struct dmabuf_testexp_fence - DMABUF_TESTEXP_IOC_FENCE_ADD
@@ -251,6 +279,23 @@ struct dmabuf_testexp_signal {
 	__u32 signalled;
 };
 
+/**
+ * struct dmabuf_testexp_fences - DMABUF_TESTEXP_IOC_FENCES_SIGNALLED
+ * @id:		in.
+ * @flags:	in: must be 0.
+ * @usage:	in: DMABUF_TESTEXP_USAGE_*.
+ * @count:	in: 1 … 65536.
+ *
+ * So many fences, each of a context of its own, that have all signalled when the
+ * call returns. The dma_resv keeps them until somebody adds others.
+ */
+struct dmabuf_testexp_fences {
+	__u32 id;
+	__u32 flags;
+	__u32 usage;
+	__u32 count;
+};
+
 /* Flag of MOVER_START: wait with each move until somebody has the buffer mapped. */
 #define DMABUF_TESTEXP_MOVER_MAPPED	(1U << 0)
 
@@ -275,18 +320,22 @@ struct dmabuf_testexp_mover {
 
 /* Flag of WRITE: into the memory that was left last, as a stray DMA would. */
 #define DMABUF_TESTEXP_WRITE_STRAY	(1U << 0)
+/* Flag of READ and WRITE: through the kernel mapping that VMAP holds. */
+#define DMABUF_TESTEXP_ACCESS_VMAP	(1U << 1)
 
 /**
  * struct dmabuf_testexp_access - DMABUF_TESTEXP_IOC_READ and _WRITE
  * @id:		in.
- * @flags:	in: 0, or with WRITE DMABUF_TESTEXP_WRITE_STRAY.
+ * @flags:	in: 0, or DMABUF_TESTEXP_ACCESS_VMAP, or with WRITE
+ *		DMABUF_TESTEXP_WRITE_STRAY.
  * @offset:	in: bytes into the buffer.
  * @length:	in: bytes; the range must lie in the buffer.
  * @address:	in: user memory to read into or write from.
  *
  * The witness: the CPU looks at, or changes, the memory wherever it is now,
  * revoked or not, whatever the flags of CREATE. Waits for no fence. EFAULT may
- * leave a part done. ENODATA: STRAY, and nothing is in quarantine.
+ * leave a part done. ENODATA: STRAY, and nothing is in quarantine; VMAP, and the
+ * session holds no kernel mapping.
  */
 struct dmabuf_testexp_access {
 	__u32 id;
@@ -295,6 +344,34 @@ struct dmabuf_testexp_access {
 	__u64 length;
 	__u64 address;
 };
+
+/* Flag of VMAP: attach, without mapping for DMA, and pin first. */
+#define DMABUF_TESTEXP_VMAP_PIN	(1U << 0)
+
+/**
+ * struct dmabuf_testexp_vmap - DMABUF_TESTEXP_IOC_VMAP
+ * @id:		in.
+ * @flags:	in: DMABUF_TESTEXP_VMAP_*.
+ * @fd:		in: the buffer's dma-buf, else EINVAL.
+ * @reserved:	must be 0.
+ *
+ * The session takes a kernel mapping of the dma-buf, as an importer does, and
+ * holds it and a reference to the dma-buf until VUNMAP, DESTROY or its end.
+ * EBUSY: it holds one. EINVAL: NO_CPU. Else what attach, pin or vmap says.
+ * VUNMAP: ENODATA when it holds none.
+ */
+struct dmabuf_testexp_vmap {
+	__u32 id;
+	__u32 flags;
+	__u32 fd;
+	__u32 reserved;
+};
+
+/* Indices of dmabuf_testexp_stats.cpu_begins and .cpu_ends. */
+#define DMABUF_TESTEXP_DIR_BIDIRECTIONAL 0
+#define DMABUF_TESTEXP_DIR_TO_DEVICE	1	/* the CPU writes */
+#define DMABUF_TESTEXP_DIR_FROM_DEVICE	2	/* the CPU reads */
+#define DMABUF_TESTEXP_NR_DIRS		3
 
 /* dmabuf_testexp_stats.state, a mask. */
 #define DMABUF_TESTEXP_STATE_REVOKED	(1U << 0)
@@ -330,6 +407,8 @@ struct dmabuf_testexp_access {
  *		changed when it was freed: somebody wrote after letting go.
  * @invalidate_ns: time importers took to let go, all moves together.
  * @invalidate_max_ns: the longest.
+ * @cpu_begins:	by DMABUF_TESTEXP_DIR_*: begin_cpu_access that succeeded.
+ * @cpu_ends:	the same of end_cpu_access.
  * @reserved:	must be 0, returned 0.
  */
 struct dmabuf_testexp_stats {
@@ -357,7 +436,9 @@ struct dmabuf_testexp_stats {
 	__u64 stray_words;
 	__u64 invalidate_ns;
 	__u64 invalidate_max_ns;
-	__u64 reserved[5];
+	__u32 cpu_begins[DMABUF_TESTEXP_NR_DIRS];
+	__u32 cpu_ends[DMABUF_TESTEXP_NR_DIRS];
+	__u64 reserved[2];
 };
 
 #define DMABUF_TESTEXP_MAGIC	0xE8
@@ -389,6 +470,12 @@ struct dmabuf_testexp_stats {
 	_IOW(DMABUF_TESTEXP_MAGIC, 0x0c, struct dmabuf_testexp_access)
 #define DMABUF_TESTEXP_IOC_WRITE \
 	_IOW(DMABUF_TESTEXP_MAGIC, 0x0d, struct dmabuf_testexp_access)
+#define DMABUF_TESTEXP_IOC_VMAP \
+	_IOW(DMABUF_TESTEXP_MAGIC, 0x0e, struct dmabuf_testexp_vmap)
+#define DMABUF_TESTEXP_IOC_VUNMAP \
+	_IOW(DMABUF_TESTEXP_MAGIC, 0x0f, struct dmabuf_testexp_id)
+#define DMABUF_TESTEXP_IOC_FENCES_SIGNALLED \
+	_IOW(DMABUF_TESTEXP_MAGIC, 0x10, struct dmabuf_testexp_fences)
 
 #ifdef __cplusplus
 #define __DMABUF_TESTEXP_SIZE(type, bytes) static_assert(sizeof(type) == (bytes), #type)
@@ -405,6 +492,8 @@ __DMABUF_TESTEXP_SIZE(struct dmabuf_testexp_signal, 16);
 __DMABUF_TESTEXP_SIZE(struct dmabuf_testexp_mover, 24);
 __DMABUF_TESTEXP_SIZE(struct dmabuf_testexp_access, 32);
 __DMABUF_TESTEXP_SIZE(struct dmabuf_testexp_stats, 224);
+__DMABUF_TESTEXP_SIZE(struct dmabuf_testexp_vmap, 16);
+__DMABUF_TESTEXP_SIZE(struct dmabuf_testexp_fences, 16);
 #undef __DMABUF_TESTEXP_SIZE
 
 #endif /* _UAPI_LINUX_DMABUF_TESTEXP_H */

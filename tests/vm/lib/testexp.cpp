@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <filesystem>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <vector>
 
 namespace vmtest {
@@ -100,6 +101,19 @@ int TestBuffer::signal(std::uint32_t fence) const {
   return call(device_, DMABUF_TESTEXP_IOC_FENCE_SIGNAL, &argument);
 }
 
+int TestBuffer::add_signalled(std::uint32_t usage, std::uint32_t count) const {
+  dmabuf_testexp_fences argument{.id = id_, .flags = 0, .usage = usage, .count = count};
+  return call(device_, DMABUF_TESTEXP_IOC_FENCES_SIGNALLED, &argument);
+}
+
+int TestBuffer::vmap_of(int dmabuf_fd, std::uint32_t flags) const {
+  dmabuf_testexp_vmap argument{
+      .id = id_, .flags = flags, .fd = static_cast<__u32>(dmabuf_fd), .reserved = 0};
+  return call(device_, DMABUF_TESTEXP_IOC_VMAP, &argument);
+}
+
+int TestBuffer::vunmap() const { return simple(DMABUF_TESTEXP_IOC_VUNMAP); }
+
 int TestBuffer::start_mover(std::uint32_t interval_us, std::uint64_t count,
                             std::uint32_t flags) const {
   dmabuf_testexp_mover argument{};
@@ -185,6 +199,16 @@ Testexp::Testexp() {
     die(std::format("open {}: {}", DMABUF_TESTEXP_DEVICE, std::strerror(errno)));
 }
 
+int Testexp::reload(const std::string &parameters) {
+  if (module_loaded("dmabuf_testexp"))
+    if (const int error = unload_module("dmabuf_testexp", 10))
+      return error;
+  const UniqueFd file(::open(module_file().c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file)
+    return -errno;
+  return ::syscall(SYS_finit_module, file.get(), parameters.c_str(), 0) == 0 ? 0 : -errno;
+}
+
 int Testexp::raw(unsigned long command, void *argument) const {
   return call(fd(), command, argument);
 }
@@ -194,12 +218,14 @@ int Testexp::query(dmabuf_testexp_query &query) const {
   return raw(DMABUF_TESTEXP_IOC_QUERY, &query);
 }
 
-bool Testexp::can_move() const {
+bool Testexp::has(std::uint64_t features) const {
   dmabuf_testexp_query answer{};
   if (const int error = query(answer))
     die("QUERY of the test exporter: " + errno_name(error));
-  return answer.features & DMABUF_TESTEXP_FEAT_MOVE;
+  return (answer.features & features) == features;
 }
+
+bool Testexp::can_move() const { return has(DMABUF_TESTEXP_FEAT_MOVE); }
 
 int Testexp::create(dmabuf_testexp_create &create) const {
   return raw(DMABUF_TESTEXP_IOC_CREATE, &create);

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 
 namespace vmtest {
 
@@ -37,6 +38,15 @@ public:
   int add_fence(std::uint32_t usage, std::uint32_t delay_ms, std::uint32_t flags = 0,
                 std::uint32_t *fence = nullptr) const;
   int signal(std::uint32_t fence = 0) const;
+  // `count` fences that have all signalled when the call returns.
+  int add_signalled(std::uint32_t usage, std::uint32_t count) const;
+  // A kernel mapping that the exporter's session holds, as an importer would.
+  // read() and write() with DMABUF_TESTEXP_ACCESS_VMAP go through it.
+  // `flags`: DMABUF_TESTEXP_VMAP_PIN, for one that pins.
+  int vmap(std::uint32_t flags = 0) const { return vmap_of(fd(), flags); }
+  // The same of any file.
+  int vmap_of(int dmabuf_fd, std::uint32_t flags = 0) const;
+  int vunmap() const;
   int start_mover(std::uint32_t interval_us, std::uint64_t count = 0,
                   std::uint32_t flags = 0) const;
   int stop_mover() const;
@@ -67,10 +77,15 @@ public:
   // Loads the module when it is not there, from $DMABUF_TESTEXP_KO or a file beside
   // $DMABUF_RW_KO. Ends the program with exit_setup when that cannot be done.
   Testexp();
+  // Unloads the module and loads it with these parameters: "max_mib=8". 0 or a negative errno.
+  // No Testexp may be open.
+  static int reload(const std::string &parameters);
   int fd() const { return fd_.get(); }
   int query(dmabuf_testexp_query &query) const;
   // Whether this kernel lets a buffer move while it is mapped.
   bool can_move() const;
+  // Whether the module announces all of these DMABUF_TESTEXP_FEAT_*.
+  bool has(std::uint64_t features) const;
   int create(dmabuf_testexp_create &create) const;
   // Ends the program with exit_setup when it fails.
   TestBuffer make(const dmabuf_testexp_create &create) const;

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# What the kernel at KDIR has, found out by compiling small files: a rule for
+# $(probe_header). Included by the Makefile of each module, which sets
+#
+#   KDIR, BUILD	the kernel's headers, and where the module is built
+#   probes	the small files, one for each question
+#   probe_header	the answers: PROBE_NAME is defined when name.c compiles
+#
+# and has a target `copy` that puts the probes and their Kbuild into BUILD/probes.
+
+probe_rules := $(lastword $(MAKEFILE_LIST))
+probe_names := $(sort $(patsubst %.c,%,$(notdir $(probes))))
+
+# All that the answers depend on, besides the probes: the kernel, its
+# configuration, and the compilers that are named, make's and the kernel's own.
+# The file changes only when its contents do.
+probe_basis := $(BUILD)/probes/basis
+probe_kernel := $(wildcard $(addprefix $(KDIR)/,.config .kernelvariables Makefile Module.symvers \
+	include/config/auto.conf include/generated/utsrelease.h))
+
+.PHONY: probe_ask
+$(probe_basis): probe_ask | copy
+	@{ echo "$(realpath $(KDIR))|$(LLVM)|$(CROSS_COMPILE)|$(KCFLAGS)"; \
+	for compiler in $(CC) \
+		$$(sed -n 's/^CONFIG_CC_VERSION_TEXT="\([^ ]*\).*/\1/p' $(wildcard $(KDIR)/.config)); do \
+		$$compiler --version 2>&1 | head -n 1; \
+	done; \
+	cksum $(probe_kernel) </dev/null; } >$@.new
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+
+# One run for all probes. A probe that does not compile is an answer, not an
+# error; a kernel for which none compiles is one.
+$(probe_header): $(probes) $(probe_rules) $(dir $(probe_rules))probes/Kbuild $(probe_basis) | copy
+	@rm -f $(BUILD)/probes/*.o
+	-@$(MAKE) -k -C $(KDIR) M=$(abspath $(BUILD))/probes modules >$(BUILD)/probes/log 2>&1
+	@test -n "$$(ls $(BUILD)/probes/*.o 2>/dev/null)" || \
+		{ echo "no probe compiles against $(KDIR); see $(BUILD)/probes/log" >&2; exit 1; }
+	@for name in $(probe_names); do \
+		if test -e $(BUILD)/probes/$$name.o; then \
+			echo "#define PROBE_$$(echo $$name | tr a-z A-Z) 1"; \
+		fi; \
+	done >$@.new
+	@mv $@.new $@

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// Fences that have signalled, and fences that another follows.
+#include "parts.hpp"
+
+#include <atomic>
+#include <fstream>
+#include <poll.h>
+#include <thread>
+
+namespace vmtest {
+
+namespace {
+
+// Whether nothing has to be waited for before the buffer is written.
+bool idle(const TestBuffer &buffer) {
+  pollfd poll{.fd = buffer.fd(), .events = POLLOUT, .revents = 0};
+  return ::poll(&poll, 1, 0) == 1 && (poll.revents & POLLOUT);
+}
+
+// Fences that the kernel lists for the only buffer of this size; -1 where it lists none.
+long listed_fences() {
+  std::ifstream info("/sys/kernel/debug/dma_buf/bufinfo");
+  if (!info)
+    return -1;
+  long count = 0;
+  for (std::string line; std::getline(info, line);)
+    count += line.contains(" fence:");
+  return count;
+}
+
+void signalled(const TestexpOptions &options, const Testexp &testexp) {
+  constexpr std::uint32_t many = 1000;
+  const TestBuffer buffer = testexp.make(plain_buffer(gpu_like));
+  check_result(buffer.add_signalled(DMABUF_TESTEXP_USAGE_WRITE, 0), -EINVAL, "no signalled fence");
+  check_result(buffer.add_signalled(DMABUF_TESTEXP_USAGE_WRITE, 65537), -EINVAL,
+               "too many signalled fences");
+  check_result(buffer.add_signalled(4, 1), -EINVAL, "signalled fences of an unknown usage");
+  for (const std::uint32_t usage : {DMABUF_TESTEXP_USAGE_KERNEL, DMABUF_TESTEXP_USAGE_READ}) {
+    check_result(buffer.add_signalled(usage, many), 0, "signalled fences");
+    report().check(listed_fences() == many, "signalled fences stay on the buffer",
+                   std::format("{} listed", listed_fences()));
+    report().check(buffer.must_stats().fences == 0 && idle(buffer),
+                   "nobody waits for signalled fences");
+    check_transfers(options, buffer, "1000 signalled fences");
+  }
+  check_result(buffer.move(), 0, "MOVE with signalled fences");
+}
+
+void followed(const TestexpOptions &options, const Testexp &testexp) {
+  const TestBuffer buffer = testexp.make(plain_buffer(gpu_like));
+  check_result(buffer.add_fence(DMABUF_TESTEXP_USAGE_WRITE, 5, DMABUF_TESTEXP_FENCE_FOLLOWED),
+               -EINVAL, "a fence of the clock that is followed");
+  const UniqueFd target = open_target(options.nvme);
+  Session session;
+  Ring ring(8, 0);
+  Mover mover(session, ring, buffer.fd(), target.get(), Path::Premapped);
+  check_result(mover.error(), 0, "a fence that is followed: MAP");
+  std::uint32_t first = 0;
+  check_result(buffer.add_fence(DMABUF_TESTEXP_USAGE_WRITE, 0,
+                                DMABUF_TESTEXP_FENCE_NEVER | DMABUF_TESTEXP_FENCE_FOLLOWED, &first),
+               0, "a fence that is followed");
+  report().check(!idle(buffer), "a fence that is followed is waited for");
+  std::atomic<bool> done = false;
+  int result = 0;
+  std::thread reader([&] {
+    result = mover.transfer(Direction::Read, 0, 4096, test_disk_base);
+    done = true;
+  });
+  check_result(buffer.signal(first), 0, "FENCE_SIGNAL of the first");
+  report().check(!idle(buffer) && buffer.must_stats().fences == 1,
+                 "the fence that follows is there when the first has signalled");
+  // Long enough for a read that waits for the first only.
+  ::usleep(300000);
+  report().check(!done, "an importer that waited for the first waits for the other");
+  check_result(buffer.signal(first), -ENOENT, "FENCE_SIGNAL of the first again");
+  check_result(buffer.signal(0), 0, "FENCE_SIGNAL of all");
+  reader.join();
+  check_result(result, 4096, "the read succeeds in the end");
+  report().check(idle(buffer) && buffer.must_stats().fences == 0, "the other is followed by none");
+}
+
+} // namespace
+
+void test_fences(const TestexpOptions &options, const Testexp &testexp) {
+  report().check(testexp.has(DMABUF_TESTEXP_FEAT_FENCES), "QUERY announces the fences");
+  signalled(options, testexp);
+  followed(options, testexp);
+}
+
+} // namespace vmtest
