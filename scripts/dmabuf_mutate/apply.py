@@ -25,7 +25,12 @@ def _closing(text: str, start: int, pair: str) -> int:
     return -1
 
 
+# Comments, texts and characters: a bracket in them closes nothing.
+_NO_CODE = re.compile(r"""//.*|/\*[\s\S]*?\*/|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])'""")
+
+
 def _c_functions(text: str, name: str) -> list[tuple[int, int]]:
+    text = _NO_CODE.sub(lambda match: re.sub(r"[^\n]", " ", match.group()), text)
     found = []
     for match in re.finditer(rf"\b{re.escape(name)}\s*\(", text):
         behind = _closing(text, match.end() - 1, "()")
@@ -54,26 +59,28 @@ def _python_functions(text: str, name: str) -> list[tuple[int, int]]:
     return found
 
 
-def _part(text: str, edit: Edit) -> tuple[int, int]:
-    """Where in the file the text is looked for."""
+def _parts(text: str, edit: Edit) -> list[tuple[int, int]]:
+    """Where in the file the text is looked for; a function may have a definition for each #ifdef."""
     if edit.function is None:
-        return 0, len(text)
+        return [(0, len(text))]
     finder = _python_functions if edit.file.endswith(".py") else _c_functions
     found = finder(text, edit.function)
-    if len(found) != 1:
-        raise Stale(f"{edit.file} has {len(found)} definitions of {edit.function}")
-    return found[0]
+    if not found:
+        raise Stale(f"{edit.file} has no definition of {edit.function}")
+    return found
 
 
 def change(text: str, edit: Edit) -> str:
     """The file's text with the edit made; raises Stale unless it fits in exactly one place."""
-    start, end = _part(text, edit)
-    part = text[start:end]
-    count = part.count(edit.find)
-    if count != 1:
+    places = [
+        match.start() + start
+        for start, end in _parts(text, edit)
+        for match in re.finditer(re.escape(edit.find), text[start:end])
+    ]
+    if len(places) != 1:
         where = f"{edit.function} of {edit.file}" if edit.function else edit.file
-        raise Stale(f"{edit.find!r} occurs {count} times in {where}")
-    return text[:start] + part.replace(edit.find, edit.replace) + text[end:]
+        raise Stale(f"{edit.find!r} occurs {len(places)} times in {where}")
+    return text[: places[0]] + edit.replace + text[places[0] + len(edit.find) :]
 
 
 def changed_files(edits: Sequence[Edit], read: Callable[[str], str]) -> dict[str, str]:
