@@ -3,9 +3,11 @@
 
 import os
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 from dmabuf_lab import fio_source, root
 from dmabuf_lab.errors import LabError
@@ -48,21 +50,27 @@ class Local:
         self.environment = {**os.environ, "PATH": f"/usr/bin:/bin:{os.environ['PATH']}"}
 
     def _call(self, argv: Sequence[str], limit_s: float) -> tuple[int | None, str]:
-        """Status (None: it did not end in time) and output."""
+        """Status (None: it did not end in time) and output; leaves no process behind."""
+        process = subprocess.Popen(
+            argv,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env=self.environment,
+            start_new_session=True,
+        )
         try:
-            result = subprocess.run(
-                argv,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                timeout=limit_s,
-                env=self.environment,
-            )
-        except subprocess.TimeoutExpired as error:
-            output = error.output or b""
-            return None, output.decode("utf-8", "replace") if isinstance(output, bytes) else output
-        return result.returncode, result.stdout
+            output, _ = process.communicate(timeout=limit_s)
+        except BaseException as error:
+            # With what it has started: a test that hangs.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            if isinstance(error, subprocess.TimeoutExpired):
+                return None, ""
+            raise
+        return process.returncode, output
 
     def configure(self) -> None:
         """Configures the copy's build folder, once."""
