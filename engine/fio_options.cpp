@@ -75,7 +75,7 @@ void fill_table(std::vector<fio_option> &table) {
   submit.posval[0] = choice("uring", Submit::uring, "io_uring");
   submit.posval[1] = choice("sync", Submit::sync, "pread() and pwrite(), for datapath syscall");
   submit.posval[2] =
-      choice("ioctl", Submit::ioctl, "The module's RW, for datapaths premapped and bvec");
+      choice("ioctl", Submit::ioctl, "The module's ioctl IO, for datapaths premapped and bvec");
   submit.posval[3] = choice("mmap", Submit::mmap,
                             "Control of datapath syscall: the CPU copies from and to the mmap");
 

@@ -35,8 +35,8 @@ Result<void> check_features(const Session &session, Datapath path, Submit submit
     return missing("bvec");
   if (path == Datapath::syscall && !session.has(DMABUF_RW_FEAT_RWFILE))
     return missing("syscall");
-  if (submit == Submit::ioctl && !session.has(DMABUF_RW_FEAT_RW))
-    return fail(EOPNOTSUPP, "the loaded dmabuf_rw module does not have the call RW; use a newer "
+  if (submit == Submit::ioctl && !session.has(DMABUF_RW_FEAT_IO))
+    return fail(EOPNOTSUPP, "the loaded dmabuf_rw module does not have the ioctl IO; use a newer "
                             "module, or dmabuf_submit=uring");
   if (path == Datapath::premapped && hipri && !session.has(DMABUF_RW_FEAT_IOPOLL))
     return fail(EOPNOTSUPP, "the loaded dmabuf_rw module cannot be polled (feature IOPOLL); drop "

@@ -28,7 +28,7 @@ enum class Datapath : unsigned {
 inline constexpr size_t kDatapaths = 8;
 
 /// Which call hands an I/O to the kernel. `uring` is what every datapath has; the others wait for
-/// each I/O: `sync` is pread() and pwrite(), `ioctl` the module's RW, `mmap` the CPU itself.
+/// each I/O: `sync` is pread() and pwrite(), `ioctl` the module's ioctl IO, `mmap` the CPU itself.
 enum class Submit : unsigned { uring, sync, ioctl, mmap };
 
 /// Values of Submit.

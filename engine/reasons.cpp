@@ -35,7 +35,7 @@ constexpr Reason kReasons[] = {
            "use a format without metadata (nvme format), or dmabuf_datapath=registered"),
     REASON(LBA_SIZE, "the logical block is larger than 4 KiB, or changed while mapped",
            "use a format with 512 or 4096 byte blocks, or dmabuf_datapath=registered"),
-    REASON(NO_PATH, "the multipath head has no usable PCI path",
+    REASON(MULTIPATH, "the multipath head has no usable PCI path",
            "check nvme list-subsys, or use dmabuf_datapath=registered"),
     REASON(SEG_ALIGN, "a piece of the dma-buf is not a multiple of 4 KiB",
            "use another exporter, or dmabuf_datapath=registered"),

@@ -114,7 +114,7 @@ Proof prove(const JobReport &report) {
                          ull(module.commands),
                          path == Datapath::bvec ? "calls of the target" : "commands") +
                         (report.submit == Submit::ioctl
-                             ? strf(", for %llu calls of RW", ull(issued.calls))
+                             ? strf(", for %llu calls of the ioctl IO", ull(issued.calls))
                              : "")};
     return {
         false,

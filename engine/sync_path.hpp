@@ -45,16 +45,16 @@ struct MmapCopy {
   }
 };
 
-/// datapaths premapped and bvec: the module's RW.
+/// datapaths premapped and bvec: the module's ioctl IO.
 struct ModuleCall {
   static int move(Lane &lane, const Request &request) {
-    dmabuf_rw_rw call = {};
+    dmabuf_rw_io call = {};
     call.handle = request.target->handles[lane.buffer_number(request)];
     call.direction = request.kind == Kind::write ? DMABUF_RW_DIR_WRITE : DMABUF_RW_DIR_READ;
     call.buffer_offset = lane.offset_in_buffer(request);
     call.file_offset = request.file_offset;
     call.length = request.length;
-    return ioctl(lane.session_fd, DMABUF_RW_IOC_RW, &call) < 0 ? -errno
+    return ioctl(lane.session_fd, DMABUF_RW_IOC_IO, &call) < 0 ? -errno
                                                                : static_cast<int>(call.moved);
   }
 };

@@ -12,7 +12,8 @@
 #include <linux/uio.h>
 
 #include "compat.h"
-#include "io.h"
+#include "bvec.h"
+#include "pages.h"
 #include "trace.h"
 
 /* One I/O while it is under way. */
@@ -20,27 +21,22 @@ struct bvec_io {
 	struct kiocb kiocb;
 	struct io_uring_cmd *cmd;	/* NULL: the caller waits */
 	struct dmabuf_rw_mapping *m;
-	struct dmabuf_rw_ask ask;
+	struct dmabuf_rw_io_args args;
 	long result;
 	bool freeze_held;	/* the superblock's, for a write to a regular file */
 };
 
 static struct kmem_cache *bvec_io_cache;
 
-static struct bvec_io **bvec_io_of(struct io_uring_cmd *cmd)
-{
-	return io_uring_cmd_to_pdu(cmd, struct bvec_io *);
-}
-
 static bool bvec_writes(const struct bvec_io *io)
 {
-	return io->ask.direction == DMABUF_RW_DIR_WRITE;
+	return io->args.direction == DMABUF_RW_DIR_WRITE;
 }
 
 /**
  * dmabuf_rw_bvec_check - an I/O against what a file can hold
  * @m: the mapping
- * @ask: inside the dma-buf, in a direction that is mapped
+ * @args: inside the dma-buf, in a direction that is mapped
  *
  * The rest is for the target itself to judge.
  *
@@ -48,11 +44,11 @@ static bool bvec_writes(const struct bvec_io *io)
  * Return: success, or -EINVAL with RANGE.
  */
 struct dmabuf_rw_result dmabuf_rw_bvec_check(const struct dmabuf_rw_mapping *m,
-					     const struct dmabuf_rw_ask *ask)
+					     const struct dmabuf_rw_io_args *args)
 {
 	u64 end;
 
-	if (check_add_overflow(ask->position, (u64)ask->length, &end) || end > LLONG_MAX)
+	if (check_add_overflow(args->file_offset, (u64)args->length, &end) || end > LLONG_MAX)
 		return dmabuf_rw_fail(-EINVAL, DMABUF_RW_REASON_RANGE);
 	return DMABUF_RW_OK;
 }
@@ -62,7 +58,7 @@ static long bvec_result(ssize_t result)
 {
 	switch (result) {
 	case -EAGAIN:
-		/* Would make io_uring ask again, for ever. */
+		/* Would make io_uring args again, for ever. */
 		return -EBUSY;
 	case -ERESTARTSYS:
 	case -ERESTARTNOINTR:
@@ -80,11 +76,11 @@ static long bvec_result(ssize_t result)
  */
 static void bvec_account(struct bvec_io *io)
 {
-	trace_dmabuf_rw_complete(io->m->session, io->m->handle, io->ask.direction, io->result);
+	trace_dmabuf_rw_complete(io->m->session, io->m->handle, io->args.direction, io->result);
 	if (io->result < 0)
 		dmabuf_rw_note_error(io->m, io->result, dmabuf_rw_reason_of(io->m, io->result));
 	else
-		dmabuf_rw_note_done(io->m, io->ask.direction, io->result);
+		dmabuf_rw_note_done(io->m, io->args.direction, io->result);
 	percpu_ref_put(&io->m->io);
 }
 
@@ -126,13 +122,13 @@ static ssize_t bvec_call(struct bvec_io *io)
 	ssize_t result;
 	u64 within;
 
-	io->kiocb.ki_pos = io->ask.position;
+	io->kiocb.ki_pos = io->args.file_offset;
 	if (!bvec_begin_write(io))
 		return -EAGAIN;
 
-	index = dmabuf_rw_pages_find(pages, io->ask.offset, &within);
+	index = dmabuf_rw_pages_find(pages, io->args.buffer_offset, &within);
 	iov_iter_bvec(&iter, bvec_writes(io) ? ITER_SOURCE : ITER_DEST, pages->bvecs + index,
-		      pages->nr_bvecs - index, within + io->ask.length);
+		      pages->nr_bvecs - index, within + io->args.length);
 	iov_iter_advance(&iter, within);
 	this_cpu_inc(io->m->counts->commands);
 
@@ -202,7 +198,7 @@ static void bvec_finish_here(struct bvec_io *io, ssize_t result, unsigned int is
 static void bvec_task_work(DMABUF_RW_TW_ARGS)
 {
 	struct io_uring_cmd *cmd = DMABUF_RW_TW_CMD;
-	struct bvec_io *io = *bvec_io_of(cmd);
+	struct bvec_io *io = dmabuf_rw_pdu(cmd)->bvec;
 	ssize_t result;
 
 	if (io->result != -EAGAIN) {
@@ -245,7 +241,7 @@ static void bvec_complete(struct kiocb *kiocb, long result)
  * dmabuf_rw_bvec_submit - call the target with the dma-buf's pages
  * @cmd: completed when the I/O has ended
  * @m: the mapping; its percpu_ref is held, and handed over unless this fails
- * @ask: checked
+ * @args: checked
  * @issue_flags: io_uring's
  *
  * Context: io_uring's issue context; sleeps only without IO_URING_F_NONBLOCK.
@@ -253,7 +249,7 @@ static void bvec_complete(struct kiocb *kiocb, long result)
  * IO_URING_F_NONBLOCK, -ENOMEM.
  */
 int dmabuf_rw_bvec_submit(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
-			  const struct dmabuf_rw_ask *ask, unsigned int issue_flags)
+			  const struct dmabuf_rw_io_args *args, unsigned int issue_flags)
 {
 	bool nowait = issue_flags & IO_URING_F_NONBLOCK;
 	struct file *file = m->target.file;
@@ -266,12 +262,11 @@ int dmabuf_rw_bvec_submit(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 	io = kmem_cache_alloc(bvec_io_cache, GFP_KERNEL);
 	if (!io)
 		return -ENOMEM;
-	*io = (struct bvec_io){ .cmd = cmd, .m = m, .ask = *ask };
-	dmabuf_rw_premapped_unpolled(cmd);
-	*bvec_io_of(cmd) = io;
+	*io = (struct bvec_io){ .cmd = cmd, .m = m, .args = *args };
+	dmabuf_rw_pdu(cmd)->bvec = io;
 	init_sync_kiocb(&io->kiocb, file);
 	io->kiocb.ki_complete = bvec_complete;
-	if (ask->direction == DMABUF_RW_DIR_WRITE)
+	if (args->direction == DMABUF_RW_DIR_WRITE)
 		io->kiocb.ki_flags |= IOCB_WRITE;
 	if (nowait)
 		io->kiocb.ki_flags |= IOCB_NOWAIT;
@@ -293,14 +288,14 @@ int dmabuf_rw_bvec_submit(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 /**
  * dmabuf_rw_bvec_wait - call the target and wait for it
  * @m: the mapping; its percpu_ref is held, and let go of here
- * @ask: checked
+ * @args: checked
  *
  * Context: may sleep; the caller holds m->refs.
  * Return: bytes moved, or a negative errno. Counted either way.
  */
-long dmabuf_rw_bvec_wait(struct dmabuf_rw_mapping *m, const struct dmabuf_rw_ask *ask)
+long dmabuf_rw_bvec_wait(struct dmabuf_rw_mapping *m, const struct dmabuf_rw_io_args *args)
 {
-	struct bvec_io io = { .m = m, .ask = *ask };
+	struct bvec_io io = { .m = m, .args = *args };
 
 	/* Without ki_complete() the call returns when the I/O has ended. */
 	init_sync_kiocb(&io.kiocb, m->target.file);

@@ -20,8 +20,8 @@
 #include <linux/uio.h>
 #include <linux/vmalloc.h>
 
-#include "compat.h"
-#include "dmabuf_rw.h"
+#include "cpu_view.h"
+#include "fence.h"
 
 #define VIEW_CHUNK	SZ_256K	/* copied in one go; a multiple of VIEW_CHUNK_IO */
 #define VIEW_CHUNK_IO	SZ_4K	/* the same for a device's memory, and what is atomic */

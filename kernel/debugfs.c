@@ -6,7 +6,11 @@
 #include <linux/debugfs.h>
 #include <linux/seq_file.h>
 
-#include "dmabuf_rw.h"
+#include "debugfs.h"
+#include "info.h"
+#include "limits.h"
+#include "mapping.h"
+#include "session.h"
 
 static struct dentry *debugfs_dir;
 

@@ -1,12 +1,34 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Waiting for what others do with a dma-buf: the same for I/O by the drive and
- * for copies by the CPU.
+ * The lock of a dma-buf's reservation object, and waiting for what others do with
+ * the buffer: the same for I/O by the drive and for copies by the CPU.
  */
 #include <linux/dma-resv.h>
 #include <linux/jiffies.h>
+#include <linux/sched/signal.h>
 
-#include "dmabuf_rw.h"
+#include "fence.h"
+
+/**
+ * dmabuf_rw_resv_lock - take a dma-buf's reservation lock
+ * @dmabuf: whose
+ *
+ * Gives way to a signal, and to a cancellation in an io_uring worker. Not to
+ * task work: that also wakes interruptible sleepers, in a task that has a ring,
+ * and must not make a call fail. Such a call waits on without being woken;
+ * whoever holds the lock holds it for a bounded time.
+ *
+ * Context: process; see the lock order in mapping.h.
+ * Return: 0 or -EINTR.
+ */
+int dmabuf_rw_resv_lock(struct dma_buf *dmabuf)
+{
+	int ret = dma_resv_lock_interruptible(dmabuf->resv, NULL);
+
+	if (ret != -EINTR || task_sigpending(current) || (current->flags & PF_IO_WORKER))
+		return ret;
+	return dma_resv_lock(dmabuf->resv, NULL);
+}
 
 /**
  * dmabuf_rw_wait_fences - wait for the fences that an access must wait for

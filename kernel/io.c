@@ -12,52 +12,58 @@
 #include <linux/sched/signal.h>
 
 #include "compat.h"
+#include "attach.h"
+#include "bvec.h"
+#include "fence.h"
 #include "io.h"
+#include "limits.h"
+#include "premapped.h"
+#include "session.h"
 #include "trace.h"
 
 /* A read of the target overwrites the buffer, a write only looks at it. */
-static bool io_overwrites(const struct dmabuf_rw_ask *ask)
+static bool io_overwrites(const struct dmabuf_rw_io_args *args)
 {
-	return ask->direction == DMABUF_RW_DIR_READ;
+	return args->direction == DMABUF_RW_DIR_READ;
 }
 
 /* Arguments against mapping and target as they are now. */
 static struct dmabuf_rw_result io_check(const struct dmabuf_rw_mapping *m,
-					const struct dmabuf_rw_ask *ask)
+					const struct dmabuf_rw_io_args *args)
 {
 	u64 end;
 
-	if (unlikely(!(m->directions & ask->direction)))
+	if (unlikely(!(m->directions & args->direction)))
 		return dmabuf_rw_fail(-EACCES, DMABUF_RW_REASON_DIRECTION);
-	if (unlikely(!ask->length || ask->length > DMABUF_RW_MAX_IO))
+	if (unlikely(!args->length || args->length > DMABUF_RW_MAX_IO))
 		return dmabuf_rw_fail(-EINVAL, DMABUF_RW_REASON_RANGE);
-	if (unlikely(check_add_overflow(ask->offset, (u64)ask->length, &end) || end > m->size))
+	if (unlikely(check_add_overflow(args->buffer_offset, (u64)args->length, &end) || end > m->size))
 		return dmabuf_rw_fail(-EINVAL, DMABUF_RW_REASON_RANGE);
 	if (likely(m->path == DMABUF_RW_PATH_PREMAPPED))
-		return dmabuf_rw_premapped_check(m, ask);
-	return dmabuf_rw_bvec_check(m, ask);
+		return dmabuf_rw_premapped_check(m, args);
+	return dmabuf_rw_bvec_check(m, args);
 }
 
 /* May the I/O go to the target without waiting for anything first? */
-static bool io_ready(const struct dmabuf_rw_mapping *m, const struct dmabuf_rw_ask *ask)
+static bool io_ready(const struct dmabuf_rw_mapping *m, const struct dmabuf_rw_io_args *args)
 {
-	if (m->path == DMABUF_RW_PATH_PREMAPPED && dmabuf_rw_premapped_cached(m, ask))
+	if (m->path == DMABUF_RW_PATH_PREMAPPED && dmabuf_rw_premapped_cached(m, args))
 		return false;
-	return !dmabuf_rw_fenced(m->dmabuf, io_overwrites(ask));
+	return !dmabuf_rw_fenced(m->dmabuf, io_overwrites(args));
 }
 
 /* Hand the I/O to its datapath, with m->io unless this fails. */
 static int io_submit(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
-		     const struct dmabuf_rw_ask *ask, unsigned int issue_flags)
+		     const struct dmabuf_rw_io_args *args, unsigned int issue_flags)
 {
 	int ret;
 
-	trace_dmabuf_rw_submit(m->session, m->handle, ask->direction, ask->position, ask->offset,
-			       ask->length);
+	trace_dmabuf_rw_submit(m->session, m->handle, args->direction, args->file_offset, args->buffer_offset,
+			       args->length);
 	if (likely(m->path == DMABUF_RW_PATH_PREMAPPED))
-		ret = dmabuf_rw_premapped_submit(cmd, m, ask, issue_flags);
+		ret = dmabuf_rw_premapped_submit(cmd, m, args, issue_flags);
 	else
-		ret = dmabuf_rw_bvec_submit(cmd, m, ask, issue_flags);
+		ret = dmabuf_rw_bvec_submit(cmd, m, args, issue_flags);
 	if (likely(ret == -EIOCBQUEUED))
 		return ret;
 	if (ret == -EAGAIN)
@@ -71,17 +77,17 @@ static int io_submit(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 /**
  * dmabuf_rw_io_prepare - wait for all that an I/O may have to wait for
  * @m: the mapping; the caller holds m->refs, not m->io
- * @ask: what is to be done
+ * @args: what is to be done
  *
  * Context: may sleep; gives way to a fatal signal, waiting for fences to any.
  * Return: success, with m->io held: the I/O can go to its datapath. Otherwise
  * why not, counted as the mapping's error.
  */
 struct dmabuf_rw_result dmabuf_rw_io_prepare(struct dmabuf_rw_mapping *m,
-					     const struct dmabuf_rw_ask *ask)
+					     const struct dmabuf_rw_io_args *args)
 {
 	unsigned long give_up = jiffies + msecs_to_jiffies(m->fence_ms);
-	bool overwrites = io_overwrites(ask);
+	bool overwrites = io_overwrites(args);
 	struct dmabuf_rw_result result;
 	int ret;
 
@@ -92,10 +98,10 @@ struct dmabuf_rw_result dmabuf_rw_io_prepare(struct dmabuf_rw_mapping *m,
 		result = dmabuf_rw_wait_fences(m->dmabuf, overwrites, m->fence_ms);
 		if (result.error)
 			break;
-		result = io_check(m, ask);
+		result = io_check(m, args);
 		if (result.error)
 			break;
-		ret = m->path == DMABUF_RW_PATH_PREMAPPED ? dmabuf_rw_premapped_flush(m, ask) : 0;
+		ret = m->path == DMABUF_RW_PATH_PREMAPPED ? dmabuf_rw_premapped_flush(m, args) : 0;
 		if (ret) {
 			result = dmabuf_rw_fail(ret, dmabuf_rw_reason_of(m, ret));
 			break;
@@ -120,15 +126,15 @@ struct dmabuf_rw_result dmabuf_rw_io_prepare(struct dmabuf_rw_mapping *m,
 	return result;
 }
 
-static int io_read_sqe(struct io_uring_cmd *cmd, u32 direction, struct dmabuf_rw_ask *ask,
+static int io_read_sqe(struct io_uring_cmd *cmd, u32 direction, struct dmabuf_rw_io_args *args,
 		       u32 *handle)
 {
 	const struct dmabuf_rw_uring_io *in = dmabuf_rw_sqe_cmd(cmd, struct dmabuf_rw_uring_io);
 
-	ask->offset = READ_ONCE(cmd->sqe->addr);
-	ask->length = READ_ONCE(cmd->sqe->len);
-	ask->position = READ_ONCE(in->file_offset);
-	ask->direction = direction;
+	args->buffer_offset = READ_ONCE(cmd->sqe->addr);
+	args->length = READ_ONCE(cmd->sqe->len);
+	args->file_offset = READ_ONCE(in->file_offset);
+	args->direction = direction;
 	*handle = READ_ONCE(in->handle);
 	return READ_ONCE(in->flags) ? -EINVAL : 0;
 }
@@ -151,15 +157,17 @@ int dmabuf_rw_issue(struct io_uring_cmd *cmd, unsigned int issue_flags, u32 dire
 	const struct dmabuf_rw_session *session = cmd->file->private_data;
 	struct dmabuf_rw_result result;
 	struct dmabuf_rw_mapping *m;
-	struct dmabuf_rw_ask ask;
+	struct dmabuf_rw_io_args args;
 	bool live, held;
 	u32 handle;
 	int ret;
 
-	ret = io_read_sqe(cmd, direction, &ask, &handle);
+	ret = io_read_sqe(cmd, direction, &args, &handle);
 	if (unlikely(ret))
 		return ret;
 
+	/* A datapath that polls says so. */
+	dmabuf_rw_pdu(cmd)->flags = 0;
 	rcu_read_lock();
 	m = dmabuf_rw_find_rcu(session, handle);
 	if (unlikely(!m || m->path == DMABUF_RW_PATH_REGISTERED)) {
@@ -173,14 +181,14 @@ int dmabuf_rw_issue(struct io_uring_cmd *cmd, unsigned int issue_flags, u32 dire
 		return -ENOENT;
 
 	if (likely(live)) {
-		result = io_check(m, &ask);
+		result = io_check(m, &args);
 		if (unlikely(result.error)) {
 			dmabuf_rw_note_error(m, result.error, result.reason);
 			percpu_ref_put(&m->io);
 			return result.error;
 		}
-		if (likely(io_ready(m, &ask)))
-			return io_submit(cmd, m, &ask, issue_flags);
+		if (likely(io_ready(m, &args)))
+			return io_submit(cmd, m, &args, issue_flags);
 		refcount_inc(&m->refs);
 		percpu_ref_put(&m->io);
 	}
@@ -189,9 +197,9 @@ int dmabuf_rw_issue(struct io_uring_cmd *cmd, unsigned int issue_flags, u32 dire
 		this_cpu_inc(m->counts->deferred);
 		ret = -EAGAIN;
 	} else {
-		ret = dmabuf_rw_io_prepare(m, &ask).error;
+		ret = dmabuf_rw_io_prepare(m, &args).error;
 		if (!ret)
-			ret = io_submit(cmd, m, &ask, issue_flags);
+			ret = io_submit(cmd, m, &args, issue_flags);
 	}
 	dmabuf_rw_mapping_put(m);
 	return ret;

@@ -3,7 +3,7 @@
  * dmabuf_rw: read and write storage with a dma-buf as the memory.
  *
  * The module, its device and the tables of calls. See uapi/linux/dmabuf_rw.h
- * for what the calls do and dmabuf_rw.h for the locks.
+ * for what the calls do and mapping.h for the locks.
  */
 #include <linux/io_uring/cmd.h>
 #include <linux/miscdevice.h>
@@ -11,8 +11,19 @@
 #include <linux/uaccess.h>
 
 #include "compat.h"
-#include "dmabuf_rw.h"
+#include "attach.h"
+#include "bvec.h"
+#include "debugfs.h"
+#include "info.h"
 #include "io.h"
+#include "io_ioctl.h"
+#include "limits.h"
+#include "map.h"
+#include "premapped.h"
+#include "registered.h"
+#include "rwfile.h"
+#include "session.h"
+#include "target.h"
 
 #define CREATE_TRACE_POINTS
 #include "trace.h"
@@ -30,7 +41,7 @@ static long ioctl_query(void __user *arg)
 	query.abi_version = DMABUF_RW_ABI_VERSION;
 	query.features = DMABUF_RW_FEAT_PREMAPPED | DMABUF_RW_FEAT_BVEC |
 			 DMABUF_RW_FEAT_INVALIDATE | DMABUF_RW_FEAT_TIMEOUT |
-			 DMABUF_RW_FEAT_IOPOLL | DMABUF_RW_FEAT_RWFILE | DMABUF_RW_FEAT_RW;
+			 DMABUF_RW_FEAT_IOPOLL | DMABUF_RW_FEAT_RWFILE | DMABUF_RW_FEAT_IO;
 	query.max_mappings = DMABUF_RW_MAX_MAPPINGS;
 	query.max_batch = DMABUF_RW_MAX_BATCH;
 	query.max_sessions = DMABUF_RW_MAX_SESSIONS;
@@ -65,8 +76,8 @@ static long dmabuf_rw_ioctl(struct file *file, unsigned int cmd, unsigned long a
 		return dmabuf_rw_ioctl_info(session, argp);
 	case DMABUF_RW_IOC_OPEN:
 		return dmabuf_rw_ioctl_open(session, argp);
-	case DMABUF_RW_IOC_RW:
-		return dmabuf_rw_ioctl_rw(session, argp);
+	case DMABUF_RW_IOC_IO:
+		return dmabuf_rw_ioctl_io(session, argp);
 	default:
 		return -ENOTTY;
 	}
@@ -121,17 +132,17 @@ static int __init dmabuf_rw_init(void)
 	ret = dmabuf_rw_bvec_init();
 	if (ret)
 		goto exit_registered;
-	ret = dmabuf_rw_mapping_init();
+	ret = dmabuf_rw_attach_init();
 	if (ret)
 		goto exit_bvec;
 	ret = misc_register(&dmabuf_rw_device);
 	if (ret)
-		goto exit_mapping;
+		goto exit_attach;
 	dmabuf_rw_debugfs_init();
 	return 0;
 
-exit_mapping:
-	dmabuf_rw_mapping_exit();
+exit_attach:
+	dmabuf_rw_attach_exit();
 exit_bvec:
 	dmabuf_rw_bvec_exit();
 exit_registered:
@@ -144,7 +155,7 @@ static void __exit dmabuf_rw_exit(void)
 	dmabuf_rw_debugfs_exit();
 	misc_deregister(&dmabuf_rw_device);
 	dmabuf_rw_registered_exit();
-	dmabuf_rw_mapping_exit();
+	dmabuf_rw_attach_exit();
 	dmabuf_rw_bvec_exit();
 	dmabuf_rw_target_exit();
 	/* Mappings are freed, and percpu_refs switched, by way of RCU. */

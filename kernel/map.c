@@ -9,7 +9,13 @@
 #include <linux/uaccess.h>
 
 #include "compat.h"
-#include "dmabuf_rw.h"
+#include "attach.h"
+#include "limits.h"
+#include "map.h"
+#include "mapping.h"
+#include "pages.h"
+#include "registered.h"
+#include "session.h"
 #include "trace.h"
 
 static void mapping_drained(struct percpu_ref *ref)
@@ -133,7 +139,7 @@ static struct dmabuf_rw_result map_registered(struct dmabuf_rw_mapping *m,
 	/* io_uring counts the bytes of such a buffer in 32 bits. */
 	if (dmabuf->size > DMABUF_RW_MAX_REGISTERED)
 		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_SIZE_CAP);
-	result = dmabuf_rw_pages_map(m, dmabuf);
+	result = dmabuf_rw_pages_map(dmabuf, m->user, &m->pages);
 	if (result.error)
 		return result;
 	m->dmabuf = dmabuf;
@@ -154,7 +160,7 @@ static struct dmabuf_rw_result map_bvec(struct dmabuf_rw_mapping *m, struct dma_
 	result = dmabuf_rw_fail(-ENOMEM, DMABUF_RW_REASON_NO_MEMORY);
 	if (percpu_ref_init(&m->io, mapping_drained, 0, GFP_KERNEL))
 		goto put_target;
-	result = dmabuf_rw_pages_map(m, dmabuf);
+	result = dmabuf_rw_pages_map(dmabuf, m->user, &m->pages);
 	if (result.error)
 		goto exit_ref;
 	m->dmabuf = dmabuf;
@@ -211,7 +217,7 @@ static struct dmabuf_rw_result map_check(const struct dmabuf_rw_map_entry *e)
 {
 	const struct dmabuf_rw_result bad = { -EINVAL, DMABUF_RW_REASON_ARGUMENT };
 
-	if (e->flags || memchr_inv(e->reserved, 0, sizeof(e->reserved)))
+	if (e->flags || e->reserved0 || memchr_inv(e->reserved, 0, sizeof(e->reserved)))
 		return bad;
 	if (e->path >= DMABUF_RW_NR_PATHS)
 		return bad;
@@ -275,12 +281,12 @@ static void map_describe(struct dmabuf_rw_map_entry *e, const struct dmabuf_rw_m
 	e->handle = m->handle;
 	e->buffer_bytes = m->size;
 	if (m->path == DMABUF_RW_PATH_PREMAPPED) {
-		e->max_command_hint = m->target.max_command;
+		e->max_command_bytes = m->target.max_command;
 		/* Not a multipath head's own, which may be stricter. */
 		e->buffer_align = queue_dma_alignment(m->target.disk->queue) + 1;
 		e->segments = m->attach->segments;
 	} else {
-		e->max_command_hint = 0;
+		e->max_command_bytes = 0;
 		e->segments = m->pages->nr_bvecs;
 	}
 }
@@ -395,6 +401,7 @@ long dmabuf_rw_ioctl_map(struct dmabuf_rw_session *session, void __user *arg)
 		e->handle = 0;
 		e->buffer_bytes = 0;
 		e->segments = 0;
+		e->max_command_bytes = 0;
 		result = fatal_signal_pending(current) ?
 			dmabuf_rw_fail(-EINTR, DMABUF_RW_REASON_INTERRUPTED) :
 			map_one(session, &call, e);

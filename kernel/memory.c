@@ -11,7 +11,8 @@
 #include <linux/sched/signal.h>
 #include <linux/sched/user.h>
 
-#include "dmabuf_rw.h"
+#include "memory.h"
+#include "uapi/linux/dmabuf_rw.h"
 
 /**
  * dmabuf_rw_charge - count memory that stays pinned against RLIMIT_MEMLOCK
@@ -99,26 +100,26 @@ static u32 memory_route(struct pci_dev *peer, struct device *dev)
 }
 
 /**
- * dmabuf_rw_classify - find out where a buffer's memory is
- * @a: sets memory, route and classified; left as it is when it is not mapped,
- *	or when this is known already
+ * dmabuf_rw_classify - find out where a mapped buffer's memory is
+ * @dev: the device it is mapped for
+ * @sgt: the mapping
  *
  * Goes by the addresses alone, whatever the exporter calls itself: a GPU
  * driver that moved its buffer to system memory is found out.
  *
- * Context: may sleep; dma_resv held. Neither allocates nor waits.
+ * Context: may sleep; the mapping stays. Neither allocates nor waits.
+ * Return: where it is.
  */
-void dmabuf_rw_classify(struct dmabuf_rw_attach *a)
+struct dmabuf_rw_place dmabuf_rw_classify(struct device *dev, struct sg_table *sgt)
 {
-	struct iommu_domain *domain = iommu_get_domain_for_dev(a->dev);
+	struct iommu_domain *domain = iommu_get_domain_for_dev(dev);
 	bool in_ram = false, in_peer = false, unknown = false;
+	struct dmabuf_rw_place place;
 	struct pci_dev *peer = NULL;
 	struct scatterlist *sg;
 	unsigned int i;
 
-	if (!a->mapped || a->classified)
-		return;
-	for_each_sgtable_dma_sg(a->sgt, sg, i) {
+	for_each_sgtable_dma_sg(sgt, sg, i) {
 		dma_addr_t dma = sg_dma_address(sg);
 		phys_addr_t phys = domain ? iommu_iova_to_phys(domain, dma) : dma;
 
@@ -139,16 +140,16 @@ void dmabuf_rw_classify(struct dmabuf_rw_attach *a)
 	}
 
 	if (unknown)
-		a->memory = DMABUF_RW_MEM_UNKNOWN;
+		place.memory = DMABUF_RW_MEM_UNKNOWN;
 	else if (in_ram && in_peer)
-		a->memory = DMABUF_RW_MEM_MIXED;
+		place.memory = DMABUF_RW_MEM_MIXED;
 	else
-		a->memory = in_peer ? DMABUF_RW_MEM_PEER : DMABUF_RW_MEM_SYSTEM;
-	a->classified = true;
+		place.memory = in_peer ? DMABUF_RW_MEM_PEER : DMABUF_RW_MEM_SYSTEM;
 
 	if (in_peer)
-		a->route = memory_route(peer, a->dev);
+		place.route = memory_route(peer, dev);
 	else
-		a->route = unknown ? DMABUF_RW_ROUTE_UNKNOWN : DMABUF_RW_ROUTE_MEMORY;
+		place.route = unknown ? DMABUF_RW_ROUTE_UNKNOWN : DMABUF_RW_ROUTE_MEMORY;
 	pci_dev_put(peer);
+	return place;
 }

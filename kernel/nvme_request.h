@@ -6,7 +6,7 @@
  * is told success: whoever sends such requests is expected to look at the
  * command's status itself, as the driver's own users do. The structure that
  * holds it is not in a public header. What is declared here has been its
- * beginning for many releases; nvme_request_verify() makes sure of it on the
+ * beginning for many releases; dmabuf_rw_nvme_request_verify() makes sure of it on the
  * running kernel before the first command is sent, and without that there is no
  * premapped datapath.
  */

@@ -15,7 +15,10 @@
 #include <linux/slab.h>
 
 #include "compat.h"
-#include "dmabuf_rw.h"
+#include "cpu_view.h"
+#include "limits.h"
+#include "memory.h"
+#include "pages.h"
 
 /**
  * dmabuf_rw_pages_put - drop a reference to the pages of a dma-buf
@@ -87,14 +90,15 @@ static struct dmabuf_rw_result pages_vmap(struct dmabuf_rw_pages *pages)
 
 /**
  * dmabuf_rw_pages_map - find the pages of a dma-buf
- * @m: sets @m->pages; its user is charged for keeping them
  * @dmabuf: the memory; a reference is taken
+ * @user: charged for keeping them
+ * @out: out: the pages, for dmabuf_rw_pages_put()
  *
  * Context: may sleep.
  * Return: success, or an errno with its reason.
  */
-struct dmabuf_rw_result dmabuf_rw_pages_map(struct dmabuf_rw_mapping *m,
-					    struct dma_buf *dmabuf)
+struct dmabuf_rw_result dmabuf_rw_pages_map(struct dma_buf *dmabuf, struct user_struct *user,
+					    struct dmabuf_rw_pages **out)
 {
 	ktime_t start = ktime_get();
 	struct dmabuf_rw_result result;
@@ -118,7 +122,7 @@ struct dmabuf_rw_result dmabuf_rw_pages_map(struct dmabuf_rw_mapping *m,
 		result = dmabuf_rw_fail(-ENOMEM, DMABUF_RW_REASON_NO_MEMORY);
 		goto free;
 	}
-	if (dmabuf_rw_charge(m->user, dmabuf->size, &pages->charged)) {
+	if (dmabuf_rw_charge(user, dmabuf->size, &pages->charged)) {
 		result = dmabuf_rw_fail(-ENOMEM, DMABUF_RW_REASON_MEMLOCK);
 		goto free;
 	}
@@ -127,18 +131,18 @@ struct dmabuf_rw_result dmabuf_rw_pages_map(struct dmabuf_rw_mapping *m,
 		goto uncharge;
 
 	get_dma_buf(dmabuf);
-	pages->user = get_uid(m->user);
+	pages->user = get_uid(user);
 	result = pages_collect(pages);
 	if (result.error) {
 		dmabuf_rw_pages_put(pages);
 		return result;
 	}
 	pages->map_ns = ktime_to_ns(ktime_sub(ktime_get(), start));
-	m->pages = pages;
+	*out = pages;
 	return DMABUF_RW_OK;
 
 uncharge:
-	dmabuf_rw_uncharge(m->user, pages->charged);
+	dmabuf_rw_uncharge(user, pages->charged);
 free:
 	kvfree(pages->first_page);
 	kvfree(pages->bvecs);

@@ -15,24 +15,12 @@
 #include <linux/sched/signal.h>
 
 #include "compat.h"
-#include "dmabuf_rw.h"
-#include "io.h"
+#include "attach.h"
 #include "nvme_request.h"
+#include "premapped.h"
 #include "trace.h"
 
-/* Lives in the io_uring command, or with the caller who waits, while it is under way. */
-struct io_state {
-	struct dmabuf_rw_mapping *m;
-	union {
-		u64 position;			/* unless IO_POLLED */
-		struct dmabuf_rw_mapping *polled; /* IO_POLLED: @m until the I/O ends */
-	};
-	u32 length;
-	int error;			/* first error of any part */
-	atomic_t pending;		/* parts, and one for the submitter */
-	u32 flags;
-};
-
+/* dmabuf_rw_pdu.flags */
 #define IO_WRITE	BIT(0)
 #define IO_POLLED	BIT(1)
 #define IO_SPLIT	BIT(2)	/* several parts: @pending counts */
@@ -42,17 +30,12 @@ struct io_state {
 
 /* An I/O whose caller waits for it, and keeps @m. On the caller's stack. */
 struct io_wait {
-	struct io_state io;
+	struct dmabuf_rw_pdu io;
 	struct completion done;
 };
 
-static struct io_state *io_state(struct io_uring_cmd *cmd)
-{
-	return io_uring_cmd_to_pdu(cmd, struct io_state);
-}
-
 /* The command @io lives in, unless IO_AWAITED. */
-static struct io_uring_cmd *io_cmd(struct io_state *io)
+static struct io_uring_cmd *io_cmd(struct dmabuf_rw_pdu *io)
 {
 	return container_of((void *)io, struct io_uring_cmd, pdu);
 }
@@ -66,30 +49,30 @@ static bool io_target_cached(const struct dmabuf_rw_mapping *m)
 /**
  * dmabuf_rw_premapped_cached - is a page of the target's cache in the way?
  * @m: the mapping
- * @ask: checked
+ * @args: checked
  *
  * A dirty page is in the way of a read, any page in the way of a write.
  *
  * Context: any.
  * Return: whether one is.
  */
-bool dmabuf_rw_premapped_cached(const struct dmabuf_rw_mapping *m, const struct dmabuf_rw_ask *ask)
+bool dmabuf_rw_premapped_cached(const struct dmabuf_rw_mapping *m, const struct dmabuf_rw_io_args *args)
 {
 	struct address_space *cache = m->target.file->f_mapping;
-	u64 last = ask->position + ask->length - 1;
+	u64 last = args->file_offset + args->length - 1;
 
 	if (likely(!io_target_cached(m)))
 		return false;
-	if (ask->direction == DMABUF_RW_DIR_WRITE)
-		return filemap_range_has_page(cache, ask->position, last);
-	return filemap_range_needs_writeback(cache, ask->position, last);
+	if (args->direction == DMABUF_RW_DIR_WRITE)
+		return filemap_range_has_page(cache, args->file_offset, last);
+	return filemap_range_needs_writeback(cache, args->file_offset, last);
 }
 
 /* In the task that owns the ring, or io_uring's fallback worker. */
 static void io_task_work(DMABUF_RW_TW_ARGS)
 {
 	struct io_uring_cmd *cmd = DMABUF_RW_TW_CMD;
-	struct io_state *io = io_state(cmd);
+	struct dmabuf_rw_pdu *io = dmabuf_rw_pdu(cmd);
 
 	if (unlikely(io->flags & IO_HELD)) {
 		struct address_space *cache = io->m->target.file->f_mapping;
@@ -100,8 +83,8 @@ static void io_task_work(DMABUF_RW_TW_ARGS)
 		 * stale now, as after any O_DIRECT write.
 		 */
 		if (!(io->flags & IO_POLLED)) {
-			first = io->position >> PAGE_SHIFT;
-			last = (io->position + io->length - 1) >> PAGE_SHIFT;
+			first = io->file_offset >> PAGE_SHIFT;
+			last = (io->file_offset + io->length - 1) >> PAGE_SHIFT;
 		}
 		invalidate_inode_pages2_range(cache, first, last);
 		dmabuf_rw_mapping_put(io->m);
@@ -110,7 +93,7 @@ static void io_task_work(DMABUF_RW_TW_ARGS)
 }
 
 /* All parts have ended: count, and let go of the mapping. */
-static void io_account(struct io_state *io)
+static void io_account(struct dmabuf_rw_pdu *io)
 {
 	u32 direction = io->flags & IO_WRITE ? DMABUF_RW_DIR_WRITE : DMABUF_RW_DIR_READ;
 	struct dmabuf_rw_mapping *m = io->m;
@@ -131,7 +114,7 @@ static void io_account(struct io_state *io)
 }
 
 /* Accounted for: tell whoever waits. @io may be gone afterwards. */
-static void io_finish(struct io_state *io)
+static void io_finish(struct dmabuf_rw_pdu *io)
 {
 	if (unlikely(io->flags & IO_AWAITED))
 		complete(&container_of(io, struct io_wait, io)->done);
@@ -141,7 +124,7 @@ static void io_finish(struct io_state *io)
 
 static enum rq_end_io_ret io_end(DMABUF_RW_END_IO_ARGS)
 {
-	struct io_state *io = rq->end_io_data;
+	struct dmabuf_rw_pdu *io = rq->end_io_data;
 	int error = dmabuf_rw_nvme_result(rq, status);
 
 	if (unlikely(error))
@@ -159,7 +142,7 @@ static enum rq_end_io_ret io_end(DMABUF_RW_END_IO_ARGS)
 }
 
 /* One command for @length bytes of the I/O, @done bytes into it. */
-static struct request *io_request(struct dmabuf_rw_mapping *m, const struct dmabuf_rw_ask *ask,
+static struct request *io_request(struct dmabuf_rw_mapping *m, const struct dmabuf_rw_io_args *args,
 				  u32 done, u32 length, blk_opf_t opf,
 				  blk_mq_req_flags_t flags)
 {
@@ -169,7 +152,7 @@ static struct request *io_request(struct dmabuf_rw_mapping *m, const struct dmab
 	struct request *rq;
 	u64 position;
 
-	opf |= ask->direction == DMABUF_RW_DIR_WRITE ? REQ_OP_DRV_OUT : REQ_OP_DRV_IN;
+	opf |= args->direction == DMABUF_RW_DIR_WRITE ? REQ_OP_DRV_OUT : REQ_OP_DRV_IN;
 	rq = blk_mq_alloc_request(q, opf, flags);
 	if (IS_ERR(rq))
 		return rq;
@@ -179,18 +162,18 @@ static struct request *io_request(struct dmabuf_rw_mapping *m, const struct dmab
 	 * in it now, so what we see here holds until the request has ended.
 	 */
 	shift = ilog2(queue_logical_block_size(q));
-	position = ask->position + done + ((u64)m->target.bdev->bd_start_sect << SECTOR_SHIFT);
+	position = args->file_offset + done + ((u64)m->target.bdev->bd_start_sect << SECTOR_SHIFT);
 	if (unlikely((position | length) & ((1U << shift) - 1) || !(length >> shift) ||
 		     (length >> shift) > 65536)) {
 		blk_mq_free_request(rq);
 		return ERR_PTR(-EINVAL);
 	}
 
-	command.rw.opcode = ask->direction == DMABUF_RW_DIR_WRITE ? nvme_cmd_write : nvme_cmd_read;
+	command.rw.opcode = args->direction == DMABUF_RW_DIR_WRITE ? nvme_cmd_write : nvme_cmd_read;
 	command.rw.nsid = cpu_to_le32(m->target.nsid);
 	command.rw.slba = cpu_to_le64(position >> shift);
 	command.rw.length = cpu_to_le16((length >> shift) - 1);
-	dmabuf_rw_prp_get(&m->attach->prp, ask->offset + done, length,
+	dmabuf_rw_prp_get(&m->attach->prp, args->buffer_offset + done, length,
 			  &command.rw.dptr.prp1, &command.rw.dptr.prp2);
 	dmabuf_rw_target_init_request(rq, &command);
 	/* Ordinary I/O, not an administrator's passthrough: resets are survived. */
@@ -202,15 +185,15 @@ static struct request *io_request(struct dmabuf_rw_mapping *m, const struct dmab
 }
 
 /* An I/O longer than one command. The caller holds m->io. */
-static int io_submit_split(struct io_state *io, const struct dmabuf_rw_ask *ask, bool nonblock)
+static int io_submit_split(struct dmabuf_rw_pdu *io, const struct dmabuf_rw_io_args *args, bool nonblock)
 {
 	struct dmabuf_rw_mapping *m = io->m;
 	u32 done = 0;
 
 	io->flags |= IO_SPLIT;
 	atomic_set(&io->pending, 1);
-	while (done < ask->length) {
-		u32 length = min(ask->length - done, m->target.max_command);
+	while (done < args->length) {
+		u32 length = min(args->length - done, m->target.max_command);
 		struct request *rq;
 
 		if (done && (io->flags & IO_AWAITED) && fatal_signal_pending(current)) {
@@ -222,7 +205,7 @@ static int io_submit_split(struct io_state *io, const struct dmabuf_rw_ask *ask,
 		 * ones wait for a free request: those come back by themselves,
 		 * by interrupt, and sleeping flushes the plug.
 		 */
-		rq = io_request(m, ask, done, length, done ? 0 : nonblock ? REQ_NOWAIT : 0,
+		rq = io_request(m, args, done, length, done ? 0 : nonblock ? REQ_NOWAIT : 0,
 				nonblock && !done ? BLK_MQ_REQ_NOWAIT : 0);
 		if (IS_ERR(rq)) {
 			if (!done)
@@ -242,21 +225,21 @@ static int io_submit_split(struct io_state *io, const struct dmabuf_rw_ask *ask,
 	return -EIOCBQUEUED;
 }
 
-static void io_begin(struct io_state *io, struct dmabuf_rw_mapping *m,
-		     const struct dmabuf_rw_ask *ask, u32 flags)
+static void io_begin(struct dmabuf_rw_pdu *io, struct dmabuf_rw_mapping *m,
+		     const struct dmabuf_rw_io_args *args, u32 flags)
 {
 	io->m = m;
-	io->position = ask->position;
-	io->length = ask->length;
+	io->file_offset = args->file_offset;
+	io->length = args->length;
 	io->error = 0;
-	io->flags = flags | (ask->direction == DMABUF_RW_DIR_WRITE ? IO_WRITE : 0);
+	io->flags = flags | (args->direction == DMABUF_RW_DIR_WRITE ? IO_WRITE : 0);
 }
 
 /**
  * dmabuf_rw_premapped_submit - build the commands of an I/O and send them
  * @cmd: completed when they have ended
  * @m: the mapping; its percpu_ref is held, and handed over unless this fails
- * @ask: checked
+ * @args: checked
  * @issue_flags: io_uring's
  *
  * Context: io_uring's issue context; sleeps only without IO_URING_F_NONBLOCK.
@@ -264,23 +247,23 @@ static void io_begin(struct io_state *io, struct dmabuf_rw_mapping *m,
  * IO_URING_F_NONBLOCK, -EINVAL (the block size changed), -ENODEV.
  */
 int dmabuf_rw_premapped_submit(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
-			       const struct dmabuf_rw_ask *ask, unsigned int issue_flags)
+			       const struct dmabuf_rw_io_args *args, unsigned int issue_flags)
 {
 	bool nonblock = issue_flags & IO_URING_F_NONBLOCK;
-	struct io_state *io = io_state(cmd);
+	struct dmabuf_rw_pdu *io = dmabuf_rw_pdu(cmd);
 	blk_opf_t opf = 0;
 	struct request *rq;
 
-	io_begin(io, m, ask, 0);
+	io_begin(io, m, args, 0);
 	/* Parts are not polled for: a command has room for one request. */
-	if (unlikely(ask->length > m->target.max_command))
-		return io_submit_split(io, ask, nonblock);
+	if (unlikely(args->length > m->target.max_command))
+		return io_submit_split(io, args, nonblock);
 
 	if (nonblock)
 		opf |= REQ_NOWAIT;
 	if (issue_flags & IO_URING_F_IOPOLL)
 		opf |= REQ_POLLED;
-	rq = io_request(m, ask, 0, ask->length, opf, nonblock ? BLK_MQ_REQ_NOWAIT : 0);
+	rq = io_request(m, args, 0, args->length, opf, nonblock ? BLK_MQ_REQ_NOWAIT : 0);
 	if (IS_ERR(rq))
 		return PTR_ERR(rq);
 	rq->end_io_data = io;
@@ -295,7 +278,7 @@ int dmabuf_rw_premapped_submit(struct io_uring_cmd *cmd, struct dmabuf_rw_mappin
 /**
  * dmabuf_rw_premapped_wait - send the commands of an I/O and wait for them
  * @m: the mapping; its percpu_ref is held, and let go of if @sent
- * @ask: checked
+ * @args: checked
  * @sent: out: whether anything was; if so the I/O has been counted
  *
  * What the drive was given is waited for even by a process that is killed: it
@@ -305,18 +288,18 @@ int dmabuf_rw_premapped_submit(struct io_uring_cmd *cmd, struct dmabuf_rw_mappin
  * Context: may sleep; the caller holds m->refs.
  * Return: 0 or a negative errno.
  */
-int dmabuf_rw_premapped_wait(struct dmabuf_rw_mapping *m, const struct dmabuf_rw_ask *ask,
+int dmabuf_rw_premapped_wait(struct dmabuf_rw_mapping *m, const struct dmabuf_rw_io_args *args,
 			     bool *sent)
 {
 	struct io_wait wait;
 	int ret;
 
 	init_completion(&wait.done);
-	io_begin(&wait.io, m, ask, IO_AWAITED);
-	if (ask->length > m->target.max_command) {
-		ret = io_submit_split(&wait.io, ask, false);
+	io_begin(&wait.io, m, args, IO_AWAITED);
+	if (args->length > m->target.max_command) {
+		ret = io_submit_split(&wait.io, args, false);
 	} else {
-		struct request *rq = io_request(m, ask, 0, ask->length, 0, 0);
+		struct request *rq = io_request(m, args, 0, args->length, 0, 0);
 
 		ret = -EIOCBQUEUED;
 		if (IS_ERR(rq)) {
@@ -334,17 +317,17 @@ int dmabuf_rw_premapped_wait(struct dmabuf_rw_mapping *m, const struct dmabuf_rw
 	while (!wait_for_completion_io_timeout(&wait.done, 10 * HZ))
 		;
 	/* As after any O_DIRECT write; see io_task_work(). */
-	if (ask->direction == DMABUF_RW_DIR_WRITE && io_target_cached(m))
+	if (args->direction == DMABUF_RW_DIR_WRITE && io_target_cached(m))
 		invalidate_inode_pages2_range(m->target.file->f_mapping,
-					      ask->position >> PAGE_SHIFT,
-					      (ask->position + ask->length - 1) >> PAGE_SHIFT);
+					      args->file_offset >> PAGE_SHIFT,
+					      (args->file_offset + args->length - 1) >> PAGE_SHIFT);
 	return wait.io.error;
 }
 
 /**
  * dmabuf_rw_premapped_check - an I/O against its target as it is now
  * @m: the mapping
- * @ask: inside the dma-buf, in a direction that is mapped
+ * @args: inside the dma-buf, in a direction that is mapped
  *
  * Context: any.
  * Return: success; -EINVAL with RANGE, or with LBA_SIZE if the block has another
@@ -352,24 +335,24 @@ int dmabuf_rw_premapped_wait(struct dmabuf_rw_mapping *m, const struct dmabuf_rw
  * DEVICE_GONE.
  */
 struct dmabuf_rw_result dmabuf_rw_premapped_check(const struct dmabuf_rw_mapping *m,
-						  const struct dmabuf_rw_ask *ask)
+						  const struct dmabuf_rw_io_args *args)
 {
 	struct block_device *bdev = m->target.bdev;
 	u32 align = bdev_logical_block_size(bdev) - 1;
 	u64 end;
 
-	if (unlikely(check_add_overflow(ask->position, (u64)ask->length, &end) ||
+	if (unlikely(check_add_overflow(args->file_offset, (u64)args->length, &end) ||
 		     end > bdev_nr_bytes(bdev))) {
 		/* A disk that went away has no size left. */
 		return bdev_nr_sectors(bdev) ?
 			dmabuf_rw_fail(-EINVAL, DMABUF_RW_REASON_RANGE) :
 			dmabuf_rw_fail(-ENODEV, DMABUF_RW_REASON_DEVICE_GONE);
 	}
-	if (unlikely((ask->length | ask->position) & align))
+	if (unlikely((args->length | args->file_offset) & align))
 		return dmabuf_rw_fail(-EINVAL, dmabuf_rw_reason_of(m, -EINVAL));
-	if (unlikely(ask->offset & queue_dma_alignment(m->target.disk->queue)))
+	if (unlikely(args->buffer_offset & queue_dma_alignment(m->target.disk->queue)))
 		return dmabuf_rw_fail(-EINVAL, DMABUF_RW_REASON_RANGE);
-	if (unlikely(ask->direction == DMABUF_RW_DIR_WRITE && bdev_read_only(bdev)))
+	if (unlikely(args->direction == DMABUF_RW_DIR_WRITE && bdev_read_only(bdev)))
 		return dmabuf_rw_fail(-EPERM, DMABUF_RW_REASON_READ_ONLY);
 	return DMABUF_RW_OK;
 }
@@ -377,24 +360,24 @@ struct dmabuf_rw_result dmabuf_rw_premapped_check(const struct dmabuf_rw_mapping
 /**
  * dmabuf_rw_premapped_flush - get the target's page cache out of the way
  * @m: the mapping
- * @ask: checked
+ * @args: checked
  *
  * Writes back, and drops before a write, as O_DIRECT does.
  *
  * Context: may sleep.
  * Return: 0 or what writing back reported.
  */
-int dmabuf_rw_premapped_flush(const struct dmabuf_rw_mapping *m, const struct dmabuf_rw_ask *ask)
+int dmabuf_rw_premapped_flush(const struct dmabuf_rw_mapping *m, const struct dmabuf_rw_io_args *args)
 {
 	struct address_space *cache = m->target.file->f_mapping;
-	u64 last = ask->position + ask->length - 1;
+	u64 last = args->file_offset + args->length - 1;
 	int ret;
 
-	if (!dmabuf_rw_premapped_cached(m, ask))
+	if (!dmabuf_rw_premapped_cached(m, args))
 		return 0;
-	ret = filemap_write_and_wait_range(cache, ask->position, last);
-	if (!ret && ask->direction == DMABUF_RW_DIR_WRITE)
-		ret = invalidate_inode_pages2_range(cache, ask->position >> PAGE_SHIFT,
+	ret = filemap_write_and_wait_range(cache, args->file_offset, last);
+	if (!ret && args->direction == DMABUF_RW_DIR_WRITE)
+		ret = invalidate_inode_pages2_range(cache, args->file_offset >> PAGE_SHIFT,
 						    last >> PAGE_SHIFT);
 	return ret == -EBUSY ? -EIO : ret;
 }
@@ -413,7 +396,7 @@ int dmabuf_rw_premapped_flush(const struct dmabuf_rw_mapping *m, const struct dm
  */
 int dmabuf_rw_premapped_iopoll(struct io_uring_cmd *cmd, struct io_comp_batch *iob)
 {
-	struct io_state *io = io_state(cmd);
+	struct dmabuf_rw_pdu *io = dmabuf_rw_pdu(cmd);
 	struct dmabuf_rw_mapping *m;
 	bool live;
 	int found;
@@ -429,15 +412,4 @@ int dmabuf_rw_premapped_iopoll(struct io_uring_cmd *cmd, struct io_comp_batch *i
 	found = dmabuf_rw_target_poll(&m->target, iob, io->flags >> IO_QUEUE_SHIFT);
 	percpu_ref_put(&m->io);
 	return found;
-}
-
-/**
- * dmabuf_rw_premapped_unpolled - make a command of another path safe to poll
- * @cmd: about to be queued by another datapath
- *
- * Context: any.
- */
-void dmabuf_rw_premapped_unpolled(struct io_uring_cmd *cmd)
-{
-	io_state(cmd)->flags = 0;
 }

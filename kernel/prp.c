@@ -14,11 +14,13 @@
  * the same command has (s + n) mod 511 == 257. A buffer whose pages fit in one
  * list page does without: s + n is at most the number of its pages.
  */
+#include <linux/dma-mapping.h>
 #include <linux/slab.h>
 #include <linux/sched.h>
 #include <linux/mm.h>
 
-#include "dmabuf_rw.h"
+#include "limits.h"
+#include "prp.h"
 
 #define PRP_SLOTS	511U		/* data slots in a list page */
 #define PRP_STAGGER	256U

@@ -9,7 +9,10 @@
 #include <linux/slab.h>
 
 #include "compat.h"
-#include "dmabuf_rw.h"
+#include "mapping.h"
+#include "pages.h"
+#include "registered.h"
+#include "session.h"
 
 /* One slot of one ring's table. Holds the session's file, and with it us. */
 struct registration {
@@ -56,8 +59,8 @@ static void registration_release(void *priv)
 	queue_work(registered_wq, &r->work);
 }
 
-/* What REGISTER and UNREGISTER ask for, read once from the SQE. */
-struct reg_ask {
+/* What REGISTER and UNREGISTER args for, read once from the SQE. */
+struct reg_args {
 	u32 handle;
 	u32 index;
 	u64 offset;		/* of the window, bytes; @length is not 0 */
@@ -69,10 +72,10 @@ struct reg_ask {
  * kvfree(); io_uring makes a copy of its own.
  */
 static struct bio_vec *window_bvecs(const struct dmabuf_rw_pages *pages,
-				    const struct reg_ask *ask, unsigned int *nr)
+				    const struct reg_args *args, unsigned int *nr)
 {
-	u64 last = ask->offset + ask->length - 1, before, within;
-	unsigned int from = dmabuf_rw_pages_find(pages, ask->offset, &before);
+	u64 last = args->offset + args->length - 1, before, within;
+	unsigned int from = dmabuf_rw_pages_find(pages, args->offset, &before);
 	unsigned int to = dmabuf_rw_pages_find(pages, last, &within);
 	struct bio_vec *bvecs;
 
@@ -89,7 +92,7 @@ static struct bio_vec *window_bvecs(const struct dmabuf_rw_pages *pages,
 }
 
 static int pages_register(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
-			  const struct reg_ask *ask, unsigned int issue_flags)
+			  const struct reg_args *args, unsigned int issue_flags)
 {
 	struct bio_vec *bvecs = m->pages->bvecs, *window = NULL;
 	unsigned int nr = m->pages->nr_bvecs;
@@ -102,12 +105,12 @@ static int pages_register(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 	if (m->directions & DMABUF_RW_DIR_WRITE)
 		direction |= 1 << ITER_SOURCE;
 
-	if (ask->length) {
+	if (args->length) {
 		u64 end;
 
-		if (check_add_overflow(ask->offset, (u64)ask->length, &end) || end > m->size)
+		if (check_add_overflow(args->offset, (u64)args->length, &end) || end > m->size)
 			return -EINVAL;
-		window = window_bvecs(m->pages, ask, &nr);
+		window = window_bvecs(m->pages, args, &nr);
 		if (!window)
 			return -ENOMEM;
 		bvecs = window;
@@ -125,7 +128,7 @@ static int pages_register(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 	atomic64_inc(&r->pages->registered);
 
 	ret = io_buffer_register_bvec(cmd, bvecs, nr, registration_release, r, direction,
-				      ask->index, issue_flags);
+				      args->index, issue_flags);
 	kvfree(window);
 	if (ret) {
 		atomic64_dec(&r->pages->registered);
@@ -139,20 +142,20 @@ static int pages_register(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 }
 
 /* @flags: those that the command knows. */
-static int reg_command(struct io_uring_cmd *cmd, struct reg_ask *ask, u32 flags)
+static int reg_command(struct io_uring_cmd *cmd, struct reg_args *args, u32 flags)
 {
 	const struct dmabuf_rw_uring_reg *in = dmabuf_rw_sqe_cmd(cmd, struct dmabuf_rw_uring_reg);
 	u32 given = READ_ONCE(in->flags);
 
-	ask->handle = READ_ONCE(in->handle);
-	ask->index = READ_ONCE(in->index);
-	ask->offset = READ_ONCE(cmd->sqe->addr);
-	ask->length = READ_ONCE(cmd->sqe->len);
+	args->handle = READ_ONCE(in->handle);
+	args->index = READ_ONCE(in->index);
+	args->offset = READ_ONCE(cmd->sqe->addr);
+	args->length = READ_ONCE(cmd->sqe->len);
 	if ((given & ~flags) || READ_ONCE(in->reserved))
 		return -EINVAL;
 	if (given & DMABUF_RW_REG_WINDOW)
-		return ask->length ? 0 : -EINVAL;
-	return ask->offset || ask->length ? -EINVAL : 0;
+		return args->length ? 0 : -EINVAL;
+	return args->offset || args->length ? -EINVAL : 0;
 }
 
 /**
@@ -167,17 +170,17 @@ static int reg_command(struct io_uring_cmd *cmd, struct reg_ask *ask, u32 flags)
 int dmabuf_rw_registered_issue(struct io_uring_cmd *cmd, unsigned int issue_flags)
 {
 	struct dmabuf_rw_mapping *m;
-	struct reg_ask ask;
+	struct reg_args args;
 	int ret;
 
-	ret = reg_command(cmd, &ask, DMABUF_RW_REG_WINDOW);
+	ret = reg_command(cmd, &args, DMABUF_RW_REG_WINDOW);
 	if (ret)
 		return ret;
-	m = dmabuf_rw_mapping_get(cmd->file->private_data, ask.handle);
+	m = dmabuf_rw_mapping_get(cmd->file->private_data, args.handle);
 	if (!m)
 		return -ENOENT;
 	if (m->path == DMABUF_RW_PATH_REGISTERED)
-		ret = pages_register(cmd, m, &ask, issue_flags);
+		ret = pages_register(cmd, m, &args, issue_flags);
 	else
 		ret = -EOPNOTSUPP;
 	dmabuf_rw_mapping_put(m);
@@ -194,15 +197,15 @@ int dmabuf_rw_registered_issue(struct io_uring_cmd *cmd, unsigned int issue_flag
  */
 int dmabuf_rw_unregister_issue(struct io_uring_cmd *cmd, unsigned int issue_flags)
 {
-	struct reg_ask ask;
+	struct reg_args args;
 	int ret;
 
-	ret = reg_command(cmd, &ask, 0);
+	ret = reg_command(cmd, &args, 0);
 	if (ret)
 		return ret;
-	if (ask.handle)
+	if (args.handle)
 		return -EINVAL;
-	return io_buffer_unregister(cmd, ask.index, issue_flags);
+	return io_buffer_unregister(cmd, args.index, issue_flags);
 }
 #else
 int dmabuf_rw_registered_issue(struct io_uring_cmd *cmd, unsigned int issue_flags)

@@ -33,7 +33,12 @@
 #include <uapi/linux/dma-buf.h>
 
 #include "compat.h"
-#include "dmabuf_rw.h"
+#include "cpu_view.h"
+#include "fence.h"
+#include "limits.h"
+#include "memory.h"
+#include "rwfile.h"
+#include "session.h"
 
 #define RWFILE_MAGIC	0x64625257	/* "WRbd" in memory */
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Sessions: handles, and the life of what they name.
+ * Sessions, and the handles in them.
  *
  * A handle is a slot's index and the slot's generation, so that a handle kept
  * past its UNMAP names nothing rather than the slot's next mapping. I/O looks
@@ -17,8 +17,9 @@
 #include <linux/uaccess.h>
 
 #include "compat.h"
-#include "dmabuf_rw.h"
-#include "trace.h"
+#include "limits.h"
+#include "mapping.h"
+#include "session.h"
 
 #define HANDLE_INDEX_BITS	ilog2(DMABUF_RW_MAX_MAPPINGS)
 #define HANDLE_INDEX_MASK	(DMABUF_RW_MAX_MAPPINGS - 1)
@@ -124,35 +125,6 @@ dmabuf_rw_mapping_get(const struct dmabuf_rw_session *session, u32 handle)
 	return m;
 }
 
-/* Is READ and WRITE for this mapping? Then its percpu_ref is set up. */
-static bool mapping_takes_io(const struct dmabuf_rw_mapping *m)
-{
-	return m->path == DMABUF_RW_PATH_PREMAPPED || m->path == DMABUF_RW_PATH_BVEC;
-}
-
-/**
- * dmabuf_rw_mapping_put - drop a reference to a mapping
- * @m: freed with the last one, the target and the attachment with it
- *
- * Context: may sleep; no lock of this module held.
- */
-void dmabuf_rw_mapping_put(struct dmabuf_rw_mapping *m)
-{
-	if (!refcount_dec_and_test(&m->refs))
-		return;
-	if (mapping_takes_io(m))
-		percpu_ref_exit(&m->io);
-	if (m->attach)
-		dmabuf_rw_attach_put(m->attach);
-	if (m->pages)
-		dmabuf_rw_pages_put(m->pages);
-	dmabuf_rw_target_put(&m->target);
-	dmabuf_rw_uncharge(m->user, m->charged);
-	free_uid(m->user);
-	dmabuf_rw_counts_put(m->counts_block);
-	kfree_rcu(m, rcu);
-}
-
 /* A free slot, found from where the last search ended. Session lock held. */
 static struct dmabuf_rw_slot *slot_find(struct dmabuf_rw_session *session, u32 *index)
 {
@@ -216,30 +188,6 @@ dmabuf_rw_session_remove(struct dmabuf_rw_session *session, u32 handle)
 	RCU_INIT_POINTER(session->slots[index].mapping, NULL);
 	session->nr_mappings--;
 	return m;
-}
-
-/**
- * dmabuf_rw_unmap_all - end mappings
- * @doomed: list of mappings that are in no table; empty afterwards
- *
- * Stops all, then waits for all: what waiting costs is paid once.
- *
- * Context: may sleep, as long as I/O in flight takes.
- */
-void dmabuf_rw_unmap_all(struct list_head *doomed)
-{
-	struct dmabuf_rw_mapping *m, *next;
-
-	list_for_each_entry(m, doomed, doomed)
-		if (mapping_takes_io(m))
-			dmabuf_rw_io_stop(m);
-	list_for_each_entry_safe(m, next, doomed, doomed) {
-		if (mapping_takes_io(m))
-			dmabuf_rw_io_drain(m);
-		list_del(&m->doomed);
-		trace_dmabuf_rw_unmap(m->session, m->handle);
-		dmabuf_rw_mapping_put(m);
-	}
 }
 
 /**

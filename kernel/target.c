@@ -12,8 +12,9 @@
 #include <linux/pci.h>
 
 #include "compat.h"
-#include "dmabuf_rw.h"
+#include "limits.h"
 #include "nvme_request.h"
+#include "target.h"
 
 /*
  * nvme_init_request() is reached through symbol_get(), so that this module
@@ -169,7 +170,7 @@ static struct dmabuf_rw_result target_find_disk(struct dmabuf_rw_target *target,
 	if (class_is(parent, "nvme-subsystem")) {
 		target->disk = nvme_find_path(opened);
 		if (!target->disk)
-			return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NO_PATH);
+			return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_MULTIPATH);
 	} else {
 		get_device(disk_to_dev(opened));
 		target->disk = opened;
@@ -196,7 +197,7 @@ static struct dmabuf_rw_result target_check_format(struct dmabuf_rw_target *targ
 	/* Never from the user: the namespace is the one that was opened. */
 	nsid = opened->fops->ioctl(opened->part0, 0, NVME_IOCTL_ID, 0);
 	if (nsid == -EWOULDBLOCK)
-		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NO_PATH);
+		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_MULTIPATH);
 	if (nsid <= 0)
 		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NOT_NVME);
 	target->nsid = nsid;

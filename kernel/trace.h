@@ -71,28 +71,28 @@ TRACE_EVENT(dmabuf_rw_invalidate,
 );
 
 TRACE_EVENT(dmabuf_rw_submit,
-	TP_PROTO(u32 session, u32 handle, u32 direction, u64 position, u64 offset, u32 bytes),
-	TP_ARGS(session, handle, direction, position, offset, bytes),
+	TP_PROTO(u32 session, u32 handle, u32 direction, u64 file_offset, u64 buffer_offset, u32 bytes),
+	TP_ARGS(session, handle, direction, file_offset, buffer_offset, bytes),
 	TP_STRUCT__entry(
 		__field(u32, session)
 		__field(u32, handle)
 		__field(u32, direction)
-		__field(u64, position)
-		__field(u64, offset)
+		__field(u64, file_offset)
+		__field(u64, buffer_offset)
 		__field(u32, bytes)
 	),
 	TP_fast_assign(
 		__entry->session = session;
 		__entry->handle = handle;
 		__entry->direction = direction;
-		__entry->position = position;
-		__entry->offset = offset;
+		__entry->file_offset = file_offset;
+		__entry->buffer_offset = buffer_offset;
 		__entry->bytes = bytes;
 	),
-	TP_printk("session=%u handle=%#x %s position=%llu offset=%llu bytes=%u",
+	TP_printk("session=%u handle=%#x %s file_offset=%llu buffer_offset=%llu bytes=%u",
 		  __entry->session, __entry->handle,
-		  __entry->direction == 1 ? "read" : "write", __entry->position,
-		  __entry->offset, __entry->bytes)
+		  __entry->direction == 1 ? "read" : "write", __entry->file_offset,
+		  __entry->buffer_offset, __entry->bytes)
 );
 
 TRACE_EVENT(dmabuf_rw_complete,

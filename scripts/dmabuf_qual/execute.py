@@ -25,7 +25,7 @@ SLACK_S = 120.0
 # A module's refusal in a message: "(NAME, EIO)".
 REFUSAL = re.compile(r"\(([A-Z_0-9]+), (E[A-Z0-9]+|errno \d+)\)")
 # Refusals that are known by another name.
-NAMES = {"NO_PATH": "MULTIPATH_HEAD", "NO_P2P_ROUTE": "NO_P2P_ROUTE", "SIZE_CAP": "SIZE_CAP"}
+NAMES = {"MULTIPATH": "MULTIPATH_HEAD", "NO_P2P_ROUTE": "NO_P2P_ROUTE", "SIZE_CAP": "SIZE_CAP"}
 
 Finding = dict[str, Any]
 

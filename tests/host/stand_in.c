@@ -239,7 +239,7 @@ static int open_rw(struct dmabuf_rw_open *open)
 }
 
 /* Moves the bytes as the module would, by a copy. */
-static int rw(struct dmabuf_rw_rw *rw)
+static int rw(struct dmabuf_rw_io *rw)
 {
 	struct mapping *map = mapping(rw->handle);
 	int from = rw->direction == DMABUF_RW_DIR_READ ? map->target_fd : map->dmabuf_fd;
@@ -310,7 +310,7 @@ static int module_call(unsigned long request, void *data)
 		return 0;
 	case DMABUF_RW_IOC_OPEN:
 		return open_rw(data);
-	case DMABUF_RW_IOC_RW:
+	case DMABUF_RW_IOC_IO:
 		return rw(data);
 	case DMABUF_RW_IOC_UNMAP:
 		unmap->nr_unmapped = 1;

@@ -230,7 +230,7 @@ def test_a_failed_rw_call_fails_the_job(fio: Fio, tmp_path: Path) -> None:
     result = syscall(fio, "ioctl", 1, settings="rw_errno=5", **common)
     assert result.status != 0
     assert result.json["jobs"][0]["error"] == 5
-    check_refused(syscall(fio, "ioctl", 1, settings="features=0x7f", **common), "call RW", "newer module")
+    check_refused(syscall(fio, "ioctl", 1, settings="features=0x7f", **common), "the ioctl IO", "newer module")
     result = syscall(fio, "ioctl", 1, settings="reads=1", **common)
     assert result.json["jobs"][0]["error"] == EPROTO, "the module counts more than was asked"
 

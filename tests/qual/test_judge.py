@@ -122,7 +122,7 @@ def test_a_required_datapath_that_is_refused_fails_by_the_reason() -> None:
 def test_refusals_are_read_from_messages() -> None:
     text = "the exporter failed to map the memory (MAP, EOPNOTSUPP); try"
     assert (execute.refused(text) or {})["name"] == "REFUSED_MAP"
-    assert (execute.refused("no path (NO_PATH, ENODEV)") or {})["name"] == "MULTIPATH_HEAD"
+    assert (execute.refused("no path (MULTIPATH, ENODEV)") or {})["name"] == "MULTIPATH_HEAD"
     assert (execute.refused("no route (NO_P2P_ROUTE, EREMOTEIO)") or {})["name"] == "NO_P2P_ROUTE"
     assert execute.refused("cannot open /dev/x: ENOENT (No such file)") is None
 

@@ -252,7 +252,7 @@ TEST(Proof, IoctlNeedsTheModulesCountsAndTheCalls) {
     EXPECT_FALSE(dmabuf::prove(report).proven) << "no call was made";
     report.issued.calls = 150;
     EXPECT_TRUE(dmabuf::prove(report).proven);
-    EXPECT_TRUE(has(dmabuf::prove(report).text, "150 calls of RW"));
+    EXPECT_TRUE(has(dmabuf::prove(report).text, "150 calls of the ioctl IO"));
     report.submit = Submit::uring;
     EXPECT_FALSE(dmabuf::prove(report).proven) << "calls that io_uring did not make";
   }

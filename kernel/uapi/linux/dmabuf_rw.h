@@ -62,7 +62,7 @@
 #define DMABUF_RW_FEAT_BVEC		(1ULL << 4)
 #define DMABUF_RW_FEAT_IOPOLL		(1ULL << 5)	/* PREMAPPED on polled rings */
 #define DMABUF_RW_FEAT_RWFILE		(1ULL << 6)	/* OPEN */
-#define DMABUF_RW_FEAT_RW		(1ULL << 7)	/* RW */
+#define DMABUF_RW_FEAT_IO		(1ULL << 7)	/* the ioctl IO */
 #define DMABUF_RW_FEAT_WINDOW		(1ULL << 8)	/* DMABUF_RW_REG_WINDOW */
 
 /*
@@ -82,7 +82,7 @@
 #define DMABUF_RW_REASON_ZONED		10	/* zoned namespace */
 #define DMABUF_RW_REASON_METADATA	11	/* format with metadata or PI */
 #define DMABUF_RW_REASON_LBA_SIZE	12	/* logical block larger than 4 KiB, or changed */
-#define DMABUF_RW_REASON_NO_PATH	13	/* multipath head without a usable PCI path */
+#define DMABUF_RW_REASON_MULTIPATH	13	/* multipath head without a usable PCI path */
 #define DMABUF_RW_REASON_SEG_ALIGN	14	/* a segment is not 4 KiB-granular */
 #define DMABUF_RW_REASON_SEG_SUM	15	/* segments do not sum to the buffer's size */
 #define DMABUF_RW_REASON_BOUNCE		16	/* DMA layer would bounce or must sync */
@@ -163,8 +163,7 @@ struct dmabuf_rw_config {
  * @max_command_hint:	in: bytes one command may move as far as the caller
  *			knows the drive (its MDTS), 0: what the block layer
  *			says. Multiple of 4096. A hint over the drive's limit
- *			costs an error from the drive, never safety. out: the
- *			value in force, 0 for REGISTERED.
+ *			costs an error from the drive, never safety.
  * @error:		out: 0 or a positive errno. The entry is mapped iff 0.
  * @reason:		out: DMABUF_RW_REASON_*.
  * @handle:		out: names the mapping in this session.
@@ -173,6 +172,8 @@ struct dmabuf_rw_config {
  * @segments:		out: DMA-contiguous pieces (PREMAPPED) or page runs.
  * @buffer_bytes:	out: size of the dma-buf.
  * @refused:		out, with AUTO: by path, the reason it was passed over.
+ * @max_command_bytes:	out: longest single command; 0 unless PREMAPPED.
+ * @reserved0:		must be 0.
  * @reserved:		must be 0.
  */
 struct dmabuf_rw_map_entry {
@@ -190,7 +191,9 @@ struct dmabuf_rw_map_entry {
 	__u32 segments;
 	__u64 buffer_bytes;
 	__u32 refused[DMABUF_RW_NR_PATHS];
-	__u64 reserved[3];
+	__u32 max_command_bytes;
+	__u32 reserved0;
+	__u64 reserved[2];
 };
 
 /**
@@ -353,7 +356,7 @@ struct dmabuf_rw_open {
 };
 
 /**
- * struct dmabuf_rw_rw - DMABUF_RW_IOC_RW, one READ or WRITE that is waited for
+ * struct dmabuf_rw_io - DMABUF_RW_IOC_IO, one READ or WRITE that is waited for
  * @handle:		in: a PREMAPPED or BVEC mapping of this session.
  * @direction:		in: one DMABUF_RW_DIR_*.
  * @flags:		in: must be 0.
@@ -369,7 +372,7 @@ struct dmabuf_rw_open {
  * errors, for callers without io_uring. Returns 0 with @moved set, or fails
  * with their errno.
  */
-struct dmabuf_rw_rw {
+struct dmabuf_rw_io {
 	__u32 handle;
 	__u32 direction;
 	__u32 flags;
@@ -388,7 +391,7 @@ struct dmabuf_rw_rw {
 #define DMABUF_RW_IOC_UNMAP	_IOWR(DMABUF_RW_IOC_MAGIC, 0x03, struct dmabuf_rw_unmap)
 #define DMABUF_RW_IOC_INFO	_IOWR(DMABUF_RW_IOC_MAGIC, 0x04, struct dmabuf_rw_info)
 #define DMABUF_RW_IOC_OPEN	_IOWR(DMABUF_RW_IOC_MAGIC, 0x05, struct dmabuf_rw_open)
-#define DMABUF_RW_IOC_RW	_IOWR(DMABUF_RW_IOC_MAGIC, 0x06, struct dmabuf_rw_rw)
+#define DMABUF_RW_IOC_IO	_IOWR(DMABUF_RW_IOC_MAGIC, 0x06, struct dmabuf_rw_io)
 
 /*
  * IORING_OP_URING_CMD on the session's file. A 64-byte SQE is enough. cmd_op is
@@ -456,7 +459,7 @@ __DMABUF_RW_SIZE(struct dmabuf_rw_map, 24);
 __DMABUF_RW_SIZE(struct dmabuf_rw_unmap, 24);
 __DMABUF_RW_SIZE(struct dmabuf_rw_info, 224);
 __DMABUF_RW_SIZE(struct dmabuf_rw_open, 64);
-__DMABUF_RW_SIZE(struct dmabuf_rw_rw, 64);
+__DMABUF_RW_SIZE(struct dmabuf_rw_io, 64);
 __DMABUF_RW_SIZE(struct dmabuf_rw_uring_io, 16);
 __DMABUF_RW_SIZE(struct dmabuf_rw_uring_reg, 16);
 #undef __DMABUF_RW_SIZE

@@ -18,7 +18,7 @@ namespace {
 constexpr std::array reason_names = {
     "NONE",         "ARGUMENT",    "NOT_DMABUF",  "BAD_TARGET", "DMABUF_MODE", "TARGET_MODE",
     "READ_ONLY",    "NOT_BLOCK",   "NOT_NVME",    "NOT_DIRECT", "ZONED",       "METADATA",
-    "LBA_SIZE",     "NO_PATH",     "SEG_ALIGN",   "SEG_SUM",    "BOUNCE",      "NO_P2P_ROUTE",
+    "LBA_SIZE",     "MULTIPATH",   "SEG_ALIGN",   "SEG_SUM",    "BOUNCE",      "NO_P2P_ROUTE",
     "ATTACH",       "MAP",         "NO_CPU_VIEW", "NOT_PAGES",  "KERNEL",      "MEMLOCK",
     "LIMIT",        "NO_MEMORY",   "SIZE_CAP",    "REVOKED",    "DEVICE_GONE", "FENCE_TIMEOUT",
     "NO_PATH_FITS", "INTERRUPTED", "RANGE",       "DRIVE",      "NOT_FILE",    "HANDLE",

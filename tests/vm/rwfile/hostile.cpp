@@ -596,7 +596,7 @@ void test_limits(const RwOptions &) {
   in_child("RLIMIT_NOFILE holds", descriptors_child);
   dmabuf_rw_query query{};
   Session().query(query);
-  report().check((query.features & DMABUF_RW_FEAT_RWFILE) && (query.features & DMABUF_RW_FEAT_RW) &&
+  report().check((query.features & DMABUF_RW_FEAT_RWFILE) && (query.features & DMABUF_RW_FEAT_IO) &&
                      query.max_rw_files >= 1024 && query.max_rw_buffer_bytes >= 1ull << 32,
                  "QUERY tells of OPEN and RW");
   // Twice: what the first had must not count against the second.

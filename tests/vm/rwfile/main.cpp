@@ -45,13 +45,13 @@ Session session_with_timeout(std::uint32_t timeout_ms) {
   return session;
 }
 
-int rw(const Session &session, dmabuf_rw_rw &io) {
-  return static_cast<int>(outcome(::ioctl(session.fd(), DMABUF_RW_IOC_RW, &io)));
+int rw(const Session &session, dmabuf_rw_io &io) {
+  return static_cast<int>(outcome(::ioctl(session.fd(), DMABUF_RW_IOC_IO, &io)));
 }
 
-dmabuf_rw_rw rw_io(std::uint32_t handle, Direction direction, std::uint64_t buffer_offset,
+dmabuf_rw_io rw_io(std::uint32_t handle, Direction direction, std::uint64_t buffer_offset,
                    std::uint64_t length, std::uint64_t file_offset) {
-  dmabuf_rw_rw io{};
+  dmabuf_rw_io io{};
   io.handle = handle;
   io.direction = direction == Direction::Read ? DMABUF_RW_DIR_READ : DMABUF_RW_DIR_WRITE;
   io.buffer_offset = buffer_offset;

@@ -36,7 +36,7 @@ struct Mapped {
   dmabuf_rw_map_entry entry;
 };
 
-void expect_rw(const std::string &name, const Session &session, dmabuf_rw_rw io, long wanted,
+void expect_rw(const std::string &name, const Session &session, dmabuf_rw_io io, long wanted,
                std::uint32_t reason = DMABUF_RW_REASON_NONE) {
   io.moved = 0x5555;
   io.reason = 0x5555;
@@ -221,14 +221,14 @@ void refusals(const RwOptions &options, Path path) {
   const auto good = rw_io(mapped.entry.handle, Direction::Read, 0, 4096, disk_base);
   const auto refused = [&](const std::string &what, auto spoil, int error, std::uint32_t reason) {
     for (const Direction direction : {Direction::Read, Direction::Write}) {
-      dmabuf_rw_rw io = good;
+      dmabuf_rw_io io = good;
       io.direction = direction == Direction::Read ? DMABUF_RW_DIR_READ : DMABUF_RW_DIR_WRITE;
       spoil(io);
       expect_rw(std::format("{}, {}: {}", who, name_of(direction), what), session, io, -error,
                 reason);
     }
   };
-  using Io = dmabuf_rw_rw;
+  using Io = dmabuf_rw_io;
   for (const std::uint32_t handle : {0u, 1u, ~0u, gone, mapped.entry.handle ^ (1u << 20)})
     refused(
         std::format("handle 0x{:x}", handle), [=](Io &io) { io.handle = handle; }, ENOENT,
@@ -304,7 +304,7 @@ void refusals(const RwOptions &options, Path path) {
   }
 
   expect_result(who + ": a structure that is not there",
-                outcome(::ioctl(session.fd(), DMABUF_RW_IOC_RW, nullptr)), -EFAULT);
+                outcome(::ioctl(session.fd(), DMABUF_RW_IOC_IO, nullptr)), -EFAULT);
   const auto wrong = region.check_all();
   report().check(!wrong, who + ": the drive is as it was", wrong.value_or(""));
   expect_buffer(who + ": the dma-buf is as it was", buffer, poison.words());

@@ -47,8 +47,8 @@ UniqueFd must_open_rw(const Session &session, int dmabuf_fd, int flags = O_RDWR)
 // A session with this time-out in milliseconds.
 Session session_with_timeout(std::uint32_t timeout_ms);
 // RW, with the errno as Session's calls return it.
-int rw(const Session &session, dmabuf_rw_rw &io);
-dmabuf_rw_rw rw_io(std::uint32_t handle, Direction direction, std::uint64_t buffer_offset,
+int rw(const Session &session, dmabuf_rw_io &io);
+dmabuf_rw_io rw_io(std::uint32_t handle, Direction direction, std::uint64_t buffer_offset,
                    std::uint64_t length, std::uint64_t file_offset);
 
 // One check: `got` (a count or a negative errno) must be `wanted`.

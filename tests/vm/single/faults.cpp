@@ -304,13 +304,13 @@ void remaps(Faults &faults, const TestBuffer &buffer, DiskRegion &region, int ta
   auto entry = map_entry(buffer.fd(), target, Path::Premapped);
   if (session.map_one(entry) != 0)
     die("MAP");
-  const auto read = [&](dmabuf_rw_rw &rw) {
+  const auto read = [&](dmabuf_rw_io &rw) {
     rw = {};
     rw.handle = entry.handle;
     rw.direction = DMABUF_RW_DIR_READ;
     rw.file_offset = region.base();
     rw.length = buffer_bytes;
-    return ::ioctl(session.fd(), DMABUF_RW_IOC_RW, &rw) ? -errno : static_cast<int>(rw.moved);
+    return ::ioctl(session.fd(), DMABUF_RW_IOC_IO, &rw) ? -errno : static_cast<int>(rw.moved);
   };
   HostBuffer seen(buffer_bytes);
   std::uint32_t generation = 1000;
@@ -318,7 +318,7 @@ void remaps(Faults &faults, const TestBuffer &buffer, DiskRegion &region, int ta
     region.lay_down_all(++generation);
     if (buffer.move() != 0)
       die("the buffer cannot be moved");
-    dmabuf_rw_rw rw{};
+    dmabuf_rw_io rw{};
     int status = 0;
     watched([&] { status = read(rw); });
     const bool named = status == -ENOMEM && rw.reason == DMABUF_RW_REASON_NO_MEMORY;

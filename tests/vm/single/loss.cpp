@@ -225,12 +225,12 @@ void check_format() {
   session.info(mover.entry().handle, info);
   report().check(info.last_reason == DMABUF_RW_REASON_LBA_SIZE, "and why",
                  reason_name(info.last_reason));
-  dmabuf_rw_rw waited{};
+  dmabuf_rw_io waited{};
   waited.handle = mover.entry().handle;
   waited.direction = DMABUF_RW_DIR_READ;
   waited.file_offset = disk_base;
   waited.length = 512;
-  const int refused = ::ioctl(session.fd(), DMABUF_RW_IOC_RW, &waited) ? -errno : 0;
+  const int refused = ::ioctl(session.fd(), DMABUF_RW_IOC_IO, &waited) ? -errno : 0;
   report().check(refused == -EINVAL && waited.reason == DMABUF_RW_REASON_LBA_SIZE,
                  "RW tells the same", errno_name(refused) + ", " + reason_name(waited.reason));
   {

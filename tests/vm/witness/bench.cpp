@@ -87,7 +87,7 @@ void Bench::begin(Direction direction, std::uint32_t generation) {
 void Bench::count(Direction direction, std::uint64_t length) {
   (direction == Direction::Read ? tally_.reads : tally_.writes) += 1;
   (direction == Direction::Read ? tally_.read_bytes : tally_.write_bytes) += length;
-  const std::uint64_t limit = mover_.entry().max_command_hint;
+  const std::uint64_t limit = mover_.entry().max_command_bytes;
   const std::uint64_t commands = limit ? (length + limit - 1) / limit : 1;
   tally_.least_commands += commands;
   tally_.most_commands += commands > 1 ? commands + 1 : 1;

@@ -131,7 +131,7 @@ void check_facts(const std::string &name, Exporter exporter, Path path, Bench &b
                  std::format("{}", entry.segments));
   report().note(std::format("{}: {} segments, buffer_align {}, length_align {}, max command {}",
                             name, entry.segments, entry.buffer_align, entry.length_align,
-                            entry.max_command_hint));
+                            entry.max_command_bytes));
   if (exporter == Exporter::UdmabufScattered && (path != Path::Premapped || !behind_iommu()))
     report().check(
         entry.segments > bytes / 4096 / 4, name + " scattered",

@@ -1,29 +1,34 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * RW: one READ or WRITE that is waited for, for callers without io_uring. The
+ * The ioctl IO: one READ or WRITE that is waited for, for callers without io_uring. The
  * way to the datapath is that of the uring_cmds; only the end differs.
  */
 #include <linux/errno.h>
 #include <linux/string.h>
 #include <linux/uaccess.h>
 
+#include "bvec.h"
 #include "io.h"
+#include "io_ioctl.h"
+#include "limits.h"
+#include "premapped.h"
+#include "session.h"
 #include "trace.h"
 
 /* The I/O itself. The caller holds m->refs, and m->io, which is let go of. */
-static struct dmabuf_rw_result rw_run(struct dmabuf_rw_mapping *m, const struct dmabuf_rw_ask *ask,
+static struct dmabuf_rw_result io_run(struct dmabuf_rw_mapping *m, const struct dmabuf_rw_io_args *args,
 				      u64 *moved)
 {
 	struct dmabuf_rw_result result;
 	bool sent = true;
 	long ret;
 
-	trace_dmabuf_rw_submit(m->session, m->handle, ask->direction, ask->position, ask->offset,
-			       ask->length);
+	trace_dmabuf_rw_submit(m->session, m->handle, args->direction, args->file_offset, args->buffer_offset,
+			       args->length);
 	if (m->path == DMABUF_RW_PATH_PREMAPPED)
-		ret = dmabuf_rw_premapped_wait(m, ask, &sent) ?: (long)ask->length;
+		ret = dmabuf_rw_premapped_wait(m, args, &sent) ?: (long)args->length;
 	else
-		ret = dmabuf_rw_bvec_wait(m, ask);
+		ret = dmabuf_rw_bvec_wait(m, args);
 	if (ret >= 0) {
 		*moved = ret;
 		return DMABUF_RW_OK;
@@ -36,41 +41,41 @@ static struct dmabuf_rw_result rw_run(struct dmabuf_rw_mapping *m, const struct 
 	return result;
 }
 
-static struct dmabuf_rw_result rw_do(struct dmabuf_rw_session *session, struct dmabuf_rw_rw *rw)
+static struct dmabuf_rw_result io_do(struct dmabuf_rw_session *session, struct dmabuf_rw_io *io)
 {
 	struct dmabuf_rw_result result;
 	struct dmabuf_rw_mapping *m;
-	struct dmabuf_rw_ask ask;
+	struct dmabuf_rw_io_args args;
 
-	if (rw->flags || memchr_inv(rw->reserved, 0, sizeof(rw->reserved)) ||
-	    (rw->direction != DMABUF_RW_DIR_READ && rw->direction != DMABUF_RW_DIR_WRITE))
+	if (io->flags || memchr_inv(io->reserved, 0, sizeof(io->reserved)) ||
+	    (io->direction != DMABUF_RW_DIR_READ && io->direction != DMABUF_RW_DIR_WRITE))
 		return dmabuf_rw_fail(-EINVAL, DMABUF_RW_REASON_ARGUMENT);
-	if (!rw->length || rw->length > DMABUF_RW_MAX_IO)
+	if (!io->length || io->length > DMABUF_RW_MAX_IO)
 		return dmabuf_rw_fail(-EINVAL, DMABUF_RW_REASON_RANGE);
-	ask = (struct dmabuf_rw_ask){
-		.offset = rw->buffer_offset,
-		.position = rw->file_offset,
-		.length = rw->length,
-		.direction = rw->direction,
+	args = (struct dmabuf_rw_io_args){
+		.buffer_offset = io->buffer_offset,
+		.file_offset = io->file_offset,
+		.length = io->length,
+		.direction = io->direction,
 	};
 
-	m = dmabuf_rw_mapping_get(session, rw->handle);
+	m = dmabuf_rw_mapping_get(session, io->handle);
 	if (!m)
 		return dmabuf_rw_fail(-ENOENT, DMABUF_RW_REASON_HANDLE);
 	if (m->path == DMABUF_RW_PATH_REGISTERED)
 		result = dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_HANDLE);
 	else
-		result = dmabuf_rw_io_prepare(m, &ask);
+		result = dmabuf_rw_io_prepare(m, &args);
 	if (!result.error)
-		result = rw_run(m, &ask, &rw->moved);
+		result = io_run(m, &args, &io->moved);
 	dmabuf_rw_mapping_put(m);
 	return result;
 }
 
 /**
- * dmabuf_rw_ioctl_rw - DMABUF_RW_IOC_RW
+ * dmabuf_rw_ioctl_io - DMABUF_RW_IOC_IO
  * @session: the session
- * @arg: struct dmabuf_rw_rw
+ * @arg: struct dmabuf_rw_io
  *
  * Context: process; sleeps as long as the I/O takes. A fatal signal ends every
  * wait but that for commands that the drive has.
@@ -78,17 +83,17 @@ static struct dmabuf_rw_result rw_do(struct dmabuf_rw_session *session, struct d
  * may have been done), -ENOENT (handle), -EOPNOTSUPP (mapping of another path),
  * or as the uring_cmds.
  */
-long dmabuf_rw_ioctl_rw(struct dmabuf_rw_session *session, void __user *arg)
+long dmabuf_rw_ioctl_io(struct dmabuf_rw_session *session, void __user *arg)
 {
 	struct dmabuf_rw_result result;
-	struct dmabuf_rw_rw rw;
+	struct dmabuf_rw_io io;
 
-	if (copy_from_user(&rw, arg, sizeof(rw)))
+	if (copy_from_user(&io, arg, sizeof(io)))
 		return -EFAULT;
-	rw.moved = 0;
-	result = rw_do(session, &rw);
-	rw.reason = result.reason;
-	if (copy_to_user(arg, &rw, sizeof(rw)))
+	io.moved = 0;
+	result = io_do(session, &io);
+	io.reason = result.reason;
+	if (copy_to_user(arg, &io, sizeof(io)))
 		return -EFAULT;
 	/*
 	 * Task work of a ring also interrupts, and must not fail the call: begun

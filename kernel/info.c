@@ -2,47 +2,15 @@
 /*
  * INFO: what a mapping is, where its memory is, and what it has done.
  */
-#include <linux/dma-resv.h>
 #include <linux/percpu.h>
-#include <linux/slab.h>
 #include <linux/uaccess.h>
 
-#include "dmabuf_rw.h"
-
-/**
- * dmabuf_rw_counts_new - counts for a few mappings
- * @nr: how many, at most DMABUF_RW_COUNTS_BLOCK
- *
- * Return: the block with one reference, or NULL.
- */
-struct dmabuf_rw_counts_block *dmabuf_rw_counts_new(u32 nr)
-{
-	struct dmabuf_rw_counts_block *block = kmalloc_obj(*block, GFP_KERNEL_ACCOUNT);
-
-	if (!block)
-		return NULL;
-	block->counts = __alloc_percpu_gfp(array_size(nr, sizeof(struct dmabuf_rw_counts)),
-					   __alignof__(struct dmabuf_rw_counts),
-					   GFP_KERNEL_ACCOUNT);
-	if (!block->counts) {
-		kfree(block);
-		return NULL;
-	}
-	refcount_set(&block->refs, 1);
-	return block;
-}
-
-/**
- * dmabuf_rw_counts_put - drop a reference to a block of counts
- * @block: freed with the last one; or NULL
- */
-void dmabuf_rw_counts_put(struct dmabuf_rw_counts_block *block)
-{
-	if (!block || !refcount_dec_and_test(&block->refs))
-		return;
-	free_percpu(block->counts);
-	kfree(block);
-}
+#include "attach.h"
+#include "fence.h"
+#include "info.h"
+#include "mapping.h"
+#include "pages.h"
+#include "session.h"
 
 static void info_counts(struct dmabuf_rw_info *info, const struct dmabuf_rw_mapping *m)
 {
@@ -71,9 +39,9 @@ static int info_attach(struct dmabuf_rw_info *info, struct dmabuf_rw_mapping *m)
 	if (ret)
 		return ret;
 	info->state = a->state;
-	dmabuf_rw_classify(a);
-	info->memory = a->memory;
-	info->route = a->route;
+	dmabuf_rw_attach_classify(a);
+	info->memory = a->place.memory;
+	info->route = a->place.route;
 	info->segments = a->segments;
 	info->shared = a->nr_members;
 	info->smallest_segment = a->smallest;

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Sessions, and the handles in them; see session.c.
+ */
+#ifndef DMABUF_RW_SESSION_H
+#define DMABUF_RW_SESSION_H
+
+#include <linux/fs.h>
+#include <linux/list.h>
+#include <linux/mutex.h>
+
+#include "result.h"
+
+struct dmabuf_rw_mapping;
+struct user_struct;
+
+struct dmabuf_rw_slot {
+	struct dmabuf_rw_mapping __rcu *mapping;
+	u32 generation;
+};
+
+/* One open of /dev/dmabuf_rw. */
+struct dmabuf_rw_session {
+	struct mutex lock;		/* slots, nr_mappings, next_slot */
+	struct list_head node;		/* all sessions */
+	struct user_struct *user;
+	u32 id;				/* names the session in traces and debugfs */
+	pid_t opener;			/* as the first PID namespace counts */
+	u32 timeout_ms;
+	u32 nr_mappings;
+	u32 next_slot;
+	struct dmabuf_rw_slot *slots;	/* DMABUF_RW_MAX_MAPPINGS of them */
+};
+
+int dmabuf_rw_open(struct inode *inode, struct file *file);
+int dmabuf_rw_release(struct inode *inode, struct file *file);
+long dmabuf_rw_ioctl_config(struct dmabuf_rw_session *session, void __user *arg);
+struct dmabuf_rw_mapping *
+dmabuf_rw_find_rcu(const struct dmabuf_rw_session *session, u32 handle);
+struct dmabuf_rw_mapping *
+dmabuf_rw_mapping_get(const struct dmabuf_rw_session *session, u32 handle);
+struct dmabuf_rw_result dmabuf_rw_session_insert(struct dmabuf_rw_session *session,
+						 struct dmabuf_rw_mapping *m);
+struct dmabuf_rw_mapping *
+dmabuf_rw_session_remove(struct dmabuf_rw_session *session, u32 handle);
+typedef void dmabuf_rw_session_fn(struct dmabuf_rw_session *session, void *data);
+void dmabuf_rw_visit_sessions(dmabuf_rw_session_fn *fn, void *data);
+
+#endif /* DMABUF_RW_SESSION_H */
