@@ -15,7 +15,7 @@ from dmabuf_lab.errors import EXIT_LAB_ERROR, LabError
 
 from .apply import Stale
 from .model import Command, Lists, Mutant
-from .modules import Modules
+from .modules import Built, Modules
 from .progress import say
 from .results import CAUGHT, ERROR, STALE, SURVIVED, Result, key_of
 from .tree import Tree
@@ -31,10 +31,10 @@ BOOT_S = 120.0
 
 @dataclass(frozen=True)
 class Job:
-    """A mutant with its module, and the commands of one boot that should notice it."""
+    """A mutant with its products, and the commands of one boot that should notice it."""
 
     mutant: Mutant
-    module: Path
+    built: Built
     build_s: float
     commands: tuple[str, ...]
 
@@ -93,16 +93,18 @@ class Boots:
             for number, mutant in enumerate(mutants, 1):
                 start = time.monotonic()
                 try:
-                    module, error = modules.mutated(mutant)
+                    built = modules.mutated(mutant)
                 except Stale as stale:
                     self._result(mutant, STALE, "", str(stale), 0)
                     continue
                 build_s = time.monotonic() - start
                 say(f"built {number} of {len(mutants)}: {mutant.id} ({build_s:.1f} s)")
-                if module is None:
-                    self._result(mutant, ERROR, "", f"does not build: {error}", build_s)
+                if built.error:
+                    self._result(mutant, ERROR, "", f"does not build: {built.error}", build_s)
                     continue
-                jobs.append(Job(mutant, module, build_s, ()))
+                jobs.append(Job(mutant, built, build_s, ()))
+            # What the last mutant left in the build folder is not what the guest's programs are.
+            modules.base()
         seconds = {job.mutant.id: job.build_s for job in jobs}
         todo = {job.mutant.id: job for job in jobs}
         for options in groups([job.mutant for job in jobs], self.lists):
@@ -131,7 +133,8 @@ class Boots:
     ) -> list[str]:
         """Boots guests with these options until all jobs are done; the ids of those caught."""
         caught: list[str] = []
-        waiting = list(jobs)
+        # Each of those that want a guest for themselves costs a boot: the others first, in one.
+        waiting = sorted(jobs, key=lambda job: job.mutant.alone)
         boots = 0
         while waiting:
             boots += 1
@@ -199,7 +202,11 @@ class Boots:
             "jobs": [
                 {
                     "id": job.mutant.id,
-                    "module": self._seen(job.module),
+                    "module": self._seen(job.built.module),
+                    "shown": {
+                        f"{config.GUEST_SOURCE}/{config.BUILD_DIR}/{name}": self._seen(path)
+                        for name, path in job.built.shown.items()
+                    },
                     "commands": [x for x in job.commands if x in commands],
                     "alone": job.mutant.alone,
                 }

@@ -218,7 +218,12 @@ class Runner:
         commands = [command for command in commands if command["name"] in self.limits]
         self.event(event="start", id=job["id"], fresh=fresh)
         start = time.monotonic()
+        for path, stand_in in job["shown"].items():
+            if tool("mount", "--bind", stand_in, path)[0] != 0:
+                raise SystemExit(f"{stand_in} cannot be shown at {path}")
         by, said, good = self.round(job["module"], commands, self.limits)
+        for path in job["shown"]:
+            good = tool("umount", path)[0] == 0 and good
         seconds = round(time.monotonic() - start, 1)
         # A command that fails must pass without the mutant, in this very guest: otherwise the mutant,
         # or one before it, has broken more than itself.
