@@ -23,6 +23,8 @@ from .tree import Tree
 # How many times longer than with the module as it is a command may take, and how long at least.
 PATIENCE = 4.0
 LEAST_LIMIT_S = 20.0
+# How often the host looks what a guest has written.
+POLL_S = 0.5
 # How many times longer everything may take on the debug kernel.
 DEBUG_PATIENCE = 4.0
 # For the boot, and for looking at the guest once more after a mutant was caught.
@@ -31,12 +33,16 @@ BOOT_S = 120.0
 
 @dataclass(frozen=True)
 class Job:
-    """A mutant with its products, and the commands of one boot that should notice it."""
+    """A mutant with its products, and the commands of one boot that should notice it.
+
+    last: no other boot has commands for it.
+    """
 
     mutant: Mutant
     built: Built
     build_s: float
-    commands: tuple[str, ...]
+    commands: tuple[str, ...] = ()
+    last: bool = True
 
 
 def groups(mutants: Sequence[Mutant], lists: Lists) -> list[tuple[str, ...]]:
@@ -75,6 +81,9 @@ class Boots:
         self.limits: dict[str, float] = {}
         # Commands that fail without a mutant, and how.
         self.useless: dict[str, str] = {}
+        # Mutants without a result, and how long each has taken so far.
+        self.todo: dict[str, Job] = {}
+        self.seconds: dict[str, float] = {}
 
     def _result(self, mutant: Mutant, verdict: str, by: str, detail: str, seconds: float) -> None:
         key = key_of(mutant, self.lists)
@@ -88,7 +97,8 @@ class Boots:
         with root.in_use(lab), guest_kernel.in_use(lab, self.kernel) as kernel:
             folder = self.share / kernel.release
             modules = Modules(self.tree, lab, kernel, folder)
-            original, jobs = modules.base(), []
+            original = modules.base()
+            jobs: list[Job] = []
             testexp = modules.testexp()
             for number, mutant in enumerate(mutants, 1):
                 start = time.monotonic()
@@ -102,79 +112,93 @@ class Boots:
                 if built.error:
                     self._result(mutant, ERROR, "", f"does not build: {built.error}", build_s)
                     continue
-                jobs.append(Job(mutant, built, build_s, ()))
+                jobs.append(Job(mutant, built, build_s))
             # What the last mutant left in the build folder is not what the guest's programs are.
             modules.base()
-        seconds = {job.mutant.id: job.build_s for job in jobs}
-        todo = {job.mutant.id: job for job in jobs}
-        for options in groups([job.mutant for job in jobs], self.lists):
+        self.in_guests(jobs, original, testexp)
+
+    def in_guests(self, jobs: Sequence[Job], original: Path, testexp: Path) -> None:
+        """Tries mutants that are built, in a guest for each set of options that their commands need."""
+        self.todo = {job.mutant.id: job for job in jobs}
+        self.seconds = {job.mutant.id: job.build_s for job in jobs}
+        order = groups([job.mutant for job in jobs], self.lists)
+        for number, options in enumerate(order):
+            later = order[number + 1 :]
             here = []
-            for job in todo.values():
-                names = [x for x in job.mutant.tests if self.lists.commands[x].lab == options]
+            for job in self.todo.values():
+                labs = {name: self.lists.commands[name].lab for name in job.mutant.tests}
+                names = tuple(name for name, lab in labs.items() if lab == options)
                 if names:
-                    here.append(replace(job, commands=tuple(names)))
-            for gone in self._group(options, here, original, testexp, seconds):
-                del todo[gone]
-        for job in todo.values():
-            useless = [f"{x}: {self.useless[x]}" for x in job.mutant.tests if x in self.useless]
-            took = seconds[job.mutant.id]
-            if useless:
-                self._result(job.mutant, ERROR, "", f"without the mutant, too, {useless[0]}", took)
-            else:
-                self._result(job.mutant, SURVIVED, "", "", took)
+                    last = not any(lab in later for lab in labs.values())
+                    here.append(replace(job, commands=names, last=last))
+            self._group(options, here, original, testexp)
+        for job in list(self.todo.values()):
+            self._survived(job)
+
+    def _end(self, job: Job, verdict: str, by: str, detail: str) -> None:
+        """A mutant is done with; the result is handed on."""
+        name = job.mutant.id
+        del self.todo[name]
+        self._result(job.mutant, verdict, by, detail, self.seconds[name])
+
+    def _survived(self, job: Job) -> None:
+        """No command noticed, or those that could were of no use."""
+        useless = [f"{x}: {self.useless[x]}" for x in job.mutant.tests if x in self.useless]
+        if useless:
+            self._end(job, ERROR, "", f"without the mutant, too, {useless[0]}")
+        else:
+            self._end(job, SURVIVED, "", "")
 
     def _group(
-        self,
-        options: tuple[str, ...],
-        jobs: Sequence[Job],
-        original: Path,
-        testexp: Path,
-        seconds: dict[str, float],
-    ) -> list[str]:
-        """Boots guests with these options until all jobs are done; the ids of those caught."""
-        caught: list[str] = []
+        self, options: tuple[str, ...], jobs: Sequence[Job], original: Path, testexp: Path
+    ) -> None:
+        """Boots guests with these options until all jobs are done."""
         # Each of those that want a guest for themselves costs a boot: the others first, in one.
         waiting = sorted(jobs, key=lambda job: job.mutant.alone)
         boots = 0
         while waiting:
             boots += 1
             say(f"guest {boots} ({' '.join(options) or 'no options'}): {len(waiting)} mutants")
-            before = len(waiting)
-            events = self._boot(options, waiting, original, testexp)
-            for event in events:
+            at_work: list[Job] = []
+            again: list[Job] = []
+            events = 0
+
+            def take(event: Mapping[str, Any]) -> None:
+                nonlocal events
+                events += 1
                 if event["event"] == "baseline":
                     self._baseline(event)
-            ended = {event["id"]: event for event in events if event["event"] == "end"}
-            started = [event for event in events if event["event"] == "start"]
-            for event in started:
-                if event["id"] not in ended:
-                    # The guest died with it.
-                    event = {**event, "by": "guest", "said": "the guest died or hung", "good": False}
-                    event["seconds"] = 0.0
-                    ended[event["id"]] = event
-            retry: Job | None = None
-            for job in list(waiting):
-                found = ended.get(job.mutant.id)
-                if found is None:
-                    continue
-                waiting.remove(job)
-                seconds[job.mutant.id] += found["seconds"]
-                if not found["by"]:
-                    continue
-                if not found["good"] and not found["fresh"] and found["by"] != "kernel log":
-                    # What an earlier mutant did to this guest may be the cause.
-                    say(f"{job.mutant.id}: noticed by {found['by']}, once more in a new guest")
-                    retry = job
-                    continue
-                caught.append(job.mutant.id)
-                took = seconds[job.mutant.id]
-                self._result(job.mutant, CAUGHT, found["by"], found["said"], took)
-            if retry is not None:
-                waiting.insert(0, retry)
-            elif len(waiting) == before and not any(e["event"] == "baseline" for e in events):
+                elif event["event"] == "start":
+                    job = next(job for job in waiting if job.mutant.id == event["id"])
+                    waiting.remove(job)
+                    at_work.append(job)
+                elif event["event"] == "end":
+                    self._take(at_work.pop(), event, again)
+
+            fresh = self._boot(options, list(waiting), original, testexp, take)
+            if at_work:
+                # The guest died with it.
+                said = "the guest died, or hung until its time was over"
+                event = {"by": "guest", "said": said, "good": False, "fresh": fresh, "seconds": 0.0}
+                self._take(at_work.pop(), event, again)
+            if not events:
                 raise LabError("a guest did not come as far as the first command")
-            waiting = [job for job in waiting if any(x not in self.useless for x in job.commands)]
-        return caught
+            waiting = again + [
+                job for job in waiting if any(name not in self.useless for name in job.commands)
+            ]
+
+    def _take(self, job: Job, event: Mapping[str, Any], again: list[Job]) -> None:
+        """What a guest found out about a mutant. `again` gets those to be tried once more."""
+        self.seconds[job.mutant.id] += event["seconds"]
+        if not event["by"]:
+            if job.last:
+                self._survived(job)
+        elif event["good"] or event["fresh"] or event["by"] == "kernel log":
+            self._end(job, CAUGHT, event["by"], event["said"])
+        else:
+            # What an earlier mutant did to this guest may be the cause.
+            say(f"{job.mutant.id}: noticed by {event['by']}, once more in a new guest")
+            again.append(job)
 
     def _baseline(self, event: Mapping[str, Any]) -> None:
         name = event["command"]
@@ -186,9 +210,17 @@ class Boots:
             say(f"{name}: {event['seconds']:.1f} s without a mutant")
 
     def _boot(
-        self, options: tuple[str, ...], jobs: Sequence[Job], original: Path, testexp: Path
-    ) -> list[dict[str, Any]]:
-        """Runs one guest; what it wrote."""
+        self,
+        options: tuple[str, ...],
+        jobs: Sequence[Job],
+        original: Path,
+        testexp: Path,
+        take: Callable[[Mapping[str, Any]], None],
+    ) -> bool:
+        """Runs one guest and hands on what it writes, as it does.
+
+        Whether the last mutant that it started was its first.
+        """
         names = list(dict.fromkeys(x for job in jobs for x in job.commands if x not in self.useless))
         commands = {name: self.lists.commands[name] for name in names}
         plan = {
@@ -226,14 +258,32 @@ class Boots:
             *("--", "/usr/bin/python3", "-B"),
             *(f"{config.GUEST_SOURCE}/scripts/dmabuf_mutate/guest.py", "/share"),
         ]
-        result = subprocess.run(argv, capture_output=True, text=True, errors="replace")
-        (self.tree.folder / "guest.out").write_text(result.stdout + result.stderr, encoding="utf-8")
-        found = read_events(events)
-        if not found and result.returncode != 0:
-            lines = result.stderr.strip().splitlines() or ["no output"]
-            what = "the lab failed" if result.returncode == EXIT_LAB_ERROR else "the guest failed"
-            raise LabError(f"{what}: {lines[-1]} (all of it is in {self.tree.folder / 'guest.out'})")
-        return found
+        output = self.tree.folder / "guest.out"
+        taken: list[dict[str, Any]] = []
+
+        def hand_on() -> None:
+            for event in read_events(events)[len(taken) :]:
+                taken.append(event)
+                take(event)
+
+        with open(output, "wb") as file:
+            process = subprocess.Popen(argv, stdout=file, stderr=subprocess.STDOUT)
+        try:
+            while process.poll() is None:
+                hand_on()
+                time.sleep(POLL_S)
+        except BaseException:
+            # dmabuf-lab ends its guest.
+            process.terminate()
+            process.wait()
+            raise
+        hand_on()
+        if not taken and process.returncode != 0:
+            lines = output.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            what = "the lab failed" if process.returncode == EXIT_LAB_ERROR else "the guest failed"
+            raise LabError(f"{what}: {(lines or ['no output'])[-1]} (all of it is in {output})")
+        starts = [event for event in taken if event["event"] == "start"]
+        return bool(starts) and bool(starts[-1]["fresh"])
 
     def _seen(self, path: Path) -> str:
         """The path of a file of the shared folder as the guest sees it."""
