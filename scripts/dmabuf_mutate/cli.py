@@ -3,6 +3,7 @@
 
 import argparse
 import shutil
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -163,6 +164,8 @@ def _dispatch(args: argparse.Namespace, base: Path) -> int:
 def main(argv: list[str]) -> int:
     """Runs one sub-command; returns the exit status."""
     args = parser().parse_args(argv)
+    # What was started is ended, too, as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return _dispatch(args, build.checkout())
     except LabError as error:

@@ -25,6 +25,9 @@ BASE_LIMIT_S = 600.0
 # What a change must not be in for a build to be needed.
 NOT_BUILT = (".py", ".toml", ".json")
 
+# A test that is a file of Python tests rather than one of ctest's.
+PYTEST = "pytest:"
+_PYTEST_FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)(?: - (.*))?$", re.MULTILINE)
 _FAILED = re.compile(r"^\s*\d+ - (\S+) \((.+)\)\s*$", re.MULTILINE)
 
 
@@ -103,6 +106,14 @@ class Local:
 
     def test(self, tests: Sequence[str], limit_s: float) -> tuple[str, str] | None:
         """Runs the tests until one fails; that one and how it failed, None if all passed."""
+        for test in tests:
+            if test.startswith(PYTEST):
+                failed = self._pytest(test.removeprefix(PYTEST), limit_s)
+                if failed:
+                    return failed
+        tests = [test for test in tests if not test.startswith(PYTEST)]
+        if not tests:
+            return None
         argv = [
             *("ctest", "--test-dir", str(self.build), "-R", expression(tests), "-j", self.jobs),
             *("--stop-on-failure", "--no-tests=error"),
@@ -115,6 +126,17 @@ class Local:
         if "No tests were found" in output:
             raise LabError(f"ctest has no test that begins with {' or '.join(tests)}")
         return failed_test(output)
+
+    def _pytest(self, path: str, limit_s: float) -> tuple[str, str] | None:
+        """Runs a file of Python tests until one fails; that one and how it failed."""
+        argv = ["/usr/bin/python3", "-B", "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
+        status, output = self._call([*argv, str(self.tree.path / path)], limit_s)
+        if status is None:
+            return path, f"did not end within {limit_s:.0f} s"
+        if status == 0:
+            return None
+        match = _PYTEST_FAILED.search(output)
+        return (match.group(1), match.group(2) or "failed") if match else (path, "pytest failed")
 
 
 def _needs_build(mutant: Mutant) -> bool:
