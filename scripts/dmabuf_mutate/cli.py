@@ -33,11 +33,14 @@ has no result or is stale, 2 wrong usage or the lab failed
 """
 
 # What a result of a level depends on.
+_SCRIPTS = tuple(
+    f"{folder}{name}" for name in ("qual", "nightly", "report") for folder in ("scripts/dmabuf_", "tests/")
+)
 INPUTS = {
-    "unit": ("engine", "kernel/uapi", "scripts", "tests/unit", "tests/qual", "tests/nightly"),
-    "host": ("engine", "kernel/uapi", "scripts", "tests/host"),
-    "vm": ("kernel", "tests/vm"),
-    "debug": ("kernel", "tests/vm"),
+    "unit": ("engine", "kernel/uapi", "tests/unit", *_SCRIPTS),
+    "host": ("engine", "kernel/uapi", "tests/unit", "tests/host", "tests/fakes"),
+    "vm": ("engine", "kernel", "tests/vm"),
+    "debug": ("engine", "kernel", "tests/vm"),
 }
 
 
