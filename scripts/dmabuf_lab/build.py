@@ -26,6 +26,7 @@ MODULE_INPUTS = ("kernel",)
 # Where headers that are not in the lab root are shown while a module is built.
 HEADERS_MOUNT = "/share"
 EXPORTER_INPUTS = ("kernel/testexp", "kernel/probe.mk", "kernel/probes", "kernel/uapi")
+HURT_INPUTS = ("kernel/testmod",)
 
 
 def checkout() -> Path:
@@ -58,6 +59,11 @@ def module_path(release: str) -> str:
 def exporter_path(release: str) -> str:
     """Where a kernel's dmabuf_testexp.ko is, relative to the checkout."""
     return f"{config.BUILD_DIR}/kernel/{release}/testexp/dmabuf_testexp.ko"
+
+
+def hurt_path(release: str) -> str:
+    """Where a kernel's dmabuf_hurt.ko is, relative to the checkout."""
+    return f"{config.BUILD_DIR}/kernel/{release}/testmod/dmabuf_hurt.ko"
 
 
 class Builder:
@@ -116,11 +122,12 @@ class Builder:
         stamp.write_text(wanted)
 
     def module(self, kernel: GuestKernel) -> None:
-        """Builds dmabuf_rw.ko for a kernel, and the test exporter's module."""
+        """Builds dmabuf_rw.ko for a kernel, and the modules that only tests load."""
         release = kernel.release
         self._module("kernel", kernel, self.base / module_path(release), MODULE_INPUTS)
         product = self.base / exporter_path(release)
         self._module("kernel/testexp", kernel, product, EXPORTER_INPUTS)
+        self._module("kernel/testmod", kernel, self.base / hurt_path(release), HURT_INPUTS)
 
     def _module(
         self, source: str, kernel: GuestKernel, product: Path, inputs: Sequence[str]

@@ -15,7 +15,7 @@ from .progress import say, step
 from .root import Root
 
 TOOLS = "/share"
-SOURCES = ("kernel", "kernel/testexp")
+SOURCES = ("kernel", "kernel/testexp", "kernel/testmod")
 
 # Messages of checkpatch that are not followed, each with the reason. As few and as narrow as can be.
 ALLOWED: tuple[tuple[re.Pattern[str], str], ...] = (
@@ -41,7 +41,7 @@ cd /tmp/tree
 cp -r /src/kernel .
 mv kernel/uapi include/uapi
 perl "$1/scripts/checkpatch.pl" --no-tree --root=/tmp/tree --strict --terse --show-types --no-summary \
-	--file kernel/*.[ch] kernel/testexp/*.[ch] include/uapi/linux/*.h |
+	--file kernel/*.[ch] kernel/testexp/*.[ch] kernel/testmod/*.c include/uapi/linux/*.h |
 	sed s:^include/uapi/:kernel/uapi/:
 """
 
@@ -99,7 +99,7 @@ def _run(root: Root, base: Path, tools: Path, argv: list[str], name: str) -> lis
 
 
 def sparse(root: Root, base: Path, tools: Path, release: str, scratch: Path) -> list[str]:
-    """What sparse and the compiler with W=1 say of both modules, built for a stock kernel.
+    """What sparse and the compiler with W=1 say of the modules, built for a stock kernel.
 
     Debian's headers lack the script by which kbuild tells whether sparse works, so a copy of kbuild's
     scripts that has it is shown in their place.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// Namespaces of other formats than 512-byte blocks: what premapped refuses, by name, and that
+// Namespaces of other formats than plain 512-byte blocks: what premapped refuses, by name, and that
 // every path that takes them moves the right bytes, each direction alone.
 //
 // usage: formats        (dmabuf-lab run --formats)
@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <fcntl.h>
 #include <filesystem>
 #include <fstream>
 #include <linux/blkzoned.h>
@@ -37,11 +38,22 @@ struct Space {
   std::string path;
 };
 
+// Protection information alone is the drive's business, which is told to make and to check it
+// (PRACT). Any other metadata would have to come from the buffer.
+constexpr auto served = DMABUF_RW_REASON_NONE, metadata = DMABUF_RW_REASON_METADATA;
+
 Space spaces[] = {
     {"zoned", 1, DMABUF_RW_REASON_ZONED, 4096, true, {}},
-    {"metadata", 2, DMABUF_RW_REASON_METADATA, 512, false, {}},
-    {"protection information", 3, DMABUF_RW_REASON_METADATA, 512, false, {}},
-    {"4 KiB blocks", 4, DMABUF_RW_REASON_NONE, 4096, false, {}},
+    {"metadata", 2, metadata, 512, false, {}},
+    {"protection information", 3, served, 512, false, {}},
+    {"4 KiB blocks", 4, served, 4096, false, {}},
+    {"extended protection information", 5, served, 512, false, {}},
+    {"extended metadata", 6, metadata, 512, false, {}},
+    {"4 KiB blocks with protection information", 7, served, 4096, false, {}},
+    {"4 KiB blocks with extended protection information", 8, served, 4096, false, {}},
+    {"4 KiB blocks with 64 bytes of metadata", 9, metadata, 4096, false, {}},
+    {"protection information of type 3", 10, served, 512, false, {}},
+    {"protection information with a 64-bit guard", 11, served, 512, false, {}},
 };
 
 // Namespaces are found side by side, and named in the order in which they are.
@@ -195,6 +207,10 @@ void run() {
   DmaBuf buffer = make_buffer();
   for (Space &space : spaces) {
     space.path = device_of(space.number);
+    if (block_device_bytes(open_target(space.path, O_RDONLY | O_CLOEXEC).get()) == 0) {
+      report().skip(space.name, "Linux cannot use its blocks: the device has no sectors");
+      continue;
+    }
     std::uint64_t base = zone_bytes;
     if (space.refusal != DMABUF_RW_REASON_NONE)
       check_refusal(space, session, buffer);

@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * dmabuf_hurt: what happens to a machine now and then, on command. For tests
+ * in a virtual machine, and for nothing else.
+ *
+ * Files in /sys/kernel/debug/dmabuf_hurt:
+ *
+ * freeze	write "DISK MS": freezes the queue of /dev/DISK for so long, as a
+ *		format or a sanitize does. The write returns when the queue goes on.
+ *		read: how many queues are frozen now.
+ * lose		write "DDDD:BB:DD.F": the PCI function is gone as if it had been
+ *		pulled. It does no DMA any more, and the kernel takes it for lost.
+ * slow		write "FUNCTION MS TID": the thread's calls of the kernel function
+ *		come back so much later. The function has six arguments at most, in
+ *		registers. write "off": no more.
+ *		read: how many calls have been slowed since.
+ */
+#include <linux/blk-mq.h>
+#include <linux/blkdev.h>
+#include <linux/debugfs.h>
+#include <linux/delay.h>
+#include <linux/kprobes.h>
+#include <linux/module.h>
+#include <linux/mutex.h>
+#include <linux/pci.h>
+#include <linux/sched.h>
+#include <linux/string.h>
+#include <linux/uaccess.h>
+
+#define MAX_MS		60000
+#define MAX_WORDS	128
+
+static struct dentry *hurt_dir;
+static atomic_t frozen = ATOMIC_INIT(0);
+
+/* What user space wrote, as a string. */
+static int read_words(char *words, const char __user *data, size_t count)
+{
+	if (count >= MAX_WORDS)
+		return -EINVAL;
+	if (copy_from_user(words, data, count))
+		return -EFAULT;
+	words[count] = '\0';
+	return 0;
+}
+
+static ssize_t show_number(char __user *data, size_t count, loff_t *pos, unsigned int number)
+{
+	char text[16];
+	int length = scnprintf(text, sizeof(text), "%u\n", number);
+
+	return simple_read_from_buffer(data, count, pos, text, length);
+}
+
+static ssize_t freeze_write(struct file *file, const char __user *data, size_t count, loff_t *pos)
+{
+	char words[MAX_WORDS], disk[32], path[64];
+	struct request_queue *q;
+	struct file *bdev;
+	unsigned int ms;
+	int ret;
+
+	ret = read_words(words, data, count);
+	if (ret)
+		return ret;
+	if (sscanf(words, "%31s %u", disk, &ms) != 2 || ms > MAX_MS)
+		return -EINVAL;
+	snprintf(path, sizeof(path), "/dev/%s", disk);
+	bdev = bdev_file_open_by_path(path, BLK_OPEN_READ, NULL, NULL);
+	if (IS_ERR(bdev))
+		return PTR_ERR(bdev);
+
+	q = bdev_get_queue(file_bdev(bdev));
+	blk_freeze_queue_start_non_owner(q);
+	blk_mq_freeze_queue_wait(q);
+	atomic_inc(&frozen);
+	msleep(ms);
+	atomic_dec(&frozen);
+	blk_mq_unfreeze_queue_non_owner(q);
+	bdev_fput(bdev);
+	return count;
+}
+
+static ssize_t freeze_read(struct file *file, char __user *data, size_t count, loff_t *pos)
+{
+	return show_number(data, count, pos, atomic_read(&frozen));
+}
+
+static const struct file_operations freeze_fops = {
+	.owner = THIS_MODULE,
+	.open = simple_open,
+	.read = freeze_read,
+	.write = freeze_write,
+};
+
+static ssize_t lose_write(struct file *file, const char __user *data, size_t count, loff_t *pos)
+{
+	unsigned int domain, bus, slot, function;
+	struct pci_dev *pdev;
+	char words[MAX_WORDS];
+	u16 command;
+	int ret;
+
+	ret = read_words(words, data, count);
+	if (ret)
+		return ret;
+	if (sscanf(words, "%x:%x:%x.%x", &domain, &bus, &slot, &function) != 4)
+		return -EINVAL;
+	pdev = pci_get_domain_bus_and_slot(domain, bus, PCI_DEVFN(slot, function));
+	if (!pdev)
+		return -ENODEV;
+	pci_read_config_word(pdev, PCI_COMMAND, &command);
+	pci_write_config_word(pdev, PCI_COMMAND, command & ~PCI_COMMAND_MASTER);
+	WRITE_ONCE(pdev->error_state, pci_channel_io_perm_failure);
+	pci_dev_put(pdev);
+	return count;
+}
+
+static const struct file_operations lose_fops = {
+	.owner = THIS_MODULE,
+	.open = simple_open,
+	.write = lose_write,
+};
+
+/* The one call that is slowed; slow_lock for all but what the probe reads. */
+static DEFINE_MUTEX(slow_lock);
+static char slow_name[64];
+static unsigned int slow_ms;
+static pid_t slow_tid;
+static bool slow_armed;
+static bool slow_inside;	/* the thread's own: calling the function itself */
+static atomic_t slow_calls = ATOMIC_INIT(0);
+
+typedef unsigned long slow_fn(unsigned long a, unsigned long b, unsigned long c, unsigned long d,
+			      unsigned long e, unsigned long f);
+
+static struct kprobe slow_probe;
+
+/* Called in place of the function, by the thread that is slowed. */
+static unsigned long slow_call(unsigned long a, unsigned long b, unsigned long c, unsigned long d,
+			       unsigned long e, unsigned long f)
+{
+	slow_fn *function = (slow_fn *)slow_probe.addr;
+	unsigned long result;
+
+	slow_inside = true;
+	result = function(a, b, c, d, e, f);
+	slow_inside = false;
+	atomic_inc(&slow_calls);
+	msleep(slow_ms);
+	return result;
+}
+
+static int slow_entered(struct kprobe *probe, struct pt_regs *regs)
+{
+	if (task_pid_nr(current) != slow_tid || slow_inside)
+		return 0;
+	instruction_pointer_set(regs, (unsigned long)slow_call);
+	return 1;
+}
+
+/* That there is one keeps the probe from being optimized into a jump. */
+static void slow_left(struct kprobe *probe, struct pt_regs *regs, unsigned long flags)
+{
+}
+
+static void slow_off(void)
+{
+	if (slow_armed)
+		unregister_kprobe(&slow_probe);
+	slow_armed = false;
+}
+
+static int slow_on(const char *words)
+{
+	unsigned int ms;
+	int tid, ret;
+
+	if (sscanf(words, "%63s %u %d", slow_name, &ms, &tid) != 3 || ms > MAX_MS)
+		return -EINVAL;
+	slow_ms = ms;
+	slow_tid = tid;
+	slow_inside = false;
+	atomic_set(&slow_calls, 0);
+	slow_probe = (struct kprobe){
+		.symbol_name = slow_name,
+		.pre_handler = slow_entered,
+		.post_handler = slow_left,
+	};
+	ret = register_kprobe(&slow_probe);
+	slow_armed = !ret;
+	return ret;
+}
+
+static ssize_t slow_write(struct file *file, const char __user *data, size_t count, loff_t *pos)
+{
+	char words[MAX_WORDS];
+	int ret;
+
+	ret = read_words(words, data, count);
+	if (ret)
+		return ret;
+	guard(mutex)(&slow_lock);
+	slow_off();
+	if (!sysfs_streq(words, "off"))
+		ret = slow_on(words);
+	return ret ?: count;
+}
+
+static ssize_t slow_read(struct file *file, char __user *data, size_t count, loff_t *pos)
+{
+	return show_number(data, count, pos, atomic_read(&slow_calls));
+}
+
+static const struct file_operations slow_fops = {
+	.owner = THIS_MODULE,
+	.open = simple_open,
+	.read = slow_read,
+	.write = slow_write,
+};
+
+static int __init hurt_init(void)
+{
+	hurt_dir = debugfs_create_dir("dmabuf_hurt", NULL);
+	debugfs_create_file("freeze", 0600, hurt_dir, NULL, &freeze_fops);
+	debugfs_create_file("lose", 0200, hurt_dir, NULL, &lose_fops);
+	debugfs_create_file("slow", 0600, hurt_dir, NULL, &slow_fops);
+	return 0;
+}
+
+static void __exit hurt_exit(void)
+{
+	debugfs_remove_recursive(hurt_dir);
+	slow_off();
+}
+
+module_init(hurt_init);
+module_exit(hurt_exit);
+
+MODULE_DESCRIPTION("Hurts a virtual machine on command, for tests of dmabuf_rw");
+MODULE_AUTHOR("The libdmabuf developers");
+MODULE_LICENSE("GPL");

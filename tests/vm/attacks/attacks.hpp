@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// What the attacks share. An attack is something that a user, a drive or another part of the
+// kernel may do, and that must cost neither memory, nor data, nor more than a moment of anybody's
+// time. README.md says which fault each of them was written for.
+#pragma once
+
+#include "lib/exporter.hpp"
+#include "lib/qmp.hpp"
+#include "lib/report.hpp"
+#include "lib/ring.hpp"
+#include "lib/session.hpp"
+#include "lib/target.hpp"
+#include "lib/testexp.hpp"
+
+#include <atomic>
+#include <concepts>
+#include <cstdint>
+#include <initializer_list>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <sys/types.h>
+#include <unistd.h>
+#include <vector>
+
+namespace vmtest {
+
+inline constexpr const char drive[] = "/dev/nvme0n1";
+inline constexpr std::uint64_t attack_base = 256u << 20; // where on the drive the attacks work
+
+// One file of /proc or /sys: 0 or a negative errno; what it holds, "" when it cannot be read.
+int write_file(const std::string &path, std::string_view text);
+std::string read_file(const std::string &path);
+// Runs a line of shell; a status that is not 0 is a failed check.
+bool shell(const std::string &line);
+// Looks until `condition` holds, or `seconds` are over: whether it held.
+bool wait_for(const std::predicate auto &condition, double seconds);
+
+// Is this thread of ours, or this process, off the CPU and waiting? Seen so ten times in a row,
+// so that a short wait for a page is not taken for one.
+bool asleep(pid_t tid);
+
+// The disk whose queue takes the commands of /dev/nvme0n1, as /sys/block names it, and the PCI
+// function of its controller ("0000:01:00.0").
+std::string path_disk();
+std::string pci_function(const std::string &controller);
+
+// Mappings of all sessions, from the module's debugfs; and its users.
+int mappings_alive();
+int module_users();
+
+// DMABUF_RW_IOC_IO.
+struct IoResult {
+  int error = 0; // 0 or a negative errno
+  std::uint32_t reason = 0;
+  std::uint64_t moved = 0;
+};
+IoResult waited_io(const Session &session, std::uint32_t handle, Direction direction,
+                   std::uint64_t buffer_offset, std::uint64_t length, std::uint64_t file_offset);
+
+// A dma-buf of scattered pages, mapped for the CPU, or exit_setup.
+DmaBuf make_buffer(std::size_t bytes);
+
+// dmabuf_hurt.ko, for as long as the object lives.
+class Hurt {
+public:
+  Hurt();
+  Hurt(const Hurt &) = delete;
+  Hurt &operator=(const Hurt &) = delete;
+  ~Hurt();
+  // Freezes the queue of /dev/DISK; returns when it goes on.
+  void freeze(std::string_view disk, unsigned ms) const;
+  int frozen() const;
+  // The PCI function is gone as if it had been pulled.
+  void lose(std::string_view function) const;
+  // Calls of a kernel function by this thread come back `ms` later.
+  void slow(std::string_view function, unsigned ms) const;
+  void slow_off() const;
+  int slowed() const;
+
+private:
+  void command(std::string_view file, std::string_view words) const;
+};
+
+// The kernel's trace events, named "nvme/nvme_setup_cmd", from now to the end of the object.
+class Trace {
+public:
+  explicit Trace(std::initializer_list<std::string_view> events);
+  Trace(const Trace &) = delete;
+  Trace &operator=(const Trace &) = delete;
+  ~Trace();
+  // Everything recorded so far, a line each.
+  std::string text() const { return read_file("/sys/kernel/tracing/trace"); }
+  // The lines that hold all of these words.
+  std::size_t count(std::initializer_list<std::string_view> words) const;
+
+private:
+  std::vector<std::string> events_;
+};
+
+// The one connection to QEMU that there is.
+Qmp &qmp();
+
+// The drive "nvme" of the lab stops answering, or answers slowly. Goes on with the object's end.
+class Throttle {
+public:
+  Throttle() = default;
+  Throttle(const Throttle &) = delete;
+  Throttle &operator=(const Throttle &) = delete;
+  ~Throttle() { go(); }
+  // No command is answered any more, but those of the admin queue.
+  void stop();
+  void slow(unsigned commands_per_second);
+  void go();
+
+private:
+  void set(unsigned bytes_per_second, unsigned commands_per_second);
+  bool on_ = false;
+};
+
+// Lines of the kernel's log from now on.
+class KernelLog {
+public:
+  KernelLog();
+  std::size_t count(std::string_view regex);
+
+private:
+  UniqueFd fd_;
+  std::string text_;
+};
+
+// The attacks, by the names of the command line.
+void attack_publish();
+void attack_durability();
+void attack_flags();
+void attack_dead_task();
+void attack_checks();
+void attack_removal();
+void attack_timeouts();
+void attack_frozen();
+void attack_long_submit();
+void attack_polled_cache();
+void attack_debugfs();
+void attack_uncounted();
+void attack_classify();
+void attack_pin();
+void attack_cpu_access();
+void attack_carveout();
+void attack_multipath();
+
+bool wait_for(const std::predicate auto &condition, double seconds) {
+  for (const double end = now_s() + seconds; now_s() < end; ::usleep(5000))
+    if (condition())
+      return true;
+  return condition();
+}
+
+} // namespace vmtest

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// A process ends while writes of it wait for their second try: nobody makes them in its place, as
+// the kernel and with the kernel's rights. And a write that ends otherwise than by the target is
+// counted and traced as every other.
+//
+// The drive is null_blk with one tag: the first write takes it, those behind it find none without
+// waiting, and have to be tried again in the ring's task.
+#include "attacks.hpp"
+
+#include <sys/wait.h>
+
+namespace vmtest {
+
+namespace {
+
+constexpr const char device[] = "/dev/nullb0";
+constexpr std::uint32_t block = 4096;
+constexpr unsigned writes = 4;
+constexpr std::uint64_t apart = 1u << 20; // neighbours would become one command
+
+// One device with one tag, whose commands take a while.
+class OneTag {
+public:
+  OneTag() {
+    shell("modprobe null_blk nr_devices=1 queue_mode=2 submit_queues=1 poll_queues=0 "
+          "hw_queue_depth=1 irqmode=2 completion_nsec=400000000 memory_backed=1 gb=1");
+    shell("echo none > /sys/block/nullb0/queue/scheduler");
+    if (!wait_for([] { return ::access(device, F_OK) == 0; }, 10))
+      die("null_blk makes no device");
+  }
+  OneTag(const OneTag &) = delete;
+  OneTag &operator=(const OneTag &) = delete;
+  ~OneTag() { shell("rmmod null_blk"); }
+};
+
+struct Job {
+  Job() : buffer(make_buffer(65536)), target(open_target(device)) {
+    const CpuAccess access(buffer, true);
+    fill_pattern(buffer.words(), 5, 0);
+  }
+  // Hands all writes in; nothing is reaped, and no task work runs.
+  void submit(Mover &mover) {
+    for (unsigned i = 0; i < writes; ++i)
+      mover.queue(Direction::Write, i * block, block, i * apart, i);
+    ring.submit();
+  }
+  DmaBuf buffer;
+  UniqueFd target;
+  Session session;
+  Ring ring{8};
+};
+
+// Blocks that hold what was to be written.
+unsigned written() {
+  const UniqueFd plain = open_target(device, O_RDONLY | O_DIRECT | O_CLOEXEC);
+  HostBuffer found(block), want(block);
+  unsigned count = 0;
+  for (unsigned i = 0; i < writes; ++i) {
+    read_plain(plain.get(), found.words(), i * apart);
+    fill_pattern(want.words(), 5, i * block);
+    count += !compare_words(found.words(), want.words());
+  }
+  return count;
+}
+
+} // namespace
+
+void attack_dead_task() {
+  const OneTag drive_with_one_tag;
+  const std::optional<long> before = live_dmabufs();
+  {
+    const UniqueFd plain = open_target(device);
+    HostBuffer poison(block);
+    fill_pattern(poison.words(), disk_poison, 0);
+    for (unsigned i = 0; i < writes; ++i)
+      write_plain(plain.get(), poison.words(), i * apart);
+  }
+  const Trace trace{"block/block_bio_queue", "block/block_bio_complete"};
+  const pid_t child = ::fork();
+  if (child == 0) {
+    Job job;
+    Mover mover(job.session, job.ring, job.buffer.fd(), job.target.get(), Path::Bvec);
+    if (mover.error())
+      ::_exit(2);
+    job.submit(mover);
+    ::_exit(0);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  report().check(status == 0, "a process hands writes in and ends", std::format("{:#x}", status));
+  report().check(wait_for([&] { return live_dmabufs() == before; }, 30),
+                 "its dma-buf is let go of");
+  const std::size_t again = trace.count({"block_bio_complete", "[-11]"});
+  report().check(again > 0, "there were writes that had to be tried again",
+                 std::to_string(again));
+  const std::size_t by_kernel = trace.count({"block_bio_queue", "kworker", " WS "}) +
+                                trace.count({"block_bio_queue", "kworker", " W "});
+  report().check(by_kernel == 0, "no worker of the kernel writes for a process that is gone",
+                 std::format("{} writes by a kworker", by_kernel));
+  const unsigned landed = written();
+  report().check(landed + again <= writes, "what it did not live to try again is not written",
+                 std::format("{} of {} writes landed", landed, writes));
+}
+
+void attack_uncounted() {
+  const OneTag drive_with_one_tag;
+  const Trace trace{"dmabuf_rw/dmabuf_rw_submit", "dmabuf_rw/dmabuf_rw_complete"};
+  Job job;
+  Mover mover(job.session, job.ring, job.buffer.fd(), job.target.get(), Path::Bvec);
+  if (mover.error())
+    die("MAP: " + errno_name(mover.error()));
+  job.submit(mover);
+  const int unmapped = mover.release();
+  report().check(unmapped == 0, "UNMAP", errno_name(unmapped));
+  unsigned ended = 0, gone = 0;
+  while (ended < writes && job.ring.reap([&](std::uint64_t, int result) {
+           ++ended;
+           gone += result == -ENOENT;
+         }) >= 0) {
+  }
+  report().check(gone > 0, "writes whose mapping went before their second try end with ENOENT",
+                 std::format("{} of {}", gone, ended));
+  const std::size_t submitted = trace.count({"dmabuf_rw_submit:"});
+  const std::size_t completed = trace.count({"dmabuf_rw_complete:"});
+  report().check(submitted == writes && completed == writes,
+                 "every I/O that was submitted is accounted for when it ends",
+                 std::format("{} submitted, {} accounted for", submitted, completed));
+}
+
+} // namespace vmtest
