@@ -112,6 +112,8 @@ int Session::info(std::uint32_t handle, dmabuf_rw_info &info) const {
   return status(::ioctl(fd(), DMABUF_RW_IOC_INFO, &info));
 }
 
+int Session::io(dmabuf_rw_io &io) const { return status(::ioctl(fd(), DMABUF_RW_IOC_IO, &io)); }
+
 std::vector<Path> paths_here() {
   dmabuf_rw_query query{};
   if (const int error = Session().query(query))
