@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "generate.hpp"
 
-#include "abi.hpp"
 #include "fds.hpp"
 #include "memory.hpp"
 
 #include <algorithm>
 #include <fcntl.h>
 #include <liburing.h>
+#include <linux/dmabuf_rw.h>
 #include <numeric>
 
 namespace vmtest::fuzz {

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // The ioctls of /dev/dmabuf_rw.
-#include "abi.hpp"
 #include "fds.hpp"
 #include "worker.hpp"
 
@@ -8,6 +7,7 @@
 #include <atomic>
 #include <cstring>
 #include <fcntl.h>
+#include <linux/dmabuf_rw.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 

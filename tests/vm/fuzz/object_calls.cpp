@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // What comes and goes: sessions, dma-bufs, targets, rw fds; and the test exporter's moves.
-#include "abi.hpp"
 #include "fds.hpp"
 #include "worker.hpp"
 
 #include <algorithm>
 #include <fcntl.h>
 #include <linux/dma-heap.h>
+#include <linux/dmabuf_rw.h>
 #include <linux/dmabuf_testexp.h>
 #include <linux/udmabuf.h>
 #include <sys/ioctl.h>

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "program.hpp"
 
-#include "abi.hpp"
-
 #include <algorithm>
 #include <charconv>
 #include <filesystem>
 #include <format>
 #include <fstream>
+#include <linux/dmabuf_rw.h>
 #include <sstream>
 
 namespace vmtest::fuzz {

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // Requests on rings of all kinds: the module's uring_cmds, and io_uring's own on rw fds and on
 // slots of the table of buffers.
-#include "abi.hpp"
 #include "fds.hpp"
 #include "worker.hpp"
 
 #include <algorithm>
 #include <cstring>
 #include <liburing.h>
+#include <linux/dmabuf_rw.h>
 #include <mutex>
 #include <poll.h>
 #include <sys/ioctl.h>
@@ -30,6 +30,8 @@ struct RingSlot {
 };
 std::array<RingSlot, ring_slots> rings;
 
+// Of newer headers than the lab's.
+constexpr std::uint32_t uring_cmd_multishot = 1u << 1;
 constexpr unsigned depth = 32, buffer_group = 1;
 constexpr int ring_files_count = 24;
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "world.hpp"
 
-#include "abi.hpp"
 #include "fds.hpp"
 #include "lib/report.hpp"
 #include "memory.hpp"
@@ -13,6 +12,7 @@
 #include <fcntl.h>
 #include <filesystem>
 #include <linux/blkpg.h>
+#include <linux/dmabuf_rw.h>
 #include <linux/io_uring.h>
 #include <linux/memfd.h>
 #include <sys/eventfd.h>
