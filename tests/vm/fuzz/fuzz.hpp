@@ -33,8 +33,10 @@ struct Options {
 // Starts and watches one life after the other.
 void fuzz(const Options &options, Shared &shared, World &world, bool coverage);
 
-// What was exercised, as a table; checks that nothing was left out, or allowed that must not be.
-void summarize(const Shared &shared, bool coverage, double seconds, std::uint64_t features);
+// What was exercised, as a table; checks that nothing was allowed that must not be and, but for a
+// replay, that nothing was left out.
+void summarize(const Options &options, const Shared &shared, double seconds,
+               std::uint64_t features);
 // Whether every type has succeeded that has to.
 bool all_succeeded(const Shared &shared, std::uint64_t features);
 std::uint64_t total_calls(const Shared &shared);

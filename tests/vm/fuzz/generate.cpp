@@ -139,6 +139,12 @@ std::uint64_t Generator::argument(const Arg &arg) {
     return in(dmabufs);
   case TargetSlot:
     return in(targets);
+  case TargetMaster: {
+    // Those that can be read and written, by one datapath or another.
+    constexpr std::uint64_t usual[] = {0, 0, 1, 4, 7, 8, 9, 10, 13, 23};
+    return random_.chance(2, 3) ? random_.one_of<std::uint64_t>(usual)
+                                : random_.below(static_cast<unsigned>(targets.count));
+  }
   case SessionSlot:
     return in(sessions);
   case Pipe:

@@ -43,7 +43,7 @@ long query(Worker &worker, Args &args) {
   const int session = args.fd();
   const auto piece = room<dmabuf_rw_query>(worker, args.next());
   content.flags = args.word();
-  content.reserved[4] = args.next();
+  content.reserved[std::size(content.reserved) - 1] = args.next();
   return call(session, DMABUF_RW_IOC_QUERY, piece, content);
 }
 
@@ -87,7 +87,7 @@ long map(Worker &worker, Args &args) {
   entry.directions = args.word();
   entry.max_command_hint = args.word();
   entry.flags = args.word();
-  entry.reserved[2] = args.next();
+  entry.reserved[std::size(entry.reserved) - 1] = args.next();
   const std::uint64_t entries = args.next(), nr = args.next();
   dmabuf_rw_map content{};
   content.nr_entries = static_cast<__u32>(nr ? nr : entries);
@@ -166,7 +166,7 @@ long open(Worker &worker, Args &args) {
   content.dmabuf_fd = args.word();
   content.flags = args.word();
   content.reserved0 = args.word();
-  content.reserved[3] = args.next();
+  content.reserved[std::size(content.reserved) - 1] = args.next();
   const auto piece = room<dmabuf_rw_open>(worker, args.next());
   const long result = call(session, DMABUF_RW_IOC_OPEN, piece, content);
   if (result)
@@ -215,6 +215,8 @@ std::span<const Action> ioctl_actions() { return actions; }
 HandleSlot handle_at(std::uint64_t slot) {
   const SharedHandle &kept = handles[slot % handle_slots];
   const std::uint64_t name = kept.name;
+  if (!name) // nothing was ever mapped there
+    return {0, sessions.first, 0};
   return {static_cast<std::uint32_t>(name >> 32), static_cast<int>(name & 0xFFFFFFFF), kept.bytes};
 }
 

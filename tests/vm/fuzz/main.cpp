@@ -167,10 +167,7 @@ int main(int argc, char **argv) {
     took = now_s() - begin;
     world.check_strays();
   }
-  if (options.replay.empty() && report().failures() == 0)
-    summarize(shared, coverage, took, query.features);
-  else
-    report().note(std::format("{} calls", total_calls(shared)));
+  summarize(options, shared, took, query.features);
   if (!corpus_out.empty())
     write_corpus(corpus_out, shared);
   return report().finish("fuzz");

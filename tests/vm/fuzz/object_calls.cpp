@@ -130,6 +130,8 @@ long te_fail(Worker &, Args &args) {
   content.id = id(args);
   content.operation = args.word();
   content.error = errors[args.next() % std::size(errors)];
+  if (content.error == EINTR && avoids_known())
+    content.error = EIO;
   content.after = args.word();
   content.times = 1 + args.word();
   return testexp(DMABUF_TESTEXP_IOC_FAIL, &content);

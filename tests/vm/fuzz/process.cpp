@@ -177,7 +177,7 @@ void fuzz_process(const Options &options, Shared &shared, unsigned epoch, std::u
   become_nobody();
   set_signals();
   reserve_places();
-  avoid_multishot_registrations(options.taste.avoid_known);
+  set_avoid_known(options.taste.avoid_known);
   fill_pools();
   const Life life{options, shared, epoch, calls, coverage};
   std::vector<std::thread> threads;

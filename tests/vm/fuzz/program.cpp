@@ -65,7 +65,8 @@ constexpr Arg io_args[] = {{"session", OfSession},
                            {"flags", Zero},
                            {"reserved", Zero},
                            {"memory", Memory}};
-constexpr Arg ioctl_args[] = {{"session", Session}, {"command", Choice, 512}, {"memory", Memory}};
+constexpr Arg ioctl_args[] = {
+    {"session", SessionSlot}, {"command", Choice, 512}, {"memory", Memory}};
 
 constexpr Arg cmd_io_args[] = {{"session", OfSession},
                                {"handle", Handle},
@@ -83,7 +84,7 @@ constexpr Arg cmd_register_args[] = {{"session", OfSession}, {"handle", Handle},
 constexpr Arg cmd_unregister_args[] = {
     {"session", Session}, {"index", Index}, {"handle", Zero}, {"flags", Zero},
     {"reserved", Zero},   {"addr", Zero},   {"len", Zero},    COMMAND};
-constexpr Arg cmd_other_args[] = {{"session", Session}, {"command", Choice, 512}, COMMAND};
+constexpr Arg cmd_other_args[] = {{"session", SessionSlot}, {"command", Choice, 512}, COMMAND};
 constexpr Arg fixed_args[] = {{"target", Target},          {"index", Index},
                               {"offset", BufferOffset},    {"length", Length},
                               {"file_offset", FileOffset}, SQE};
@@ -150,7 +151,7 @@ constexpr Arg dmabuf_dup_args[] = {{"dmabuf", DmaBufSlot}, {"master", Choice, 24
 constexpr Arg dmabuf_new_args[] = {
     {"dmabuf", DmaBufSlot}, {"kind", Choice, 5}, {"pages", Choice, 64}};
 constexpr Arg dmabuf_args[] = {{"dmabuf", DmaBufSlot}};
-constexpr Arg target_dup_args[] = {{"target", TargetSlot}, {"master", Choice, 24}};
+constexpr Arg target_dup_args[] = {{"target", TargetSlot}, {"master", TargetMaster}};
 constexpr Arg target_args[] = {{"target", TargetSlot}};
 constexpr Arg rw_dup_args[] = {{"rw", RwSlot}, {"from", RwSlot}};
 constexpr Arg rw_master_args[] = {{"rw", RwSlot}, {"master", Choice, 2}};

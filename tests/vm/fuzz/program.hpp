@@ -37,6 +37,7 @@ enum class Kind : std::uint8_t {
   DmaBufSlot,   // the same
   TargetSlot,   // the same
   SessionSlot,  // the same
+  TargetMaster, // what a target's slot is filled from
   Pipe,         // number of a pipe
   Ring,         // number of a ring
   Place,        // number of a place in the address space for a mapping

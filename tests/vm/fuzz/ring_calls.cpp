@@ -166,10 +166,8 @@ long cmd_write(Worker &worker, Args &args) {
   return command_io(worker, args, DMABUF_RW_URING_WRITE);
 }
 
-bool avoid_multishot;
-
 __u32 registration_flags(std::uint32_t flags) {
-  return avoid_multishot ? flags & ~uring_cmd_multishot : flags;
+  return avoids_known() ? flags & ~uring_cmd_multishot : flags;
 }
 
 long cmd_register(Worker &worker, Args &args) {
@@ -487,7 +485,5 @@ constexpr Action actions[] = {
 } // namespace
 
 std::span<const Action> ring_actions() { return actions; }
-
-void avoid_multishot_registrations(bool avoid) { avoid_multishot = avoid; }
 
 } // namespace vmtest::fuzz

@@ -15,6 +15,8 @@ std::array<decltype(Action::run), max_types> actions;
 // By fd; of other files 0.
 std::array<std::atomic<std::uint64_t>, 512> object_sizes;
 
+bool avoid_known;
+
 } // namespace
 
 void prepare_actions() {
@@ -31,6 +33,10 @@ void prepare_actions() {
     if (!actions[i])
       die(std::format("nothing runs {}", types()[i].name));
 }
+
+void set_avoid_known(bool avoid) { avoid_known = avoid; }
+
+bool avoids_known() { return avoid_known; }
 
 std::uint64_t object_bytes(int fd) {
   return fd >= 0 && static_cast<std::size_t>(fd) < object_sizes.size()

@@ -90,8 +90,10 @@ HandleSlot handle_of(Args &args);
 std::uint64_t object_bytes(int fd);
 void set_object_bytes(int fd, std::uint64_t bytes);
 
-// REGISTER and UNREGISTER never with the flag MULTISHOT.
-void avoid_multishot_registrations(bool avoid);
+// Leaves out what is known to go wrong: REGISTER and UNREGISTER with the flag MULTISHOT, which are
+// lost for ever; EINTR of an exporter without a signal, which becomes an errno without a name.
+void set_avoid_known(bool avoid);
+bool avoids_known();
 
 // Signals: what a touch of a mapping may bring.
 void catch_faults();
