@@ -78,7 +78,7 @@ long submit(Worker &worker, RingSlot &slot, std::uint64_t how) {
     for (int pass = 0; status >= 0 && pass < 50 && !io_uring_cq_ready(ring); ++pass)
       status = io_uring_get_events(ring);
   } else if (how >= 2) {
-    __kernel_timespec limit{.tv_sec = 0, .tv_nsec = how == 2 ? 1'000'000 : 20'000'000};
+    __kernel_timespec limit{.tv_sec = 0, .tv_nsec = how == 2 ? 300'000 : 5'000'000};
     io_uring_cqe *cqe = nullptr;
     status = io_uring_submit_and_wait_timeout(ring, &cqe, 1, &limit, nullptr);
     if (status == -ETIME)

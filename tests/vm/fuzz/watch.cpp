@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <fstream>
 #include <sstream>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -202,6 +203,10 @@ void summarize(const Options &options, const Shared &shared, double seconds,
   report().check(shared.kernel_addresses == 0, "no answer holds an address of the kernel",
                  std::format("{} do", shared.kernel_addresses.load()));
   const double calls = static_cast<double>(total_calls(shared));
+  rusage used{};
+  ::getrusage(RUSAGE_CHILDREN, &used);
+  report().note(std::format("{} s of CPU in the program, {} s in the kernel", used.ru_utime.tv_sec,
+                            used.ru_stime.tv_sec));
   report().note(std::format("{} calls in {} programs, {:.1f} s, {:.0f} calls a second; {}",
                             total_calls(shared), programs, seconds, calls / seconds,
                             options.coverage
