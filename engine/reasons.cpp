@@ -31,10 +31,11 @@ constexpr Reason kReasons[] = {
            "give an NVMe namespace as filename, or use dmabuf_datapath=registered"),
     REASON(NOT_DIRECT, "the target is not open with O_DIRECT", "add direct=1"),
     REASON(ZONED, "the namespace is zoned", "use dmabuf_datapath=registered"),
-    REASON(METADATA, "the namespace is formatted with metadata or protection information",
-           "use a format without metadata (nvme format), or dmabuf_datapath=registered"),
-    REASON(LBA_SIZE, "the logical block is larger than 4 KiB, or changed while mapped",
-           "use a format with 512 or 4096 byte blocks, or dmabuf_datapath=registered"),
+    REASON(METADATA, "the namespace is formatted with metadata that the drive cannot make itself",
+           "use a format with 8-byte protection information or none (nvme format), or "
+           "dmabuf_datapath=registered"),
+    REASON(LBA_SIZE, "the logical block has another size than when the buffer was mapped",
+           "map the buffer again (run the job again)"),
     REASON(MULTIPATH, "the multipath head has no usable PCI path",
            "check nvme list-subsys, or use dmabuf_datapath=registered"),
     REASON(SEG_ALIGN, "a piece of the dma-buf is not a multiple of 4 KiB",
@@ -45,7 +46,7 @@ constexpr Reason kReasons[] = {
            "turn off swiotlb=force, or use dmabuf_datapath=registered"),
     REASON(NO_P2P_ROUTE, "there is no peer-to-peer route from the drive to this memory",
            "put both behind one PCIe switch, or check the IOMMU and ACS settings"),
-    REASON(ATTACH, "the exporter refused to attach the drive",
+    REASON(ATTACH, "the exporter refused to attach the drive, or to keep the memory in place",
            "look at the kernel log (dmesg), or use another exporter"),
     REASON(MAP, "the exporter failed to map the memory for the drive",
            "look at the kernel log (dmesg), or use a smaller buffer (iodepth, bs)"),
@@ -76,6 +77,7 @@ constexpr Reason kReasons[] = {
     REASON(HANDLE, "the handle names no mapping that this call can use",
            "map it in this session, and as premapped or bvec"),
     REASON(DIRECTION, "the buffer was not mapped for that direction", "map it for both directions"),
+    REASON(SWAP, "the target is in use as swap", "swapoff it, or give another drive"),
 };
 
 #undef REASON

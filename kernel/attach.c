@@ -4,24 +4,31 @@
  * pair; and what happens to them when the exporter moves or takes its memory,
  * or when the drive loses its driver.
  *
- * An attachment is live while its PRP lists hold valid addresses. Each I/O
+ * An attachment is live while its PRP lists hold valid addresses. Each command
  * holds its mapping's percpu_ref. To take addresses away, under the dma_resv of
  * the dma-buf: kill the percpu_ref of every member, wait until all are drained,
  * unmap. To bring them back: map, write the lists, revive the refs. An I/O that
  * finds its ref dead asks for that, from a context that may sleep.
  *
  * No deadlock with the exporter's eviction, which holds the dma_resv while it
- * waits for us: an I/O that holds a percpu_ref is with the drive, or is about
- * to be given to it by somebody who takes no lock and waits for no fence; it
- * ends without the dma_resv and without memory.
+ * waits for us: who holds a percpu_ref is with the drive, or is about to give
+ * the drive a request that is allocated already. It takes no lock and waits for
+ * nothing but the drive, and for that no longer than the driver's time-out.
+ *
+ * A driver leaves its device in two steps. Before its remove() runs we only
+ * stop: no lock is taken that somebody sleeps with, nothing is waited for, as a
+ * drive that was pulled out answers nothing until remove() gives up on it. When
+ * remove() has ended all I/O, and before anybody else gets the device, the
+ * addresses are given back.
  */
+#include <linux/delay.h>
 #include <linux/dma-map-ops.h>
 #include <linux/dma-resv.h>
+#include <linux/hashtable.h>
 #include <linux/iommu-dma.h>
 #include <linux/ktime.h>
 #include <linux/module.h>
 #include <linux/pci.h>
-#include <linux/sched/signal.h>
 #include <linux/slab.h>
 
 #include "compat.h"
@@ -31,13 +38,11 @@
 #include "mapping.h"
 #include "trace.h"
 
-static LIST_HEAD(dmabuf_rw_cache);
-static DEFINE_MUTEX(dmabuf_rw_cache_lock);
+/* By dma-buf. */
+static DEFINE_HASHTABLE(attachments, 8);
+static DEFINE_MUTEX(attachments_lock);
 
-/* See the lock order in mapping.h. */
-static DECLARE_RWSEM(dmabuf_rw_device_sem);
-
-/* Devices that are losing their driver; dmabuf_rw_device_sem. */
+/* Devices that are losing their driver; attachments_lock. */
 struct departing {
 	struct list_head node;
 	struct device *dev;
@@ -45,15 +50,45 @@ struct departing {
 
 static LIST_HEAD(departing_devices);
 
+static struct workqueue_struct *attach_wq;
+
+/* Let no new I/O of a member begin. a->lock held. */
+static void member_kill(struct dmabuf_rw_mapping *m)
+{
+	if (m->killed)
+		return;
+	m->killed = true;
+	percpu_ref_kill(&m->io);
+}
+
+/* Let the I/O of a member through again. dma_resv and a->lock held. */
+static void member_revive(struct dmabuf_rw_mapping *m)
+{
+	if (!m->killed || m->dying || m->suspended)
+		return;
+	reinit_completion(&m->drained);
+	m->killed = false;
+	percpu_ref_reinit(&m->io);
+}
+
 /*
  * Wait until a mapping whose percpu_ref was killed has no I/O in flight. The
  * time the drive takes is the bound; the driver's time-out is the drive's.
  */
-static void mapping_drain(struct dmabuf_rw_mapping *m)
+static void member_drain(struct dmabuf_rw_mapping *m)
 {
 	while (!wait_for_completion_timeout(&m->drained, msecs_to_jiffies(10)))
 		if (m->attach)
 			dmabuf_rw_target_poll(&m->target, NULL, DMABUF_RW_ALL_QUEUES);
+}
+
+static void attach_kill(struct dmabuf_rw_attach *a)
+{
+	struct dmabuf_rw_mapping *m;
+
+	guard(spinlock)(&a->lock);
+	list_for_each_entry(m, &a->members, member)
+		member_kill(m);
 }
 
 /* No new I/O, and none in flight, on any member. dma_resv held. */
@@ -62,14 +97,9 @@ static void attach_quiesce(struct dmabuf_rw_attach *a)
 	struct dmabuf_rw_mapping *m;
 
 	/* Kill all before waiting for any: the grace periods overlap. */
-	list_for_each_entry(m, &a->members, member) {
-		if (!m->killed) {
-			m->killed = true;
-			percpu_ref_kill(&m->io);
-		}
-	}
+	attach_kill(a);
 	list_for_each_entry(m, &a->members, member)
-		mapping_drain(m);
+		member_drain(m);
 }
 
 /**
@@ -207,6 +237,8 @@ static struct dmabuf_rw_result attach_map(struct dmabuf_rw_attach *a)
 	struct dmabuf_rw_mapping *m;
 	struct sg_table *sgt;
 
+	if (!a->att || READ_ONCE(a->gone))
+		return dmabuf_rw_fail(-ENODEV, DMABUF_RW_REASON_DEVICE_GONE);
 	sgt = dma_buf_map_attachment(a->att, a->dir);
 	if (IS_ERR(sgt))
 		return attach_refusal(a, PTR_ERR(sgt), DMABUF_RW_REASON_MAP);
@@ -221,23 +253,26 @@ static struct dmabuf_rw_result attach_map(struct dmabuf_rw_attach *a)
 	/* Found out when somebody asks, or before the addresses go. */
 	a->classified = false;
 	a->state = DMABUF_RW_STATE_LIVE;
-	list_for_each_entry(m, &a->members, member) {
-		if (m->killed && !m->dying) {
-			reinit_completion(&m->drained);
-			m->killed = false;
-			percpu_ref_reinit(&m->io);
+	scoped_guard(spinlock, &a->lock) {
+		if (a->gone) {
+			result = dmabuf_rw_fail(-ENODEV, DMABUF_RW_REASON_DEVICE_GONE);
+		} else {
+			list_for_each_entry(m, &a->members, member)
+				member_revive(m);
 		}
 	}
 	a->map_ns += ktime_to_ns(ktime_sub(ktime_get(), start));
-	return DMABUF_RW_OK;
+	return result;
 }
 
-/* First attach and map. a->setup held, dmabuf_rw_device_sem for reading. */
+/* First attach and map. a->setup held. */
 static struct dmabuf_rw_result attach_setup(struct dmabuf_rw_attach *a)
 {
 	struct dmabuf_rw_result result;
 	int ret;
 
+	if (READ_ONCE(a->gone))
+		return dmabuf_rw_fail(-ENODEV, DMABUF_RW_REASON_DEVICE_GONE);
 	ret = dmabuf_rw_prp_alloc(&a->prp, a->dev, a->dmabuf->size);
 	if (ret)
 		return dmabuf_rw_fail(ret, DMABUF_RW_REASON_NO_MEMORY);
@@ -254,6 +289,8 @@ static struct dmabuf_rw_result attach_setup(struct dmabuf_rw_attach *a)
 		result = dmabuf_rw_fail(-EINTR, DMABUF_RW_REASON_INTERRUPTED);
 	} else {
 		result = attach_map(a);
+		if (result.error)
+			attach_unmap(a);
 		dma_resv_unlock(a->dmabuf->resv);
 	}
 	if (result.error) {
@@ -266,30 +303,33 @@ static struct dmabuf_rw_result attach_setup(struct dmabuf_rw_attach *a)
 	return DMABUF_RW_OK;
 }
 
-/* Everything that needs the device to have its driver. Device sem held. */
-static void attach_dismantle(struct dmabuf_rw_attach *a, u32 state)
+/* Everything that needs the device to have its driver, once. */
+static void attach_dismantle(struct dmabuf_rw_attach *a)
 {
-	mutex_lock(&a->setup);
+	guard(mutex)(&a->setup);
 	if (a->att) {
 		dma_resv_lock(a->dmabuf->resv, NULL);
-		a->state = state;
 		attach_quiesce(a);
-		if (state == DMABUF_RW_STATE_DEVICE_GONE)
+		/* INFO tells of a mapping whose drive is gone where its memory was. */
+		if (READ_ONCE(a->gone))
 			dmabuf_rw_attach_classify(a);
 		attach_unmap(a);
+		if (a->state == DMABUF_RW_STATE_LIVE)
+			a->state = DMABUF_RW_STATE_INVALIDATED;
 		dma_resv_unlock(a->dmabuf->resv);
 		dma_buf_detach(a->dmabuf, a->att);
+		dma_resv_lock(a->dmabuf->resv, NULL);
 		a->att = NULL;
+		dma_resv_unlock(a->dmabuf->resv);
 		dmabuf_rw_prp_free(&a->prp);
 	}
-	a->state = state;
 	a->ready = false;
-	mutex_unlock(&a->setup);
 }
 
-static void attach_free(struct dmabuf_rw_attach *a)
+static void attach_ref_put(struct dmabuf_rw_attach *a)
 {
-	attach_dismantle(a, DMABUF_RW_STATE_REVOKED);
+	if (!refcount_dec_and_test(&a->refs))
+		return;
 	WARN_ON_ONCE(!list_empty(&a->members));
 	dma_buf_put(a->dmabuf);
 	put_device(a->dev);
@@ -297,58 +337,58 @@ static void attach_free(struct dmabuf_rw_attach *a)
 	kfree(a);
 }
 
-/* Drop a reference; true if it was the last, and @a is out of the cache. */
-static bool attach_drop(struct dmabuf_rw_attach *a)
-{
-	if (!refcount_dec_and_mutex_lock(&a->refs, &dmabuf_rw_cache_lock))
-		return false;
-	list_del(&a->node);
-	mutex_unlock(&dmabuf_rw_cache_lock);
-	return true;
-}
-
 /**
- * dmabuf_rw_attach_put - drop a reference to an attachment
- * @a: the attachment; unmapped and detached with the last reference
+ * dmabuf_rw_attach_put - let go of an attachment
+ * @a: unmapped and detached when nobody uses it any more
+ *
+ * It stays where device_has_left() finds it until that is done, so that a
+ * device does not go to somebody else in between.
  *
  * Context: may sleep; no lock of this module held.
  */
 void dmabuf_rw_attach_put(struct dmabuf_rw_attach *a)
 {
-	down_read(&dmabuf_rw_device_sem);
-	if (attach_drop(a))
-		attach_free(a);
-	up_read(&dmabuf_rw_device_sem);
+	mutex_lock(&attachments_lock);
+	if (--a->users) {
+		mutex_unlock(&attachments_lock);
+		return;
+	}
+	mutex_unlock(&attachments_lock);
+	attach_dismantle(a);
+	mutex_lock(&attachments_lock);
+	hash_del(&a->node);
+	mutex_unlock(&attachments_lock);
+	attach_ref_put(a);
 }
 
-/* The attachment of this pair, with a reference, perhaps not yet set up. */
-static struct dmabuf_rw_attach *attach_find(struct dma_buf *dmabuf, struct device *dev)
+/*
+ * Polled requests end only when somebody looks, and whoever issued them may
+ * sleep. Looks until the driver has left: its remove() waits for them.
+ */
+static void attach_reap(struct work_struct *work)
 {
-	struct dmabuf_rw_attach *a;
+	struct dmabuf_rw_attach *a = container_of(work, struct dmabuf_rw_attach, reap);
+	struct dmabuf_rw_mapping *m;
+	bool again = true;
 
-	guard(mutex)(&dmabuf_rw_cache_lock);
-	list_for_each_entry(a, &dmabuf_rw_cache, node)
-		if (a->dmabuf == dmabuf && a->dev == dev &&
-		    a->state != DMABUF_RW_STATE_DEVICE_GONE && refcount_inc_not_zero(&a->refs))
-			return a;
-
-	a = kzalloc_obj(*a, GFP_KERNEL_ACCOUNT);
-	if (!a)
-		return NULL;
-	refcount_set(&a->refs, 1);
-	get_dma_buf(dmabuf);
-	a->dmabuf = dmabuf;
-	a->dev = get_device(dev);
-	mutex_init(&a->setup);
-	INIT_LIST_HEAD(&a->members);
-	/* A dma-buf that cannot be written stays so for the drive, too. */
-	a->dir = (dmabuf->file->f_mode & FMODE_WRITE) ? DMA_BIDIRECTIONAL : DMA_TO_DEVICE;
-	a->state = DMABUF_RW_STATE_INVALIDATED;
-	list_add(&a->node, &dmabuf_rw_cache);
-	return a;
+	while (again) {
+		again = false;
+		scoped_guard(spinlock, &a->lock) {
+			/* All have the same drive, and any queue leads to all of its. */
+			m = list_first_entry_or_null(&a->members, struct dmabuf_rw_mapping, member);
+			if (m)
+				dmabuf_rw_target_poll(&m->target, NULL, DMABUF_RW_ALL_QUEUES);
+			list_for_each_entry(m, &a->members, member)
+				again = again || !completion_done(&m->drained);
+		}
+		again = again && !READ_ONCE(a->left);
+		if (again)
+			usleep_range(500, 2000);
+	}
+	attach_ref_put(a);
 }
 
-static bool device_departs(struct device *dev)
+static bool device_departs(const struct device *dev)
 {
 	struct departing *d;
 
@@ -358,39 +398,105 @@ static bool device_departs(struct device *dev)
 	return false;
 }
 
-/* Become a member; maps again if an invalidation came in between. */
-static struct dmabuf_rw_result attach_add_member(struct dmabuf_rw_attach *a,
-						 struct dmabuf_rw_mapping *m)
+/*
+ * Does the device have the driver that our targets come from? Before it left,
+ * it was announced; afterwards it has another one, or none. attachments_lock held.
+ */
+static bool device_is_drive(const struct device *dev)
 {
-	struct dmabuf_rw_result result = DMABUF_RW_OK;
+	return !device_departs(dev) && !strcmp(dev_driver_string(dev), "nvme");
+}
 
-	if (dmabuf_rw_resv_lock(a->dmabuf))
-		return dmabuf_rw_fail(-EINTR, DMABUF_RW_REASON_INTERRUPTED);
-	if (a->state != DMABUF_RW_STATE_LIVE)
-		result = attach_map(a);
-	if (!result.error) {
-		list_add_tail(&m->member, &a->members);
-		a->nr_members++;
+static struct dmabuf_rw_attach *attach_alloc(struct dma_buf *dmabuf, struct device *dev)
+{
+	struct dmabuf_rw_attach *a = kzalloc_obj(*a, GFP_KERNEL_ACCOUNT);
+
+	if (!a)
+		return NULL;
+	refcount_set(&a->refs, 1);
+	a->users = 1;
+	get_dma_buf(dmabuf);
+	a->dmabuf = dmabuf;
+	a->dev = get_device(dev);
+	mutex_init(&a->setup);
+	spin_lock_init(&a->lock);
+	INIT_WORK(&a->reap, attach_reap);
+	INIT_LIST_HEAD(&a->members);
+	/* A dma-buf that cannot be written stays so for the drive, too. */
+	a->dir = (dmabuf->file->f_mode & FMODE_WRITE) ? DMA_BIDIRECTIONAL : DMA_TO_DEVICE;
+	a->state = DMABUF_RW_STATE_INVALIDATED;
+	return a;
+}
+
+static struct dmabuf_rw_attach *attach_lookup(struct dma_buf *dmabuf, struct device *dev)
+{
+	struct dmabuf_rw_attach *a;
+
+	hash_for_each_possible(attachments, a, node, (unsigned long)dmabuf) {
+		if (a->dmabuf == dmabuf && a->dev == dev && a->users && !a->gone) {
+			a->users++;
+			return a;
+		}
 	}
-	dma_resv_unlock(a->dmabuf->resv);
-	return result;
+	return NULL;
+}
+
+/*
+ * The attachment of this pair, used once more, perhaps not yet set up. @fresh
+ * becomes it if there is none. Returns NULL if there is none and no @fresh.
+ */
+static struct dmabuf_rw_attach *attach_use(struct dma_buf *dmabuf, struct device *dev,
+					   struct dmabuf_rw_attach *fresh)
+{
+	struct dmabuf_rw_attach *a;
+
+	guard(mutex)(&attachments_lock);
+	if (!device_is_drive(dev))
+		return ERR_PTR(-ENODEV);
+	a = attach_lookup(dmabuf, dev);
+	if (!a && fresh) {
+		hash_add(attachments, &fresh->node, (unsigned long)dmabuf);
+		a = fresh;
+	}
+	return a;
+}
+
+static struct dmabuf_rw_result attach_find(struct dma_buf *dmabuf, struct device *dev,
+					   struct dmabuf_rw_attach **out)
+{
+	struct dmabuf_rw_attach *a = attach_use(dmabuf, dev, NULL), *fresh = NULL;
+
+	if (!a) {
+		/* Not under the lock: getting memory may mean evicting somebody's buffer. */
+		fresh = attach_alloc(dmabuf, dev);
+		if (!fresh)
+			return dmabuf_rw_fail(-ENOMEM, DMABUF_RW_REASON_NO_MEMORY);
+		a = attach_use(dmabuf, dev, fresh);
+	}
+	if (fresh && a != fresh)
+		attach_ref_put(fresh);
+	if (IS_ERR(a))
+		return dmabuf_rw_fail(-ENODEV, DMABUF_RW_REASON_DEVICE_GONE);
+	*out = a;
+	return DMABUF_RW_OK;
 }
 
 /**
- * dmabuf_rw_attach_join - attach a mapping's dma-buf to its target's device
- * @m: target found, @m->io alive; sets @m->attach
+ * dmabuf_rw_attach_get - attach a dma-buf to a target's device
  * @dmabuf: the memory
+ * @dev: the PCI function
+ * @out: out: the attachment, for dmabuf_rw_attach_put()
  *
- * Uses the attachment that is there, or makes one.
+ * Takes the attachment that is there, or makes one.
  *
- * Context: may sleep; session lock not held; dmabuf_rw_device_sem not held.
+ * Context: may sleep; session lock not held.
  * Return: success, or an errno with the exporter's, the segments' or the
  * device's reason.
  */
-struct dmabuf_rw_result dmabuf_rw_attach_join(struct dmabuf_rw_mapping *m,
-					      struct dma_buf *dmabuf)
+struct dmabuf_rw_result dmabuf_rw_attach_get(struct dma_buf *dmabuf, struct device *dev,
+					     struct dmabuf_rw_attach **out)
 {
-	struct dmabuf_rw_result result = DMABUF_RW_OK;
+	struct dmabuf_rw_result result;
 	struct dmabuf_rw_attach *a;
 
 	if (dmabuf->size & (DMABUF_RW_GRANULE - 1))
@@ -398,34 +504,120 @@ struct dmabuf_rw_result dmabuf_rw_attach_join(struct dmabuf_rw_mapping *m,
 	if (!dmabuf->size || dmabuf->size > DMABUF_RW_MAX_PREMAPPED)
 		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_SIZE_CAP);
 
-	down_read(&dmabuf_rw_device_sem);
-	if (device_departs(m->target.dma_dev)) {
-		up_read(&dmabuf_rw_device_sem);
-		return dmabuf_rw_fail(-ENODEV, DMABUF_RW_REASON_DEVICE_GONE);
-	}
-	a = attach_find(dmabuf, m->target.dma_dev);
-	if (!a) {
-		up_read(&dmabuf_rw_device_sem);
-		return dmabuf_rw_fail(-ENOMEM, DMABUF_RW_REASON_NO_MEMORY);
-	}
-
+	result = attach_find(dmabuf, dev, &a);
+	if (result.error)
+		return result;
 	mutex_lock(&a->setup);
 	if (!a->ready)
 		result = attach_setup(a);
 	mutex_unlock(&a->setup);
-	if (!result.error)
-		result = attach_add_member(a, m);
+	if (result.error)
+		dmabuf_rw_attach_put(a);
+	else
+		*out = a;
+	return result;
+}
 
-	if (!result.error)
-		m->attach = a;
-	else if (attach_drop(a))
-		attach_free(a);
-	up_read(&dmabuf_rw_device_sem);
+/* Become a member of @a, in which I/O is allowed then. dma_resv held. */
+static struct dmabuf_rw_result attach_add(struct dmabuf_rw_attach *a, struct dmabuf_rw_mapping *m)
+{
+	struct dmabuf_rw_result result = DMABUF_RW_OK;
+
+	/* An invalidation may have come in between. */
+	if (a->state != DMABUF_RW_STATE_LIVE || !a->mapped)
+		result = attach_map(a);
+	if (result.error)
+		return result;
+	guard(spinlock)(&a->lock);
+	if (a->gone)
+		return dmabuf_rw_fail(-ENODEV, DMABUF_RW_REASON_DEVICE_GONE);
+	list_add_tail(&m->member, &a->members);
+	a->nr_members++;
+	m->attach = a;
+	return DMABUF_RW_OK;
+}
+
+/* Stop being a member. dma_resv held, no I/O in flight. */
+static void attach_remove(struct dmabuf_rw_attach *a, struct dmabuf_rw_mapping *m)
+{
+	guard(spinlock)(&a->lock);
+	list_del(&m->member);
+	a->nr_members--;
+}
+
+/**
+ * dmabuf_rw_attach_join - become one of an attachment's mappings
+ * @a: from dmabuf_rw_attach_get(); stays the caller's on failure
+ * @m: target found, @m->io alive; sets @m->attach
+ *
+ * Context: may sleep.
+ * Return: success, or an errno with its reason.
+ */
+struct dmabuf_rw_result dmabuf_rw_attach_join(struct dmabuf_rw_attach *a,
+					      struct dmabuf_rw_mapping *m)
+{
+	struct dmabuf_rw_result result;
+
+	if (dmabuf_rw_resv_lock(a->dmabuf))
+		return dmabuf_rw_fail(-EINTR, DMABUF_RW_REASON_INTERRUPTED);
+	result = attach_add(a, m);
+	dma_resv_unlock(a->dmabuf->resv);
+	return result;
+}
+
+/* End a suspension. dma_resv held, no I/O in flight. */
+static void attach_resume(struct dmabuf_rw_attach *a, struct dmabuf_rw_mapping *m)
+{
+	guard(spinlock)(&a->lock);
+	m->suspended = false;
+	if (!a->gone && a->state == DMABUF_RW_STATE_LIVE && a->mapped)
+		member_revive(m);
+}
+
+/**
+ * dmabuf_rw_attach_change - go on with another attachment of the same dma-buf
+ * @m: suspended and drained; who changes it keeps others from that
+ * @to: from dmabuf_rw_attach_get(); on success @m's
+ * @target: the path that @to belongs to; on success @m has its references
+ *
+ * What @m had before is let go of.
+ *
+ * Context: may sleep.
+ * Return: success, or an errno with its reason, and nothing has changed.
+ */
+struct dmabuf_rw_result dmabuf_rw_attach_change(struct dmabuf_rw_mapping *m,
+						struct dmabuf_rw_attach *to,
+						const struct dmabuf_rw_target *target)
+{
+	struct dmabuf_rw_attach *from = m->attach;
+	struct dmabuf_rw_target old = m->target;
+	struct dmabuf_rw_result result;
+
+	if (dmabuf_rw_resv_lock(m->dmabuf))
+		return dmabuf_rw_fail(-EINTR, DMABUF_RW_REASON_INTERRUPTED);
+	attach_remove(from, m);
+	m->target = *target;
+	result = attach_add(to, m);
+	if (result.error) {
+		m->target = old;
+		scoped_guard(spinlock, &from->lock) {
+			list_add_tail(&m->member, &from->members);
+			from->nr_members++;
+		}
+	} else {
+		m->path_changes++;
+		attach_resume(to, m);
+	}
+	dma_resv_unlock(m->dmabuf->resv);
+	if (!result.error) {
+		dmabuf_rw_target_put(&old);
+		dmabuf_rw_attach_put(from);
+	}
 	return result;
 }
 
 /**
- * dmabuf_rw_io_stop - let no new I/O of a mapping begin
+ * dmabuf_rw_io_stop - let no new I/O of a mapping begin, for good
  * @m: takes READ and WRITE; already out of its session's table
  *
  * Does not wait, so that many can be stopped before one is waited for.
@@ -439,30 +631,70 @@ void dmabuf_rw_io_stop(struct dmabuf_rw_mapping *m)
 		return;
 	}
 	dma_resv_lock(m->dmabuf->resv, NULL);
-	m->dying = true;
-	if (!m->killed) {
-		m->killed = true;
-		percpu_ref_kill(&m->io);
+	scoped_guard(spinlock, &m->attach->lock) {
+		m->dying = true;
+		member_kill(m);
 	}
 	dma_resv_unlock(m->dmabuf->resv);
 }
 
 /**
- * dmabuf_rw_io_drain - wait for a mapping's I/O, and leave the attachment
- * @m: stopped with dmabuf_rw_io_stop()
+ * dmabuf_rw_io_suspend - let no new I/O of a mapping begin for now
+ * @m: premapped
  *
- * The reference to the attachment goes with the mapping itself.
+ * Mapping the memory again does not revive it; dmabuf_rw_attach_change() does.
+ *
+ * Context: may sleep.
+ * Return: false if the mapping is being unmapped.
+ */
+bool dmabuf_rw_io_suspend(struct dmabuf_rw_mapping *m)
+{
+	bool alive;
+
+	dma_resv_lock(m->dmabuf->resv, NULL);
+	scoped_guard(spinlock, &m->attach->lock) {
+		alive = !m->dying;
+		m->suspended = true;
+		member_kill(m);
+	}
+	dma_resv_unlock(m->dmabuf->resv);
+	return alive;
+}
+
+/**
+ * dmabuf_rw_io_resume - undo dmabuf_rw_io_suspend()
+ * @m: suspended and drained
+ *
+ * Context: may sleep.
+ */
+void dmabuf_rw_io_resume(struct dmabuf_rw_mapping *m)
+{
+	dma_resv_lock(m->dmabuf->resv, NULL);
+	attach_resume(m->attach, m);
+	dma_resv_unlock(m->dmabuf->resv);
+}
+
+/**
+ * dmabuf_rw_io_drain - wait for a mapping's I/O
+ * @m: stopped or suspended
  *
  * Context: may sleep, as long as the drive takes.
  */
 void dmabuf_rw_io_drain(struct dmabuf_rw_mapping *m)
 {
-	mapping_drain(m);
-	if (!m->attach)
-		return;
+	member_drain(m);
+}
+
+/**
+ * dmabuf_rw_attach_leave - take a mapping out of its attachment
+ * @m: premapped, stopped and drained; its use of the attachment goes with itself
+ *
+ * Context: may sleep.
+ */
+void dmabuf_rw_attach_leave(struct dmabuf_rw_mapping *m)
+{
 	dma_resv_lock(m->dmabuf->resv, NULL);
-	list_del(&m->member);
-	m->attach->nr_members--;
+	attach_remove(m->attach, m);
 	dma_resv_unlock(m->dmabuf->resv);
 }
 
@@ -477,83 +709,99 @@ void dmabuf_rw_io_drain(struct dmabuf_rw_mapping *m)
  */
 struct dmabuf_rw_result dmabuf_rw_io_revive(struct dmabuf_rw_mapping *m)
 {
-	struct dmabuf_rw_attach *a = m->attach;
 	struct dmabuf_rw_result result = DMABUF_RW_OK;
+	struct dmabuf_rw_attach *a;
 
 	/* Without an attachment nothing but UNMAP ends a mapping. */
-	if (!a)
+	if (!m->attach)
 		return percpu_ref_is_dying(&m->io) ?
 			dmabuf_rw_fail(-ENOENT, DMABUF_RW_REASON_HANDLE) : result;
-	down_read(&dmabuf_rw_device_sem);
-	if (dmabuf_rw_resv_lock(m->dmabuf)) {
-		up_read(&dmabuf_rw_device_sem);
+	if (dmabuf_rw_resv_lock(m->dmabuf))
 		return dmabuf_rw_fail(-EINTR, DMABUF_RW_REASON_INTERRUPTED);
-	}
+	a = m->attach;
 	if (m->dying) {
 		result = dmabuf_rw_fail(-ENOENT, DMABUF_RW_REASON_HANDLE);
-	} else if (a->state == DMABUF_RW_STATE_DEVICE_GONE) {
+	} else if (READ_ONCE(a->gone)) {
 		result = dmabuf_rw_fail(-ENODEV, DMABUF_RW_REASON_DEVICE_GONE);
 	} else if (a->state != DMABUF_RW_STATE_LIVE) {
 		result = attach_map(a);
-		if (result.error && result.error != -EINTR && result.error != -ENOMEM) {
+		if (result.error && result.error != -EINTR && result.error != -ENOMEM &&
+		    result.reason != DMABUF_RW_REASON_DEVICE_GONE) {
 			a->state = DMABUF_RW_STATE_REVOKED;
 			result = dmabuf_rw_fail(-ENODEV, DMABUF_RW_REASON_REVOKED);
 		}
 	}
 	dma_resv_unlock(m->dmabuf->resv);
-	up_read(&dmabuf_rw_device_sem);
 	return result;
 }
 
-/* The next attachment of @dev that still is one, with a reference. */
-static struct dmabuf_rw_attach *attach_next_of(struct device *dev)
+/*
+ * Before the driver's remove(). The device's lock is held, and a drive that was
+ * pulled out waits for it: stop, and wait for nothing.
+ */
+static void device_leaves(struct device *dev)
+{
+	struct departing *d = kmalloc_obj(*d, GFP_KERNEL | __GFP_NOFAIL);
+	struct dmabuf_rw_attach *a;
+	int bucket;
+
+	d->dev = dev;
+	guard(mutex)(&attachments_lock);
+	list_add(&d->node, &departing_devices);
+	hash_for_each(attachments, bucket, a, node) {
+		if (a->dev != dev)
+			continue;
+		scoped_guard(spinlock, &a->lock)
+			a->gone = true;
+		attach_kill(a);
+		refcount_inc(&a->refs);
+		if (!queue_work(attach_wq, &a->reap))
+			refcount_dec(&a->refs);
+		cond_resched();
+	}
+}
+
+/* An attachment of a device that has lost its driver, once each, with a reference. */
+static struct dmabuf_rw_attach *attach_next_left(struct device *dev)
 {
 	struct dmabuf_rw_attach *a;
+	int bucket;
 
-	guard(mutex)(&dmabuf_rw_cache_lock);
-	list_for_each_entry(a, &dmabuf_rw_cache, node)
-		if (a->dev == dev && READ_ONCE(a->state) != DMABUF_RW_STATE_DEVICE_GONE &&
-		    refcount_inc_not_zero(&a->refs))
+	guard(mutex)(&attachments_lock);
+	hash_for_each(attachments, bucket, a, node) {
+		if (a->dev == dev && a->gone && !a->left) {
+			WRITE_ONCE(a->left, true);
+			refcount_inc(&a->refs);
 			return a;
+		}
+	}
 	return NULL;
 }
 
-static void device_leaves(struct device *dev)
-{
-	struct dmabuf_rw_attach *a;
-	struct departing *d;
-
-	down_write(&dmabuf_rw_device_sem);
-	d = kmalloc_obj(*d, GFP_KERNEL | __GFP_NOFAIL);
-	d->dev = dev;
-	list_add(&d->node, &departing_devices);
-	while ((a = attach_next_of(dev))) {
-		attach_dismantle(a, DMABUF_RW_STATE_DEVICE_GONE);
-		if (attach_drop(a))
-			attach_free(a);
-	}
-	up_write(&dmabuf_rw_device_sem);
-}
-
+/*
+ * After the driver's remove(), which has ended all I/O, and before the device
+ * can go to anybody else: nothing is left to wait for but an exporter that is at
+ * work on the buffer.
+ */
 static void device_has_left(struct device *dev)
 {
+	struct dmabuf_rw_attach *a;
 	struct departing *d, *next;
 
-	down_write(&dmabuf_rw_device_sem);
+	while ((a = attach_next_left(dev))) {
+		attach_dismantle(a);
+		attach_ref_put(a);
+	}
+	guard(mutex)(&attachments_lock);
 	list_for_each_entry_safe(d, next, &departing_devices, node) {
 		if (d->dev == dev) {
 			list_del(&d->node);
 			kfree(d);
 		}
 	}
-	up_write(&dmabuf_rw_device_sem);
 }
 
-/*
- * A driver leaves its PCI device: unbind, hot-unplug, module unload. Told
- * before the driver's remove() runs, so the drive can still end what is in
- * flight, and the addresses are taken back while it can.
- */
+/* A driver leaves its PCI device: unbind, hot-unplug, module unload. */
 static int pci_event(struct notifier_block *nb, unsigned long event, void *data)
 {
 	switch (event) {
@@ -561,7 +809,6 @@ static int pci_event(struct notifier_block *nb, unsigned long event, void *data)
 		device_leaves(data);
 		break;
 	case BUS_NOTIFY_UNBOUND_DRIVER:
-	case BUS_NOTIFY_BIND_DRIVER:
 	case BUS_NOTIFY_REMOVED_DEVICE:
 		device_has_left(data);
 		break;
@@ -569,7 +816,8 @@ static int pci_event(struct notifier_block *nb, unsigned long event, void *data)
 	return NOTIFY_DONE;
 }
 
-static struct notifier_block pci_notifier = { .notifier_call = pci_event };
+/* Before those who look whether a driver has given all its addresses back. */
+static struct notifier_block pci_notifier = { .notifier_call = pci_event, .priority = 1 };
 
 /**
  * dmabuf_rw_attach_init - begin to watch the PCI bus
@@ -578,7 +826,15 @@ static struct notifier_block pci_notifier = { .notifier_call = pci_event };
  */
 int dmabuf_rw_attach_init(void)
 {
-	return bus_register_notifier(&pci_bus_type, &pci_notifier);
+	int ret;
+
+	attach_wq = alloc_workqueue("dmabuf_rw_reap", WQ_UNBOUND, 0);
+	if (!attach_wq)
+		return -ENOMEM;
+	ret = bus_register_notifier(&pci_bus_type, &pci_notifier);
+	if (ret)
+		destroy_workqueue(attach_wq);
+	return ret;
 }
 
 /**
@@ -591,9 +847,10 @@ void dmabuf_rw_attach_exit(void)
 	struct departing *d, *next;
 
 	bus_unregister_notifier(&pci_bus_type, &pci_notifier);
+	destroy_workqueue(attach_wq);
 	list_for_each_entry_safe(d, next, &departing_devices, node)
 		kfree(d);
-	WARN_ON(!list_empty(&dmabuf_rw_cache));
+	WARN_ON(!hash_empty(attachments));
 }
 
 DMABUF_RW_IMPORT_NS(DMA_BUF);

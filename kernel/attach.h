@@ -8,33 +8,45 @@
 #include <linux/dma-buf.h>
 #include <linux/mutex.h>
 #include <linux/refcount.h>
+#include <linux/spinlock.h>
+#include <linux/workqueue.h>
 
 #include "memory.h"
 #include "prp.h"
 #include "result.h"
 
 struct dmabuf_rw_mapping;
+struct dmabuf_rw_target;
 
 /*
  * One dma-buf attached to one DMA device, shared by every mapping that needs
  * this pair, in whatever session or process.
  */
 struct dmabuf_rw_attach {
-	struct list_head node;		/* dmabuf_rw_cache_lock */
-	refcount_t refs;
+	struct hlist_node node;		/* attachments, attachments_lock */
+	refcount_t refs;		/* keeps this memory; see users */
+	u32 users;			/* attachments_lock; at 0 it is being taken apart */
+	bool left;			/* attachments_lock: the device's driver is gone */
 	struct dma_buf *dmabuf;		/* holds a reference */
 	struct device *dev;		/* holds a reference */
-	struct mutex setup;
+	struct work_struct reap;	/* polls for I/O that only ends when polled for */
+
+	struct mutex setup;		/* first attach and map, and taking apart */
 	bool ready;			/* setup: attach and first map went well */
 	enum dma_data_direction dir;
 	struct dma_buf_attachment *att;
 
+	spinlock_t lock;
+	bool gone;			/* lock: the device loses its driver */
+	struct list_head members;	/* dmabuf_rw_mapping.member; changed under dma_resv
+					 * and lock, so either is enough to look
+					 */
+
 	/* The rest: under the dma-buf's dma_resv. */
-	u32 state;			/* DMABUF_RW_STATE_* */
+	u32 nr_members;
+	u32 state;			/* DMABUF_RW_STATE_* but for DEVICE_GONE, see gone */
 	bool mapped;
 	struct sg_table *sgt;
-	struct list_head members;	/* dmabuf_rw_mapping.member */
-	u32 nr_members;
 	struct dmabuf_rw_prp prp;
 	bool classified;		/* @place is of the present addresses */
 	struct dmabuf_rw_place place;
@@ -45,11 +57,19 @@ struct dmabuf_rw_attach {
 	u64 map_ns;
 };
 
-struct dmabuf_rw_result dmabuf_rw_attach_join(struct dmabuf_rw_mapping *m,
-					      struct dma_buf *dmabuf);
+struct dmabuf_rw_result dmabuf_rw_attach_get(struct dma_buf *dmabuf, struct device *dev,
+					     struct dmabuf_rw_attach **out);
 void dmabuf_rw_attach_put(struct dmabuf_rw_attach *a);
+struct dmabuf_rw_result dmabuf_rw_attach_join(struct dmabuf_rw_attach *a,
+					      struct dmabuf_rw_mapping *m);
+struct dmabuf_rw_result dmabuf_rw_attach_change(struct dmabuf_rw_mapping *m,
+						struct dmabuf_rw_attach *to,
+						const struct dmabuf_rw_target *target);
+void dmabuf_rw_attach_leave(struct dmabuf_rw_mapping *m);
 void dmabuf_rw_attach_classify(struct dmabuf_rw_attach *a);
 void dmabuf_rw_io_stop(struct dmabuf_rw_mapping *m);
+bool dmabuf_rw_io_suspend(struct dmabuf_rw_mapping *m);
+void dmabuf_rw_io_resume(struct dmabuf_rw_mapping *m);
 void dmabuf_rw_io_drain(struct dmabuf_rw_mapping *m);
 struct dmabuf_rw_result dmabuf_rw_io_revive(struct dmabuf_rw_mapping *m);
 int dmabuf_rw_attach_init(void);

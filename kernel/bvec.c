@@ -13,7 +13,9 @@
 
 #include "compat.h"
 #include "bvec.h"
+#include "cpu_view.h"
 #include "pages.h"
+#include "ready.h"
 #include "trace.h"
 
 /* One I/O while it is under way. */
@@ -33,23 +35,16 @@ static bool bvec_writes(const struct bvec_io *io)
 	return io->args.direction == DMABUF_RW_DIR_WRITE;
 }
 
-/**
- * dmabuf_rw_bvec_check - an I/O against what a file can hold
- * @m: the mapping
- * @args: inside the dma-buf, in a direction that is mapped
- *
- * The rest is for the target itself to judge.
- *
- * Context: any.
- * Return: success, or -EINVAL with RANGE.
- */
-struct dmabuf_rw_result dmabuf_rw_bvec_check(const struct dmabuf_rw_mapping *m,
-					     const struct dmabuf_rw_io_args *args)
+/* An I/O against what a file can hold. The rest is for the target to judge. */
+static struct dmabuf_rw_result bvec_check(struct dmabuf_rw_mapping *m,
+					  const struct dmabuf_rw_io_args *args)
 {
 	u64 end;
 
 	if (check_add_overflow(args->file_offset, (u64)args->length, &end) || end > LLONG_MAX)
 		return dmabuf_rw_fail(-EINVAL, DMABUF_RW_REASON_RANGE);
+	if (dmabuf_rw_pin_lost(&m->pages->pin))
+		return dmabuf_rw_fail(-ENODEV, DMABUF_RW_REASON_REVOKED);
 	return DMABUF_RW_OK;
 }
 
@@ -123,6 +118,11 @@ static ssize_t bvec_call(struct bvec_io *io)
 	u64 within;
 
 	io->kiocb.ki_pos = io->args.file_offset;
+	/* Mandatory for whoever calls the target itself: security modules, watchers. */
+	result = rw_verify_area(bvec_writes(io) ? WRITE : READ, file, &io->kiocb.ki_pos,
+				io->args.length);
+	if (result)
+		return result;
 	if (!bvec_begin_write(io))
 		return -EAGAIN;
 
@@ -144,16 +144,21 @@ static ssize_t bvec_call(struct bvec_io *io)
 /* Through the page cache the CPU copies: the exporter is told before and after. */
 static ssize_t bvec_call_buffered(struct bvec_io *io)
 {
-	enum dma_data_direction dir = bvec_writes(io) ? DMA_FROM_DEVICE : DMA_TO_DEVICE;
+	/* A read of the target writes the buffer. */
+	bool fills = !bvec_writes(io);
+	enum dma_data_direction dir = dmabuf_rw_cpu_direction(io->args.buffer_offset,
+							      io->args.length, fills);
 	struct dma_buf *dmabuf = io->m->dmabuf;
 	ssize_t result;
+	int ret;
 
 	result = dma_buf_begin_cpu_access(dmabuf, dir);
 	if (result)
 		return result;
 	result = bvec_call(io);
-	dma_buf_end_cpu_access(dmabuf, dir);
-	return result;
+	ret = dma_buf_end_cpu_access(dmabuf, dir);
+	/* Devices may not see what the CPU wrote: it has to be read again. */
+	return ret && fills && result > 0 ? ret : result;
 }
 
 static ssize_t bvec_call_any(struct bvec_io *io)
@@ -207,14 +212,19 @@ static void bvec_task_work(DMABUF_RW_TW_ARGS)
 	}
 	/*
 	 * The target took the I/O without waiting and then found that it would
-	 * have to. We are where waiting is allowed: again, without the wish.
+	 * have to. We are where waiting is allowed: again, without the wish. But
+	 * not for a task that is gone: a kernel thread would write in its place,
+	 * with its own rights.
 	 */
-	this_cpu_inc(io->m->counts->deferred);
-	if (!percpu_ref_tryget_live(&io->m->io)) {
-		io->result = -ENOENT;
+	if (DMABUF_RW_TW_DEAD || (current->flags & (PF_EXITING | PF_KTHREAD)) ||
+	    !percpu_ref_tryget_live(&io->m->io)) {
+		io->result = DMABUF_RW_TW_DEAD || (current->flags & (PF_EXITING | PF_KTHREAD)) ?
+			-ECANCELED : -ENOENT;
+		dmabuf_rw_note_error(io->m, io->result, DMABUF_RW_REASON_INTERRUPTED);
 		bvec_finish(io, DMABUF_RW_TW_FLAGS);
 		return;
 	}
+	this_cpu_inc(io->m->counts->deferred);
 	io->kiocb.ki_flags &= ~IOCB_NOWAIT;
 	result = bvec_call_any(io);
 	if (result != -EIOCBQUEUED)
@@ -237,34 +247,27 @@ static void bvec_complete(struct kiocb *kiocb, long result)
 	io_uring_cmd_do_in_task_lazy(io->cmd, bvec_task_work);
 }
 
-/**
- * dmabuf_rw_bvec_submit - call the target with the dma-buf's pages
- * @cmd: completed when the I/O has ended
- * @m: the mapping; its percpu_ref is held, and handed over unless this fails
- * @args: checked
- * @issue_flags: io_uring's
- *
- * Context: io_uring's issue context; sleeps only without IO_URING_F_NONBLOCK.
- * Return: -EIOCBQUEUED; otherwise nothing was done: -EAGAIN with
- * IO_URING_F_NONBLOCK, -ENOMEM.
- */
-int dmabuf_rw_bvec_submit(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
-			  const struct dmabuf_rw_io_args *args, unsigned int issue_flags)
+static void bvec_trace(const struct dmabuf_rw_mapping *m, const struct dmabuf_rw_io_args *args)
+{
+	trace_dmabuf_rw_submit(m->session, m->handle, args->direction, args->file_offset,
+			       args->buffer_offset, args->length);
+}
+
+/* Call the target with the dma-buf's pages. m->io is held and goes with the I/O. */
+static int bvec_start(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
+		      const struct dmabuf_rw_io_args *args, unsigned int issue_flags)
 {
 	bool nowait = issue_flags & IO_URING_F_NONBLOCK;
-	struct file *file = m->target.file;
 	struct bvec_io *io;
 	ssize_t result;
 
-	if (nowait && (!(file->f_flags & O_DIRECT) || !(file->f_mode & FMODE_NOWAIT)))
-		return -EAGAIN;
-
 	io = kmem_cache_alloc(bvec_io_cache, GFP_KERNEL);
 	if (!io)
-		return -ENOMEM;
+		return dmabuf_rw_io_refuse(m, dmabuf_rw_fail(-ENOMEM, DMABUF_RW_REASON_NO_MEMORY));
+	bvec_trace(m, args);
 	*io = (struct bvec_io){ .cmd = cmd, .m = m, .args = *args };
 	dmabuf_rw_pdu(cmd)->bvec = io;
-	init_sync_kiocb(&io->kiocb, file);
+	init_sync_kiocb(&io->kiocb, m->target.file);
 	io->kiocb.ki_complete = bvec_complete;
 	if (args->direction == DMABUF_RW_DIR_WRITE)
 		io->kiocb.ki_flags |= IOCB_WRITE;
@@ -278,6 +281,8 @@ int dmabuf_rw_bvec_submit(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 		return -EIOCBQUEUED;
 	if (result == -EAGAIN && nowait) {
 		kmem_cache_free(bvec_io_cache, io);
+		/* The ring's file keeps the session, and that one the mapping. */
+		dmabuf_rw_io_defer(m);
 		dmabuf_rw_mapping_put(m);
 		return -EAGAIN;
 	}
@@ -285,18 +290,44 @@ int dmabuf_rw_bvec_submit(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 	return -EIOCBQUEUED;
 }
 
-/**
- * dmabuf_rw_bvec_wait - call the target and wait for it
- * @m: the mapping; its percpu_ref is held, and let go of here
- * @args: checked
- *
- * Context: may sleep; the caller holds m->refs.
- * Return: bytes moved, or a negative errno. Counted either way.
- */
-long dmabuf_rw_bvec_wait(struct dmabuf_rw_mapping *m, const struct dmabuf_rw_io_args *args)
+static int bvec_issue(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
+		      const struct dmabuf_rw_io_args *args, unsigned int issue_flags)
+{
+	struct dmabuf_rw_result result = bvec_check(m, args);
+	struct file *file = m->target.file;
+
+	if (result.error)
+		return dmabuf_rw_io_refuse(m, result);
+	if (dmabuf_rw_io_fenced(m, args) || !(file->f_flags & O_DIRECT) ||
+	    !(file->f_mode & FMODE_NOWAIT))
+		return dmabuf_rw_io_defer(m);
+	return bvec_start(cmd, m, args, issue_flags);
+}
+
+static int bvec_send(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
+		     const struct dmabuf_rw_io_args *args, unsigned int issue_flags)
+{
+	struct dmabuf_rw_result result = dmabuf_rw_io_prepare(m, args, bvec_check);
+
+	if (result.error) {
+		dmabuf_rw_note_error(m, result.error, result.reason);
+		return result.error;
+	}
+	return bvec_start(cmd, m, args, issue_flags);
+}
+
+static struct dmabuf_rw_result bvec_run(struct dmabuf_rw_mapping *m,
+					const struct dmabuf_rw_io_args *args, u64 *moved)
 {
 	struct bvec_io io = { .m = m, .args = *args };
+	struct dmabuf_rw_result result;
 
+	result = dmabuf_rw_io_prepare(m, args, bvec_check);
+	if (result.error) {
+		dmabuf_rw_note_error(m, result.error, result.reason);
+		return result;
+	}
+	bvec_trace(m, args);
 	/* Without ki_complete() the call returns when the I/O has ended. */
 	init_sync_kiocb(&io.kiocb, m->target.file);
 	if (bvec_writes(&io))
@@ -304,8 +335,19 @@ long dmabuf_rw_bvec_wait(struct dmabuf_rw_mapping *m, const struct dmabuf_rw_io_
 	io.result = bvec_result(bvec_call_any(&io));
 	bvec_account(&io);
 	bvec_notify(&io);
-	return io.result;
+	if (io.result < 0)
+		return dmabuf_rw_fail(io.result, dmabuf_rw_reason_of(m, io.result));
+	*moved = io.result;
+	return DMABUF_RW_OK;
 }
+
+/* What a bvec mapping does with an I/O. */
+const struct dmabuf_rw_path_ops dmabuf_rw_bvec_ops = {
+	.path = DMABUF_RW_PATH_BVEC,
+	.issue = bvec_issue,
+	.send = bvec_send,
+	.run = bvec_run,
+};
 
 /**
  * dmabuf_rw_bvec_init - make what bvec I/O needs

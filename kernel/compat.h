@@ -49,15 +49,17 @@
 #define DMABUF_RW_POLLED_BY_OWN_RING(rq, cmd) ((void)(rq), (void)(cmd), false)
 #endif
 
-/* Task work of a uring_cmd: what it is given, and how it completes. */
+/* Task work of a uring_cmd: what it is given, how it completes, and is its task gone? */
 #ifdef PROBE_TW_REQ
 #define DMABUF_RW_TW_ARGS struct io_tw_req tw_req, io_tw_token_t tw
 #define DMABUF_RW_TW_CMD io_uring_cmd_from_tw(tw_req)
 #define DMABUF_RW_TW_FLAGS IO_URING_CMD_TASK_WORK_ISSUE_FLAGS
+#define DMABUF_RW_TW_DEAD (tw.cancel)
 #else
 #define DMABUF_RW_TW_ARGS struct io_uring_cmd *tw_cmd, unsigned int tw_flags
 #define DMABUF_RW_TW_CMD tw_cmd
 #define DMABUF_RW_TW_FLAGS tw_flags
+#define DMABUF_RW_TW_DEAD (tw_flags & IO_URING_F_TASK_DEAD)
 #endif
 
 /**

@@ -3,14 +3,15 @@
  * The CPU's view of a dma-buf, and copies between it and a caller's memory.
  *
  * A view is the exporter's kernel mapping of the whole buffer, made with the
- * first rw fd and shared by all of the same dma-buf. The exporter keeps the
- * memory where it is meanwhile, as the vmap rules ask it to.
+ * first rw fd and shared by all of the same dma-buf. A pin makes the exporter
+ * keep the memory where it is meanwhile.
  *
  * Copies through one view are atomic with regard to each other by the 4 KiB:
  * who reads an aligned block sees it before or after a write that covers it,
  * not a mixture. The lock for that is held for a chunk at a time and with page
  * faults off, so that nobody can make others wait by what his memory is.
  */
+#include <linux/dma-mapping.h>
 #include <linux/dma-resv.h>
 #include <linux/hashtable.h>
 #include <linux/mm.h>
@@ -22,6 +23,7 @@
 
 #include "cpu_view.h"
 #include "fence.h"
+#include "pin.h"
 
 #define VIEW_CHUNK	SZ_256K	/* copied in one go; a multiple of VIEW_CHUNK_IO */
 #define VIEW_CHUNK_IO	SZ_4K	/* the same for a device's memory, and what is atomic */
@@ -33,6 +35,7 @@ struct dmabuf_rw_view {
 	struct dma_buf *dmabuf;		/* holds a reference */
 	struct mutex setup;
 	bool ready;			/* setup: mapped, and looked at */
+	struct dmabuf_rw_pin pin;	/* keeps the memory where it is */
 	struct iosys_map map;
 	struct rw_semaphore busy;	/* write: the memory is being changed */
 };
@@ -49,9 +52,33 @@ static DEFINE_MUTEX(views_lock);
  */
 struct page *dmabuf_rw_view_page(void *address)
 {
-	if (is_vmalloc_addr(address))
-		return vmalloc_to_page(address);
-	return virt_addr_valid(address) ? virt_to_page(address) : NULL;
+	unsigned long pfn;
+
+	if (!is_vmalloc_addr(address))
+		return virt_addr_valid(address) ? virt_to_page(address) : NULL;
+	/* By number first: a carve-out that is only mapped has none. */
+	pfn = vmalloc_to_pfn(address);
+	return pfn_valid(pfn) ? pfn_to_page(pfn) : NULL;
+}
+
+/**
+ * dmabuf_rw_cpu_direction - what an exporter is told of an access by the CPU
+ * @position: bytes from the buffer's start
+ * @bytes: how many
+ * @fills: the CPU writes the buffer
+ *
+ * A write that does not cover whole cache lines leaves bytes of them as they
+ * were, so the exporter has to make sure that the CPU sees those.
+ *
+ * Context: any.
+ * Return: the direction for dma_buf_begin_cpu_access() and its end.
+ */
+enum dma_data_direction dmabuf_rw_cpu_direction(u64 position, size_t bytes, bool fills)
+{
+	if (!fills)
+		return DMA_FROM_DEVICE;
+	return IS_ALIGNED(position | bytes, dma_get_cache_alignment()) ?
+		DMA_TO_DEVICE : DMA_BIDIRECTIONAL;
 }
 
 /**
@@ -111,10 +138,28 @@ static int view_try_access(struct dma_buf *dmabuf)
 	return ret;
 }
 
+static struct dmabuf_rw_result view_map(struct dmabuf_rw_view *view)
+{
+	struct dma_buf *dmabuf = view->dmabuf;
+	int ret = dmabuf_rw_resv_lock(dmabuf);
+
+	if (ret)
+		return view_refusal(ret);
+	ret = dma_buf_vmap(dmabuf, &view->map);
+	dma_resv_unlock(dmabuf->resv);
+	if (ret)
+		return view_refusal(ret);
+	if (view->map.is_iomem || !view_is_wrong(view))
+		return DMABUF_RW_OK;
+	dma_buf_vunmap_unlocked(dmabuf, &view->map);
+	return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NO_CPU_VIEW);
+}
+
 /* view->setup held. */
 static struct dmabuf_rw_result view_setup(struct dmabuf_rw_view *view)
 {
 	struct dma_buf *dmabuf = view->dmabuf;
+	struct dmabuf_rw_result result;
 	int ret;
 
 	ret = view_try_access(dmabuf);
@@ -123,16 +168,13 @@ static struct dmabuf_rw_result view_setup(struct dmabuf_rw_view *view)
 	if (view->ready)
 		return DMABUF_RW_OK;
 
-	ret = dmabuf_rw_resv_lock(dmabuf);
-	if (ret)
-		return view_refusal(ret);
-	ret = dma_buf_vmap(dmabuf, &view->map);
-	dma_resv_unlock(dmabuf->resv);
-	if (ret)
-		return view_refusal(ret);
-	if (!view->map.is_iomem && view_is_wrong(view)) {
-		dma_buf_vunmap_unlocked(dmabuf, &view->map);
-		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NO_CPU_VIEW);
+	result = dmabuf_rw_pin_get(&view->pin, dmabuf);
+	if (result.error)
+		return result;
+	result = view_map(view);
+	if (result.error) {
+		dmabuf_rw_pin_put(&view->pin);
+		return result;
 	}
 	view->ready = true;
 	return DMABUF_RW_OK;
@@ -206,8 +248,10 @@ void dmabuf_rw_view_put(struct dmabuf_rw_view *view)
 		return;
 	hash_del(&view->node);
 	mutex_unlock(&views_lock);
-	if (view->ready)
+	if (view->ready) {
 		dma_buf_vunmap_unlocked(view->dmabuf, &view->map);
+		dmabuf_rw_pin_put(&view->pin);
+	}
 	dma_buf_put(view->dmabuf);
 	mutex_destroy(&view->setup);
 	kfree(view);

@@ -33,12 +33,15 @@ static void info_counts(struct dmabuf_rw_info *info, const struct dmabuf_rw_mapp
 
 static int info_attach(struct dmabuf_rw_info *info, struct dmabuf_rw_mapping *m)
 {
-	struct dmabuf_rw_attach *a = m->attach;
 	int ret = dmabuf_rw_resv_lock(m->dmabuf);
+	struct dmabuf_rw_attach *a;
 
 	if (ret)
 		return ret;
-	info->state = a->state;
+	a = m->attach;
+	info->state = READ_ONCE(a->gone) ? DMABUF_RW_STATE_DEVICE_GONE : a->state;
+	info->controller = m->target.controller;
+	info->path_changes = m->path_changes;
 	dmabuf_rw_attach_classify(a);
 	info->memory = a->place.memory;
 	info->route = a->place.route;
@@ -55,7 +58,8 @@ static int info_attach(struct dmabuf_rw_info *info, struct dmabuf_rw_mapping *m)
 
 static void info_pages(struct dmabuf_rw_info *info, const struct dmabuf_rw_pages *pages)
 {
-	info->state = DMABUF_RW_STATE_LIVE;
+	info->state = dmabuf_rw_pin_lost(&pages->pin) ? DMABUF_RW_STATE_REVOKED :
+		DMABUF_RW_STATE_LIVE;
 	info->memory = DMABUF_RW_MEM_SYSTEM;
 	info->route = DMABUF_RW_ROUTE_MEMORY;
 	info->segments = pages->nr_bvecs;
@@ -79,11 +83,12 @@ int dmabuf_rw_info_fill(struct dmabuf_rw_info *info, struct dmabuf_rw_mapping *m
 {
 	memset(info, 0, sizeof(*info));
 	info->handle = m->handle;
-	info->path = m->path;
+	info->path = m->ops->path;
+	info->controller = DMABUF_RW_NO_CONTROLLER;
 	info->directions = m->directions;
 	info->buffer_bytes = m->size;
 	info_counts(info, m);
-	if (m->path == DMABUF_RW_PATH_PREMAPPED)
+	if (m->attach)
 		return info_attach(info, m);
 	info_pages(info, m->pages);
 	return 0;

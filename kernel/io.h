@@ -5,10 +5,10 @@
 #ifndef DMABUF_RW_IO_H
 #define DMABUF_RW_IO_H
 
-#include "io_args.h"
+#include <linux/types.h>
+
+struct io_uring_cmd;
 
 int dmabuf_rw_issue(struct io_uring_cmd *cmd, unsigned int issue_flags, u32 direction);
-struct dmabuf_rw_result dmabuf_rw_io_prepare(struct dmabuf_rw_mapping *m,
-					     const struct dmabuf_rw_io_args *args);
 
 #endif /* DMABUF_RW_IO_H */

@@ -19,6 +19,7 @@ struct dmabuf_rw_io_args {
 };
 
 struct bvec_io;
+struct premapped_long;
 
 /*
  * The private bytes of a READ or WRITE command while it is under way. One
@@ -28,17 +29,15 @@ struct bvec_io;
 struct dmabuf_rw_pdu {
 	u32 flags;			/* of premapped.c; 0 on other datapaths */
 	u32 length;
+	struct dmabuf_rw_mapping *m;	/* premapped, an I/O of one command; stays */
 	union {
-		struct {		/* premapped */
-			struct dmabuf_rw_mapping *m;
-			union {
-				u64 file_offset;		/* unless IO_POLLED */
-				struct dmabuf_rw_mapping *polled; /* IO_POLLED: @m until the end */
-			};
-			int error;		/* first error of any part */
-			atomic_t pending;	/* parts, and one for the submitter */
-		};
+		u64 file_offset;		/* the same */
+		struct premapped_long *longer;	/* premapped, any other */
 		struct bvec_io *bvec;
+	};
+	union {
+		u64 buffer_offset;	/* premapped, until it ends */
+		s64 result;		/* then */
 	};
 };
 
@@ -104,6 +103,10 @@ static inline u32 dmabuf_rw_reason_of(const struct dmabuf_rw_mapping *m, int err
 		return DMABUF_RW_REASON_NO_MEMORY;
 	case -EINTR:
 		return DMABUF_RW_REASON_INTERRUPTED;
+	case -ETXTBSY:
+		return DMABUF_RW_REASON_SWAP;
+	case -EMEDIUMTYPE:
+		return DMABUF_RW_REASON_METADATA;
 	case -EINVAL:
 		return dmabuf_rw_target_reformatted(&m->target) ?
 			DMABUF_RW_REASON_LBA_SIZE : DMABUF_RW_REASON_RANGE;

@@ -1,45 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The ioctl IO: one READ or WRITE that is waited for, for callers without io_uring. The
- * way to the datapath is that of the uring_cmds; only the end differs.
+ * The ioctl IO: one READ or WRITE that is waited for, for callers without
+ * io_uring.
  */
 #include <linux/errno.h>
 #include <linux/string.h>
 #include <linux/uaccess.h>
 
-#include "bvec.h"
-#include "io.h"
 #include "io_ioctl.h"
 #include "limits.h"
-#include "premapped.h"
+#include "ready.h"
 #include "session.h"
-#include "trace.h"
-
-/* The I/O itself. The caller holds m->refs, and m->io, which is let go of. */
-static struct dmabuf_rw_result io_run(struct dmabuf_rw_mapping *m, const struct dmabuf_rw_io_args *args,
-				      u64 *moved)
-{
-	struct dmabuf_rw_result result;
-	bool sent = true;
-	long ret;
-
-	trace_dmabuf_rw_submit(m->session, m->handle, args->direction, args->file_offset, args->buffer_offset,
-			       args->length);
-	if (m->path == DMABUF_RW_PATH_PREMAPPED)
-		ret = dmabuf_rw_premapped_wait(m, args, &sent) ?: (long)args->length;
-	else
-		ret = dmabuf_rw_bvec_wait(m, args);
-	if (ret >= 0) {
-		*moved = ret;
-		return DMABUF_RW_OK;
-	}
-	result = dmabuf_rw_fail(ret, dmabuf_rw_reason_of(m, ret));
-	if (!sent) {
-		dmabuf_rw_note_error(m, result.error, result.reason);
-		percpu_ref_put(&m->io);
-	}
-	return result;
-}
 
 static struct dmabuf_rw_result io_do(struct dmabuf_rw_session *session, struct dmabuf_rw_io *io)
 {
@@ -62,12 +33,15 @@ static struct dmabuf_rw_result io_do(struct dmabuf_rw_session *session, struct d
 	m = dmabuf_rw_mapping_get(session, io->handle);
 	if (!m)
 		return dmabuf_rw_fail(-ENOENT, DMABUF_RW_REASON_HANDLE);
-	if (m->path == DMABUF_RW_PATH_REGISTERED)
+	if (!m->ops->run) {
 		result = dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_HANDLE);
-	else
-		result = dmabuf_rw_io_prepare(m, &args);
-	if (!result.error)
-		result = io_run(m, &args, &io->moved);
+	} else {
+		result = dmabuf_rw_io_check(m, &args);
+		if (result.error)
+			dmabuf_rw_note_error(m, result.error, result.reason);
+		else
+			result = m->ops->run(m, &args, &io->moved);
+	}
 	dmabuf_rw_mapping_put(m);
 	return result;
 }

@@ -20,7 +20,7 @@
 #define DMABUF_RW_MAX_REGISTERED ((u64)U32_MAX & PAGE_MASK)
 #define DMABUF_RW_MAX_BVEC	BIT_ULL(40)
 #define DMABUF_RW_MAX_RW_BUFFER	BIT_ULL(40)
-#define DMABUF_RW_FENCE_MS	30000U		/* longest wait without CONFIG */
+#define DMABUF_RW_WAIT_MS	30000U		/* longest wait without CONFIG */
 #define DMABUF_RW_MAX_TIMEOUT_MS 3600000U
 
 #endif /* DMABUF_RW_LIMITS_H */

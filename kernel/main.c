@@ -19,11 +19,12 @@
 #include "io_ioctl.h"
 #include "limits.h"
 #include "map.h"
+#include "nvme_driver.h"
+#include "pin.h"
 #include "premapped.h"
 #include "registered.h"
 #include "rwfile.h"
 #include "session.h"
-#include "target.h"
 
 #define CREATE_TRACE_POINTS
 #include "trace.h"
@@ -85,6 +86,12 @@ static long dmabuf_rw_ioctl(struct file *file, unsigned int cmd, unsigned long a
 
 static int dmabuf_rw_uring_cmd(struct io_uring_cmd *cmd, unsigned int issue_flags)
 {
+	/*
+	 * None of them means anything here, and a multishot command that ends well
+	 * would never be completed.
+	 */
+	if (unlikely(cmd->flags & IORING_URING_CMD_MASK))
+		return -EINVAL;
 	switch (cmd->cmd_op) {
 	case DMABUF_RW_URING_READ:
 		return dmabuf_rw_issue(cmd, issue_flags, DMABUF_RW_DIR_READ);
@@ -126,15 +133,21 @@ static int __init dmabuf_rw_init(void)
 {
 	int ret;
 
-	ret = dmabuf_rw_registered_init();
+	ret = dmabuf_rw_pin_init();
 	if (ret)
 		return ret;
+	ret = dmabuf_rw_registered_init();
+	if (ret)
+		goto exit_pin;
 	ret = dmabuf_rw_bvec_init();
 	if (ret)
 		goto exit_registered;
-	ret = dmabuf_rw_attach_init();
+	ret = dmabuf_rw_premapped_init();
 	if (ret)
 		goto exit_bvec;
+	ret = dmabuf_rw_attach_init();
+	if (ret)
+		goto exit_premapped;
 	ret = misc_register(&dmabuf_rw_device);
 	if (ret)
 		goto exit_attach;
@@ -143,10 +156,14 @@ static int __init dmabuf_rw_init(void)
 
 exit_attach:
 	dmabuf_rw_attach_exit();
+exit_premapped:
+	dmabuf_rw_premapped_exit();
 exit_bvec:
 	dmabuf_rw_bvec_exit();
 exit_registered:
 	dmabuf_rw_registered_exit();
+exit_pin:
+	dmabuf_rw_pin_exit();
 	return ret;
 }
 
@@ -155,9 +172,11 @@ static void __exit dmabuf_rw_exit(void)
 	dmabuf_rw_debugfs_exit();
 	misc_deregister(&dmabuf_rw_device);
 	dmabuf_rw_registered_exit();
+	dmabuf_rw_premapped_exit();
 	dmabuf_rw_attach_exit();
 	dmabuf_rw_bvec_exit();
-	dmabuf_rw_target_exit();
+	dmabuf_rw_nvme_exit();
+	dmabuf_rw_pin_exit();
 	/* Mappings are freed, and percpu_refs switched, by way of RCU. */
 	rcu_barrier();
 }

@@ -10,10 +10,12 @@
 
 #include "compat.h"
 #include "attach.h"
+#include "bvec.h"
 #include "limits.h"
 #include "map.h"
 #include "mapping.h"
 #include "pages.h"
+#include "premapped.h"
 #include "registered.h"
 #include "session.h"
 #include "trace.h"
@@ -71,8 +73,8 @@ static struct dmabuf_rw_mapping *mapping_new(struct dmabuf_rw_session *session,
 	m->directions = directions;
 	m->session = session->id;
 	m->user = get_uid(session->user);
-	m->timeout = msecs_to_jiffies(READ_ONCE(session->timeout_ms));
-	m->fence_ms = READ_ONCE(session->timeout_ms) ?: DMABUF_RW_FENCE_MS;
+	mutex_init(&m->path_lock);
+	m->wait_ms = READ_ONCE(session->timeout_ms) ?: DMABUF_RW_WAIT_MS;
 	return m;
 }
 
@@ -99,6 +101,7 @@ static struct dmabuf_rw_result map_premapped(struct map_call *call, struct dmabu
 					     struct dma_buf *dmabuf, struct file *target,
 					     u32 hint)
 {
+	struct dmabuf_rw_attach *attach;
 	struct dmabuf_rw_result result;
 
 	if (!target)
@@ -112,12 +115,17 @@ static struct dmabuf_rw_result map_premapped(struct map_call *call, struct dmabu
 	if (percpu_ref_init(&m->io, mapping_drained, PERCPU_REF_ALLOW_REINIT, GFP_KERNEL))
 		goto put_target;
 	m->dmabuf = dmabuf;
-	result = dmabuf_rw_attach_join(m, dmabuf);
+	result = dmabuf_rw_attach_get(dmabuf, m->target.dma_dev, &attach);
 	if (result.error)
 		goto exit_ref;
-	m->path = DMABUF_RW_PATH_PREMAPPED;
+	result = dmabuf_rw_attach_join(attach, m);
+	if (result.error)
+		goto put_attach;
+	m->ops = &dmabuf_rw_premapped_ops;
 	return DMABUF_RW_OK;
 
+put_attach:
+	dmabuf_rw_attach_put(attach);
 exit_ref:
 	percpu_ref_exit(&m->io);
 put_target:
@@ -143,7 +151,7 @@ static struct dmabuf_rw_result map_registered(struct dmabuf_rw_mapping *m,
 	if (result.error)
 		return result;
 	m->dmabuf = dmabuf;
-	m->path = DMABUF_RW_PATH_REGISTERED;
+	m->ops = &dmabuf_rw_registered_ops;
 	return DMABUF_RW_OK;
 }
 
@@ -164,7 +172,7 @@ static struct dmabuf_rw_result map_bvec(struct dmabuf_rw_mapping *m, struct dma_
 	if (result.error)
 		goto exit_ref;
 	m->dmabuf = dmabuf;
-	m->path = DMABUF_RW_PATH_BVEC;
+	m->ops = &dmabuf_rw_bvec_ops;
 	return DMABUF_RW_OK;
 
 exit_ref:
@@ -273,14 +281,17 @@ static void map_alignment(struct dmabuf_rw_map_entry *e, const struct file *targ
 		e->buffer_align = max(e->buffer_align, e->length_align);
 }
 
+/*
+ * What the caller is told. Before the mapping has a handle: from then on
+ * another thread may unmap it.
+ */
 static void map_describe(struct dmabuf_rw_map_entry *e, const struct dmabuf_rw_mapping *m,
 			 const struct file *target)
 {
 	map_alignment(e, target);
-	e->path = m->path;
-	e->handle = m->handle;
+	e->path = m->ops->path;
 	e->buffer_bytes = m->size;
-	if (m->path == DMABUF_RW_PATH_PREMAPPED) {
+	if (m->attach) {
 		e->max_command_bytes = m->target.max_command;
 		/* Not a multipath head's own, which may be stricter. */
 		e->buffer_align = queue_dma_alignment(m->target.disk->queue) + 1;
@@ -312,13 +323,11 @@ static struct dmabuf_rw_result map_files(struct dmabuf_rw_session *session,
 		dmabuf_rw_mapping_put(m);
 		return result;
 	}
-	result = dmabuf_rw_session_insert(session, m);
-	if (result.error) {
-		mapping_unmap(m);
-		return result;
-	}
 	map_describe(e, m, target);
-	return DMABUF_RW_OK;
+	result = dmabuf_rw_session_insert(session, m, &e->handle);
+	if (result.error)
+		mapping_unmap(m);
+	return result;
 }
 
 static struct dmabuf_rw_result map_one(struct dmabuf_rw_session *session,

@@ -47,10 +47,14 @@ void dmabuf_rw_counts_put(struct dmabuf_rw_counts_block *block)
 	kfree(block);
 }
 
-/* Is READ and WRITE for this mapping? Then its percpu_ref is set up. */
-static bool mapping_takes_io(const struct dmabuf_rw_mapping *m)
+/* After the last look at it by way of RCU, polling among them. */
+static void mapping_free(struct rcu_head *rcu)
 {
-	return m->path == DMABUF_RW_PATH_PREMAPPED || m->path == DMABUF_RW_PATH_BVEC;
+	struct dmabuf_rw_mapping *m = container_of(rcu, struct dmabuf_rw_mapping, rcu);
+
+	if (m->ops && m->ops->issue)
+		percpu_ref_exit(&m->io);
+	kfree(m);
 }
 
 /**
@@ -63,8 +67,6 @@ void dmabuf_rw_mapping_put(struct dmabuf_rw_mapping *m)
 {
 	if (!refcount_dec_and_test(&m->refs))
 		return;
-	if (mapping_takes_io(m))
-		percpu_ref_exit(&m->io);
 	if (m->attach)
 		dmabuf_rw_attach_put(m->attach);
 	if (m->pages)
@@ -73,7 +75,18 @@ void dmabuf_rw_mapping_put(struct dmabuf_rw_mapping *m)
 	dmabuf_rw_uncharge(m->user, m->charged);
 	free_uid(m->user);
 	dmabuf_rw_counts_put(m->counts_block);
-	kfree_rcu(m, rcu);
+	mutex_destroy(&m->path_lock);
+	call_rcu(&m->rcu, mapping_free);
+}
+
+/* Wait for the I/O of a mapping that was stopped. */
+static void mapping_drain(struct dmabuf_rw_mapping *m)
+{
+	/* Whoever looks for another path finds out that it is being unmapped. */
+	guard(mutex)(&m->path_lock);
+	dmabuf_rw_io_drain(m);
+	if (m->attach)
+		dmabuf_rw_attach_leave(m);
 }
 
 /**
@@ -89,11 +102,11 @@ void dmabuf_rw_unmap_all(struct list_head *doomed)
 	struct dmabuf_rw_mapping *m, *next;
 
 	list_for_each_entry(m, doomed, doomed)
-		if (mapping_takes_io(m))
+		if (m->ops->issue)
 			dmabuf_rw_io_stop(m);
 	list_for_each_entry_safe(m, next, doomed, doomed) {
-		if (mapping_takes_io(m))
-			dmabuf_rw_io_drain(m);
+		if (m->ops->issue)
+			mapping_drain(m);
 		list_del(&m->doomed);
 		trace_dmabuf_rw_unmap(m->session, m->handle);
 		dmabuf_rw_mapping_put(m);

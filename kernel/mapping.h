@@ -5,20 +5,21 @@
  * Lock order of the module, outermost first:
  *
  *   dmabuf_rw_session.lock	handle table of one session
- *   dmabuf_rw_device_sem	read: attaching, mapping, mapping again, detaching;
- *				write: a PCI device is losing its driver
- *   dmabuf_rw_attach.setup	first attach and map of one attachment
+ *   dmabuf_rw_mapping.path_lock	another controller takes over; ending the mapping
+ *   dmabuf_rw_attach.setup	first attach and map of one attachment; its end
  *   dmabuf_rw_view.setup		first vmap of one dma-buf's CPU view
  *   dma_resv of the dma-buf	state, table and member list of an attachment
+ *   dmabuf_rw_attach.lock	who may do I/O: spinlock, also taken where a
+ *				driver leaves its device, which waits for nobody
  *
- * Leaves: dmabuf_rw_cache_lock (list of attachments), the locks of the list of
- * views and of the users of rw fds, and dmabuf_rw_view.busy, under which memory
- * is copied with page faults off. dmabuf_rw_sessions_lock is outermost: who reads
- * debugfs holds it and looks at all sessions. io_uring calls us with the ring's
- * lock held, which is further out than all but that. The dma-buf framework calls
- * our invalidate callback with the dma_resv held, so nothing that holds it may
- * take a lock further up, and nothing that an I/O in flight needs in order to
- * end takes any lock here.
+ * No lock is shared by users of different drives while somebody waits for one of
+ * them. Leaves, held for a few instructions or a walk through a list: the locks
+ * of the tables of attachments, of views, of the users of rw fds and of sessions;
+ * and dmabuf_rw_view.busy, under which memory is copied with page faults off.
+ * io_uring calls us with the ring's lock held, which is further out than all.
+ * The dma-buf framework calls our invalidate callback with the dma_resv held, so
+ * nothing that holds it may take a lock further up, and nothing that an I/O in
+ * flight needs in order to end takes any lock here.
  */
 #ifndef DMABUF_RW_MAPPING_H
 #define DMABUF_RW_MAPPING_H
@@ -26,13 +27,37 @@
 #include <linux/completion.h>
 #include <linux/dma-buf.h>
 #include <linux/list.h>
+#include <linux/mutex.h>
 #include <linux/percpu-refcount.h>
 #include <linux/rcupdate.h>
 #include <linux/refcount.h>
 
 #include "target.h"
 
+struct dmabuf_rw_io_args;
+struct dmabuf_rw_mapping;
+struct io_uring_cmd;
 struct user_struct;
+
+/*
+ * What a datapath does with an I/O. Each counts it, and lets go of what is held
+ * for it, however it ends.
+ */
+struct dmabuf_rw_path_ops {
+	u32 path;			/* DMABUF_RW_PATH_* */
+	/*
+	 * From a ring that does not want to wait, m->io held. -EIOCBQUEUED: under
+	 * way. -EAGAIN: something must be waited for. NULL: takes no I/O.
+	 */
+	int (*issue)(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
+		     const struct dmabuf_rw_io_args *args, unsigned int issue_flags);
+	/* From a worker, m->refs held for the time of the call. -EIOCBQUEUED or an error. */
+	int (*send)(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
+		    const struct dmabuf_rw_io_args *args, unsigned int issue_flags);
+	/* The caller waits, m->refs held. Bytes moved in @moved. */
+	struct dmabuf_rw_result (*run)(struct dmabuf_rw_mapping *m,
+				       const struct dmabuf_rw_io_args *args, u64 *moved);
+};
 
 /* Per-CPU, so that I/O on one mapping from many CPUs shares no cache line. */
 struct dmabuf_rw_counts {
@@ -58,13 +83,12 @@ struct dmabuf_rw_mapping {
 	struct percpu_ref io;		/* held by each I/O in flight */
 	u32 handle;
 	u32 session;			/* dmabuf_rw_session.id */
-	u32 path;
 	u32 directions;
-	u32 timeout;			/* jiffies, 0: the queue's */
+	const struct dmabuf_rw_path_ops *ops;	/* of its datapath */
 	u64 size;			/* bytes of the dma-buf */
 	struct dma_buf *dmabuf;		/* borrowed from attach or pages */
-	struct dmabuf_rw_attach *attach; /* premapped */
-	struct dmabuf_rw_target target;
+	struct dmabuf_rw_attach *attach; /* premapped; dma_resv */
+	struct dmabuf_rw_target target;	/* its path: dma_resv, or @io held */
 	struct dmabuf_rw_counts __percpu *counts;	/* in @counts_block */
 	/* Rarely used. */
 	refcount_t refs;		/* keeps this memory, the target, the attachment */
@@ -72,13 +96,17 @@ struct dmabuf_rw_mapping {
 	struct rcu_head rcu;
 	struct list_head member;	/* in attach->members, dma_resv */
 	struct list_head doomed;	/* private list of whoever unmaps it */
-	bool killed;			/* dma_resv: @io was killed */
-	bool dying;			/* dma_resv: being unmapped */
+	/* Of premapped. attach->lock: */
+	bool killed;			/* @io was killed */
+	bool dying;			/* being unmapped */
+	bool suspended;			/* another path is being taken */
 	struct completion drained;	/* @io reached zero */
 	struct dmabuf_rw_pages *pages;	/* registered and bvec */
 	u32 last_error;
 	u32 last_reason;
-	u32 fence_ms;
+	u32 wait_ms;			/* longest wait before an I/O is sent */
+	struct mutex path_lock;		/* see failover.c */
+	u64 path_changes;		/* dma_resv */
 	struct user_struct *user;	/* charged for @charged pages */
 	unsigned long charged;
 };

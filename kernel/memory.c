@@ -14,6 +14,8 @@
 #include "memory.h"
 #include "uapi/linux/dmabuf_rw.h"
 
+#define CLASSIFY_MOST 65536U	/* segments that are looked up, evenly spread */
+
 /**
  * dmabuf_rw_charge - count memory that stays pinned against RLIMIT_MEMLOCK
  * @user: who is charged, the user who opened the session
@@ -114,6 +116,8 @@ struct dmabuf_rw_place dmabuf_rw_classify(struct device *dev, struct sg_table *s
 {
 	struct iommu_domain *domain = iommu_get_domain_for_dev(dev);
 	bool in_ram = false, in_peer = false, unknown = false;
+	/* An exporter may be waiting: of very many segments a sample will do. */
+	unsigned int stride = DIV_ROUND_UP(sgt->nents, CLASSIFY_MOST);
 	struct dmabuf_rw_place place;
 	struct pci_dev *peer = NULL;
 	struct scatterlist *sg;
@@ -121,8 +125,13 @@ struct dmabuf_rw_place dmabuf_rw_classify(struct device *dev, struct sg_table *s
 
 	for_each_sgtable_dma_sg(sgt, sg, i) {
 		dma_addr_t dma = sg_dma_address(sg);
-		phys_addr_t phys = domain ? iommu_iova_to_phys(domain, dma) : dma;
+		phys_addr_t phys;
 
+		if (i % 1024 == 1023)
+			cond_resched();
+		if (i % stride)
+			continue;
+		phys = domain ? iommu_iova_to_phys(domain, dma) : dma;
 		/* Not translated: a bus address below a common switch. */
 		if (!phys)
 			phys = dma;
@@ -136,7 +145,6 @@ struct dmabuf_rw_place dmabuf_rw_classify(struct device *dev, struct sg_table *s
 			in_peer = true;
 		else
 			unknown = true;
-		cond_resched();
 	}
 
 	if (unknown)

@@ -2,6 +2,7 @@
 /*
  * See nvme_request.h.
  */
+#include <linux/blkdev.h>
 #include <linux/nvme.h>
 #include <linux/string.h>
 #include <linux/uaccess.h>
@@ -77,6 +78,35 @@ bool dmabuf_rw_nvme_request_verify(struct request_queue *q,
 	memcpy(bytes + first, saved + first, size);
 	blk_mq_free_request(rq);
 	return good;
+}
+
+#define DRIVER_RETRIES 5	/* the driver's own default */
+
+/**
+ * dmabuf_rw_nvme_again - is a command that failed to be sent again?
+ * @rq: its request, in its end_io
+ * @several_paths: the namespace can be reached by other controllers, too
+ *
+ * The driver sends again what a reset took back, and errors after which the
+ * drive does not forbid it. Not those of commands that completed in a batch, and
+ * by other controllers only what has bios: that is left to us.
+ *
+ * Context: any.
+ * Return: what to do.
+ */
+enum dmabuf_rw_nvme_again dmabuf_rw_nvme_again(struct request *rq, bool several_paths)
+{
+	const struct dmabuf_rw_nvme_request *nr = blk_mq_rq_to_pdu(rq);
+	bool dying = blk_queue_dying(rq->q);
+
+	if (nr->status & NVME_STATUS_DNR)
+		return DMABUF_RW_NVME_OVER;
+	/* Status code type 3: the path, not the command. */
+	if (several_paths && (dying || (nr->status & 0x700) == 0x300))
+		return DMABUF_RW_NVME_ELSEWHERE;
+	if (!dying && nr->status && nr->retries < DRIVER_RETRIES)
+		return DMABUF_RW_NVME_AGAIN;
+	return DMABUF_RW_NVME_OVER;
 }
 
 /**

@@ -27,8 +27,16 @@ struct dmabuf_rw_nvme_request {
 
 #define DMABUF_RW_NVME_CANCELLED BIT(0)	/* flags: taken back by time-out or reset */
 
+/* What to do about a command that failed. */
+enum dmabuf_rw_nvme_again {
+	DMABUF_RW_NVME_OVER,		/* nothing: it is an error */
+	DMABUF_RW_NVME_AGAIN,		/* send it again */
+	DMABUF_RW_NVME_ELSEWHERE,	/* send it by way of another controller */
+};
+
 bool dmabuf_rw_nvme_request_verify(struct request_queue *q,
 				   void (*init)(struct request *rq, struct nvme_command *command));
+enum dmabuf_rw_nvme_again dmabuf_rw_nvme_again(struct request *rq, bool several_paths);
 int dmabuf_rw_nvme_errno(const struct dmabuf_rw_nvme_request *nr, blk_status_t status);
 
 /**

@@ -4,8 +4,8 @@
  *
  * They are found through the exporter's kernel mapping, never through the page
  * links of its scatterlist, which the dma-buf rules forbid to importers and
- * DMABUF_DEBUG takes away. The mapping is kept: it is what makes the exporter
- * keep the pages where they are.
+ * DMABUF_DEBUG takes away. The exporter is made to keep them where they are by a
+ * pin; the mapping alone does not do that everywhere.
  */
 #include <linux/dma-resv.h>
 #include <linux/ktime.h>
@@ -31,6 +31,7 @@ void dmabuf_rw_pages_put(struct dmabuf_rw_pages *pages)
 	if (!refcount_dec_and_test(&pages->refs))
 		return;
 	dma_buf_vunmap_unlocked(pages->dmabuf, &pages->map);
+	dmabuf_rw_pin_put(&pages->pin);
 	dma_buf_put(pages->dmabuf);
 	dmabuf_rw_uncharge(pages->user, pages->charged);
 	free_uid(pages->user);
@@ -73,19 +74,28 @@ static struct dmabuf_rw_result pages_collect(struct dmabuf_rw_pages *pages)
 	return DMABUF_RW_OK;
 }
 
-/* vmap, with what its errno means here. */
+/* Keep the memory in place, and have it mapped. */
 static struct dmabuf_rw_result pages_vmap(struct dmabuf_rw_pages *pages)
 {
-	int ret = dma_buf_vmap_unlocked(pages->dmabuf, &pages->map);
+	struct dmabuf_rw_result result;
+	int ret;
 
+	if (!pages->dmabuf->ops->vmap)
+		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NO_CPU_VIEW);
+	result = dmabuf_rw_pin_get(&pages->pin, pages->dmabuf);
+	if (result.error)
+		return result;
+	ret = dma_buf_vmap_unlocked(pages->dmabuf, &pages->map);
+	if (!ret && !pages->map.is_iomem)
+		return DMABUF_RW_OK;
+	if (!ret)
+		dma_buf_vunmap_unlocked(pages->dmabuf, &pages->map);
+	dmabuf_rw_pin_put(&pages->pin);
+	if (!ret)
+		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NOT_PAGES);
 	if (ret == -ENOMEM)
 		return dmabuf_rw_fail(-ENOMEM, DMABUF_RW_REASON_NO_MEMORY);
-	if (ret)
-		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NO_CPU_VIEW);
-	if (!pages->map.is_iomem)
-		return DMABUF_RW_OK;
-	dma_buf_vunmap_unlocked(pages->dmabuf, &pages->map);
-	return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NOT_PAGES);
+	return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NO_CPU_VIEW);
 }
 
 /**

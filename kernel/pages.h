@@ -10,6 +10,7 @@
 #include <linux/iosys-map.h>
 #include <linux/refcount.h>
 
+#include "pin.h"
 #include "result.h"
 
 struct user_struct;
@@ -21,7 +22,8 @@ struct user_struct;
 struct dmabuf_rw_pages {
 	refcount_t refs;
 	struct dma_buf *dmabuf;		/* holds a reference */
-	struct iosys_map map;		/* kept mapped: it is what pins the pages */
+	struct dmabuf_rw_pin pin;	/* keeps the pages where they are */
+	struct iosys_map map;		/* where they were found */
 	struct bio_vec *bvecs;
 	u32 *first_page;		/* of each bvec, counted from the buffer's start */
 	unsigned int nr_bvecs;

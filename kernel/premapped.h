@@ -5,20 +5,14 @@
 #ifndef DMABUF_RW_PREMAPPED_H
 #define DMABUF_RW_PREMAPPED_H
 
-#include "io_args.h"
+#include "mapping.h"
 
 struct io_comp_batch;
 
-struct dmabuf_rw_result dmabuf_rw_premapped_check(const struct dmabuf_rw_mapping *m,
-						  const struct dmabuf_rw_io_args *args);
-bool dmabuf_rw_premapped_cached(const struct dmabuf_rw_mapping *m,
-				const struct dmabuf_rw_io_args *args);
-int dmabuf_rw_premapped_flush(const struct dmabuf_rw_mapping *m,
-			      const struct dmabuf_rw_io_args *args);
-int dmabuf_rw_premapped_submit(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
-			       const struct dmabuf_rw_io_args *args, unsigned int issue_flags);
-int dmabuf_rw_premapped_wait(struct dmabuf_rw_mapping *m, const struct dmabuf_rw_io_args *args,
-			     bool *sent);
+extern const struct dmabuf_rw_path_ops dmabuf_rw_premapped_ops;
+
 int dmabuf_rw_premapped_iopoll(struct io_uring_cmd *cmd, struct io_comp_batch *iob);
+int dmabuf_rw_premapped_init(void);
+void dmabuf_rw_premapped_exit(void);
 
 #endif /* DMABUF_RW_PREMAPPED_H */

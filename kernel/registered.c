@@ -23,6 +23,11 @@ struct registration {
 
 static struct workqueue_struct *registered_wq;
 
+/* What a registered mapping does with an I/O: nothing, it does not see any. */
+const struct dmabuf_rw_path_ops dmabuf_rw_registered_ops = {
+	.path = DMABUF_RW_PATH_REGISTERED,
+};
+
 /**
  * dmabuf_rw_registered_available - does this kernel let a module register?
  *
@@ -179,7 +184,7 @@ int dmabuf_rw_registered_issue(struct io_uring_cmd *cmd, unsigned int issue_flag
 	m = dmabuf_rw_mapping_get(cmd->file->private_data, args.handle);
 	if (!m)
 		return -ENOENT;
-	if (m->path == DMABUF_RW_PATH_REGISTERED)
+	if (m->ops == &dmabuf_rw_registered_ops)
 		ret = pages_register(cmd, m, &args, issue_flags);
 	else
 		ret = -EOPNOTSUPP;

@@ -5,9 +5,9 @@
 #ifndef DMABUF_RW_REGISTERED_H
 #define DMABUF_RW_REGISTERED_H
 
-#include <linux/types.h>
+#include "mapping.h"
 
-struct io_uring_cmd;
+extern const struct dmabuf_rw_path_ops dmabuf_rw_registered_ops;
 
 bool dmabuf_rw_registered_available(void);
 int dmabuf_rw_registered_issue(struct io_uring_cmd *cmd, unsigned int issue_flags);

@@ -46,7 +46,7 @@
 struct rwfile {
 	struct dmabuf_rw_view *view;
 	u64 size;
-	u32 fence_ms;
+	u32 wait_ms;
 	struct user_struct *user;	/* charged for @charged pages */
 	unsigned long charged;
 	struct rwfile_owner *owner;	/* counts it */
@@ -111,18 +111,6 @@ static struct dma_buf *rwfile_dmabuf(const struct file *file)
 }
 
 /*
- * A write that does not cover whole cache lines leaves bytes of them as they
- * were, so the exporter has to make sure that the CPU sees those.
- */
-static enum dma_data_direction rwfile_direction(u64 position, size_t bytes, bool write)
-{
-	if (!write)
-		return DMA_FROM_DEVICE;
-	return IS_ALIGNED(position | bytes, dma_get_cache_alignment()) ?
-		DMA_TO_DEVICE : DMA_BIDIRECTIONAL;
-}
-
-/*
  * Begin CPU access. The framework waits for fences, too, and without limit: so
  * ours first. A fence that comes in between can still be interrupted.
  */
@@ -130,13 +118,13 @@ static int rwfile_begin(const struct rwfile *rw, enum dma_data_direction dir, bo
 			bool nowait)
 {
 	struct dma_buf *dmabuf = dmabuf_rw_view_dmabuf(rw->view);
-	unsigned long give_up = jiffies + msecs_to_jiffies(rw->fence_ms);
+	unsigned long give_up = jiffies + msecs_to_jiffies(rw->wait_ms);
 	int ret;
 
 	for (;;) {
 		if (nowait && dmabuf_rw_fenced(dmabuf, write))
 			return -EAGAIN;
-		ret = dmabuf_rw_wait_fences(dmabuf, write, rw->fence_ms).error;
+		ret = dmabuf_rw_wait_fences(dmabuf, write, rw->wait_ms).error;
 		if (!ret)
 			ret = dma_buf_begin_cpu_access(dmabuf, dir);
 		/* The framework's rule: after EAGAIN or EINTR, begin again. */
@@ -156,7 +144,7 @@ static int rwfile_begin(const struct rwfile *rw, enum dma_data_direction dir, bo
 static ssize_t rwfile_copy(struct rwfile *rw, u64 position, struct iov_iter *iter, bool write,
 			   bool nowait)
 {
-	enum dma_data_direction dir = rwfile_direction(position, iov_iter_count(iter), write);
+	enum dma_data_direction dir = dmabuf_rw_cpu_direction(position, iov_iter_count(iter), write);
 	struct dma_buf *dmabuf = dmabuf_rw_view_dmabuf(rw->view);
 	ssize_t moved;
 	int ret;
@@ -415,7 +403,7 @@ static struct dmabuf_rw_result rwfile_make(struct dmabuf_rw_session *session,
 	if (!rw)
 		return dmabuf_rw_fail(-ENOMEM, DMABUF_RW_REASON_NO_MEMORY);
 	rw->size = dmabuf->size;
-	rw->fence_ms = READ_ONCE(session->timeout_ms) ?: DMABUF_RW_FENCE_MS;
+	rw->wait_ms = READ_ONCE(session->timeout_ms) ?: DMABUF_RW_WAIT_MS;
 	rw->user = get_uid(session->user);
 	owner = owner_get(rw->user);
 	if (IS_ERR(owner)) {

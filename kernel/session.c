@@ -52,6 +52,7 @@ int dmabuf_rw_open(struct inode *inode, struct file *file)
 		return -ENOMEM;
 	}
 	mutex_init(&session->lock);
+	kref_init(&session->refs);
 
 	mutex_lock(&dmabuf_rw_sessions_lock);
 	list_for_each_entry(other, &dmabuf_rw_sessions, node)
@@ -72,20 +73,50 @@ int dmabuf_rw_open(struct inode *inode, struct file *file)
 	return nonseekable_open(inode, file);
 }
 
+static void session_free(struct kref *refs)
+{
+	struct dmabuf_rw_session *session = container_of(refs, struct dmabuf_rw_session, refs);
+
+	free_uid(session->user);
+	mutex_destroy(&session->lock);
+	kvfree(session->slots);
+	kfree(session);
+}
+
+/* The session with the lowest number above @after, with a reference, or NULL. */
+static struct dmabuf_rw_session *session_next(u32 after)
+{
+	struct dmabuf_rw_session *session, *best = NULL;
+
+	guard(mutex)(&dmabuf_rw_sessions_lock);
+	list_for_each_entry(session, &dmabuf_rw_sessions, node)
+		if (session->id > after && (!best || session->id < best->id))
+			best = session;
+	if (best)
+		kref_get(&best->refs);
+	return best;
+}
+
 /**
  * dmabuf_rw_visit_sessions - call a function for every open session
- * @fn: what to call; must not open or close a session
+ * @fn: what to call
  * @data: for @fn
+ *
+ * Those that are opened or closed meanwhile may be seen or not. No lock is held
+ * while @fn runs: it may wait for an exporter, and nobody else is to wait then.
  *
  * Context: may sleep.
  */
 void dmabuf_rw_visit_sessions(dmabuf_rw_session_fn *fn, void *data)
 {
 	struct dmabuf_rw_session *session;
+	u32 last = 0;
 
-	guard(mutex)(&dmabuf_rw_sessions_lock);
-	list_for_each_entry(session, &dmabuf_rw_sessions, node)
+	while ((session = session_next(last))) {
 		fn(session, data);
+		last = session->id;
+		kref_put(&session->refs, session_free);
+	}
 }
 
 /**
@@ -143,13 +174,15 @@ static struct dmabuf_rw_slot *slot_find(struct dmabuf_rw_session *session, u32 *
 /**
  * dmabuf_rw_session_insert - give a mapping a handle
  * @session: where
- * @m: complete; from here on user space can reach it
+ * @m: complete; from here on user space can reach it, and unmap it: the
+ *	caller, unless it holds a reference of its own, does not look at it again
+ * @handle: out: its handle
  *
  * Context: process.
  * Return: success or -EMFILE.
  */
 struct dmabuf_rw_result dmabuf_rw_session_insert(struct dmabuf_rw_session *session,
-						 struct dmabuf_rw_mapping *m)
+						 struct dmabuf_rw_mapping *m, u32 *handle)
 {
 	struct dmabuf_rw_slot *slot;
 	u32 index;
@@ -161,6 +194,7 @@ struct dmabuf_rw_result dmabuf_rw_session_insert(struct dmabuf_rw_session *sessi
 	if (++slot->generation == HANDLE_GENERATIONS)
 		slot->generation = 1;
 	m->handle = slot->generation << HANDLE_INDEX_BITS | index;
+	*handle = m->handle;
 	session->nr_mappings++;
 	rcu_assign_pointer(slot->mapping, m);
 	return DMABUF_RW_OK;
@@ -230,13 +264,13 @@ int dmabuf_rw_release(struct inode *inode, struct file *file)
 
 	for (i = 0; i < DMABUF_RW_MAX_MAPPINGS; i++) {
 		m = rcu_dereference_protected(session->slots[i].mapping, true);
-		if (m)
-			list_add_tail(&m->doomed, &doomed);
+		if (!m)
+			continue;
+		RCU_INIT_POINTER(session->slots[i].mapping, NULL);
+		list_add_tail(&m->doomed, &doomed);
 	}
+	/* Who looks at all sessions, by way of RCU, finds none of these any more. */
 	dmabuf_rw_unmap_all(&doomed);
-	free_uid(session->user);
-	mutex_destroy(&session->lock);
-	kvfree(session->slots);
-	kfree(session);
+	kref_put(&session->refs, session_free);
 	return 0;
 }

@@ -6,6 +6,7 @@
 #define DMABUF_RW_SESSION_H
 
 #include <linux/fs.h>
+#include <linux/kref.h>
 #include <linux/list.h>
 #include <linux/mutex.h>
 
@@ -21,6 +22,7 @@ struct dmabuf_rw_slot {
 
 /* One open of /dev/dmabuf_rw. */
 struct dmabuf_rw_session {
+	struct kref refs;		/* keeps this memory; the file holds one */
 	struct mutex lock;		/* slots, nr_mappings, next_slot */
 	struct list_head node;		/* all sessions */
 	struct user_struct *user;
@@ -40,7 +42,7 @@ dmabuf_rw_find_rcu(const struct dmabuf_rw_session *session, u32 handle);
 struct dmabuf_rw_mapping *
 dmabuf_rw_mapping_get(const struct dmabuf_rw_session *session, u32 handle);
 struct dmabuf_rw_result dmabuf_rw_session_insert(struct dmabuf_rw_session *session,
-						 struct dmabuf_rw_mapping *m);
+						 struct dmabuf_rw_mapping *m, u32 *handle);
 struct dmabuf_rw_mapping *
 dmabuf_rw_session_remove(struct dmabuf_rw_session *session, u32 handle);
 typedef void dmabuf_rw_session_fn(struct dmabuf_rw_session *session, void *data);

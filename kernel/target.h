@@ -8,26 +8,34 @@
 #include <linux/blkdev.h>
 #include <linux/fs.h>
 
+#include "nvme_ns.h"
 #include "result.h"
 
 struct io_comp_batch;
-struct nvme_command;
 
-/* The NVMe namespace that commands go to. */
+/* What user space opened and, premapped, the namespace that commands go to. */
 struct dmabuf_rw_target {
-	struct file *file;		/* what user space opened; reference; all bvec has */
+	struct file *file;		/* reference; all that bvec has */
 	struct block_device *bdev;	/* of @file: offsets and size are its */
-	struct gendisk *disk;		/* a path disk or @bdev's; device reference */
+	struct request_queue *head;	/* the queue of a multipath head, or NULL */
+	/* The path in use. Of a head it changes, see failover.c. */
+	struct gendisk *disk;		/* device reference */
 	struct device *dma_dev;		/* the PCI function; reference */
-	u32 nsid;
+	u32 controller;			/* N of nvmeN */
 	u32 max_command;		/* bytes */
+	struct dmabuf_rw_nvme_format format;
+	unsigned long looked;		/* at @format, jiffies */
 	u32 block_size;			/* logical, when the target was found; 0: no NVMe */
+	u32 hint;			/* the caller's for @max_command */
 };
 
 struct dmabuf_rw_result dmabuf_rw_target_modes(const struct file *file, u32 directions);
 struct dmabuf_rw_result dmabuf_rw_target_nvme(struct dmabuf_rw_target *target,
 					      struct file *file, u32 directions,
 					      u32 hint);
+struct dmabuf_rw_result dmabuf_rw_target_repath(struct dmabuf_rw_target *target,
+						const struct dmabuf_rw_target *from,
+						const struct device *avoid);
 struct dmabuf_rw_result dmabuf_rw_target_file(struct dmabuf_rw_target *target,
 					      struct file *file, u32 directions);
 void dmabuf_rw_target_copy(struct dmabuf_rw_target *to, const struct dmabuf_rw_target *from);
@@ -36,7 +44,5 @@ bool dmabuf_rw_target_reformatted(const struct dmabuf_rw_target *target);
 #define DMABUF_RW_ALL_QUEUES U32_MAX
 int dmabuf_rw_target_poll(const struct dmabuf_rw_target *target, struct io_comp_batch *iob,
 			  u32 queue);
-void dmabuf_rw_target_init_request(struct request *rq, struct nvme_command *command);
-void dmabuf_rw_target_exit(void);
 
 #endif /* DMABUF_RW_TARGET_H */

@@ -44,6 +44,13 @@ static inline void testexp_invalidate_mappings(struct dma_buf *dmabuf)
 #endif
 }
 
+/* The importer's callback. */
+#ifdef PROBE_INVALIDATE_FUNCTION
+#define TESTEXP_INVALIDATE_MEMBER invalidate_mappings
+#else
+#define TESTEXP_INVALIDATE_MEMBER move_notify
+#endif
+
 /**
  * testexp_can_be_told - can this importer be told of a move?
  * @att: its attachment
@@ -52,11 +59,7 @@ static inline void testexp_invalidate_mappings(struct dma_buf *dmabuf)
  */
 static inline bool testexp_can_be_told(const struct dma_buf_attachment *att)
 {
-#ifdef PROBE_INVALIDATE_FUNCTION
-	return att->importer_ops && att->importer_ops->invalidate_mappings;
-#else
-	return att->importer_ops && att->importer_ops->move_notify;
-#endif
+	return att->importer_ops && att->importer_ops->TESTEXP_INVALIDATE_MEMBER;
 }
 
 #endif /* DMABUF_TESTEXP_COMPAT_H */

@@ -1,27 +1,73 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A kernel mapping that the session itself holds, as an importer would, and what is
- * seen through it.
+ * A kernel mapping that the session itself holds, as an importer would that pins or
+ * does not pin, and what is seen through it.
  */
 #include <linux/iosys-map.h>
 
+#include "compat.h"
 #include "testexp.h"
+
+static void nothing_to_do(struct dma_buf_attachment *att)
+{
+}
+
+/* It never maps, so it has nothing to let go of. */
+static const struct dma_buf_attach_ops importer_ops = {
+	.allow_peer2peer = true,
+	.TESTEXP_INVALIDATE_MEMBER = nothing_to_do,
+};
+
+/* May the session take a kernel mapping of @dmabuf? dma_resv held. */
+static int hold_check(const struct testexp_buffer *buffer, const struct dma_buf *dmabuf)
+{
+	if (dmabuf != buffer->dmabuf)
+		return -EINVAL;
+	if (buffer->ended)
+		return -ENXIO;
+	return buffer->holds ? -EBUSY : 0;
+}
+
+/* Pins, if there is an attachment, and maps. dma_resv held. */
+static int hold_locked(struct testexp_buffer *buffer, struct dma_buf *dmabuf,
+		       struct dma_buf_attachment *att)
+{
+	int ret = hold_check(buffer, dmabuf);
+
+	if (ret)
+		return ret;
+	if (att)
+		ret = dma_buf_pin(att);
+	if (ret)
+		return ret;
+	ret = dma_buf_vmap(dmabuf, &buffer->held);
+	if (ret && att)
+		dma_buf_unpin(att);
+	if (ret)
+		return ret;
+	buffer->held_att = att;
+	buffer->holds = true;
+	return 0;
+}
 
 /**
  * testexp_hold - VMAP
  * @buffer: to be mapped
  * @vmap: which dma-buf, checked here
+ * @dev: attached, with VMAP_PIN
  *
  * Context: may sleep; no lock held.
  * Return: 0, -EINVAL, -EBADF, -EBUSY when the session holds one already, -ENXIO when
- * the session has let go of the buffer, -EINTR, or what dma_buf_vmap() says.
+ * the session has let go of the buffer, -EINTR, or what attach, pin or vmap says.
  */
-int testexp_hold(struct testexp_buffer *buffer, const struct dmabuf_testexp_vmap *vmap)
+int testexp_hold(struct testexp_buffer *buffer, const struct dmabuf_testexp_vmap *vmap,
+		 struct device *dev)
 {
+	struct dma_buf_attachment *att = NULL;
 	struct dma_buf *dmabuf;
 	int ret;
 
-	if (vmap->flags || vmap->reserved)
+	if ((vmap->flags & ~DMABUF_TESTEXP_VMAP_PIN) || vmap->reserved)
 		return -EINVAL;
 	dmabuf = dma_buf_get(vmap->fd);
 	if (IS_ERR(dmabuf))
@@ -29,32 +75,41 @@ int testexp_hold(struct testexp_buffer *buffer, const struct dmabuf_testexp_vmap
 	ret = dma_resv_lock_interruptible(&buffer->resv, NULL);
 	if (ret)
 		goto put;
-	if (dmabuf != buffer->dmabuf)
-		ret = -EINVAL;
-	else if (buffer->ended)
-		ret = -ENXIO;
-	else if (buffer->holds)
-		ret = -EBUSY;
-	else
-		ret = dma_buf_vmap(dmabuf, &buffer->held);
-	if (!ret)
-		buffer->holds = true;
+	ret = hold_check(buffer, dmabuf);
 	dma_resv_unlock(&buffer->resv);
-put:
 	if (ret)
-		dma_buf_put(dmabuf);
+		goto put;
+	if (vmap->flags & DMABUF_TESTEXP_VMAP_PIN) {
+		att = dma_buf_dynamic_attach(dmabuf, dev, &importer_ops, buffer);
+		if (IS_ERR(att)) {
+			ret = PTR_ERR(att);
+			goto put;
+		}
+	}
+	ret = dma_resv_lock_interruptible(&buffer->resv, NULL);
+	if (!ret) {
+		ret = hold_locked(buffer, dmabuf, att);
+		dma_resv_unlock(&buffer->resv);
+	}
+	if (!ret)
+		return 0;
+	if (att)
+		dma_buf_detach(dmabuf, att);
+put:
+	dma_buf_put(dmabuf);
 	return ret;
 }
 
 /**
  * testexp_let_go - VUNMAP
- * @buffer: its kernel mapping and the reference to its dma-buf are given back
+ * @buffer: its kernel mapping, its pin and the reference to its dma-buf are given back
  *
  * Context: may sleep; no lock held.
  * Return: 0, or -ENODATA when the session holds none.
  */
 int testexp_let_go(struct testexp_buffer *buffer)
 {
+	struct dma_buf_attachment *att;
 	struct dma_buf *dmabuf;
 
 	dma_resv_lock(&buffer->resv, NULL);
@@ -63,9 +118,15 @@ int testexp_let_go(struct testexp_buffer *buffer)
 		return -ENODATA;
 	}
 	dmabuf = buffer->dmabuf;
+	att = buffer->held_att;
 	dma_buf_vunmap(dmabuf, &buffer->held);
+	if (att)
+		dma_buf_unpin(att);
+	buffer->held_att = NULL;
 	buffer->holds = false;
 	dma_resv_unlock(&buffer->resv);
+	if (att)
+		dma_buf_detach(dmabuf, att);
 	dma_buf_put(dmabuf);
 	return 0;
 }

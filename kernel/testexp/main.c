@@ -21,6 +21,15 @@ static unsigned int max_mib = 1024;
 module_param(max_mib, uint, 0444);
 MODULE_PARM_DESC(max_mib, "MiB all buffers together may take (1024)");
 
+static const struct file_operations testexp_fops;
+
+static struct miscdevice testexp_device = {
+	.minor = MISC_DYNAMIC_MINOR,
+	.name = "dmabuf_testexp",
+	.fops = &testexp_fops,
+	.mode = 0600,
+};
+
 /* One open of the device: its buffers by id, a reference to each. */
 struct testexp_session {
 	struct xarray buffers;
@@ -70,6 +79,8 @@ static int do_query(struct dmabuf_testexp_query *query)
 			   DMABUF_TESTEXP_FEAT_FENCES;
 	if (testexp_carveout_there())
 		query->features |= DMABUF_TESTEXP_FEAT_CARVEOUT;
+	if (testexp_carveout_has_pages())
+		query->features |= DMABUF_TESTEXP_FEAT_CARVEOUT_PAGES;
 	query->max_buffer_bytes = testexp_max_bytes;
 	query->max_segment_bytes = TESTEXP_MAX_SEGMENT;
 	query->max_buffers = TESTEXP_MAX_BUFFERS;
@@ -196,7 +207,7 @@ static int buffer_command(struct testexp_buffer *buffer, unsigned int cmd,
 	case DMABUF_TESTEXP_IOC_WRITE:
 		return testexp_access(buffer, &args->access, true);
 	case DMABUF_TESTEXP_IOC_VMAP:
-		return testexp_hold(buffer, &args->vmap);
+		return testexp_hold(buffer, &args->vmap, testexp_device.this_device);
 	case DMABUF_TESTEXP_IOC_VUNMAP:
 		return args->only_id.flags ? -EINVAL : testexp_let_go(buffer);
 	case DMABUF_TESTEXP_IOC_FENCES_SIGNALLED:
@@ -272,13 +283,6 @@ static const struct file_operations testexp_fops = {
 	.release = testexp_close,
 	.unlocked_ioctl = testexp_ioctl,
 	.compat_ioctl = compat_ptr_ioctl,
-};
-
-static struct miscdevice testexp_device = {
-	.minor = MISC_DYNAMIC_MINOR,
-	.name = "dmabuf_testexp",
-	.fops = &testexp_fops,
-	.mode = 0600,
 };
 
 static int __init testexp_init(void)

@@ -108,6 +108,7 @@ struct testexp_buffer {
 	struct testexp_backing *vmapped;	/* what the kernel mapping shows */
 	struct iosys_map held;		/* the session's kernel mapping, if it */
 	bool holds;			/* has one: then also a reference to @dmabuf */
+	struct dma_buf_attachment *held_att;	/* pins, for @held; or NULL */
 	u32 cpu_begins[DMABUF_TESTEXP_NR_DIRS];
 	u32 cpu_ends[DMABUF_TESTEXP_NR_DIRS];
 	u32 cpu_accesses;	/* with EXCHANGE: of the present turn */
@@ -176,7 +177,8 @@ void testexp_sync_for_cpu(struct testexp_buffer *buffer, enum dma_data_direction
 void testexp_sync_for_device(struct testexp_buffer *buffer, enum dma_data_direction dir);
 
 /* hold.c */
-int testexp_hold(struct testexp_buffer *buffer, const struct dmabuf_testexp_vmap *vmap);
+int testexp_hold(struct testexp_buffer *buffer, const struct dmabuf_testexp_vmap *vmap,
+		 struct device *dev);
 int testexp_let_go(struct testexp_buffer *buffer);
 int testexp_held_copy(struct testexp_buffer *buffer, u64 offset, void *chunk, size_t bytes,
 		      bool write);

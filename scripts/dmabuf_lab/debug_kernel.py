@@ -113,9 +113,9 @@ def fragment(flavour: str = config.DEBUG_KERNEL) -> str:
     return base if changes is None else merged(base, (folder / changes).read_text(encoding="utf-8"))
 
 
-def has_lockdep(flavour: str) -> bool:
-    """Whether a debug kernel checks the order of locks."""
-    return "CONFIG_PROVE_LOCKING" in wanted(fragment(flavour))[0]
+def has(flavour: str, setting: str) -> bool:
+    """Whether a debug kernel has a setting ("CONFIG_PROVE_LOCKING") on."""
+    return wanted(fragment(flavour))[0].get(setting) == "y"
 
 
 def wanted(text: str) -> tuple[dict[str, str], dict[str, str]]:

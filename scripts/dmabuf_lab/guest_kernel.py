@@ -17,7 +17,7 @@ class GuestKernel:
 
     modules: the folder with its modules.dep, on the host; headers: what modules are built against, on
     the host, or None when the lab root has that; debug: it looks for mistakes, and takes its time;
-    lockdep: it checks the order of locks.
+    lockdep: it checks the order of locks; kcsan: it looks for data races.
     """
 
     release: str
@@ -26,6 +26,7 @@ class GuestKernel:
     headers: Path | None = None
     debug: bool = False
     lockdep: bool = False
+    kcsan: bool = False
 
 
 def names() -> list[str]:
@@ -51,7 +52,8 @@ def debug(kernel: debug_kernel.DebugKernel, flavour: str) -> GuestKernel:
         kernel.modules,
         headers=kernel.path / "build",
         debug=True,
-        lockdep=debug_kernel.has_lockdep(flavour),
+        lockdep=debug_kernel.has(flavour, "CONFIG_PROVE_LOCKING"),
+        kcsan=debug_kernel.has(flavour, "CONFIG_KCSAN"),
     )
 
 

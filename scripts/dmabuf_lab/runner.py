@@ -156,6 +156,7 @@ def run(request: Request) -> int:
             "shell": request.shell,
             "debug": kernel.debug,
             "lockdep": kernel.lockdep,
+            "kcsan": kernel.kcsan,
         }
         if "TERM" in os.environ and request.shell:
             spec["env"]["TERM"] = os.environ["TERM"]

@@ -64,7 +64,15 @@ def test_the_kernel_for_data_races_has_kcsan_in_place_of_kasan_and_lockdep() -> 
         assert f"CONFIG_{name}" not in required
     for name in ("DMA_API_DEBUG", "DEBUG_KMEMLEAK", "KPROBES"):
         assert required[f"CONFIG_{name}"] == "y"
-    assert debug_kernel.has_lockdep("debug") and not debug_kernel.has_lockdep("kcsan")
+    # Without it, KCSAN is there and does nothing.
+    assert required["CONFIG_KCSAN_EARLY_ENABLE"] == "y"
+    for flavour, setting, on in (
+        ("debug", "CONFIG_PROVE_LOCKING", True),
+        ("debug", "CONFIG_KCSAN", False),
+        ("kcsan", "CONFIG_PROVE_LOCKING", False),
+        ("kcsan", "CONFIG_KCSAN", True),
+    ):
+        assert debug_kernel.has(flavour, setting) == on
 
 
 def test_every_change_is_one() -> None:
@@ -134,6 +142,21 @@ def test_a_lockdep_that_stopped_looking_is_a_problem(
     checks: ModuleType, stats: str, problems: int
 ) -> None:
     assert len(checks.lockdep_off(stats)) == problems
+
+
+@pytest.mark.parametrize(
+    ("stats", "problems"),
+    [
+        ("enabled: 1\nused_watchpoints: 0\nsetup_watchpoints: 12\ndata_races: 0\n", 0),
+        ("enabled: 1\nused_watchpoints: 0\nsetup_watchpoints: 0\ndata_races: 0\n", 1),
+        ("enabled: 0\nused_watchpoints: 0\nsetup_watchpoints: 12\ndata_races: 0\n", 1),
+        ("", 1),
+    ],
+)
+def test_a_kcsan_that_does_not_look_is_a_problem(
+    checks: ModuleType, stats: str, problems: int
+) -> None:
+    assert len(checks.kcsan_off(stats)) == problems
 
 
 def test_a_leak_fails_a_run_and_says_where() -> None:

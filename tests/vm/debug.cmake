@@ -40,7 +40,7 @@ endfunction()
 
 set(programs /src/build/lab/tests/vm)
 add_debug_test(isolation PART TIMEOUT 600 COMMAND ${programs}/isolation)
-add_debug_test(invalidate PART TIMEOUT 600 COMMAND ${programs}/invalidate --quick)
+add_debug_test(invalidate PART TIMEOUT 900 COMMAND ${programs}/invalidate --quick && ${programs}/watch)
 # A kernel mapping that an exporter cannot make is a warning of the dma-buf framework.
 add_debug_test(faults PART TIMEOUT 600
   LAB --expect "WARNING: drivers/dma-buf/dma-buf.c:\\d+ at dma_buf_vmap\\+"
@@ -49,18 +49,20 @@ add_debug_test(rwfile PART TIMEOUT 600 COMMAND ${programs}/rwfile --kills 3)
 add_debug_test(teardown TIMEOUT 900 COMMAND
   ${programs}/teardown --kills 8 && ${programs}/teardown --unbind)
 add_debug_test(rings TIMEOUT 900 LAB --append nvme.poll_queues=1 COMMAND ${programs}/rings --polled)
-# The drive is slowed down until the driver gives up on it: those are its messages. Not unplugged: of
-# Linux 7.3's own pciehp, which takes a slot's reset_lock and pci_rescan_remove_lock in either order,
-# lockdep complains.
-add_debug_test(loss TIMEOUT 1200
+# Not unplugged: of Linux 7.3's own pciehp, which takes a slot's reset_lock and pci_rescan_remove_lock
+# in either order, lockdep complains.
+add_debug_test(loss TIMEOUT 1200 LAB --qmp COMMAND ${programs}/loss reset format namespace remove)
+# The drive is slowed down until the driver gives up on it: those are its messages.
+add_debug_test(loss.slow TIMEOUT 1200
   LAB --qmp
-    --expect "I/O tag \\d+ .* timeout, (aborting|reset controller|completion polled)"
+    --expect "I/O tag \\d+ .* timeout, (aborting|reset controller)"
     --expect "nvme\\d+: Abort status: 0x"
-  COMMAND ${programs}/loss reset format slow namespace remove)
+  COMMAND ${programs}/loss slow)
 add_debug_test(witness TIMEOUT 1500 LAB --iommu strict COMMAND
   ${programs}/witness --quick --fuzz 50 --load 2
     --exporters udmabuf-scattered,udmabuf-huge,heap,vgem,virtio-gpu)
 add_debug_test(p2p TIMEOUT 900 LAB --p2p --iommu strict COMMAND ${programs}/p2p)
-add_debug_test(formats TIMEOUT 900 LAB --formats COMMAND ${programs}/formats)
+add_debug_test(formats TIMEOUT 900 LAB --formats COMMAND
+  ${programs}/formats && ${programs}/drives)
 add_debug_test(targets TIMEOUT 1500 COMMAND ${programs}/targets)
 add_debug_test(targets-p2p TIMEOUT 900 LAB --p2p --iommu strict COMMAND ${programs}/targets --p2p)

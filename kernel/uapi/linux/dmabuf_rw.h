@@ -80,8 +80,8 @@
 #define DMABUF_RW_REASON_NOT_NVME	8	/* target is not NVMe over PCI */
 #define DMABUF_RW_REASON_NOT_DIRECT	9	/* target not opened with O_DIRECT */
 #define DMABUF_RW_REASON_ZONED		10	/* zoned namespace */
-#define DMABUF_RW_REASON_METADATA	11	/* format with metadata or PI */
-#define DMABUF_RW_REASON_LBA_SIZE	12	/* logical block larger than 4 KiB, or changed */
+#define DMABUF_RW_REASON_METADATA	11	/* metadata that the drive cannot make itself */
+#define DMABUF_RW_REASON_LBA_SIZE	12	/* the logical block has another size now */
 #define DMABUF_RW_REASON_MULTIPATH	13	/* multipath head without a usable PCI path */
 #define DMABUF_RW_REASON_SEG_ALIGN	14	/* a segment is not 4 KiB-granular */
 #define DMABUF_RW_REASON_SEG_SUM	15	/* segments do not sum to the buffer's size */
@@ -106,7 +106,8 @@
 #define DMABUF_RW_REASON_NOT_FILE	34	/* target is no regular file or block device */
 #define DMABUF_RW_REASON_HANDLE		35	/* names no mapping, or one of another path */
 #define DMABUF_RW_REASON_DIRECTION	36	/* not mapped for that direction */
-#define DMABUF_RW_NR_REASONS		37
+#define DMABUF_RW_REASON_SWAP		37	/* the block device is in use as swap */
+#define DMABUF_RW_NR_REASONS		38
 
 /**
  * struct dmabuf_rw_query - DMABUF_RW_IOC_QUERY
@@ -142,9 +143,11 @@ struct dmabuf_rw_query {
 /**
  * struct dmabuf_rw_config - DMABUF_RW_IOC_CONFIG, settings of the session
  * @flags:	in: must be 0.
- * @timeout_ms:	in: time-out of a PREMAPPED command, and longest wait for a
- *		buffer's fences, in milliseconds; at most 3600000. 0: the
- *		queue's own time-out, and 30 s for fences.
+ * @timeout_ms:	in: longest wait, in milliseconds, before an I/O can be sent:
+ *		for the buffer's fences, for memory that was moved, for another
+ *		path to the drive; at most 3600000. 0: 30 s. A command that the
+ *		drive has is the driver's: its time-out is the queue's, and no
+ *		user of this device changes it.
  * @reserved:	must be 0.
  */
 struct dmabuf_rw_config {
@@ -254,6 +257,9 @@ struct dmabuf_rw_unmap {
 #define DMABUF_RW_STATE_REVOKED		2
 #define DMABUF_RW_STATE_DEVICE_GONE	3
 
+/* dmabuf_rw_info.controller: none, or its number is not known. */
+#define DMABUF_RW_NO_CONTROLLER		(~(__u32)0)
+
 /**
  * struct dmabuf_rw_info - DMABUF_RW_IOC_INFO
  * @handle:		in.
@@ -283,6 +289,11 @@ struct dmabuf_rw_unmap {
  * @map_ns:		nanoseconds spent mapping, all mappings again included.
  * @registrations:	REGISTERs done with this mapping.
  * @registered:		rings' table slots that hold it now.
+ * @path_changes:	PREMAPPED on a multipath head: times another controller
+ *			took over.
+ * @controller:		PREMAPPED: N of the controller nvmeN that the commands
+ *			go to; DMABUF_RW_NO_CONTROLLER otherwise.
+ * @reserved0:		returned 0.
  * @reserved:		must be 0, returned 0.
  */
 struct dmabuf_rw_info {
@@ -312,7 +323,10 @@ struct dmabuf_rw_info {
 	__u64 map_ns;
 	__u64 registrations;
 	__u64 registered;
-	__u64 reserved[8];
+	__u64 path_changes;
+	__u32 controller;
+	__u32 reserved0;
+	__u64 reserved[6];
 };
 
 /* dmabuf_rw_open.view: what read() and write() copy from and to. */

@@ -36,6 +36,7 @@
 #define DMABUF_TESTEXP_FEAT_CARVEOUT	(1ULL << 6)	/* CARVEOUT, and there is one */
 #define DMABUF_TESTEXP_FEAT_VMAP	(1ULL << 7)	/* VMAP, VUNMAP, ACCESS_VMAP */
 #define DMABUF_TESTEXP_FEAT_FENCES	(1ULL << 8)	/* FENCES_SIGNALLED, FENCE_FOLLOWED */
+#define DMABUF_TESTEXP_FEAT_CARVEOUT_PAGES (1ULL << 9)	/* the carve-out has struct pages */
 
 /**
  * struct dmabuf_testexp_query - DMABUF_TESTEXP_IOC_QUERY
@@ -344,16 +345,19 @@ struct dmabuf_testexp_access {
 	__u64 address;
 };
 
+/* Flag of VMAP: attach, without mapping for DMA, and pin first. */
+#define DMABUF_TESTEXP_VMAP_PIN	(1U << 0)
+
 /**
  * struct dmabuf_testexp_vmap - DMABUF_TESTEXP_IOC_VMAP
  * @id:		in.
- * @flags:	in: must be 0.
+ * @flags:	in: DMABUF_TESTEXP_VMAP_*.
  * @fd:		in: the buffer's dma-buf, else EINVAL.
  * @reserved:	must be 0.
  *
- * The session takes a kernel mapping of the dma-buf, as an importer does that
- * does not pin, and holds it and a reference to the dma-buf until VUNMAP,
- * DESTROY or its end. EBUSY: it holds one. EINVAL: NO_CPU. Else what vmap says.
+ * The session takes a kernel mapping of the dma-buf, as an importer does, and
+ * holds it and a reference to the dma-buf until VUNMAP, DESTROY or its end.
+ * EBUSY: it holds one. EINVAL: NO_CPU. Else what attach, pin or vmap says.
  * VUNMAP: ENODATA when it holds none.
  */
 struct dmabuf_testexp_vmap {

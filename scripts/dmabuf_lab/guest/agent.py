@@ -285,6 +285,8 @@ class Agent:
             self.send("leaks", reports=debug_checks.leaks(symbols))
         if self.spec["lockdep"]:
             problems += debug_checks.lockdep_off(debug_checks.read_file(debug_checks.LOCKDEP))
+        if self.spec["kcsan"]:
+            problems += debug_checks.kcsan_off(debug_checks.read_file(debug_checks.KCSAN))
         return problems
 
     def main(self) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 
 KMEMLEAK = "/sys/kernel/debug/kmemleak"
 LOCKDEP = "/proc/lockdep_stats"
+KCSAN = "/sys/kernel/debug/kcsan"
 NVME = "/sys/bus/pci/drivers/nvme"
 DMA_API = "/sys/kernel/debug/dma-api"
 
@@ -138,3 +139,12 @@ def lockdep_off(stats: str) -> list[str]:
     if found is None:
         return [f"{LOCKDEP} does not say whether lockdep is on"]
     return [] if found[1] == "1" else ["lockdep turned itself off before the end of the run"]
+
+
+def kcsan_off(stats: str) -> list[str]:
+    """A problem when KCSAN does not look for data races."""
+    if re.search(r"^enabled: 1$", stats, re.MULTILINE) is None:
+        return [f"{KCSAN} does not say that KCSAN is on"]
+    if re.search(r"^setup_watchpoints: [1-9]\d*$", stats, re.MULTILINE) is None:
+        return ["KCSAN has not watched a single access"]
+    return []

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "invalidate.hpp"
 
+#include <atomic>
 #include <csignal>
+#include <optional>
 #include <sys/wait.h>
+#include <thread>
 #include <vector>
 
 namespace vmtest {
@@ -26,23 +29,100 @@ constexpr Usage usages[] = {
     {"BOOKKEEP", DMABUF_TESTEXP_USAGE_BOOKKEEP, false, false},
 };
 
+// The ways to the drive, and how the caller waits: fences hold all of them up alike.
+struct Way {
+  Path path;
+  bool ring;
+};
+
+constexpr Way ways[] = {
+    {Path::Premapped, true}, {Path::Premapped, false}, {Path::Bvec, true}, {Path::Bvec, false}};
+
+std::string name_of(const Way &way) {
+  return std::format("{}, {}", name_of(way.path), way.ring ? "io_uring" : "waited for");
+}
+
+// A buffer, and a mapping of it that is used one way.
+class Bed {
+public:
+  Bed(const InvalidateOptions &options, const Testexp &testexp, const Way &way,
+      std::uint32_t timeout_ms = 0)
+      : way_(way),
+        // bvec needs the CPU's view of the pages.
+        buffer_(testexp.make(gpu_buffer(
+            bytes, options.seed, way.path == Path::Bvec ? DMABUF_TESTEXP_DYNAMIC : gpu_like))),
+        target_(open_target(options.nvme)) {
+    configure(timeout_ms);
+    mover_.emplace(session_, ring_, buffer_.fd(), target_.get(), way.path);
+    if (mover_->error())
+      die(std::format("MAP: {}, {}", errno_name(mover_->error()),
+                      reason_name(mover_->entry().reason)));
+  }
+
+  // CONFIG: for mappings made from now on.
+  void configure(std::uint32_t timeout_ms) {
+    dmabuf_rw_config config{};
+    config.timeout_ms = timeout_ms;
+    if (const int error = session_.config(config))
+      die("CONFIG: " + errno_name(error));
+  }
+
+  // One transfer of `length` bytes; the reason of one that is waited for, else INFO's.
+  int transfer(Direction direction, std::uint32_t length = bytes) {
+    if (way_.ring)
+      return mover_->transfer(direction, 0, length, disk_base);
+    return mover_->waited(direction, 0, length, disk_base);
+  }
+  void fence(std::uint32_t usage, std::uint32_t delay_ms, std::uint32_t *number = nullptr) {
+    const std::uint32_t flags = delay_ms ? 0 : DMABUF_TESTEXP_FENCE_NEVER;
+    if (const int error = buffer_.add_fence(usage, delay_ms, flags, number))
+      die("FENCE_ADD: " + errno_name(error));
+  }
+  dmabuf_rw_info info() const {
+    dmabuf_rw_info result{};
+    if (const int error = session_.info(mover_->entry().handle, result))
+      die("INFO: " + errno_name(error));
+    return result;
+  }
+  const TestBuffer &buffer() const { return buffer_; }
+  Session &session() { return session_; }
+  Ring &ring() { return ring_; }
+  Mover &mover() { return *mover_; }
+  int target() const { return target_.get(); }
+  const Way &way() const { return way_; }
+
+private:
+  Way way_;
+  TestBuffer buffer_;
+  UniqueFd target_;
+  Session session_;
+  Ring ring_{8};
+  std::optional<Mover> mover_;
+};
+
 // A transfer that must wait does, for a late fence, and then is right.
-void late_fence(const TestBuffer &buffer, Mover &mover, DiskRegion &region, const Usage &usage,
-                Direction direction, std::uint32_t generation) {
+void late_fence(Bed &bed, DiskRegion &region, const Usage &usage, Direction direction,
+                std::uint32_t generation) {
   constexpr std::uint32_t delay_ms = 250;
-  const std::string name =
-      std::format("{} and a {} fence of {} ms", name_of(direction), usage.name, delay_ms);
+  const std::string name = std::format("{}: {} and a {} fence of {} ms", name_of(bed.way()),
+                                       vmtest::name_of(direction), usage.name, delay_ms);
+  const TestBuffer &buffer = bed.buffer();
   const bool read = direction == Direction::Read;
   region.lay_down(generation, disk_base, bytes);
   buffer.put_pattern(0, bytes, read ? buffer_poison : generation + 1, disk_base);
+  const std::uint64_t deferred = bed.info().deferred;
   const double begin = now_s();
-  if (const int error = buffer.add_fence(usage.usage, delay_ms))
-    die("FENCE_ADD: " + errno_name(error));
-  const int result = mover.transfer(direction, 0, bytes, disk_base);
+  bed.fence(usage.usage, delay_ms);
+  const int result = bed.transfer(direction);
   const double took = now_s() - begin;
   report().check(result == static_cast<int>(bytes), name + ": result", errno_name(result));
   report().check(took >= delay_ms / 1000.0, name + ": waits",
                  std::format("{:.0f} ms", took * 1000));
+  // To a worker it goes only from a ring; once, or twice where the target itself would have to
+  // wait.
+  const std::uint64_t more = bed.info().deferred - deferred;
+  report().check(bed.way().ring ? more >= 1 && more <= 2 : more == 0, name + ": INFO.deferred",
+                 std::format("{} more", more));
   std::vector<Word> words(bytes / 8);
   if (read) {
     buffer.must_read(words, 0);
@@ -56,48 +136,90 @@ void late_fence(const TestBuffer &buffer, Mover &mover, DiskRegion &region, cons
 }
 
 // A fence that nobody need wait for is no hindrance, even if it never signals.
-void other_fence(const TestBuffer &buffer, Mover &mover, const Usage &usage, Direction direction) {
-  const std::string name =
-      std::format("{} and a {} fence that never signals", name_of(direction), usage.name);
-  if (const int error = buffer.add_fence(usage.usage, 0, DMABUF_TESTEXP_FENCE_NEVER))
-    die("FENCE_ADD: " + errno_name(error));
-  const int result = mover.transfer(direction, 0, bytes, disk_base);
-  report().check(result == static_cast<int>(bytes), name + ": does not wait", errno_name(result));
-  report().check(buffer.must_stats().fences == 1, name + ": it has not signalled");
-  report().check(buffer.signal() == 0, name + ": FENCE_SIGNAL");
+void other_fence(Bed &bed, const Usage &usage, Direction direction) {
+  constexpr std::uint32_t little = 4096; // that the target takes without waiting for anything
+  const std::string name = std::format("{}: {} and a {} fence that never signals",
+                                       name_of(bed.way()), vmtest::name_of(direction), usage.name);
+  const std::uint64_t deferred = bed.info().deferred;
+  bed.fence(usage.usage, 0);
+  const int result = bed.transfer(direction, little);
+  report().check(result == static_cast<int>(little), name + ": does not wait", errno_name(result));
+  report().check(bed.buffer().must_stats().fences == 1, name + ": it has not signalled");
+  report().check(bed.info().deferred == deferred, name + ": INFO.deferred",
+                 std::format("{} more", bed.info().deferred - deferred));
+  report().check(bed.buffer().signal() == 0, name + ": FENCE_SIGNAL");
 }
 
-void never(const InvalidateOptions &options, const TestBuffer &buffer, DiskRegion &region) {
-  const std::string name = "a fence that never signals";
-  constexpr std::uint32_t timeout_ms = 2000;
-  Session session;
-  dmabuf_rw_config config{};
-  config.timeout_ms = timeout_ms;
-  if (const int error = session.config(config))
-    die("CONFIG: " + errno_name(error));
-  Ring ring(8);
-  UniqueFd target = open_target(options.nvme);
-  Mover mover(session, ring, buffer.fd(), target.get(), Path::Premapped);
-  if (mover.error())
-    die("MAP: " + errno_name(mover.error()));
+void never(const InvalidateOptions &options, const Testexp &testexp, const Way &way,
+           Direction direction, DiskRegion &region) {
+  const std::string name = std::format("{}: {} and a fence that never signals", name_of(way),
+                                       vmtest::name_of(direction));
+  constexpr std::uint32_t timeout_ms = 600;
+  Bed bed(options, testexp, way, timeout_ms);
   std::uint32_t fence = 0;
-  if (const int error =
-          buffer.add_fence(DMABUF_TESTEXP_USAGE_WRITE, 0, DMABUF_TESTEXP_FENCE_NEVER, &fence))
-    die("FENCE_ADD: " + errno_name(error));
+  bed.fence(DMABUF_TESTEXP_USAGE_WRITE, 0, &fence);
   const double begin = now_s();
-  const int result = mover.transfer(Direction::Read, 0, bytes, disk_base);
+  const int result = bed.transfer(direction);
   const double took = now_s() - begin;
   report().check(result == -ETIMEDOUT, name + ": result", errno_name(result));
-  report().check(took >= timeout_ms / 1000.0 && took < timeout_ms / 1000.0 + 5,
-                 name + ": the session's time-out", std::format("{:.2f} s", took));
-  dmabuf_rw_info info{};
-  session.info(mover.entry().handle, info);
-  report().check(info.last_reason == DMABUF_RW_REASON_FENCE_TIMEOUT, name + ": INFO.last_reason",
-                 reason_name(info.last_reason));
-  report().check(buffer.signal(fence) == 0, name + ": FENCE_SIGNAL of this one");
-  report().check(buffer.signal(fence) == -ENOENT, name + ": FENCE_SIGNAL again");
-  const std::string wrong = check_transfer(buffer, mover, region, 40);
+  // Not the 30 s without CONFIG, however slow this machine is.
+  report().check(took >= timeout_ms / 1000.0 && took < 25, name + ": the session's time-out",
+                 std::format("{:.2f} s", took));
+  const auto info = bed.info();
+  // A wait without a ring that task work interrupts is begun again, and that is counted, too.
+  report().check(info.last_reason == DMABUF_RW_REASON_FENCE_TIMEOUT &&
+                     info.last_error == ETIMEDOUT && info.errors >= 1 &&
+                     (info.errors == 1 || !way.ring),
+                 name + ": INFO tells",
+                 std::format("{}, {} errors", reason_name(info.last_reason), +info.errors));
+  report().check(bed.buffer().signal(fence) == 0, name + ": FENCE_SIGNAL of this one");
+  report().check(bed.buffer().signal(fence) == -ENOENT, name + ": FENCE_SIGNAL again");
+  const std::string wrong = check_transfer(bed.buffer(), bed.mover(), region, 40);
   report().check(wrong.empty(), name + ": once it has signalled I/O works", wrong);
+}
+
+// CONFIG is for mappings made after it: an older one keeps what was said before.
+void configured_later(const InvalidateOptions &options, const Testexp &testexp, const Way &way) {
+  const std::string name = name_of(way) + ": CONFIG between two mappings";
+  constexpr std::uint32_t short_ms = 400, long_ms = 600000;
+  {
+    Bed bed(options, testexp, way, short_ms);
+    bed.configure(long_ms);
+    std::uint32_t fence = 0;
+    bed.fence(DMABUF_TESTEXP_USAGE_WRITE, 0, &fence);
+    const double begin = now_s();
+    const int result = bed.transfer(Direction::Read);
+    report().check(result == -ETIMEDOUT && now_s() - begin < 25, name + ", the older is short",
+                   std::format("{} after {:.1f} s", errno_name(result), now_s() - begin));
+    bed.buffer().signal();
+  }
+  // The older is long: with the younger's time-out over it still waits.
+  Bed bed(options, testexp, way, long_ms);
+  bed.configure(short_ms);
+  Mover younger(bed.session(), bed.ring(), bed.buffer().fd(), bed.target(), way.path);
+  report().check(younger.error() == 0, name + ", MAP", errno_name(younger.error()));
+  bed.fence(DMABUF_TESTEXP_USAGE_WRITE, 0);
+  std::atomic<int> first = 1;
+  std::jthread waiter([&] {
+    // A ring is its task's own.
+    Ring ring(8, 0);
+    if (!way.ring) {
+      first = bed.mover().waited(Direction::Read, 0, bytes, disk_base);
+      return;
+    }
+    first =
+        ring.command(bed.session().fd(), DMABUF_RW_URING_READ, 0, bytes,
+                     {.file_offset = disk_base, .handle = bed.mover().entry().handle, .flags = 0});
+  });
+  const int second = way.ring ? younger.transfer(Direction::Read, 0, bytes, disk_base)
+                              : younger.waited(Direction::Read, 0, bytes, disk_base);
+  report().check(second == -ETIMEDOUT, name + ", the younger is short", errno_name(second));
+  ::usleep(2 * short_ms * 1000);
+  report().check(first == 1, name + ", the older is long", errno_name(first));
+  bed.buffer().signal();
+  waiter.join();
+  report().check(first == static_cast<int>(bytes), name + ", the older in the end",
+                 errno_name(first));
 }
 
 // A process that waits for a fence can be killed.
@@ -146,26 +268,23 @@ void test_fences(const InvalidateOptions &options, const Testexp &testexp) {
   const UniqueFd plain = open_target(options.nvme);
   DiskRegion region(plain.get(), disk_base, bytes);
   region.lay_down_all(1);
-  {
-    Session session;
-    Ring ring(8);
-    UniqueFd target = open_target(options.nvme);
-    Mover mover(session, ring, buffer.fd(), target.get(), Path::Premapped);
-    if (mover.error())
-      die("MAP: " + errno_name(mover.error()));
+  for (const Way &way : ways) {
     std::uint32_t generation = 2;
+    Bed bed(options, testexp, way);
     for (const Usage &usage : usages) {
       for (const Direction direction : {Direction::Read, Direction::Write}) {
         const bool holds = direction == Direction::Read ? usage.holds_read : usage.holds_write;
         if (holds)
-          late_fence(buffer, mover, region, usage, direction, generation);
+          late_fence(bed, region, usage, direction, generation);
         else
-          other_fence(buffer, mover, usage, direction);
+          other_fence(bed, usage, direction);
         generation += 2;
       }
     }
+    for (const Direction direction : {Direction::Read, Direction::Write})
+      never(options, testexp, way, direction, region);
+    configured_later(options, testexp, way);
   }
-  never(options, buffer, region);
   killed(options, buffer);
 
   const std::string name = "MOVE and a fence that never signals";

@@ -41,7 +41,9 @@ void test_moves_under_load(const InvalidateOptions &options, const Testexp &test
 void test_kill_under_load(const InvalidateOptions &options, const Testexp &testexp);
 // The buffer is revoked under load, and given back.
 void test_revoke_under_load(const InvalidateOptions &options, const Testexp &testexp);
-// Fences: by usage and direction, late, never.
+// UNMAP of one mapping beside another of the same buffer that moves.
+void test_twins(const InvalidateOptions &options, const Testexp &testexp);
+// Fences: by usage and direction, by datapath, with a ring and without, late, never.
 void test_fences(const InvalidateOptions &options, const Testexp &testexp);
 // Refusals, and lists of segments that are not what they should be.
 void test_refusals(const InvalidateOptions &options, const Testexp &testexp);

@@ -75,12 +75,13 @@ constexpr Part parts[] = {
     {"exporter", test_exporter, false},    {"load", test_moves_under_load, true},
     {"kill", test_kill_under_load, false}, {"revoke", test_revoke_under_load, false},
     {"fences", test_fences, false},        {"refusals", test_refusals, false},
-    {"sharing", test_sharing, false},
+    {"sharing", test_sharing, false},      {"twins", test_twins, true},
 };
 
 [[noreturn]] void usage() {
   die("usage: invalidate [--nvme PATH] [--quick] [--seconds N] [--kills N] [--seed N] [--verbose]\n"
-      "                  [--interval-us N] [exporter|load|kill|revoke|fences|refusals|sharing]…\n"
+      "                  [--interval-us N] [--allow-skip NAME]…\n"
+      "                  [exporter|load|kill|revoke|fences|refusals|sharing|twins]…\n"
       "Destroys data on the device. --quick: 10 s of load and 2 kills instead of 60 s and 5.");
 }
 
@@ -88,6 +89,7 @@ constexpr Part parts[] = {
 
 int main(int argc, char **argv) {
   InvalidateOptions options;
+  report().take_options(argc, argv);
   static const option names[] = {{"nvme", 1, nullptr, 'n'},    {"quick", 0, nullptr, 'q'},
                                  {"seconds", 1, nullptr, 't'}, {"kills", 1, nullptr, 'k'},
                                  {"seed", 1, nullptr, 's'},    {"interval-us", 1, nullptr, 'i'},

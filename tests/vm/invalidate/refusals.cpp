@@ -194,10 +194,43 @@ void static_exporter(const InvalidateOptions &options, const Testexp &testexp) {
   check_nothing_left(buffer, name);
 }
 
+// AUTO takes another path where one cannot, not where something is wrong: other paths would do
+// here.
+void auto_stays(const InvalidateOptions &options, const Testexp &testexp) {
+  const TestBuffer buffer = testexp.make(gpu_buffer(bytes, options.seed, DMABUF_TESTEXP_DYNAMIC));
+  const struct {
+    int asked, error;
+    std::uint32_t reason;
+  } cases[] = {{ENOMEM, -ENOMEM, DMABUF_RW_REASON_NO_MEMORY},
+               {ENODEV, -ENODEV, DMABUF_RW_REASON_REVOKED},
+               {EINTR, -EINTR, DMABUF_RW_REASON_INTERRUPTED}};
+  for (const auto &c : cases) {
+    buffer.fail(DMABUF_TESTEXP_OP_MAP, c.asked, 0, 1);
+    refused(options, buffer,
+            std::format("AUTO of memory whose map fails with {}", errno_name(c.asked)), c.error,
+            c.reason, 0, Path::Auto);
+    buffer.fail(DMABUF_TESTEXP_OP_MAP, 0);
+  }
+  // And where one cannot, it does.
+  buffer.fail(DMABUF_TESTEXP_OP_MAP, EIO, 0, 1);
+  const UniqueFd target = open_target(options.nvme);
+  {
+    const Session session;
+    auto entry = map_entry(buffer.fd(), target.get(), Path::Auto);
+    const int error = session.map_one(entry);
+    report().check(error == 0 && entry.path != DMABUF_RW_PATH_PREMAPPED &&
+                       entry.refused[DMABUF_RW_PATH_PREMAPPED] == DMABUF_RW_REASON_MAP,
+                   "AUTO of memory whose map fails with EIO",
+                   errno_name(error) + ", " + reason_name(entry.reason));
+  }
+  buffer.fail(DMABUF_TESTEXP_OP_MAP, 0);
+}
+
 } // namespace
 
 void test_refusals(const InvalidateOptions &options, const Testexp &testexp) {
   operations(options, testexp);
+  auto_stays(options, testexp);
   segments(options, testexp);
   if (testexp.can_move())
     nth_map(options, testexp);

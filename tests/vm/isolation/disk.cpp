@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // Partitions: I/O must stay inside the one that was opened. And the page cache.
 #include "isolation.hpp"
+#include "lib/partition.hpp"
 
 #include <algorithm>
 #include <cstring>
 #include <fcntl.h>
-#include <linux/blkpg.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 
@@ -17,43 +17,11 @@ constexpr std::uint64_t mib = 1u << 20;
 // Starts at an odd sector, so that a forgotten start offset shows.
 constexpr std::uint64_t part_start = 100 * mib + 7 * 512;
 constexpr std::uint64_t part_bytes = 4 * mib + 512;
-constexpr int part_number = 1;
 
-int blkpg(int disk, int op, std::uint64_t start, std::uint64_t length) {
-  blkpg_partition partition{};
-  partition.pno = part_number;
-  partition.start = static_cast<long long>(start);
-  partition.length = static_cast<long long>(length);
-  blkpg_ioctl_arg argument{.op = op, .flags = 0, .datalen = sizeof(partition), .data = &partition};
-  return ::ioctl(disk, BLKPG, &argument) < 0 ? -errno : 0;
-}
-
-// A partition for the length of a scope.
-class Partition {
-public:
-  explicit Partition(const std::string &disk)
-      : disk_(open_target(disk, O_RDWR | O_CLOEXEC)), node_(disk + "p1") {
-    blkpg(disk_.get(), BLKPG_DEL_PARTITION, 0, 0);
-    if (const int error = blkpg(disk_.get(), BLKPG_ADD_PARTITION, part_start, part_bytes))
-      die(std::format("BLKPG_ADD_PARTITION: {}", errno_name(error)));
-    for (int tries = 0; tries < 100 && ::access(node_.c_str(), F_OK) != 0; ++tries)
-      ::usleep(20000);
-  }
-  Partition(const Partition &) = delete;
-  Partition &operator=(const Partition &) = delete;
-  ~Partition() { blkpg(disk_.get(), BLKPG_DEL_PARTITION, 0, 0); }
-  const std::string &node() const { return node_; }
-  int resize(std::uint64_t bytes) {
-    return blkpg(disk_.get(), BLKPG_RESIZE_PARTITION, part_start, bytes);
-  }
-
-private:
-  UniqueFd disk_;
-  std::string node_;
-};
-
-void partition_path(const IsolationOptions &options, Partition &partition, Path path) {
-  const std::string name = std::format("partition, {}", name_of(path));
+// By a ring, or waited for without one.
+void partition_path(const IsolationOptions &options, Partition &partition, Path path, bool waited) {
+  const std::string name =
+      std::format("partition, {}{}", name_of(path), waited ? ", waited for" : "");
   Bed bed(options, 8u << 20);
   const UniqueFd target = open_target(partition.node());
   report().check(block_device_bytes(target.get()) == part_bytes, name + " has its size");
@@ -65,6 +33,11 @@ void partition_path(const IsolationOptions &options, Partition &partition, Path 
   Mover mover(bed.session, bed.ring, bed.buffer.fd(), target.get(), path);
   if (!expect(name + " MAP", mover.error(), {0}))
     return;
+  const auto move = [&](Direction direction, std::uint64_t buffer_offset, std::uint32_t length,
+                        std::uint64_t offset) {
+    return waited ? mover.waited(direction, buffer_offset, length, offset)
+                  : mover.transfer(direction, buffer_offset, length, offset);
+  };
 
   struct {
     std::uint64_t offset, length, buffer_offset;
@@ -78,8 +51,8 @@ void partition_path(const IsolationOptions &options, Partition &partition, Path 
   for (const auto &range : inside) {
     const auto length = static_cast<std::uint32_t>(range.length);
     // Read: the words name their offset on the whole disk.
-    expect(name + " read",
-           mover.transfer(Direction::Read, range.buffer_offset, length, range.offset), {0});
+    expect_bytes(name + " read", move(Direction::Read, range.buffer_offset, length, range.offset),
+                 length);
     {
       const CpuAccess access(bed.buffer, true);
       const auto found = bed.buffer.words().subspan(range.buffer_offset / 8, length / 8);
@@ -87,8 +60,8 @@ void partition_path(const IsolationOptions &options, Partition &partition, Path 
       report().check(!wrong, name + " read lands", wrong ? describe(*wrong, range.offset) : "");
       fill_pattern(found, ++generation, part_start + range.offset);
     }
-    expect(name + " write",
-           mover.transfer(Direction::Write, range.buffer_offset, length, range.offset), {0});
+    expect_bytes(name + " write", move(Direction::Write, range.buffer_offset, length, range.offset),
+                 length);
     fill_pattern(around.expected(part_start + range.offset, length), generation,
                  part_start + range.offset);
     const auto wrong = around.check_all();
@@ -114,7 +87,7 @@ void partition_path(const IsolationOptions &options, Partition &partition, Path 
   for (const auto &range : outside)
     for (const Direction direction : {Direction::Read, Direction::Write})
       expect(std::format("{} {}, {}", name, name_of(direction), range.name),
-             mover.transfer(direction, 0, range.length, range.offset), {EINVAL});
+             move(direction, 0, range.length, range.offset), {EINVAL});
 
   // The partition shrinks under the mapping: checked with each I/O.
   if (const int error = partition.resize(part_bytes - mib)) {
@@ -122,9 +95,9 @@ void partition_path(const IsolationOptions &options, Partition &partition, Path 
   } else {
     for (const Direction direction : {Direction::Read, Direction::Write})
       expect(std::format("{} {} past its new, smaller size", name, name_of(direction)),
-             mover.transfer(direction, 0, 4096, part_bytes - mib), {EINVAL});
-    expect(name + " read inside its new size",
-           mover.transfer(Direction::Read, 0, 4096, part_bytes - mib - 4096), {0});
+             move(direction, 0, 4096, part_bytes - mib), {EINVAL});
+    expect_bytes(name + " read inside its new size",
+                 move(Direction::Read, 0, 4096, part_bytes - mib - 4096), 4096);
     partition.resize(part_bytes);
   }
   const auto wrong = around.check_all();
@@ -134,9 +107,12 @@ void partition_path(const IsolationOptions &options, Partition &partition, Path 
 } // namespace
 
 void test_partition(const IsolationOptions &options) {
-  Partition partition(options.nvme);
-  for (const Path path : paths_here())
-    partition_path(options, partition, path);
+  Partition partition(options.nvme, part_start, part_bytes);
+  for (const Path path : paths_here()) {
+    partition_path(options, partition, path, false);
+    if (path != Path::Registered)
+      partition_path(options, partition, path, true);
+  }
 }
 
 void test_page_cache(const IsolationOptions &options) {
@@ -158,8 +134,8 @@ void test_page_cache(const IsolationOptions &options) {
     HostBuffer host(bytes);
     fill_pattern(host.words(), 21, base + 4096);
     write_plain(cached.get(), host.words(), base + 4096);
-    expect(name + ": read of what is dirty in the page cache",
-           mover.transfer(Direction::Read, 512, bytes, base + 4096), {0});
+    expect_bytes(name + ": read of what is dirty in the page cache",
+                 mover.transfer(Direction::Read, 512, bytes, base + 4096), bytes);
     {
       const CpuAccess access(bed.buffer, false);
       const auto wrong =
@@ -173,8 +149,8 @@ void test_page_cache(const IsolationOptions &options) {
       const CpuAccess access(bed.buffer, true);
       fill_pattern(bed.buffer.words().subspan(0, bytes / 8), 22, base + 4096);
     }
-    expect(name + ": write under the page cache",
-           mover.transfer(Direction::Write, 0, bytes, base + 4096), {0});
+    expect_bytes(name + ": write under the page cache",
+                 mover.transfer(Direction::Write, 0, bytes, base + 4096), bytes);
     read_plain(cached.get(), host.words(), base + 4096);
     HostBuffer wanted(bytes);
     fill_pattern(wanted.words(), 22, base + 4096);
@@ -184,8 +160,8 @@ void test_page_cache(const IsolationOptions &options) {
     // Dirty again, then overwritten: what was dirty must not come back later.
     fill_pattern(host.words(), 23, base + 4096);
     write_plain(cached.get(), host.words(), base + 4096);
-    expect(name + ": write over dirty pages",
-           mover.transfer(Direction::Write, 0, bytes, base + 4096), {0});
+    expect_bytes(name + ": write over dirty pages",
+                 mover.transfer(Direction::Write, 0, bytes, base + 4096), bytes);
     if (::fdatasync(cached.get()) != 0)
       die("fdatasync");
     std::ranges::copy(wanted.words(), region.expected(base + 4096, bytes).begin());

@@ -229,8 +229,8 @@ void test_handles(const IsolationOptions &options) {
   // The mapping holds what it needs: both files may be closed.
   bed.target.reset();
   const std::uint64_t offset = disk_base + 4096;
-  expect("read after the target was closed",
-         premapped(bed, Direction::Read, mine.handle, 8192, page, offset), {0});
+  expect_bytes("read after the target was closed",
+               premapped(bed, Direction::Read, mine.handle, 8192, page, offset), page);
   {
     const CpuAccess access(bed.buffer, false);
     const auto wrong =
@@ -239,9 +239,18 @@ void test_handles(const IsolationOptions &options) {
                    wrong ? describe(*wrong, 8192) : "");
   }
   // And closing the session ends everything made in it.
-  const int session_fd = bed.session.fd();
-  report().check(session_fd >= 0, "session is open");
+  const UniqueFd again = open_target(options.nvme);
+  Session other;
+  auto witness = map_entry(bed.buffer.fd(), again.get(), Path::Premapped);
+  expect("MAP in another session", other.map_one(witness), {0});
+  dmabuf_rw_info info{};
+  expect("INFO beside the session", other.info(witness.handle, info), {0});
+  report().check(info.shared == 2, "the session's mapping shares the attachment",
+                 std::format("{}", info.shared));
   bed.session.close();
+  expect("INFO after the session", other.info(witness.handle, info), {0});
+  report().check(info.shared == 1, "the session's mapping went with it",
+                 std::format("{}", info.shared));
 }
 
 } // namespace vmtest

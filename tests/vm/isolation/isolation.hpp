@@ -33,8 +33,10 @@ struct Bed {
 };
 
 // One check: `got` (0, a byte count, or a negative errno) must be one of `allowed`,
-// which holds positive errnos; 0 means success.
+// which holds positive errnos, and 0 for a result of exactly 0.
 bool expect(const std::string &name, long got, std::initializer_list<int> allowed);
+// One check of a transfer: exactly so many bytes, not fewer.
+bool expect_bytes(const std::string &name, long got, std::uint64_t bytes);
 // One check of a MAP entry that must be refused: errno and reason. Unmaps it if it was
 // not refused, so that the next case starts clean.
 bool expect_refused(const std::string &name, const Session &session, dmabuf_rw_map_entry entry,

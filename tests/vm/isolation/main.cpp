@@ -31,7 +31,7 @@ std::string list(std::initializer_list<int> errnos) {
 
 bool contains(std::initializer_list<int> errnos, long got) {
   for (const int number : errnos)
-    if (number == 0 ? got >= 0 : got == -number)
+    if (got == -number)
       return true;
   return false;
 }
@@ -52,6 +52,12 @@ bool expect(const std::string &name, long got, std::initializer_list<int> allowe
                                     list(allowed)));
 }
 
+bool expect_bytes(const std::string &name, long got, std::uint64_t bytes) {
+  return report().check(got == static_cast<long>(bytes), name,
+                        std::format("{} instead of {} bytes",
+                                    got < 0 ? errno_name(got) : std::to_string(got), bytes));
+}
+
 bool expect_refused(const std::string &name, const Session &session, dmabuf_rw_map_entry entry,
                     std::initializer_list<int> errnos,
                     std::initializer_list<std::uint32_t> reasons) {
@@ -65,8 +71,10 @@ bool expect_refused(const std::string &name, const Session &session, dmabuf_rw_m
   const long got = result ? result : -static_cast<long>(entry.error);
   if (!expect(name, got, errnos))
     return false;
-  if (result) // the call failed as a whole: no reason was written
-    return true;
+  // A call that fails as a whole writes no reason, and is about its arguments, not about an entry.
+  if (!report().check(result == 0, name + ", refused by its entry",
+                      "the call itself failed: " + errno_name(result)))
+    return false;
   bool known = false;
   std::string wanted;
   for (const std::uint32_t reason : reasons) {
@@ -145,6 +153,7 @@ int main(int argc, char **argv) {
                                  {"only", 1, nullptr, 'g'},
                                  {"verbose", 0, nullptr, 'v'},
                                  {}};
+  report().take_options(argc, argv);
   for (int c; (c = getopt_long(argc, argv, "", names, nullptr)) != -1;) {
     if (c == 'n')
       options.nvme = optarg;

@@ -47,7 +47,7 @@ void one_way_dmabuf(const IsolationOptions &options, Exporter exporter, Access a
          {EBADF, EACCES, EPERM, EFAULT});
   const auto wrong = region.check_all();
   report().check(!wrong, name + ": the drive is as it was", wrong.value_or(""));
-  expect(name + ": the direction mapped", mover.transfer(good, 0, bytes, disk_base), {0});
+  expect_bytes(name + ": the direction mapped", mover.transfer(good, 0, bytes, disk_base), bytes);
 }
 
 // A target opened, and a mapping made, for one direction only.
@@ -90,8 +90,9 @@ void one_way_mapping(const IsolationOptions &options, Path path, std::uint32_t d
     const auto moved = compare_words(bed.buffer.words(), poison.words());
     report().check(!moved, name + ": the dma-buf is as it was", moved ? describe(*moved, 0) : "");
   }
-  expect(name + ": its direction",
-         mover.transfer(reads ? Direction::Read : Direction::Write, 0, bytes, disk_base), {0});
+  expect_bytes(name + ": its direction",
+               mover.transfer(reads ? Direction::Read : Direction::Write, 0, bytes, disk_base),
+               bytes);
 }
 
 void set_read_only(int fd, int value) {
@@ -110,18 +111,22 @@ void read_only_device(const IsolationOptions &options) {
     expect_refused("MAP for writes of a read-only device", bed.session,
                    map_entry(bed.buffer.fd(), bed.target.get(), Path::Premapped, directions),
                    {EPERM, EACCES, EROFS}, {DMABUF_RW_REASON_READ_ONLY});
+  // AUTO has paths that would take it: being read-only is no reason to look for one.
+  expect_refused("MAP with AUTO for writes of a read-only device", bed.session,
+                 map_entry(bed.buffer.fd(), bed.target.get(), Path::Auto, both_directions), {EPERM},
+                 {DMABUF_RW_REASON_READ_ONLY});
   auto reads = map_entry(bed.buffer.fd(), bed.target.get(), Path::Premapped, DMABUF_RW_DIR_READ);
   expect("MAP for reads of a read-only device", bed.session.map_one(reads), {0});
-  expect("read of a read-only device",
-         premapped(bed, Direction::Read, reads.handle, 0, bytes, disk_base), {0});
+  expect_bytes("read of a read-only device",
+               premapped(bed, Direction::Read, reads.handle, 0, bytes, disk_base), bytes);
   expect("write through a mapping made before the device was set read-only",
          premapped(bed, Direction::Write, before.handle, 0, bytes, disk_base),
          {EPERM, EACCES, EROFS, EBADF});
   set_read_only(bed.plain.get(), 0);
   const auto wrong = region.check_all();
   report().check(!wrong, "read-only device is as it was", wrong.value_or(""));
-  expect("write after the device is writable again",
-         premapped(bed, Direction::Write, before.handle, 0, bytes, disk_base), {0});
+  expect_bytes("write after the device is writable again",
+               premapped(bed, Direction::Write, before.handle, 0, bytes, disk_base), bytes);
 }
 
 } // namespace

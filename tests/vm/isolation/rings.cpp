@@ -144,10 +144,13 @@ void test_commands(const IsolationOptions &options) {
       for (const Direction direction : {Direction::Read, Direction::Write})
         expect("I/O flags", premapped(bed, direction, entry.handle, 0, bytes, disk_base, 1u << bit),
                {EINVAL});
-    for (const Direction direction : {Direction::Read, Direction::Write})
-      expect("premapped I/O with a registered mapping, or with none",
-             premapped(bed, direction, pages.handle, 0, bytes, disk_base),
-             {EINVAL, EOPNOTSUPP, ENOENT});
+    for (const Direction direction : {Direction::Read, Direction::Write}) {
+      expect("premapped I/O without a mapping", premapped(bed, direction, 0, 0, bytes, disk_base),
+             {ENOENT});
+      if (pages.handle)
+        expect("premapped I/O with a registered mapping",
+               premapped(bed, direction, pages.handle, 0, bytes, disk_base), {EOPNOTSUPP});
+    }
     const auto wrong = region.check_all();
     report().check(!wrong, "after bad commands the drive is as it was", wrong.value_or(""));
   }
@@ -223,6 +226,8 @@ void test_slots(const IsolationOptions &options) {
       windows(bed, region, other.handle);
       expect("UNMAP after windows", bed.session.unmap_one(other.handle), {0});
     }
+  } else {
+    report().skip("windows", "QUERY does not offer them");
   }
 
   expect("REGISTER", registration(bed, DMABUF_RW_URING_REGISTER, good), {0});
@@ -272,24 +277,24 @@ void test_slots(const IsolationOptions &options) {
          {EBUSY, EINVAL, ENOENT});
   bed.ring.queue_fixed(Direction::Read, bed.target.get(), 2,
                        reinterpret_cast<std::uintptr_t>(host.words().data()), bytes, disk_base);
-  expect("host memory is still registered", bed.ring.run_one(), {0});
+  expect_bytes("host memory is still registered", bed.ring.run_one(), bytes);
 
   // UNMAP while a ring holds it: I/O goes on, the pages stay, the handle is gone.
   expect("UNMAP of a registered mapping", bed.session.unmap_one(entry.handle), {0});
   expect("INFO after UNMAP", bed.session.info(entry.handle, info), {ENOENT});
   bed.ring.queue_fixed(Direction::Read, bed.target.get(), 1, 8192, bytes, disk_base + 4096);
-  expect("READ_FIXED after UNMAP", bed.ring.run_one(), {0});
+  expect_bytes("READ_FIXED after UNMAP", bed.ring.run_one(), bytes);
   report().check(holds(bed, region, 8192, disk_base + 4096), "READ_FIXED after UNMAP, data");
   // Even after the session is closed.
   bed.session.close();
   bed.ring.queue_fixed(Direction::Read, bed.target.get(), 1, 4096, bytes, disk_base + 512);
-  expect("READ_FIXED after the session is closed", bed.ring.run_one(), {0});
+  expect_bytes("READ_FIXED after the session is closed", bed.ring.run_one(), bytes);
   report().check(holds(bed, region, 4096, disk_base + 512),
                  "READ_FIXED after the session is closed, data");
   // The ring's own way to empty a slot lets go of it, too.
   iovec none{};
-  expect("slot emptied by io_uring_register",
-         io_uring_register_buffers_update_tag(bed.ring.raw(), 1, &none, &tag, 1), {0});
+  const int emptied = io_uring_register_buffers_update_tag(bed.ring.raw(), 1, &none, &tag, 1);
+  report().check(emptied == 1, "slot emptied by io_uring_register", errno_name(emptied));
   bed.ring.queue_fixed(Direction::Read, bed.target.get(), 1, 4096, bytes, disk_base);
   expect("READ_FIXED of an emptied slot", bed.ring.run_one(), {EFAULT});
   {

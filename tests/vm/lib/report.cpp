@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "report.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
@@ -31,7 +32,29 @@ void Report::fail(std::string_view name, std::string_view what) {
   std::fflush(stdout);
 }
 
+void Report::take_options(int &argc, char **argv) {
+  int kept = 1;
+  for (int i = 1; i < argc; ++i) {
+    if (std::string_view(argv[i]) != "--allow-skip") {
+      argv[kept++] = argv[i];
+      continue;
+    }
+    if (++i == argc)
+      die("--allow-skip: which?");
+    allowed_skips_.emplace_back(argv[i]);
+  }
+  argc = kept;
+  argv[argc] = nullptr;
+}
+
 void Report::skip(std::string_view name, std::string_view why) {
+  const bool allowed = std::ranges::any_of(allowed_skips_, [&](const std::string &pattern) {
+    return pattern.ends_with('*')
+               ? name.starts_with(std::string_view(pattern).substr(0, pattern.size() - 1))
+               : name == pattern;
+  });
+  if (!allowed)
+    return fail(name, std::format("is skipped, which is not allowed here: {}", why));
   ++skipped_;
   std::lock_guard guard(lock_);
   std::printf("skip  %.*s: %.*s\n", static_cast<int>(name.size()), name.data(),

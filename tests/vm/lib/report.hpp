@@ -9,6 +9,7 @@
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace vmtest {
 
@@ -25,12 +26,16 @@ public:
   void pass(std::string_view name);
   // Counts a check that did not hold, and prints it.
   void fail(std::string_view name, std::string_view what);
-  // Counts and prints a check that could not be made here.
+  // Counts and prints a check that could not be made here. A failure, unless it is allowed.
   void skip(std::string_view name, std::string_view why);
   // One check: passes when `ok`, else fails with `what`. Returns `ok`.
   bool check(bool ok, std::string_view name, std::string_view what = "does not hold");
   // A line of information.
   void note(std::string_view text);
+
+  // Takes each "--allow-skip NAME" out of the arguments: this check may be skipped here. With a '*'
+  // at the end of NAME, every check that begins so.
+  void take_options(int &argc, char **argv);
 
   void set_verbose(bool verbose) { verbose_ = verbose; }
   // Starts counting again, in a child process.
@@ -42,6 +47,7 @@ public:
 
 private:
   std::mutex lock_;
+  std::vector<std::string> allowed_skips_;
   std::atomic<std::uint64_t> passed_ = 0, failed_ = 0, skipped_ = 0;
   bool verbose_ = false;
 };

@@ -130,9 +130,10 @@ int Ring::withdraw(int session_fd, std::uint32_t index, unsigned sqe_flags) {
 }
 
 Mover::Mover(Session &session, Ring &ring, int dmabuf_fd, int target_fd, Path path, unsigned slot,
-             std::uint32_t directions)
+             std::uint32_t directions, std::uint32_t max_command_hint)
     : session_(session), ring_(ring), target_fd_(target_fd), path_(path), slot_(slot) {
   entry_ = map_entry(dmabuf_fd, target_fd, path, directions);
+  entry_.max_command_hint = max_command_hint;
   error_ = session_.map_one(entry_);
   if (error_)
     return;
@@ -159,6 +160,20 @@ int Mover::transfer(Direction direction, std::uint64_t buffer_offset, std::uint3
                     std::uint64_t file_offset) {
   queue(direction, buffer_offset, length, file_offset);
   return ring_.run_one();
+}
+
+int Mover::waited(Direction direction, std::uint64_t buffer_offset, std::uint64_t length,
+                  std::uint64_t file_offset, std::uint32_t *reason) {
+  dmabuf_rw_io io{};
+  io.handle = entry_.handle;
+  io.direction = direction == Direction::Read ? DMABUF_RW_DIR_READ : DMABUF_RW_DIR_WRITE;
+  io.buffer_offset = buffer_offset;
+  io.file_offset = file_offset;
+  io.length = length;
+  const int error = session_.io(io);
+  if (reason)
+    *reason = io.reason;
+  return error ? error : static_cast<int>(io.moved);
 }
 
 int Mover::release() {

@@ -66,7 +66,7 @@ public:
   // Maps; for Path::Registered also puts the mapping in slot `slot` of the ring. The
   // error is the negative errno; entry() has the reason.
   Mover(Session &session, Ring &ring, int dmabuf_fd, int target_fd, Path path, unsigned slot = 0,
-        std::uint32_t directions = both_directions);
+        std::uint32_t directions = both_directions, std::uint32_t max_command_hint = 0);
   Mover(const Mover &) = delete;
   Mover &operator=(const Mover &) = delete;
   ~Mover() { release(); }
@@ -78,6 +78,9 @@ public:
   // One transfer, start to end: its result.
   int transfer(Direction direction, std::uint64_t buffer_offset, std::uint32_t length,
                std::uint64_t file_offset);
+  // The same without the ring, not for Path::Registered: bytes moved or a negative errno.
+  int waited(Direction direction, std::uint64_t buffer_offset, std::uint64_t length,
+             std::uint64_t file_offset, std::uint32_t *reason = nullptr);
   // Unregisters and unmaps; 0 or the first negative errno. Nothing the second time.
   int release();
 

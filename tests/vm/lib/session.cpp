@@ -22,7 +22,7 @@ constexpr std::array reason_names = {
     "ATTACH",       "MAP",         "NO_CPU_VIEW", "NOT_PAGES",  "KERNEL",      "MEMLOCK",
     "LIMIT",        "NO_MEMORY",   "SIZE_CAP",    "REVOKED",    "DEVICE_GONE", "FENCE_TIMEOUT",
     "NO_PATH_FITS", "INTERRUPTED", "RANGE",       "DRIVE",      "NOT_FILE",    "HANDLE",
-    "DIRECTION",
+    "DIRECTION",    "SWAP",
 };
 static_assert(reason_names.size() == DMABUF_RW_NR_REASONS);
 
@@ -111,6 +111,8 @@ int Session::info(std::uint32_t handle, dmabuf_rw_info &info) const {
   info.handle = handle;
   return status(::ioctl(fd(), DMABUF_RW_IOC_INFO, &info));
 }
+
+int Session::io(dmabuf_rw_io &io) const { return status(::ioctl(fd(), DMABUF_RW_IOC_IO, &io)); }
 
 std::vector<Path> paths_here() {
   dmabuf_rw_query query{};

@@ -50,6 +50,8 @@ public:
   int unmap(std::span<const std::uint32_t> handles, std::uint32_t *nr_unmapped = nullptr) const;
   int unmap_one(std::uint32_t handle) const;
   int info(std::uint32_t handle, dmabuf_rw_info &info) const;
+  // One READ or WRITE that is waited for: 0 with io.moved set, or a negative errno with io.reason.
+  int io(dmabuf_rw_io &io) const;
   void close() { fd_.reset(); }
 
 private:

@@ -8,6 +8,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
+#include <filesystem>
+#include <fstream>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 
@@ -34,6 +36,26 @@ std::uint64_t block_device_bytes(int fd) {
   if (::ioctl(fd, BLKGETSIZE64, &bytes) != 0)
     die(std::format("BLKGETSIZE64: {}", std::strerror(errno)));
   return bytes;
+}
+
+std::uint64_t block_layer_limit(const std::string &node) {
+  // "nvme0n1" and its path "nvme0c0n1".
+  const std::string name = std::filesystem::path(node).filename();
+  const auto part = name.find('n', 4);
+  std::uint64_t kib = 0;
+  for (const auto &entry : std::filesystem::directory_iterator("/sys/class/nvme")) {
+    std::error_code none;
+    for (const auto &disk : std::filesystem::directory_iterator(entry.path(), none)) {
+      const std::string found = disk.path().filename();
+      if (part != std::string::npos && found.starts_with("nvme") &&
+          (found == name ||
+           (found.starts_with(name.substr(0, part) + "c") && found.ends_with(name.substr(part)))))
+        std::ifstream(disk.path() / "queue/max_hw_sectors_kb") >> kib;
+    }
+  }
+  if (kib == 0)
+    die(std::format("{}: no max_hw_sectors_kb", node));
+  return kib << 10;
 }
 
 void write_plain(int fd, std::span<const Word> words, std::uint64_t offset) {

@@ -106,9 +106,9 @@ int TestBuffer::add_signalled(std::uint32_t usage, std::uint32_t count) const {
   return call(device_, DMABUF_TESTEXP_IOC_FENCES_SIGNALLED, &argument);
 }
 
-int TestBuffer::vmap(int dmabuf_fd) const {
+int TestBuffer::vmap_of(int dmabuf_fd, std::uint32_t flags) const {
   dmabuf_testexp_vmap argument{
-      .id = id_, .flags = 0, .fd = static_cast<__u32>(dmabuf_fd), .reserved = 0};
+      .id = id_, .flags = flags, .fd = static_cast<__u32>(dmabuf_fd), .reserved = 0};
   return call(device_, DMABUF_TESTEXP_IOC_VMAP, &argument);
 }
 

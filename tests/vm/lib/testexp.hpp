@@ -40,10 +40,12 @@ public:
   int signal(std::uint32_t fence = 0) const;
   // `count` fences that have all signalled when the call returns.
   int add_signalled(std::uint32_t usage, std::uint32_t count) const;
-  // A kernel mapping that the exporter's session holds, as an importer that does not pin would.
+  // A kernel mapping that the exporter's session holds, as an importer would.
   // read() and write() with DMABUF_TESTEXP_ACCESS_VMAP go through it.
-  int vmap() const { return vmap(fd()); }
-  int vmap(int dmabuf_fd) const;
+  // `flags`: DMABUF_TESTEXP_VMAP_PIN, for one that pins.
+  int vmap(std::uint32_t flags = 0) const { return vmap_of(fd(), flags); }
+  // The same of any file.
+  int vmap_of(int dmabuf_fd, std::uint32_t flags = 0) const;
   int vunmap() const;
   int start_mover(std::uint32_t interval_us, std::uint64_t count = 0,
                   std::uint32_t flags = 0) const;

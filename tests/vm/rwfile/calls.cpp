@@ -29,6 +29,9 @@ struct Place {
   Ring &ring;
   int other_rw; // an rw fd of another dma-buf of the same size
   int memfd;
+  // DRM's own mmap() of such memory (drm_gem_shmem_fault()) takes every mapping for one from byte
+  // 0.
+  bool maps_anywhere;
 };
 
 using Moved = long; // bytes, or a negative errno
@@ -190,14 +193,17 @@ Moved by_mapping(Place &place, off_t position, std::span<std::byte> to, bool wri
   if (static_cast<std::size_t>(position) >= place.size)
     return write ? -ENOSPC : 0;
   const std::size_t bytes = std::min(to.size(), place.size - static_cast<std::size_t>(position));
+  // From the page on in which the range begins, to the end: at offset 0 and at others.
+  const off_t first = place.maps_anywhere ? position / 4096 * 4096 : 0;
+  const std::size_t mapped = place.size - static_cast<std::size_t>(first);
   void *map =
-      ::mmap(nullptr, place.size, PROT_READ | (write ? PROT_WRITE : 0), MAP_SHARED, place.fd, 0);
+      ::mmap(nullptr, mapped, PROT_READ | (write ? PROT_WRITE : 0), MAP_SHARED, place.fd, first);
   if (map == MAP_FAILED)
     return -errno;
   dma_buf_sync sync{};
   sync.flags = static_cast<__u64>(DMA_BUF_SYNC_START) | static_cast<__u64>(DMA_BUF_SYNC_RW);
   long status = ::ioctl(place.fd, DMA_BUF_IOCTL_SYNC, &sync);
-  auto *at = static_cast<std::byte *>(map) + position;
+  auto *at = static_cast<std::byte *>(map) + (position - first);
   if (status == 0 && write)
     std::memcpy(at, to.data(), bytes);
   else if (status == 0)
@@ -206,7 +212,7 @@ Moved by_mapping(Place &place, off_t position, std::span<std::byte> to, bool wri
   if (status == 0)
     status = ::ioctl(place.fd, DMA_BUF_IOCTL_SYNC, &sync);
   const Moved moved = status ? -errno : static_cast<Moved>(bytes);
-  ::munmap(map, place.size);
+  ::munmap(map, mapped);
   return moved;
 }
 
@@ -461,7 +467,9 @@ void on_exporter(const RwOptions &options, Exporter exporter) {
   const UniqueFd other_rw = must_open_rw(session, other.fd());
   const UniqueFd memfd(::memfd_create("vmtest", MFD_CLOEXEC));
   Ring ring(8);
-  Place place{opened.fd.get(), size, ring, other_rw.get(), memfd.get()};
+  Place place{
+      opened.fd.get(), size,        ring,
+      other_rw.get(),  memfd.get(), exporter != Exporter::Vgem && exporter != Exporter::VirtioGpu};
   Model model(
       size,
       [&](Bytes &bytes) {
@@ -495,7 +503,7 @@ void on_testexp(const RwOptions &options, std::uint32_t flags, std::uint32_t vie
   const UniqueFd other_rw = must_open_rw(session, other.fd());
   const UniqueFd memfd(::memfd_create("vmtest", MFD_CLOEXEC));
   Ring ring(8);
-  Place place{opened.fd.get(), size, ring, other_rw.get(), memfd.get()};
+  Place place{opened.fd.get(), size, ring, other_rw.get(), memfd.get(), true};
   Model model(
       size,
       [&](Bytes &bytes) {

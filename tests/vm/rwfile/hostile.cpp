@@ -440,6 +440,21 @@ int files_child(std::uint64_t most) {
   return report().failures() ? 1 : 0;
 }
 
+// Root has no limit.
+int files_of_root_child(std::uint64_t most) {
+  const DmaBuf buffer = must_make(Exporter::Heap, page);
+  set_limit(RLIMIT_NOFILE, most + 64);
+  Session session;
+  std::vector<UniqueFd> files;
+  while (files.size() < most + 8) {
+    Opened opened = open_rw(session, buffer.fd());
+    if (!expect_result("root opens more rw fds than a user may", opened.error, 0))
+      break;
+    files.push_back(std::move(opened.fd));
+  }
+  return report().failures() ? 1 : 0;
+}
+
 } // namespace
 
 void test_arguments(const RwOptions &) {
@@ -602,6 +617,8 @@ void test_limits(const RwOptions &) {
   // Twice: what the first had must not count against the second.
   for (int i = 0; i < 2; ++i)
     in_child("rw fds of a user are limited", [&] { return files_child(query.max_rw_files); });
+  in_child("rw fds of root are not limited",
+           [&] { return files_of_root_child(query.max_rw_files); });
 }
 
 } // namespace vmtest

@@ -147,6 +147,7 @@ bool older_kernel() { return pages_path() != Path::Registered; }
 int main(int argc, char **argv) {
   using namespace vmtest;
   RwOptions options;
+  report().take_options(argc, argv);
   static const option names[] = {{"nvme", 1, nullptr, 'n'},    {"seconds", 1, nullptr, 't'},
                                  {"kills", 1, nullptr, 'k'},   {"seed", 1, nullptr, 's'},
                                  {"verbose", 0, nullptr, 'v'}, {}};

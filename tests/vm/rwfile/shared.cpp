@@ -13,6 +13,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 namespace vmtest {
@@ -24,23 +25,35 @@ constexpr std::size_t block = 4096;
 // Counts the processes share.
 struct Tally {
   std::atomic<bool> stop;
-  std::atomic<std::uint64_t> writes, reads, changes, torn, foreign, backwards;
+  std::atomic<std::uint64_t> writes, reads, changes, torn, backwards;
+  std::array<std::atomic<std::uint64_t>, 2> of_writer; // changes seen
+
+  bool enough() const {
+    return writes > 50 && reads > 50 && changes > 100 && of_writer[0] > 20 && of_writer[1] > 20;
+  }
 };
 
+// Two processes write; a generation says by its last bit which of them it was.
+constexpr std::uint32_t writers = 2;
+
 // Writes generation after generation: single blocks, and the whole buffer at once.
-int write_blocks(int fd, std::size_t size, std::uint64_t seed, Tally &tally) {
+int write_blocks(int fd, std::size_t size, std::uint64_t seed, std::uint32_t writer, Tally &tally) {
   std::mt19937_64 random(seed);
   std::vector<Word> all(size / 8);
-  std::vector<std::uint32_t> generations(size / block, 1);
-  while (!tally.stop && generations[0] + 8 < max_generation) {
+  std::vector<std::uint32_t> generations(size / block, writers + writer);
+  while (!tally.stop) {
+    // Not all of this writer's generations are left.
+    if (std::ranges::max(generations) + writers >= max_generation)
+      return 0;
     if (random() % 8 == 0) {
       for (std::size_t i = 0; i < generations.size(); ++i)
-        fill_pattern(std::span(all).subspan(i * block / 8, block / 8), ++generations[i], i * block);
+        fill_pattern(std::span(all).subspan(i * block / 8, block / 8), generations[i] += writers,
+                     i * block);
       if (::pwrite(fd, all.data(), size, 0) != static_cast<ssize_t>(size))
         return 1;
     } else {
       const std::size_t i = random() % generations.size();
-      fill_pattern(std::span(all).first(block / 8), ++generations[i], i * block);
+      fill_pattern(std::span(all).first(block / 8), generations[i] += writers, i * block);
       if (::pwrite(fd, all.data(), block, static_cast<off_t>(i * block)) != block)
         return 1;
     }
@@ -49,10 +62,11 @@ int write_blocks(int fd, std::size_t size, std::uint64_t seed, Tally &tally) {
   return 0;
 }
 
-// Each block it reads is of one generation, of this place, and not older than seen before.
+// Each block it reads is of one generation, of this place, and not older than what was seen of the
+// same writer before.
 int read_blocks(int fd, std::size_t size, std::uint64_t seed, Tally &tally) {
   std::mt19937_64 random(seed);
-  std::vector<std::uint32_t> seen(size / block, 0);
+  std::vector<std::array<std::uint32_t, writers>> seen(size / block);
   // Given back now and then, so that reads meet memory that is not there yet.
   auto *words = static_cast<Word *>(
       ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
@@ -71,40 +85,47 @@ int read_blocks(int fd, std::size_t size, std::uint64_t seed, Tally &tally) {
       for (std::size_t word = 0; word < block / 8; ++word)
         torn |= at[word] != pattern_word(generation, (first + i) * block + word * 8);
       tally.torn += torn;
-      tally.backwards += generation < seen[first + i];
-      tally.changes += generation > seen[first + i];
-      seen[first + i] = generation;
+      std::uint32_t &last = seen[first + i][generation % writers];
+      tally.backwards += generation < last;
+      tally.changes += generation > last;
+      tally.of_writer[generation % writers] += generation > last;
+      last = generation;
     }
     ++tally.reads;
   }
   return 0;
 }
 
-void one_writes_two_read(const RwOptions &options, const std::string &who, int dmabuf_fd,
-                         std::size_t size) {
+void two_write_two_read(const RwOptions &options, const std::string &who, int dmabuf_fd,
+                        std::size_t size) {
   Session session;
   auto *tally =
       new (::mmap(nullptr, block, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0))
           Tally{};
   std::vector<Word> all(size / 8);
-  fill_pattern(all, 1, 0);
+  fill_pattern(all, 1, 0); // older than what either writer writes
   {
     const UniqueFd fd = must_open_rw(session, dmabuf_fd);
     if (::pwrite(fd.get(), all.data(), size, 0) != static_cast<ssize_t>(size))
       die("pwrite to an rw fd");
   }
   std::fflush(stdout);
-  std::array<pid_t, 3> children{};
+  std::array<pid_t, 4> children{};
   for (std::size_t i = 0; i < children.size(); ++i) {
     children[i] = ::fork();
     if (children[i] == 0) {
       // Each its own session and rw fd; only the dma-buf is shared.
-      const UniqueFd fd = must_open_rw(Session(), dmabuf_fd, i ? O_RDONLY : O_RDWR);
-      ::_exit(i ? read_blocks(fd.get(), size, options.seed + i, *tally)
-                : write_blocks(fd.get(), size, options.seed, *tally));
+      const bool reads = i >= writers;
+      const UniqueFd fd = must_open_rw(Session(), dmabuf_fd, reads ? O_RDONLY : O_RDWR);
+      ::_exit(reads ? read_blocks(fd.get(), size, options.seed + i, *tally)
+                    : write_blocks(fd.get(), size, options.seed + i, static_cast<std::uint32_t>(i),
+                                   *tally));
     }
   }
-  ::usleep(static_cast<useconds_t>(options.seconds * 1e6));
+  // At least so long, and on a slow machine until enough has happened.
+  const double begin = now_s();
+  while (now_s() - begin < options.seconds || (now_s() - begin < 60 && !tally->enough()))
+    ::usleep(20000);
   tally->stop = true;
   for (const pid_t child : children) {
     const int status = wait_child(child, 20);
@@ -114,8 +135,7 @@ void one_writes_two_read(const RwOptions &options, const std::string &who, int d
                  std::format("{} are not", tally->torn.load()));
   report().check(tally->backwards == 0, who + ": none is older than it was before",
                  std::format("{} are", tally->backwards.load()));
-  report().check(tally->writes > 50 && tally->reads > 50 && tally->changes > 100,
-                 who + ": enough happened");
+  report().check(tally->enough(), who + ": enough happened");
   report().note(std::format("{}: {} writes, {} reads, {} blocks seen changed", who,
                             tally->writes.load(), tally->reads.load(), tally->changes.load()));
   ::munmap(tally, block);
@@ -204,11 +224,11 @@ void test_sharing(const RwOptions &options) {
   constexpr std::size_t size = 512u << 10;
   for (const Exporter exporter : {Exporter::UdmabufScattered, Exporter::VirtioGpu}) {
     const DmaBuf buffer = must_make(exporter, size);
-    one_writes_two_read(options, std::string(name_of(exporter)), buffer.fd(), size);
+    two_write_two_read(options, std::string(name_of(exporter)), buffer.fd(), size);
   }
   const Testexp testexp;
   const TestBuffer buffer = cpu_buffer(testexp, size, DMABUF_TESTEXP_IO_VIEW);
-  one_writes_two_read(options, "I/O memory", buffer.fd(), size);
+  two_write_two_read(options, "I/O memory", buffer.fd(), size);
   passed_on(Session());
 }
 
@@ -217,10 +237,13 @@ void test_lifetime(const RwOptions &) {
   fill_pattern(wanted, 3, 0);
   const auto before = live_dmabufs();
   UniqueFd fd;
+  struct stat dmabuf {};
   {
     Session session;
     const DmaBuf buffer = must_make(Exporter::Udmabuf, 64u << 10);
     fd = must_open_rw(session, buffer.fd());
+    if (::fstat(buffer.fd(), &dmabuf) != 0)
+      die("fstat of a dma-buf");
   }
   if (before)
     expect_result("the dma-buf lives as long as its rw fd", live_dmabufs().value_or(-1),
@@ -232,10 +255,12 @@ void test_lifetime(const RwOptions &) {
   report().check(found == wanted, "and its data");
   std::ifstream info(std::format("/proc/self/fdinfo/{}", fd.get()));
   const std::string text((std::istreambuf_iterator<char>(info)), {});
-  for (const char *line :
-       {"size:\t65536\n", "exp_name:\tudmabuf\n", "view:\tmemory\n", "reads:\t1\n", "writes:\t1\n",
-        "read_bytes:\t65536\n", "write_bytes:\t65536\n"})
-    report().check(text.find(line) != std::string::npos, std::string("fdinfo has ") + line, text);
+  for (const std::string &line :
+       {std::string("size:\t65536\n"), std::format("dmabuf_ino:\t{}\n", dmabuf.st_ino),
+        std::string("exp_name:\tudmabuf\n"), std::string("view:\tmemory\n"),
+        std::string("reads:\t1\n"), std::string("writes:\t1\n"),
+        std::string("read_bytes:\t65536\n"), std::string("write_bytes:\t65536\n")})
+    report().check(text.find(line) != std::string::npos, "fdinfo has " + line, text);
 
   const int refused = unload_module("dmabuf_rw", 0);
   report().check(refused == -EAGAIN || refused == -EBUSY, "the module stays while an rw fd is open",

@@ -234,6 +234,35 @@ void by_ring(const TestBuffer &buffer, int fd) {
       });
     report().check(result == -ECANCELED || result == -EINTR, name + ": cancelled",
                    errno_name(result));
+    // A linked time-out ends it; the wait itself has none.
+    constexpr double timeout = 0.3;
+    __kernel_timespec time{.tv_sec = 0, .tv_nsec = static_cast<long long>(timeout * 1e9)};
+    queue(opcode, 4);
+    // The one before, the last that was queued.
+    io_uring *raw = ring.raw();
+    raw->sq.sqes[(raw->sq.sqe_tail - 1) & raw->sq.ring_mask].flags |= IOSQE_IO_LINK;
+    sqe = ring.sqe();
+    sqe->opcode = IORING_OP_LINK_TIMEOUT;
+    sqe->addr = reinterpret_cast<std::uintptr_t>(&time);
+    sqe->len = 1;
+    sqe->user_data = 5;
+    const double started = now_s();
+    int expired = 1;
+    left = 2, result = 1;
+    for (const double limit = now_s() + 30; left > 0 && now_s() < limit;)
+      ring.reap([&](std::uint64_t user_data, int value) {
+        --left;
+        (user_data == 4 ? result : expired) = value;
+      });
+    const double took = now_s() - started;
+    report().check(left == 0 && (result == -ECANCELED || result == -EINTR),
+                   name + ": a linked time-out ends it", errno_name(result));
+    // EALREADY: it came while the request was being ended.
+    report().check(expired == -ETIME || expired == -EALREADY, name + ": the time-out expired",
+                   errno_name(expired));
+    report().check(waited(took, timeout) && took < 25, name + ": when it expired",
+                   std::format("{:.3f} s", took));
+    report().check(buffer.must_stats().fences == 1, name + ": the fence is pending");
     signal_all(buffer);
   }
 }

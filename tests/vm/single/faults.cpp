@@ -226,7 +226,8 @@ void transfers(Faults &faults, const DmaBuf &buffer, DiskRegion &region, int tar
         !wrong,
         std::format("READ {} that ended with {}: every byte", name_of(path), errno_name(result)),
         wrong ? describe(*wrong, 0) : "");
-    return Result{result, result == -ENOMEM || result == -EAGAIN};
+    // Not EAGAIN: that is between the module and io_uring.
+    return Result{result, result == -ENOMEM};
   });
 }
 

@@ -319,6 +319,7 @@ void run(bool p2p) {
 
 int main(int argc, char **argv) {
   using namespace vmtest;
+  report().take_options(argc, argv);
   const bool p2p = argc == 2 && std::string_view(argv[1]) == "--p2p";
   if (argc > 1 && !p2p)
     die("usage: targets [--p2p]");

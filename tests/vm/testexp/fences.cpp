@@ -35,7 +35,7 @@ void signalled(const TestexpOptions &options, const Testexp &testexp) {
   check_result(buffer.add_signalled(DMABUF_TESTEXP_USAGE_WRITE, 65537), -EINVAL,
                "too many signalled fences");
   check_result(buffer.add_signalled(4, 1), -EINVAL, "signalled fences of an unknown usage");
-  for (const std::uint32_t usage : {DMABUF_TESTEXP_USAGE_KERNEL, DMABUF_TESTEXP_USAGE_BOOKKEEP}) {
+  for (const std::uint32_t usage : {DMABUF_TESTEXP_USAGE_KERNEL, DMABUF_TESTEXP_USAGE_READ}) {
     check_result(buffer.add_signalled(usage, many), 0, "signalled fences");
     report().check(listed_fences() == many, "signalled fences stay on the buffer",
                    std::format("{} listed", listed_fences()));

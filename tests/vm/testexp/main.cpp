@@ -85,11 +85,11 @@ namespace {
 using namespace vmtest;
 
 [[noreturn]] void usage() {
-  die("usage: testexp [--nvme PATH] [--verbose] [--with-pages ADDRESS,SIZE]…\n"
+  die("usage: testexp [--nvme PATH] [--verbose] [--refuse-vmap] [--with-pages ADDRESS,SIZE]…\n"
       "               [--without-pages ADDRESS,SIZE]…\n"
-      "Destroys data on the device. The ranges are of memory that the kernel was told to leave\n"
-      "alone (memmap=SIZE$ADDRESS) and has, or has not, struct pages for; with them, only the\n"
-      "carve-outs are tested.");
+      "Destroys data on the device. --refuse-vmap: this only; the kernel warns. The ranges are of\n"
+      "memory that the kernel was told to leave alone (memmap=SIZE$ADDRESS) and has, or has not,\n"
+      "struct pages for; with them, only the carve-outs are tested.");
 }
 
 } // namespace
@@ -98,6 +98,7 @@ int main(int argc, char **argv) {
   TestexpOptions options;
   static const option names[] = {{"nvme", 1, nullptr, 'n'},
                                  {"verbose", 0, nullptr, 'v'},
+                                 {"refuse-vmap", 0, nullptr, 'r'},
                                  {"with-pages", 1, nullptr, 'w'},
                                  {"without-pages", 1, nullptr, 'o'},
                                  {}};
@@ -106,6 +107,8 @@ int main(int argc, char **argv) {
       options.nvme = optarg;
     else if (c == 'v')
       report().set_verbose(true);
+    else if (c == 'r')
+      options.refuse_vmap = true;
     else if (c == 'w')
       options.with_pages.push_back(optarg);
     else if (c == 'o')
@@ -115,13 +118,15 @@ int main(int argc, char **argv) {
   }
   if (optind != argc)
     usage();
-  if (options.with_pages.empty() && options.without_pages.empty()) {
+  if (options.refuse_vmap) {
+    test_vmap_refused(Testexp());
+  } else if (options.with_pages.empty() && options.without_pages.empty()) {
     {
       const Testexp testexp;
       test_vmap(options, testexp);
       test_views(options, testexp);
       test_shadow(options, testexp);
-      test_importer(options, testexp);
+      test_importer(testexp);
       test_fences(options, testexp);
       dmabuf_testexp_query query{};
       check_result(testexp.query(query), 0, "QUERY");

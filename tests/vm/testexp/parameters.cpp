@@ -2,38 +2,18 @@
 // The module's parameters: how much memory, and a carve-out.
 #include "parts.hpp"
 
-#include <cstdlib>
-#include <fcntl.h>
-
 namespace vmtest {
 
 namespace {
 
-// include/uapi/linux/kernel-page-flags.h: there is no struct page.
-constexpr unsigned kpf_nopage = 20;
-
-bool kernel_has_page(std::uint64_t address) {
-  const UniqueFd flags(::open("/proc/kpageflags", O_RDONLY | O_CLOEXEC));
-  Word word = 0;
-  if (!flags)
-    die("open /proc/kpageflags: " + errno_name(errno));
-  const ssize_t got =
-      ::pread(flags.get(), &word, sizeof(word), static_cast<off_t>(address / 4096 * 8));
-  // Past the last page that Linux knows of there is nothing to read.
-  if (got != sizeof(word))
-    return false;
-  return !(word >> kpf_nopage & 1);
-}
-
 void check_carveout(const TestexpOptions &options, const std::string &range, bool pages) {
   const std::string name = std::format("carve-out {}", range);
-  const std::uint64_t address = std::strtoull(range.c_str(), nullptr, 0);
-  report().check(kernel_has_page(address) == pages,
-                 name + (pages ? ": Linux has pages for it" : ": Linux has no pages for it"));
   check_result(Testexp::reload("carveout=" + range), 0, name + ": the module is loaded");
   const Testexp testexp;
   if (!report().check(testexp.has(DMABUF_TESTEXP_FEAT_CARVEOUT), name + ": QUERY announces it"))
     return;
+  report().check(testexp.has(DMABUF_TESTEXP_FEAT_CARVEOUT_PAGES) == pages,
+                 name + (pages ? ": Linux has pages for it" : ": Linux has no pages for it"));
   constexpr std::uint32_t flags =
       DMABUF_TESTEXP_CARVEOUT | DMABUF_TESTEXP_NO_PAGES | DMABUF_TESTEXP_DYNAMIC;
   const TestBuffer buffer = testexp.make(plain_buffer(flags));

@@ -21,6 +21,7 @@ struct TestexpOptions {
   std::string nvme = "/dev/nvme0n1";
   // Ranges, "ADDRESS,SIZE", that the guest's kernel was told to leave alone.
   std::vector<std::string> with_pages, without_pages;
+  bool refuse_vmap = false;
 };
 
 inline constexpr std::size_t test_bytes = 256u << 10;
@@ -56,14 +57,16 @@ private:
   Word *words_;
 };
 
-// Kernel mappings: VMAP, refusals, LOOSE_VMAP, IO_VIEW.
+// Kernel mappings: VMAP, pinned and not, LOOSE_VMAP, IO_VIEW.
 void test_vmap(const TestexpOptions &options, const Testexp &testexp);
 // mmap of a revoked buffer, READ_ONLY, counts of CPU accesses.
 void test_views(const TestexpOptions &options, const Testexp &testexp);
 // SHADOW.
 void test_shadow(const TestexpOptions &options, const Testexp &testexp);
-// A DRM driver that imports: it pins, and cannot do without pages.
-void test_importer(const TestexpOptions &options, const Testexp &testexp);
+// A kernel mapping that is refused: the dma-buf framework warns of that.
+void test_vmap_refused(const Testexp &testexp);
+// A DRM driver that imports: it cannot do without pages.
+void test_importer(const Testexp &testexp);
 // Fences that have signalled, and fences that are followed by another.
 void test_fences(const TestexpOptions &options, const Testexp &testexp);
 // The module's parameters; each test loads the module anew.

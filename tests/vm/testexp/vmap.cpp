@@ -18,13 +18,14 @@ void arguments(const Testexp &testexp) {
   check_result(buffer.write({&word, 1}, 0, through | DMABUF_TESTEXP_WRITE_STRAY), -EINVAL,
                "WRITE that is stray and through the kernel mapping");
   check_result(buffer.vunmap(), -ENODATA, "VUNMAP of nothing");
-  check_result(buffer.vmap(-1), -EBADF, "VMAP of no file");
-  check_result(buffer.vmap(other.fd()), -EINVAL, "VMAP of another dma-buf");
+  check_result(buffer.vmap_of(-1), -EBADF, "VMAP of no file");
+  check_result(buffer.vmap_of(other.fd()), -EINVAL, "VMAP of another dma-buf");
   dmabuf_testexp_vmap padded{.id = buffer.id(),
                              .flags = 0,
                              .fd = static_cast<__u32>(buffer.fd()),
                              .reserved = 1};
   check_result(testexp.raw(DMABUF_TESTEXP_IOC_VMAP, &padded), -EINVAL, "VMAP with padding");
+  check_result(buffer.vmap(2), -EINVAL, "VMAP with an unknown flag");
   const TestBuffer none = testexp.make(plain_buffer(DMABUF_TESTEXP_NO_CPU));
   check_result(none.vmap(), -EINVAL, "VMAP of a buffer without a CPU view");
 
@@ -62,18 +63,31 @@ void held(const Testexp &testexp) {
   check_result(buffer.vmap(), 0, "VMAP that DESTROY ends");
 }
 
-void refused(const Testexp &testexp) {
-  const TestBuffer buffer = testexp.make(plain_buffer(0));
-  check_result(buffer.fail(DMABUF_TESTEXP_OP_VMAP, EIO, 1, 1), 0, "FAIL of vmap");
-  check_result(buffer.vmap(), 0, "FAIL of the second vmap: the first");
-  buffer.vunmap();
-  check_result(buffer.vmap(), -EIO, "FAIL of the second vmap: the second");
-  check_result(buffer.vmap(), 0, "FAIL of the second vmap: the third");
-  buffer.vunmap();
-  report().check(buffer.must_stats().refused[DMABUF_TESTEXP_OP_VMAP] == 1,
-                 "STATS counts the vmap that was refused");
-  check_result(buffer.revoke(), 0, "REVOKE");
-  check_result(buffer.vmap(), -ENODEV, "vmap of a revoked buffer");
+// What an importer does that knows the rules: it pins, and the memory stays.
+void pinned(const Testexp &testexp) {
+  const std::uint32_t flags = DMABUF_TESTEXP_DYNAMIC | DMABUF_TESTEXP_LOOSE_VMAP;
+  const TestBuffer buffer = testexp.make(plain_buffer(flags));
+  buffer.must_write(pattern(14), 0);
+  check_result(buffer.fail(DMABUF_TESTEXP_OP_PIN, EPERM, 0, 1), 0, "FAIL of pin");
+  check_result(buffer.vmap(DMABUF_TESTEXP_VMAP_PIN), -EPERM, "a pin that is refused");
+  auto stats = buffer.must_stats();
+  report().check(stats.refused[DMABUF_TESTEXP_OP_PIN] == 1 && stats.pins == 0 &&
+                     stats.vmaps == 0 && stats.attachments == 0,
+                 "a pin that is refused is counted, and nothing is left");
+  check_result(buffer.vmap(DMABUF_TESTEXP_VMAP_PIN), 0, "VMAP that pins");
+  stats = buffer.must_stats();
+  report().check(stats.pins == 1 && stats.vmaps == 1 && stats.attachments == 1,
+                 "STATS counts the pin");
+  check_result(buffer.move(), -EBUSY, "a pinned buffer does not move, with LOOSE_VMAP either");
+  report().check(holds(buffer, pattern(14), through), "the pinned mapping shows the contents");
+  check_result(buffer.vunmap(), 0, "VUNMAP that unpins");
+  stats = buffer.must_stats();
+  report().check(stats.pins == 0 && stats.vmaps == 0 && stats.attachments == 0,
+                 "STATS after the pin");
+  check_result(buffer.move(), 0, "without the pin it moves");
+  // One that is pinned when the buffer ends.
+  const TestBuffer left = testexp.make(plain_buffer(flags));
+  check_result(left.vmap(DMABUF_TESTEXP_VMAP_PIN), 0, "VMAP that pins, ended by DESTROY");
 }
 
 // Moved memory under a kernel mapping: poison is read there, and writes are stray.
@@ -114,8 +128,22 @@ void loose(const Testexp &testexp) {
 void test_vmap(const TestexpOptions &, const Testexp &testexp) {
   arguments(testexp);
   held(testexp);
-  refused(testexp);
+  pinned(testexp);
   loose(testexp);
+}
+
+void test_vmap_refused(const Testexp &testexp) {
+  const TestBuffer buffer = testexp.make(plain_buffer(0));
+  check_result(buffer.fail(DMABUF_TESTEXP_OP_VMAP, EIO, 1, 1), 0, "FAIL of vmap");
+  check_result(buffer.vmap(), 0, "FAIL of the second vmap: the first");
+  buffer.vunmap();
+  check_result(buffer.vmap(), -EIO, "FAIL of the second vmap: the second");
+  check_result(buffer.vmap(), 0, "FAIL of the second vmap: the third");
+  buffer.vunmap();
+  report().check(buffer.must_stats().refused[DMABUF_TESTEXP_OP_VMAP] == 1,
+                 "STATS counts the vmap that was refused");
+  check_result(buffer.revoke(), 0, "REVOKE");
+  check_result(buffer.vmap(), -ENODEV, "vmap of a revoked buffer");
 }
 
 } // namespace vmtest

@@ -35,9 +35,10 @@ std::string_view name_of(Fault fault) {
 }
 
 Bench::Bench(Session &session, Ring &ring, DmaBuf buffer, int target_fd, Path path, unsigned slot,
-             DiskRegion &region)
-    : buffer_(std::move(buffer)), mover_(session, ring, buffer_.fd(), target_fd, path, slot),
-      region_(region), model_(buffer_.size()) {
+             DiskRegion &region, std::uint64_t command_bytes, std::uint32_t hint)
+    : buffer_(std::move(buffer)),
+      mover_(session, ring, buffer_.fd(), target_fd, path, slot, both_directions, hint),
+      command_bytes_(command_bytes), region_(region), model_(buffer_.size()) {
   poison();
 }
 
@@ -87,10 +88,9 @@ void Bench::begin(Direction direction, std::uint32_t generation) {
 void Bench::count(Direction direction, std::uint64_t length) {
   (direction == Direction::Read ? tally_.reads : tally_.writes) += 1;
   (direction == Direction::Read ? tally_.read_bytes : tally_.write_bytes) += length;
-  const std::uint64_t limit = mover_.entry().max_command_bytes;
-  const std::uint64_t commands = limit ? (length + limit - 1) / limit : 1;
-  tally_.least_commands += commands;
-  tally_.most_commands += commands > 1 ? commands + 1 : 1;
+  const std::uint64_t commands =
+      command_bytes_ ? (length + command_bytes_ - 1) / command_bytes_ : 1;
+  tally_.commands += commands;
 }
 
 std::optional<std::string> Bench::read_case(const Case &c, bool whole, Fault fault) {

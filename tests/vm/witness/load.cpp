@@ -86,7 +86,8 @@ std::uint64_t run_load(Exporter exporter, Path path, const std::string &device,
       return 0;
     }
     benches.push_back(
-        std::make_unique<Bench>(session, ring, std::move(*buffer), target.get(), path, i, region));
+        std::make_unique<Bench>(session, ring, std::move(*buffer), target.get(), path, i, region,
+                                path == Path::Premapped ? block_layer_limit(device) : 0));
     if (const int error = benches.back()->mover().error()) {
       report().fail(name, std::format("MAP: {}, {}", errno_name(error),
                                       reason_name(benches.back()->mover().entry().reason)));

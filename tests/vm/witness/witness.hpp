@@ -42,8 +42,10 @@ std::string_view name_of(Fault fault);
 // A dma-buf with what it must hold, a mover, and a range of the drive.
 class Bench {
 public:
+  // `command_bytes`: what one command may move, as this side knows it without asking the module; 0
+  // where the datapath has no commands of its own. `hint`: MAP's max_command_hint.
   Bench(Session &session, Ring &ring, DmaBuf buffer, int target_fd, Path path, unsigned slot,
-        DiskRegion &region);
+        DiskRegion &region, std::uint64_t command_bytes, std::uint32_t hint = 0);
 
   const DmaBuf &buffer() const { return buffer_; }
   Mover &mover() { return mover_; }
@@ -68,7 +70,7 @@ public:
 
   // I/O that ended well, as this side counts it.
   struct Tally {
-    std::uint64_t reads, writes, read_bytes, write_bytes, least_commands, most_commands;
+    std::uint64_t reads, writes, read_bytes, write_bytes, commands;
   };
   void count(Direction direction, std::uint64_t length);
   const Tally &tally() const { return tally_; }
@@ -81,6 +83,7 @@ private:
 
   DmaBuf buffer_;
   Mover mover_;
+  std::uint64_t command_bytes_;
   DiskRegion &region_;
   HostBuffer model_;
   std::uint32_t read_generation_ = 0;
@@ -93,6 +96,13 @@ std::vector<Case> directed_cases(std::uint64_t buffer_bytes, const DiskRegion &r
                                  std::mt19937_64 &random, bool quick);
 Case random_case(std::uint64_t buffer_bytes, const DiskRegion &region, std::uint32_t buffer_step,
                  std::mt19937_64 &random);
+
+// Commands far longer than the lab's usual drive takes: every length to 32 MiB in one command, and
+// longer in more. For a drive without limit (dmabuf-lab run --mdts 0).
+void run_long(const std::string &device);
+// A hint of four times what the drive takes (QEMU's default, 512 KiB): an error of the drive,
+// counted as such, and nothing has moved.
+void run_over_limit(const std::string &device);
 
 // Many transfers at once from two dma-bufs, each slot with its own range of buffer and
 // drive; every one checked when it ends while the others fly. Returns how many ended.

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What this module uses of the nvme driver, besides its queues: a function, and
+ * what it tells user space of its devices.
+ */
+#include <linux/device.h>
+#include <linux/kstrtox.h>
+#include <linux/module.h>
+#include <linux/mutex.h>
+#include <linux/nvme.h>
+#include <linux/string.h>
+
+#include "compat.h"
+#include "nvme_driver.h"
+#include "nvme_request.h"
+
+/*
+ * nvme_init_request() is reached through symbol_get(), so that this module
+ * loads, and its other datapaths work, on a machine without NVMe. It is looked
+ * up with the first NVMe target and kept, nvme_core with it, until exit.
+ */
+static typeof(nvme_init_request) *nvme_init;
+static DEFINE_MUTEX(nvme_init_lock);
+
+/**
+ * dmabuf_rw_nvme_available - can commands be sent by way of the driver?
+ * @q: queue of an NVMe namespace
+ *
+ * Looks the driver up, and makes sure once that its requests are what we take
+ * them for.
+ *
+ * Context: may sleep.
+ * Return: whether they can.
+ */
+bool dmabuf_rw_nvme_available(struct request_queue *q)
+{
+	static bool verified;
+
+	guard(mutex)(&nvme_init_lock);
+	if (!nvme_init)
+		WRITE_ONCE(nvme_init, symbol_get(nvme_init_request));
+	if (nvme_init && !verified)
+		verified = dmabuf_rw_nvme_request_verify(q, nvme_init);
+	return verified;
+}
+
+/**
+ * dmabuf_rw_nvme_init_request - nvme_init_request() for a premapped command
+ * @rq: from the namespace's queue
+ * @command: what the drive is to do; copied
+ *
+ * Context: any; dmabuf_rw_nvme_available() has said yes.
+ */
+void dmabuf_rw_nvme_init_request(struct request *rq, struct nvme_command *command)
+{
+	READ_ONCE(nvme_init)(rq, command);
+}
+
+/**
+ * dmabuf_rw_nvme_attr - what the driver shows of a device in sysfs
+ * @dev: a controller, or the device of a namespace's disk
+ * @name: of the attribute
+ * @page: out: a page for the text, which has no newline at its end
+ *
+ * There is no function for it: what a namespace is formatted with and which
+ * state a controller is in stand in structures that no public header shows.
+ * User space reads them in sysfs. So do we, by the same function, without the
+ * file.
+ *
+ * Context: does not sleep. The caller keeps @dev's driver from leaving: for a
+ * namespace by a request of its queue, for a controller by a reference to @dev.
+ * Return: length of the text, or -ENOENT (no such attribute), -EIO.
+ */
+int dmabuf_rw_nvme_attr(struct device *dev, const char *name, char *page)
+{
+	const struct attribute_group **group;
+	int i;
+
+	for (group = dev->groups; group && *group; group++) {
+		for (i = 0; (*group)->attrs && (*group)->attrs[i]; i++) {
+			struct device_attribute *attr;
+			ssize_t length;
+
+			if (strcmp((*group)->attrs[i]->name, name))
+				continue;
+			attr = container_of((*group)->attrs[i], struct device_attribute, attr);
+			length = attr->show ? attr->show(dev, attr, page) : -EIO;
+			if (length <= 0 || length >= PAGE_SIZE)
+				return -EIO;
+			if (page[length - 1] == '\n')
+				length--;
+			page[length] = 0;
+			return length;
+		}
+	}
+	return -ENOENT;
+}
+
+/**
+ * dmabuf_rw_nvme_attr_u32 - the same of a number
+ * @dev: as dmabuf_rw_nvme_attr()
+ * @name: as dmabuf_rw_nvme_attr()
+ * @page: a page for its use
+ * @value: out
+ *
+ * Context: as dmabuf_rw_nvme_attr().
+ * Return: 0, -ENOENT, -EIO or another error of what is not a number.
+ */
+int dmabuf_rw_nvme_attr_u32(struct device *dev, const char *name, char *page, u32 *value)
+{
+	int ret = dmabuf_rw_nvme_attr(dev, name, page);
+
+	return ret < 0 ? ret : kstrtou32(page, 10, value);
+}
+
+/**
+ * dmabuf_rw_nvme_exit - let go of nvme_core
+ *
+ * Context: module exit, no target exists any more.
+ */
+void dmabuf_rw_nvme_exit(void)
+{
+	if (nvme_init)
+		symbol_put(nvme_init_request);
+}

@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * NVMe namespaces: by which controllers they can be reached, and what they are
+ * formatted with.
+ */
+#include <linux/blk-integrity.h>
+#include <linux/blk-mq.h>
+#include <linux/device.h>
+#include <linux/gfp.h>
+#include <linux/nvme.h>
+#include <linux/pci.h>
+#include <linux/string.h>
+
+#include "compat.h"
+#include "nvme_driver.h"
+#include "nvme_ns.h"
+
+static bool class_is(const struct device *dev, const char *name)
+{
+	return dev && dev->class && !strcmp(dev->class->name, name);
+}
+
+/* Its driver may be leaving it at this very moment. */
+static bool driver_is_nvme(const struct device *dev)
+{
+	return !strcmp(dev_driver_string(dev), "nvme");
+}
+
+/**
+ * dmabuf_rw_nvme_is_head - does this disk stand for several others?
+ * @disk: any disk
+ *
+ * Context: any.
+ * Return: whether it is the multipath head of a namespace.
+ */
+bool dmabuf_rw_nvme_is_head(const struct gendisk *disk)
+{
+	return class_is(disk_to_dev(disk)->parent, "nvme-subsystem");
+}
+
+/* Is the controller working, and can it be expected to? */
+static enum dmabuf_rw_nvme_rank controller_rank(struct device *ctrl, char *page)
+{
+	int length = dmabuf_rw_nvme_attr(ctrl, "state", page);
+
+	if (length < 0)
+		return DMABUF_RW_NVME_NONE;
+	if (!strcmp(page, "live"))
+		return DMABUF_RW_NVME_GOOD;
+	if (!strcmp(page, "resetting") || !strcmp(page, "connecting") || !strcmp(page, "new"))
+		return DMABUF_RW_NVME_LATER;
+	return DMABUF_RW_NVME_NONE;
+}
+
+/*
+ * A request of the disk's queue keeps its namespace while we look. A queue that
+ * gives none at once is not one to send to now.
+ */
+static enum dmabuf_rw_nvme_rank path_rank(struct device *ctrl, struct gendisk *disk, char *page)
+{
+	enum dmabuf_rw_nvme_rank rank = controller_rank(ctrl, page);
+	struct request *rq;
+
+	if (rank != DMABUF_RW_NVME_GOOD)
+		return rank;
+	rq = blk_mq_alloc_request(disk->queue, REQ_OP_DRV_IN, BLK_MQ_REQ_NOWAIT);
+	if (IS_ERR(rq))
+		return PTR_ERR(rq) == -ENODEV ? DMABUF_RW_NVME_NONE : DMABUF_RW_NVME_LATER;
+	/* Without ANA there is no such attribute, or it says optimized. */
+	if (dmabuf_rw_nvme_attr(disk_to_dev(disk), "ana_state", page) > 0) {
+		if (!strcmp(page, "non-optimized"))
+			rank = DMABUF_RW_NVME_SLOW;
+		else if (!strcmp(page, "change"))
+			rank = DMABUF_RW_NVME_LATER;
+		else if (strcmp(page, "optimized"))
+			rank = DMABUF_RW_NVME_NONE;
+	}
+	blk_mq_free_request(rq);
+	return rank;
+}
+
+/* The best path of a multipath head found so far. */
+struct path_search {
+	int subsystem;
+	int namespace;
+	const struct device *avoid;	/* taken only if there is no other */
+	char *page;
+	struct device *function;	/* whose controllers are being looked at */
+	bool avoided;			/* @best is @avoid's */
+	struct dmabuf_rw_nvme_path *best;
+};
+
+static void ns_path_put(struct dmabuf_rw_nvme_path *path)
+{
+	if (path->disk)
+		put_device(disk_to_dev(path->disk));
+	put_device(path->dma_dev);
+	memset(path, 0, sizeof(*path));
+}
+
+static void ns_path_take(struct dmabuf_rw_nvme_path *path, struct gendisk *disk,
+		      struct device *function, struct device *ctrl, enum dmabuf_rw_nvme_rank rank)
+{
+	u32 number;
+
+	ns_path_put(path);
+	get_device(disk_to_dev(disk));
+	path->disk = disk;
+	path->dma_dev = get_device(function);
+	path->rank = rank;
+	path->controller = DMABUF_RW_NO_CONTROLLER;
+	if (sscanf(dev_name(ctrl), "nvme%u", &number) == 1)
+		path->controller = number;
+}
+
+/* @dev, its controller and their function are kept while this runs. */
+static int path_look(struct device *dev, void *data)
+{
+	struct path_search *search = data;
+	int subsystem, ctrl, namespace, end = 0;
+	enum dmabuf_rw_nvme_rank rank;
+	bool avoided;
+
+	if (!class_is(dev, "block"))
+		return 0;
+	if (sscanf(dev_name(dev), "nvme%dc%dn%d%n", &subsystem, &ctrl, &namespace, &end) != 3 ||
+	    dev_name(dev)[end])
+		return 0;
+	if (subsystem != search->subsystem || namespace != search->namespace)
+		return 0;
+	rank = path_rank(dev->parent, dev_to_disk(dev), search->page);
+	avoided = search->function == search->avoid;
+	if (rank == DMABUF_RW_NVME_NONE ||
+	    (search->best->rank && avoided && !search->avoided) ||
+	    (search->best->rank >= rank && !(search->avoided && !avoided)))
+		return 0;
+	ns_path_take(search->best, dev_to_disk(dev), search->function, dev->parent, rank);
+	search->avoided = avoided;
+	return 0;
+}
+
+static int path_look_at_controller(struct device *dev, void *data)
+{
+	return class_is(dev, "nvme") ? device_for_each_child(dev, data, path_look) : 0;
+}
+
+/*
+ * The best PCI path of the multipath head @head. The head's own queue takes
+ * bios only and has no PCI parent; the paths are hidden disks named
+ * nvme<subsystem>c<controller>n<namespace>, children of their controllers.
+ */
+static struct dmabuf_rw_result find_path(struct gendisk *head, const struct device *avoid,
+					 struct dmabuf_rw_nvme_path *path)
+{
+	struct path_search search = { .avoid = avoid, .best = path };
+	struct pci_dev *pdev = NULL;
+	int end = 0;
+
+	if (sscanf(head->disk_name, "nvme%dn%d%n", &search.subsystem, &search.namespace,
+		   &end) != 2 || head->disk_name[end])
+		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_MULTIPATH);
+	search.page = (char *)__get_free_page(GFP_KERNEL);
+	if (!search.page)
+		return dmabuf_rw_fail(-ENOMEM, DMABUF_RW_REASON_NO_MEMORY);
+	for_each_pci_dev(pdev) {
+		if (!driver_is_nvme(&pdev->dev))
+			continue;
+		search.function = &pdev->dev;
+		device_for_each_child(&pdev->dev, &search, path_look_at_controller);
+	}
+	free_page((unsigned long)search.page);
+	return path->rank ? DMABUF_RW_OK :
+		dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_MULTIPATH);
+}
+
+/*
+ * A disk that belongs to one controller: its parent is the controller, of class
+ * nvme, and that one's parent is the function, if the transport is PCI. Whoever
+ * has the disk open keeps both: the namespace holds its controller.
+ */
+static struct dmabuf_rw_result find_plain(struct gendisk *disk, struct dmabuf_rw_nvme_path *path)
+{
+	struct device *ctrl = disk_to_dev(disk)->parent;
+	struct device *function;
+
+	if (!class_is(ctrl, "nvme") || !queue_is_mq(disk->queue))
+		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NOT_NVME);
+	function = ctrl->parent;
+	if (!function || !dev_is_pci(function) || !driver_is_nvme(function))
+		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NOT_NVME);
+	ns_path_take(path, disk, function, ctrl, DMABUF_RW_NVME_GOOD);
+	return DMABUF_RW_OK;
+}
+
+/**
+ * dmabuf_rw_nvme_find - find the disk whose queue takes the commands
+ * @opened: a disk that the caller has open
+ * @avoid: a function to take only if there is no other, or NULL
+ * @path: out: the best there is, with references; all zero on failure
+ *
+ * Context: may sleep.
+ * Return: success; -EOPNOTSUPP with NOT_NVME or MULTIPATH, or -ENOMEM.
+ */
+struct dmabuf_rw_result dmabuf_rw_nvme_find(struct gendisk *opened, const struct device *avoid,
+					    struct dmabuf_rw_nvme_path *path)
+{
+	memset(path, 0, sizeof(*path));
+	if (dmabuf_rw_nvme_is_head(opened))
+		return find_path(opened, avoid, path);
+	return find_plain(opened, path);
+}
+
+/*
+ * What @metadata bytes with each block mean for commands without any. The drive
+ * can make and strip protection information itself (PRACT) if there is nothing
+ * else in the metadata; for anything else they would need a buffer.
+ */
+static struct dmabuf_rw_result format_metadata(struct gendisk *disk, u32 metadata,
+					       struct dmabuf_rw_nvme_format *format)
+{
+	const struct dmabuf_rw_result refused = { -EOPNOTSUPP, DMABUF_RW_REASON_METADATA };
+	const struct blk_integrity *bi = blk_get_integrity(disk);
+	u32 tuple;
+
+	if (!metadata)
+		return DMABUF_RW_OK;
+	format->control = NVME_RW_PRINFO_PRACT | NVME_RW_PRINFO_PRCHK_GUARD;
+	if (!bi) {
+		/*
+		 * Metadata that lies between the blocks has no profile. The driver
+		 * gives such a namespace a capacity only if it is nothing but
+		 * protection information: it sets PRACT itself then.
+		 */
+		if (!get_capacity(disk))
+			return refused;
+		tuple = metadata == 16 ? 16 : 8;
+	} else {
+		switch (bi->csum_type) {
+		case BLK_INTEGRITY_CSUM_CRC:
+			tuple = 8;
+			break;
+		case BLK_INTEGRITY_CSUM_CRC64:
+			tuple = 16;
+			break;
+		default:
+			return refused;
+		}
+		if (bi->flags & BLK_INTEGRITY_REF_TAG)
+			format->control |= NVME_RW_PRINFO_PRCHK_REF;
+	}
+	format->guard64 = tuple == 16;
+	return metadata == tuple ? DMABUF_RW_OK : refused;
+}
+
+/**
+ * dmabuf_rw_nvme_format - what a namespace is formatted with
+ * @disk: of one controller
+ * @format: out
+ * @gfp: for a page
+ *
+ * Context: sleeps only if @gfp allows. The caller holds a request of @disk's
+ * queue, so that the namespace stays, and is not formatted by this controller.
+ * Return: success; -EOPNOTSUPP with METADATA, or with KERNEL if the driver does
+ * not tell; -ENOMEM.
+ */
+struct dmabuf_rw_result dmabuf_rw_nvme_format(struct gendisk *disk,
+					      struct dmabuf_rw_nvme_format *format, gfp_t gfp)
+{
+	char *page = (char *)__get_free_page(gfp);
+	struct device *dev = disk_to_dev(disk);
+	u32 metadata;
+	int ret;
+
+	memset(format, 0, sizeof(*format));
+	if (!page)
+		return dmabuf_rw_fail(-ENOMEM, DMABUF_RW_REASON_NO_MEMORY);
+	ret = dmabuf_rw_nvme_attr_u32(dev, "nsid", page, &format->nsid);
+	if (!ret)
+		ret = dmabuf_rw_nvme_attr_u32(dev, "metadata_bytes", page, &metadata);
+	free_page((unsigned long)page);
+	if (ret || !format->nsid)
+		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_KERNEL);
+	return format_metadata(disk, metadata, format);
+}
+
+/**
+ * dmabuf_rw_nvme_look - make sure of the driver, and of the namespace's format
+ * @disk: of one controller
+ * @format: out
+ *
+ * Context: may sleep.
+ * Return: as dmabuf_rw_nvme_format(); -EOPNOTSUPP with KERNEL if the driver is
+ * not one we know; -ENODEV with DEVICE_GONE.
+ */
+struct dmabuf_rw_result dmabuf_rw_nvme_look(struct gendisk *disk,
+					    struct dmabuf_rw_nvme_format *format)
+{
+	struct dmabuf_rw_result result;
+	struct request *rq;
+
+	if (!dmabuf_rw_nvme_available(disk->queue))
+		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_KERNEL);
+	rq = blk_mq_alloc_request(disk->queue, REQ_OP_DRV_IN, 0);
+	if (IS_ERR(rq))
+		return dmabuf_rw_fail(-ENODEV, DMABUF_RW_REASON_DEVICE_GONE);
+	result = dmabuf_rw_nvme_format(disk, format, GFP_KERNEL);
+	blk_mq_free_request(rq);
+	return result;
+}

@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "generate.hpp"
+
+#include "fds.hpp"
+#include "memory.hpp"
+
+#include <algorithm>
+#include <fcntl.h>
+#include <liburing.h>
+#include <linux/dmabuf_rw.h>
+#include <numeric>
+
+namespace vmtest::fuzz {
+
+namespace {
+
+constexpr std::uint64_t edges[] = {0,
+                                   1,
+                                   511,
+                                   512,
+                                   513,
+                                   4095,
+                                   4096,
+                                   4097,
+                                   65535,
+                                   65536,
+                                   (1ull << 31) - 1,
+                                   1ull << 31,
+                                   (1ull << 32) - 1,
+                                   1ull << 32,
+                                   (1ull << 63) - 1,
+                                   1ull << 63,
+                                   ~4095ull,
+                                   ~511ull,
+                                   ~0ull,
+                                   of_size(-4096),
+                                   of_size(-512),
+                                   of_size(-1),
+                                   of_size(0),
+                                   of_size(1),
+                                   of_size(512),
+                                   of_size(4096)};
+constexpr std::uint64_t usual_lengths[] = {512, 4096, 4096, 8192, 12288, 16384, 65536, 131072};
+
+unsigned total_weight() {
+  static const unsigned total =
+      std::accumulate(types().begin(), types().end(), 0u,
+                      [](unsigned sum, const Type &t) { return sum + t.weight; });
+  return total;
+}
+
+} // namespace
+
+std::uint64_t Generator::boundary() {
+  if (random_.chance(1, 8))
+    return random_.next() >> random_.below(64);
+  return random_.one_of<std::uint64_t>(edges);
+}
+
+std::uint64_t Generator::any_fd() {
+  switch (random_.below(8)) {
+  case 0:
+    return closed_fd;
+  case 1:
+    return random_.next() & 0xFFFFFFFF;
+  case 2:
+    return ~0u;
+  case 3:
+    return static_cast<std::uint64_t>(epoll_file);
+  default: {
+    constexpr Pool pools[] = {sessions, dmabufs, targets, rw_files, pipes};
+    const Pool pool = random_.one_of<Pool>(pools);
+    return static_cast<std::uint64_t>(pool.first) +
+           random_.below(static_cast<unsigned>(pool.count));
+  }
+  }
+}
+
+std::uint64_t Generator::fd(int first, int count) {
+  if (random_.chance(1, 50))
+    return any_fd();
+  return static_cast<std::uint64_t>(first) + random_.below(static_cast<unsigned>(count));
+}
+
+std::uint64_t Generator::timeout() {
+  constexpr std::uint64_t patient[] = {0, 0, 10000, 30000, 60000, 3600000, 3600001, ~0u};
+  constexpr std::uint64_t hasty[] = {1, 5, 20, 100};
+  if (!taste_.avoid_known && random_.chance(1, 4))
+    return random_.one_of<std::uint64_t>(hasty);
+  return random_.one_of<std::uint64_t>(patient);
+}
+
+std::uint64_t Generator::ring_flags() {
+  constexpr std::uint64_t usual[] = {0,
+                                     IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
+                                     IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
+                                     IORING_SETUP_COOP_TASKRUN,
+                                     IORING_SETUP_SINGLE_ISSUER,
+                                     IORING_SETUP_SQPOLL,
+                                     IORING_SETUP_IOPOLL};
+  constexpr std::uint64_t extra[] = {IORING_SETUP_SQE128,     IORING_SETUP_CQE32,
+                                     IORING_SETUP_IOPOLL,     IORING_SETUP_SUBMIT_ALL,
+                                     IORING_SETUP_CLAMP,      IORING_SETUP_TASKRUN_FLAG,
+                                     IORING_SETUP_ATTACH_WQ,  IORING_SETUP_HYBRID_IOPOLL,
+                                     IORING_SETUP_R_DISABLED, IORING_SETUP_NO_SQARRAY};
+  std::uint64_t flags = random_.one_of<std::uint64_t>(usual);
+  while (random_.chance(1, 3))
+    flags |= random_.one_of<std::uint64_t>(extra);
+  return flags;
+}
+
+std::uint64_t Generator::bytes() {
+  if (random_.chance(1, 6))
+    return boundary();
+  if (random_.chance(1, 2))
+    return random_.one_of<std::uint64_t>(usual_lengths);
+  return random_.below(20000);
+}
+
+std::uint64_t Generator::argument(const Arg &arg) {
+  using enum Kind;
+  const auto in = [&](const Pool &pool) {
+    return static_cast<std::uint64_t>(pool.first) +
+           random_.below(static_cast<unsigned>(pool.count));
+  };
+  switch (arg.kind) {
+  case Session:
+    // Mostly the first ones, so that handles meet their session.
+    return random_.chance(2, 3) ? fd(sessions.first, 3) : fd(sessions.first, sessions.count);
+  case DmaBuf:
+    return fd(dmabufs.first, dmabufs.count);
+  case Target:
+    return random_.chance(1, 3) ? fd(targets.first, 2) : fd(targets.first, targets.count);
+  case Object:
+    return random_.chance(2, 3) ? in(rw_files) : in(dmabufs);
+  case RwSlot:
+    return in(rw_files);
+  case DmaBufSlot:
+    return in(dmabufs);
+  case TargetSlot:
+    return in(targets);
+  case TargetMaster: {
+    // Those that can be read and written, by one datapath or another.
+    constexpr std::uint64_t usual[] = {0, 0, 1, 4, 7, 8, 9, 10, 13, 23};
+    return random_.chance(2, 3) ? random_.one_of<std::uint64_t>(usual)
+                                : random_.below(static_cast<unsigned>(targets.count));
+  }
+  case SessionSlot:
+    return in(sessions);
+  case Pipe:
+    return random_.below(static_cast<unsigned>(pipes.count) / 2);
+  case Ring:
+    return random_.below(ring_slots);
+  case Place:
+    return random_.below(places);
+  case Handle:
+    return random_.below(handle_slots);
+  case OfSession:
+    return random_.chance(19, 20) ? 0 : fd(sessions.first, sessions.count);
+  case Bend:
+    return random_.chance(24, 25) ? 0 : random_.below(8);
+  case Path:
+    if (random_.chance(1, 40))
+      return boundary() & 0xFFFFFFFF;
+    return random_.chance(1, 2) ? DMABUF_RW_PATH_PREMAPPED : random_.below(DMABUF_RW_NR_PATHS);
+  case Directions:
+    if (random_.chance(1, 25))
+      return boundary() & 0xFFFFFFFF;
+    return 1 + random_.below(3);
+  case Zero:
+    if (random_.chance(59, 60))
+      return 0;
+    return random_.chance(1, 2) ? 1ull << random_.below(64) : boundary();
+  case Memory:
+    return random_.chance(24, 25) ? 0 : 1 + random_.below(memory_kinds - 1);
+  case BufferOffset:
+    switch (random_.below(8)) {
+    case 0:
+      return boundary();
+    case 1:
+      return random_.below(512) * 512;
+    case 2:
+      return random_.below(65536);
+    case 3:
+    case 4:
+      return 0;
+    default:
+      return random_.below(16) * 4096;
+    }
+  case FileOffset:
+    switch (random_.below(8)) {
+    case 0:
+      return boundary();
+    case 1:
+      return random_.below(8192) * 512;
+    default:
+      return random_.below(2048) * 4096;
+    }
+  case Length:
+    if (random_.chance(1, 8))
+      return boundary();
+    return random_.chance(1, 8) ? random_.below(256) * 512
+                                : random_.one_of<std::uint64_t>(usual_lengths);
+  case Bytes:
+    return bytes();
+  case Position:
+    return random_.chance(1, 4) ? boundary() : random_.below(65536);
+  case Entries:
+    if (random_.chance(1, 60)) {
+      constexpr std::uint64_t odd[] = {0, 1023, 1024, 1025, 0xFFFFFFFF};
+      return random_.one_of<std::uint64_t>(odd);
+    }
+    return random_.chance(3, 4) ? 1 : 1 + random_.below(8);
+  case Timeout:
+    return timeout();
+  case OpenFlags: {
+    constexpr std::uint64_t usual[] = {
+        O_RDWR, O_RDWR, O_RDONLY, O_WRONLY, O_RDWR | O_NONBLOCK, O_RDWR | O_CLOEXEC};
+    return random_.chance(1, 25) ? boundary() & 0xFFFFFFFF : random_.one_of<std::uint64_t>(usual);
+  }
+  case RwfFlags:
+    if (random_.chance(1, 2))
+      return 0;
+    return random_.chance(1, 10) ? boundary() & 0xFFFFFFFF : 1ull << random_.below(9);
+  case SqeFlags: {
+    std::uint64_t flags = 0;
+    if (random_.chance(2, 3))
+      return 0;
+    do
+      flags |= 1ull << random_.below(7);
+    while (random_.chance(1, 3));
+    return flags;
+  }
+  case CommandFlags:
+    if (random_.chance(14, 15))
+      return 0;
+    return random_.chance(3, 4) ? 1 + random_.below(3) : 1ull << random_.below(32);
+  case RingFlags:
+    return ring_flags();
+  case Submit:
+    return random_.chance(1, 2) ? 2 : random_.below(4);
+  case Index:
+    return random_.chance(1, 30) ? boundary() & 0xFFFFFFFF : random_.below(buffer_slots);
+  case Choice:
+    return random_.below(arg.limit);
+  case Id:
+    return random_.below(testexp_ids);
+  }
+  return 0;
+}
+
+Call Generator::call() {
+  std::uint64_t at = random_.below(total_weight());
+  std::uint8_t type = 0;
+  while (at >= types()[type].weight)
+    at -= types()[type++].weight;
+  Call made{.type = type};
+  const auto args = types()[type].args;
+  for (std::size_t i = 0; i < args.size(); ++i)
+    made.args[i] = argument(args[i]);
+  return made;
+}
+
+Program Generator::make() {
+  Program program;
+  program.count = static_cast<std::uint32_t>(5 + random_.below(26));
+  for (Call &made : std::span(program.calls).first(program.count))
+    made = call();
+  return program;
+}
+
+Program Generator::mutate(const Program &program, const Program &other) {
+  Program changed = program;
+  const auto calls = [&] { return std::span(changed.calls).first(changed.count); };
+  do {
+    const auto at = static_cast<std::uint32_t>(random_.below(std::max(changed.count, 1u)));
+    switch (random_.below(8)) {
+    case 0: // one more
+    case 1:
+      if (changed.count < max_calls) {
+        std::shift_right(changed.calls.begin() + at, changed.calls.begin() + ++changed.count, 1);
+        changed.calls[at] = call();
+      }
+      break;
+    case 2: // one less
+      if (changed.count > 2) {
+        std::shift_left(changed.calls.begin() + at, changed.calls.begin() + changed.count, 1);
+        --changed.count;
+      }
+      break;
+    case 3: // the end is another's
+      for (const Call &taken : other.used())
+        if (changed.count < max_calls && random_.chance(1, 2))
+          changed.calls[changed.count++] = taken;
+      break;
+    default: { // another argument
+      Call &victim = calls()[at];
+      const auto args = types()[victim.type].args;
+      if (args.empty())
+        break;
+      const std::size_t which = random_.below(args.size());
+      victim.args[which] = argument(args[which]);
+    }
+    }
+  } while (random_.chance(1, 2));
+  return changed;
+}
+
+} // namespace vmtest::fuzz

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// Makes programs: new ones, and others out of those that were worth keeping.
+#pragma once
+
+#include "program.hpp"
+#include "random.hpp"
+
+namespace vmtest::fuzz {
+
+struct Taste {
+  bool avoid_known = false; // leaves out what is known to go wrong and not yet mended
+};
+
+class Generator {
+public:
+  Generator(std::uint64_t seed, const Taste &taste) : random_(seed), taste_(taste) {}
+  Program make();
+  // `program` with a few changes; `other` is one whose calls may be taken over.
+  Program mutate(const Program &program, const Program &other);
+  Random &random() { return random_; }
+
+private:
+  Call call();
+  std::uint64_t argument(const Arg &arg);
+  std::uint64_t boundary();
+  std::uint64_t fd(int first, int count);
+  std::uint64_t any_fd();
+  std::uint64_t timeout();
+  std::uint64_t ring_flags();
+  std::uint64_t bytes();
+  Random random_;
+  Taste taste_;
+};
+
+} // namespace vmtest::fuzz

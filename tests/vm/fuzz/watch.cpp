@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// The parent: starts the unprivileged process again and again, and watches it.
+#include "fuzz.hpp"
+#include "lib/report.hpp"
+
+#include <algorithm>
+#include <csignal>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+namespace vmtest::fuzz {
+
+namespace {
+
+// Longer than `seconds` it does not go on for calls that have not succeeded yet.
+constexpr double patience_s = 300;
+
+class Watch {
+public:
+  Watch(const Options &options, Shared &shared, World &world, bool coverage)
+      : options_(options), shared_(shared), world_(world), coverage_(coverage), begin_(now_s()) {
+    dmabuf_rw_query query{};
+    if (const int error = Session().query(query))
+      die("QUERY: " + errno_name(error));
+    features_ = query.features;
+  }
+
+  void run() {
+    for (unsigned epoch = 0; !over(); ++epoch) {
+      if (!live(epoch))
+        return;
+      world_.check(std::format("after life {}", epoch));
+      if (report().failures() || !options_.replay.empty())
+        return;
+    }
+  }
+
+private:
+  // What each thread may do in the next life.
+  std::uint64_t quota() const {
+    std::uint64_t calls = options_.epoch_calls;
+    if (options_.calls)
+      calls = std::min(calls, options_.calls - total_calls(shared_));
+    return (calls + options_.threads - 1) / options_.threads;
+  }
+  bool over() const {
+    if (options_.calls && total_calls(shared_) >= options_.calls)
+      return true;
+    const double passed = now_s() - begin_;
+    if (!options_.seconds || passed < options_.seconds)
+      return false;
+    return options_.calls || passed > options_.seconds + patience_s ||
+           all_succeeded(shared_, features_);
+  }
+
+  // False: it is no use to go on.
+  bool live(unsigned epoch) {
+    std::fflush(stdout);
+    const std::uint64_t calls = quota();
+    const pid_t child = ::fork();
+    if (child < 0)
+      die("fork failed");
+    if (child == 0)
+      fuzz_process(options_, shared_, epoch, calls, coverage_);
+    seen_.assign(options_.threads, Seen{});
+    int status = 0;
+    while (::waitpid(child, &status, WNOHANG) == 0) {
+      ::usleep(50000);
+      world_.signal_fences();
+      if (over())
+        shared_.stop = true;
+      if (hangs(child))
+        return false;
+    }
+    const bool killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+    const bool ended = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    return report().check(killed || ended, "the process runs",
+                          std::format("it ended with wait status 0x{:x}", status));
+  }
+
+  struct Seen {
+    std::uint64_t calls = 0;
+    std::uint32_t at = 0;
+    double since = now_s();
+  };
+
+  // A call that does not return is a finding, and so is a process that does not go.
+  bool hangs(pid_t child) {
+    bool found = false;
+    for (unsigned thread = 0; thread < options_.threads; ++thread) {
+      const ThreadState &state = shared_.threads[thread];
+      Seen &seen = seen_[thread];
+      if (!state.tid || state.calls != seen.calls || state.at != seen.at)
+        seen = {state.calls, state.at, now_s()};
+      if (now_s() - seen.since < options_.hang_seconds)
+        continue;
+      found = true;
+      report().fail("every call returns", describe_hang(child, state));
+    }
+    if (!found)
+      return false;
+    ::kill(child, SIGKILL);
+    const double end = now_s() + options_.hang_seconds;
+    int status = 0;
+    while (::waitpid(child, &status, WNOHANG) == 0 && now_s() < end)
+      ::usleep(50000), world_.signal_fences();
+    report().check(now_s() < end, "the process can be killed",
+                   std::format("it is still there after {} s", options_.hang_seconds));
+    return true;
+  }
+
+  std::string describe_hang(pid_t child, const ThreadState &state) {
+    std::stringstream text;
+    text << std::format("call {} of\n{}", state.at.load() + 1, to_text(state.running));
+    const auto tasks = std::format("/proc/{}/task/{}/", child, state.tid.load());
+    for (const char *file : {"stack", "syscall", "wchan"})
+      text << std::ifstream(tasks + file).rdbuf() << '\n';
+    return text.str();
+  }
+
+  const Options &options_;
+  Shared &shared_;
+  World &world_;
+  bool coverage_;
+  double begin_;
+  std::uint64_t features_ = 0;
+  std::vector<Seen> seen_;
+};
+
+Tally total(const Shared &shared, std::size_t type) {
+  Tally sum{};
+  for (const ThreadState &thread : shared.threads) {
+    const Tally &one = thread.tallies[type];
+    sum.started += one.started;
+    sum.succeeded += one.succeeded;
+    for (std::size_t i = 0; i < max_errno; ++i)
+      sum.errors[i] += one.errors[i];
+  }
+  return sum;
+}
+
+// "started, succeeded; EINVAL 12, …", the most frequent first.
+std::string describe(const Tally &tally) {
+  std::vector<std::pair<std::uint64_t, int>> errors;
+  for (std::size_t i = 0; i < max_errno; ++i)
+    if (tally.errors[i])
+      errors.emplace_back(tally.errors[i], static_cast<int>(i));
+  std::ranges::sort(errors, std::greater{});
+  std::string text = std::format("{:9} {:9}", tally.started, tally.succeeded);
+  for (const auto &[count, number] : errors) {
+    const char *name = number == max_errno - 1 ? nullptr : ::strerrorname_np(number);
+    text += std::format("  {} {}", name ? name : "other", count);
+  }
+  return text;
+}
+
+} // namespace
+
+void fuzz(const Options &options, Shared &shared, World &world, bool coverage) {
+  Watch(options, shared, world, coverage).run();
+}
+
+std::uint64_t total_calls(const Shared &shared) {
+  std::uint64_t sum = 0;
+  for (const ThreadState &thread : shared.threads)
+    sum += thread.calls;
+  return sum;
+}
+
+bool all_succeeded(const Shared &shared, std::uint64_t features) {
+  for (std::size_t i = 0; i < types().size(); ++i)
+    if (types()[i].success == Success::Must && possible(types()[i], features) &&
+        total(shared, i).succeeded == 0)
+      return false;
+  return true;
+}
+
+void summarize(const Options &options, const Shared &shared, double seconds,
+               std::uint64_t features) {
+  std::uint64_t programs = 0;
+  for (const ThreadState &thread : shared.threads)
+    programs += thread.programs;
+  report().note(std::format("{:18} {:>9} {:>9}  errors", "call", "started", "succeeded"));
+  for (std::size_t i = 0; i < types().size(); ++i) {
+    const Type &type = types()[i];
+    const Tally sum = total(shared, i);
+    report().note(std::format("{:18} {}", type.name, describe(sum)));
+    report().check(sum.errors[max_errno - 1] == 0,
+                   std::format("{}: every error has a name", type.name),
+                   std::format("{} have none", sum.errors[max_errno - 1]));
+    if (type.success == Success::Never)
+      report().check(sum.succeeded == 0, std::format("{} is refused", type.name),
+                     std::format("it succeeded {} times", sum.succeeded));
+    else if (type.success == Success::Must && possible(type, features) && options.replay.empty())
+      report().check(sum.succeeded > 0, std::format("{} succeeds", type.name),
+                     std::format("none of {} did", sum.started));
+  }
+  report().check(shared.kernel_addresses == 0, "no answer holds an address of the kernel",
+                 std::format("{} do", shared.kernel_addresses.load()));
+  const double calls = static_cast<double>(total_calls(shared));
+  rusage used{};
+  ::getrusage(RUSAGE_CHILDREN, &used);
+  report().note(std::format("{} s of CPU in the program, {} s in the kernel", used.ru_utime.tv_sec,
+                            used.ru_stime.tv_sec));
+  report().note(std::format("{} calls in {} programs, {:.1f} s, {:.0f} calls a second; {}",
+                            total_calls(shared), programs, seconds, calls / seconds,
+                            options.coverage
+                                ? std::format("{} places of code reached, {} programs kept",
+                                              shared.pcs_count.load(), shared.kept())
+                                : "no coverage on this kernel"));
+}
+
+} // namespace vmtest::fuzz
