@@ -24,6 +24,7 @@ add_vm_test(attacks.stuck
     --expect "nvme\\d+: Abort status: 0x"
   COMMAND ${programs}/attacks timeouts long-submit removal)
 add_vm_test(attacks.paths LAB --paths 2 COMMAND ${programs}/attacks multipath)
+add_vm_test(fio.paths LAB --paths 2 COMMAND ${python}/fio_paths.py)
 # Memory that the kernel does not use: above 4 GiB.
 add_vm_test(attacks.no_pages LAB --memory 3072 --append mem=4G COMMAND ${programs}/attacks carveout)
 add_debug_test(attacks PART TIMEOUT 600 COMMAND ${programs}/attacks publish durability pin cpu-access)

@@ -15,9 +15,6 @@ namespace vmtest {
 namespace {
 
 constexpr std::uint32_t block = 4096;
-#ifndef DMABUF_RW_REASON_SWAP
-#define DMABUF_RW_REASON_SWAP 37
-#endif
 
 void swap_area() {
   const UniqueFd target = open_target(drive);

@@ -144,19 +144,20 @@ std::vector<std::string> controllers() {
 
 bool both_there() { return controllers().size() == 2; }
 
-void with_load(Path path, const std::string &what, const std::function<void()> &event) {
+dmabuf_rw_info with_load(Path path, const std::string &what, const std::function<void()> &event) {
   const std::string name = std::format("{}, {}", name_of(path), what);
   PathLoad load(path);
   report().check(load.good > 100, name + ": I/O before", load.errors_seen());
   event();
   report().check(load.goes_on(), name + ": I/O goes on", load.errors_seen());
-  load.stop();
+  const dmabuf_rw_info info = load.stop();
   report().check(load.failed == 0 && load.wrong == 0, name + ": without an error",
                  load.errors_seen());
   if (load.failed == 0) {
     const auto bad = load.check_written();
     report().check(!bad, name + ": every byte written", bad.value_or(""));
   }
+  return info;
 }
 
 // MAP while only the other controller is left.
@@ -194,9 +195,14 @@ void losses() {
       });
       if (!wait_for(both_there, 60))
         die("a controller did not survive its reset");
-      with_load(path, function + " is removed", [&] {
+      const dmabuf_rw_info info = with_load(path, function + " is removed", [&] {
         shell(std::format("echo 1 > /sys/bus/pci/devices/{}/remove", function));
       });
+      if (path == Path::Premapped)
+        report().check(controllers() == std::vector{std::format("nvme{}", info.controller)},
+                       "INFO names the controller that is left",
+                       std::format("nvme{}, {} changes", info.controller,
+                                   std::uint64_t{info.path_changes}));
       map_on_the_other(function + " is removed");
       shell("echo 1 > /sys/bus/pci/rescan");
       if (!wait_for(both_there, 60))
