@@ -134,6 +134,8 @@ FORMATS = (
     ("4 KiB blocks with 64 bytes of metadata", f"{_FOUR_KIB},ms=64"),
     ("protection information of type 3", "ms=8,pi=3"),
     ("protection information with a 64-bit guard", "ms=16,pif=2,pi=1"),
+    # Larger than a page: for older kernels a block device without sectors.
+    ("16 KiB blocks", "logical_block_size=16384,physical_block_size=16384"),
 )
 FORMAT_BYTES = 64 << 20
 

@@ -60,6 +60,7 @@ def test_formats_keep_the_numbers_by_which_tests_know_them() -> None:
         "4 KiB blocks with 64 bytes of metadata",
         "protection information of type 3",
         "protection information with a 64-bit guard",
+        "16 KiB blocks",
     ]
 
 

@@ -54,6 +54,7 @@ Space spaces[] = {
     {"4 KiB blocks with 64 bytes of metadata", 9, metadata, 4096, false, {}},
     {"protection information of type 3", 10, served, 512, false, {}},
     {"protection information with a 64-bit guard", 11, served, 512, false, {}},
+    {"16 KiB blocks", 12, served, 16384, false, {}},
 };
 
 // Namespaces are found side by side, and named in the order in which they are.
@@ -202,6 +203,24 @@ void check_refusal(const Space &space, Session &session, DmaBuf &buffer) {
     report().check(session.unmap_one(entry.handle) == 0, "UNMAP");
 }
 
+// A hint of less than a block: commands of a block each.
+void check_small_hint(const Space &space, Session &session, Ring &ring, DmaBuf &buffer) {
+  const UniqueFd file = open_target(space.path);
+  auto entry = map_entry(buffer.fd(), file.get(), Path::Premapped);
+  entry.max_command_hint = 4096;
+  const int error = session.map_one(entry);
+  if (!report().check(error == 0, std::format("{}: MAP with a hint of 4096", space.name),
+                      errno_name(error)))
+    return;
+  const std::uint32_t length = 4 * space.block;
+  const int got =
+      ring.command(session.fd(), DMABUF_RW_URING_READ, 0, length,
+                   {.file_offset = zone_bytes, .handle = entry.handle, .flags = 0});
+  report().check(got == static_cast<int>(length),
+                 std::format("{}: I/O with a hint of 4096", space.name), errno_name(got));
+  report().check(session.unmap_one(entry.handle) == 0, "UNMAP");
+}
+
 void run() {
   Session session;
   DmaBuf buffer = make_buffer();
@@ -221,6 +240,8 @@ void run() {
       if (path == Path::Registered && ring.make_buffer_table(1) < 0)
         die("no table of registered buffers");
       Pair(space, session, ring, buffer, path, base).run();
+      if (path == Path::Premapped)
+        check_small_hint(space, session, ring, buffer);
       base += zone_bytes;
     }
   }
