@@ -18,11 +18,12 @@ add_vm_test(attacks.plain_disk LAB --no-multipath --iommu off COMMAND
   ${programs}/attacks frozen classify)
 # The drive gets stuck until its driver gives up on it: those are the driver's messages. That a user's
 # own time-out provokes none of them, the attack checks itself.
-add_vm_test(attacks.stuck
-  LAB --qmp --formats
+add_vm_test(attacks.timeouts
+  LAB --qmp
     --expect "I/O tag \\d+ .* timeout, (aborting|reset controller)"
     --expect "nvme\\d+: Abort status: 0x"
-  COMMAND ${programs}/attacks timeouts long-submit removal)
+  COMMAND ${programs}/attacks timeouts)
+add_vm_test(attacks.stuck LAB --qmp --formats COMMAND ${programs}/attacks long-submit removal)
 add_vm_test(attacks.paths LAB --paths 2 COMMAND ${programs}/attacks multipath)
 add_vm_test(fio.paths LAB --paths 2 COMMAND ${python}/fio_paths.py)
 # Memory that the kernel does not use: above 4 GiB.
