@@ -94,9 +94,12 @@ int memlock_child(const IsolationOptions &options, Path path) {
   expect_refused(name + ": user, a page over the limit", bed.session, two, {ENOMEM},
                  {DMABUF_RW_REASON_MEMLOCK});
   // Each mapping is charged by itself, also of the same dma-buf for the same target.
+  limit(2 * bytes);
   auto again = map_entry(bed.buffer.fd(), bed.target.get(), path);
-  expect_refused(name + ": user, a second mapping of the first dma-buf", bed.session, again,
+  expect(name + ": user, a second mapping of the first dma-buf", bed.session.map_one(again), {0});
+  expect_refused(name + ": user, over the limit by what is mapped twice", bed.session, two,
                  {ENOMEM}, {DMABUF_RW_REASON_MEMLOCK});
+  bed.session.unmap_one(again.handle);
   bed.session.unmap_one(one.handle);
   // AUTO does not look for a path that costs nothing.
   limit(bytes - 4096);

@@ -40,7 +40,7 @@ const char usage[] =
     "exporters: udmabuf,udmabuf-huge,udmabuf-scattered,heap,vgem,virtio-gpu\n"
     "paths: premapped,registered,bvec; all that the module offers if not given\n"
     "Destroys the data on the device. --self-test damages data behind the checks' back\n"
-    "and fails unless they notice. --long: long commands instead; for a drive without limit.\n";
+    "and fails unless they notice. --long: long commands instead; up to 2 MiB each.\n";
 
 template <typename Item, typename Lookup>
 std::vector<Item> parse_list(const char *text, Lookup lookup) {

@@ -97,10 +97,10 @@ std::vector<Case> directed_cases(std::uint64_t buffer_bytes, const DiskRegion &r
 Case random_case(std::uint64_t buffer_bytes, const DiskRegion &region, std::uint32_t buffer_step,
                  std::mt19937_64 &random);
 
-// Commands far longer than the lab's usual drive takes: every length to 32 MiB in one command, and
-// longer in more. For a drive without limit (dmabuf-lab run --mdts 0).
+// Commands of up to 2 MiB, and I/O of up to 32 MiB in such commands. For a drive that takes them
+// (dmabuf-lab run --mdts 9).
 void run_long(const std::string &device);
-// A hint of four times what the drive takes (QEMU's default, 512 KiB): an error of the drive,
+// A hint of more than what the drive takes (QEMU's default, 512 KiB): an error of the drive,
 // counted as such, and nothing has moved.
 void run_over_limit(const std::string &device);
 
