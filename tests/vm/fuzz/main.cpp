@@ -37,7 +37,7 @@ constexpr const char *usage =
     "  --avoid-known     leaves out what is known to go wrong\n";
 
 // How many programs --corpus-out writes.
-constexpr std::size_t corpus_programs = 40;
+constexpr std::size_t corpus_programs = 24;
 
 std::vector<Program> programs_in(const std::string &path) {
   auto programs = read_programs(path);

@@ -18,7 +18,7 @@ namespace vmtest::fuzz {
 namespace {
 
 // Longer than `seconds` it does not go on for calls that have not succeeded yet.
-constexpr double patience_s = 300;
+constexpr double patience_s = 240;
 
 class Watch {
 public:
