@@ -22,7 +22,7 @@ namespace vmtest::fuzz {
 
 namespace {
 
-constexpr rlim_t memlock_bytes = 16u << 20, file_bytes = 8u << 20;
+constexpr rlim_t memlock_bytes = 32u << 20, file_bytes = 8u << 20;
 
 void become_nobody() {
   const auto limit = [](auto resource, rlim_t value) {
