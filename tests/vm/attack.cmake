@@ -17,12 +17,14 @@ set(fuzz_debug_lab ${fuzz_lab}
   --expect "DMA-API: nvme .*: device driver syncs device read-only DMA memory for cpu"
   --expect "WARNING: kernel/dma/debug.c:\\d+ at check_sync\\+" --expect "DMA-API: Mapped at:")
 
-# First that one seed means one sequence of calls, and a trace repeats it. Then a minute, and longer
-# where a slow machine has not come round to every call by then.
+# First that one seed means one sequence of calls, that a trace repeats it, and that the program sees
+# what it is there to see. Then a minute, and longer where a slow machine has not come round to every
+# call by then.
 add_vm_test(fuzz LAB ${fuzz_lab} COMMAND
   ${fuzz} --seed 1 --threads 1 --calls 3000 --trace /tmp/first &&
   ${fuzz} --seed 1 --threads 1 --calls 3000 --trace /tmp/second && cmp /tmp/first /tmp/second &&
   ${fuzz} --threads 1 --replay /tmp/first --trace /tmp/third && cmp /tmp/first /tmp/third &&
+  ${python}/fuzz_notices.py ${programs}/fuzz &&
   ${fuzz} --seconds 60)
 add_debug_test(fuzz TIMEOUT 3600 LAB ${fuzz_debug_lab} COMMAND ${fuzz} --calls 1000000)
 # Hours, on an emulated machine.
