@@ -130,11 +130,14 @@ std::uint64_t Generator::argument(const Arg &arg) {
   case DmaBuf:
     return fd(dmabufs.first, dmabufs.count);
   case Target:
-    return random_.chance(1, 3) ? fd(targets.first, 2) : fd(targets.first, targets.count);
+    if (random_.chance(1, 2)) // to begin with, what all datapaths take
+      return static_cast<std::uint64_t>(random_.chance(1, 2) ? targets.first
+                                                             : targets.first + targets.count - 1);
+    return fd(targets.first, targets.count);
   case Object:
     return random_.chance(2, 3) ? in(rw_files) : in(dmabufs);
   case RwSlot:
-    return in(rw_files);
+    return recent(recent_.rw, in(rw_files));
   case DmaBufSlot:
     return in(dmabufs);
   case TargetSlot:
@@ -150,11 +153,11 @@ std::uint64_t Generator::argument(const Arg &arg) {
   case Pipe:
     return random_.below(static_cast<unsigned>(pipes.count) / 2);
   case Ring:
-    return random_.below(ring_slots);
+    return recent(recent_.ring, random_.below(ring_slots));
   case Place:
     return random_.below(places);
   case Handle:
-    return random_.below(handle_slots);
+    return recent(recent_.handle, random_.below(handle_slots));
   case OfSession:
     return random_.chance(19, 20) ? 0 : fd(sessions.first, sessions.count);
   case Bend:
@@ -167,6 +170,10 @@ std::uint64_t Generator::argument(const Arg &arg) {
     if (random_.chance(1, 25))
       return boundary() & 0xFFFFFFFF;
     return 1 + random_.below(3);
+  case Direction:
+    if (random_.chance(1, 25))
+      return boundary() & 0xFFFFFFFF;
+    return 1 + random_.below(2);
   case Zero:
     if (random_.chance(59, 60))
       return 0;
@@ -249,12 +256,36 @@ std::uint64_t Generator::argument(const Arg &arg) {
   return 0;
 }
 
+std::uint64_t Generator::recent(const std::optional<std::uint64_t> &last, std::uint64_t other) {
+  return last && random_.chance(2, 3) ? *last : other;
+}
+
+// The place in `recent_` that calls of this type fill, and which argument fills it.
+std::pair<std::optional<std::uint64_t> *, std::size_t> Generator::defines(std::uint8_t type) {
+  static const std::uint8_t map = type_by_name("map"), open = type_by_name("open"),
+                            ring = type_by_name("ring_new");
+  if (type == map)
+    return {&recent_.handle, 1};
+  if (type == open)
+    return {&recent_.rw, 1};
+  if (type == ring)
+    return {&recent_.ring, 0};
+  return {nullptr, 0};
+}
+
+void Generator::remember(const Call &made) {
+  if (const auto [place, arg] = defines(made.type); place)
+    *place = made.args[arg];
+}
+
 Call Generator::call() {
   std::uint64_t at = random_.below(total_weight());
   std::uint8_t type = 0;
   while (at >= types()[type].weight)
     at -= types()[type++].weight;
   Call made{.type = type};
+  if (const auto [place, arg] = defines(type); place)
+    place->reset(); // a new one
   const auto args = types()[type].args;
   for (std::size_t i = 0; i < args.size(); ++i)
     made.args[i] = argument(args[i]);
@@ -264,13 +295,19 @@ Call Generator::call() {
 Program Generator::make() {
   Program program;
   program.count = static_cast<std::uint32_t>(5 + random_.below(26));
-  for (Call &made : std::span(program.calls).first(program.count))
+  recent_ = {};
+  for (Call &made : std::span(program.calls).first(program.count)) {
     made = call();
+    remember(made);
+  }
   return program;
 }
 
 Program Generator::mutate(const Program &program, const Program &other) {
   Program changed = program;
+  recent_ = {};
+  for (const Call &made : program.used())
+    remember(made);
   const auto calls = [&] { return std::span(changed.calls).first(changed.count); };
   do {
     const auto at = static_cast<std::uint32_t>(random_.below(std::max(changed.count, 1u)));

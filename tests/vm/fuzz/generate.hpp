@@ -5,6 +5,9 @@
 #include "program.hpp"
 #include "random.hpp"
 
+#include <optional>
+#include <utility>
+
 namespace vmtest::fuzz {
 
 struct Taste {
@@ -28,6 +31,14 @@ private:
   std::uint64_t timeout();
   std::uint64_t ring_flags();
   std::uint64_t bytes();
+  // What the program made last: the calls after it mostly mean that.
+  struct Recent {
+    std::optional<std::uint64_t> handle, ring, rw;
+  };
+  std::uint64_t recent(const std::optional<std::uint64_t> &last, std::uint64_t other);
+  std::pair<std::optional<std::uint64_t> *, std::size_t> defines(std::uint8_t type);
+  void remember(const Call &made);
+  Recent recent_;
   Random random_;
   Taste taste_;
 };

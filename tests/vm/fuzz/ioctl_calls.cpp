@@ -57,7 +57,7 @@ long config(Worker &worker, Args &args) {
   return call(session, DMABUF_RW_IOC_CONFIG, piece, content);
 }
 
-// The slot's old mapping makes room, as it would in a program that is in its right mind.
+// A slot's old mapping makes room for the new one, as it would in a program in its right mind.
 void unmap_slot(std::uint64_t slot) {
   HandleSlot old = handle_at(slot);
   if (!old.handle)
@@ -79,8 +79,7 @@ int neighbour(const Pool &pool, std::uint64_t fd, std::uint64_t step) {
 long map(Worker &worker, Args &args) {
   const int session = args.fd();
   const std::uint64_t slot = args.next();
-  if (!args.next())
-    unmap_slot(slot);
+  const bool keep = args.next();
   const std::uint64_t dmabuf = args.next(), target = args.next();
   dmabuf_rw_map_entry entry{};
   entry.path = args.word();
@@ -113,8 +112,11 @@ long map(Worker &worker, Args &args) {
   for (std::uint64_t i = 0; i < filled; ++i) {
     std::memcpy(&entry, array.own + i * sizeof(entry), sizeof(entry));
     last = -static_cast<long>(entry.error);
-    if (!entry.error)
-      keep_handle(slot + i, {entry.handle, session, entry.buffer_bytes});
+    if (entry.error)
+      continue;
+    if (!keep)
+      unmap_slot(slot + i);
+    keep_handle(slot + i, {entry.handle, session, entry.buffer_bytes});
   }
   return last;
 }

@@ -34,10 +34,12 @@ constexpr const char *usage =
     "  --life N          calls after which the process is killed and begins anew\n"
     "                    (default: 100000)\n"
     "  --no-coverage     as on a kernel without KCOV: then one seed means one sequence of calls\n"
+    "  --hang N          seconds after which a call hangs (default: 60)\n"
+    "  --provoke WHAT    disk, buffer or hang: makes that go wrong, which has to be noticed\n"
     "  --avoid-known     leaves out what is known to go wrong\n";
 
 // How many programs --corpus-out writes.
-constexpr std::size_t corpus_programs = 40;
+constexpr std::size_t corpus_programs = 24;
 
 std::vector<Program> programs_in(const std::string &path) {
   auto programs = read_programs(path);
@@ -111,6 +113,8 @@ int main(int argc, char **argv) {
                                  {"replay", 1, nullptr, 'p'},
                                  {"life", 1, nullptr, 'l'},
                                  {"no-coverage", 0, nullptr, 'x'},
+                                 {"hang", 1, nullptr, 'h'},
+                                 {"provoke", 1, nullptr, 'b'},
                                  {"avoid-known", 0, nullptr, 'k'},
                                  {"verbose", 0, nullptr, 'v'},
                                  {}};
@@ -135,6 +139,10 @@ int main(int argc, char **argv) {
       options.epoch_calls = number(optarg);
     else if (c == 'x')
       options.coverage = false;
+    else if (c == 'h')
+      options.hang_seconds = static_cast<double>(number(optarg));
+    else if (c == 'b')
+      options.provoke = optarg;
     else if (c == 'k')
       options.taste.avoid_known = true;
     else if (c == 'v')
@@ -144,6 +152,9 @@ int main(int argc, char **argv) {
   }
   if (optind != argc || options.threads < 1 || options.threads > max_threads ||
       options.epoch_calls < options.threads)
+    die(usage);
+  if (!options.provoke.empty() && options.provoke != "disk" && options.provoke != "buffer" &&
+      options.provoke != "hang")
     die(usage);
   if (!options.calls && !options.seconds && options.replay.empty())
     options.seconds = 10;

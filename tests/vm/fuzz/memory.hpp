@@ -11,7 +11,7 @@
 
 namespace vmtest::fuzz {
 
-inline constexpr unsigned ring_slots = 6, buffer_slots = 8, handle_slots = 64, testexp_ids = 10;
+inline constexpr unsigned ring_slots = 6, buffer_slots = 8, handle_slots = 32, testexp_ids = 10;
 
 // Where mmap of a dma-buf or rw fd goes: places of this size, from a fixed address on.
 inline constexpr unsigned places = 8;

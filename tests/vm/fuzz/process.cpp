@@ -10,7 +10,9 @@
 #include <cstring>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/dmabuf_rw.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <thread>
@@ -20,7 +22,7 @@ namespace vmtest::fuzz {
 
 namespace {
 
-constexpr rlim_t memlock_bytes = 16u << 20, file_bytes = 8u << 20;
+constexpr rlim_t memlock_bytes = 32u << 20, file_bytes = 8u << 20;
 
 void become_nobody() {
   const auto limit = [](auto resource, rlim_t value) {
@@ -70,6 +72,17 @@ void fill_pools() {
       die(std::format("open {}: {}", DMABUF_RW_DEVICE, std::strerror(errno)));
     ::dup3(fd, sessions.first + i, 0);
     ::close(fd);
+  }
+  // The first session may open what the first dma-bufs are, but for those that it may not.
+  for (int i = rw_master_count; i < rw_files.count; ++i) {
+    dmabuf_rw_open open{};
+    open.dmabuf_fd = static_cast<__u32>(dmabufs.first + i);
+    open.flags = O_RDWR;
+    if (::ioctl(sessions.first, DMABUF_RW_IOC_OPEN, &open) != 0)
+      continue;
+    set_object_bytes(rw_files.first + i, open.buffer_bytes);
+    ::dup3(static_cast<int>(open.fd), rw_files.first + i, 0);
+    ::close(static_cast<int>(open.fd));
   }
   for (int i = 0; i < pipes.count; i += 2) {
     int ends[2];

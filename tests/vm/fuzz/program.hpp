@@ -46,6 +46,7 @@ enum class Kind : std::uint8_t {
   Bend,         // 0: the handle as it is; else how it is made wrong
   Path,         // DMABUF_RW_PATH_*
   Directions,   // DMABUF_RW_DIR_*, a mask
+  Direction,    // one of them
   Zero,         // must be zero
   Memory,       // what kind of user memory: see memory.hpp
   BufferOffset, // into a dma-buf

@@ -17,13 +17,16 @@ namespace vmtest::fuzz {
 
 namespace {
 
+// Calls before something is made to go wrong on purpose.
+constexpr std::uint64_t provoke_after = 1000;
 // Longer than `seconds` it does not go on for calls that have not succeeded yet.
-constexpr double patience_s = 300;
+constexpr double patience_s = 240;
 
 class Watch {
 public:
   Watch(const Options &options, Shared &shared, World &world, bool coverage)
-      : options_(options), shared_(shared), world_(world), coverage_(coverage), begin_(now_s()) {
+      : options_(options), shared_(shared), world_(world), coverage_(coverage), begin_(now_s()),
+        provoke_(options.provoke) {
     dmabuf_rw_query query{};
     if (const int error = Session().query(query))
       die("QUERY: " + errno_name(error));
@@ -74,6 +77,8 @@ private:
       world_.signal_fences();
       if (over())
         shared_.stop = true;
+      if (total_calls(shared_) > provoke_after)
+        provoke(child);
       if (hangs(child))
         return false;
     }
@@ -81,6 +86,17 @@ private:
     const bool ended = WIFEXITED(status) && WEXITSTATUS(status) == 0;
     return report().check(killed || ended, "the process runs",
                           std::format("it ended with wait status 0x{:x}", status));
+  }
+
+  // Shows that what must not happen would be noticed.
+  void provoke(pid_t child) {
+    const std::string what = std::exchange(provoke_, "");
+    if (what == "disk")
+      world_.spoil_disk();
+    else if (what == "buffer")
+      world_.spoil_buffer();
+    else if (what == "hang")
+      ::kill(child, SIGSTOP);
   }
 
   struct Seen {
@@ -129,6 +145,7 @@ private:
   bool coverage_;
   double begin_;
   std::uint64_t features_ = 0;
+  std::string provoke_;
   std::vector<Seen> seen_;
 };
 

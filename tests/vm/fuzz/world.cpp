@@ -303,6 +303,18 @@ void World::check(const std::string &when) {
   report().check(wrong.empty(), when + ": the test exporter's buffer is as it was", wrong);
 }
 
+void World::spoil_disk() {
+  DiskRegion &region = disk_canaries_.front();
+  HostBuffer block(4096);
+  std::ranges::fill(block.words(), 0);
+  write_plain(region.plain_fd(), block.words(), region.base() + 4096);
+}
+
+void World::spoil_buffer() {
+  const Word wrong[] = {0};
+  testexp_canary_.must_write(wrong, 4096);
+}
+
 void World::signal_fences() {
   for (const TestBuffer &buffer : buffers_)
     buffer.signal();

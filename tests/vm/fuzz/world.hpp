@@ -22,6 +22,9 @@ public:
 
   // Every canary, as checks of the report.
   void check(const std::string &when);
+  // Changes a canary, as if the module had let the process do so.
+  void spoil_disk();
+  void spoil_buffer();
   // Signals all fences that wait for it.
   void signal_fences();
   // What the test exporter saw of memory that was left.
