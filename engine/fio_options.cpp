@@ -82,10 +82,11 @@ void fill_table(std::vector<fio_option> &table) {
   add(option("dmabuf_hugepages", "Huge pages", FIO_OPT_BOOL, offsetof(FioOptions, hugepages), "0",
              "Back udmabuf with huge pages of the default size"));
 
-  auto &timeout = add(option("dmabuf_timeout_ms", "Request time-out", FIO_OPT_INT,
-                             offsetof(FioOptions, timeout_ms), "0",
-                             "Milliseconds until a premapped command, or the wait for the buffer's "
-                             "fences, times out; 0: the drive queue's own"));
+  auto &timeout = add(option(
+      "dmabuf_timeout_ms", "Longest wait", FIO_OPT_INT, offsetof(FioOptions, timeout_ms), "0",
+      "Milliseconds an I/O may wait before it is sent, for the buffer's fences, memory "
+      "that was moved or another path; 0: 30 s. Commands time out as the drive's queue "
+      "says"));
   timeout.maxval = 3'600'000;
 
   add(option("dmabuf_max_command_kb", "Command size", FIO_OPT_INT,
