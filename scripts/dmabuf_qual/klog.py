@@ -15,7 +15,7 @@ KMSG = "/dev/kmsg"
 
 
 def records(since: int = -1) -> tuple[int, list[str]]:
-    """Number of the newest record, and the text of those after `since`; ([], -1) if unreadable."""
+    """Number of the newest record, and the text of those after `since`; (-1, []) if unreadable."""
     newest, lines = since, []
     try:
         fd = os.open(KMSG, os.O_RDONLY | os.O_NONBLOCK)
