@@ -38,6 +38,8 @@
 #include "mapping.h"
 #include "trace.h"
 
+#define SAMPLE_SEGMENTS 1024U
+
 /* By dma-buf. */
 static DEFINE_HASHTABLE(attachments, 8);
 static DEFINE_MUTEX(attachments_lock);
@@ -86,9 +88,10 @@ static void attach_kill(struct dmabuf_rw_attach *a)
 {
 	struct dmabuf_rw_mapping *m;
 
-	guard(spinlock)(&a->lock);
+	spin_lock(&a->lock);
 	list_for_each_entry(m, &a->members, member)
 		member_kill(m);
+	spin_unlock(&a->lock);
 }
 
 /* No new I/O, and none in flight, on any member. dma_resv held. */
@@ -102,6 +105,15 @@ static void attach_quiesce(struct dmabuf_rw_attach *a)
 		member_drain(m);
 }
 
+/* An exporter is waiting: of very many segments a sample will do. dma_resv held. */
+static void attach_sample(struct dmabuf_rw_attach *a)
+{
+	if (!a->mapped || a->classified)
+		return;
+	a->place = dmabuf_rw_classify(a->dev, a->sgt, SAMPLE_SEGMENTS);
+	a->classified = true;
+}
+
 /**
  * dmabuf_rw_attach_classify - find out where a buffer's memory is
  * @a: sets @a->place; left as it is when it is not mapped, or when this is known
@@ -113,7 +125,7 @@ void dmabuf_rw_attach_classify(struct dmabuf_rw_attach *a)
 {
 	if (!a->mapped || a->classified)
 		return;
-	a->place = dmabuf_rw_classify(a->dev, a->sgt);
+	a->place = dmabuf_rw_classify(a->dev, a->sgt, UINT_MAX);
 	a->classified = true;
 }
 
@@ -139,7 +151,7 @@ static void attach_invalidate(struct dma_buf_attachment *att)
 	a->invalidations++;
 	a->state = DMABUF_RW_STATE_INVALIDATED;
 	attach_quiesce(a);
-	dmabuf_rw_attach_classify(a);
+	attach_sample(a);
 	attach_unmap(a);
 	trace_dmabuf_rw_invalidate(file_inode(att->dmabuf->file)->i_ino, a->nr_members,
 				   ktime_to_ns(ktime_sub(ktime_get(), start)));
@@ -312,7 +324,7 @@ static void attach_dismantle(struct dmabuf_rw_attach *a)
 		attach_quiesce(a);
 		/* INFO tells of a mapping whose drive is gone where its memory was. */
 		if (READ_ONCE(a->gone))
-			dmabuf_rw_attach_classify(a);
+			attach_sample(a);
 		attach_unmap(a);
 		if (a->state == DMABUF_RW_STATE_LIVE)
 			a->state = DMABUF_RW_STATE_INVALIDATED;
@@ -528,13 +540,16 @@ static struct dmabuf_rw_result attach_add(struct dmabuf_rw_attach *a, struct dma
 		result = attach_map(a);
 	if (result.error)
 		return result;
-	guard(spinlock)(&a->lock);
-	if (a->gone)
-		return dmabuf_rw_fail(-ENODEV, DMABUF_RW_REASON_DEVICE_GONE);
-	list_add_tail(&m->member, &a->members);
-	a->nr_members++;
-	m->attach = a;
-	return DMABUF_RW_OK;
+	spin_lock(&a->lock);
+	if (a->gone) {
+		result = dmabuf_rw_fail(-ENODEV, DMABUF_RW_REASON_DEVICE_GONE);
+	} else {
+		list_add_tail(&m->member, &a->members);
+		a->nr_members++;
+		m->attach = a;
+	}
+	spin_unlock(&a->lock);
+	return result;
 }
 
 /* Stop being a member. dma_resv held, no I/O in flight. */
@@ -568,10 +583,11 @@ struct dmabuf_rw_result dmabuf_rw_attach_join(struct dmabuf_rw_attach *a,
 /* End a suspension. dma_resv held, no I/O in flight. */
 static void attach_resume(struct dmabuf_rw_attach *a, struct dmabuf_rw_mapping *m)
 {
-	guard(spinlock)(&a->lock);
+	spin_lock(&a->lock);
 	m->suspended = false;
 	if (!a->gone && a->state == DMABUF_RW_STATE_LIVE && a->mapped)
 		member_revive(m);
+	spin_unlock(&a->lock);
 }
 
 /**

@@ -36,7 +36,7 @@ struct dmabuf_rw_attach {
 	enum dma_data_direction dir;
 	struct dma_buf_attachment *att;
 
-	spinlock_t lock;
+	spinlock_t lock;		/* who may do I/O: gone, and of members killed, dying */
 	bool gone;			/* lock: the device loses its driver */
 	struct list_head members;	/* dmabuf_rw_mapping.member; changed under dma_resv
 					 * and lock, so either is enough to look

@@ -65,17 +65,22 @@ static long bvec_result(ssize_t result)
 	}
 }
 
-/*
- * The target is done with the buffer: count, and let go of it. Not left to task
- * work, which may wait for a task that itself waits for the buffer.
- */
-static void bvec_account(struct bvec_io *io)
+static void bvec_count(struct bvec_io *io)
 {
 	trace_dmabuf_rw_complete(io->m->session, io->m->handle, io->args.direction, io->result);
 	if (io->result < 0)
 		dmabuf_rw_note_error(io->m, io->result, dmabuf_rw_reason_of(io->m, io->result));
 	else
 		dmabuf_rw_note_done(io->m, io->args.direction, io->result);
+}
+
+/*
+ * The target is done with the buffer: count, and let go of it. Not left to task
+ * work, which may wait for a task that itself waits for the buffer.
+ */
+static void bvec_account(struct bvec_io *io)
+{
+	bvec_count(io);
 	percpu_ref_put(&io->m->io);
 }
 
@@ -146,7 +151,7 @@ static ssize_t bvec_call_buffered(struct bvec_io *io)
 {
 	/* A read of the target writes the buffer. */
 	bool fills = !bvec_writes(io);
-	enum dma_data_direction dir = dmabuf_rw_cpu_direction(io->args.buffer_offset,
+	enum dma_data_direction dir = dmabuf_rw_cpu_direction(io->m->dmabuf,
 							      io->args.length, fills);
 	struct dma_buf *dmabuf = io->m->dmabuf;
 	ssize_t result;
@@ -205,6 +210,7 @@ static void bvec_task_work(DMABUF_RW_TW_ARGS)
 	struct io_uring_cmd *cmd = DMABUF_RW_TW_CMD;
 	struct bvec_io *io = dmabuf_rw_pdu(cmd)->bvec;
 	ssize_t result;
+	bool dead;
 
 	if (io->result != -EAGAIN) {
 		bvec_finish(io, DMABUF_RW_TW_FLAGS);
@@ -216,11 +222,10 @@ static void bvec_task_work(DMABUF_RW_TW_ARGS)
 	 * not for a task that is gone: a kernel thread would write in its place,
 	 * with its own rights.
 	 */
-	if (DMABUF_RW_TW_DEAD || (current->flags & (PF_EXITING | PF_KTHREAD)) ||
-	    !percpu_ref_tryget_live(&io->m->io)) {
-		io->result = DMABUF_RW_TW_DEAD || (current->flags & (PF_EXITING | PF_KTHREAD)) ?
-			-ECANCELED : -ENOENT;
-		dmabuf_rw_note_error(io->m, io->result, DMABUF_RW_REASON_INTERRUPTED);
+	dead = DMABUF_RW_TW_DEAD || (current->flags & (PF_EXITING | PF_KTHREAD));
+	if (dead || !percpu_ref_tryget_live(&io->m->io)) {
+		io->result = dead ? -ECANCELED : -ENOENT;
+		bvec_count(io);
 		bvec_finish(io, DMABUF_RW_TW_FLAGS);
 		return;
 	}

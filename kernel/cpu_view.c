@@ -11,7 +11,6 @@
  * not a mixture. The lock for that is held for a chunk at a time and with page
  * faults off, so that nobody can make others wait by what his memory is.
  */
-#include <linux/dma-mapping.h>
 #include <linux/dma-resv.h>
 #include <linux/hashtable.h>
 #include <linux/mm.h>
@@ -63,22 +62,23 @@ struct page *dmabuf_rw_view_page(void *address)
 
 /**
  * dmabuf_rw_cpu_direction - what an exporter is told of an access by the CPU
- * @position: bytes from the buffer's start
- * @bytes: how many
+ * @dmabuf: the memory
+ * @bytes: how many of it
  * @fills: the CPU writes the buffer
  *
- * A write that does not cover whole cache lines leaves bytes of them as they
- * were, so the exporter has to make sure that the CPU sees those.
+ * A write of a part leaves the rest as it was. Whatever an exporter keeps for the
+ * CPU, a cache or a copy of the whole, must be made valid first, so it is
+ * announced as both ways.
  *
  * Context: any.
  * Return: the direction for dma_buf_begin_cpu_access() and its end.
  */
-enum dma_data_direction dmabuf_rw_cpu_direction(u64 position, size_t bytes, bool fills)
+enum dma_data_direction dmabuf_rw_cpu_direction(const struct dma_buf *dmabuf, size_t bytes,
+						bool fills)
 {
 	if (!fills)
 		return DMA_FROM_DEVICE;
-	return IS_ALIGNED(position | bytes, dma_get_cache_alignment()) ?
-		DMA_TO_DEVICE : DMA_BIDIRECTIONAL;
+	return bytes == dmabuf->size ? DMA_TO_DEVICE : DMA_BIDIRECTIONAL;
 }
 
 /**
@@ -119,22 +119,32 @@ static struct dmabuf_rw_result view_refusal(int error)
 	return dmabuf_rw_refusal(error, DMABUF_RW_REASON_NO_CPU_VIEW);
 }
 
-/*
- * Ask the exporter for CPU access once, so that what it refuses is refused when
- * the file is opened. Both ways: udmabuf maps its memory for the CPU's sake in
- * the direction of the first access, without a lock, and keeps that.
+/**
+ * dmabuf_rw_view_try - ask an exporter for CPU access once
+ * @dmabuf: the memory
  *
- * Not when it would have to wait: the file can be opened, and polled.
+ * What it refuses is refused then, before vmap, whose failure is a warning of
+ * the framework. Both ways, unless the buffer cannot be written: udmabuf maps its
+ * memory for the CPU's sake in the direction of the first access, without a lock,
+ * and keeps that.
+ *
+ * Not when it would have to wait: a buffer in use can be opened, and polled.
+ *
+ * Context: may sleep.
+ * Return: 0 or the exporter's errno.
  */
-static int view_try_access(struct dma_buf *dmabuf)
+int dmabuf_rw_view_try(struct dma_buf *dmabuf)
 {
+	enum dma_data_direction dir = DMA_BIDIRECTIONAL;
 	int ret;
 
+	if (!(dmabuf->file->f_mode & FMODE_WRITE))
+		dir = DMA_FROM_DEVICE;
 	if (dmabuf_rw_fenced(dmabuf, true))
 		return 0;
-	ret = dma_buf_begin_cpu_access(dmabuf, DMA_BIDIRECTIONAL);
+	ret = dma_buf_begin_cpu_access(dmabuf, dir);
 	if (!ret)
-		dma_buf_end_cpu_access(dmabuf, DMA_BIDIRECTIONAL);
+		dma_buf_end_cpu_access(dmabuf, dir);
 	return ret;
 }
 
@@ -162,7 +172,7 @@ static struct dmabuf_rw_result view_setup(struct dmabuf_rw_view *view)
 	struct dmabuf_rw_result result;
 	int ret;
 
-	ret = view_try_access(dmabuf);
+	ret = dmabuf_rw_view_try(dmabuf);
 	if (ret)
 		return view_refusal(ret);
 	if (view->ready)

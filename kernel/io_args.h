@@ -102,7 +102,10 @@ static inline u32 dmabuf_rw_reason_of(const struct dmabuf_rw_mapping *m, int err
 	case -ENOMEM:
 		return DMABUF_RW_REASON_NO_MEMORY;
 	case -EINTR:
+	case -ECANCELED:
 		return DMABUF_RW_REASON_INTERRUPTED;
+	case -ENOENT:
+		return DMABUF_RW_REASON_HANDLE;
 	case -ETXTBSY:
 		return DMABUF_RW_REASON_SWAP;
 	case -EMEDIUMTYPE:

@@ -69,9 +69,5 @@ long dmabuf_rw_ioctl_io(struct dmabuf_rw_session *session, void __user *arg)
 	io.reason = result.reason;
 	if (copy_to_user(arg, &io, sizeof(io)))
 		return -EFAULT;
-	/*
-	 * Task work of a ring also interrupts, and must not fail the call: begun
-	 * again, it does the same I/O.
-	 */
-	return result.error == -EINTR ? -ERESTARTSYS : result.error;
+	return dmabuf_rw_restart(result.error);
 }

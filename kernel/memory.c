@@ -14,8 +14,6 @@
 #include "memory.h"
 #include "uapi/linux/dmabuf_rw.h"
 
-#define CLASSIFY_MOST 65536U	/* segments that are looked up, evenly spread */
-
 /**
  * dmabuf_rw_charge - count memory that stays pinned against RLIMIT_MEMLOCK
  * @user: who is charged, the user who opened the session
@@ -105,6 +103,7 @@ static u32 memory_route(struct pci_dev *peer, struct device *dev)
  * dmabuf_rw_classify - find out where a mapped buffer's memory is
  * @dev: the device it is mapped for
  * @sgt: the mapping
+ * @most: segments to look at, evenly spread
  *
  * Goes by the addresses alone, whatever the exporter calls itself: a GPU
  * driver that moved its buffer to system memory is found out.
@@ -112,12 +111,12 @@ static u32 memory_route(struct pci_dev *peer, struct device *dev)
  * Context: may sleep; the mapping stays. Neither allocates nor waits.
  * Return: where it is.
  */
-struct dmabuf_rw_place dmabuf_rw_classify(struct device *dev, struct sg_table *sgt)
+struct dmabuf_rw_place dmabuf_rw_classify(struct device *dev, struct sg_table *sgt,
+					  unsigned int most)
 {
 	struct iommu_domain *domain = iommu_get_domain_for_dev(dev);
 	bool in_ram = false, in_peer = false, unknown = false;
-	/* An exporter may be waiting: of very many segments a sample will do. */
-	unsigned int stride = DIV_ROUND_UP(sgt->nents, CLASSIFY_MOST);
+	unsigned int stride = max(sgt->nents / most, 1U);
 	struct dmabuf_rw_place place;
 	struct pci_dev *peer = NULL;
 	struct scatterlist *sg;

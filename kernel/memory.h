@@ -19,6 +19,7 @@ struct dmabuf_rw_place {
 
 int dmabuf_rw_charge(struct user_struct *user, u64 bytes, unsigned long *charged);
 void dmabuf_rw_uncharge(struct user_struct *user, unsigned long charged);
-struct dmabuf_rw_place dmabuf_rw_classify(struct device *dev, struct sg_table *sgt);
+struct dmabuf_rw_place dmabuf_rw_classify(struct device *dev, struct sg_table *sgt,
+					  unsigned int most);
 
 #endif /* DMABUF_RW_MEMORY_H */

@@ -99,7 +99,8 @@ static void ns_path_put(struct dmabuf_rw_nvme_path *path)
 }
 
 static void ns_path_take(struct dmabuf_rw_nvme_path *path, struct gendisk *disk,
-		      struct device *function, struct device *ctrl, enum dmabuf_rw_nvme_rank rank)
+			 struct device *function, struct device *ctrl,
+			 enum dmabuf_rw_nvme_rank rank)
 {
 	u32 number;
 

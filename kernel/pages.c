@@ -74,6 +74,30 @@ static struct dmabuf_rw_result pages_collect(struct dmabuf_rw_pages *pages)
 	return DMABUF_RW_OK;
 }
 
+/* An exporter that does not let the CPU at the memory. */
+static struct dmabuf_rw_result pages_refusal(int error)
+{
+	if (error == -ENODEV)
+		error = -EOPNOTSUPP;
+	return dmabuf_rw_refusal(error, DMABUF_RW_REASON_NO_CPU_VIEW);
+}
+
+/*
+ * Is that why the exporter does not attach us: memory without pages, for peers
+ * only? The mapping is looked at and given back; nothing is kept of it.
+ */
+static bool pages_missing(struct dma_buf *dmabuf)
+{
+	struct iosys_map map;
+	bool missing;
+
+	if (dma_buf_vmap_unlocked(dmabuf, &map))
+		return false;
+	missing = map.is_iomem || !dmabuf_rw_view_page(map.vaddr);
+	dma_buf_vunmap_unlocked(dmabuf, &map);
+	return missing;
+}
+
 /* Keep the memory in place, and have it mapped. */
 static struct dmabuf_rw_result pages_vmap(struct dmabuf_rw_pages *pages)
 {
@@ -82,20 +106,21 @@ static struct dmabuf_rw_result pages_vmap(struct dmabuf_rw_pages *pages)
 
 	if (!pages->dmabuf->ops->vmap)
 		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NO_CPU_VIEW);
+	ret = dmabuf_rw_view_try(pages->dmabuf);
+	if (ret)
+		return pages_refusal(ret);
 	result = dmabuf_rw_pin_get(&pages->pin, pages->dmabuf);
 	if (result.error)
-		return result;
+		return result.reason == DMABUF_RW_REASON_ATTACH && pages_missing(pages->dmabuf) ?
+			dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NOT_PAGES) : result;
 	ret = dma_buf_vmap_unlocked(pages->dmabuf, &pages->map);
 	if (!ret && !pages->map.is_iomem)
 		return DMABUF_RW_OK;
 	if (!ret)
 		dma_buf_vunmap_unlocked(pages->dmabuf, &pages->map);
 	dmabuf_rw_pin_put(&pages->pin);
-	if (!ret)
-		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NOT_PAGES);
-	if (ret == -ENOMEM)
-		return dmabuf_rw_fail(-ENOMEM, DMABUF_RW_REASON_NO_MEMORY);
-	return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NO_CPU_VIEW);
+	return ret ? pages_refusal(ret) :
+		dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NOT_PAGES);
 }
 
 /**

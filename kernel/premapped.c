@@ -279,9 +279,9 @@ static void long_put(struct premapped_long *l)
 {
 	if (!atomic_dec_and_test(&l->pending))
 		return;
-	if (l->again == DMABUF_RW_NVME_OVER || l->tries >= MOST_TRIES)
+	if (l->again == DMABUF_RW_NVME_OVER || l->tries >= MOST_TRIES) {
 		io_account(l->m, l->args.direction, l->args.length, l->error, l->reason);
-	else if (l->cmd) {
+	} else if (l->cmd) {
 		queue_work(premapped_wq, &l->work);
 		return;
 	}

@@ -6,6 +6,7 @@
 #define DMABUF_RW_RESULT_H
 
 #include <linux/errno.h>
+#include <linux/sched/signal.h>
 #include <linux/types.h>
 
 #include "uapi/linux/dmabuf_rw.h"
@@ -43,6 +44,22 @@ static inline struct dmabuf_rw_result dmabuf_rw_refusal(long error, u32 reason)
 	default:
 		return dmabuf_rw_fail(-EOPNOTSUPP, reason);
 	}
+}
+
+/**
+ * dmabuf_rw_restart - the errno of a call that may have been interrupted
+ * @error: 0 or negative errno
+ *
+ * Task work of a ring also interrupts, and must not fail the call: begun again,
+ * it does the same. An EINTR of somebody else's, with nothing to wait for, stays
+ * one: user space is never shown the kernel's own codes.
+ *
+ * Context: process, about to return to user space.
+ * Return: the errno, or -ERESTARTSYS.
+ */
+static inline int dmabuf_rw_restart(int error)
+{
+	return error == -EINTR && signal_pending(current) ? -ERESTARTSYS : error;
 }
 
 #endif /* DMABUF_RW_RESULT_H */

@@ -129,7 +129,7 @@ static int rwfile_begin(const struct rwfile *rw, enum dma_data_direction dir, bo
 			ret = dma_buf_begin_cpu_access(dmabuf, dir);
 		/* The framework's rule: after EAGAIN or EINTR, begin again. */
 		if (ret == -EINTR)
-			return -ERESTARTSYS;
+			return dmabuf_rw_restart(ret);
 		if (ret != -EAGAIN || nowait)
 			return ret;
 		if (time_after(jiffies, give_up))
@@ -144,7 +144,8 @@ static int rwfile_begin(const struct rwfile *rw, enum dma_data_direction dir, bo
 static ssize_t rwfile_copy(struct rwfile *rw, u64 position, struct iov_iter *iter, bool write,
 			   bool nowait)
 {
-	enum dma_data_direction dir = dmabuf_rw_cpu_direction(position, iov_iter_count(iter), write);
+	enum dma_data_direction dir = dmabuf_rw_cpu_direction(dmabuf_rw_view_dmabuf(rw->view),
+							      iov_iter_count(iter), write);
 	struct dma_buf *dmabuf = dmabuf_rw_view_dmabuf(rw->view);
 	ssize_t moved;
 	int ret;
@@ -156,7 +157,7 @@ static ssize_t rwfile_copy(struct rwfile *rw, u64 position, struct iov_iter *ite
 	ret = dma_buf_end_cpu_access(dmabuf, dir);
 	/* Devices may not see what was written: it has to be written again. */
 	if (ret && write && moved > 0)
-		return ret == -EINTR ? -ERESTARTSYS : ret;
+		return dmabuf_rw_restart(ret);
 	return moved;
 }
 
@@ -526,5 +527,5 @@ long dmabuf_rw_ioctl_open(struct dmabuf_rw_session *session, void __user *arg)
 	open.reason = result.reason;
 	if (result.error != -EFAULT && copy_to_user(arg, &open, sizeof(open)))
 		return -EFAULT;
-	return result.error == -EINTR ? -ERESTARTSYS : result.error;
+	return dmabuf_rw_restart(result.error);
 }

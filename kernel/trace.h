@@ -71,7 +71,8 @@ TRACE_EVENT(dmabuf_rw_invalidate,
 );
 
 TRACE_EVENT(dmabuf_rw_submit,
-	TP_PROTO(u32 session, u32 handle, u32 direction, u64 file_offset, u64 buffer_offset, u32 bytes),
+	TP_PROTO(u32 session, u32 handle, u32 direction, u64 file_offset, u64 buffer_offset,
+		 u32 bytes),
 	TP_ARGS(session, handle, direction, file_offset, buffer_offset, bytes),
 	TP_STRUCT__entry(
 		__field(u32, session)

@@ -127,7 +127,11 @@ def sparse(root: Root, base: Path, tools: Path, release: str, scratch: Path) -> 
 
 def call_circles(root: Root, base: Path, release: str) -> list[str]:
     """Circles of calls between the source files of each module, as the lab built it for a kernel."""
-    products = (build.module_path(release), build.exporter_path(release))
+    products = (
+        build.module_path(release),
+        build.exporter_path(release),
+        build.hurt_path(release),
+    )
     found = []
     for source, product in zip(SOURCES, products, strict=True):
         folder = (base / product).parent

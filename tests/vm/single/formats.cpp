@@ -252,10 +252,11 @@ void run() {
 
 } // namespace vmtest
 
-int main(int argc, char **) {
+int main(int argc, char **argv) {
   using namespace vmtest;
+  report().take_options(argc, argv);
   if (argc > 1)
-    die("usage: formats");
+    die("usage: formats [--allow-skip NAME]...");
   run();
   return report().finish("formats");
 }

@@ -5,7 +5,7 @@ if(DMABUF_TESTS STREQUAL "vm")
 endif()
 
 set(corpus /src/tests/vm/fuzz/corpus)
-set(fuzz ${programs}/fuzz --corpus ${corpus} --avoid-known)
+set(fuzz ${programs}/fuzz --corpus ${corpus})
 # Polled rings need a queue that is polled. A kernel mapping that an exporter cannot make, as that of a
 # buffer that is revoked, is a warning of the dma-buf framework.
 set(fuzz_lab --append nvme.poll_queues=1
@@ -30,5 +30,5 @@ add_debug_test(fuzz TIMEOUT 3600 LAB ${fuzz_debug_lab} COMMAND ${fuzz} --calls 1
 # Hours, on an emulated machine.
 add_test(NAME soak.fuzz
   COMMAND ${CMAKE_SOURCE_DIR}/scripts/dmabuf-lab run --kernel debug --timeout 36000 ${fuzz_debug_lab} --
-    "${programs}/fuzz --corpus ${corpus} --avoid-known --calls 10000000")
+    "${programs}/fuzz --corpus ${corpus} --calls 10000000")
 set_tests_properties(soak.fuzz PROPERTIES LABELS soak RUN_SERIAL TRUE TIMEOUT 36600)
