@@ -38,7 +38,9 @@
 #include "mapping.h"
 #include "trace.h"
 
-#define SAMPLE_SEGMENTS 1024U
+/* Segments that are looked at to find out where memory is, while an exporter waits or not. */
+#define SAMPLE_SEGMENTS	1024U
+#define MOST_SEGMENTS	65536U
 
 /* By dma-buf. */
 static DEFINE_HASHTABLE(attachments, 8);
@@ -125,7 +127,7 @@ void dmabuf_rw_attach_classify(struct dmabuf_rw_attach *a)
 {
 	if (!a->mapped || a->classified)
 		return;
-	a->place = dmabuf_rw_classify(a->dev, a->sgt, UINT_MAX);
+	a->place = dmabuf_rw_classify(a->dev, a->sgt, MOST_SEGMENTS);
 	a->classified = true;
 }
 
@@ -318,6 +320,8 @@ static struct dmabuf_rw_result attach_setup(struct dmabuf_rw_attach *a)
 /* Everything that needs the device to have its driver, once. */
 static void attach_dismantle(struct dmabuf_rw_attach *a)
 {
+	struct dma_buf_attachment *att;
+
 	guard(mutex)(&a->setup);
 	if (a->att) {
 		dma_resv_lock(a->dmabuf->resv, NULL);
@@ -328,11 +332,10 @@ static void attach_dismantle(struct dmabuf_rw_attach *a)
 		attach_unmap(a);
 		if (a->state == DMABUF_RW_STATE_LIVE)
 			a->state = DMABUF_RW_STATE_INVALIDATED;
-		dma_resv_unlock(a->dmabuf->resv);
-		dma_buf_detach(a->dmabuf, a->att);
-		dma_resv_lock(a->dmabuf->resv, NULL);
+		att = a->att;
 		a->att = NULL;
 		dma_resv_unlock(a->dmabuf->resv);
+		dma_buf_detach(a->dmabuf, att);
 		dmabuf_rw_prp_free(&a->prp);
 	}
 	a->ready = false;
@@ -386,12 +389,13 @@ static void attach_reap(struct work_struct *work)
 	while (again) {
 		again = false;
 		scoped_guard(spinlock, &a->lock) {
-			/* All have the same drive, and any queue leads to all of its. */
-			m = list_first_entry_or_null(&a->members, struct dmabuf_rw_mapping, member);
-			if (m)
+			/* By each one's own queue: its namespace may be gone before others. */
+			list_for_each_entry(m, &a->members, member) {
+				if (completion_done(&m->drained))
+					continue;
 				dmabuf_rw_target_poll(&m->target, NULL, DMABUF_RW_ALL_QUEUES);
-			list_for_each_entry(m, &a->members, member)
-				again = again || !completion_done(&m->drained);
+				again = true;
+			}
 		}
 		again = again && !READ_ONCE(a->left);
 		if (again)
@@ -511,6 +515,12 @@ struct dmabuf_rw_result dmabuf_rw_attach_get(struct dma_buf *dmabuf, struct devi
 	struct dmabuf_rw_result result;
 	struct dmabuf_rw_attach *a;
 
+	/*
+	 * Addresses are given back when the driver has left. By then the kernel
+	 * has thrown away how bus addresses are translated, where they are.
+	 */
+	if (dev->dma_range_map && !use_dma_iommu(dev))
+		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_KERNEL);
 	if (dmabuf->size & (DMABUF_RW_GRANULE - 1))
 		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_SEG_ALIGN);
 	if (!dmabuf->size || dmabuf->size > DMABUF_RW_MAX_PREMAPPED)

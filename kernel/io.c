@@ -66,6 +66,8 @@ int dmabuf_rw_issue(struct io_uring_cmd *cmd, unsigned int issue_flags, u32 dire
 	}
 	if (likely(!wait))
 		held = percpu_ref_tryget_live_rcu(&m->io);
+	/* As dmabuf_rw_io_enter(), without its own section of RCU. */
+	smp_rmb();
 	/* Stopped for now, or for good? */
 	alive = held || refcount_inc_not_zero(&m->refs);
 	rcu_read_unlock();

@@ -18,7 +18,7 @@
 #define DMABUF_RW_MAX_IO	((u64)MAX_RW_COUNT)
 #define DMABUF_RW_MAX_PREMAPPED	BIT_ULL(40)	/* bytes of one dma-buf */
 #define DMABUF_RW_MAX_REGISTERED ((u64)U32_MAX & PAGE_MASK)
-#define DMABUF_RW_MAX_BVEC	BIT_ULL(40)
+#define DMABUF_RW_MAX_BVEC	BIT_ULL(38)	/* its arrays are less than 2 GiB */
 #define DMABUF_RW_MAX_RW_BUFFER	BIT_ULL(40)
 #define DMABUF_RW_WAIT_MS	30000U		/* longest wait without CONFIG */
 #define DMABUF_RW_MAX_TIMEOUT_MS 3600000U

@@ -24,7 +24,7 @@ static DEFINE_MUTEX(nvme_init_lock);
 
 /**
  * dmabuf_rw_nvme_available - can commands be sent by way of the driver?
- * @q: queue of an NVMe namespace
+ * @rq: from the queue of an NVMe namespace; never sent
  *
  * Looks the driver up, and makes sure once that its requests are what we take
  * them for.
@@ -32,7 +32,7 @@ static DEFINE_MUTEX(nvme_init_lock);
  * Context: may sleep.
  * Return: whether they can.
  */
-bool dmabuf_rw_nvme_available(struct request_queue *q)
+bool dmabuf_rw_nvme_available(struct request *rq)
 {
 	static bool verified;
 
@@ -40,7 +40,7 @@ bool dmabuf_rw_nvme_available(struct request_queue *q)
 	if (!nvme_init)
 		WRITE_ONCE(nvme_init, symbol_get(nvme_init_request));
 	if (nvme_init && !verified)
-		verified = dmabuf_rw_nvme_request_verify(q, nvme_init);
+		verified = dmabuf_rw_nvme_request_verify(rq, nvme_init);
 	return verified;
 }
 

@@ -10,9 +10,8 @@
 struct device;
 struct nvme_command;
 struct request;
-struct request_queue;
 
-bool dmabuf_rw_nvme_available(struct request_queue *q);
+bool dmabuf_rw_nvme_available(struct request *rq);
 void dmabuf_rw_nvme_init_request(struct request *rq, struct nvme_command *command);
 int dmabuf_rw_nvme_attr(struct device *dev, const char *name, char *page);
 int dmabuf_rw_nvme_attr_u32(struct device *dev, const char *name, char *page, u32 *value);

@@ -53,8 +53,7 @@ static enum dmabuf_rw_nvme_rank controller_rank(struct device *ctrl, char *page)
 }
 
 /*
- * A request of the disk's queue keeps its namespace while we look. A queue that
- * gives none at once is not one to send to now.
+ * A request of the disk's queue keeps its namespace while we look.
  */
 static enum dmabuf_rw_nvme_rank path_rank(struct device *ctrl, struct gendisk *disk, char *page)
 {
@@ -64,8 +63,12 @@ static enum dmabuf_rw_nvme_rank path_rank(struct device *ctrl, struct gendisk *d
 	if (rank != DMABUF_RW_NVME_GOOD)
 		return rank;
 	rq = blk_mq_alloc_request(disk->queue, REQ_OP_DRV_IN, BLK_MQ_REQ_NOWAIT);
+	if (PTR_ERR(rq) == -ENODEV)
+		return DMABUF_RW_NVME_NONE;
+	/* Frozen, or busy: all its requests are in use. */
 	if (IS_ERR(rq))
-		return PTR_ERR(rq) == -ENODEV ? DMABUF_RW_NVME_NONE : DMABUF_RW_NVME_LATER;
+		return percpu_ref_is_dying(&disk->queue->q_usage_counter) ? DMABUF_RW_NVME_LATER :
+			rank;
 	/* Without ANA there is no such attribute, or it says optimized. */
 	if (dmabuf_rw_nvme_attr(disk_to_dev(disk), "ana_state", page) > 0) {
 		if (!strcmp(page, "non-optimized"))
@@ -288,23 +291,27 @@ struct dmabuf_rw_result dmabuf_rw_nvme_format(struct gendisk *disk,
  * dmabuf_rw_nvme_look - make sure of the driver, and of the namespace's format
  * @disk: of one controller
  * @format: out
+ * @wait: for a request of its queue
  *
  * Context: may sleep.
  * Return: as dmabuf_rw_nvme_format(); -EOPNOTSUPP with KERNEL if the driver is
- * not one we know; -ENODEV with DEVICE_GONE.
+ * not one we know; -ENODEV with DEVICE_GONE; -EAGAIN without @wait.
  */
 struct dmabuf_rw_result dmabuf_rw_nvme_look(struct gendisk *disk,
-					    struct dmabuf_rw_nvme_format *format)
+					    struct dmabuf_rw_nvme_format *format, bool wait)
 {
 	struct dmabuf_rw_result result;
 	struct request *rq;
 
-	if (!dmabuf_rw_nvme_available(disk->queue))
-		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_KERNEL);
-	rq = blk_mq_alloc_request(disk->queue, REQ_OP_DRV_IN, 0);
+	rq = blk_mq_alloc_request(disk->queue, REQ_OP_DRV_IN, wait ? 0 : BLK_MQ_REQ_NOWAIT);
 	if (IS_ERR(rq))
-		return dmabuf_rw_fail(-ENODEV, DMABUF_RW_REASON_DEVICE_GONE);
-	result = dmabuf_rw_nvme_format(disk, format, GFP_KERNEL);
+		return PTR_ERR(rq) == -EAGAIN ?
+			dmabuf_rw_fail(-EAGAIN, DMABUF_RW_REASON_MULTIPATH) :
+			dmabuf_rw_fail(-ENODEV, DMABUF_RW_REASON_DEVICE_GONE);
+	if (dmabuf_rw_nvme_available(rq))
+		result = dmabuf_rw_nvme_format(disk, format, GFP_KERNEL);
+	else
+		result = dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_KERNEL);
 	blk_mq_free_request(rq);
 	return result;
 }

@@ -36,7 +36,7 @@ bool dmabuf_rw_nvme_is_head(const struct gendisk *disk);
 struct dmabuf_rw_result dmabuf_rw_nvme_find(struct gendisk *opened, const struct device *avoid,
 					    struct dmabuf_rw_nvme_path *path);
 struct dmabuf_rw_result dmabuf_rw_nvme_look(struct gendisk *disk,
-					    struct dmabuf_rw_nvme_format *format);
+					    struct dmabuf_rw_nvme_format *format, bool wait);
 struct dmabuf_rw_result dmabuf_rw_nvme_format(struct gendisk *disk,
 					      struct dmabuf_rw_nvme_format *format, gfp_t gfp);
 

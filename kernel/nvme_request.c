@@ -39,32 +39,26 @@ static bool request_cleared(const u8 *bytes)
 
 /**
  * dmabuf_rw_nvme_request_verify - is the driver's request what we take it for?
- * @q: queue of an NVMe namespace
+ * @rq: from the queue of an NVMe namespace; never sent
  * @init: nvme_init_request()
  *
- * Takes a request that is never sent, poisons the part we know, has the driver
- * initialise it, and looks at which bytes it wrote, and where the command went.
+ * Poisons the part we know, has the driver initialise it, and looks at which
+ * bytes it wrote, and where the command went.
  *
- * Context: may sleep.
+ * Context: any.
  * Return: whether it is.
  */
-bool dmabuf_rw_nvme_request_verify(struct request_queue *q,
+bool dmabuf_rw_nvme_request_verify(struct request *rq,
 				   void (*init)(struct request *rq, struct nvme_command *command))
 {
 	const size_t first = offsetof(struct dmabuf_rw_nvme_request, result);
 	const size_t size = sizeof(struct dmabuf_rw_nvme_request) - first;
 	struct nvme_command command = {}, copy = {};
 	u8 saved[sizeof(struct dmabuf_rw_nvme_request)];
-	struct dmabuf_rw_nvme_request *nr;
-	struct request *rq;
+	struct dmabuf_rw_nvme_request *nr = blk_mq_rq_to_pdu(rq);
+	u8 *bytes = (u8 *)nr;
 	bool good;
-	u8 *bytes;
 
-	rq = blk_mq_alloc_request(q, REQ_OP_DRV_IN, 0);
-	if (IS_ERR(rq))
-		return false;
-	nr = blk_mq_rq_to_pdu(rq);
-	bytes = (u8 *)nr;
 	command.rw.opcode = nvme_cmd_read;
 	command.rw.nsid = cpu_to_le32(0x12345678);
 	command.rw.slba = cpu_to_le64(0x0123456789abcdefULL);
@@ -76,7 +70,6 @@ bool dmabuf_rw_nvme_request_verify(struct request_queue *q,
 	       !copy_from_kernel_nofault(&copy, nr->cmd, sizeof(copy)) &&
 	       !memcmp(&copy, &command, sizeof(copy));
 	memcpy(bytes + first, saved + first, size);
-	blk_mq_free_request(rq);
 	return good;
 }
 

@@ -34,7 +34,7 @@ enum dmabuf_rw_nvme_again {
 	DMABUF_RW_NVME_ELSEWHERE,	/* send it by way of another controller */
 };
 
-bool dmabuf_rw_nvme_request_verify(struct request_queue *q,
+bool dmabuf_rw_nvme_request_verify(struct request *rq,
 				   void (*init)(struct request *rq, struct nvme_command *command));
 enum dmabuf_rw_nvme_again dmabuf_rw_nvme_again(struct request *rq, bool several_paths);
 int dmabuf_rw_nvme_errno(const struct dmabuf_rw_nvme_request *nr, blk_status_t status);

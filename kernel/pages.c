@@ -20,6 +20,9 @@
 #include "memory.h"
 #include "pages.h"
 
+/* Too much of it is an answer, not a fault. */
+#define PAGES_GFP (GFP_KERNEL_ACCOUNT | __GFP_NOWARN)
+
 /**
  * dmabuf_rw_pages_put - drop a reference to the pages of a dma-buf
  * @pages: unmapped and released with the last reference
@@ -150,16 +153,17 @@ struct dmabuf_rw_result dmabuf_rw_pages_map(struct dma_buf *dmabuf, struct user_
 		return dmabuf_rw_fail(-ENOMEM, DMABUF_RW_REASON_NO_MEMORY);
 	refcount_set(&pages->refs, 1);
 	pages->dmabuf = dmabuf;
-	nr = dmabuf->size >> PAGE_SHIFT;
-	pages->bvecs = kvmalloc_array(nr, sizeof(*pages->bvecs), GFP_KERNEL_ACCOUNT);
-	pages->first_page = kvmalloc_array(nr, sizeof(*pages->first_page), GFP_KERNEL_ACCOUNT);
-	if (!pages->bvecs || !pages->first_page) {
-		result = dmabuf_rw_fail(-ENOMEM, DMABUF_RW_REASON_NO_MEMORY);
-		goto free;
-	}
+	/* Before memory is taken in proportion to what the exporter says of its size. */
 	if (dmabuf_rw_charge(user, dmabuf->size, &pages->charged)) {
 		result = dmabuf_rw_fail(-ENOMEM, DMABUF_RW_REASON_MEMLOCK);
 		goto free;
+	}
+	nr = dmabuf->size >> PAGE_SHIFT;
+	pages->bvecs = kvmalloc_array(nr, sizeof(*pages->bvecs), PAGES_GFP);
+	pages->first_page = kvmalloc_array(nr, sizeof(*pages->first_page), PAGES_GFP);
+	if (!pages->bvecs || !pages->first_page) {
+		result = dmabuf_rw_fail(-ENOMEM, DMABUF_RW_REASON_NO_MEMORY);
+		goto uncharge;
 	}
 	result = pages_vmap(pages);
 	if (result.error)

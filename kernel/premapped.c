@@ -46,7 +46,9 @@ struct premapped_long {
 	int error;			/* the first */
 	u32 reason;			/* of an error that was no command's; 0: see error */
 	u32 again;			/* enum dmabuf_rw_nvme_again: the most of any command */
-	u32 tries;
+	bool final;			/* some command's error is one in any case */
+	u32 tries;			/* of who sends it */
+	unsigned long give_up;		/* looking for a path, jiffies; 0: not begun */
 	const struct device *failed;	/* again elsewhere than by this one; only compared */
 	struct completion done;		/* the caller waits */
 	struct work_struct work;	/* sends it again */
@@ -144,23 +146,24 @@ static struct dmabuf_rw_result target_clear(struct dmabuf_rw_mapping *m,
 }
 
 /*
- * Once a second: is the namespace still formatted as when it was mapped? A
- * change of the block size shows in the queue, one of the metadata nowhere.
+ * Once a tick: is the namespace still formatted as when it was mapped? A change
+ * of the block size shows in the queue, one of the metadata nowhere.
  */
-static bool format_changed(struct dmabuf_rw_mapping *m)
+static int format_check(struct dmabuf_rw_mapping *m)
 {
-	struct dmabuf_rw_target *target = &m->target;
+	const struct dmabuf_rw_nvme_format *mapped = &m->target.format;
+	unsigned long now = jiffies;
 	struct dmabuf_rw_nvme_format format;
 	struct dmabuf_rw_result result;
 
-	result = dmabuf_rw_nvme_format(target->disk, &format, GFP_NOWAIT | __GFP_NOWARN);
-	/* Without memory the next I/O looks. */
+	result = dmabuf_rw_nvme_format(m->target.disk, &format, GFP_ATOMIC | __GFP_NOWARN);
 	if (result.error == -ENOMEM)
-		return false;
-	if (result.error || memcmp(&format, &target->format, sizeof(format)))
-		return true;
-	WRITE_ONCE(target->looked, jiffies);
-	return false;
+		return -ENOMEM;
+	if (result.error || format.nsid != mapped->nsid || format.control != mapped->control ||
+	    format.guard64 != mapped->guard64)
+		return -EMEDIUMTYPE;
+	WRITE_ONCE(m->target.looked, now);
+	return 0;
 }
 
 /*
@@ -186,8 +189,12 @@ static int command_fill(struct request *rq, struct dmabuf_rw_mapping *m,
 		     ((lba | length) & (block - 1)) || (length >> shift) > 65536 ||
 		     ((args->buffer_offset + done) & queue_dma_alignment(rq->q))))
 		return -EINVAL;
-	if (unlikely(time_after(jiffies, READ_ONCE(target->looked) + HZ)) && format_changed(m))
-		return -EMEDIUMTYPE;
+	if (unlikely(READ_ONCE(target->looked) != jiffies)) {
+		int ret = format_check(m);
+
+		if (ret)
+			return ret;
+	}
 	lba >>= shift;
 
 	control = target->format.control;
@@ -203,8 +210,6 @@ static int command_fill(struct request *rq, struct dmabuf_rw_mapping *m,
 		if (target->format.guard64)
 			command.rw.cdw3 = cpu_to_le32(upper_32_bits(lba) & 0xffff);
 	}
-	/* The lists are those of the addresses that m->io was revived for. */
-	smp_rmb();
 	dmabuf_rw_prp_get(&m->attach->prp, args->buffer_offset + done, length,
 			  &command.rw.dptr.prp1, &command.rw.dptr.prp2);
 	dmabuf_rw_nvme_init_request(rq, &command);
@@ -224,16 +229,26 @@ static int command_fill(struct request *rq, struct dmabuf_rw_mapping *m,
 static bool command_send(struct dmabuf_rw_mapping *m, struct request *rq)
 {
 	struct request_queue *head = m->target.head;
+	struct blk_plug *plug = current->plug;
+	bool sent;
 
 	if (!head) {
 		blk_execute_rq_nowait(rq, false);
 		return true;
 	}
-	guard(rcu)();
-	if (unlikely(percpu_ref_is_dying(&head->q_usage_counter)))
-		return false;
-	blk_execute_rq_nowait(rq, false);
-	return true;
+	rcu_read_lock();
+	sent = !percpu_ref_is_dying(&head->q_usage_counter);
+	if (likely(sent)) {
+		/*
+		 * Not into the plug: it would be sent after this section, and
+		 * with it what others put there, who may sleep.
+		 */
+		current->plug = NULL;
+		blk_execute_rq_nowait(rq, false);
+		current->plug = plug;
+	}
+	rcu_read_unlock();
+	return sent;
 }
 
 static blk_opf_t command_op(const struct dmabuf_rw_io_args *args)
@@ -274,12 +289,18 @@ static void long_fail(struct premapped_long *l, struct dmabuf_rw_result result)
 		l->reason = result.reason;
 }
 
+/* Is it not to be sent again? No command of it is under way. */
+static bool long_over(const struct premapped_long *l)
+{
+	return l->again == DMABUF_RW_NVME_OVER || l->final || l->tries >= MOST_TRIES;
+}
+
 /* One command less; the last one decides. */
 static void long_put(struct premapped_long *l)
 {
 	if (!atomic_dec_and_test(&l->pending))
 		return;
-	if (l->again == DMABUF_RW_NVME_OVER || l->tries >= MOST_TRIES) {
+	if (long_over(l)) {
 		io_account(l->m, l->args.direction, l->args.length, l->error, l->reason);
 	} else if (l->cmd) {
 		queue_work(premapped_wq, &l->work);
@@ -291,6 +312,15 @@ static void long_put(struct premapped_long *l)
 		complete(&l->done);
 }
 
+/* It is to be sent again, unless more was asked for already. */
+static void long_ask(struct premapped_long *l, u32 again)
+{
+	u32 asked = READ_ONCE(l->again);
+
+	while (again > asked && !try_cmpxchg(&l->again, &asked, again))
+		;
+}
+
 static void long_note(struct premapped_long *l, struct request *rq, int error)
 {
 	enum dmabuf_rw_nvme_again again = dmabuf_rw_nvme_again(rq, l->m->target.head);
@@ -298,11 +328,10 @@ static void long_note(struct premapped_long *l, struct request *rq, int error)
 	cmpxchg(&l->error, 0, error);
 	/* An error that is one in any case ends the I/O, whatever the others say. */
 	if (again == DMABUF_RW_NVME_OVER)
-		WRITE_ONCE(l->tries, MOST_TRIES);
+		WRITE_ONCE(l->final, true);
 	if (again == DMABUF_RW_NVME_ELSEWHERE)
 		l->failed = l->m->target.dma_dev;
-	if (again > READ_ONCE(l->again))
-		WRITE_ONCE(l->again, again);
+	long_ask(l, again);
 }
 
 static enum rq_end_io_ret long_end(DMABUF_RW_END_IO_ARGS)
@@ -325,7 +354,7 @@ static struct request *command_try(struct dmabuf_rw_mapping *m,
 {
 	struct request *rq;
 
-	if (!percpu_ref_tryget_live(&m->io))
+	if (!dmabuf_rw_io_enter(m))
 		return ERR_PTR(-EAGAIN);
 	if (target_check(m, args).error || cache_in_the_way(m, args) ||
 	    dmabuf_rw_io_fenced(m, args))
@@ -347,7 +376,7 @@ static int command_wait(struct dmabuf_rw_mapping *m, const struct dmabuf_rw_io_a
 	struct gendisk *disk;
 	struct request *rq;
 
-	if (!percpu_ref_tryget_live(&m->io))
+	if (!dmabuf_rw_io_enter(m))
 		return 0;
 	disk = m->target.disk;
 	get_device(disk_to_dev(disk));
@@ -448,14 +477,21 @@ static bool long_send_part(struct premapped_long *l, u32 done, u32 *length)
 /* Go on by way of another controller; false: there is none, and it ends here. */
 static bool long_repath(struct premapped_long *l)
 {
-	unsigned long give_up = jiffies + msecs_to_jiffies(l->m->wait_ms);
 	struct dmabuf_rw_result result;
 
+	if (!l->give_up)
+		l->give_up = jiffies + msecs_to_jiffies(dmabuf_rw_wait_ms(l->m));
 	for (;;) {
 		result = dmabuf_rw_failover(l->m, l->failed);
+		/*
+		 * Not at once by the one that just failed: it takes a moment until
+		 * the driver knows what the drive has said of its paths.
+		 */
+		if (!result.error && l->m->target.dma_dev == l->failed)
+			schedule_timeout_killable(msecs_to_jiffies(50) + 1);
 		if (result.error != -EAGAIN)
 			break;
-		if (time_after(jiffies, give_up)) {
+		if (time_after(jiffies, l->give_up)) {
 			result = dmabuf_rw_fail(-ENODEV, DMABUF_RW_REASON_DEVICE_GONE);
 			break;
 		}
@@ -488,13 +524,15 @@ static void long_send(struct premapped_long *l)
 	}
 	l->error = 0;
 	l->reason = 0;
+	l->final = false;
 	while (done < l->args.length) {
 		if (done && !l->cmd && fatal_signal_pending(current)) {
 			long_fail(l, dmabuf_rw_fail(-EINTR, DMABUF_RW_REASON_INTERRUPTED));
+			WRITE_ONCE(l->final, true);
 			break;
 		}
 		if (!long_send_part(l, done, &length)) {
-			WRITE_ONCE(l->tries, MOST_TRIES);
+			WRITE_ONCE(l->final, true);
 			break;
 		}
 		done += length;
@@ -502,11 +540,18 @@ static void long_send(struct premapped_long *l)
 	long_put(l);
 }
 
+/* One more try. As long as another path may still be found, it does not count. */
+static void long_count(struct premapped_long *l)
+{
+	if (l->again != DMABUF_RW_NVME_ELSEWHERE || time_after(jiffies, l->give_up))
+		l->tries++;
+}
+
 static void long_work(struct work_struct *work)
 {
 	struct premapped_long *l = container_of(work, struct premapped_long, work);
 
-	l->tries++;
+	long_count(l);
 	long_send(l);
 }
 
@@ -573,8 +618,7 @@ static int long_issue(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 		if (likely(command_send(m, rqs[i])))
 			continue;
 		/* Frozen in the middle: all of it once more, from a worker. */
-		if (READ_ONCE(l->again) == DMABUF_RW_NVME_OVER)
-			WRITE_ONCE(l->again, DMABUF_RW_NVME_AGAIN);
+		long_ask(l, DMABUF_RW_NVME_AGAIN);
 		this_cpu_sub(m->counts->commands, nr - i);
 		cmpxchg(&l->error, 0, -EIO);
 		for (; i < nr; i++)
@@ -744,9 +788,9 @@ static struct dmabuf_rw_result premapped_run(struct dmabuf_rw_mapping *m,
 		/* In pieces, so that a slow drive is not taken for a hung task. */
 		while (!wait_for_completion_io_timeout(&l.done, 10 * HZ))
 			;
-		if (l.again == DMABUF_RW_NVME_OVER || l.tries >= MOST_TRIES)
+		if (long_over(&l))
 			break;
-		l.tries++;
+		long_count(&l);
 		reinit_completion(&l.done);
 	}
 	if (args_write(args) && target_cached(m))

@@ -18,6 +18,7 @@
 #include <linux/slab.h>
 #include <linux/sched.h>
 #include <linux/mm.h>
+#include <linux/nospec.h>
 
 #include "limits.h"
 #include "prp.h"
@@ -188,6 +189,8 @@ void dmabuf_rw_prp_get(const struct dmabuf_rw_prp *prp, u64 offset, u32 length,
 	struct dmabuf_rw_prp_page *list;
 	unsigned int slot;
 
+	/* The caller has checked it; so that it holds under speculation, too. */
+	first = array_index_nospec(first, prp->pages);
 	list = prp_find(prp, 0, first, &slot);
 	*prp1 = cpu_to_le64(le64_to_cpu(list->cpu[slot]) + within);
 	if (pages == 1) {

@@ -4,8 +4,8 @@
  * another path to the drive, fences, the target's page cache. It is done without
  * the mapping's percpu_ref, in a context that may sleep.
  */
-#include <linux/delay.h>
 #include <linux/jiffies.h>
+#include <linux/mutex.h>
 #include <linux/sched/signal.h>
 
 #include "attach.h"
@@ -19,7 +19,13 @@ static struct dmabuf_rw_result ready_revive(struct dmabuf_rw_mapping *m)
 	struct dmabuf_rw_result result = dmabuf_rw_io_revive(m);
 
 	if (result.reason == DMABUF_RW_REASON_DEVICE_GONE && m->target.head)
-		result = dmabuf_rw_failover(m, dev);
+		return dmabuf_rw_failover(m, dev);
+	/* Another path is being taken, which waits for the I/O by way of the old one. */
+	if (!result.error && READ_ONCE(m->suspended)) {
+		if (mutex_lock_killable(&m->path_lock))
+			return dmabuf_rw_fail(-EINTR, DMABUF_RW_REASON_INTERRUPTED);
+		mutex_unlock(&m->path_lock);
+	}
 	return result;
 }
 
@@ -37,7 +43,8 @@ struct dmabuf_rw_result dmabuf_rw_io_prepare(struct dmabuf_rw_mapping *m,
 					     const struct dmabuf_rw_io_args *args,
 					     dmabuf_rw_clear_fn *clear)
 {
-	unsigned long give_up = jiffies + msecs_to_jiffies(m->wait_ms);
+	u32 ms = dmabuf_rw_wait_ms(m);
+	unsigned long give_up = jiffies + msecs_to_jiffies(ms);
 	bool overwrites = args->direction == DMABUF_RW_DIR_READ;
 	struct dmabuf_rw_result result;
 
@@ -47,20 +54,22 @@ struct dmabuf_rw_result dmabuf_rw_io_prepare(struct dmabuf_rw_mapping *m,
 			/* The controllers that are left come back, or go, in a while. */
 			if (time_after(jiffies, give_up))
 				return dmabuf_rw_fail(-ENODEV, DMABUF_RW_REASON_DEVICE_GONE);
-			msleep_interruptible(20);
+			schedule_timeout_killable(msecs_to_jiffies(20) + 1);
 			goto again;
 		}
 		if (!result.error)
-			result = dmabuf_rw_wait_fences(m->dmabuf, overwrites, m->wait_ms);
+			result = dmabuf_rw_wait_fences(m->dmabuf, overwrites, ms);
 		if (!result.error)
 			result = clear(m, args);
 		if (result.error)
 			return result;
-		if (percpu_ref_tryget_live(&m->io)) {
+		if (dmabuf_rw_io_enter(m)) {
 			/* A move in between may have brought a fence. */
 			if (!dmabuf_rw_fenced(m->dmabuf, overwrites))
 				return DMABUF_RW_OK;
 			percpu_ref_put(&m->io);
+		} else {
+			schedule_timeout_killable(1);
 		}
 		if (time_after(jiffies, give_up))
 			return dmabuf_rw_fail(-ETIMEDOUT, DMABUF_RW_REASON_FENCE_TIMEOUT);

@@ -6,6 +6,7 @@
 #define DMABUF_RW_READY_H
 
 #include <linux/overflow.h>
+#include <linux/sched.h>
 
 #include "fence.h"
 #include "io_args.h"
@@ -40,6 +41,36 @@ static inline struct dmabuf_rw_result dmabuf_rw_io_check(const struct dmabuf_rw_
 		     end > m->size))
 		return dmabuf_rw_fail(-EINVAL, DMABUF_RW_REASON_RANGE);
 	return DMABUF_RW_OK;
+}
+
+/**
+ * dmabuf_rw_io_enter - begin to use a mapping's path and addresses
+ * @m: the mapping; the caller keeps it
+ *
+ * Context: any.
+ * Return: whether it may: then @m->io is held.
+ */
+static inline bool dmabuf_rw_io_enter(struct dmabuf_rw_mapping *m)
+{
+	if (!percpu_ref_tryget_live(&m->io))
+		return false;
+	/* What was written before it was revived is seen. */
+	smp_rmb();
+	return true;
+}
+
+/**
+ * dmabuf_rw_wait_ms - how long to wait before an I/O is sent
+ * @m: the mapping
+ *
+ * A kernel thread cannot be killed, so it waits no longer than by default.
+ *
+ * Context: process.
+ * Return: milliseconds.
+ */
+static inline u32 dmabuf_rw_wait_ms(const struct dmabuf_rw_mapping *m)
+{
+	return current->flags & PF_KTHREAD ? min(m->wait_ms, DMABUF_RW_WAIT_MS) : m->wait_ms;
 }
 
 /**

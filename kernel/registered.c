@@ -105,6 +105,8 @@ static int pages_register(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 	u8 direction = 0;
 	int ret;
 
+	if (dmabuf_rw_pin_lost(&m->pages->pin))
+		return -ENODEV;
 	if (m->directions & DMABUF_RW_DIR_READ)
 		direction |= 1 << ITER_DEST;
 	if (m->directions & DMABUF_RW_DIR_WRITE)
@@ -170,7 +172,7 @@ static int reg_command(struct io_uring_cmd *cmd, struct reg_args *args, u32 flag
  *
  * Context: io_uring's issue context.
  * Return: 0, -EINVAL (arguments, no such slot), -ENOENT (handle), -EBUSY (slot
- * taken), -EOPNOTSUPP (mapping of another path), -ENOMEM.
+ * taken), -EOPNOTSUPP (mapping of another path), -ENODEV (revoked), -ENOMEM.
  */
 int dmabuf_rw_registered_issue(struct io_uring_cmd *cmd, unsigned int issue_flags)
 {

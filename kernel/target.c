@@ -56,7 +56,7 @@ static struct dmabuf_rw_result target_set_path(struct dmabuf_rw_target *target,
 	if (path.rank == DMABUF_RW_NVME_LATER && avoid)
 		return dmabuf_rw_fail(-EAGAIN, DMABUF_RW_REASON_MULTIPATH);
 
-	result = dmabuf_rw_nvme_look(target->disk, &target->format);
+	result = dmabuf_rw_nvme_look(target->disk, &target->format, !avoid);
 	if (result.error)
 		return result;
 	target->looked = jiffies;

@@ -5,8 +5,8 @@ if(DMABUF_TESTS STREQUAL "vm")
   return()
 endif()
 
-# A multipath head by default, then the plain disk.
-add_vm_test(targets COMMAND ${programs}/targets)
+# A multipath head of two controllers, then the plain disk that QEMU's drive is by default.
+add_vm_test(targets LAB --paths 2 COMMAND ${programs}/targets)
 add_vm_test(targets-plain LAB --no-multipath COMMAND ${programs}/targets)
 add_vm_test(targets-612 LAB --kernel 6.12 COMMAND ${programs}/targets)
 add_vm_test(targets-p2p LAB --p2p --iommu strict COMMAND ${programs}/targets --p2p)
