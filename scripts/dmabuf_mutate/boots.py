@@ -100,6 +100,7 @@ class Boots:
             original = modules.base()
             jobs: list[Job] = []
             testexp = modules.testexp()
+            modules.hurt()
             for number, mutant in enumerate(mutants, 1):
                 start = time.monotonic()
                 try:

@@ -149,7 +149,7 @@ class Runner:
 
     def unload(self) -> str:
         """Removes the modules and looks for what they left; "" or what is wrong, which stays so."""
-        for name in ("dmabuf_rw", "dmabuf_testexp"):
+        for name in ("dmabuf_hurt", "dmabuf_rw", "dmabuf_testexp"):
             if name not in loaded():
                 continue
             status, text = tool("rmmod", name)

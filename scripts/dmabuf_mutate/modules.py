@@ -66,6 +66,13 @@ class Modules:
         shutil.copyfile(self.tree.path / build.exporter_path(self.kernel.release), kept)
         return kept
 
+    def hurt(self) -> Path:
+        """The module of the attacks, where they look for it: in testmod beside dmabuf_rw.ko."""
+        kept = self.folder / "testmod" / Path(build.hurt_path(self.kernel.release)).name
+        kept.parent.mkdir(exist_ok=True)
+        shutil.copyfile(self.tree.path / build.hurt_path(self.kernel.release), kept)
+        return kept
+
     def mutated(self, mutant: Mutant) -> Built:
         """Builds the module, or the engine, with the mutant in it; raises Stale if it does not fit.
 
