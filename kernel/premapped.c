@@ -71,17 +71,21 @@ static bool target_cached(const struct dmabuf_rw_mapping *m)
  * Is a page of the target's cache in the way? A dirty one is in the way of a
  * read, any of a write.
  */
-static bool cache_in_the_way(const struct dmabuf_rw_mapping *m,
-			     const struct dmabuf_rw_io_args *args)
+static noinline bool cache_looked_at(const struct dmabuf_rw_mapping *m,
+				     const struct dmabuf_rw_io_args *args)
 {
 	struct address_space *cache = m->target.file->f_mapping;
 	u64 last = args->file_offset + args->length - 1;
 
-	if (likely(!target_cached(m)))
-		return false;
 	if (args_write(args))
 		return filemap_range_has_page(cache, args->file_offset, last);
 	return filemap_range_needs_writeback(cache, args->file_offset, last);
+}
+
+static __always_inline bool cache_in_the_way(const struct dmabuf_rw_mapping *m,
+					     const struct dmabuf_rw_io_args *args)
+{
+	return unlikely(target_cached(m)) && cache_looked_at(m, args);
 }
 
 /*
@@ -96,10 +100,11 @@ static void cache_drop(const struct dmabuf_rw_mapping *m, u64 file_offset, u32 l
 
 /*
  * An I/O, inside the dma-buf and in a direction that is mapped, against its
- * target as it is now. Does not look at the path in use.
+ * target as it is now. Whether it is aligned is seen with the command, in which
+ * the size of the block cannot change any more.
  */
-static struct dmabuf_rw_result target_check(const struct dmabuf_rw_mapping *m,
-					    const struct dmabuf_rw_io_args *args)
+static __always_inline struct dmabuf_rw_result
+target_check(const struct dmabuf_rw_mapping *m, const struct dmabuf_rw_io_args *args)
 {
 	struct block_device *bdev = m->target.bdev;
 	u64 end;
@@ -111,8 +116,6 @@ static struct dmabuf_rw_result target_check(const struct dmabuf_rw_mapping *m,
 			dmabuf_rw_fail(-EINVAL, DMABUF_RW_REASON_RANGE) :
 			dmabuf_rw_fail(-ENODEV, DMABUF_RW_REASON_DEVICE_GONE);
 	}
-	if (unlikely((args->length | args->file_offset) & (bdev_logical_block_size(bdev) - 1)))
-		return dmabuf_rw_fail(-EINVAL, dmabuf_rw_reason_of(m, -EINVAL));
 	if (args_write(args)) {
 		if (unlikely(bdev_read_only(bdev)))
 			return dmabuf_rw_fail(-EPERM, DMABUF_RW_REASON_READ_ONLY);
@@ -149,7 +152,7 @@ static struct dmabuf_rw_result target_clear(struct dmabuf_rw_mapping *m,
  * Once a tick: is the namespace still formatted as when it was mapped? A change
  * of the block size shows in the queue, one of the metadata nowhere.
  */
-static int format_check(struct dmabuf_rw_mapping *m)
+static noinline int format_check(struct dmabuf_rw_mapping *m)
 {
 	const struct dmabuf_rw_nvme_format *mapped = &m->target.format;
 	unsigned long now = jiffies;
@@ -173,8 +176,9 @@ static int format_check(struct dmabuf_rw_mapping *m)
  * freezes the queue first, one by another controller the head's, see
  * command_send().
  */
-static int command_fill(struct request *rq, struct dmabuf_rw_mapping *m,
-			const struct dmabuf_rw_io_args *args, u32 done, u32 length)
+static __always_inline int command_make(struct request *rq, struct dmabuf_rw_mapping *m,
+					const struct dmabuf_rw_io_args *args, u32 done,
+					u32 length)
 {
 	const struct dmabuf_rw_target *target = &m->target;
 	u32 block = queue_logical_block_size(rq->q);
@@ -185,7 +189,7 @@ static int command_fill(struct request *rq, struct dmabuf_rw_mapping *m,
 	u64 lba;
 
 	lba = args->file_offset + done + ((u64)target->bdev->bd_start_sect << SECTOR_SHIFT);
-	if (unlikely(bdev_logical_block_size(target->bdev) != block ||
+	if (unlikely((target->head && bdev_logical_block_size(target->bdev) != block) ||
 		     ((lba | length) & (block - 1)) || (length >> shift) > 65536 ||
 		     ((args->buffer_offset + done) & queue_dma_alignment(rq->q))))
 		return -EINVAL;
@@ -221,21 +225,23 @@ static int command_fill(struct request *rq, struct dmabuf_rw_mapping *m,
 	return 0;
 }
 
+/* The same where there are several: not worth a copy of it each. */
+static noinline int command_fill(struct request *rq, struct dmabuf_rw_mapping *m,
+				 const struct dmabuf_rw_io_args *args, u32 done, u32 length)
+{
+	return command_make(rq, m, args, done, length);
+}
+
 /*
  * Hand a command to the drive, unless the multipath head is frozen: then one of
  * its other controllers is formatting the namespace, or it is being removed.
  * Freezing waits for readers of RCU.
  */
-static bool command_send(struct dmabuf_rw_mapping *m, struct request *rq)
+static noinline bool command_send_by_head(struct request_queue *head, struct request *rq)
 {
-	struct request_queue *head = m->target.head;
 	struct blk_plug *plug = current->plug;
 	bool sent;
 
-	if (!head) {
-		blk_execute_rq_nowait(rq, false);
-		return true;
-	}
 	rcu_read_lock();
 	sent = !percpu_ref_is_dying(&head->q_usage_counter);
 	if (likely(sent)) {
@@ -251,13 +257,21 @@ static bool command_send(struct dmabuf_rw_mapping *m, struct request *rq)
 	return sent;
 }
 
+static __always_inline bool command_send(struct dmabuf_rw_mapping *m, struct request *rq)
+{
+	if (m->target.head)
+		return command_send_by_head(m->target.head, rq);
+	blk_execute_rq_nowait(rq, false);
+	return true;
+}
+
 static blk_opf_t command_op(const struct dmabuf_rw_io_args *args)
 {
 	return args_write(args) ? REQ_OP_DRV_OUT : REQ_OP_DRV_IN;
 }
 
 /* The end of an I/O, whatever it was made of. */
-static void io_account(struct dmabuf_rw_mapping *m, u32 direction, u32 length, int error,
+static __always_inline void io_account(struct dmabuf_rw_mapping *m, u32 direction, u32 length, int error,
 		       u32 reason)
 {
 	trace_dmabuf_rw_complete(m->session, m->handle, direction, error ?: (long)length);
@@ -581,7 +595,7 @@ static struct premapped_long *long_new(struct io_uring_cmd *cmd, struct dmabuf_r
  * An I/O of several commands from where nothing may be waited for: all of them
  * are had at once, or it is left to a worker. m->io is held and let go of.
  */
-static int long_issue(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
+static noinline int long_issue(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 		      const struct dmabuf_rw_io_args *args)
 {
 	u32 most = m->target.max_command, nr = DIV_ROUND_UP(args->length, most), i;
@@ -655,7 +669,7 @@ static void single_task_work(DMABUF_RW_TW_ARGS)
 }
 
 /* Is the I/O to be sent again? Then it goes on as one that a worker sends. */
-static bool single_again(struct io_uring_cmd *cmd, struct request *rq, int error)
+static noinline bool single_again(struct io_uring_cmd *cmd, struct request *rq, int error)
 {
 	struct dmabuf_rw_pdu *io = dmabuf_rw_pdu(cmd);
 	struct dmabuf_rw_mapping *m = io->m;
@@ -730,7 +744,7 @@ static int premapped_issue(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m
 	/* A queue that is dying may be that of one controller of several. */
 	if (IS_ERR(rq))
 		return dmabuf_rw_io_defer(m);
-	ret = command_fill(rq, m, args, 0, args->length);
+	ret = command_make(rq, m, args, 0, args->length);
 	if (unlikely(ret)) {
 		blk_mq_free_request(rq);
 		return dmabuf_rw_io_refuse(m, dmabuf_rw_fail(ret, dmabuf_rw_reason_of(m, ret)));

@@ -22,7 +22,6 @@
 #include "session.h"
 
 #define HANDLE_INDEX_BITS	ilog2(DMABUF_RW_MAX_MAPPINGS)
-#define HANDLE_INDEX_MASK	(DMABUF_RW_MAX_MAPPINGS - 1)
 #define HANDLE_GENERATIONS	(1U << (32 - HANDLE_INDEX_BITS))
 
 static LIST_HEAD(dmabuf_rw_sessions);
@@ -120,23 +119,6 @@ void dmabuf_rw_visit_sessions(dmabuf_rw_session_fn *fn, void *data)
 }
 
 /**
- * dmabuf_rw_find_rcu - what a handle names
- * @session: where
- * @handle: from user space
- *
- * Context: rcu_read_lock() held; the mapping stays memory until it is dropped.
- * Return: the mapping, perhaps one that is just being unmapped, or NULL.
- */
-struct dmabuf_rw_mapping *
-dmabuf_rw_find_rcu(const struct dmabuf_rw_session *session, u32 handle)
-{
-	u32 index = array_index_nospec(handle & HANDLE_INDEX_MASK, DMABUF_RW_MAX_MAPPINGS);
-	struct dmabuf_rw_mapping *m = rcu_dereference(session->slots[index].mapping);
-
-	return likely(m && m->handle == handle) ? m : NULL;
-}
-
-/**
  * dmabuf_rw_mapping_get - what a handle names, with a reference
  * @session: where
  * @handle: from user space
@@ -162,7 +144,7 @@ static struct dmabuf_rw_slot *slot_find(struct dmabuf_rw_session *session, u32 *
 	u32 i;
 
 	for (i = 0; i < DMABUF_RW_MAX_MAPPINGS; i++) {
-		*index = (session->next_slot + i) & HANDLE_INDEX_MASK;
+		*index = (session->next_slot + i) & DMABUF_RW_HANDLE_INDEX_MASK;
 		if (!rcu_access_pointer(session->slots[*index].mapping)) {
 			session->next_slot = *index + 1;
 			return &session->slots[*index];
@@ -211,7 +193,7 @@ struct dmabuf_rw_result dmabuf_rw_session_insert(struct dmabuf_rw_session *sessi
 struct dmabuf_rw_mapping *
 dmabuf_rw_session_remove(struct dmabuf_rw_session *session, u32 handle)
 {
-	u32 index = array_index_nospec(handle & HANDLE_INDEX_MASK, DMABUF_RW_MAX_MAPPINGS);
+	u32 index = array_index_nospec(handle & DMABUF_RW_HANDLE_INDEX_MASK, DMABUF_RW_MAX_MAPPINGS);
 	struct dmabuf_rw_mapping *m;
 
 	guard(mutex)(&session->lock);
