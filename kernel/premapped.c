@@ -193,7 +193,7 @@ static __always_inline int command_make(struct request *rq, struct dmabuf_rw_map
 		     ((lba | length) & (block - 1)) || (length >> shift) > 65536 ||
 		     ((args->buffer_offset + done) & queue_dma_alignment(rq->q))))
 		return -EINVAL;
-	if (unlikely(READ_ONCE(target->looked) != jiffies)) {
+	if (unlikely(time_after(jiffies, READ_ONCE(target->looked)))) {
 		int ret = format_check(m);
 
 		if (ret)
@@ -271,8 +271,8 @@ static blk_opf_t command_op(const struct dmabuf_rw_io_args *args)
 }
 
 /* The end of an I/O, whatever it was made of. */
-static __always_inline void io_account(struct dmabuf_rw_mapping *m, u32 direction, u32 length, int error,
-		       u32 reason)
+static __always_inline void io_account(struct dmabuf_rw_mapping *m, u32 direction, u32 length,
+				       int error, u32 reason)
 {
 	trace_dmabuf_rw_complete(m->session, m->handle, direction, error ?: (long)length);
 	if (unlikely(error))
@@ -596,7 +596,7 @@ static struct premapped_long *long_new(struct io_uring_cmd *cmd, struct dmabuf_r
  * are had at once, or it is left to a worker. m->io is held and let go of.
  */
 static noinline int long_issue(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
-		      const struct dmabuf_rw_io_args *args)
+			       const struct dmabuf_rw_io_args *args)
 {
 	u32 most = m->target.max_command, nr = DIV_ROUND_UP(args->length, most), i;
 	struct request *rqs[PARTS_AT_ONCE];

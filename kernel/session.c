@@ -193,7 +193,8 @@ struct dmabuf_rw_result dmabuf_rw_session_insert(struct dmabuf_rw_session *sessi
 struct dmabuf_rw_mapping *
 dmabuf_rw_session_remove(struct dmabuf_rw_session *session, u32 handle)
 {
-	u32 index = array_index_nospec(handle & DMABUF_RW_HANDLE_INDEX_MASK, DMABUF_RW_MAX_MAPPINGS);
+	u32 index = array_index_nospec(handle & DMABUF_RW_HANDLE_INDEX_MASK,
+				       DMABUF_RW_MAX_MAPPINGS);
 	struct dmabuf_rw_mapping *m;
 
 	guard(mutex)(&session->lock);

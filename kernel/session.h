@@ -62,7 +62,8 @@ void dmabuf_rw_visit_sessions(dmabuf_rw_session_fn *fn, void *data);
 static inline struct dmabuf_rw_mapping *
 dmabuf_rw_find_rcu(const struct dmabuf_rw_session *session, u32 handle)
 {
-	u32 index = array_index_nospec(handle & DMABUF_RW_HANDLE_INDEX_MASK, DMABUF_RW_MAX_MAPPINGS);
+	u32 index = array_index_nospec(handle & DMABUF_RW_HANDLE_INDEX_MASK,
+				       DMABUF_RW_MAX_MAPPINGS);
 	struct dmabuf_rw_mapping *m = rcu_dereference(session->slots[index].mapping);
 
 	return likely(m && m->handle == handle) ? m : NULL;

@@ -201,7 +201,8 @@ static int mislead_check(const struct testexp_layout *layout)
 /* Flags about the CPU's views and where the memory is: what they need of the rest. */
 static int place_check(u32 flags)
 {
-	const u32 views = DMABUF_TESTEXP_IO_VIEW | DMABUF_TESTEXP_LOOSE_VMAP | DMABUF_TESTEXP_SHADOW;
+	const u32 views = DMABUF_TESTEXP_IO_VIEW | DMABUF_TESTEXP_LOOSE_VMAP |
+			  DMABUF_TESTEXP_SHADOW;
 
 	if ((flags & views) && (flags & DMABUF_TESTEXP_NO_CPU))
 		return -EINVAL;
