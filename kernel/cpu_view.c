@@ -119,21 +119,16 @@ static struct dmabuf_rw_result view_refusal(int error)
 	return dmabuf_rw_refusal(error, DMABUF_RW_REASON_NO_CPU_VIEW);
 }
 
-/**
- * dmabuf_rw_view_try - ask an exporter for CPU access once
- * @dmabuf: the memory
+/*
+ * Ask the exporter for CPU access once, so that what it refuses is refused when
+ * the file is opened, before vmap, whose failure is a warning of the framework.
+ * Both ways, unless the buffer cannot be written: udmabuf maps its memory for the
+ * CPU's sake in the direction of the first access, without a lock, and keeps that.
+ * view->setup keeps two of us from being the first.
  *
- * What it refuses is refused then, before vmap, whose failure is a warning of
- * the framework. Both ways, unless the buffer cannot be written: udmabuf maps its
- * memory for the CPU's sake in the direction of the first access, without a lock,
- * and keeps that.
- *
- * Not when it would have to wait: a buffer in use can be opened, and polled.
- *
- * Context: may sleep.
- * Return: 0 or the exporter's errno.
+ * Not when it would have to wait: the file can be opened, and polled.
  */
-int dmabuf_rw_view_try(struct dma_buf *dmabuf)
+static int view_try_access(struct dma_buf *dmabuf)
 {
 	enum dma_data_direction dir = DMA_BIDIRECTIONAL;
 	int ret;
@@ -172,7 +167,7 @@ static struct dmabuf_rw_result view_setup(struct dmabuf_rw_view *view)
 	struct dmabuf_rw_result result;
 	int ret;
 
-	ret = dmabuf_rw_view_try(dmabuf);
+	ret = view_try_access(dmabuf);
 	if (ret)
 		return view_refusal(ret);
 	if (view->ready)

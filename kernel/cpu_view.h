@@ -21,7 +21,6 @@ ssize_t dmabuf_rw_view_move(struct dmabuf_rw_view *view, u64 position, struct io
 struct page *dmabuf_rw_view_page(void *address);
 enum dma_data_direction dmabuf_rw_cpu_direction(const struct dma_buf *dmabuf, size_t bytes,
 						bool fills);
-int dmabuf_rw_view_try(struct dma_buf *dmabuf);
 bool dmabuf_rw_view_repeats(struct page *previous, struct page *page);
 
 #endif /* DMABUF_RW_CPU_VIEW_H */

@@ -77,14 +77,6 @@ static struct dmabuf_rw_result pages_collect(struct dmabuf_rw_pages *pages)
 	return DMABUF_RW_OK;
 }
 
-/* An exporter that does not let the CPU at the memory. */
-static struct dmabuf_rw_result pages_refusal(int error)
-{
-	if (error == -ENODEV)
-		error = -EOPNOTSUPP;
-	return dmabuf_rw_refusal(error, DMABUF_RW_REASON_NO_CPU_VIEW);
-}
-
 /*
  * Is that why the exporter does not attach us: memory without pages, for peers
  * only? The mapping is looked at and given back; nothing is kept of it.
@@ -109,9 +101,6 @@ static struct dmabuf_rw_result pages_vmap(struct dmabuf_rw_pages *pages)
 
 	if (!pages->dmabuf->ops->vmap)
 		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NO_CPU_VIEW);
-	ret = dmabuf_rw_view_try(pages->dmabuf);
-	if (ret)
-		return pages_refusal(ret);
 	result = dmabuf_rw_pin_get(&pages->pin, pages->dmabuf);
 	if (result.error)
 		return result.reason == DMABUF_RW_REASON_ATTACH && pages_missing(pages->dmabuf) ?
@@ -122,8 +111,11 @@ static struct dmabuf_rw_result pages_vmap(struct dmabuf_rw_pages *pages)
 	if (!ret)
 		dma_buf_vunmap_unlocked(pages->dmabuf, &pages->map);
 	dmabuf_rw_pin_put(&pages->pin);
-	return ret ? pages_refusal(ret) :
-		dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NOT_PAGES);
+	if (!ret)
+		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NOT_PAGES);
+	if (ret == -ENOMEM)
+		return dmabuf_rw_fail(-ENOMEM, DMABUF_RW_REASON_NO_MEMORY);
+	return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NO_CPU_VIEW);
 }
 
 /**
