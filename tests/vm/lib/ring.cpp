@@ -76,8 +76,9 @@ void Ring::queue_window(int session_fd, std::uint32_t handle, std::uint32_t inde
   entry->addr = offset;
   entry->len = length;
   entry->user_data = user_data;
-  put_command(entry, dmabuf_rw_uring_reg{
-                         .handle = handle, .index = index, .flags = DMABUF_RW_REG_WINDOW, .reserved = 0});
+  put_command(entry,
+              dmabuf_rw_uring_reg{
+                  .handle = handle, .index = index, .flags = DMABUF_RW_REG_WINDOW, .reserved = 0});
 }
 
 void Ring::queue_fixed(Direction direction, int target_fd, unsigned slot,

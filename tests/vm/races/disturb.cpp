@@ -124,9 +124,8 @@ public:
       const auto controllers = controllers_of("lab-formats");
       if (controllers.empty())
         die("the drive that is formatted is gone");
-      const std::string line =
-          std::format("nvme format /dev/{} --namespace-id=4 {} --force >/dev/null",
-                      controllers[0], arguments);
+      const std::string line = std::format(
+          "nvme format /dev/{} --namespace-id=4 {} --force >/dev/null", controllers[0], arguments);
       const int status = std::system(line.c_str());
       report().check(status == 0, "a format", std::format("'{}' ended with {}", line, status));
       if (status == 0)
@@ -207,11 +206,11 @@ private:
         [&] {
           const auto names = controllers_of("lab-nvme");
           return names.size() == world_.functions.size() &&
-                 std::ranges::all_of(names,
-                                     [](const std::string &name) {
-                                       return read_file("/sys/class/nvme/" + name + "/state")
-                                           .starts_with("live");
-                                     }) &&
+                 std::ranges::all_of(
+                     names,
+                     [](const std::string &name) {
+                       return read_file("/sys/class/nvme/" + name + "/state").starts_with("live");
+                     }) &&
                  !first_drive().empty();
         },
         patience_s);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // Races on purpose: threads that map, do I/O and end in every way, on a drive that is unbound,
-// removed, reset, frozen and formatted meanwhile, with memory that moves and is revoked. Whatever is
-// reported good is good, nothing beside it changes, everything ends, and nothing is left.
+// removed, reset, frozen and formatted meanwhile, with memory that moves and is revoked. Whatever
+// is reported good is good, nothing beside it changes, everything ends, and nothing is left.
 //
 // usage: races [--seed N] [--seconds S] [--limit S] [--threads N] [--polled] [--only NAME]…
 //        NAME: memory unmap unload freeze format unbind remove path reset
@@ -53,9 +53,9 @@ static_assert(std::size(kind_names) == static_cast<std::size_t>(Kind::Count));
 
 // What must have happened before the run may end.
 std::vector<Kind> required(const World &world) {
-  std::vector<Kind> kinds = {Kind::Map,         Kind::Unmap,       Kind::Read,       Kind::Write,
-                             Kind::Waited,      Kind::CloseFlying, Kind::UnmapFlying, Kind::RingFlying,
-                             Kind::Fork,        Kind::Kill};
+  std::vector<Kind> kinds = {Kind::Map,    Kind::Unmap,       Kind::Read,        Kind::Write,
+                             Kind::Waited, Kind::CloseFlying, Kind::UnmapFlying, Kind::RingFlying,
+                             Kind::Fork,   Kind::Kill};
   if (std::ranges::contains(world.paths, Path::Premapped))
     kinds.push_back(Kind::Several);
   const auto want = [&](std::string_view name, std::initializer_list<Kind> more, bool here = true) {
@@ -94,7 +94,8 @@ void lay_down(int plain, unsigned threads) {
 
 // A thread that stands still is what these races are about: says where, and ends the program.
 [[noreturn]] void stuck(unsigned thread) {
-  report().fail("everything goes on", std::format("thread {} stands still for {:.0f} s", thread, stuck_s));
+  report().fail("everything goes on",
+                std::format("thread {} stands still for {:.0f} s", thread, stuck_s));
   for (const auto &task : std::filesystem::directory_iterator("/proc/self/task"))
     std::cout << task.path().filename() << '\n' << read_file(task.path() / "stack") << std::flush;
   std::_Exit(report().finish("races"));
@@ -218,10 +219,13 @@ int main(int argc, char **argv) {
   static constexpr const char *names[] = {"memory", "unmap",  "unload", "freeze", "format",
                                           "unbind", "remove", "path",   "reset"};
   RacesOptions options;
-  static const option long_options[] = {
-      {"seed", 1, nullptr, 's'},    {"seconds", 1, nullptr, 't'}, {"limit", 1, nullptr, 'l'},
-      {"threads", 1, nullptr, 'n'}, {"polled", 0, nullptr, 'p'},  {"only", 1, nullptr, 'o'},
-      {}};
+  static const option long_options[] = {{"seed", 1, nullptr, 's'},
+                                        {"seconds", 1, nullptr, 't'},
+                                        {"limit", 1, nullptr, 'l'},
+                                        {"threads", 1, nullptr, 'n'},
+                                        {"polled", 0, nullptr, 'p'},
+                                        {"only", 1, nullptr, 'o'},
+                                        {}};
   bool good = true;
   for (int c; (c = getopt_long(argc, argv, "", long_options, nullptr)) != -1;) {
     if (c == 's')
@@ -240,7 +244,8 @@ int main(int argc, char **argv) {
       good = false;
   }
   if (!good || optind != argc || options.threads == 0 || options.threads > 24)
-    die("usage: races [--seed N] [--seconds S] [--limit S] [--threads N] [--polled] [--only NAME]…");
+    die("usage: races [--seed N] [--seconds S] [--limit S] [--threads N] [--polled] [--only "
+        "NAME]…");
   options.limit = std::max(options.limit, options.seconds);
   report().note(std::format("seed {}", options.seed));
   run(options);

@@ -27,11 +27,11 @@ namespace vmtest {
 
 struct RacesOptions {
   std::uint64_t seed = std::random_device{}();
-  double seconds = 30;         // and longer, until every kind of event has happened
-  double limit = 300;          // but not longer than this
-  unsigned threads = 4;        // workers on the first drive
-  bool polled = false;         // rings that poll, too (nvme.poll_queues=1)
-  std::set<std::string> only;  // kinds of disturbance; none: all that are possible here
+  double seconds = 30;        // and longer, until every kind of event has happened
+  double limit = 300;         // but not longer than this
+  unsigned threads = 4;       // workers on the first drive
+  bool polled = false;        // rings that poll, too (nvme.poll_queues=1)
+  std::set<std::string> only; // kinds of disturbance; none: all that are possible here
 };
 
 // What happens, each kind counted.

@@ -197,7 +197,8 @@ struct Worker::Life {
       if (pick(2)) {
         io.length = 4096 * (1 + pick(slot_bytes / 4096));
         io.file_offset =
-            Layout::base + 4096ul * pick(static_cast<unsigned>((Layout::read_only - io.length) / 4096));
+            Layout::base +
+            4096ul * pick(static_cast<unsigned>((Layout::read_only - io.length) / 4096));
         io.allowed = {Layout::fresh};
       } else {
         io.length = Layout::block;
@@ -223,10 +224,9 @@ struct Worker::Life {
       ring->queue_fixed(io.write ? Direction::Write : Direction::Read, target.get(), 0,
                         offset_of(slot), io.length, io.file_offset, slot);
     else
-      ring->queue_command(session.fd(), io.write ? DMABUF_RW_URING_WRITE : DMABUF_RW_URING_READ,
-                          offset_of(slot), io.length,
-                          {.file_offset = io.file_offset, .handle = entry.handle, .flags = 0},
-                          slot);
+      ring->queue_command(
+          session.fd(), io.write ? DMABUF_RW_URING_WRITE : DMABUF_RW_URING_READ, offset_of(slot),
+          io.length, {.file_offset = io.file_offset, .handle = entry.handle, .flags = 0}, slot);
     io.flying = true;
     ++flying;
   }
@@ -239,8 +239,9 @@ struct Worker::Life {
     else {
       world.count(Kind::Failed);
       // To the block layer a disk that went away is one of no size.
-      const bool no_size = path != Path::Premapped &&
-                           (result == -ENOSPC || (result >= 0 && result < static_cast<int>(io.length)));
+      const bool no_size =
+          path != Path::Premapped &&
+          (result == -ENOSPC || (result >= 0 && result < static_cast<int>(io.length)));
       // A command in old blocks, or with checksums that were not there when it was made.
       const bool formatted = worker.loose_ && (result == -EILSEQ || result == -EREMOTEIO);
       world.ended(std::format("{} {}{}", io.write ? "WRITE" : "READ", name_of(path),
@@ -270,8 +271,8 @@ struct Worker::Life {
       if (at >= got.size())
         wrong = kept ? "" : std::format("behind the end, {}", describe_word(sector[0]));
       else if (worker.loose_)
-        // From a format to when the kernel has looked, ordinary I/O counts in old blocks as well: it
-        // may move less, and from another place. It moves no part of a sector, and nothing else.
+        // From a format to when the kernel has looked, ordinary I/O counts in old blocks as well:
+        // it may move less, and from another place. It moves no part of a sector, and nothing else.
         wrong = kept ? "" : whole_sector(sector);
       else if (good || !kept)
         wrong = wrong_sectors(sector, io.file_offset + at * sizeof(Word), io.allowed);
@@ -432,8 +433,7 @@ void Worker::check_blocks(int plain) const {
     const std::uint64_t other = Layout::abandoned(number_, slot);
     read_plain(plain, host.words(), other);
     const std::string strayed = wrong_sectors(host.words(), other, {});
-    report().check(strayed.empty(), std::format("worker {}: what was abandoned", number_),
-                   strayed);
+    report().check(strayed.empty(), std::format("worker {}: what was abandoned", number_), strayed);
   }
   for (const std::uint64_t at :
        {Layout::stripe_of(number_), Layout::stripe_of(number_) + Layout::stripe - Layout::canary}) {

@@ -237,10 +237,9 @@ void transfers(Faults &faults, const DmaBuf &buffer, DiskRegion &region, int tar
     fill_pattern(want.words(), result < 0 ? buffer_poison : generation,
                  result < 0 ? 0 : region.base());
     const auto wrong = compare_words(buffer.words(), want.words());
-    report().check(
-        !wrong,
-        std::format("{} that ended with {}: every byte", name, errno_name(result)),
-        wrong ? describe(*wrong, 0) : "");
+    report().check(!wrong,
+                   std::format("{} that ended with {}: every byte", name, errno_name(result)),
+                   wrong ? describe(*wrong, 0) : "");
     // Not EAGAIN: that is between the module and io_uring.
     return Result{result, result == -ENOMEM};
   });
@@ -282,14 +281,13 @@ void waited(Faults &faults, const DmaBuf &buffer, DiskRegion &region, int target
       } else {
         const CpuAccess access(buffer, false);
         std::ranges::copy(buffer.words(), got.words().begin());
-        fill_pattern(want.words(), status ? buffer_poison : generation,
-                     status ? 0 : region.base());
+        fill_pattern(want.words(), status ? buffer_poison : generation, status ? 0 : region.base());
       }
       // Of several commands, those before the refusal may have moved their part.
       const auto wrong = compare_words(got.words(), want.words());
       if (!status || !hint)
-        report().check(!wrong, std::format("{} that ended with {}: every byte", name,
-                                           errno_name(status)),
+        report().check(!wrong,
+                       std::format("{} that ended with {}: every byte", name, errno_name(status)),
                        wrong ? describe(*wrong, region.base()) : "");
       return Result{status, status == -ENOMEM && io.reason == DMABUF_RW_REASON_NO_MEMORY};
     });
@@ -553,25 +551,24 @@ void timeouts() {
       for (const bool by_ioctl : {false, true}) {
         if (by_ioctl && path == Path::Registered)
           continue;
-        const std::string name = std::format("{}{}{}, a completion is lost", name_of(path),
-                                             hint ? ", several commands" : "",
-                                             by_ioctl ? ", by ioctl" : "");
+        const std::string name =
+            std::format("{}{}{}, a completion is lost", name_of(path),
+                        hint ? ", several commands" : "", by_ioctl ? ", by ioctl" : "");
         {
           const CpuAccess access(buffer, true);
           fill_pattern(buffer.words(), buffer_poison, 0);
         }
         setting("fail_io_timeout/times", "1");
         setting("fail_io_timeout/probability", "100");
-        const int got = by_ioctl
-                            ? mover.waited(Direction::Read, 0, buffer_bytes, region.base())
-                            : mover.transfer(Direction::Read, 0, buffer_bytes, region.base());
+        const int got = by_ioctl ? mover.waited(Direction::Read, 0, buffer_bytes, region.base())
+                                 : mover.transfer(Direction::Read, 0, buffer_bytes, region.base());
         setting("fail_io_timeout/probability", "0");
         report().check(number_in("/sys/kernel/debug/fail_io_timeout/times") == 0,
                        name + ": for sure");
         report().check(got == static_cast<int>(buffer_bytes) || got == -ETIMEDOUT || got == -EIO,
                        name, errno_name(got));
-        report().note(std::format("{}: {}", name,
-                                  got < 0 ? errno_name(got) : std::format("{} bytes", got)));
+        report().note(
+            std::format("{}: {}", name, got < 0 ? errno_name(got) : std::format("{} bytes", got)));
         const int again = mover.transfer(Direction::Read, 0, buffer_bytes, region.base());
         report().check(again == static_cast<int>(buffer_bytes), name + ": the next one",
                        errno_name(again));

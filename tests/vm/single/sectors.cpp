@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// Bad sectors: an I/O that touches one is an error, whatever its length and wherever in it the sector
-// is; none is a short success; neighbours are intact; and an error that comes once is either got over
-// or told of.
+// Bad sectors: an I/O that touches one is an error, whatever its length and wherever in it the
+// sector is; none is a short success; neighbours are intact; and an error that comes once is either
+// got over or told of.
 //
 // usage: sectors        (dmabuf-lab run --errors)
 #include "lib/exporter.hpp"
@@ -92,9 +92,8 @@ public:
   class Mapped {
   public:
     Mapped(Drive &drive, const Way &way)
-        : way_(way),
-          mover_(make_table(), ring_, drive.buffer_->fd(), drive.target_.get(), way.path, 0,
-                 both_directions, way.several ? hint : 0) {
+        : way_(way), mover_(make_table(), ring_, drive.buffer_->fd(), drive.target_.get(), way.path,
+                            0, both_directions, way.several ? hint : 0) {
       if (mover_.error())
         die(std::format("MAP {}: {} {}", way.name(), errno_name(mover_.error()),
                         reason_name(mover_.entry().reason)));

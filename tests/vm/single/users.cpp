@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// Two users on one drive: one takes all that he can get of sessions, mappings, locked memory, rw fds
-// and descriptors, and keeps it. The other one's small reads go on at their rate, and his own MAP
-// and OPEN work.
+// Two users on one drive: one takes all that he can get of sessions, mappings, locked memory, rw
+// fds and descriptors, and keeps it. The other one's small reads go on at their rate, and his own
+// MAP and OPEN work.
 //
 // usage: users [--pairs N]
 // The rate is measured with and without, in turn, and each pair compared: the median of the pairs
@@ -81,9 +81,9 @@ private:
     const double begin = now_s();
     for (unsigned i = 0; i < reads_a_turn; ++i) {
       const std::uint64_t at = std::uint64_t{i % 64} * small;
-      const int got = ring_.command(
-          session_.fd(), DMABUF_RW_URING_READ, at, small,
-          {.file_offset = disk_base + at, .handle = entry_.handle, .flags = 0});
+      const int got =
+          ring_.command(session_.fd(), DMABUF_RW_URING_READ, at, small,
+                        {.file_offset = disk_base + at, .handle = entry_.handle, .flags = 0});
       if (got != static_cast<int>(small))
         return says(-1, "a read ended with " + errno_name(got));
     }
@@ -178,8 +178,8 @@ private:
             reason = entry.reason;
       }
       if (reason != static_cast<std::uint32_t>(wanted))
-        return says(-1, std::format("MAP ends with {}, not {}", reason_name(reason),
-                                    reason_name(wanted)));
+        return says(
+            -1, std::format("MAP ends with {}, not {}", reason_name(reason), reason_name(wanted)));
     }
     const std::size_t opened = files_.size();
     for (int fd; (fd = ::dup(dmabuf_)) >= 0;)
@@ -338,8 +338,8 @@ void run(unsigned pairs) {
   std::string all;
   for (const double ratio : ratios)
     all += std::format(" {:.3f}", ratio);
-  report().note(std::format("{:.0f} reads a second; with the other one against without:{}",
-                            without, all));
+  report().note(
+      std::format("{:.0f} reads a second; with the other one against without:{}", without, all));
   report().check(median(ratios) >= least_ratio, "the reader keeps his rate",
                  std::format("the median is {:.3f}", median(ratios)));
 
