@@ -218,7 +218,16 @@ double of_meminfo(const std::string &key) {
   die("/proc/meminfo has no " + key);
 }
 
-// Objects of the module's caches, and of those that it allocates from with others: kmalloc's.
+// Objects of the module's cache. With another one's of the same size, where the allocator has
+// merged the two.
+double bvec_objects() {
+  const int objects = number_in("/sys/kernel/slab/bvec_io/objects");
+  if (objects < 0)
+    die("no cache bvec_io in /sys/kernel/slab");
+  return objects;
+}
+
+// Objects of the caches whose names begin so.
 double slab_objects(std::string_view prefix) {
   std::istringstream text(read_file("/proc/slabinfo"));
   double sum = 0;
@@ -251,7 +260,7 @@ std::vector<Quantity> quantities() {
       {"KiB of memory in use", 48 << 10,
        [] { return of_meminfo("MemTotal") - of_meminfo("MemAvailable"); }},
       {"KiB of slabs that cannot be given back", 24 << 10, [] { return of_meminfo("SUnreclaim"); }},
-      {"objects of bvec_io", 1024, [] { return slab_objects("bvec_io"); }},
+      {"objects of bvec_io", 1024, bvec_objects},
       {"objects of kmalloc", 4000, [] { return slab_objects("kmalloc"); }},
       {"dma-bufs", 4, [] { return static_cast<double>(live_dmabufs().value_or(-1)); }},
       {"users of the module", 6,
