@@ -43,7 +43,7 @@ add_debug_test(isolation PART TIMEOUT 600 COMMAND ${programs}/isolation)
 add_debug_test(invalidate PART TIMEOUT 900 COMMAND ${programs}/invalidate --quick && ${programs}/watch)
 # A kernel mapping that an exporter cannot make is a warning of the dma-buf framework.
 add_debug_test(faults PART TIMEOUT 600
-  LAB --expect "WARNING: drivers/dma-buf/dma-buf.c:\\d+ at dma_buf_vmap\\+"
+  LAB --errors --expect "WARNING: drivers/dma-buf/dma-buf.c:\\d+ at dma_buf_vmap\\+"
   COMMAND ${programs}/faults)
 add_debug_test(rwfile PART TIMEOUT 600 COMMAND ${programs}/rwfile --kills 3)
 add_debug_test(teardown TIMEOUT 900 COMMAND

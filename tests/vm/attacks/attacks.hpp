@@ -5,15 +5,16 @@
 #pragma once
 
 #include "lib/exporter.hpp"
+#include "lib/hurt.hpp"
 #include "lib/qmp.hpp"
 #include "lib/report.hpp"
 #include "lib/ring.hpp"
 #include "lib/session.hpp"
+#include "lib/sysfs.hpp"
 #include "lib/target.hpp"
 #include "lib/testexp.hpp"
 
 #include <atomic>
-#include <concepts>
 #include <cstdint>
 #include <initializer_list>
 #include <optional>
@@ -28,22 +29,14 @@ namespace vmtest {
 inline constexpr const char drive[] = "/dev/nvme0n1";
 inline constexpr std::uint64_t attack_base = 256u << 20; // where on the drive the attacks work
 
-// One file of /proc or /sys: 0 or a negative errno; what it holds, "" when it cannot be read.
-int write_file(const std::string &path, std::string_view text);
-std::string read_file(const std::string &path);
 // Runs a line of shell; a status that is not 0 is a failed check.
 bool shell(const std::string &line);
-// Looks until `condition` holds, or `seconds` are over: whether it held.
-bool wait_for(const std::predicate auto &condition, double seconds);
-
 // Is this thread of ours, or this process, off the CPU and waiting? Seen so ten times in a row,
 // so that a short wait for a page is not taken for one.
 bool asleep(pid_t tid);
 
-// The disk whose queue takes the commands of /dev/nvme0n1, as /sys/block names it, and the PCI
-// function of its controller ("0000:01:00.0").
+// The disk whose queue takes the commands of /dev/nvme0n1, as /sys/block names it.
 std::string path_disk();
-std::string pci_function(const std::string &controller);
 
 // Mappings of all sessions, from the module's debugfs; and its users.
 int mappings_alive();
@@ -60,27 +53,6 @@ IoResult waited_io(const Session &session, std::uint32_t handle, Direction direc
 
 // A dma-buf of scattered pages, mapped for the CPU, or exit_setup.
 DmaBuf make_buffer(std::size_t bytes);
-
-// dmabuf_hurt.ko, for as long as the object lives.
-class Hurt {
-public:
-  Hurt();
-  Hurt(const Hurt &) = delete;
-  Hurt &operator=(const Hurt &) = delete;
-  ~Hurt();
-  // Freezes the queue of /dev/DISK; returns when it goes on.
-  void freeze(std::string_view disk, unsigned ms) const;
-  int frozen() const;
-  // The PCI function is gone as if it had been pulled.
-  void lose(std::string_view function) const;
-  // Calls of a kernel function by this thread come back `ms` later.
-  void slow(std::string_view function, unsigned ms) const;
-  void slow_off() const;
-  int slowed() const;
-
-private:
-  void command(std::string_view file, std::string_view words) const;
-};
 
 // The kernel's trace events, named "nvme/nvme_setup_cmd", from now to the end of the object.
 class Trace {
@@ -147,12 +119,5 @@ void attack_pin();
 void attack_cpu_access();
 void attack_carveout();
 void attack_multipath();
-
-bool wait_for(const std::predicate auto &condition, double seconds) {
-  for (const double end = now_s() + seconds; now_s() < end; ::usleep(5000))
-    if (condition())
-      return true;
-  return condition();
-}
 
 } // namespace vmtest

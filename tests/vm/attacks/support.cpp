@@ -16,29 +16,9 @@ namespace vmtest {
 
 namespace {
 
-const std::string hurt_folder = "/sys/kernel/debug/dmabuf_hurt/";
 const std::string tracing = "/sys/kernel/tracing/";
 
-int number_in(const std::string &path) {
-  const std::string text = read_file(path);
-  return text.empty() ? -1 : std::atoi(text.c_str());
-}
-
 } // namespace
-
-int write_file(const std::string &path, std::string_view text) {
-  const UniqueFd fd(::open(path.c_str(), O_WRONLY | O_TRUNC | O_CLOEXEC));
-  if (!fd)
-    return -errno;
-  return ::write(fd.get(), text.data(), text.size()) < 0 ? -errno : 0;
-}
-
-std::string read_file(const std::string &path) {
-  std::ifstream file(path);
-  std::stringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
 
 bool shell(const std::string &line) {
   const int status = std::system(("(" + line + ") >/dev/null").c_str());
@@ -64,15 +44,6 @@ std::string path_disk() {
       return name;
   }
   return "nvme0n1";
-}
-
-std::string pci_function(const std::string &controller) {
-  std::error_code error;
-  const auto device =
-      std::filesystem::canonical("/sys/class/nvme/" + controller + "/device", error);
-  if (error)
-    die(controller + " has no PCI function");
-  return device.filename();
 }
 
 int mappings_alive() {
@@ -102,41 +73,6 @@ DmaBuf make_buffer(std::size_t bytes) {
     die("udmabuf: " + buffer.error());
   return std::move(*buffer);
 }
-
-Hurt::Hurt() {
-  const char *module = std::getenv("DMABUF_RW_KO");
-  if (!module)
-    die("DMABUF_RW_KO must name the module's file");
-  const auto file = std::filesystem::path(module).parent_path() / "testmod/dmabuf_hurt.ko";
-  if (const int error = load_module(file))
-    die(std::format("load {}: {}", file.string(), errno_name(error)));
-}
-
-Hurt::~Hurt() {
-  const int error = unload_module("dmabuf_hurt", 10);
-  report().check(error == 0, "dmabuf_hurt can be removed", errno_name(error));
-}
-
-void Hurt::command(std::string_view file, std::string_view words) const {
-  if (const int error = write_file(hurt_folder + std::string(file), words))
-    die(std::format("dmabuf_hurt, {} of '{}': {}", file, words, errno_name(error)));
-}
-
-void Hurt::freeze(std::string_view disk, unsigned ms) const {
-  command("freeze", std::format("{} {}", disk, ms));
-}
-
-int Hurt::frozen() const { return number_in(hurt_folder + "freeze"); }
-
-void Hurt::lose(std::string_view function) const { command("lose", function); }
-
-void Hurt::slow(std::string_view function, unsigned ms) const {
-  command("slow", std::format("{} {} {}", function, ms, ::gettid()));
-}
-
-void Hurt::slow_off() const { command("slow", "off"); }
-
-int Hurt::slowed() const { return number_in(hurt_folder + "slow"); }
 
 Trace::Trace(std::initializer_list<std::string_view> events) : events_(events.begin(), events.end()) {
   write_file(tracing + "trace", "");

@@ -67,6 +67,20 @@ void Ring::queue_registration(int session_fd, std::uint32_t cmd_op, const dmabuf
   put_command(entry, reg);
 }
 
+void Ring::queue_window(int session_fd, std::uint32_t handle, std::uint32_t index,
+                        std::uint64_t offset, std::uint32_t length, std::uint64_t user_data) {
+  io_uring_sqe *entry = sqe();
+  entry->opcode = IORING_OP_URING_CMD;
+  entry->fd = session_fd;
+  entry->cmd_op = DMABUF_RW_URING_REGISTER;
+  entry->addr = offset;
+  entry->len = length;
+  entry->user_data = user_data;
+  put_command(entry,
+              dmabuf_rw_uring_reg{
+                  .handle = handle, .index = index, .flags = DMABUF_RW_REG_WINDOW, .reserved = 0});
+}
+
 void Ring::queue_fixed(Direction direction, int target_fd, unsigned slot,
                        std::uint64_t buffer_offset, std::uint32_t length, std::uint64_t file_offset,
                        std::uint64_t user_data) {

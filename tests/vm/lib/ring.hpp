@@ -37,6 +37,9 @@ public:
                      std::uint64_t user_data = 0, unsigned sqe_flags = 0);
   void queue_registration(int session_fd, std::uint32_t cmd_op, const dmabuf_rw_uring_reg &reg,
                           std::uint64_t user_data = 0, unsigned sqe_flags = 0);
+  // REGISTER of the `length` bytes from `offset` on only.
+  void queue_window(int session_fd, std::uint32_t handle, std::uint32_t index, std::uint64_t offset,
+                    std::uint32_t length, std::uint64_t user_data = 0);
   void queue_fixed(Direction direction, int target_fd, unsigned slot, std::uint64_t buffer_offset,
                    std::uint32_t length, std::uint64_t file_offset, std::uint64_t user_data = 0);
 

@@ -2,27 +2,35 @@
 // Every call of the module with every one of its allocations refused in turn: it succeeds, or
 // fails with ENOMEM or what the exporter makes of it, and leaves nothing behind.
 //
-// usage: faults        (dmabuf-lab run --kernel debug)
+// usage: faults [--timeouts]        (dmabuf-lab run --kernel debug --errors)
 // Needs fault injection. The first allocation of a call fails, then the second, and so on, until
-// one goes through in which nothing was left to fail.
+// one goes through in which nothing was left to fail. On a multipath head (--paths 2) MAP makes the
+// mapping ready for a path that it chooses. --timeouts: completions are lost instead, until the
+// driver resets the drive, with its messages in the kernel log.
 #include "lib/exporter.hpp"
 #include "lib/report.hpp"
 #include "lib/ring.hpp"
 #include "lib/session.hpp"
+#include "lib/sysfs.hpp"
 #include "lib/target.hpp"
 #include "lib/testexp.hpp"
 
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
+#include <filesystem>
 #include <fstream>
 #include <functional>
 #include <map>
+#include <optional>
+#include <sstream>
 #include <sys/ioctl.h>
 #include <unistd.h>
 #include <utility>
+#include <vector>
 
 namespace vmtest {
 
@@ -38,13 +46,16 @@ void setting(const std::string &file, const char *value) {
 }
 
 // Addresses of a kernel function, as "0x…" up to the next one.
-std::pair<std::string, std::string> range_of(const std::string &function) {
+std::pair<std::string, std::string> range_of(const std::string &function,
+                                             const std::string &module = "") {
   std::ifstream in("/proc/kallsyms");
   std::map<std::uint64_t, std::string> sorted;
   for (std::string line; std::getline(in, line);) {
     std::uint64_t address = 0;
     char name[256]{};
-    if (std::sscanf(line.c_str(), "%lx %*c %255s", &address, name) == 2)
+    // A module's own functions only, where it is named.
+    if ((module.empty() || line.contains(module)) &&
+        std::sscanf(line.c_str(), "%lx %*c %255s", &address, name) == 2)
       sorted.emplace(address, name);
   }
   for (auto at = sorted.begin(); at != sorted.end(); ++at)
@@ -193,14 +204,18 @@ void sessions(Faults &faults) {
   });
 }
 
-// READ by a command: moves all, or says that it could not.
-void transfers(Faults &faults, const DmaBuf &buffer, DiskRegion &region, int target, Path path) {
+// READ by a command, or by several of `hint` bytes: moves all, or says that it could not.
+void transfers(Faults &faults, const DmaBuf &buffer, DiskRegion &region, int target, Path path,
+               std::uint32_t hint = 0) {
   const Session session;
   auto entry = map_entry(buffer.fd(), target, path);
+  entry.max_command_hint = hint;
   if (session.map_one(entry) != 0)
     die("MAP");
   std::uint32_t generation = 0;
-  faults.every(std::format("READ {}", name_of(path)), [&](const Faults::Watched &watched) {
+  const std::string name =
+      std::format("READ {}{}", name_of(path), hint ? ", several commands" : "");
+  faults.every(name, [&](const Faults::Watched &watched) {
     Ring ring(8);
     region.lay_down_all(++generation);
     {
@@ -222,27 +237,141 @@ void transfers(Faults &faults, const DmaBuf &buffer, DiskRegion &region, int tar
     fill_pattern(want.words(), result < 0 ? buffer_poison : generation,
                  result < 0 ? 0 : region.base());
     const auto wrong = compare_words(buffer.words(), want.words());
-    report().check(
-        !wrong,
-        std::format("READ {} that ended with {}: every byte", name_of(path), errno_name(result)),
-        wrong ? describe(*wrong, 0) : "");
+    report().check(!wrong,
+                   std::format("{} that ended with {}: every byte", name, errno_name(result)),
+                   wrong ? describe(*wrong, 0) : "");
     // Not EAGAIN: that is between the module and io_uring.
     return Result{result, result == -ENOMEM};
   });
 }
 
-void registrations(Faults &faults, const Memory &memory, int target) {
+// The ioctl IO in both directions, of one command and of several.
+void waited(Faults &faults, const DmaBuf &buffer, DiskRegion &region, int target, Path path,
+            std::uint32_t hint) {
+  const Session session;
+  auto entry = map_entry(buffer.fd(), target, path);
+  entry.max_command_hint = hint;
+  if (session.map_one(entry) != 0)
+    die("MAP");
+  std::uint32_t generation = 2000;
+  for (const std::uint32_t direction : {DMABUF_RW_DIR_READ, DMABUF_RW_DIR_WRITE}) {
+    const bool write = direction == DMABUF_RW_DIR_WRITE;
+    const std::string name = std::format("IO {} {}{}", name_of(path), write ? "write" : "read",
+                                         hint ? ", several commands" : "");
+    faults.every(name, [&](const Faults::Watched &watched) {
+      region.lay_down_all(++generation);
+      {
+        const CpuAccess access(buffer, true);
+        fill_pattern(buffer.words(), write ? generation + 1 : buffer_poison,
+                     write ? region.base() : 0);
+      }
+      dmabuf_rw_io io{};
+      io.handle = entry.handle;
+      io.direction = direction;
+      io.file_offset = region.base();
+      io.length = buffer_bytes;
+      int status = 0;
+      watched([&] { status = session.io(io); });
+      report().check(status != 0 || io.moved == buffer_bytes, name + ": no short success",
+                     std::format("{} bytes", std::uint64_t{io.moved}));
+      HostBuffer got(buffer_bytes), want(buffer_bytes);
+      if (write) {
+        read_plain(target, got.words(), region.base());
+        fill_pattern(want.words(), status ? generation : ++generation, region.base());
+      } else {
+        const CpuAccess access(buffer, false);
+        std::ranges::copy(buffer.words(), got.words().begin());
+        fill_pattern(want.words(), status ? buffer_poison : generation, status ? 0 : region.base());
+      }
+      // Of several commands, those before the refusal may have moved their part.
+      const auto wrong = compare_words(got.words(), want.words());
+      if (!status || !hint)
+        report().check(!wrong,
+                       std::format("{} that ended with {}: every byte", name, errno_name(status)),
+                       wrong ? describe(*wrong, region.base()) : "");
+      return Result{status, status == -ENOMEM && io.reason == DMABUF_RW_REASON_NO_MEMORY};
+    });
+  }
+  report().check(session.unmap_one(entry.handle) == 0, "UNMAP");
+}
+
+// A READ that the drive refuses once, where sending it again needs memory that is not there: it is
+// the error that it was. In an interrupt no countdown counts, so that all is refused below the end
+// of a command.
+void sent_again() {
+  const char *node = std::getenv("LAB_ERRORS"), *sectors = std::getenv("LAB_BAD_READ_ONCE");
+  if (!node || !sectors)
+    return report().skip("READ that is sent again", "needs dmabuf-lab run --errors");
+  std::istringstream words(sectors);
+  const UniqueFd target = open_target(node);
+  auto made = DmaBuf::create(Exporter::UdmabufScattered, buffer_bytes);
+  if (!made)
+    die(made.error());
+  const DmaBuf buffer = std::move(*made);
+  const Session session;
+  auto entry = map_entry(buffer.fd(), target.get(), Path::Premapped);
+  if (const int error = session.map_one(entry))
+    die("MAP: " + errno_name(error));
+  const auto [start, end] = range_of("single_end", "[dmabuf_rw]");
+  for (const bool refuse : {false, true}) {
+    std::uint64_t number = 0;
+    if (!(words >> number))
+      die("LAB_BAD_READ_ONCE names too few sectors");
+    const std::uint64_t at = number * 512;
+    HostBuffer host(buffer_bytes);
+    fill_pattern(host.words(), 77, at);
+    write_plain(target.get(), host.words(), at);
+    {
+      const CpuAccess access(buffer, true);
+      fill_pattern(buffer.words(), buffer_poison, 0);
+    }
+    Ring ring(8);
+    if (refuse) {
+      setting("failslab/require-start", start.c_str());
+      setting("failslab/require-end", end.c_str());
+      setting("failslab/task-filter", "N");
+      setting("failslab/interval", "1");
+      setting("failslab/probability", "100");
+      setting("failslab/times", "1");
+    }
+    const int got = ring.command(session.fd(), DMABUF_RW_URING_READ, 0, buffer_bytes,
+                                 {.file_offset = at, .handle = entry.handle, .flags = 0});
+    if (refuse) {
+      const int left = number_in("/sys/kernel/debug/failslab/times");
+      setting("failslab/probability", "0");
+      setting("failslab/require-start", "0");
+      setting("failslab/require-end", "0xffffffffffffffff"); // anywhere again
+      report().check(left == 0, "an allocation was refused at the end of a command",
+                     std::format("{} left", left));
+      report().check(got == -ENODATA || got == -EIO,
+                     "without memory to send it again, a READ is the error that it was",
+                     errno_name(got));
+    } else {
+      report().check(got == static_cast<int>(buffer_bytes), "with memory, it is sent again",
+                     errno_name(got));
+      const CpuAccess access(buffer, false);
+      const auto wrong = compare_words(buffer.words(), host.words());
+      report().check(!wrong, "its data", wrong ? describe(*wrong, at) : "");
+    }
+  }
+}
+
+void registrations(Faults &faults, const Memory &memory, int target, bool window) {
   if (!std::ranges::contains(paths_here(), Path::Registered))
     return;
   const Session session;
   auto entry = map_entry(memory.fd, target, Path::Registered);
   if (session.map_one(entry) != 0)
     die("MAP");
-  faults.every("REGISTER", [&](const Faults::Watched &watched) {
+  const std::string name = window ? "REGISTER of a window" : "REGISTER";
+  faults.every(name, [&](const Faults::Watched &watched) {
     Ring ring(8);
     if (ring.make_buffer_table(1) != 0)
       die("no table of registered buffers");
-    ring.queue_registration(session.fd(), DMABUF_RW_URING_REGISTER, {entry.handle, 0, 0, 0});
+    if (window)
+      ring.queue_window(session.fd(), entry.handle, 0, 12288, buffer_bytes / 2);
+    else
+      ring.queue_registration(session.fd(), DMABUF_RW_URING_REGISTER, {entry.handle, 0, 0, 0});
     int submitted = 0;
     watched([&] { submitted = io_uring_submit(ring.raw()); });
     if (submitted < 0)
@@ -348,9 +477,15 @@ void run() {
     maps(faults, udmabuf, target.get(), path);
   maps(faults, udmabuf, target.get(), Path::Auto);
   maps_again(faults, udmabuf, target.get());
-  registrations(faults, udmabuf, target.get());
-  for (const Path path : {Path::Premapped, Path::Bvec})
+  for (const bool window : {false, true})
+    registrations(faults, udmabuf, target.get(), window);
+  for (const Path path : {Path::Premapped, Path::Bvec}) {
     transfers(faults, buffer, region, target.get(), path);
+    waited(faults, buffer, region, target.get(), path, 0);
+  }
+  transfers(faults, buffer, region, target.get(), Path::Premapped, 8192);
+  waited(faults, buffer, region, target.get(), Path::Premapped, 8192);
+  sent_again();
   opens(faults, udmabuf);
 
   const Testexp exporter;
@@ -360,6 +495,13 @@ void run() {
     remaps(faults, gpu, region, target.get());
   const TestBuffer io = exporter.make(gpu_buffer(buffer_bytes, 4, DMABUF_TESTEXP_IO_VIEW));
   opens(faults, {"I/O memory", io.fd()});
+  // A view that does not hold the memory in place: OPEN has to pin it.
+  const TestBuffer pinned = exporter.make(
+      gpu_buffer(buffer_bytes, 5, DMABUF_TESTEXP_DYNAMIC | DMABUF_TESTEXP_LOOSE_VMAP));
+  opens(faults, {"memory that is to be pinned", pinned.fd()});
+  const dmabuf_testexp_stats held = pinned.must_stats();
+  report().check(held.pins == 0 && held.vmaps == 0 && held.attachments == 0,
+                 "nothing holds it any more");
   report().check(io.must_stats().vmaps == 0, "no view is left");
   const dmabuf_testexp_stats stats = gpu.must_stats();
   report().check(stats.attachments == 0 && stats.mappings == 0 && stats.maps == stats.unmaps &&
@@ -367,14 +509,96 @@ void run() {
                  "nothing is left on the test exporter's buffer");
 }
 
+// Completions that the block layer loses: the driver takes the commands back. Whatever is reported
+// good has the right bytes, and what is not says so.
+void timeouts() {
+  const UniqueFd target = open_target("/dev/nvme0n1");
+  DiskRegion region(target.get(), 64 << 20, buffer_bytes);
+  region.lay_down_all(9);
+  auto made = DmaBuf::create(Exporter::UdmabufScattered, buffer_bytes);
+  if (!made)
+    die(made.error());
+  const DmaBuf buffer = std::move(*made);
+  // The queue that takes the commands: a multipath head's path.
+  std::vector<std::string> disks;
+  for (const auto &entry : std::filesystem::directory_iterator("/sys/class/nvme/nvme0"))
+    if (const std::string name = entry.path().filename();
+        name.starts_with("nvme0") && name.ends_with("n1"))
+      disks.push_back(entry.path());
+  if (disks.empty())
+    die("no disk of nvme0");
+  const auto set = [](const std::string &file, std::string_view value) {
+    if (const int error = write_file(file, value))
+      die(std::format("{}: {}", file, errno_name(error)));
+  };
+  for (const std::string &disk : disks) {
+    set(disk + "/io-timeout-fail", "1");
+    set(disk + "/queue/io_timeout", "1000");
+  }
+  setting("fail_io_timeout/verbose", "0");
+  setting("fail_io_timeout/task-filter", "N");
+  for (const Path path : paths_here()) {
+    for (const std::uint32_t hint : {0u, 8192u}) {
+      if (hint && path != Path::Premapped)
+        continue;
+      Session session;
+      Ring ring(8);
+      if (path == Path::Registered)
+        ring.make_buffer_table(1);
+      Mover mover(session, ring, buffer.fd(), target.get(), path, 0, both_directions, hint);
+      if (mover.error())
+        die("MAP: " + errno_name(mover.error()));
+      for (const bool by_ioctl : {false, true}) {
+        if (by_ioctl && path == Path::Registered)
+          continue;
+        const std::string name =
+            std::format("{}{}{}, a completion is lost", name_of(path),
+                        hint ? ", several commands" : "", by_ioctl ? ", by ioctl" : "");
+        {
+          const CpuAccess access(buffer, true);
+          fill_pattern(buffer.words(), buffer_poison, 0);
+        }
+        setting("fail_io_timeout/times", "1");
+        setting("fail_io_timeout/probability", "100");
+        const int got = by_ioctl ? mover.waited(Direction::Read, 0, buffer_bytes, region.base())
+                                 : mover.transfer(Direction::Read, 0, buffer_bytes, region.base());
+        setting("fail_io_timeout/probability", "0");
+        report().check(number_in("/sys/kernel/debug/fail_io_timeout/times") == 0,
+                       name + ": for sure");
+        report().check(got == static_cast<int>(buffer_bytes) || got == -ETIMEDOUT || got == -EIO,
+                       name, errno_name(got));
+        report().note(
+            std::format("{}: {}", name, got < 0 ? errno_name(got) : std::format("{} bytes", got)));
+        const int again = mover.transfer(Direction::Read, 0, buffer_bytes, region.base());
+        report().check(again == static_cast<int>(buffer_bytes), name + ": the next one",
+                       errno_name(again));
+        const CpuAccess access(buffer, false);
+        const auto wrong =
+            compare_words(buffer.words(), region.expected(region.base(), buffer_bytes));
+        report().check(!wrong, name + ": its data", wrong ? describe(*wrong, 0) : "");
+      }
+      report().check(mover.release() == 0, "release");
+    }
+  }
+  for (const std::string &disk : disks) {
+    set(disk + "/io-timeout-fail", "0");
+    set(disk + "/queue/io_timeout", "30000");
+  }
+}
+
 } // namespace
 
 } // namespace vmtest
 
-int main(int argc, char **) {
+int main(int argc, char **argv) {
   using namespace vmtest;
+  report().take_options(argc, argv);
+  if (argc == 2 && std::string_view(argv[1]) == "--timeouts") {
+    timeouts();
+    return report().finish("faults");
+  }
   if (argc > 1)
-    die("usage: faults");
+    die("usage: faults [--timeouts]");
   run();
   if (const int status = unload_module("dmabuf_testexp", 20))
     report().fail("the test exporter unloads", errno_name(status));

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// What happens to a machine now and then, on command: dmabuf_hurt.ko.
+#pragma once
+
+#include <string_view>
+
+namespace vmtest {
+
+// dmabuf_hurt.ko, for as long as the object lives.
+class Hurt {
+public:
+  Hurt();
+  Hurt(const Hurt &) = delete;
+  Hurt &operator=(const Hurt &) = delete;
+  ~Hurt();
+  // Freezes the queue of /dev/DISK; returns when it goes on.
+  void freeze(std::string_view disk, unsigned ms) const;
+  // The same of a disk that may be gone meanwhile: 0 or a negative errno.
+  int try_freeze(std::string_view disk, unsigned ms) const;
+  int frozen() const;
+  // The PCI function is gone as if it had been pulled.
+  void lose(std::string_view function) const;
+  // Calls of a kernel function by this thread come back `ms` later.
+  void slow(std::string_view function, unsigned ms) const;
+  void slow_off() const;
+  int slowed() const;
+
+private:
+  void command(std::string_view file, std::string_view words) const;
+};
+
+} // namespace vmtest

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// What the kernel says about itself in files, and waiting for it to say something else.
+#pragma once
+
+#include "report.hpp"
+
+#include <concepts>
+#include <string>
+#include <string_view>
+#include <unistd.h>
+
+namespace vmtest {
+
+// One file of /proc or /sys: 0 or a negative errno; what it holds, "" when it cannot be read.
+int write_file(const std::string &path, std::string_view text);
+std::string read_file(const std::string &path);
+// The number that a file holds; -1 when it cannot be read.
+int number_in(const std::string &path);
+// The PCI function of a controller ("0000:01:00.0").
+std::string pci_function(const std::string &controller);
+
+// Looks until `condition` holds, or `seconds` are over: whether it held.
+bool wait_for(const std::predicate auto &condition, double seconds) {
+  for (const double end = now_s() + seconds; now_s() < end; ::usleep(5000))
+    if (condition())
+      return true;
+  return condition();
+}
+
+} // namespace vmtest
