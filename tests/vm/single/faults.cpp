@@ -479,10 +479,10 @@ void run() {
   maps_again(faults, udmabuf, target.get());
   for (const bool window : {false, true})
     registrations(faults, udmabuf, target.get(), window);
-  for (const Path path : {Path::Premapped, Path::Bvec}) {
+  for (const Path path : {Path::Premapped, Path::Bvec})
     transfers(faults, buffer, region, target.get(), path);
-    waited(faults, buffer, region, target.get(), path, 0);
-  }
+  // Not of bvec: nothing of it is allocated but by the block layer, which has reserves.
+  waited(faults, buffer, region, target.get(), Path::Premapped, 0);
   transfers(faults, buffer, region, target.get(), Path::Premapped, 8192);
   waited(faults, buffer, region, target.get(), Path::Premapped, 8192);
   sent_again();
