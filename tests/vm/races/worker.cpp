@@ -26,7 +26,7 @@ enum class End { Orderly, CloseFlying, UnmapFlying, RingFlying, Fork, Count };
 // revoked, or another thread has unmapped the mapping.
 bool defined(int error) {
   constexpr int errors[] = {ENODEV, EIO,    ENXIO,  ENOLINK, ETIMEDOUT, EOPNOTSUPP,
-                            EINVAL, ENOENT, EAGAIN, EINTR,   ECANCELED};
+                            EINVAL, ENOENT, EAGAIN, EINTR,   ECANCELED, EMEDIUMTYPE};
   return std::ranges::contains(errors, -error);
 }
 
