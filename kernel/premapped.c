@@ -247,8 +247,12 @@ static noinline bool command_send_by_head(struct request_queue *head, struct req
 	if (likely(sent)) {
 		/*
 		 * Not into the plug: it would be sent after this section, and
-		 * with it what others put there, who may sleep.
+		 * with it what others put there, who may sleep. A task that has
+		 * noted the time in its plug has one whenever it is preempted.
 		 */
+		if (plug)
+			plug->cur_ktime = 0;
+		current->flags &= ~PF_BLOCK_TS;
 		current->plug = NULL;
 		blk_execute_rq_nowait(rq, false);
 		current->plug = plug;
