@@ -45,7 +45,8 @@ add_debug_test(invalidate PART TIMEOUT 900 COMMAND ${programs}/invalidate --quic
 add_debug_test(faults PART TIMEOUT 600
   LAB --errors --expect "WARNING: drivers/dma-buf/dma-buf.c:\\d+ at dma_buf_vmap\\+"
   COMMAND ${programs}/faults)
-add_debug_test(rwfile PART TIMEOUT 600 COMMAND ${programs}/rwfile --kills 3)
+add_debug_test(rwfile PART TIMEOUT 600 COMMAND
+  ${programs}/rwfile --kills 3 --allow-skip 'a reader whose page is held back')
 add_debug_test(teardown TIMEOUT 900 COMMAND
   ${programs}/teardown --kills 8 && ${programs}/teardown --unbind)
 add_debug_test(rings TIMEOUT 900 LAB --append nvme.poll_queues=1 COMMAND ${programs}/rings --polled)
