@@ -34,6 +34,16 @@ def qemu_message(text: str) -> str:
     return lines[-1] if lines else ""
 
 
+def died_booting(outcome: Outcome) -> bool:
+    """Whether the guest died as it booted, before any module of ours was loaded.
+
+    QEMU, emulating several CPUs, now and then loses an instruction that the kernel patches while it
+    boots (an int3 oops). That says nothing about what was to be tested.
+    """
+    died = not outcome.ended and not outcome.timed_out and not outcome.ready
+    return died and not any("dmabuf_" in line for line in kernel_lines(outcome))
+
+
 def judge(outcome: Outcome, timeout_s: float, expected: Sequence[str] = ()) -> Verdict:
     """The command's own status when nothing else went wrong; 1 when the guest misbehaved.
 

@@ -121,3 +121,19 @@ def test_expected_message_fails_nothing_and_others_still_do() -> None:
     assert verdict.judge(outcome, 600, ["QID 2 timeout, aborting"]).status == 0
     outcome.console.append("WARNING: CPU: 0 PID: 1 at fs/x.c:1")
     assert verdict.judge(outcome, 600, ["QID 2 timeout, aborting"]).status == 1
+
+
+@pytest.mark.parametrize(
+    ("outcome", "again"),
+    [
+        (Outcome(console=["[ 2.3] Oops: int3: 0000 [#1] SMP"]), True),
+        (Outcome(console=["[ 2.3] Oops", "[ 2.0] dmabuf_rw: loading out-of-tree module"]), False),
+        (Outcome(ready=True, console=["[ 2.3] Oops"]), False),
+        (Outcome(timed_out=True), False),
+        (Outcome(ended=True, status=1), False),
+    ],
+)
+def test_only_a_guest_that_dies_without_our_modules_is_booted_again(
+    outcome: Outcome, again: bool
+) -> None:
+    assert verdict.died_booting(outcome) == again
