@@ -38,7 +38,7 @@
 #include "mapping.h"
 #include "trace.h"
 
-/* Segments that are looked at to find out where memory is, while an exporter waits or not. */
+/* Segments that are looked at to find out where memory is: an exporter waits, or none does. */
 #define SAMPLE_SEGMENTS	1024U
 #define MOST_SEGMENTS	65536U
 
@@ -107,12 +107,12 @@ static void attach_quiesce(struct dmabuf_rw_attach *a)
 		member_drain(m);
 }
 
-/* An exporter is waiting: of very many segments a sample will do. dma_resv held. */
-static void attach_sample(struct dmabuf_rw_attach *a)
+/* Unless it is known already; by @most segments of a mapped buffer. dma_resv held. */
+static void attach_look(struct dmabuf_rw_attach *a, unsigned int most)
 {
 	if (!a->mapped || a->classified)
 		return;
-	a->place = dmabuf_rw_classify(a->dev, a->sgt, SAMPLE_SEGMENTS);
+	a->place = dmabuf_rw_classify(a->dev, a->sgt, most);
 	a->classified = true;
 }
 
@@ -125,10 +125,7 @@ static void attach_sample(struct dmabuf_rw_attach *a)
  */
 void dmabuf_rw_attach_classify(struct dmabuf_rw_attach *a)
 {
-	if (!a->mapped || a->classified)
-		return;
-	a->place = dmabuf_rw_classify(a->dev, a->sgt, MOST_SEGMENTS);
-	a->classified = true;
+	attach_look(a, MOST_SEGMENTS);
 }
 
 /* Give the addresses back. dma_resv held, members quiet. */
@@ -153,7 +150,7 @@ static void attach_invalidate(struct dma_buf_attachment *att)
 	a->invalidations++;
 	a->state = DMABUF_RW_STATE_INVALIDATED;
 	attach_quiesce(a);
-	attach_sample(a);
+	attach_look(a, SAMPLE_SEGMENTS);
 	attach_unmap(a);
 	trace_dmabuf_rw_invalidate(file_inode(att->dmabuf->file)->i_ino, a->nr_members,
 				   ktime_to_ns(ktime_sub(ktime_get(), start)));
@@ -328,7 +325,7 @@ static void attach_dismantle(struct dmabuf_rw_attach *a)
 		attach_quiesce(a);
 		/* INFO tells of a mapping whose drive is gone where its memory was. */
 		if (READ_ONCE(a->gone))
-			attach_sample(a);
+			attach_look(a, SAMPLE_SEGMENTS);
 		attach_unmap(a);
 		if (a->state == DMABUF_RW_STATE_LIVE)
 			a->state = DMABUF_RW_STATE_INVALIDATED;
