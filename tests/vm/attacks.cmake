@@ -8,11 +8,11 @@ endif()
 
 # A watcher that may forbid (fanotify) taints the kernel, whose own message that is.
 add_vm_test(attacks
-  LAB --append nvme.poll_queues=1
+  LAB --append nvme.poll_queues=1 ${poison}
     --expect "Using fanotify permission checks may lead to deadlock. tainting kernel"
   COMMAND
   ${programs}/attacks publish durability dead-task uncounted checks debugfs polled-cache cpu-access
-    pin flags)
+    pin late-return flags)
 # A queue that can be frozen by its name, and one mapping for each page.
 add_vm_test(attacks.plain_disk LAB --no-multipath --iommu off COMMAND
   ${programs}/attacks frozen classify)
@@ -28,4 +28,5 @@ add_vm_test(attacks.paths LAB --paths 2 COMMAND ${programs}/attacks multipath)
 add_vm_test(fio.paths LAB --paths 2 COMMAND ${python}/fio_paths.py)
 # Memory that the kernel does not use: above 4 GiB.
 add_vm_test(attacks.no_pages LAB --memory 3072 --append mem=4G COMMAND ${programs}/attacks carveout)
-add_debug_test(attacks PART TIMEOUT 600 COMMAND ${programs}/attacks publish durability pin cpu-access)
+add_debug_test(attacks PART TIMEOUT 600 COMMAND ${programs}/attacks publish durability pin late-return
+  cpu-access)

@@ -119,5 +119,6 @@ void attack_pin();
 void attack_cpu_access();
 void attack_carveout();
 void attack_multipath();
+void attack_late_return();
 
 } // namespace vmtest
