@@ -16,7 +16,7 @@ add_vm_test(races LAB --formats --no-multipath --iommu off ${poison} COMMAND ${r
 add_vm_test(races.paths LAB --paths 2 --append nvme.poll_queues=1 ${poison} COMMAND
   ${races} --polled --seconds 15)
 # One boot for what needs a minute in all.
-add_vm_test(sectors LAB --errors COMMAND
+add_vm_test(sectors ALONE LAB --errors COMMAND
   ${programs}/sectors && ${programs}/users && ${soak} --seconds 20 --settle 8 --interval 1)
 
 # On the debug kernel longer, and with four CPUs.
