@@ -60,4 +60,8 @@ void Hurt::slow_off() const { command("slow", "off"); }
 
 int Hurt::slowed() const { return number_in(hurt_folder + "slow"); }
 
+void Hurt::divert(bool on) const { command("prp", on ? "on" : "off"); }
+
+int Hurt::diverted() const { return number_in(hurt_folder + "prp"); }
+
 } // namespace vmtest

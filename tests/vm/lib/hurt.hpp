@@ -27,6 +27,9 @@ public:
   void slow_thread(std::string_view function, unsigned ms, pid_t tid) const;
   void slow_off() const;
   int slowed() const;
+  // Commands without segments move their data elsewhere than they say. Without an IOMMU only.
+  void divert(bool on) const;
+  int diverted() const;
 
 private:
   void command(std::string_view file, std::string_view words) const;
