@@ -34,7 +34,9 @@ has no result or is stale, 2 wrong usage or the lab failed
 
 # What a result of a level depends on.
 _SCRIPTS = tuple(
-    f"{folder}{name}" for name in ("qual", "nightly", "report") for folder in ("scripts/dmabuf_", "tests/")
+    f"{folder}{name}"
+    for name in ("common", "qual", "nightly", "report")
+    for folder in ("scripts/dmabuf_", "tests/")
 )
 INPUTS = {
     "unit": ("engine", "kernel/uapi", "tests/unit", *_SCRIPTS),

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dmabuf_common.sysfs import System
 from dmabuf_report import model
 from dmabuf_report.errors import ReportError
 
@@ -15,7 +16,6 @@ from . import baseline, fingerprint, health, plan, runner
 from .errors import EXIT_FAILED, EXIT_PASSED, EXIT_UNDECIDED, EXIT_USAGE, NightlyError
 from .progress import say
 from .store import Series, Store
-from .sysfs import System
 
 EXAMPLES = """\
 examples:

@@ -15,9 +15,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from dmabuf_common.sysfs import System
+
 from .errors import NightlyError
 from .health import Snapshot
-from .sysfs import System
 
 Facts = dict[str, str]
 

@@ -10,9 +10,9 @@ import os
 import subprocess
 from dataclasses import dataclass, field
 
+from dmabuf_common.sysfs import System
 from dmabuf_lab import klog
 
-from .sysfs import System
 
 # Counters whose growth during a run makes it inconclusive, by what they are called.
 SMART_COUNTERS = {

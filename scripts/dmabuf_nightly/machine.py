@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dmabuf_common.sysfs import System
+
 from . import fingerprint, health
 from .errors import NightlyError
 from .fingerprint import Facts
 from .plan import Host
-from .sysfs import System
 
 TIMEOUT_S = 60
 

@@ -4,14 +4,14 @@
 import array
 import fcntl
 import os
-import re
 import stat
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+from dmabuf_common.sysfs import System, is_pci_address
+
 from .errors import QualError
-from .files import Files
 
 NVME_IOCTL_ADMIN_CMD = 0xC0484E41
 IDENTIFY, GET_LOG_PAGE = 0x06, 0x02
@@ -97,25 +97,12 @@ def health(drive: Drive) -> Health | None:
     return None if log is None else parse_health(log)
 
 
-def _controller(files: Files, disk: str) -> str:
-    """The controller of a namespace; of a multipath head, that of its first path."""
-    device = files.real(f"/sys/block/{disk}/device")
-    name = device.rsplit("/", 1)[-1]
-    if re.fullmatch(r"nvme\d+", name):
-        return name
-    if name.startswith("nvme-subsys"):
-        for entry in files.names(device):
-            if re.fullmatch(r"nvme\d+", entry):
-                return entry
-    return ""
-
-
-def find(path: str, files: Files | None = None) -> Drive:
+def find(path: str, system: System | None = None) -> Drive:
     """The drive at `path`; QualError when it is no block device."""
-    files = files or Files()
+    system = system or System()
     real = os.path.realpath(path)
     name = os.path.basename(real)
-    if files.root == Path("/"):
+    if system.real_machine:
         try:
             mode = os.stat(real).st_mode
         except OSError as error:
@@ -123,14 +110,14 @@ def find(path: str, files: Files | None = None) -> Drive:
         if not stat.S_ISBLK(mode):
             raise QualError(f"{path} is no block device; give the namespace, such as /dev/nvme0n1")
     disk = name
-    if not files.exists(f"/sys/block/{name}"):
-        disk = files.real(f"/sys/class/block/{name}").rsplit("/", 2)[-2]
-    if not files.exists(f"/sys/block/{disk}"):
+    if not system.exists(f"/sys/block/{name}"):
+        disk = Path(system.real(f"/sys/class/block/{name}")).parent.name
+    if not disk or not system.exists(f"/sys/block/{disk}"):
         raise QualError(f"{path} is not in /sys/block; give the namespace, such as /dev/nvme0n1")
     device = f"/sys/block/{disk}/device"
-    controller = _controller(files, disk)
-    pci = files.real(f"/sys/class/nvme/{controller}/device").rsplit("/", 1)[-1] if controller else ""
-    if not re.fullmatch(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]", pci):
+    controller = system.nvme_controller(disk)
+    pci = Path(system.real(f"/sys/class/nvme/{controller}/device")).name if controller else ""
+    if not is_pci_address(pci):
         pci = ""
     return Drive(
         path=path,
@@ -138,12 +125,12 @@ def find(path: str, files: Files | None = None) -> Drive:
         disk=disk,
         controller=controller,
         pci=pci,
-        model=files.text(f"{device}/model") or "",
-        serial=files.text(f"{device}/serial") or "",
-        firmware=files.text(f"{device}/firmware_rev") or "",
-        bytes=(files.number(f"/sys/class/block/{name}/size") or 0) * 512,
-        block=files.number(f"/sys/block/{disk}/queue/logical_block_size") or 512,
-        metadata=files.number(f"/sys/block/{disk}/metadata_bytes") or 0,
-        multipath="nvme-subsys" in files.real(device),
-        mdts=mdts_of(controller) if controller and files.root == Path("/") else None,
+        model=system.read(f"{device}/model"),
+        serial=system.read(f"{device}/serial"),
+        firmware=system.read(f"{device}/firmware_rev"),
+        bytes=(system.number(f"/sys/class/block/{name}/size") or 0) * 512,
+        block=system.number(f"/sys/block/{disk}/queue/logical_block_size") or 512,
+        metadata=system.number(f"/sys/block/{disk}/metadata_bytes") or 0,
+        multipath="nvme-subsys" in system.real(device),
+        mdts=mdts_of(controller) if controller and system.real_machine else None,
     )

@@ -7,9 +7,11 @@ import os
 import re
 import shutil
 import subprocess
+from pathlib import Path
+
+from dmabuf_common.sysfs import System
 
 from .drive import Drive
-from .files import Files
 
 Facts = list[list[str]]  # name, value, role
 
@@ -21,41 +23,41 @@ def _version(argv: list[str]) -> str:
     return (done.stdout or done.stderr).strip().splitlines()[0] if done.stdout else "unknown"
 
 
-def _cpu(files: Files) -> str:
-    match = re.search(r"^model name\s*:\s*(.*)$", files.text("/proc/cpuinfo") or "", re.MULTILINE)
+def _cpu(system: System) -> str:
+    match = re.search(r"^model name\s*:\s*(.*)$", system.read("/proc/cpuinfo"), re.MULTILINE)
     return match.group(1) if match else "unknown"
 
 
-def _module(files: Files, name: str) -> str:
+def _module(system: System, name: str) -> str:
     folder = f"/sys/module/{name}"
-    if not files.exists(folder):
+    if not system.exists(folder):
         return "not loaded"
-    version = files.text(f"{folder}/version") or "?"
-    return f"{version} {files.text(f'{folder}/srcversion') or ''}".strip()
+    version = system.read(f"{folder}/version") or "?"
+    return f"{version} {system.read(f'{folder}/srcversion')}".strip()
 
 
-def _config_hash(files: Files, release: str) -> str:
-    config = files.data(f"/boot/config-{release}") or files.data("/proc/config.gz")
+def _config_hash(system: System, release: str) -> str:
+    config = system.data(f"/boot/config-{release}") or system.data("/proc/config.gz")
     return hashlib.sha256(config).hexdigest()[:16] if config else "unknown"
 
 
-def iommu_mode(files: Files, pci: str) -> str:
+def iommu_mode(system: System, pci: str) -> str:
     """How the IOMMU translates for a device; `off` where it has no group."""
     if not pci:
         return "unknown"
     folder = f"/sys/bus/pci/devices/{pci}/iommu_group"
-    if not files.exists(folder):
+    if not system.exists(folder):
         return "off"
-    return files.text(f"{folder}/type") or "unknown"
+    return system.read(f"{folder}/type") or "unknown"
 
 
-def facts(drive: Drive, files: Files) -> Facts:
+def facts(drive: Drive, system: System) -> Facts:
     """Facts with their role."""
     release = os.uname().release
     queue = f"/sys/block/{drive.disk}/queue"
     device = f"/sys/bus/pci/devices/{drive.pci}"
     vulnerabilities = "/sys/devices/system/cpu/vulnerabilities"
-    mitigations = {n: files.text(f"{vulnerabilities}/{n}") or "" for n in files.names(vulnerabilities)}
+    mitigations = {n: system.read(f"{vulnerabilities}/{n}") for n in system.names(vulnerabilities)}
     hashed = hashlib.sha256(json.dumps(mitigations, sort_keys=True).encode()).hexdigest()[:16]
     key = {
         "drive model": drive.model,
@@ -64,36 +66,36 @@ def facts(drive: Drive, files: Files) -> Facts:
         "block size": f"{drive.block} + {drive.metadata}",
         "multipath": str(drive.multipath),
         "MDTS": str(drive.mdts),
-        "PCIe link": f"{files.text(f'{device}/current_link_speed')} x"
-                     f"{files.text(f'{device}/current_link_width')}",
-        "PCIe link at most": f"{files.text(f'{device}/max_link_speed')} x"
-                             f"{files.text(f'{device}/max_link_width')}",
-        "IOMMU": iommu_mode(files, drive.pci),
-        "NUMA node": files.text(f"{device}/numa_node") or "unknown",
-        "CPU": _cpu(files),
+        "PCIe link": f"{system.read(f'{device}/current_link_speed')} x"
+                     f"{system.read(f'{device}/current_link_width')}",
+        "PCIe link at most": f"{system.read(f'{device}/max_link_speed')} x"
+                             f"{system.read(f'{device}/max_link_width')}",
+        "IOMMU": iommu_mode(system, drive.pci),
+        "NUMA node": system.read(f"{device}/numa_node") or "unknown",
+        "CPU": _cpu(system),
         "CPUs": str(os.cpu_count()),
-        "SMT": files.text("/sys/devices/system/cpu/smt/control") or "unknown",
-        "governor": files.text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or "none",
-        "idle driver": files.text("/sys/devices/system/cpu/cpuidle/current_driver") or "none",
+        "SMT": system.read("/sys/devices/system/cpu/smt/control") or "unknown",
+        "governor": system.read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or "none",
+        "idle driver": system.read("/sys/devices/system/cpu/cpuidle/current_driver") or "none",
         "mitigations": hashed,
-        "scheduler": files.text(f"{queue}/scheduler") or "unknown",
-        "max_sectors_kb": files.text(f"{queue}/max_sectors_kb") or "unknown",
-        "nr_requests": files.text(f"{queue}/nr_requests") or "unknown",
+        "scheduler": system.read(f"{queue}/scheduler") or "unknown",
+        "max_sectors_kb": system.read(f"{queue}/max_sectors_kb") or "unknown",
+        "nr_requests": system.read(f"{queue}/nr_requests") or "unknown",
         "fio": _version(["fio", "--version"]),
     }  # fmt: skip
     subject = {
         "kernel": release,
-        "kernel configuration": _config_hash(files, release),
-        "kernel command line": files.text("/proc/cmdline") or "unknown",
-        "dmabuf_rw": _module(files, "dmabuf_rw"),
+        "kernel configuration": _config_hash(system, release),
+        "kernel command line": system.read("/proc/cmdline") or "unknown",
+        "dmabuf_rw": _module(system, "dmabuf_rw"),
         "drive firmware": drive.firmware,
     }
     aer = "; ".join(
-        f"{kind} {(files.text(f'{device}/aer_dev_{kind}') or '').splitlines()[-1:]}"
+        f"{kind} {system.read(f'{device}/aer_dev_{kind}').splitlines()[-1:]}"
         for kind in ("correctable", "nonfatal", "fatal")
     )
     state = {"PCI address": drive.pci or "none", "AER": aer,
-             "IOMMU group": files.real(f"{device}/iommu_group").rsplit("/", 1)[-1],
+             "IOMMU group": Path(system.real(f"{device}/iommu_group")).name,
              "controller": drive.controller}  # fmt: skip
     listed = []
     for role, group in (("key", key), ("subject", subject), ("state", state)):

@@ -4,7 +4,8 @@
 import re
 from dataclasses import dataclass
 
-from .files import Files
+from dmabuf_common.sysfs import System
+
 
 DEVICES = "/sys/bus/pci/devices"
 ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
@@ -31,22 +32,22 @@ class Link:
         return known and (self.speed, self.width) != (self.max_speed, self.max_width)
 
 
-def path_to_root(files: Files, address: str) -> list[str]:
+def path_to_root(system: System, address: str) -> list[str]:
     """The bridges above a device, nearest first."""
-    parts = files.real(f"{DEVICES}/{address}").split("/")
+    parts = system.real(f"{DEVICES}/{address}").split("/")
     chain = [part for part in parts if ADDRESS.fullmatch(part)]
     return list(reversed(chain[:-1]))
 
 
-def common_bridge(files: Files, one: str, other: str) -> str | None:
+def common_bridge(system: System, one: str, other: str) -> str | None:
     """The bridge nearest to both, None when they meet only at the root complex."""
-    above = path_to_root(files, other)
-    return next((bridge for bridge in path_to_root(files, one) if bridge in above), None)
+    above = path_to_root(system, other)
+    return next((bridge for bridge in path_to_root(system, one) if bridge in above), None)
 
 
-def acs_control(files: Files, address: str) -> int | None:
+def acs_control(system: System, address: str) -> int | None:
     """The ACS control word; None where there is no ACS, or only root may look."""
-    config = files.data(f"{DEVICES}/{address}/config")
+    config = system.data(f"{DEVICES}/{address}/config")
     offset = 0x100
     for _ in range(64):
         if offset + 8 > len(config):
@@ -62,27 +63,27 @@ def acs_control(files: Files, address: str) -> int | None:
     return None
 
 
-def redirecting(files: Files, address: str) -> list[str]:
+def redirecting(system: System, address: str) -> list[str]:
     """Bridges above the device whose ACS sends peer requests to the root complex."""
     found = []
-    for bridge in path_to_root(files, address):
-        control = acs_control(files, bridge)
+    for bridge in path_to_root(system, address):
+        control = acs_control(system, bridge)
         if control is not None and control & ACS_REDIRECT:
             found.append(bridge)
     return found
 
 
-def link(files: Files, address: str) -> Link:
+def link(system: System, address: str) -> Link:
     """The device's link; empty words where it has none."""
     base = f"{DEVICES}/{address}"
-    return Link(*(files.text(f"{base}/{name}") or "" for name in (
+    return Link(*(system.read(f"{base}/{name}") for name in (
         "current_link_speed", "current_link_width", "max_link_speed", "max_link_width")))  # fmt: skip
 
 
-def largest_bar(files: Files, address: str) -> int:
+def largest_bar(system: System, address: str) -> int:
     """Bytes of the device's largest memory BAR."""
     largest = 0
-    for line in (files.text(f"{DEVICES}/{address}/resource") or "").splitlines()[:6]:
+    for line in system.read(f"{DEVICES}/{address}/resource").splitlines()[:6]:
         begin, end, flags = (int(word, 16) for word in line.split())
         if flags & IORESOURCE_MEM and end > begin:
             largest = max(largest, end - begin + 1)

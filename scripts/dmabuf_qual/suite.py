@@ -10,13 +10,14 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from dmabuf_common.sysfs import System
+
 from . import cases, drive as drives, environment, execute, judge, klog, process, steady
 from .bounces import Bounces
 from .cases import Case, Scale
 from .drive import Drive
 from .errors import Interrupted, QualError
 from .execute import Bench
-from .files import Files
 from .progress import Progress, say
 from .requirements import Requirements
 from .store import Record, Store
@@ -65,9 +66,9 @@ def probe(tools: Tools, drive: Drive, exporter: str, path: str) -> dict[str, Any
 class Suite:
     """One run, from its first case or from where it was cut off."""
 
-    def __init__(self, request: Request, tools: Tools, files: Files | None = None) -> None:
+    def __init__(self, request: Request, tools: Tools, system: System | None = None) -> None:
         self.request, self.tools = request, tools
-        self.files = files or Files()
+        self.system = system or System()
         self.store = Store(request.folder)
         self.run: dict[str, Any] = {}
         self.name = ""
@@ -79,7 +80,7 @@ class Suite:
         self.store.lock()
         if request.drive.bytes < cases.LEAST_DRIVE:
             raise QualError(f"{request.drive.path} is smaller than {cases.LEAST_DRIVE >> 20} MiB")
-        facts = environment.facts(request.drive, self.files)
+        facts = environment.facts(request.drive, self.system)
         scale = request.scale.as_words()
         more: dict[str, object] = {"exporters": request.exporters, "scale": scale}
         self.run = {
@@ -182,7 +183,7 @@ class Suite:
         with Bounces(request.drive.pci) as bounces:
             self.run["bounces_seen"] = bounces.counting
             bench = Bench(request.drive, self.tools, request.needs, request.scale,
-                          int(self.run["seed"]), keep, self._tick, self.files, bounces)  # fmt: skip
+                          int(self.run["seed"]), keep, self._tick, self.system, bounces)  # fmt: skip
             self._cases(bench, paths)
         _, lines = klog.records(self.run["log_from"])
         self.run["kernel_log"] = klog.bad(lines)
@@ -213,7 +214,7 @@ class Suite:
                 self._all(bench, matrix)
                 self._all(bench, last)
         except Interrupted:
-            quiet = execute.idle(self.files, request.drive.disk)
+            quiet = execute.idle(self.system, request.drive.disk)
             word = "is idle" if quiet else "STILL HAS I/O IN FLIGHT"
             say(f"stopped; {len(self.store.records)} cases are kept, the drive {word}; "
                 "--resume goes on")  # fmt: skip

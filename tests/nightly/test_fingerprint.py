@@ -4,9 +4,9 @@
 from pathlib import Path
 
 import pytest
+from dmabuf_common.sysfs import System
 from dmabuf_nightly import fingerprint, health
 from dmabuf_nightly.errors import NightlyError
-from dmabuf_nightly.sysfs import System
 
 
 def machine(root: Path, parameters: str) -> System:
