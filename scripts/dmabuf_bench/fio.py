@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dmabuf_nightly import stats
+from dmabuf_common import stats
 
 from . import lab
 from .cases import LONGEST_COMMAND, MDTS, size_text

@@ -9,7 +9,9 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from . import baseline, decide, fio, runner, stats
+from dmabuf_common import stats
+
+from . import baseline, decide, fio, runner
 from .errors import EXIT_BISECT_SKIP, EXIT_FAILED, EXIT_PASSED, NightlyError
 from .fingerprint import differences
 from .plan import Plan, metric_kind

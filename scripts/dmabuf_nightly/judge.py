@@ -5,7 +5,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from . import baseline, decide, stats
+from dmabuf_common import stats
+
+from . import baseline, decide
 from .decide import CONFIRMED, INCONCLUSIVE, SUSPECT, Finding, Question
 from .fingerprint import differences
 from .plan import Case, Plan, metric_kind

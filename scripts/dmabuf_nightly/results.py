@@ -3,10 +3,11 @@
 
 from collections.abc import Sequence
 
+from dmabuf_common import stats
 from dmabuf_report import bins, model
 
 from . import baseline as baseline_module
-from . import decide, edivisive, fio, stats
+from . import decide, edivisive, fio
 from .judge import Judgement, Subject, metrics_of, subject
 from .plan import metric_kind
 from .store import Run, Series, now

@@ -38,9 +38,9 @@ def _samples(records: dict[str, Record]) -> dict[tuple[str, ...], list[float]]:
 
 
 def _statistics() -> ModuleType:
-    """What dmabuf-nightly decides with, too; QualError where its packages are not."""
+    """What dmabuf-nightly decides with, too; QualError where its Debian packages are not."""
     try:
-        from dmabuf_nightly import stats
+        from dmabuf_common import stats
     except ImportError as error:
         raise QualError(
             f"comparing figures needs {error.name}: apt-get install python3-numpy python3-scipy"

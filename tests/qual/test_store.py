@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import dmabuf_nightly
+import dmabuf_common
 from dmabuf_qual import compare, plan, requirements
 from dmabuf_qual.cases import QUICK, Scale
 from dmabuf_qual.drive import Drive, Health, parse_health
@@ -136,7 +136,7 @@ def test_an_interval_of_one_among_many_figures_is_wider() -> None:
 
 
 def test_without_scipy_compare_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "dmabuf_nightly.stats", None)
-    monkeypatch.delattr(dmabuf_nightly, "stats", raising=False)
+    monkeypatch.setitem(sys.modules, "dmabuf_common.stats", None)
+    monkeypatch.delattr(dmabuf_common, "stats", raising=False)
     with pytest.raises(QualError, match="apt-get install python3-numpy python3-scipy"):
         compare.figures({}, {})
