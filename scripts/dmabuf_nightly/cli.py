@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dmabuf_common import pci
 from dmabuf_common.sysfs import System
 from dmabuf_report import model
 from dmabuf_report.errors import ReportError
@@ -317,7 +318,7 @@ def _fingerprint(args: argparse.Namespace) -> int:
         seen.unseen.append("the kernel's log (/dev/kmsg needs root)")
     else:
         seen.counters["kernel complaints"] = complained
-    peer = fingerprint.pci_of(System(), args.memory)
+    peer = pci.of_device(System(), args.memory)
     print(fingerprint.to_json(fingerprint.collect(args.target, args.engine, peer=peer), seen))
     return EXIT_PASSED
 

@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from dmabuf_common import pci
 from dmabuf_common.sysfs import System
 
 from .errors import NightlyError
@@ -27,7 +28,6 @@ VERSION = 1
 QUEUE = ("scheduler", "nr_requests", "max_sectors_kb", "max_hw_sectors_kb", "max_segments",
          "logical_block_size", "physical_block_size", "io_poll", "nomerges", "rq_affinity",
          "write_cache", "wbt_lat_usec", "zoned")  # fmt: skip
-_PCI_ADDRESS = re.compile(r"^[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$")
 # Of the kernel's command line, what only says which kernel was booted.
 _WHICH_KERNEL = re.compile(r"^(BOOT_IMAGE|initrd)=")
 
@@ -85,7 +85,7 @@ def _processor(system: System, key: Facts) -> None:
 
 
 def _pci(system: System, address: str, key: Facts, state: Facts) -> None:
-    folder = f"/sys/bus/pci/devices/{address}"
+    folder = f"{pci.DEVICES}/{address}"
     key["PCIe link at most"] = " x".join(
         filter(None, (system.read(f"{folder}/max_link_speed"), system.read(f"{folder}/max_link_width")))
     )
@@ -95,84 +95,23 @@ def _pci(system: System, address: str, key: Facts, state: Facts) -> None:
             (system.read(f"{folder}/current_link_speed"), system.read(f"{folder}/current_link_width")),
         )
     )
-    key["PCIe payload"] = max_payload(system, folder)
+    key["PCIe payload"] = str(pci.max_payload(system, address) or "")
+    key["IOMMU"] = pci.iommu_mode(system, address)
     group = system.real(f"{folder}/iommu_group")
     # The group's number is dealt out at boot; how many share it is what counts.
-    key["IOMMU"] = system.read(f"{group}/type") if group else "none"
     key["IOMMU group size"] = str(len(system.names(f"{group}/devices"))) if group else ""
     key["drive's NUMA node"] = system.read(f"{folder}/numa_node")
-    sizes = []
-    for line in system.read(f"{folder}/resource").splitlines()[:6]:
-        words = [int(word, 16) for word in line.split()]
-        if len(words) == 3 and words[1]:
-            sizes.append(str(words[1] - words[0] + 1))
-    key["drive's BARs"] = ", ".join(sizes)
+    key["drive's BARs"] = ", ".join(str(bar.size) for bar in pci.bars(system, address))
     key["drive's p2p memory"] = system.read(f"{folder}/p2pmem/size")
 
 
-def acs_control(system: System, address: str) -> str:
-    """The access control bits that are on in a PCI device, in hexadecimal; "none" without that
-    capability, "" when it cannot be read (all of the configuration space is root's)."""
-    try:
-        config = (system.path(f"/sys/bus/pci/devices/{address}") / "config").read_bytes()
-    except OSError:
+def p2p_distance(system: System, drive: str, peer: str) -> str:
+    """How a peer device and the drive are connected: the steps between them, or that the way leads
+    through the host bridge. "" without a peer."""
+    if not drive or not pci.chain(system, peer):
         return ""
-    if len(config) < 4096:
-        return "" if len(config) <= 64 else "none"
-    at = 0x100
-    for _ in range(96):
-        head = int.from_bytes(config[at : at + 4], "little")
-        if head in (0, 0xFFFFFFFF):
-            break
-        if head & 0xFFFF == 0x000D:  # Access Control Services
-            return f"0x{int.from_bytes(config[at + 6 : at + 8], 'little'):04x}"
-        at = head >> 20
-        if at < 0x100:
-            break
-    return "none"
-
-
-def pci_of(system: System, device: str) -> str:
-    """The PCI address of the device that dmabuf_device names, an address itself or a DRM card; ""
-    where it is neither."""
-    if _PCI_ADDRESS.match(device):
-        return device
-    card = re.fullmatch(r"(?:/dev/dri/)?(card\d+)", device)
-    address = Path(system.real(f"/sys/class/drm/{card.group(1)}/device")).name if card else ""
-    return address if _PCI_ADDRESS.match(address) else ""
-
-
-def p2p_distance(system: System, chain: list[str], peer: str) -> str:
-    """How a peer device and the drive are connected: the switch ports between them, or that the
-    way leads through the host bridge. "" without a peer."""
-    other = [part for part in Path(system.real(f"/sys/bus/pci/devices/{peer}")).parts
-             if _PCI_ADDRESS.match(part)] if peer else []  # fmt: skip
-    if not other or not chain:
-        return ""
-    shared = 0
-    for a, b in zip(chain, other, strict=False):
-        if a != b:
-            break
-        shared += 1
-    if not shared:
-        return "through the host bridge"
-    return str(len(chain) + len(other) - 2 * shared)
-
-
-def max_payload(system: System, folder: str) -> str:
-    """The payload size that the device control register has, in bytes; "" when it cannot be read."""
-    try:
-        config = (system.path(folder) / "config").read_bytes()
-    except OSError:
-        return ""
-    at = config[0x34] if len(config) > 0x34 else 0
-    for _ in range(48):
-        if not at or at + 10 > len(config):
-            return ""
-        if config[at] == 0x10:  # PCI Express
-            return str(128 << (config[at + 8] >> 5 & 7))
-        at = config[at + 1]
-    return ""
+    steps = pci.distance(system, drive, peer)
+    return "through the host bridge" if steps is None else str(steps)
 
 
 def _drive(
@@ -208,8 +147,8 @@ def _drive(
     chain = system.pci_chain(disk)
     key["PCI path"] = " ".join(chain)
     if chain:
-        key["ACS"] = " ".join(acs_control(system, address) for address in chain).strip()
-        key["p2p distance"] = p2p_distance(system, chain, peer)
+        key["ACS"] = " ".join(pci.acs_text(system, address) for address in chain).strip()
+        key["p2p distance"] = p2p_distance(system, chain[-1], peer)
         _pci(system, chain[-1], key, state)
 
 

@@ -10,6 +10,7 @@ import os
 import subprocess
 from dataclasses import dataclass, field
 
+from dmabuf_common import pci
 from dmabuf_common.sysfs import System
 from dmabuf_lab import klog
 
@@ -143,31 +144,22 @@ def look(target: str, system: System | None = None) -> Snapshot:
         snapshot.steady["drive state"] = state
     if disk.startswith("nvme"):
         _smart(disk, snapshot)
-    for address in system.pci_chain(disk):
-        folder = f"/sys/bus/pci/devices/{address}"
-        for kind in ("aer_dev_correctable", "aer_dev_nonfatal", "aer_dev_fatal"):
-            for line in system.read(f"{folder}/{kind}").splitlines():
-                words = line.split()
-                if len(words) == 2 and words[0].startswith("TOTAL_ERR"):
-                    snapshot.counters[f"{kind} {address}"] = int(words[1])
-    snapshot.steady.update(_link(system, system.pci_chain(disk)))
+    chain = system.pci_chain(disk)
+    for address in chain:
+        for kind, total in pci.aer_totals(system, address).items():
+            snapshot.counters[f"{kind} {address}"] = total
+    if chain:
+        snapshot.steady.update(_link(pci.link(system, chain[-1])))
     return snapshot
 
 
-def _link(system: System, chain: list[str]) -> dict[str, str]:
+def _link(link: pci.Link) -> dict[str, str]:
     """Speed and width of the drive's link, as "now of what drive and port can both do"."""
     found = {}
-    for what in ("speed", "width") if chain else ():
-        now = system.read(f"/sys/bus/pci/devices/{chain[-1]}/current_link_{what}").split()
-        most = [
-            system.read(f"/sys/bus/pci/devices/{address}/max_link_{what}").split()
-            for address in chain[-2:]
-        ]
-        try:
-            can = min(float(words[0]) for words in most if words and float(words[0]) < 255)
-            found[f"link {what}"] = f"{float(now[0]):g} of {can:g}"
-        except (ValueError, IndexError):
-            continue
+    if link.speed and link.most_speed:
+        found["link speed"] = f"{link.speed:g} of {link.most_speed:g}"
+    if link.width and link.most_width:
+        found["link width"] = f"{link.width} of {link.most_width}"
     return found
 
 

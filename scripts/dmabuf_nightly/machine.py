@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dmabuf_common import pci
 from dmabuf_common.sysfs import System
 
 from . import fingerprint, health
@@ -65,7 +66,7 @@ def look(host: Host, target: str, engine: str, memory: str = "") -> Look:
         text = _say(host, host.fingerprint, "fingerprint", target=target, engine=engine)
         facts, seen = fingerprint.from_json(text, host.name)
         return Look(facts, seen)
-    peer = fingerprint.pci_of(System(), memory)
+    peer = pci.of_device(System(), memory)
     return Look(fingerprint.collect(target, engine, peer=peer), health.look(target))
 
 

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from dmabuf_common import pci
 from dmabuf_common.sysfs import System
 
 from .drive import Drive
@@ -41,16 +42,6 @@ def _config_hash(system: System, release: str) -> str:
     return hashlib.sha256(config).hexdigest()[:16] if config else "unknown"
 
 
-def iommu_mode(system: System, pci: str) -> str:
-    """How the IOMMU translates for a device; `off` where it has no group."""
-    if not pci:
-        return "unknown"
-    folder = f"/sys/bus/pci/devices/{pci}/iommu_group"
-    if not system.exists(folder):
-        return "off"
-    return system.read(f"{folder}/type") or "unknown"
-
-
 def facts(drive: Drive, system: System) -> Facts:
     """Facts with their role."""
     release = os.uname().release
@@ -70,7 +61,7 @@ def facts(drive: Drive, system: System) -> Facts:
                      f"{system.read(f'{device}/current_link_width')}",
         "PCIe link at most": f"{system.read(f'{device}/max_link_speed')} x"
                              f"{system.read(f'{device}/max_link_width')}",
-        "IOMMU": iommu_mode(system, drive.pci),
+        "IOMMU": pci.iommu_mode(system, drive.pci),
         "NUMA node": system.read(f"{device}/numa_node") or "unknown",
         "CPU": _cpu(system),
         "CPUs": str(os.cpu_count()),

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from dmabuf_common import pci
 from dmabuf_common.sysfs import System
-from dmabuf_qual import klog, pci, preflight
+from dmabuf_qual import klog, preflight
 from dmabuf_qual.drive import Drive
 
 BASE = "/sys/devices/pci0000:00/0000:00:01.0"
