@@ -6,14 +6,11 @@ machine is not guessed at: `unseen` names it, and the report shows it.
 """
 
 import json
-import os
 import subprocess
 from dataclasses import dataclass, field
 
-from dmabuf_common import pci
+from dmabuf_common import kernel_log, kmsg, pci
 from dmabuf_common.sysfs import System
-from dmabuf_lab import klog
-
 
 # Counters whose growth during a run makes it inconclusive, by what they are called.
 SMART_COUNTERS = {
@@ -35,63 +32,10 @@ class Snapshot:
     unseen: list[str] = field(default_factory=list)
 
 
-class KernelLog:
-    """Kernel messages from the moment it is opened."""
-
-    def __init__(self, path: str = "/dev/kmsg") -> None:
-        self.fd = -1
-        try:
-            self.fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-            os.lseek(self.fd, 0, os.SEEK_END)
-        except OSError:
-            self.close()
-
-    @property
-    def readable(self) -> bool:
-        """Whether messages can be seen at all."""
-        return self.fd >= 0
-
-    def messages(self) -> list[str]:
-        """What was said since the last call."""
-        found = []
-        while self.fd >= 0:
-            try:
-                record = os.read(self.fd, 8192)
-            except BlockingIOError:
-                break
-            except BrokenPipeError:  # messages were overwritten before they were read
-                found.append("dmabuf-lab: the kernel's log overran")
-                continue
-            except OSError:
-                break
-            if not record:
-                break
-            head, _, text = record.decode(errors="replace").partition(";")
-            if head:
-                found.append(text.splitlines()[0] if text else "")
-        return found
-
-    def close(self) -> None:
-        """No more messages."""
-        if self.fd >= 0:
-            os.close(self.fd)
-        self.fd = -1
-
-
 def complaints_so_far() -> int | None:
     """How often the kernel complained since boot, as far as its log goes back; None: no log."""
-    log = KernelLog()
-    if not log.readable:
-        return None
-    os.lseek(log.fd, 0, os.SEEK_SET)
-    count = len(complaints(log.messages()))
-    log.close()
-    return count
-
-
-def complaints(messages: list[str]) -> list[str]:
-    """The messages by which the kernel complained."""
-    return [finding.line for finding in klog.examine(messages)]
+    messages = kmsg.after(-1)
+    return None if messages is None else len(kernel_log.complaints(messages))
 
 
 def _smart(disk: str, snapshot: Snapshot) -> None:
@@ -190,7 +134,7 @@ def reasons(before: Snapshot, after: Snapshot, messages: list[str]) -> list[str]
     for name in sorted({*before.steady, *after.steady}):
         old, new = before.steady.get(name, "?"), after.steady.get(name, "?")
         if name == "tainted" and old.isdecimal() and new.isdecimal():
-            taint = klog.describe_taint(int(new) & ~int(old))
+            taint = kernel_log.describe_taint(int(new) & ~int(old))
             if taint:
                 found.append(f"the kernel was tainted during the run: {taint}")
         elif old != new:
@@ -198,7 +142,7 @@ def reasons(before: Snapshot, after: Snapshot, messages: list[str]) -> list[str]
     if after.steady.get("critical_warning", "0") not in ("0", ""):
         found.append(f"the drive has a critical warning: {after.steady['critical_warning']}")
     found += links_below(after)
-    complained = complaints(messages)
+    complained = kernel_log.complaints(messages)
     if complained:
         more = f" (and {len(complained) - 1} more)" if len(complained) > 1 else ""
         found.append(f"the kernel complained: {complained[0]}{more}")

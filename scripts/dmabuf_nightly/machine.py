@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dmabuf_common import pci
+from dmabuf_common.kmsg import KernelLog
 from dmabuf_common.sysfs import System
 
 from . import fingerprint, health
@@ -78,7 +79,7 @@ class Around:
         self.target = target
         self.engine = engine
         self.memory = memory
-        self.log = None if host.fingerprint else health.KernelLog()
+        self.log = None if host.fingerprint else KernelLog()
         self.before = look(host, target, engine, memory)
 
     def done(self) -> Watch:

@@ -6,10 +6,10 @@ import resource
 from dataclasses import dataclass
 from pathlib import Path
 
-from dmabuf_common import pci
+from dmabuf_common import kernel_log, kmsg, pci
 from dmabuf_common.sysfs import System
 
-from . import cases, klog
+from . import cases
 from .drive import Drive, Health
 
 GREEN, YELLOW, RED = "ok", "warn", "stop"
@@ -189,10 +189,10 @@ def limits(needed_mib: int) -> list[Check]:
 
 def log() -> list[Check]:
     """The kernel log since boot."""
-    newest, lines = klog.records()
-    if newest < 0:
+    messages = kmsg.after(-1)
+    if messages is None:
         return [Check("dmesg", YELLOW, "the kernel log cannot be read", "run as root")]
-    bad = klog.bad(lines)
+    bad = kernel_log.complaints(messages)
     if bad:
         return [Check("KERNEL_LOG", YELLOW, f"{len(bad)} errors since boot, the last: {bad[-1][:120]}",
                       "see dmesg")]  # fmt: skip

@@ -10,9 +10,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from dmabuf_common import kernel_log, kmsg
 from dmabuf_common.sysfs import System
 
-from . import cases, drive as drives, environment, execute, judge, klog, process, steady
+from . import cases, drive as drives, environment, execute, judge, process, steady
 from .bounces import Bounces
 from .cases import Case, Scale
 from .drive import Drive
@@ -63,6 +64,15 @@ def probe(tools: Tools, drive: Drive, exporter: str, path: str) -> dict[str, Any
     return {WORKS: False, "name": no["name"] if no else "NOT_AVAILABLE", "text": said["error"]}
 
 
+def complaints_after(number: int) -> list[str] | None:
+    """By what the kernel complained after a record of its log; None when that is not known."""
+    messages = kmsg.after(number)
+    if messages is None:
+        return None
+    known = kernel_log.complaints(line for line in messages if line != kmsg.OVERRAN)
+    return known if known or kmsg.OVERRAN not in messages else None
+
+
 class Suite:
     """One run, from its first case or from where it was cut off."""
 
@@ -101,7 +111,7 @@ class Suite:
             "environment": facts,
             "comparability_key": environment.comparability_key(facts, more),
             "health_before": self._health(),
-            "log_from": klog.records()[0],
+            "log_from": kmsg.newest(),
         }
         self.store.begin(self.run, request.resume)
         # Of a run that goes on, what it began with counts; but the log is of this boot.
@@ -185,8 +195,7 @@ class Suite:
             bench = Bench(request.drive, self.tools, request.needs, request.scale,
                           int(self.run["seed"]), keep, self._tick, self.system, bounces)  # fmt: skip
             self._cases(bench, paths)
-        _, lines = klog.records(self.run["log_from"])
-        self.run["kernel_log"] = klog.bad(lines)
+        self.run["kernel_log"] = complaints_after(self.run["log_from"])
         self.run["health_after"] = self._health()
         self.run["finished"] = now()
         self.store.save(self.run)
