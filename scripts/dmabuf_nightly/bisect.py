@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dmabuf_common import stats
+from dmabuf_common.fingerprint import differences
 
 from . import baseline, decide, fio, runner
 from .errors import EXIT_BISECT_SKIP, EXIT_FAILED, EXIT_PASSED, NightlyError
-from .fingerprint import differences
 from .plan import Plan, metric_kind
 from .store import Series, Store
 

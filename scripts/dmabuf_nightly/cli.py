@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dmabuf_common import pci
+from dmabuf_common import fingerprint, pci
 from dmabuf_common.sysfs import System
 from dmabuf_report import model
 from dmabuf_report.errors import ReportError
 
-from . import baseline, fingerprint, health, plan, runner
+from . import baseline, health, machine, plan, runner
 from .errors import EXIT_FAILED, EXIT_PASSED, EXIT_UNDECIDED, EXIT_USAGE, NightlyError
 from .progress import say
 from .store import Series, Store
@@ -319,7 +319,7 @@ def _fingerprint(args: argparse.Namespace) -> int:
     else:
         seen.counters["kernel complaints"] = complained
     peer = pci.of_device(System(), args.memory)
-    print(fingerprint.to_json(fingerprint.collect(args.target, args.engine, peer=peer), seen))
+    print(machine.to_json(fingerprint.collect(args.target, args.engine, peer=peer), seen))
     return EXIT_PASSED
 
 

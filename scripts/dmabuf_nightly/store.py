@@ -15,8 +15,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from dmabuf_common.fingerprint import Facts, digest
+
 from .errors import NightlyError
-from .fingerprint import Facts, digest
 from .fio import VALID, Outcome
 
 SCHEMA_VERSION = 1

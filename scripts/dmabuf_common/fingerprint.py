@@ -2,7 +2,8 @@
 """What must be stored for a run to be comparable: the key, hashed, and the subject apart.
 
 key: what must be equal. Runs with different keys are never compared silently.
-subject: what may change from night to night, and is what is judged: kernel, module, firmware, engine.
+subject: what may change from run to run, and is what is judged: kernel, module, firmware, engine.
+state: what was seen, and is neither.
 """
 
 import hashlib
@@ -11,20 +12,13 @@ import platform
 import re
 import subprocess
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from dmabuf_common import pci
-from dmabuf_common.sysfs import System
-
-from .errors import NightlyError
-from .health import Snapshot
+from . import pci
+from .sysfs import System
 
 Facts = dict[str, str]
 
-FORMAT = "libdmabuf-fingerprint"
-VERSION = 1
 QUEUE = ("scheduler", "nr_requests", "max_sectors_kb", "max_hw_sectors_kb", "max_segments",
          "logical_block_size", "physical_block_size", "io_poll", "nomerges", "rq_affinity",
          "write_cache", "wbt_lat_usec", "zoned")  # fmt: skip
@@ -115,15 +109,8 @@ def p2p_distance(system: System, drive: str, peer: str) -> str:
 
 
 def _drive(
-    system: System, target: str, peer: str, key: Facts, subject: Facts, state: Facts
+    system: System, disk: str, peer: str, key: Facts, subject: Facts, state: Facts
 ) -> None:
-    disk = system.block_device(target)
-    key["target"] = "block device" if Path(target).is_block_device() else "file"
-    if key["target"] == "file":
-        for line in system.read("/proc/self/mounts").splitlines():
-            words = line.split()
-            if len(words) > 2 and words[0].startswith("/dev/") and words[0].endswith(disk or "?"):
-                key["file system"] = words[2]
     if not disk:
         key["drive"] = "none"
         return
@@ -152,11 +139,29 @@ def _drive(
         _pci(system, chain[-1], key, state)
 
 
+def _target(system: System, target: str, key: Facts) -> str:
+    """The disk behind the target, of which the key says what it is."""
+    disk = system.block_device(target)
+    key["target"] = "block device" if Path(target).is_block_device() else "file"
+    if key["target"] == "file":
+        for line in system.read("/proc/self/mounts").splitlines():
+            words = line.split()
+            if len(words) > 2 and words[0].startswith("/dev/") and words[0].endswith(disk or "?"):
+                key["file system"] = words[2]
+    return disk
+
+
 def collect(
-    target: str, engine: str = "", fio: str = "fio", system: System | None = None, peer: str = ""
+    target: str,
+    engine: str = "",
+    fio: str = "fio",
+    system: System | None = None,
+    peer: str = "",
+    disk: str = "",
 ) -> dict[str, Facts]:
     """Key, subject and state of this machine for I/O on `target`; empty values are left out. `peer`:
-    the PCI address of the device whose memory is used."""
+    the PCI address of the device whose memory is used; `disk`: the name of the disk that the target
+    is known to be."""
     system = system or System()
     key: Facts = {}
     subject: Facts = {}
@@ -178,33 +183,13 @@ def collect(
         subject["engine"] = _file_hash(engine.removeprefix("external:"))
     key["fio"] = _said([fio, "--version"])
     _processor(system, key)
-    _drive(system, target, peer, key, subject, state)
+    if disk:
+        key["target"] = "block device"
+    else:
+        disk = _target(system, target, key)
+    _drive(system, disk, peer, key, subject, state)
     groups = {"key": key, "subject": subject, "state": state}
     return {
         role: {name: value for name, value in facts.items() if value}
         for role, facts in groups.items()
     }
-
-
-def to_json(facts: Mapping[str, Facts], health: Snapshot) -> str:
-    """What `dmabuf-nightly fingerprint` prints, and what a host's command must print."""
-    document = {"format": FORMAT, "version": VERSION, **facts, "health": asdict(health)}
-    return json.dumps(document, indent=1, sort_keys=True)
-
-
-def from_json(text: str, where: str) -> tuple[dict[str, Facts], Snapshot]:
-    """The fingerprint that a host's command printed; NightlyError when it is none."""
-    try:
-        document: Any = json.loads(text)
-        if document["format"] != FORMAT or document["version"] != VERSION:
-            raise ValueError(f"it must say format {FORMAT}, version {VERSION}")
-        found: dict[str, Facts] = {}
-        for role in ("key", "subject", "state"):
-            found[role] = {str(k): str(v) for k, v in dict(document.get(role, {})).items()}
-        seen = document.get("health")
-        health = Snapshot(**seen) if seen else Snapshot(unseen=[f"the health of {where}"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise NightlyError(f"the fingerprint command of {where} printed no fingerprint: {error}")
-    if not found["key"]:
-        raise NightlyError(f"the fingerprint of {where} has an empty key; see docs/nightly.md")
-    return found, health

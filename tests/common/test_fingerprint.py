@@ -3,10 +3,8 @@
 
 from pathlib import Path
 
-import pytest
+from dmabuf_common import fingerprint
 from dmabuf_common.sysfs import System
-from dmabuf_nightly import fingerprint, health
-from dmabuf_nightly.errors import NightlyError
 
 
 def machine(root: Path, parameters: str) -> System:
@@ -28,15 +26,6 @@ def test_which_kernel_was_booted_is_no_part_of_the_key(tmp_path: Path) -> None:
 def test_the_hash_does_not_depend_on_the_order() -> None:
     assert fingerprint.digest({"a": "1", "b": "2"}) == fingerprint.digest({"b": "2", "a": "1"})
     assert fingerprint.differences({"a": "1", "b": "2"}, {"a": "1", "b": "3", "c": ""}) == ["b", "c"]
-
-
-def test_a_fingerprint_goes_over_the_wire_whole() -> None:
-    facts = {"key": {"CPU": "x"}, "subject": {}, "state": {"T": "1"}}
-    seen = health.Snapshot({"n": 1}, {"tainted": "0"}, {}, ["x"])
-    assert fingerprint.from_json(fingerprint.to_json(facts, seen), "h") == (facts, seen)
-    for text in ("", "{}", '{"format": "libdmabuf-fingerprint", "version": 1}'):
-        with pytest.raises(NightlyError, match="of h"):
-            fingerprint.from_json(text, "h")
 
 
 def test_the_distance_to_a_peer_counts_what_lies_between(tmp_path: Path) -> None:
