@@ -9,11 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from dmabuf_common.verdict import EXIT_ERROR, EXIT_FAIL, EXIT_INTERRUPTED, EXIT_PASS
 from dmabuf_lab import apt
 from dmabuf_lab.errors import LabError
 
 from .cases import IOMMUS, MEMORIES, PATHS, Case, IoCase, parse_size
-from .errors import EXIT_ERROR, EXIT_MISSED, BenchError
+from .errors import BenchError
 
 EXAMPLES = """\
 examples:
@@ -225,7 +226,7 @@ def _run(args: argparse.Namespace) -> int:
     text = "\n".join(parts)
     print(text)
     _store(args, results.document(boots, seen), text)
-    return 0
+    return EXIT_PASS
 
 
 def _goals(args: argparse.Namespace) -> int:
@@ -239,7 +240,7 @@ def _goals(args: argparse.Namespace) -> int:
     _store(args, results.document(boots, []), text)
     missed = [verdict for verdict in verdicts if not verdict.holds]
     print(f"{len(verdicts) - len(missed)} of {len(verdicts)} goals hold")
-    return EXIT_MISSED if missed else 0
+    return EXIT_FAIL if missed else EXIT_PASS
 
 
 def _profile(args: argparse.Namespace) -> int:
@@ -247,7 +248,7 @@ def _profile(args: argparse.Namespace) -> int:
 
     found = profiles.measure(" ".join(args.case), args.iommu, args.rounds)
     print(profiles.text(found, args.most))
-    return 0
+    return EXIT_PASS
 
 
 def _report(args: argparse.Namespace) -> int:
@@ -262,7 +263,7 @@ def _report(args: argparse.Namespace) -> int:
     print(found["note"])
     if args.plot is not None:
         plots.draw(samples, args.plot)
-    return 0
+    return EXIT_PASS
 
 
 def main(argv: list[str]) -> int:
@@ -276,4 +277,4 @@ def main(argv: list[str]) -> int:
         say(str(error))
         return EXIT_ERROR
     except KeyboardInterrupt:
-        return 130
+        return EXIT_INTERRUPTED

@@ -8,8 +8,10 @@ import shutil
 import sys
 from pathlib import Path
 
+from dmabuf_common.verdict import EXIT_ERROR, EXIT_FAIL, EXIT_INTERRUPTED
+
 from . import build, config, debug_kernel, fio_source, guest_kernel, lint, root, runner
-from .errors import EXIT_FAILED, EXIT_LAB_ERROR, LabError
+from .errors import LabError
 from .progress import say
 
 EXAMPLES = """\
@@ -297,12 +299,12 @@ def main(argv: list[str]) -> int:
         return _dispatch(args)
     except LabError as error:
         say(str(error))
-        return EXIT_LAB_ERROR
+        return EXIT_ERROR
     except KeyboardInterrupt:
-        return 130
+        return EXIT_INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FAILED
+        return EXIT_FAIL
     except OSError as error:
         say(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
-        return EXIT_LAB_ERROR
+        return EXIT_ERROR

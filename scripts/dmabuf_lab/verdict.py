@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from dmabuf_common import kernel_log
+from dmabuf_common.verdict import EXIT_ERROR, EXIT_FAIL
 
 from . import addresses, leaks
-from .errors import EXIT_FAILED, EXIT_LAB_ERROR
 from .vm import Outcome
 
 LOG_LINES = 25
@@ -112,4 +112,4 @@ def judge(outcome: Outcome, timeout_s: float, expected: Sequence[str] = ()) -> V
     started = outcome.ready and (outcome.status is not None or outcome.timed_out or findings)
     died_running = outcome.ready and not outcome.ended
     failed = started or died_running or findings
-    return Verdict(EXIT_FAILED if failed else EXIT_LAB_ERROR, reasons, log)
+    return Verdict(EXIT_FAIL if failed else EXIT_ERROR, reasons, log)

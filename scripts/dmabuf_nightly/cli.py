@@ -10,11 +10,21 @@ from typing import TYPE_CHECKING
 
 from dmabuf_common import fingerprint, pci
 from dmabuf_common.sysfs import System
+from dmabuf_common.verdict import (
+    EXIT_ERROR,
+    EXIT_FAIL,
+    EXIT_INTERRUPTED,
+    EXIT_PASS,
+    EXIT_STATUS,
+    EXIT_UNDECIDED,
+    FAIL,
+    INCONCLUSIVE,
+)
 from dmabuf_report import model
 from dmabuf_report.errors import ReportError
 
 from . import baseline, health, machine, plan, runner
-from .errors import EXIT_FAILED, EXIT_PASSED, EXIT_UNDECIDED, EXIT_USAGE, NightlyError
+from .errors import NightlyError
 from .progress import say
 from .store import Series, Store
 
@@ -136,7 +146,7 @@ def parser() -> argparse.ArgumentParser:
 def show(found: model.Results) -> None:
     """The night on stdout: what is not simply good, then the verdict."""
     for requirement in found.requirements:
-        if requirement.status in (model.FAIL, model.INCONCLUSIVE):
+        if requirement.status in (FAIL, INCONCLUSIVE):
             print(f"{requirement.status:12} {requirement.title}: {requirement.text}")
             if requirement.remedy:
                 print(f"{'':12} try: {requirement.remedy}")
@@ -157,7 +167,7 @@ def _conclude(judgement: "Judgement", args: argparse.Namespace) -> int:
     if args.report:
         for path in write_report(found, args.report, args.format or FORMATS):
             say(f"wrote {path}")
-    return model.EXIT_STATUS[found.verdict.status]
+    return EXIT_STATUS[found.verdict.status]
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -170,7 +180,7 @@ def _run(args: argparse.Namespace) -> int:
             print(f"{series}, run {repeat}")
         seconds = sum(wanted.case(series.test).runtime for series, _ in order)
         say(f"{len(order)} runs, at least {seconds / 60:.0f} min")
-        return EXIT_PASSED
+        return EXIT_PASS
     if not args.measure:
         from . import results
     store = Store(args.store)
@@ -186,7 +196,7 @@ def _run(args: argparse.Namespace) -> int:
         runner.clean_up(store, night)
         if args.measure:
             runner.Execution(store, wanted, night).phase(0)
-            store.finish(night, model.INCONCLUSIVE, "measured, and not judged")
+            store.finish(night, INCONCLUSIVE, "measured, and not judged")
             print(f"night {night} is measured; `dmabuf-nightly analyze` judges it")
             return EXIT_UNDECIDED
         judgement = runner.Execution(store, wanted, night).everything()
@@ -224,7 +234,7 @@ def _analyze(args: argparse.Namespace) -> int:
         found = results.build(judgement)
         for path in write_report(found, args.report, args.format or FORMATS):
             print(path)
-        return EXIT_PASSED
+        return EXIT_PASS
     return _conclude(judgement, args)
 
 
@@ -241,7 +251,7 @@ def _nights(args: argparse.Namespace) -> int:
         done = sum(run.state == "done" for run in runs)
         print(f"{night.id:5} {night.started} {night.plan}: {night.status or 'unfinished'}, "
               f"{done} of {len(runs)} runs {night.label}".rstrip())  # fmt: skip
-    return EXIT_PASSED
+    return EXIT_PASS
 
 
 def _baseline(args: argparse.Namespace) -> int:
@@ -264,7 +274,7 @@ def _baseline(args: argparse.Namespace) -> int:
     for one in shown:
         note = f", {one.note}" if one.note else ""
         print(f"{one.series}: {one.name}, {len(one.runs)} runs, pinned {one.pinned}{note}")
-    return EXIT_PASSED
+    return EXIT_PASS
 
 
 def _bisect(args: argparse.Namespace) -> int:
@@ -308,7 +318,7 @@ def _export(args: argparse.Namespace) -> int:
         raise NightlyError(f"plan {args.plan} has no valid run to export; see `dmabuf-nightly nights`")
     for path in written:
         print(path)
-    return EXIT_PASSED
+    return EXIT_PASS
 
 
 def _fingerprint(args: argparse.Namespace) -> int:
@@ -320,14 +330,14 @@ def _fingerprint(args: argparse.Namespace) -> int:
         seen.counters["kernel complaints"] = complained
     peer = pci.of_device(System(), args.memory)
     print(machine.to_json(fingerprint.collect(args.target, args.engine, peer=peer), seen))
-    return EXIT_PASSED
+    return EXIT_PASS
 
 
 def _selftest(args: argparse.Namespace) -> int:
     from . import selftest
 
     good = selftest.run(plan.Rules(), lambda text: print(text, flush=True), args.share)
-    return EXIT_PASSED if good else EXIT_FAILED
+    return EXIT_PASS if good else EXIT_FAIL
 
 
 COMMANDS = {
@@ -340,7 +350,7 @@ COMMANDS = {
 def main(argv: list[str]) -> int:
     """Runs one sub-command; returns the exit status."""
     args = parser().parse_args(argv)
-    wrong = EXIT_BISECT_ABORT if args.command == "bisect" else EXIT_USAGE
+    wrong = EXIT_BISECT_ABORT if args.command == "bisect" else EXIT_ERROR
     try:
         return COMMANDS[args.command](args)
     except ModuleNotFoundError as error:
@@ -351,10 +361,10 @@ def main(argv: list[str]) -> int:
         say(str(error))
         return wrong
     except KeyboardInterrupt:
-        return 130
+        return EXIT_INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FAILED
+        return EXIT_FAIL
     except OSError as error:
         say(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
         return wrong

@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dmabuf_common.verdict import EXIT_INTERRUPTED, INCONCLUSIVE
+
 from . import fio, jobfile, machine, schedule
 from .errors import NightlyError
 from .plan import Case, Host, Plan, Side
@@ -181,7 +183,7 @@ def unfinished(store: Store, plan: Plan) -> int | None:
     if boots - {None, machine.boot_id()}:
         text = "abandoned: the machine was booted again in the middle of the night"
         say(f"night {night.id} is {text}; a new one begins")
-        store.finish(night.id, "inconclusive", text)
+        store.finish(night.id, INCONCLUSIVE, text)
         return None
     return night.id
 
@@ -199,13 +201,13 @@ def guarded(action: Callable[[], int], store: Store, night: Callable[[], int | N
     except KeyboardInterrupt:
         number = night()
         if number is None:
-            return 130
+            return EXIT_INTERRUPTED
         store.requeue(number)
         runs = store.runs(number)
         done = sum(run.state == "done" for run in runs)
         say(f"stopped; {done} of {len(runs)} runs of night {number} are kept; "
             "`run --resume` goes on with the rest")  # fmt: skip
-        return 130
+        return EXIT_INTERRUPTED
 
 
 def clean_up(store: Store, night: int) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from dmabuf_common.verdict import FAIL, INCONCLUSIVE, PASS, STATUSES, overall
 from dmabuf_report import model
 
 from . import VERSION, cases, judge
@@ -63,7 +64,7 @@ def measurements(folder: Path, records: list[Record], emulated: bool) -> list[mo
         words = group[0]["params"]
         proof = good[0]["report"] if good else None
         text = "emulated drive: says nothing about hardware" if emulated else ""
-        status = model.PASS if good and not bad else model.FAIL if bad else model.INCONCLUSIVE
+        status = PASS if good and not bad else FAIL if bad else INCONCLUSIVE
         made.append(
             model.Measurement(
                 name=f"{cell} {path} {exporter}".strip(),
@@ -92,10 +93,10 @@ def requirement(judged: judge.Judged) -> model.Requirement:
 
 def summary(verdicts: list[judge.Judged], quick: bool) -> model.Verdict:
     """The verdict of all, in a sentence."""
-    status = judge.overall(verdicts)
+    status = overall(v.status for v in verdicts)
     counts = ", ".join(
         f"{sum(v.status == s for v in verdicts)} {s}"
-        for s in model.STATUSES
+        for s in STATUSES
         if any(v.status == s for v in verdicts)
     )
     note = "; a quick run: it looks for faults and does not qualify a drive" if quick else ""

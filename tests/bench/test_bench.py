@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from dmabuf_bench import cases, cli, fio, goals, lab, plots, profiles, results, samples, table
 from dmabuf_bench.cases import IoCase, MapCase
-from dmabuf_bench.errors import EXIT_ERROR, EXIT_MISSED, BenchError
+from dmabuf_bench.errors import BenchError
 from dmabuf_bench.samples import Sample
+from dmabuf_common.verdict import EXIT_ERROR, EXIT_FAIL
 
 HOST = IoCase("host")
 FAST = IoCase("premapped")
@@ -247,7 +248,7 @@ def test_goals_that_are_missed_fail_the_program(
 
     monkeypatch.setattr(cli.apt, "install", lambda packages: None)
     monkeypatch.setattr(lab, "instructions", measured)
-    assert cli.main(["goals", "--out", str(tmp_path)]) == EXIT_MISSED
+    assert cli.main(["goals", "--out", str(tmp_path)]) == EXIT_FAIL
     monkeypatch.setattr(goals, "GOALS", (goal(1.01),))
     monkeypatch.setattr(goals, "needed", lambda iommu: [HOST, FAST])
     assert cli.main(["goals", "--out", str(tmp_path)]) == 0
