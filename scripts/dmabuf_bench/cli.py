@@ -4,7 +4,6 @@
 import argparse
 import itertools
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from dmabuf_lab.errors import LabError
 
 from .cases import IOMMUS, MEMORIES, PATHS, Case, IoCase, parse_size
 from .errors import BenchError
+from .progress import say
 
 EXAMPLES = """\
 examples:
@@ -36,11 +36,6 @@ and say nothing about hardware. docs/performance.md says what is counted, and ho
 # What the host's Python needs besides itself. Modules that use them are imported where they are
 # needed: --help works, and says what is wrong with the arguments, before anything is installed.
 PACKAGES = ("python3-numpy", "python3-scipy", "python3-matplotlib")
-
-
-def say(text: str) -> None:
-    """One line on stderr."""
-    print(f"dmabuf-bench: {text}", file=sys.stderr, flush=True)
 
 
 def _positive(text: str) -> int:

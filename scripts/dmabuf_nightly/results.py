@@ -4,13 +4,14 @@
 from collections.abc import Sequence
 
 from dmabuf_common import stats, verdict
+from dmabuf_common.clock import now
 from dmabuf_report import bins, model
 
 from . import baseline as baseline_module
 from . import decide, edivisive, fio
 from .judge import Judgement, Subject, metrics_of, subject
 from .plan import metric_kind
-from .store import Run, Series, now
+from .store import Run, Series
 
 TOOL = model.Tool("dmabuf-nightly", "0.1.0")
 

@@ -9,12 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dmabuf_common.terminal import Progress
 from dmabuf_common.verdict import EXIT_INTERRUPTED, INCONCLUSIVE
 
 from . import fio, jobfile, machine, schedule
 from .errors import NightlyError
 from .plan import Case, Host, Plan, Side
-from .progress import Progress, say
+from .progress import say
 from .store import Run, Series, Store
 
 if TYPE_CHECKING:
@@ -120,15 +121,14 @@ class Execution:
         """Runs what is planned of a phase; what is done is left alone."""
         runs = self.store.runs(self.night, number)
         waiting = [run for run in runs if run.state != "done"]
-        progress = Progress(len(waiting))
+        progress = Progress(len(waiting), even=True)
         try:
             for run in waiting:
                 what = "rerun" if number else "run"
-                progress.show(f"{run.series}, {what} {run.repeat}")
+                progress.start(f"{run.series}, {what} {run.repeat}")
                 outcome = self.one(run)
-                progress.step()
+                progress.end()
                 if outcome.status != fio.VALID:
-                    progress.clear()
                     say(f"{run.series}, run {run.repeat}: {outcome.status}: {outcome.reasons[0]}")
         finally:
             progress.clear()

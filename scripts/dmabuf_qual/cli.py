@@ -8,12 +8,13 @@ import sys
 from pathlib import Path
 from types import FrameType
 
+from dmabuf_common.terminal import duration
 from dmabuf_common.verdict import EXIT_ERROR, EXIT_FAIL, EXIT_INTERRUPTED, EXIT_PASS, EXIT_STATUS, PASS
 
 from . import VERSION, cases, compare, drive, execute, judge, plan, preflight, requirements, results
 from . import safety, suite, tools
 from .errors import Interrupted, QualError
-from .progress import duration, say
+from .progress import say
 
 EXAMPLES = """\
 examples:

@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from dmabuf_common.clock import iso
 from dmabuf_common.verdict import FAIL, INCONCLUSIVE, PASS, STATUSES, overall
 from dmabuf_report import model
 
@@ -120,7 +121,7 @@ def document(folder: Path, run: dict[str, Any], records: dict[str, Record],
         tool=model.Tool("dmabuf-qual", VERSION),
         title=f"Qualification of {run['model']} {run['serial']}",
         started=run["started"],
-        finished=run.get("finished") or _iso(last) or run["started"],
+        finished=run.get("finished") or (iso(last) if last else run["started"]),
         verdict=summary(verdicts, run["quick"]),
         comparability_key=run["comparability_key"],
         environment=facts,
@@ -128,12 +129,6 @@ def document(folder: Path, run: dict[str, Any], records: dict[str, Record],
         measurements=measurements(folder, list(records.values()), run["emulated"]),
         notes=notes,
     )
-
-
-def _iso(seconds: float) -> str:
-    import time  # pylint: disable=import-outside-toplevel
-
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds)) if seconds else ""
 
 
 def load(folder: Path) -> tuple[dict[str, Any], dict[str, Record]]:

@@ -3,7 +3,6 @@
 
 import json
 import random
-import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
@@ -11,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from dmabuf_common import kernel_log, kmsg
+from dmabuf_common.clock import now
 from dmabuf_common.sysfs import System
+from dmabuf_common.terminal import Progress
 
 from . import cases, drive as drives, environment, execute, judge, process, steady
 from .bounces import Bounces
@@ -19,7 +20,7 @@ from .cases import Case, Scale
 from .drive import Drive
 from .errors import Interrupted, QualError
 from .execute import Bench
-from .progress import Progress, say
+from .progress import say
 from .requirements import Requirements
 from .store import Record, Store
 from .tools import Tools
@@ -39,11 +40,6 @@ class Request:
     quick: bool
     resume: bool
     only: list[str] = field(default_factory=list)  # patterns of case ids; empty: all
-
-
-def now() -> str:
-    """ISO 8601 in UTC."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def probe(tools: Tools, drive: Drive, exporter: str, path: str) -> dict[str, Any]:
@@ -81,7 +77,6 @@ class Suite:
         self.system = system or System()
         self.store = Store(request.folder)
         self.run: dict[str, Any] = {}
-        self.name = ""
         self.progress = Progress(0)
 
     def _prepare(self) -> None:
@@ -137,17 +132,16 @@ class Suite:
         return None if found is None else asdict(found)
 
     def _tick(self) -> None:
-        self.progress.tick(self.name)
+        self.progress.tick()
 
     def _do(self, bench: Bench, case: Case) -> None:
         """One case, unless it has ended before."""
         if case.id in self.store.records or not self._wanted(case):
             return
-        self.name = case.id
         self.progress.start(case.id)
         record = bench.run(case)
         self.store.add(record)
-        self.progress.end(case.id, word_for(record))
+        self.progress.end(word_for(record))
 
     def _wanted(self, case: Case) -> bool:
         only = self.request.only
