@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dmabuf_common import fingerprint, pci
+from dmabuf_common import arguments, fingerprint, pci
 from dmabuf_common.sysfs import System
 from dmabuf_common.verdict import (
     EXIT_ERROR,
@@ -52,13 +52,6 @@ FORMATS = model.FORMATS
 STORE = Path("nightly.db")
 # git bisect run ends the whole bisection for 128 and more.
 EXIT_BISECT_ABORT = 255
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not in 0 … 1")
-    return value
 
 
 def parser() -> argparse.ArgumentParser:
@@ -128,7 +121,7 @@ def parser() -> argparse.ArgumentParser:
     step.add_argument("--side", default="")
     step.add_argument("--host", default="")
     step.add_argument("--build", metavar="COMMAND", help="run first; when it fails: 125")
-    step.add_argument("--effect", type=_share, help="what counts as bad, e.g. 0.03 (default: floor)")
+    step.add_argument("--effect", type=arguments.share, help="what counts as bad, e.g. 0.03 (default: floor)")
     step.add_argument("--label", default="")
     out = add("export", "write the history as CSV, one row per night")
     out.add_argument("--plan", required=True, metavar="NAME")
@@ -139,7 +132,7 @@ def parser() -> argparse.ArgumentParser:
     facts.add_argument("--memory", default="", metavar="DEVICE",
                        help="whose memory is used: a PCI address or /dev/dri/card0")  # fmt: skip
     test = add("selftest", "judge made-up histories, say how often that is wrong", store=False)
-    test.add_argument("--share", type=_share, default=1.0, help="of the trials, for a quick look")
+    test.add_argument("--share", type=arguments.share, default=1.0, help="of the trials, for a quick look")
     return top
 
 

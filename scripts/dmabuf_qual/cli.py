@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from types import FrameType
 
+from dmabuf_common import arguments
 from dmabuf_common.terminal import duration
 from dmabuf_common.verdict import EXIT_ERROR, EXIT_FAIL, EXIT_INTERRUPTED, EXIT_PASS, EXIT_STATUS, PASS
 
@@ -71,8 +72,8 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--output", type=Path, required=True, metavar="DIR", help="records and report")
     run.add_argument("--only", action="append", default=[], metavar="GLOB",
                      help="only cases whose name matches; all else is inconclusive")  # fmt: skip
-    run.add_argument("--cell-seconds", type=int, metavar="N", help="of each measurement (60)")
-    run.add_argument("--repeats", type=int, metavar="N", help="of the comparison (5)")
+    run.add_argument("--cell-seconds", type=arguments.positive, metavar="N", help="of each measurement (60)")
+    run.add_argument("--repeats", type=arguments.positive, metavar="N", help="of the comparison (5)")
     run.add_argument("--size", metavar="SIZE", help="of the drive, for the measurements (100%%)")
     for sub in (check, planned, run):
         sub.add_argument("device", help="the drive: /dev/nvme0n1")
@@ -105,8 +106,6 @@ def _scale(args: argparse.Namespace, needs: requirements.Requirements) -> cases.
     for name in ("cell_seconds", "repeats"):
         value = getattr(args, name, None)
         if value is not None:
-            if value < 1:
-                raise QualError(f"--{name.replace('_', '-')} must be at least 1")
             scale = dataclasses.replace(scale, **{name: value})
     if getattr(args, "size", None):
         scale = dataclasses.replace(scale, size=args.size)
