@@ -6,10 +6,9 @@ machine is not guessed at: `unseen` names it, and the report shows it.
 """
 
 import json
-import subprocess
 from dataclasses import dataclass, field
 
-from dmabuf_common import kernel_log, kmsg, pci
+from dmabuf_common import kernel_log, kmsg, pci, process
 from dmabuf_common.sysfs import System
 
 # Counters whose growth during a run makes it inconclusive, by what they are called.
@@ -39,13 +38,10 @@ def complaints_so_far() -> int | None:
 
 
 def _smart(disk: str, snapshot: Snapshot) -> None:
+    said = process.output(["nvme", "smart-log", f"/dev/{disk}", "--output-format=json"])
     try:
-        done = subprocess.run(
-            ["nvme", "smart-log", f"/dev/{disk}", "--output-format=json"],
-            capture_output=True, text=True, timeout=20, check=True,
-        )  # fmt: skip
-        log = json.loads(done.stdout)
-    except (OSError, ValueError, subprocess.SubprocessError):
+        log = json.loads(said)
+    except ValueError:
         snapshot.unseen.append("the drive's SMART log (nvme-cli)")
         return
     for name in SMART_COUNTERS:

@@ -14,7 +14,7 @@ from dmabuf_common.verdict import EXIT_ERROR, EXIT_FAIL, EXIT_INTERRUPTED, EXIT_
 
 from . import VERSION, cases, compare, drive, execute, judge, plan, preflight, requirements, results
 from . import safety, suite, tools
-from .errors import Interrupted, QualError
+from .errors import QualError
 from .progress import say
 
 EXAMPLES = """\
@@ -209,7 +209,7 @@ def main(argv: list[str]) -> int:
     except QualError as error:
         say(str(error))
         return EXIT_ERROR
-    except (Interrupted, KeyboardInterrupt):
+    except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except OSError as error:
         say(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
