@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dmabuf_common import arguments, files
-from dmabuf_common.verdict import EXIT_ERROR, EXIT_FAIL, EXIT_INTERRUPTED, EXIT_PASS
+from dmabuf_common import arguments, files, program
+from dmabuf_common.verdict import EXIT_FAIL, EXIT_PASS
 from dmabuf_lab import apt
 from dmabuf_lab.errors import LabError
 
@@ -235,12 +235,10 @@ def _report(args: argparse.Namespace) -> int:
 def main(argv: list[str]) -> int:
     """Runs one sub-command; returns the exit status."""
     args = parser().parse_args(argv)
-    try:
+    commands = {"run": _run, "goals": _goals, "report": _report, "profile": _profile}
+
+    def act() -> int:
         apt.install(PACKAGES)
-        commands = {"run": _run, "goals": _goals, "report": _report, "profile": _profile}
         return commands[args.command](args)
-    except (BenchError, LabError) as error:
-        say(str(error))
-        return EXIT_ERROR
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
+
+    return program.run(act, say, (BenchError, LabError))
