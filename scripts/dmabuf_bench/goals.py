@@ -4,7 +4,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from dmabuf_nightly import stats
+from dmabuf_common import stats
 
 from .cases import Case, IoCase, MapCase
 from .samples import Sample

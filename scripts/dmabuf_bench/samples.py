@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dmabuf_nightly import stats
+from dmabuf_common import stats
 
 from .cases import Case
 from .errors import BenchError

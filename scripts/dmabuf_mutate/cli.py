@@ -7,8 +7,10 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
+from dmabuf_common import program
+from dmabuf_common.verdict import EXIT_FAIL
 from dmabuf_lab import build, cache, config
-from dmabuf_lab.errors import EXIT_FAILED, EXIT_LAB_ERROR, LabError
+from dmabuf_lab.errors import LabError
 
 from . import apply, model, report, results
 from .boots import Boots
@@ -34,7 +36,9 @@ has no result or is stale, 2 wrong usage or the lab failed
 
 # What a result of a level depends on.
 _SCRIPTS = tuple(
-    f"{folder}{name}" for name in ("qual", "nightly", "report") for folder in ("scripts/dmabuf_", "tests/")
+    f"{folder}{name}"
+    for name in ("common", "qual", "nightly", "report")
+    for folder in ("scripts/dmabuf_", "tests/")
 )
 INPUTS = {
     "unit": ("engine", "kernel/uapi", "tests/unit", *_SCRIPTS),
@@ -97,7 +101,7 @@ def _check(mutants: Sequence[Mutant], base: Path) -> int:
     for name, why in found.items():
         print(f"stale: {name}: {why}")
     print(f"{len(mutants) - len(found)} of {len(mutants)} mutants fit the code")
-    return EXIT_FAILED if found else 0
+    return EXIT_FAIL if found else 0
 
 
 def _digests(base: Path) -> dict[str, str]:
@@ -169,10 +173,4 @@ def main(argv: list[str]) -> int:
     args = parser().parse_args(argv)
     # What was started is ended, too, as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        return _dispatch(args, build.checkout())
-    except LabError as error:
-        say(str(error))
-        return EXIT_LAB_ERROR
-    except KeyboardInterrupt:
-        return 130
+    return program.run(lambda: _dispatch(args, build.checkout()), say, (LabError,))

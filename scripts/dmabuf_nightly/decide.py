@@ -16,7 +16,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from . import edivisive, stats
+from dmabuf_common import stats
+
+from . import edivisive
 from .plan import Rules
 
 SAME = "same"

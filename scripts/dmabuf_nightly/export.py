@@ -4,7 +4,8 @@
 import csv
 from pathlib import Path
 
-from . import stats
+from dmabuf_common import stats
+
 from .plan import metric_kind
 from .store import Run, Series, Store
 

@@ -13,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats as scipy_stats
 
-from . import decide, stats
+from dmabuf_common import stats
+
+from . import decide
 from .plan import Rules
 
 Array = npt.NDArray[np.float64]

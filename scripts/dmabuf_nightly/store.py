@@ -2,7 +2,6 @@
 """The one store: SQLite. A run is written when it is done, whole or not at all, so that a killed
 program loses the run in flight and nothing else. fio's own output is kept in files beside it."""
 
-import fcntl
 import json
 import os
 import sqlite3
@@ -11,12 +10,14 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from dmabuf_common import files
+from dmabuf_common.clock import now
+from dmabuf_common.fingerprint import Facts, digest
+
 from .errors import NightlyError
-from .fingerprint import Facts, digest
 from .fio import VALID, Outcome
 
 SCHEMA_VERSION = 1
@@ -65,11 +66,6 @@ CREATE TABLE baseline_run (
   PRIMARY KEY (baseline, run)
 ) STRICT, WITHOUT ROWID;
 """
-
-
-def now() -> str:
-    """This moment, as every time in the store is written."""
-    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass(frozen=True)
@@ -191,17 +187,12 @@ class Store:
     @contextmanager
     def only_runner(self) -> Iterator[None]:
         """Two programs that run on one store would measure each other."""
-        lock = os.open(self.path.with_name(self.path.name + ".lock"), os.O_CREAT | os.O_RDWR, 0o600)
-        try:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+        with files.try_lock(self.path.with_name(self.path.name + ".lock")) as free:
+            if not free:
                 raise NightlyError(
                     f"another dmabuf-nightly is running on {self.path}; wait for it to end"
-                ) from None
+                )
             yield
-        finally:
-            os.close(lock)
 
     def add_night(
         self, kind: str, plan: str, text: str, plan_hash: str, seed: int, label: str

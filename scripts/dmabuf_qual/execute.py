@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import cases, process
+from dmabuf_common import process
+from dmabuf_common.sysfs import System
+
+from . import cases
 from .bounces import Bounces
 from .cases import Case, Scale
 from .drive import Drive
 from .errors import QualError
-from .files import Files
 from .requirements import Requirements
 from .store import Record
 from .tools import Tools
@@ -57,7 +59,7 @@ class Bench:
     seed: int
     keep: Path
     tick: Callable[[], None]
-    files: Files
+    system: System
     bounces: Bounces
 
     def run(self, case: Case) -> Record:
@@ -169,7 +171,7 @@ class Bench:
 
     def _stat(self) -> tuple[int, int]:
         """Bytes read and written by the block layer, of the disk; passthrough is not among them."""
-        words = (self.files.text(f"/sys/block/{self.drive.disk}/stat") or "").split()
+        words = self.system.read(f"/sys/block/{self.drive.disk}/stat").split()
         return (int(words[2]) * 512, int(words[6]) * 512) if len(words) > 6 else (0, 0)
 
 
@@ -230,11 +232,11 @@ def check_cell(
     return found
 
 
-def idle(files: Files, disk: str, limit_s: float = 30.0) -> bool:
+def idle(system: System, disk: str, limit_s: float = 30.0) -> bool:
     """Waits until the block layer has nothing in flight on the disk."""
     end = time.monotonic() + limit_s
     while time.monotonic() < end:
-        words = (files.text(f"/sys/block/{disk}/inflight") or "0 0").split()
+        words = (system.read(f"/sys/block/{disk}/inflight") or "0 0").split()
         if all(word == "0" for word in words):
             return True
         time.sleep(0.05)

@@ -4,10 +4,14 @@
 import os
 import resource
 from dataclasses import dataclass
+from pathlib import Path
 
-from . import cases, environment, klog, pci
-from .drive import Drive, Health
-from .files import Files
+from dmabuf_common import kernel_log, kmsg, pci
+from dmabuf_common.nvme import Health
+from dmabuf_common.sysfs import System
+
+from . import cases
+from .drive import Drive
 
 GREEN, YELLOW, RED = "ok", "warn", "stop"
 MIB = 1 << 20
@@ -23,46 +27,46 @@ class Check:
     remedy: str = ""
 
 
-def kernel(files: Files) -> list[Check]:
+def kernel(system: System) -> list[Check]:
     """The kernel and io_uring."""
     found = [Check("kernel", GREEN, os.uname().release)]
-    if files.text("/proc/sys/kernel/io_uring_disabled") not in (None, "0"):
+    if system.read("/proc/sys/kernel/io_uring_disabled") not in ("", "0"):
         found.append(Check("IO_URING_DISABLED", RED, "io_uring is switched off",
                            "sysctl kernel.io_uring_disabled=0"))  # fmt: skip
-    if "swiotlb=force" in (files.text("/proc/cmdline") or ""):
+    if "swiotlb=force" in system.read("/proc/cmdline"):
         found.append(Check("BOUNCED", RED, "swiotlb=force: the kernel copies all data for devices",
                            "remove it from the kernel command line"))  # fmt: skip
     return found
 
 
-def module(files: Files) -> list[Check]:
+def module(system: System) -> list[Check]:
     """dmabuf_rw."""
-    if not files.exists("/sys/module/dmabuf_rw"):
+    if not system.exists("/sys/module/dmabuf_rw"):
         return [Check("module", RED, "dmabuf_rw is not loaded", "modprobe dmabuf_rw")]
-    version = files.text("/sys/module/dmabuf_rw/version") or "?"
+    version = system.read("/sys/module/dmabuf_rw/version") or "?"
     return [Check("module", GREEN, f"dmabuf_rw {version}")]
 
 
-def udmabuf(files: Files, needed_mib: int) -> list[Check]:
+def udmabuf(system: System, needed_mib: int) -> list[Check]:
     """The control exporter and its limits."""
-    if not files.exists("/dev/udmabuf"):
+    if not system.exists("/dev/udmabuf"):
         return [Check("udmabuf", RED, "there is no /dev/udmabuf, the control of every test",
                       "modprobe udmabuf")]  # fmt: skip
-    limit = files.number("/sys/module/udmabuf/parameters/size_limit_mb")
+    limit = system.number("/sys/module/udmabuf/parameters/size_limit_mb")
     if limit is not None and limit < needed_mib:
         return [Check("SIZE_CAP", RED, f"udmabuf's size_limit_mb is {limit}, {needed_mib} are needed",
                       f"echo {needed_mib} > /sys/module/udmabuf/parameters/size_limit_mb")]  # fmt: skip
     return [Check("udmabuf", GREEN, f"size_limit_mb {limit}")]
 
 
-def exporters(files: Files, wanted: list[str]) -> list[Check]:
+def exporters(system: System, wanted: list[str]) -> list[Check]:
     """The devices of the exporters."""
     found = []
     for spec in wanted:
         kind, device = cases.split_exporter(spec)
         default = {"heap": "/dev/dma_heap", "drm": "/dev/dri", "testexp": "/dev/dmabuf_testexp"}
         node = device if device.startswith("/") else default.get(kind, "")
-        if node and not files.exists(node):
+        if node and not system.exists(node):
             found.append(Check("exporter", RED, f"{spec}: there is no {node}",
                                "load the exporter's driver"))  # fmt: skip
         elif kind != cases.CONTROL:
@@ -108,9 +112,9 @@ def drive(found: Drive, health: Health | None) -> list[Check]:
     return listed
 
 
-def cuts(files: Files, found: Drive) -> list[Check]:
+def cuts(system: System, found: Drive) -> list[Check]:
     """Will the block layer cut transfers that the drive would take whole?"""
-    limit = files.number(f"/sys/block/{found.disk}/queue/max_sectors_kb")
+    limit = system.number(f"/sys/block/{found.disk}/queue/max_sectors_kb")
     if found.mdts is None or limit is None:
         return []
     if found.mdts == 0 or limit * 1024 < found.mdts:
@@ -121,55 +125,54 @@ def cuts(files: Files, found: Drive) -> list[Check]:
     return [Check("transfers", GREEN, f"the block layer cuts at {limit} KiB, as the drive does")]
 
 
-def iommu(files: Files, found: Drive) -> list[Check]:
+def iommu(system: System, found: Drive) -> list[Check]:
     """Mode and group."""
-    mode = environment.iommu_mode(files, found.pci)
-    group = files.real(f"{pci.DEVICES}/{found.pci}/iommu_group").rsplit("/", 1)[-1]
-    if mode == "off":
+    mode = pci.iommu_mode(system, found.pci)
+    group = Path(system.real(f"{pci.DEVICES}/{found.pci}/iommu_group")).name
+    if mode == pci.NO_IOMMU:
         return [Check("IOMMU", GREEN, "none: addresses are physical")]
-    if mode == "unknown":
+    if not mode:
         return [Check("IOMMU", YELLOW, "the mode is not known", "run as root on an NVMe drive")]
     word = {"DMA": "strict", "DMA-FQ": "lazy", "identity": "passthrough"}.get(mode, mode)
     return [Check("IOMMU", GREEN, f"{word} ({mode}), group {group}")]
 
 
-def topology(files: Files, found: Drive, peer: str | None) -> list[Check]:
+def topology(system: System, found: Drive, peer: str | None) -> list[Check]:
     """Links, ACS, and the way to a peer's memory."""
     if not found.pci:
         return []
     listed = []
-    link = pci.link(files, found.pci)
+    link = pci.link(system, found.pci)
     if link.downtrained:
-        listed.append(Check("LINK_DOWNTRAINED", YELLOW, f"{link.speed} x{link.width} of "
-                            f"{link.max_speed} x{link.max_width}", "reseat the drive, see the slot"))  # fmt: skip
-    elif link.speed and not link.speed.startswith("Unknown"):
-        listed.append(Check("link", GREEN, f"{link.speed} x{link.width}"))
+        listed.append(Check("LINK_DOWNTRAINED", YELLOW, f"{link.text()} of "
+                            f"{link.most_text()}", "reseat the drive, see the slot"))  # fmt: skip
+    elif link.known:
+        listed.append(Check("link", GREEN, link.text()))
+    errors = pci.aer_totals(system, found.pci)
     for kind in ("nonfatal", "fatal"):
-        text = files.text(f"{pci.DEVICES}/{found.pci}/aer_dev_{kind}") or ""
-        total = next((w.split()[1] for w in text.splitlines() if w.startswith("TOTAL_ERR")), "0")
-        if total != "0":
+        if total := errors.get(f"aer_dev_{kind}"):
             listed.append(Check("AER", YELLOW, f"{total} {kind} PCIe errors since boot",
                                 "reseat the drive, see dmesg"))  # fmt: skip
     if peer is None:
         return listed
-    bar, memory = pci.largest_bar(files, peer), files.number(
+    bar, memory = pci.largest_bar(system, peer), system.number(
         f"{pci.DEVICES}/{peer}/mem_info_vram_total")  # fmt: skip
     if memory and bar < memory:
         listed.append(Check("SMALL_BAR", RED, f"{peer} shows {bar // MIB} of {memory // MIB} MiB",
                             "turn on Resizable BAR and Above 4G Decoding in the firmware"))  # fmt: skip
-    bridge = pci.common_bridge(files, found.pci, peer)
+    bridge = pci.common_bridge(system, found.pci, peer)
     if bridge is None:
         listed.append(Check("NO_P2P_ROUTE", YELLOW, f"{found.pci} and {peer} meet only at the root "
                             "complex: some processors have no route there",
                             "put both behind one PCIe switch"))  # fmt: skip
     else:
         listed.append(Check("p2p", GREEN, f"{found.pci} and {peer} are both below {bridge}"))
-    redirect = pci.redirecting(files, found.pci)
+    redirect = pci.redirecting(system, found.pci)
     if redirect:
         listed.append(Check("ACS_REDIRECT", YELLOW, f"{', '.join(redirect)} sends peer requests up to "
                             "the root complex", "turn ACS off there (pci=disable_acs_redir=…), if "
                             "isolation is not needed"))  # fmt: skip
-    groups = [files.exists(f"{pci.DEVICES}/{a}/iommu_group") for a in (found.pci, peer)]
+    groups = [system.exists(f"{pci.DEVICES}/{a}/iommu_group") for a in (found.pci, peer)]
     if groups[0] != groups[1]:
         listed.append(Check("IOMMU_UNMAPPED_PEER", RED, "one of drive and peer is behind an IOMMU, the "
                             "other is not", "use one IOMMU setting for both"))  # fmt: skip
@@ -187,10 +190,10 @@ def limits(needed_mib: int) -> list[Check]:
 
 def log() -> list[Check]:
     """The kernel log since boot."""
-    newest, lines = klog.records()
-    if newest < 0:
+    messages = kmsg.after(-1)
+    if messages is None:
         return [Check("dmesg", YELLOW, "the kernel log cannot be read", "run as root")]
-    bad = klog.bad(lines)
+    bad = kernel_log.complaints(messages)
     if bad:
         return [Check("KERNEL_LOG", YELLOW, f"{len(bad)} errors since boot, the last: {bad[-1][:120]}",
                       "see dmesg")]  # fmt: skip
@@ -203,19 +206,19 @@ def examine(
     wanted: list[str],
     needed_mib: int,
     peer: str | None,
-    files: Files | None = None,
+    system: System | None = None,
 ) -> list[Check]:
     """All checks."""
-    files = files or Files()
+    system = system or System()
     return [
-        *kernel(files),
-        *module(files),
-        *udmabuf(files, needed_mib),
-        *exporters(files, wanted),
+        *kernel(system),
+        *module(system),
+        *udmabuf(system, needed_mib),
+        *exporters(system, wanted),
         *drive(found, health),
-        *cuts(files, found),
-        *iommu(files, found),
-        *topology(files, found, peer),
+        *cuts(system, found),
+        *iommu(system, found),
+        *topology(system, found, peer),
         *limits(needed_mib),
         *log(),
     ]

@@ -11,6 +11,7 @@ import pytest
 BUILD = os.environ.get("BUILD", "")
 CMAKE = os.environ.get("CMAKE", "cmake")
 ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("dmabuf_common", "dmabuf_qual", "dmabuf_nightly", "dmabuf_report")
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def test_no_module_is_taken_from_the_checkout(prefix: Path, tmp_path: Path) -> N
     share = prefix / "share/libdmabuf"
     names = [
         f"{package.name}.{file.stem}"
-        for package in (share / "dmabuf_qual", share / "dmabuf_nightly", share / "dmabuf_report")
+        for package in map(share.joinpath, PACKAGES)
         for file in sorted(package.glob("*.py")) if file.stem != "__init__"
     ]  # fmt: skip
     assert len(names) > 50

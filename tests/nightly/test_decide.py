@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from dmabuf_nightly import bisect, decide, selftest, stats
+from dmabuf_common import stats
+from dmabuf_nightly import bisect, decide, selftest
 from dmabuf_nightly.decide import Question
 from dmabuf_nightly.plan import Rules
 

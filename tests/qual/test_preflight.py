@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from dmabuf_qual import klog, pci, preflight
+from dmabuf_common import pci
+from dmabuf_common.sysfs import System
+from dmabuf_qual import preflight
 from dmabuf_qual.drive import Drive
-from dmabuf_qual.files import Files
 
 BASE = "/sys/devices/pci0000:00/0000:00:01.0"
 DRIVE_AT, GPU_AT = "0000:03:00.0", "0000:04:00.0"
@@ -64,22 +65,22 @@ def bad(checks: list[preflight.Check]) -> list[str]:
 
 
 def test_below_one_switch_nothing_is_in_the_way(root: Path) -> None:
-    files = Files(root)
-    assert pci.path_to_root(files, DRIVE_AT) == ["0000:02:00.0", "0000:00:01.0"]
-    checks = preflight.topology(files, drive(), GPU_AT)
+    system = System(root)
+    assert pci.path_to_root(system, DRIVE_AT) == ["0000:02:00.0", "0000:00:01.0"]
+    checks = preflight.topology(system, drive(), GPU_AT)
     assert bad(checks) == []
     assert any("0000:02:00.0" in check.text for check in checks)
 
 
 def test_acs_that_redirects_is_found(root: Path) -> None:
     (root / BASE.lstrip("/") / "0000:02:00.0/config").write_bytes(config(0x1D))
-    assert pci.redirecting(Files(root), DRIVE_AT) == ["0000:02:00.0"]
-    assert bad(preflight.topology(Files(root), drive(), GPU_AT)) == ["ACS_REDIRECT"]
+    assert pci.redirecting(System(root), DRIVE_AT) == ["0000:02:00.0"]
+    assert bad(preflight.topology(System(root), drive(), GPU_AT)) == ["ACS_REDIRECT"]
 
 
 def test_a_bar_smaller_than_the_memory_is_found(root: Path) -> None:
     put(root, f"{BASE}/0000:02:00.0/{GPU_AT}/mem_info_vram_total", str(16 << 30))
-    checks = preflight.topology(Files(root), drive(), GPU_AT)
+    checks = preflight.topology(System(root), drive(), GPU_AT)
     assert bad(checks) == ["SMALL_BAR"]
     assert "256 of 16384 MiB" in next(c for c in checks if c.name == "SMALL_BAR").text
 
@@ -88,12 +89,12 @@ def test_no_common_bridge_is_found(root: Path) -> None:
     far = root / "sys/devices/pci0000:80/0000:80:01.0/0000:81:00.0"
     far.mkdir(parents=True)
     (root / "sys/bus/pci/devices/0000:81:00.0").symlink_to(far)
-    assert "NO_P2P_ROUTE" in bad(preflight.topology(Files(root), drive(), "0000:81:00.0"))
+    assert "NO_P2P_ROUTE" in bad(preflight.topology(System(root), drive(), "0000:81:00.0"))
 
 
 def test_only_one_behind_an_iommu_is_found(root: Path) -> None:
     (root / BASE.lstrip("/") / f"0000:02:00.0/{GPU_AT}/iommu_group").mkdir()
-    assert "IOMMU_UNMAPPED_PEER" in bad(preflight.topology(Files(root), drive(), GPU_AT))
+    assert "IOMMU_UNMAPPED_PEER" in bad(preflight.topology(System(root), drive(), GPU_AT))
 
 
 def test_a_link_below_its_best_is_found(root: Path) -> None:
@@ -101,9 +102,9 @@ def test_a_link_below_its_best_is_found(root: Path) -> None:
     for name, text in (("current_link_speed", "8.0 GT/s PCIe"), ("max_link_speed", "16.0 GT/s PCIe"),
                        ("current_link_width", "4"), ("max_link_width", "4")):  # fmt: skip
         put(root, f"{at}/{name}", text)
-    assert bad(preflight.topology(Files(root), drive(), None)) == ["LINK_DOWNTRAINED"]
+    assert bad(preflight.topology(System(root), drive(), None)) == ["LINK_DOWNTRAINED"]
     put(root, f"{at}/current_link_speed", "16.0 GT/s PCIe")
-    assert bad(preflight.topology(Files(root), drive(), None)) == []
+    assert bad(preflight.topology(System(root), drive(), None)) == []
 
 
 @pytest.mark.parametrize(
@@ -115,20 +116,20 @@ def test_a_block_layer_that_cuts_is_found(
     root: Path, limit: int, mdts: int | None, names: list[str]
 ) -> None:
     put(root, "/sys/block/nvme0n1/queue/max_sectors_kb", str(limit))
-    assert bad(preflight.cuts(Files(root), drive(mdts=mdts))) == names
+    assert bad(preflight.cuts(System(root), drive(mdts=mdts))) == names
 
 
 def test_limits_of_udmabuf_and_what_is_not_there(root: Path) -> None:
-    assert bad(preflight.module(Files(root))) == ["module"]
-    assert bad(preflight.udmabuf(Files(root), 64)) == ["udmabuf"]
+    assert bad(preflight.module(System(root))) == ["module"]
+    assert bad(preflight.udmabuf(System(root), 64)) == ["udmabuf"]
     put(root, "/dev/udmabuf", "")
     put(root, "/sys/module/udmabuf/parameters/size_limit_mb", "16")
-    assert bad(preflight.udmabuf(Files(root), 64)) == ["SIZE_CAP"]
-    assert bad(preflight.udmabuf(Files(root), 16)) == []
+    assert bad(preflight.udmabuf(System(root), 64)) == ["SIZE_CAP"]
+    assert bad(preflight.udmabuf(System(root), 16)) == []
     put(root, "/proc/cmdline", "quiet swiotlb=force")
     put(root, "/proc/sys/kernel/io_uring_disabled", "2")
-    assert bad(preflight.kernel(Files(root))) == ["IO_URING_DISABLED", "BOUNCED"]
-    assert bad(preflight.exporters(Files(root), ["udmabuf", "drm:/dev/dri/card7"])) == ["exporter"]
+    assert bad(preflight.kernel(System(root))) == ["IO_URING_DISABLED", "BOUNCED"]
+    assert bad(preflight.exporters(System(root), ["udmabuf", "drm:/dev/dri/card7"])) == ["exporter"]
 
 
 @pytest.mark.parametrize(
@@ -142,15 +143,7 @@ def test_what_a_drive_cannot_do_is_found(changes: dict[str, object], name: str) 
 
 
 def test_every_finding_has_a_remedy(root: Path) -> None:
-    checks = [*preflight.drive(drive(metadata=8, mdts=None), None), *preflight.module(Files(root)),
-              *preflight.kernel(Files(root)), *preflight.udmabuf(Files(root), 1)]  # fmt: skip
+    checks = [*preflight.drive(drive(metadata=8, mdts=None), None), *preflight.module(System(root)),
+              *preflight.kernel(System(root)), *preflight.udmabuf(System(root), 1)]  # fmt: skip
     assert all(check.remedy for check in checks if check.level != preflight.GREEN)
     assert "stop  METADATA" in preflight.table(checks, colour=False)
-
-
-def test_the_log_is_searched_for_errors_of_drive_and_bus() -> None:
-    lines = ["nvme nvme0: I/O tag 5 (1005) QID 1 timeout, aborting req_op:READ(0) size:4096",
-             "pcieport 0000:00:01.0: AER: Corrected error received", "nvme nvme0: 2/0/0 default queues",
-             "iommu: Default domain type: Translated", "Kernel command line: oops=panic",
-             "INFO: task fio:12 blocked for more than 120 seconds."]  # fmt: skip
-    assert klog.bad(lines) == [lines[0], lines[1], lines[5]]

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from dmabuf_common.sysfs import System
 from dmabuf_qual import drive, safety
 from dmabuf_qual.errors import Refused
-from dmabuf_qual.files import Files
 
 
 def put(root: Path, name: str, text: str) -> None:
@@ -43,9 +43,9 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def find(root: Path, name: str = "/dev/nvme0n1") -> tuple[drive.Drive, Files]:
-    files = Files(root)
-    return drive.find(name, files), files
+def find(root: Path, name: str = "/dev/nvme0n1") -> tuple[drive.Drive, System]:
+    system = System(root)
+    return drive.find(name, system), system
 
 
 def test_the_drive_is_read_from_sysfs(root: Path) -> None:
@@ -66,7 +66,7 @@ def test_a_drive_that_was_not_named_is_refused(
     root: Path, erase: bool, serial: str | None, says: str
 ) -> None:
     with pytest.raises(Refused, match=says):
-        safety.demand(*find(root)[:1], erase, serial, Files(root))
+        safety.demand(*find(root)[:1], erase, serial, System(root))
 
 
 @pytest.mark.parametrize(
@@ -85,13 +85,13 @@ def test_a_drive_in_use_is_refused_with_the_reason(
     root: Path, file: str, text: str, says: str
 ) -> None:
     put(root, file, text)
-    found, files = find(root)
+    found, system = find(root)
     with pytest.raises(Refused, match=says):
-        safety.demand(found, True, "S1", files)
+        safety.demand(found, True, "S1", system)
 
 
 def test_a_partition_is_judged_by_itself(root: Path) -> None:
     put(root, "/proc/self/mounts", "/dev/nvme0n1p1 /data ext4 rw 0 0")
-    found, files = find(root, "/dev/nvme0n1p1")
+    found, system = find(root, "/dev/nvme0n1p1")
     assert (found.disk, found.bytes) == ("nvme0n1", 1 << 29)
-    assert safety.reasons(found, files) == ["it is mounted at /data: unmount it first"]
+    assert safety.reasons(found, system) == ["it is mounted at /data: unmount it first"]

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-import dmabuf_nightly
-from dmabuf_qual import compare, plan, requirements
+from dmabuf_common.nvme import Health
+import dmabuf_common
+from dmabuf_common import kmsg
+from dmabuf_qual import compare, plan, requirements, suite
 from dmabuf_qual.cases import QUICK, Scale
-from dmabuf_qual.drive import Drive, Health, parse_health
+from dmabuf_qual.drive import Drive
 from dmabuf_qual.errors import QualError
 from dmabuf_qual.store import IDENTITY, Store
 
@@ -85,15 +87,6 @@ def test_a_plan_grows_with_what_is_done() -> None:
     assert "about 2.00% of the endurance" in plan.endurance(1e12, None, used)
 
 
-def test_the_smart_log_is_read_at_its_places() -> None:
-    log = bytearray(512)
-    log[0], log[5] = 4, 17
-    log[1:3] = (273 + 41).to_bytes(2, "little")
-    log[48:64] = (3).to_bytes(16, "little")
-    log[160:176] = (9).to_bytes(16, "little")
-    assert parse_health(bytes(log)) == Health(4, 41, 17, 3 * 512_000, 9)
-
-
 def figures(values: list[float]) -> dict[str, dict[str, object]]:
     made = {}
     for n, value in enumerate(values):
@@ -135,8 +128,22 @@ def test_an_interval_of_one_among_many_figures_is_wider() -> None:
     assert among.by_chance == pytest.approx(41 * 2 / 252)
 
 
+def test_a_log_that_was_lost_or_cannot_be_read_is_not_a_clean_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for said, known in (
+        (["fine"], []),
+        (["fine", "BUG: a"], ["BUG: a"]),
+        ([kmsg.OVERRAN, "fine"], None),
+        ([kmsg.OVERRAN, "BUG: a"], ["BUG: a"]),
+        (None, None),
+    ):
+        monkeypatch.setattr(kmsg, "after", lambda _number, said=said: said)
+        assert suite.complaints_after(7) == known
+
+
 def test_without_scipy_compare_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "dmabuf_nightly.stats", None)
-    monkeypatch.delattr(dmabuf_nightly, "stats", raising=False)
+    monkeypatch.setitem(sys.modules, "dmabuf_common.stats", None)
+    monkeypatch.delattr(dmabuf_common, "stats", raising=False)
     with pytest.raises(QualError, match="apt-get install python3-numpy python3-scipy"):
         compare.figures({}, {})
