@@ -134,8 +134,8 @@ static ssize_t bvec_call(struct bvec_io *io)
 
 	index = dmabuf_rw_pages_find(pages, io->args.buffer_offset, &within);
 	iov_iter_bvec(&iter, bvec_writes(io) ? ITER_SOURCE : ITER_DEST, pages->bvecs + index,
-		      pages->nr_bvecs - index, within + io->args.length);
-	iov_iter_advance(&iter, within);
+		      pages->nr_bvecs - index, io->args.length);
+	iter.iov_offset = within;
 	this_cpu_inc(io->m->counts->commands);
 
 	if (bvec_writes(io))

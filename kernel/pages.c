@@ -10,6 +10,7 @@
 #include <linux/dma-resv.h>
 #include <linux/ktime.h>
 #include <linux/memremap.h>
+#include <linux/log2.h>
 #include <linux/mm.h>
 #include <linux/sched/user.h>
 #include <linux/slab.h>
@@ -43,6 +44,21 @@ void dmabuf_rw_pages_put(struct dmabuf_rw_pages *pages)
 	kfree(pages);
 }
 
+/* Runs that are all of one size, as those of scattered memory mostly are, need no search. */
+static unsigned int pages_even_shift(const struct dmabuf_rw_pages *pages)
+{
+	u32 size = pages->bvecs[0].bv_len;
+	unsigned int i;
+
+	if (pages->nr_bvecs == 1)
+		return 63;
+	for (i = 1; i < pages->nr_bvecs - 1; i++) {
+		if (pages->bvecs[i].bv_len != size)
+			return 0;
+	}
+	return is_power_of_2(size) && pages->bvecs[i].bv_len <= size ? ilog2(size) : 0;
+}
+
 /* Collect the pages, neighbours joined. */
 static struct dmabuf_rw_result pages_collect(struct dmabuf_rw_pages *pages)
 {
@@ -69,6 +85,7 @@ static struct dmabuf_rw_result pages_collect(struct dmabuf_rw_pages *pages)
 			cond_resched();
 	}
 
+	pages->even_shift = pages_even_shift(pages);
 	pages->smallest = U64_MAX;
 	for (i = 0; i < pages->nr_bvecs; i++) {
 		pages->smallest = min_t(u64, pages->smallest, pages->bvecs[i].bv_len);
@@ -196,6 +213,10 @@ unsigned int dmabuf_rw_pages_find(const struct dmabuf_rw_pages *pages, u64 offse
 	unsigned int low = 0, high = pages->nr_bvecs;
 	u64 page = offset >> PAGE_SHIFT;
 
+	if (pages->even_shift) {
+		*within = offset & (BIT_ULL(pages->even_shift) - 1);
+		return offset >> pages->even_shift;
+	}
 	while (high - low > 1) {
 		unsigned int middle = low + (high - low) / 2;
 

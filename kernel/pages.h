@@ -27,6 +27,7 @@ struct dmabuf_rw_pages {
 	struct bio_vec *bvecs;
 	u32 *first_page;		/* of each bvec, counted from the buffer's start */
 	unsigned int nr_bvecs;
+	unsigned int even_shift;	/* all bvecs but the last have 1 << this bytes; 0: not so */
 	u64 smallest;
 	u64 largest;
 	u64 map_ns;
