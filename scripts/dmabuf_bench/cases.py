@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What can be measured: a case is one datapath with one kind of load on one kind of memory."""
 
-import re
 from dataclasses import dataclass
+
+from dmabuf_common import sizes
 
 # In the order of tables. host is what fio's own io_uring engine does: registered host memory.
 PATHS = ("host", "passthrough", "registered", "bvec", "premapped", "bounce")
@@ -12,26 +13,15 @@ IOMMUS = ("off", "lazy", "strict")
 # The longest command of the lab's drive when it is measured: 4 KiB << MDTS.
 MDTS = 9
 LONGEST_COMMAND = 4096 << MDTS
-
-_SIZE = re.compile(r"^(\d+)([km]?)$")
-_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20}
+LONGEST_BLOCK = 1 << 30
 
 
 def parse_size(text: str) -> int:
     """Bytes of "512", "4k" or "1m"; ValueError for anything else and for what a block is not."""
-    match = _SIZE.match(text.lower())
-    value = int(match[1]) * _UNITS[match[2]] if match else 0
-    if value < 512 or value % 512:
+    value = sizes.parse(text) or 0
+    if not 512 <= value <= LONGEST_BLOCK or value % 512:
         raise ValueError(f"{text!r} is not a size in blocks of 512 bytes, like 512, 4k or 1m")
     return value
-
-
-def size_text(count: int) -> str:
-    """The shortest such text."""
-    for unit in ("m", "k"):
-        if count % _UNITS[unit] == 0:
-            return f"{count // _UNITS[unit]}{unit}"
-    return str(count)
 
 
 @dataclass(frozen=True)
@@ -58,7 +48,7 @@ class IoCase:
     def label(self) -> str:
         """What a table shows."""
         extra = [name for name in ("writes", "polled", "free") if getattr(self, name)]
-        words = [self.path, size_text(self.bs), self.memory, f"QD {self.depth}", *extra]
+        words = [self.path, sizes.size_text(self.bs), self.memory, f"QD {self.depth}", *extra]
         return ", ".join(words)
 
 
@@ -78,7 +68,7 @@ class MapCase:
     def label(self) -> str:
         """What a table shows."""
         how = {"first": "first", "again": "again", "each": "a call each", "batch": "one call"}
-        return f"MAP of {self.count} x {size_text(self.size)}, {self.memory}, {how[self.how]}"
+        return f"MAP of {self.count} x {sizes.size_text(self.size)}, {self.memory}, {how[self.how]}"
 
 
 Case = IoCase | MapCase

@@ -4,16 +4,18 @@
 import argparse
 import itertools
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from dmabuf_common import arguments
+from dmabuf_common.verdict import EXIT_ERROR, EXIT_FAIL, EXIT_INTERRUPTED, EXIT_PASS
 from dmabuf_lab import apt
 from dmabuf_lab.errors import LabError
 
 from .cases import IOMMUS, MEMORIES, PATHS, Case, IoCase, parse_size
-from .errors import EXIT_ERROR, EXIT_MISSED, BenchError
+from .errors import BenchError
+from .progress import say
 
 EXAMPLES = """\
 examples:
@@ -37,45 +39,11 @@ and say nothing about hardware. docs/performance.md says what is counted, and ho
 PACKAGES = ("python3-numpy", "python3-scipy", "python3-matplotlib")
 
 
-def say(text: str) -> None:
-    """One line on stderr."""
-    print(f"dmabuf-bench: {text}", file=sys.stderr, flush=True)
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value <= 0:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value
-
-
 def _repeats(text: str) -> int:
     value = int(text)
     if value < 3:
         raise argparse.ArgumentTypeError("a median needs three repeats or more")
     return value
-
-
-def _some(allowed: tuple[str, ...]) -> Callable[[str], list[str]]:
-    def parse(text: str) -> list[str]:
-        names = list(dict.fromkeys(text.split(",")))
-        for name in names:
-            if name not in allowed:
-                raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(allowed)}")
-        return names
-
-    return parse
-
-
-def _numbers(text: str) -> list[int]:
-    return [_positive(word) for word in text.split(",")]
-
-
-def _sizes(text: str) -> list[int]:
-    try:
-        return [parse_size(word) for word in text.split(",")]
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def parser() -> argparse.ArgumentParser:
@@ -88,19 +56,19 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="measure cases chosen by options")
-    run.add_argument("--paths", type=_some(PATHS), default=list(PATHS), metavar="LIST",
+    run.add_argument("--paths", type=arguments.some(PATHS), default=list(PATHS), metavar="LIST",
                      help=f"of {','.join(PATHS)} (default: all)")
-    run.add_argument("--memory", type=_some(MEMORIES), default=["scattered"], metavar="LIST",
+    run.add_argument("--memory", type=arguments.some(MEMORIES), default=["scattered"], metavar="LIST",
                      help=f"of {','.join(MEMORIES)} (default: scattered; fio: plain or huge)")
-    run.add_argument("--sizes", type=_sizes, default=[4096, 65536, 524288, 1 << 20],
+    run.add_argument("--sizes", type=arguments.listed(parse_size), default=[4096, 65536, 524288, 1 << 20],
                      metavar="LIST", help="512 … 8m (default: 4k,64k,512k,1m)")
-    run.add_argument("--depths", type=_numbers, default=[32], metavar="LIST",
+    run.add_argument("--depths", type=arguments.listed(arguments.positive), default=[32], metavar="LIST",
                      help="I/O in flight (default: 32)")
-    run.add_argument("--jobs", type=_numbers, default=[1], metavar="LIST",
+    run.add_argument("--jobs", type=arguments.listed(arguments.positive), default=[1], metavar="LIST",
                      help="fio's numjobs (default: 1)")
-    run.add_argument("--iommu", type=_some(IOMMUS), default=list(IOMMUS), metavar="LIST",
+    run.add_argument("--iommu", type=arguments.some(IOMMUS), default=list(IOMMUS), metavar="LIST",
                      help="of off,lazy,strict, a boot for each (default: all)")
-    run.add_argument("--figures", type=_some(("instructions", "fio")), default=["instructions"],
+    run.add_argument("--figures", type=arguments.some(("instructions", "fio")), default=["instructions"],
                      metavar="LIST", help="of instructions,fio (default: instructions)")
     run.add_argument("--polled", action="store_true",
                      help="polled rings too (host, passthrough, registered, premapped)")
@@ -111,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
                      help="fio's figures on this machine and this drive, which is only read")
     run.add_argument("--engine", type=Path, default=Path("build/host/engine/libdmabuf.so"),
                      metavar="FILE", help="with --here (default: %(default)s)")
-    run.add_argument("--seconds", type=float, default=3, help="of one fio run (default: 3)")
+    run.add_argument("--seconds", type=arguments.seconds, default=3, help="of one fio run (default: 3)")
     goals = commands.add_parser("goals", help="measure what the goals need, and judge")
     for command in (run, goals):
         command.add_argument("--repeats", type=_repeats, default=7, metavar="N",
@@ -122,9 +90,9 @@ def parser() -> argparse.ArgumentParser:
     profile.add_argument("case", nargs="+", metavar="WORD",
                          help="a case as results.json names it: io path=premapped ...")
     profile.add_argument("--iommu", choices=IOMMUS, default="strict", help="(default: strict)")
-    profile.add_argument("--rounds", type=_positive, default=20, metavar="N",
+    profile.add_argument("--rounds", type=arguments.positive, default=20, metavar="N",
                          help="times the case is measured (default: 20)")
-    profile.add_argument("--most", type=_positive, default=30, metavar="N",
+    profile.add_argument("--most", type=arguments.positive, default=30, metavar="N",
                          help="functions shown (default: 30)")
     report = commands.add_parser("report", help="table and plot of a results file")
     report.add_argument("results", type=Path)
@@ -225,7 +193,7 @@ def _run(args: argparse.Namespace) -> int:
     text = "\n".join(parts)
     print(text)
     _store(args, results.document(boots, seen), text)
-    return 0
+    return EXIT_PASS
 
 
 def _goals(args: argparse.Namespace) -> int:
@@ -239,7 +207,7 @@ def _goals(args: argparse.Namespace) -> int:
     _store(args, results.document(boots, []), text)
     missed = [verdict for verdict in verdicts if not verdict.holds]
     print(f"{len(verdicts) - len(missed)} of {len(verdicts)} goals hold")
-    return EXIT_MISSED if missed else 0
+    return EXIT_FAIL if missed else EXIT_PASS
 
 
 def _profile(args: argparse.Namespace) -> int:
@@ -247,7 +215,7 @@ def _profile(args: argparse.Namespace) -> int:
 
     found = profiles.measure(" ".join(args.case), args.iommu, args.rounds)
     print(profiles.text(found, args.most))
-    return 0
+    return EXIT_PASS
 
 
 def _report(args: argparse.Namespace) -> int:
@@ -262,7 +230,7 @@ def _report(args: argparse.Namespace) -> int:
     print(found["note"])
     if args.plot is not None:
         plots.draw(samples, args.plot)
-    return 0
+    return EXIT_PASS
 
 
 def main(argv: list[str]) -> int:
@@ -276,4 +244,4 @@ def main(argv: list[str]) -> int:
         say(str(error))
         return EXIT_ERROR
     except KeyboardInterrupt:
-        return 130
+        return EXIT_INTERRUPTED

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Exit statuses and the one exception that ends a command."""
-
-EXIT_MISSED = 1
-EXIT_ERROR = 2
+"""The one exception that ends a command."""
 
 
 class BenchError(Exception):

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from dmabuf_common import stats
+from dmabuf_common.sizes import size_text
 
 from . import lab
-from .cases import LONGEST_COMMAND, MDTS, size_text
+from .cases import LONGEST_COMMAND, MDTS
 from .errors import BenchError
 
 PROGRAM_HERE = Path(__file__).resolve().parent / "guest" / "fio_runs.py"

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .cases import IoCase, size_text
+from dmabuf_common.sizes import size_text
+
+from .cases import IoCase
 from .samples import Sample
 
 # Distinguishable with the usual colour blindness (Okabe and Ito).

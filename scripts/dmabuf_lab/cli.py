@@ -8,8 +8,11 @@ import shutil
 import sys
 from pathlib import Path
 
+from dmabuf_common import arguments
+from dmabuf_common.verdict import EXIT_ERROR, EXIT_FAIL, EXIT_INTERRUPTED
+
 from . import build, config, debug_kernel, fio_source, guest_kernel, lint, root, runner
-from .errors import EXIT_FAILED, EXIT_LAB_ERROR, LabError
+from .errors import LabError
 from .progress import say
 
 EXAMPLES = """\
@@ -32,20 +35,6 @@ in the guest:
 """
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value <= 0:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number of seconds")
-    return value
-
-
 def _machine_options(parser: argparse.ArgumentParser) -> None:
     names = guest_kernel.names()
     parser.add_argument(
@@ -60,10 +49,10 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
         default="lazy",
         help="no IOMMU, or one with lazy or strict invalidation (default: lazy, as Debian's kernels)",
     )
-    parser.add_argument("--smp", type=_positive, metavar="N", help="vCPUs (default: 2)")
+    parser.add_argument("--smp", type=arguments.positive, metavar="N", help="vCPUs (default: 2)")
     parser.add_argument(
         "--memory",
-        type=_positive,
+        type=arguments.positive,
         metavar="MiB",
         help=f"guest memory (default: {config.DEFAULT_MEMORY_MIB}; "
         f"debug kernel: {config.DEBUG_MEMORY_MIB})",
@@ -89,7 +78,7 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-build", action="store_true", help="take what was built before")
     parser.add_argument(
         "--timeout",
-        type=_seconds,
+        type=arguments.seconds,
         metavar="SECONDS",
         help=f"end the guest after this time (default: {config.DEFAULT_TIMEOUT_S}; "
         f"debug kernel: {config.DEBUG_TIMEOUT_S}; shell: a day)",
@@ -297,12 +286,12 @@ def main(argv: list[str]) -> int:
         return _dispatch(args)
     except LabError as error:
         say(str(error))
-        return EXIT_LAB_ERROR
+        return EXIT_ERROR
     except KeyboardInterrupt:
-        return 130
+        return EXIT_INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FAILED
+        return EXIT_FAIL
     except OSError as error:
         say(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
-        return EXIT_LAB_ERROR
+        return EXIT_ERROR

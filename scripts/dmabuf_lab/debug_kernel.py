@@ -26,6 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dmabuf_common.clock import now
+
 from . import cache, chroot, config, linux_source, root
 from .errors import LabError
 from .progress import say, step
@@ -264,7 +266,7 @@ def _build(lab: root.Root, source: linux_source.LinuxSource, flavour: str, targe
         "recipe": recipe_hash(lab, flavour),
         "source": f"{linux_source.PACKAGE} {source.version}",
         "compiler": f"gcc-14 {lab.info['packages'].get('gcc-14')}",
-        "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "made": now(),
         "build_seconds": round(time.monotonic() - start),
     }
     (item / "info.json").write_text(json.dumps(info, indent=1) + "\n")

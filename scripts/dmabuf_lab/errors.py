@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Exit statuses and the one exception that ends a command of the lab."""
-
-EXIT_FAILED = 1
-EXIT_LAB_ERROR = 2
+"""The one exception that ends a command of the lab."""
 
 
 class LabError(Exception):

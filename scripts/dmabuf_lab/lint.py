@@ -9,8 +9,9 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from dmabuf_common.verdict import EXIT_FAIL
+
 from . import build, chroot, circles, config, guest_kernel, linux_source
-from .errors import EXIT_FAILED
 from .progress import say, step
 from .root import Root
 
@@ -171,4 +172,4 @@ def run(root: Root) -> int:
     for line in found:
         print(line)
     say(f"{len(found)} messages about {len(files(base))} files")
-    return EXIT_FAILED if found else 0
+    return EXIT_FAIL if found else 0

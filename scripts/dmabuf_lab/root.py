@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from dmabuf_common.clock import now
+
 from . import apt, cache, chroot, config, fio_source, kernels
 from .errors import LabError
 from .progress import say, step
@@ -195,7 +197,7 @@ def _describe(target: Path, releases: dict[str, str], seconds: float) -> dict[st
         "kernels": releases,
         "fio": config.FIO_VERSION,
         "qemu": qemu,
-        "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "made": now(),
         "setup_seconds": round(seconds),
         "packages": packages,
     }

@@ -10,8 +10,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from dmabuf_common.verdict import EXIT_ERROR
+
 from . import build, config, guest_kernel, qemu, root, verdict, vm
-from .errors import EXIT_LAB_ERROR, LabError
+from .errors import LabError
 from .progress import say
 
 
@@ -171,7 +173,7 @@ def run(request: Request) -> int:
             except BrokenPipeError:
                 guest.kill()
                 say("the reader of the command's output went away, the guest was killed")
-                return EXIT_LAB_ERROR
+                return EXIT_ERROR
             if last or not verdict.died_booting(outcome):
                 break
             say("the guest died while it booted, before our modules were loaded: booting once more")

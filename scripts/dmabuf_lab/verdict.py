@@ -5,8 +5,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from . import addresses, klog, leaks
-from .errors import EXIT_FAILED, EXIT_LAB_ERROR
+from dmabuf_common import kernel_log
+from dmabuf_common.verdict import EXIT_ERROR, EXIT_FAIL
+
+from . import addresses, leaks
 from .vm import Outcome
 
 LOG_LINES = 25
@@ -55,7 +57,7 @@ def judge(outcome: Outcome, timeout_s: float, expected: Sequence[str] = ()) -> V
     if outcome.leaks:
         known.append(leaks.SUMMARY)
     lines = kernel_lines(outcome)
-    findings = klog.examine(lines, known)
+    findings = kernel_log.examine(lines, known)
     if findings:
         more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
         reasons.append(f"the guest's kernel complained: {findings[0].line}{more}")
@@ -73,7 +75,7 @@ def judge(outcome: Outcome, timeout_s: float, expected: Sequence[str] = ()) -> V
     reasons += outcome.problems
     for where, shown in (
         ("the command's output", outcome.addresses),
-        ("our modules' log", addresses.in_log(map(klog.strip_time, kernel_lines(outcome)))),
+        ("our modules' log", addresses.in_log(map(kernel_log.strip_time, kernel_lines(outcome)))),
     ):
         shown = [line for line in shown if not any(pattern.search(line) for pattern in known)]
         if shown:
@@ -84,8 +86,8 @@ def judge(outcome: Outcome, timeout_s: float, expected: Sequence[str] = ()) -> V
     reasons += list(dict.fromkeys(leaks.describe(report) for report in leaked))
     tainted = outcome.tainted
     if not findings:
-        tainted &= ~klog.expected_taint(lines, known)
-    taint = klog.describe_taint(tainted)
+        tainted &= ~kernel_log.expected_taint(lines, known)
+    taint = kernel_log.describe_taint(tainted)
     if taint:
         reasons.append(f"the guest's kernel is tainted: {taint}")
     if not reasons:
@@ -94,20 +96,20 @@ def judge(outcome: Outcome, timeout_s: float, expected: Sequence[str] = ()) -> V
     lines = outcome.console
     if findings:
         first = next(
-            (i for i, line in enumerate(lines) if klog.strip_time(line) == findings[0].line), None
+            (i for i, line in enumerate(lines) if kernel_log.strip_time(line) == findings[0].line), None
         )
         if first is None:
             lines = kernel_lines(outcome)
-            first = next(i for i, x in enumerate(lines) if klog.strip_time(x) == findings[0].line)
+            first = next(i for i, x in enumerate(lines) if kernel_log.strip_time(x) == findings[0].line)
         log = [line for line in lines[max(first - 2, 0) :] if line.strip()][:LOG_LINES]
     elif leaked and not outcome.dump:
         log = "\n".join(leaked).splitlines()[: 2 * LOG_LINES]
     elif outcome.dump:
         blocked = [line for line in outcome.dump if line.strip()][: 2 * LOG_LINES]
-        log = klog.last_lines(kernel_lines(outcome), 10) + blocked
+        log = kernel_log.last_lines(kernel_lines(outcome), 10) + blocked
     else:
-        log = klog.last_lines(lines, LOG_LINES)
+        log = kernel_log.last_lines(lines, LOG_LINES)
     started = outcome.ready and (outcome.status is not None or outcome.timed_out or findings)
     died_running = outcome.ready and not outcome.ended
     failed = started or died_running or findings
-    return Verdict(EXIT_FAILED if failed else EXIT_LAB_ERROR, reasons, log)
+    return Verdict(EXIT_FAIL if failed else EXIT_ERROR, reasons, log)

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from dmabuf_common.verdict import EXIT_ERROR
 from dmabuf_lab import config, guest_kernel, root
-from dmabuf_lab.errors import EXIT_LAB_ERROR, LabError
+from dmabuf_lab.errors import LabError
 
 from .apply import Stale
 from .model import Command, Lists, Mutant
@@ -281,7 +282,7 @@ class Boots:
         hand_on()
         if not taken and process.returncode != 0:
             lines = output.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-            what = "the lab failed" if process.returncode == EXIT_LAB_ERROR else "the guest failed"
+            what = "the lab failed" if process.returncode == EXIT_ERROR else "the guest failed"
             raise LabError(f"{what}: {(lines or ['no output'])[-1]} (all of it is in {output})")
         starts = [event for event in taken if event["event"] == "start"]
         return bool(starts) and bool(starts[-1]["fresh"])

@@ -7,8 +7,9 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
+from dmabuf_common.verdict import EXIT_ERROR, EXIT_FAIL, EXIT_INTERRUPTED
 from dmabuf_lab import build, cache, config
-from dmabuf_lab.errors import EXIT_FAILED, EXIT_LAB_ERROR, LabError
+from dmabuf_lab.errors import LabError
 
 from . import apply, model, report, results
 from .boots import Boots
@@ -99,7 +100,7 @@ def _check(mutants: Sequence[Mutant], base: Path) -> int:
     for name, why in found.items():
         print(f"stale: {name}: {why}")
     print(f"{len(mutants) - len(found)} of {len(mutants)} mutants fit the code")
-    return EXIT_FAILED if found else 0
+    return EXIT_FAIL if found else 0
 
 
 def _digests(base: Path) -> dict[str, str]:
@@ -175,6 +176,6 @@ def main(argv: list[str]) -> int:
         return _dispatch(args, build.checkout())
     except LabError as error:
         say(str(error))
-        return EXIT_LAB_ERROR
+        return EXIT_ERROR
     except KeyboardInterrupt:
-        return 130
+        return EXIT_INTERRUPTED

@@ -19,7 +19,8 @@ from typing import Any
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dmabuf_lab import klog  # noqa: E402
+from dmabuf_common import kernel_log  # noqa: E402
+from dmabuf_common.kmsg import OVERRAN, KernelLog  # noqa: E402
 
 BUFINFO = Path("/sys/kernel/debug/dma_buf/bufinfo")
 RMMOD_S = 20.0
@@ -45,27 +46,12 @@ def end_process(process: "subprocess.Popen[bytes]") -> None:
         raise Broken("hang: a process cannot be killed") from error
 
 
-class Log:
-    """The kernel's log from now on."""
-
-    def __init__(self) -> None:
-        self.fd = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        os.lseek(self.fd, 0, os.SEEK_END)
-
-    def complaint(self, expected: list[str]) -> str:
-        """The first new line by which the kernel complained, "" if there is none."""
-        lines = []
-        while True:
-            try:
-                record = os.read(self.fd, 16384).decode("utf-8", "replace")
-            except BlockingIOError:
-                break
-            except BrokenPipeError:
-                continue
-            text = record.partition(";")[2].splitlines()
-            lines.append(text[0] if text else "")
-        found = klog.examine(lines, [re.compile(text) for text in expected])
-        return found[0].line if found else ""
+def complaint(log: KernelLog, expected: list[str]) -> str:
+    """The first new line by which the kernel complained, "" if there is none. A log that overran
+    is none: it says that there was much to say."""
+    excused = [re.compile(text) for text in (*expected, OVERRAN)]
+    found = kernel_log.examine(log.messages(), excused)
+    return found[0].line if found else ""
 
 
 def tool(*argv: str, limit_s: float = RMMOD_S) -> tuple[int | None, str]:
@@ -103,7 +89,9 @@ class Runner:
         self.folder = folder
         self.plan: dict[str, Any] = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
         self.limits: dict[str, float] = {}
-        self.log = Log()
+        self.log = KernelLog()
+        if not self.log.readable:
+            raise Broken("the kernel's log cannot be read")
         self.buffers = buffers()
 
     def event(self, **fields: Any) -> None:
@@ -178,12 +166,12 @@ class Runner:
                 if said := self.run(command, module, limits[command["name"]]):
                     failed = (command["name"], said)
                     break
-                if said := self.log.complaint(expected):
+                if said := complaint(self.log, expected):
                     return "kernel log", f"{command['name']}: {said}", False
             left = self.unload()
         except Broken as error:
             return failed[0] or "hang", failed[1] or str(error), False
-        if said := self.log.complaint(expected):
+        if said := complaint(self.log, expected):
             return "kernel log", said, False
         if left:
             return failed[0] or "unload", failed[1] or left, False

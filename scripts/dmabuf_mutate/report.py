@@ -3,7 +3,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from dmabuf_lab.errors import EXIT_FAILED
+
+from dmabuf_common.verdict import EXIT_FAIL
 
 from .model import Mutant
 from .results import CAUGHT, ERROR, STALE, SURVIVED, Result
@@ -66,4 +67,4 @@ def summary(mutants: Sequence[Mutant], results: Mapping[str, Result]) -> tuple[l
         f"unexplained survivors {100 * share:.1f} % (limit {100 * LIMIT:.0f} %)"
     )
     failed = share > LIMIT or counts[ERROR] or counts[STALE] or not judged
-    return lines, EXIT_FAILED if failed else 0
+    return lines, EXIT_FAIL if failed else 0

@@ -5,9 +5,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dmabuf_common.clock import now
+from dmabuf_common.fingerprint import differences
+
 from .errors import NightlyError
-from .fingerprint import differences
-from .store import Run, Series, Store, now
+from .store import Run, Series, Store
 
 
 @dataclass

@@ -10,17 +10,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dmabuf_common import stats
+from dmabuf_common.fingerprint import differences
+from dmabuf_common.verdict import EXIT_FAIL, EXIT_PASS
 
 from . import baseline, decide, fio, runner
-from .errors import EXIT_BISECT_SKIP, EXIT_FAILED, EXIT_PASSED, NightlyError
-from .fingerprint import differences
+from .errors import EXIT_BISECT_SKIP, NightlyError
 from .plan import Plan, metric_kind
 from .store import Series, Store
 
 ROUNDS = 3
 
-GOOD = EXIT_PASSED
-BAD = EXIT_FAILED
+GOOD = EXIT_PASS
+BAD = EXIT_FAIL
 SKIP = EXIT_BISECT_SKIP
 
 

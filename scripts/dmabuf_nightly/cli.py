@@ -8,12 +8,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dmabuf_common import arguments, fingerprint, pci
 from dmabuf_common.sysfs import System
+from dmabuf_common.verdict import (
+    EXIT_ERROR,
+    EXIT_FAIL,
+    EXIT_INTERRUPTED,
+    EXIT_PASS,
+    EXIT_STATUS,
+    EXIT_UNDECIDED,
+    FAIL,
+    INCONCLUSIVE,
+)
 from dmabuf_report import model
 from dmabuf_report.errors import ReportError
 
-from . import baseline, fingerprint, health, plan, runner
-from .errors import EXIT_FAILED, EXIT_PASSED, EXIT_UNDECIDED, EXIT_USAGE, NightlyError
+from . import baseline, health, machine, plan, runner
+from .errors import NightlyError
 from .progress import say
 from .store import Series, Store
 
@@ -41,13 +52,6 @@ FORMATS = model.FORMATS
 STORE = Path("nightly.db")
 # git bisect run ends the whole bisection for 128 and more.
 EXIT_BISECT_ABORT = 255
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not in 0 … 1")
-    return value
 
 
 def parser() -> argparse.ArgumentParser:
@@ -117,7 +121,7 @@ def parser() -> argparse.ArgumentParser:
     step.add_argument("--side", default="")
     step.add_argument("--host", default="")
     step.add_argument("--build", metavar="COMMAND", help="run first; when it fails: 125")
-    step.add_argument("--effect", type=_share, help="what counts as bad, e.g. 0.03 (default: floor)")
+    step.add_argument("--effect", type=arguments.share, help="what counts as bad, e.g. 0.03 (default: floor)")
     step.add_argument("--label", default="")
     out = add("export", "write the history as CSV, one row per night")
     out.add_argument("--plan", required=True, metavar="NAME")
@@ -128,14 +132,14 @@ def parser() -> argparse.ArgumentParser:
     facts.add_argument("--memory", default="", metavar="DEVICE",
                        help="whose memory is used: a PCI address or /dev/dri/card0")  # fmt: skip
     test = add("selftest", "judge made-up histories, say how often that is wrong", store=False)
-    test.add_argument("--share", type=_share, default=1.0, help="of the trials, for a quick look")
+    test.add_argument("--share", type=arguments.share, default=1.0, help="of the trials, for a quick look")
     return top
 
 
 def show(found: model.Results) -> None:
     """The night on stdout: what is not simply good, then the verdict."""
     for requirement in found.requirements:
-        if requirement.status in (model.FAIL, model.INCONCLUSIVE):
+        if requirement.status in (FAIL, INCONCLUSIVE):
             print(f"{requirement.status:12} {requirement.title}: {requirement.text}")
             if requirement.remedy:
                 print(f"{'':12} try: {requirement.remedy}")
@@ -156,7 +160,7 @@ def _conclude(judgement: "Judgement", args: argparse.Namespace) -> int:
     if args.report:
         for path in write_report(found, args.report, args.format or FORMATS):
             say(f"wrote {path}")
-    return model.EXIT_STATUS[found.verdict.status]
+    return EXIT_STATUS[found.verdict.status]
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -169,7 +173,7 @@ def _run(args: argparse.Namespace) -> int:
             print(f"{series}, run {repeat}")
         seconds = sum(wanted.case(series.test).runtime for series, _ in order)
         say(f"{len(order)} runs, at least {seconds / 60:.0f} min")
-        return EXIT_PASSED
+        return EXIT_PASS
     if not args.measure:
         from . import results
     store = Store(args.store)
@@ -185,7 +189,7 @@ def _run(args: argparse.Namespace) -> int:
         runner.clean_up(store, night)
         if args.measure:
             runner.Execution(store, wanted, night).phase(0)
-            store.finish(night, model.INCONCLUSIVE, "measured, and not judged")
+            store.finish(night, INCONCLUSIVE, "measured, and not judged")
             print(f"night {night} is measured; `dmabuf-nightly analyze` judges it")
             return EXIT_UNDECIDED
         judgement = runner.Execution(store, wanted, night).everything()
@@ -223,7 +227,7 @@ def _analyze(args: argparse.Namespace) -> int:
         found = results.build(judgement)
         for path in write_report(found, args.report, args.format or FORMATS):
             print(path)
-        return EXIT_PASSED
+        return EXIT_PASS
     return _conclude(judgement, args)
 
 
@@ -240,7 +244,7 @@ def _nights(args: argparse.Namespace) -> int:
         done = sum(run.state == "done" for run in runs)
         print(f"{night.id:5} {night.started} {night.plan}: {night.status or 'unfinished'}, "
               f"{done} of {len(runs)} runs {night.label}".rstrip())  # fmt: skip
-    return EXIT_PASSED
+    return EXIT_PASS
 
 
 def _baseline(args: argparse.Namespace) -> int:
@@ -263,7 +267,7 @@ def _baseline(args: argparse.Namespace) -> int:
     for one in shown:
         note = f", {one.note}" if one.note else ""
         print(f"{one.series}: {one.name}, {len(one.runs)} runs, pinned {one.pinned}{note}")
-    return EXIT_PASSED
+    return EXIT_PASS
 
 
 def _bisect(args: argparse.Namespace) -> int:
@@ -307,7 +311,7 @@ def _export(args: argparse.Namespace) -> int:
         raise NightlyError(f"plan {args.plan} has no valid run to export; see `dmabuf-nightly nights`")
     for path in written:
         print(path)
-    return EXIT_PASSED
+    return EXIT_PASS
 
 
 def _fingerprint(args: argparse.Namespace) -> int:
@@ -317,16 +321,16 @@ def _fingerprint(args: argparse.Namespace) -> int:
         seen.unseen.append("the kernel's log (/dev/kmsg needs root)")
     else:
         seen.counters["kernel complaints"] = complained
-    peer = fingerprint.pci_of(System(), args.memory)
-    print(fingerprint.to_json(fingerprint.collect(args.target, args.engine, peer=peer), seen))
-    return EXIT_PASSED
+    peer = pci.of_device(System(), args.memory)
+    print(machine.to_json(fingerprint.collect(args.target, args.engine, peer=peer), seen))
+    return EXIT_PASS
 
 
 def _selftest(args: argparse.Namespace) -> int:
     from . import selftest
 
     good = selftest.run(plan.Rules(), lambda text: print(text, flush=True), args.share)
-    return EXIT_PASSED if good else EXIT_FAILED
+    return EXIT_PASS if good else EXIT_FAIL
 
 
 COMMANDS = {
@@ -339,7 +343,7 @@ COMMANDS = {
 def main(argv: list[str]) -> int:
     """Runs one sub-command; returns the exit status."""
     args = parser().parse_args(argv)
-    wrong = EXIT_BISECT_ABORT if args.command == "bisect" else EXIT_USAGE
+    wrong = EXIT_BISECT_ABORT if args.command == "bisect" else EXIT_ERROR
     try:
         return COMMANDS[args.command](args)
     except ModuleNotFoundError as error:
@@ -350,10 +354,10 @@ def main(argv: list[str]) -> int:
         say(str(error))
         return wrong
     except KeyboardInterrupt:
-        return 130
+        return EXIT_INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FAILED
+        return EXIT_FAIL
     except OSError as error:
         say(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
         return wrong

@@ -1,11 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Exit statuses and the one exception that ends a command."""
 
-EXIT_PASSED = 0
-EXIT_FAILED = 1
-EXIT_USAGE = 2
-EXIT_UNDECIDED = 77
-
 # What git bisect run takes for "cannot tell, take another commit".
 EXIT_BISECT_SKIP = 125
 

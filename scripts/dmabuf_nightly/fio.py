@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dmabuf_common import sizes
 from dmabuf_report import bins as latency_bins
 from dmabuf_report.errors import ReportError
 
@@ -176,7 +177,7 @@ def judge(
     """What a run of fio that ended with `status` is worth. `report`: the engine's report, or None
     where there is none to be had."""
     outcome = Outcome()
-    outcome.block_bytes = jobfile.size_bytes(job.values.get("bs", job.values.get("blocksize")))
+    outcome.block_bytes = sizes.parse(job.values.get("bs", job.values.get("blocksize", "")))
     depth = job.values.get("iodepth", "1")
     outcome.depth = int(depth) if depth.isdecimal() and int(depth) else None
     try:

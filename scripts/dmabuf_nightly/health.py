@@ -6,13 +6,11 @@ machine is not guessed at: `unseen` names it, and the report shows it.
 """
 
 import json
-import os
 import subprocess
 from dataclasses import dataclass, field
 
+from dmabuf_common import kernel_log, kmsg, pci
 from dmabuf_common.sysfs import System
-from dmabuf_lab import klog
-
 
 # Counters whose growth during a run makes it inconclusive, by what they are called.
 SMART_COUNTERS = {
@@ -34,63 +32,10 @@ class Snapshot:
     unseen: list[str] = field(default_factory=list)
 
 
-class KernelLog:
-    """Kernel messages from the moment it is opened."""
-
-    def __init__(self, path: str = "/dev/kmsg") -> None:
-        self.fd = -1
-        try:
-            self.fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-            os.lseek(self.fd, 0, os.SEEK_END)
-        except OSError:
-            self.close()
-
-    @property
-    def readable(self) -> bool:
-        """Whether messages can be seen at all."""
-        return self.fd >= 0
-
-    def messages(self) -> list[str]:
-        """What was said since the last call."""
-        found = []
-        while self.fd >= 0:
-            try:
-                record = os.read(self.fd, 8192)
-            except BlockingIOError:
-                break
-            except BrokenPipeError:  # messages were overwritten before they were read
-                found.append("dmabuf-lab: the kernel's log overran")
-                continue
-            except OSError:
-                break
-            if not record:
-                break
-            head, _, text = record.decode(errors="replace").partition(";")
-            if head:
-                found.append(text.splitlines()[0] if text else "")
-        return found
-
-    def close(self) -> None:
-        """No more messages."""
-        if self.fd >= 0:
-            os.close(self.fd)
-        self.fd = -1
-
-
 def complaints_so_far() -> int | None:
     """How often the kernel complained since boot, as far as its log goes back; None: no log."""
-    log = KernelLog()
-    if not log.readable:
-        return None
-    os.lseek(log.fd, 0, os.SEEK_SET)
-    count = len(complaints(log.messages()))
-    log.close()
-    return count
-
-
-def complaints(messages: list[str]) -> list[str]:
-    """The messages by which the kernel complained."""
-    return [finding.line for finding in klog.examine(messages)]
+    messages = kmsg.after(-1)
+    return None if messages is None else len(kernel_log.complaints(messages))
 
 
 def _smart(disk: str, snapshot: Snapshot) -> None:
@@ -143,31 +88,22 @@ def look(target: str, system: System | None = None) -> Snapshot:
         snapshot.steady["drive state"] = state
     if disk.startswith("nvme"):
         _smart(disk, snapshot)
-    for address in system.pci_chain(disk):
-        folder = f"/sys/bus/pci/devices/{address}"
-        for kind in ("aer_dev_correctable", "aer_dev_nonfatal", "aer_dev_fatal"):
-            for line in system.read(f"{folder}/{kind}").splitlines():
-                words = line.split()
-                if len(words) == 2 and words[0].startswith("TOTAL_ERR"):
-                    snapshot.counters[f"{kind} {address}"] = int(words[1])
-    snapshot.steady.update(_link(system, system.pci_chain(disk)))
+    chain = system.pci_chain(disk)
+    for address in chain:
+        for kind, total in pci.aer_totals(system, address).items():
+            snapshot.counters[f"{kind} {address}"] = total
+    if chain:
+        snapshot.steady.update(_link(pci.link(system, chain[-1])))
     return snapshot
 
 
-def _link(system: System, chain: list[str]) -> dict[str, str]:
+def _link(link: pci.Link) -> dict[str, str]:
     """Speed and width of the drive's link, as "now of what drive and port can both do"."""
     found = {}
-    for what in ("speed", "width") if chain else ():
-        now = system.read(f"/sys/bus/pci/devices/{chain[-1]}/current_link_{what}").split()
-        most = [
-            system.read(f"/sys/bus/pci/devices/{address}/max_link_{what}").split()
-            for address in chain[-2:]
-        ]
-        try:
-            can = min(float(words[0]) for words in most if words and float(words[0]) < 255)
-            found[f"link {what}"] = f"{float(now[0]):g} of {can:g}"
-        except (ValueError, IndexError):
-            continue
+    if link.speed and link.most_speed:
+        found["link speed"] = f"{link.speed:g} of {link.most_speed:g}"
+    if link.width and link.most_width:
+        found["link width"] = f"{link.width} of {link.most_width}"
     return found
 
 
@@ -198,7 +134,7 @@ def reasons(before: Snapshot, after: Snapshot, messages: list[str]) -> list[str]
     for name in sorted({*before.steady, *after.steady}):
         old, new = before.steady.get(name, "?"), after.steady.get(name, "?")
         if name == "tainted" and old.isdecimal() and new.isdecimal():
-            taint = klog.describe_taint(int(new) & ~int(old))
+            taint = kernel_log.describe_taint(int(new) & ~int(old))
             if taint:
                 found.append(f"the kernel was tainted during the run: {taint}")
         elif old != new:
@@ -206,7 +142,7 @@ def reasons(before: Snapshot, after: Snapshot, messages: list[str]) -> list[str]
     if after.steady.get("critical_warning", "0") not in ("0", ""):
         found.append(f"the drive has a critical warning: {after.steady['critical_warning']}")
     found += links_below(after)
-    complained = complaints(messages)
+    complained = kernel_log.complaints(messages)
     if complained:
         more = f" (and {len(complained) - 1} more)" if len(complained) > 1 else ""
         found.append(f"the kernel complained: {complained[0]}{more}")

@@ -86,11 +86,3 @@ def expand(path: Path, parameters: Mapping[str, str], options: Mapping[str, str]
     kept += [f"{key}={value}" for key, value in options.items()]
     text = "\n".join([*lines[: head + 1], *kept, *lines[end:]]) + "\n"
     return Job(text, values)
-
-
-def size_bytes(text: str | None) -> int | None:
-    """A block size as fio writes it (512, 4k, 1m), in bytes; None where it is no single size."""
-    match = re.fullmatch(r"(\d+)\s*(|k|m|g)(?:i?b)?", (text or "").strip().lower())
-    if not match:
-        return None
-    return int(match.group(1)) << {"": 0, "k": 10, "m": 20, "g": 30}[match.group(2)] or None

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from dmabuf_common import stats
+from dmabuf_common.fingerprint import differences
 
 from . import baseline, decide
 from .decide import CONFIRMED, INCONCLUSIVE, SUSPECT, Finding, Question
-from .fingerprint import differences
 from .plan import Case, Plan, metric_kind
 from .store import Run, Series, Store
 

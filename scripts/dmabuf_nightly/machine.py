@@ -1,19 +1,26 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A host as a run sees it: its fingerprint, its health before and after, the engine's report."""
 
+import json
 import subprocess
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
+from dmabuf_common import fingerprint, pci
+from dmabuf_common.fingerprint import Facts
+from dmabuf_common.kmsg import KernelLog
 from dmabuf_common.sysfs import System
 
-from . import fingerprint, health
+from . import health
 from .errors import NightlyError
-from .fingerprint import Facts
 from .plan import Host
 
 TIMEOUT_S = 60
+# What a host's fingerprint says it is.
+FORMAT = "libdmabuf-fingerprint"
+VERSION = 1
 
 
 @dataclass
@@ -63,10 +70,35 @@ def look(host: Host, target: str, engine: str, memory: str = "") -> Look:
     memory is used, as dmabuf_device names it."""
     if host.fingerprint:
         text = _say(host, host.fingerprint, "fingerprint", target=target, engine=engine)
-        facts, seen = fingerprint.from_json(text, host.name)
+        facts, seen = from_json(text, host.name)
         return Look(facts, seen)
-    peer = fingerprint.pci_of(System(), memory)
+    peer = pci.of_device(System(), memory)
     return Look(fingerprint.collect(target, engine, peer=peer), health.look(target))
+
+
+def to_json(facts: Mapping[str, Facts], seen: health.Snapshot) -> str:
+    """What `dmabuf-nightly fingerprint` prints, and what a host's command must print."""
+    document = {"format": FORMAT, "version": VERSION, **facts, "health": asdict(seen)}
+    return json.dumps(document, indent=1, sort_keys=True)
+
+
+def from_json(text: str, where: str) -> tuple[dict[str, Facts], health.Snapshot]:
+    """The fingerprint that a host's command printed; NightlyError when it is none."""
+    try:
+        document: Any = json.loads(text)
+        if document["format"] != FORMAT or document["version"] != VERSION:
+            raise ValueError(f"it must say format {FORMAT}, version {VERSION}")
+        found: dict[str, Facts] = {}
+        for role in ("key", "subject", "state"):
+            found[role] = {str(k): str(v) for k, v in dict(document.get(role, {})).items()}
+        said = document.get("health")
+        unseen = health.Snapshot(unseen=[f"the health of {where}"])
+        seen = health.Snapshot(**said) if said else unseen
+    except (ValueError, KeyError, TypeError) as error:
+        raise NightlyError(f"the fingerprint command of {where} printed no fingerprint: {error}")
+    if not found["key"]:
+        raise NightlyError(f"the fingerprint of {where} has an empty key; see docs/nightly.md")
+    return found, seen
 
 
 class Around:
@@ -77,7 +109,7 @@ class Around:
         self.target = target
         self.engine = engine
         self.memory = memory
-        self.log = None if host.fingerprint else health.KernelLog()
+        self.log = None if host.fingerprint else KernelLog()
         self.before = look(host, target, engine, memory)
 
     def done(self) -> Watch:

@@ -3,24 +3,25 @@
 
 from collections.abc import Sequence
 
-from dmabuf_common import stats
+from dmabuf_common import stats, verdict
+from dmabuf_common.clock import now
 from dmabuf_report import bins, model
 
 from . import baseline as baseline_module
 from . import decide, edivisive, fio
 from .judge import Judgement, Subject, metrics_of, subject
 from .plan import metric_kind
-from .store import Run, Series, now
+from .store import Run, Series
 
 TOOL = model.Tool("dmabuf-nightly", "0.1.0")
 
 STATUS = {
-    decide.SAME: model.PASS,
-    decide.BETTER: model.PASS,
-    decide.CLEARED: model.PASS,
-    decide.SUSPECT: model.INCONCLUSIVE,
-    decide.INCONCLUSIVE: model.INCONCLUSIVE,
-    decide.CONFIRMED: model.FAIL,
+    decide.SAME: verdict.PASS,
+    decide.BETTER: verdict.PASS,
+    decide.CLEARED: verdict.PASS,
+    decide.SUSPECT: verdict.INCONCLUSIVE,
+    decide.INCONCLUSIVE: verdict.INCONCLUSIVE,
+    decide.CONFIRMED: verdict.FAIL,
 }
 
 BISECT = "git bisect run dmabuf-nightly bisect PLAN --case {case} --metric {metric} --build COMMAND"
@@ -38,7 +39,7 @@ def runs_requirement(judgement: Judgement, series: Series) -> model.Requirement:
     failed = [run for run in done if run.status == fio.FAILED]
     least = judgement.plan.rules.least_runs
     requirement = model.Requirement(
-        _id(series.test, series.side, series.host, "runs"), f"{series}: runs", model.PASS, "",
+        _id(series.test, series.side, series.host, "runs"), f"{series}: runs", verdict.PASS, "",
         group=series.test, seconds=round(sum(run.seconds for run in done), 3),
     )  # fmt: skip
     proven = [run for run in valid if run.outcome.get("proven")]
@@ -46,11 +47,11 @@ def runs_requirement(judgement: Judgement, series: Series) -> model.Requirement:
     if proven:
         requirement.text += f", {len(proven)} with a proven datapath"
     if failed:
-        requirement.status = model.FAIL
+        requirement.status = verdict.FAIL
         requirement.text = f"{len(failed)} of {len(runs)} runs failed: {failed[0].reasons[0]}"
         requirement.remedy = "see fio's output beside the store, and docs/errors.md for the reason"
     elif len(valid) < least:
-        requirement.status = model.INCONCLUSIVE
+        requirement.status = verdict.INCONCLUSIVE
         why = next((run.reasons[0] for run in done if run.reasons), "they have not been run")
         requirement.text += f", and {least} are needed: {why}"
         requirement.remedy = "remove the cause and run the night again"
@@ -68,8 +69,8 @@ def metric_requirement(finding: decide.Finding) -> model.Requirement:
     about = subject(finding)
     series = about.series
     status = STATUS[finding.state]
-    if status == model.PASS and finding.judged is None and not finding.question.history:
-        status = model.SKIP
+    if status == verdict.PASS and finding.judged is None and not finding.question.history:
+        status = verdict.SKIP
     requirement = model.Requirement(
         _id(series.test, series.side, series.host, about.metric,
             "" if about.against == "baseline" else "against-" + about.against),
@@ -113,10 +114,10 @@ def measurement(judgement: Judgement, series: Series) -> model.Measurement:
         parameters=dict(judgement.plan.case(series.test).parameters),
     )  # fmt: skip
     if len(runs) < judgement.plan.rules.least_runs:
-        made.status = model.INCONCLUSIVE
+        made.status = verdict.INCONCLUSIVE
         made.text = f"{len(runs)} valid runs"
     if any(run.status == fio.FAILED for run in every):
-        made.status = model.FAIL
+        made.status = verdict.FAIL
         made.text = "a run failed"
     if not runs:
         return made
@@ -248,7 +249,7 @@ def build(judgement: Judgement) -> model.Results:
         history(judgement, subject(f)) for f in judgement.findings
         if subject(f).against == "baseline"
     ]  # fmt: skip
-    status = model.overall(requirements)
+    status = verdict.overall(r.status for r in requirements)
     results = model.Results(
         TOOL, f"Night {night.id} of plan {plan.name}", night.started, night.finished or now(),
         model.Verdict(status, verdict_text(requirements, status)), key, environment,
@@ -274,12 +275,12 @@ def verdict_text(requirements: Sequence[model.Requirement], status: str) -> str:
     """One sentence for the whole night."""
     those = [r for r in requirements if r.status == status]
     total = len(requirements)
-    if status == model.FAIL:
+    if status == verdict.FAIL:
         return f"{len(those)} of {total} requirements failed; the first: {those[0].title}: {those[0].text}"
-    if status == model.INCONCLUSIVE:
+    if status == verdict.INCONCLUSIVE:
         return f"{len(those)} of {total} are neither good nor bad; the first: {those[0].title}: {those[0].text}"
-    if status == model.PASS:
-        skipped = sum(r.status == model.SKIP for r in requirements)
+    if status == verdict.PASS:
+        skipped = sum(r.status == verdict.SKIP for r in requirements)
         tail = f"; {skipped} had nothing to be compared with" if skipped else ""
         return f"{len(those)} of {total} requirements hold{tail}."
     return "nothing was judged"

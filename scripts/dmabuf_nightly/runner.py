@@ -9,10 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dmabuf_common.terminal import Progress
+from dmabuf_common.verdict import EXIT_INTERRUPTED, INCONCLUSIVE
+
 from . import fio, jobfile, machine, schedule
 from .errors import NightlyError
 from .plan import Case, Host, Plan, Side
-from .progress import Progress, say
+from .progress import say
 from .store import Run, Series, Store
 
 if TYPE_CHECKING:
@@ -118,15 +121,14 @@ class Execution:
         """Runs what is planned of a phase; what is done is left alone."""
         runs = self.store.runs(self.night, number)
         waiting = [run for run in runs if run.state != "done"]
-        progress = Progress(len(waiting))
+        progress = Progress(len(waiting), even=True)
         try:
             for run in waiting:
                 what = "rerun" if number else "run"
-                progress.show(f"{run.series}, {what} {run.repeat}")
+                progress.start(f"{run.series}, {what} {run.repeat}")
                 outcome = self.one(run)
-                progress.step()
+                progress.end()
                 if outcome.status != fio.VALID:
-                    progress.clear()
                     say(f"{run.series}, run {run.repeat}: {outcome.status}: {outcome.reasons[0]}")
         finally:
             progress.clear()
@@ -181,7 +183,7 @@ def unfinished(store: Store, plan: Plan) -> int | None:
     if boots - {None, machine.boot_id()}:
         text = "abandoned: the machine was booted again in the middle of the night"
         say(f"night {night.id} is {text}; a new one begins")
-        store.finish(night.id, "inconclusive", text)
+        store.finish(night.id, INCONCLUSIVE, text)
         return None
     return night.id
 
@@ -199,13 +201,13 @@ def guarded(action: Callable[[], int], store: Store, night: Callable[[], int | N
     except KeyboardInterrupt:
         number = night()
         if number is None:
-            return 130
+            return EXIT_INTERRUPTED
         store.requeue(number)
         runs = store.runs(number)
         done = sum(run.state == "done" for run in runs)
         say(f"stopped; {done} of {len(runs)} runs of night {number} are kept; "
             "`run --resume` goes on with the rest")  # fmt: skip
-        return 130
+        return EXIT_INTERRUPTED
 
 
 def clean_up(store: Store, night: int) -> None:

@@ -11,12 +11,13 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from dmabuf_common.clock import now
+from dmabuf_common.fingerprint import Facts, digest
+
 from .errors import NightlyError
-from .fingerprint import Facts, digest
 from .fio import VALID, Outcome
 
 SCHEMA_VERSION = 1
@@ -65,11 +66,6 @@ CREATE TABLE baseline_run (
   PRIMARY KEY (baseline, run)
 ) STRICT, WITHOUT ROWID;
 """
-
-
-def now() -> str:
-    """This moment, as every time in the store is written."""
-    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass(frozen=True)

@@ -8,18 +8,14 @@ import sys
 from pathlib import Path
 from types import FrameType
 
+from dmabuf_common import arguments
+from dmabuf_common.terminal import duration
+from dmabuf_common.verdict import EXIT_ERROR, EXIT_FAIL, EXIT_INTERRUPTED, EXIT_PASS, EXIT_STATUS, PASS
+
 from . import VERSION, cases, compare, drive, execute, judge, plan, preflight, requirements, results
 from . import safety, suite, tools
-from .errors import (
-    EXIT_ERROR,
-    EXIT_FAIL,
-    EXIT_INTERRUPTED,
-    EXIT_PASS,
-    EXIT_SKIP,
-    Interrupted,
-    QualError,
-)
-from .progress import duration, say
+from .errors import Interrupted, QualError
+from .progress import say
 
 EXAMPLES = """\
 examples:
@@ -35,13 +31,6 @@ exit status: 0 pass, 1 fail, 2 wrong usage or something is missing, 77 nothing f
 be judged (inconclusive), 130 stopped by Ctrl-C.
 run DESTROYS the data on the drive. All others only read.
 """
-
-STATUS = {
-    judge.PASS: EXIT_PASS,
-    judge.FAIL: EXIT_FAIL,
-    judge.INCONCLUSIVE: EXIT_SKIP,
-    judge.SKIP: EXIT_SKIP,
-}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -83,8 +72,8 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--output", type=Path, required=True, metavar="DIR", help="records and report")
     run.add_argument("--only", action="append", default=[], metavar="GLOB",
                      help="only cases whose name matches; all else is inconclusive")  # fmt: skip
-    run.add_argument("--cell-seconds", type=int, metavar="N", help="of each measurement (60)")
-    run.add_argument("--repeats", type=int, metavar="N", help="of the comparison (5)")
+    run.add_argument("--cell-seconds", type=arguments.positive, metavar="N", help="of each measurement (60)")
+    run.add_argument("--repeats", type=arguments.positive, metavar="N", help="of the comparison (5)")
     run.add_argument("--size", metavar="SIZE", help="of the drive, for the measurements (100%%)")
     for sub in (check, planned, run):
         sub.add_argument("device", help="the drive: /dev/nvme0n1")
@@ -117,8 +106,6 @@ def _scale(args: argparse.Namespace, needs: requirements.Requirements) -> cases.
     for name in ("cell_seconds", "repeats"):
         value = getattr(args, name, None)
         if value is not None:
-            if value < 1:
-                raise QualError(f"--{name.replace('_', '-')} must be at least 1")
             scale = dataclasses.replace(scale, **{name: value})
     if getattr(args, "size", None):
         scale = dataclasses.replace(scale, size=args.size)
@@ -153,11 +140,11 @@ def _show(verdicts: list[judge.Judged], quick: bool) -> int:
     """The verdicts on stdout; the exit status."""
     width = max(len(v.id) for v in verdicts)
     for v in verdicts:
-        tail = f" → {v.remedy}" if v.remedy and v.status != judge.PASS else ""
+        tail = f" → {v.remedy}" if v.remedy and v.status != PASS else ""
         print(f"{v.status:<12}  {v.id:<{width}}  {v.text}{tail}")
     whole = results.summary(verdicts, quick)
     print(f"verdict: {whole.status}: {whole.text}")
-    return STATUS[whole.status]
+    return EXIT_STATUS[whole.status]
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -192,7 +179,7 @@ def _report(args: argparse.Namespace) -> int:
     for path in written:
         print(path)
     print(f"verdict: {document.verdict.status}: {document.verdict.text}")
-    return STATUS[document.verdict.status]
+    return EXIT_STATUS[document.verdict.status]
 
 
 def _compare(args: argparse.Namespace) -> int:

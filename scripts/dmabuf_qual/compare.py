@@ -6,6 +6,8 @@ from pathlib import Path
 from statistics import median
 from types import ModuleType
 
+from dmabuf_common.verdict import FAIL, INCONCLUSIVE, PASS, SKIP
+
 from . import judge, results
 from .errors import QualError
 from .store import Record
@@ -104,7 +106,7 @@ def compare(old: Path, new: Path, force: bool) -> tuple[list[Change], list[str]]
     for after in judge.judge(records_b, run_b, run_b["requirements"]):
         before = verdicts_a[after.id]
         if before.status != after.status:
-            worse = {judge.PASS: 0, judge.SKIP: 1, judge.INCONCLUSIVE: 2, judge.FAIL: 3}
+            worse = {PASS: 0, SKIP: 1, INCONCLUSIVE: 2, FAIL: 3}
             changes.append(Change(after.id, f"{before.status} → {after.status}: {after.text}",
                                   worse[after.status] > worse[before.status]))  # fmt: skip
     found = figures(records_a, records_b)

@@ -1,11 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Exit statuses and the exceptions that end a command."""
-
-EXIT_PASS = 0
-EXIT_FAIL = 1
-EXIT_ERROR = 2
-EXIT_SKIP = 77
-EXIT_INTERRUPTED = 130
+"""The exceptions that end a command."""
 
 
 class QualError(Exception):

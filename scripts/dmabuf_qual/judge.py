@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+from dmabuf_common.verdict import FAIL, INCONCLUSIVE, PASS, SKIP
+
 from . import cases, steady
 from .requirements import Requirements
 from .store import Record
-
-PASS, FAIL, INCONCLUSIVE, SKIP = "pass", "fail", "inconclusive", "skip"
 
 TITLES = {
     "integrity.drive": "The drive itself keeps what plain writes put there",
@@ -403,9 +403,3 @@ def _log(state: dict[str, Any]) -> Judged:
         return Judged("drive.log", FAIL, f"KERNEL_LOG: {lines[0]}", "see dmesg",
                       [("kernel", line, "") for line in lines], 0, ["KERNEL_LOG"])  # fmt: skip
     return Judged("drive.log", PASS, "no error of the drive, PCIe, the IOMMU or a hung task")
-
-
-def overall(verdicts: list[Judged]) -> str:
-    """fail before inconclusive before pass; nothing that passed is no pass."""
-    seen = {verdict.status for verdict in verdicts}
-    return next((s for s in (FAIL, INCONCLUSIVE, PASS) if s in seen), SKIP)

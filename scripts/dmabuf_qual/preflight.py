@@ -6,9 +6,10 @@ import resource
 from dataclasses import dataclass
 from pathlib import Path
 
+from dmabuf_common import kernel_log, kmsg, pci
 from dmabuf_common.sysfs import System
 
-from . import cases, environment, klog, pci
+from . import cases
 from .drive import Drive, Health
 
 GREEN, YELLOW, RED = "ok", "warn", "stop"
@@ -125,11 +126,11 @@ def cuts(system: System, found: Drive) -> list[Check]:
 
 def iommu(system: System, found: Drive) -> list[Check]:
     """Mode and group."""
-    mode = environment.iommu_mode(system, found.pci)
+    mode = pci.iommu_mode(system, found.pci)
     group = Path(system.real(f"{pci.DEVICES}/{found.pci}/iommu_group")).name
-    if mode == "off":
+    if mode == pci.NO_IOMMU:
         return [Check("IOMMU", GREEN, "none: addresses are physical")]
-    if mode == "unknown":
+    if not mode:
         return [Check("IOMMU", YELLOW, "the mode is not known", "run as root on an NVMe drive")]
     word = {"DMA": "strict", "DMA-FQ": "lazy", "identity": "passthrough"}.get(mode, mode)
     return [Check("IOMMU", GREEN, f"{word} ({mode}), group {group}")]
@@ -142,14 +143,13 @@ def topology(system: System, found: Drive, peer: str | None) -> list[Check]:
     listed = []
     link = pci.link(system, found.pci)
     if link.downtrained:
-        listed.append(Check("LINK_DOWNTRAINED", YELLOW, f"{link.speed} x{link.width} of "
-                            f"{link.max_speed} x{link.max_width}", "reseat the drive, see the slot"))  # fmt: skip
-    elif link.speed and not link.speed.startswith("Unknown"):
-        listed.append(Check("link", GREEN, f"{link.speed} x{link.width}"))
+        listed.append(Check("LINK_DOWNTRAINED", YELLOW, f"{link.text()} of "
+                            f"{link.most_text()}", "reseat the drive, see the slot"))  # fmt: skip
+    elif link.known:
+        listed.append(Check("link", GREEN, link.text()))
+    errors = pci.aer_totals(system, found.pci)
     for kind in ("nonfatal", "fatal"):
-        text = system.read(f"{pci.DEVICES}/{found.pci}/aer_dev_{kind}")
-        total = next((w.split()[1] for w in text.splitlines() if w.startswith("TOTAL_ERR")), "0")
-        if total != "0":
+        if total := errors.get(f"aer_dev_{kind}"):
             listed.append(Check("AER", YELLOW, f"{total} {kind} PCIe errors since boot",
                                 "reseat the drive, see dmesg"))  # fmt: skip
     if peer is None:
@@ -189,10 +189,10 @@ def limits(needed_mib: int) -> list[Check]:
 
 def log() -> list[Check]:
     """The kernel log since boot."""
-    newest, lines = klog.records()
-    if newest < 0:
+    messages = kmsg.after(-1)
+    if messages is None:
         return [Check("dmesg", YELLOW, "the kernel log cannot be read", "run as root")]
-    bad = klog.bad(lines)
+    bad = kernel_log.complaints(messages)
     if bad:
         return [Check("KERNEL_LOG", YELLOW, f"{len(bad)} errors since boot, the last: {bad[-1][:120]}",
                       "see dmesg")]  # fmt: skip

@@ -6,6 +6,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from dmabuf_common.clock import iso
+from dmabuf_common.verdict import FAIL, INCONCLUSIVE, PASS, STATUSES, overall
 from dmabuf_report import model
 
 from . import VERSION, cases, judge
@@ -63,7 +65,7 @@ def measurements(folder: Path, records: list[Record], emulated: bool) -> list[mo
         words = group[0]["params"]
         proof = good[0]["report"] if good else None
         text = "emulated drive: says nothing about hardware" if emulated else ""
-        status = model.PASS if good and not bad else model.FAIL if bad else model.INCONCLUSIVE
+        status = PASS if good and not bad else FAIL if bad else INCONCLUSIVE
         made.append(
             model.Measurement(
                 name=f"{cell} {path} {exporter}".strip(),
@@ -92,10 +94,10 @@ def requirement(judged: judge.Judged) -> model.Requirement:
 
 def summary(verdicts: list[judge.Judged], quick: bool) -> model.Verdict:
     """The verdict of all, in a sentence."""
-    status = judge.overall(verdicts)
+    status = overall(v.status for v in verdicts)
     counts = ", ".join(
         f"{sum(v.status == s for v in verdicts)} {s}"
-        for s in model.STATUSES
+        for s in STATUSES
         if any(v.status == s for v in verdicts)
     )
     note = "; a quick run: it looks for faults and does not qualify a drive" if quick else ""
@@ -119,7 +121,7 @@ def document(folder: Path, run: dict[str, Any], records: dict[str, Record],
         tool=model.Tool("dmabuf-qual", VERSION),
         title=f"Qualification of {run['model']} {run['serial']}",
         started=run["started"],
-        finished=run.get("finished") or _iso(last) or run["started"],
+        finished=run.get("finished") or (iso(last) if last else run["started"]),
         verdict=summary(verdicts, run["quick"]),
         comparability_key=run["comparability_key"],
         environment=facts,
@@ -127,12 +129,6 @@ def document(folder: Path, run: dict[str, Any], records: dict[str, Record],
         measurements=measurements(folder, list(records.values()), run["emulated"]),
         notes=notes,
     )
-
-
-def _iso(seconds: float) -> str:
-    import time  # pylint: disable=import-outside-toplevel
-
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds)) if seconds else ""
 
 
 def load(folder: Path) -> tuple[dict[str, Any], dict[str, Record]]:

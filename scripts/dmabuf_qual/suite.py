@@ -3,22 +3,24 @@
 
 import json
 import random
-import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from dmabuf_common import kernel_log, kmsg
+from dmabuf_common.clock import now
 from dmabuf_common.sysfs import System
+from dmabuf_common.terminal import Progress
 
-from . import cases, drive as drives, environment, execute, judge, klog, process, steady
+from . import cases, drive as drives, environment, execute, judge, process, steady
 from .bounces import Bounces
 from .cases import Case, Scale
 from .drive import Drive
 from .errors import Interrupted, QualError
 from .execute import Bench
-from .progress import Progress, say
+from .progress import say
 from .requirements import Requirements
 from .store import Record, Store
 from .tools import Tools
@@ -40,11 +42,6 @@ class Request:
     only: list[str] = field(default_factory=list)  # patterns of case ids; empty: all
 
 
-def now() -> str:
-    """ISO 8601 in UTC."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-
-
 def probe(tools: Tools, drive: Drive, exporter: str, path: str) -> dict[str, Any]:
     """Does this exporter map for this drive on this datapath? Reads only."""
     kind, device = cases.split_exporter(exporter)
@@ -63,6 +60,15 @@ def probe(tools: Tools, drive: Drive, exporter: str, path: str) -> dict[str, Any
     return {WORKS: False, "name": no["name"] if no else "NOT_AVAILABLE", "text": said["error"]}
 
 
+def complaints_after(number: int) -> list[str] | None:
+    """By what the kernel complained after a record of its log; None when that is not known."""
+    messages = kmsg.after(number)
+    if messages is None:
+        return None
+    known = kernel_log.complaints(line for line in messages if line != kmsg.OVERRAN)
+    return known if known or kmsg.OVERRAN not in messages else None
+
+
 class Suite:
     """One run, from its first case or from where it was cut off."""
 
@@ -71,7 +77,6 @@ class Suite:
         self.system = system or System()
         self.store = Store(request.folder)
         self.run: dict[str, Any] = {}
-        self.name = ""
         self.progress = Progress(0)
 
     def _prepare(self) -> None:
@@ -80,7 +85,7 @@ class Suite:
         self.store.lock()
         if request.drive.bytes < cases.LEAST_DRIVE:
             raise QualError(f"{request.drive.path} is smaller than {cases.LEAST_DRIVE >> 20} MiB")
-        facts = environment.facts(request.drive, self.system)
+        facts = environment.facts(request.drive, self.tools.engine, self.system)
         scale = request.scale.as_words()
         more: dict[str, object] = {"exporters": request.exporters, "scale": scale}
         self.run = {
@@ -101,7 +106,7 @@ class Suite:
             "environment": facts,
             "comparability_key": environment.comparability_key(facts, more),
             "health_before": self._health(),
-            "log_from": klog.records()[0],
+            "log_from": kmsg.newest(),
         }
         self.store.begin(self.run, request.resume)
         # Of a run that goes on, what it began with counts; but the log is of this boot.
@@ -127,17 +132,16 @@ class Suite:
         return None if found is None else asdict(found)
 
     def _tick(self) -> None:
-        self.progress.tick(self.name)
+        self.progress.tick()
 
     def _do(self, bench: Bench, case: Case) -> None:
         """One case, unless it has ended before."""
         if case.id in self.store.records or not self._wanted(case):
             return
-        self.name = case.id
         self.progress.start(case.id)
         record = bench.run(case)
         self.store.add(record)
-        self.progress.end(case.id, word_for(record))
+        self.progress.end(word_for(record))
 
     def _wanted(self, case: Case) -> bool:
         only = self.request.only
@@ -185,8 +189,7 @@ class Suite:
             bench = Bench(request.drive, self.tools, request.needs, request.scale,
                           int(self.run["seed"]), keep, self._tick, self.system, bounces)  # fmt: skip
             self._cases(bench, paths)
-        _, lines = klog.records(self.run["log_from"])
-        self.run["kernel_log"] = klog.bad(lines)
+        self.run["kernel_log"] = complaints_after(self.run["log_from"])
         self.run["health_after"] = self._health()
         self.run["finished"] = now()
         self.store.save(self.run)

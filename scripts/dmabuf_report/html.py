@@ -6,6 +6,8 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
+from dmabuf_common.sizes import size_text
+
 from . import plots
 from .model import Results
 
@@ -40,7 +42,7 @@ def render(results: Results) -> str:
     environment.filters["number"] = number
     environment.filters["ns"] = lambda ns: "–" if ns is None else plots.time_text(ns)
     environment.filters["short_time"] = short_time
-    environment.filters["size"] = lambda size: "–" if size is None else plots.size_text(size)
+    environment.filters["size"] = lambda size: "–" if size is None else size_text(size)
     sections = {
         title: [(name, Markup(svg)) for name, svg in drawn]
         for title, drawn in plots.all_of(results).items()

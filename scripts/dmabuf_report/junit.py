@@ -4,9 +4,10 @@ reader that hides skips must not hide that nothing was decided."""
 
 import re
 
+from dmabuf_common.verdict import FAIL, INCONCLUSIVE, PASS, SKIP
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
-from .model import FAIL, INCONCLUSIVE, PASS, SKIP, Requirement, Results
+from .model import Requirement, Results
 
 # What XML 1.0 cannot hold, in whatever a command or a kernel said.
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """KTAP, version 1: one line per requirement. What is inconclusive is `not ok … # ERROR`."""
 
-from .model import FAIL, INCONCLUSIVE, PASS, SKIP, Results
+from dmabuf_common.verdict import FAIL, INCONCLUSIVE, PASS, SKIP
+
+from .model import Results
 
 
 def _line(text: str) -> str:

@@ -7,21 +7,13 @@ Every time is ISO 8601 in UTC, every latency is in ns, every ratio is new / old.
 
 from dataclasses import dataclass, field
 
+from dmabuf_common.verdict import PASS
+
 FORMAT = "libdmabuf-results"
 VERSION = 1
 
-PASS = "pass"
-FAIL = "fail"
-INCONCLUSIVE = "inconclusive"
-SKIP = "skip"
-
-# From the one that decides first to the one that decides last.
-STATUSES = (FAIL, INCONCLUSIVE, PASS, SKIP)
-
 # The forms that results are written in; write.py knows how.
 FORMATS = ("json", "html", "junit", "ktap", "csv")
-
-EXIT_STATUS = {PASS: 0, FAIL: 1, INCONCLUSIVE: 77, SKIP: 77}
 
 
 @dataclass(frozen=True)
@@ -210,9 +202,3 @@ class Results:
     notes: list[str] = field(default_factory=list)
     format: str = FORMAT
     version: int = VERSION
-
-
-def overall(requirements: list[Requirement]) -> str:
-    """The status of all together: fail before inconclusive before pass; nothing judged is skip."""
-    seen = {requirement.status for requirement in requirements}
-    return next((status for status in STATUSES if status in seen), SKIP)

@@ -13,6 +13,8 @@ import matplotlib
 import matplotlib.dates
 from matplotlib.figure import Figure
 
+from dmabuf_common.sizes import size_text
+
 from .bins import LEAST_BEYOND
 from .model import History, Latency, Measurement, Results
 
@@ -57,14 +59,6 @@ def time_text(ns: float, _: object = None) -> str:
         if ns < limit:
             return f"{ns / divisor:.3g} {unit}"
     return f"{ns / 1e9:.3g} s"
-
-
-def size_text(count: float, _: object = None) -> str:
-    """A block size as fio writes it: 512, 4k, 1m."""
-    for divisor, unit in ((1 << 20, "m"), (1 << 10, "k")):
-        if count >= divisor and count % divisor == 0:
-            return f"{count / divisor:g}{unit}"
-    return f"{count:g}"
 
 
 def count_text(count: float, _: object = None) -> str:

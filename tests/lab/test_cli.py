@@ -5,8 +5,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from dmabuf_common.verdict import EXIT_ERROR
 from dmabuf_lab import cli, config, qemu, runner
-from dmabuf_lab.errors import EXIT_LAB_ERROR, LabError
+from dmabuf_lab.errors import LabError
 
 ENTRY = Path(__file__).resolve().parents[2] / "scripts/dmabuf-lab"
 
@@ -95,7 +96,7 @@ def test_the_longest_command_of_the_drive_is_qemus_own_unless_given() -> None:
 def test_wrong_usage_is_status_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         cli.main(words)
-    assert end.value.code == EXIT_LAB_ERROR
+    assert end.value.code == EXIT_ERROR
     assert "usage:" in capsys.readouterr().err
 
 

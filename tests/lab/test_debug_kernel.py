@@ -8,7 +8,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from dmabuf_lab import config, debug_kernel, klog, leaks, verdict
+from dmabuf_common import kernel_log
+from dmabuf_lab import config, debug_kernel, leaks, verdict
 from dmabuf_lab.vm import Outcome
 
 GUEST = Path(debug_kernel.__file__).with_name("guest")
@@ -195,4 +196,4 @@ def test_only_the_entries_of_the_kernels_own_table_may_leak() -> None:
     ],
 )
 def test_a_debugging_aid_that_gave_up_is_a_complaint(line: str) -> None:
-    assert klog.examine([line])
+    assert kernel_log.examine([line])

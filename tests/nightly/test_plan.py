@@ -99,13 +99,6 @@ def test_included_files_are_part_of_the_job(tmp_path: Path) -> None:
         jobfile.expand(tmp_path / "j", {"DEV": "/d"}, {})
 
 
-@pytest.mark.parametrize(
-    ("text", "size"), [("4k", 4096), ("512", 512), ("1M", 1 << 20), ("4k,8k", None), (None, None)]
-)
-def test_block_sizes(text: str | None, size: int | None) -> None:
-    assert jobfile.size_bytes(text) == size
-
-
 def test_the_order_is_random_and_sides_stay_together(folder: Path) -> None:
     made = plan.parse(
         HEAD + '[sides.A]\n[sides.B]\n[compare]\nold = "A"\nnew = "B"\n' + CASE

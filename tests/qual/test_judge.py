@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from dmabuf_common.verdict import FAIL, INCONCLUSIVE, PASS, SKIP, overall
 from dmabuf_qual import cases, execute, judge, requirements
 from dmabuf_qual.store import Record
 
@@ -32,10 +33,9 @@ def verdict(name: str, *records: Record, **state: Any) -> judge.Judged:
 
 def test_nothing_done_passes_nothing() -> None:
     verdicts = judge.judge({}, {}, NEEDS)
-    assert not [v.id for v in verdicts if v.status == judge.PASS]
+    assert not [v.id for v in verdicts if v.status == PASS]
     assert {v.id for v in verdicts} == set(judge.TITLES)
-    assert judge.overall(verdicts) == judge.INCONCLUSIVE
-    assert judge.overall([]) == judge.SKIP
+    assert overall(v.status for v in verdicts) == INCONCLUSIVE
 
 
 @pytest.mark.parametrize(
@@ -47,25 +47,25 @@ def test_nothing_done_passes_nothing() -> None:
 def test_a_finding_fails_its_requirement_by_name(test: str, name: str) -> None:
     wanted = cases.REQUIREMENT[test]
     good = verdict(wanted, record("check"), record(test))
-    assert good.status == judge.PASS
+    assert good.status == PASS
     bad = verdict(wanted, record("check"), record(test, findings=[found(name)]))
-    assert (bad.status, bad.names) == (judge.FAIL, [name])
+    assert (bad.status, bad.names) == (FAIL, [name])
     assert name in bad.text and bad.remedy
 
 
 def test_an_error_is_inconclusive_and_a_finding_outweighs_it() -> None:
-    assert verdict("integrity.read", record("read", error="no memory")).status == judge.INCONCLUSIVE
+    assert verdict("integrity.read", record("read", error="no memory")).status == INCONCLUSIVE
     both = [record("read", error="x"), record("read", "bvec", findings=[found("READ_NOT_LANDED")])]
-    assert verdict("integrity.read", *both).status == judge.FAIL
+    assert verdict("integrity.read", *both).status == FAIL
 
 
 def test_not_applicable_is_no_pass() -> None:
-    assert verdict("faults.liar", record("liar", skip="no testexp")).status == judge.SKIP
+    assert verdict("faults.liar", record("liar", skip="no testexp")).status == SKIP
 
 
 def test_laid_down_and_not_looked_at_is_inconclusive() -> None:
-    assert verdict("integrity.drive", record("lay")).status == judge.INCONCLUSIVE
-    assert verdict("integrity.drive", record("lay"), record("check")).status == judge.PASS
+    assert verdict("integrity.drive", record("lay")).status == INCONCLUSIVE
+    assert verdict("integrity.drive", record("lay"), record("check")).status == PASS
 
 
 def test_the_control_is_asked_who_is_to_blame() -> None:
@@ -78,17 +78,17 @@ def test_the_control_is_asked_who_is_to_blame() -> None:
 def test_a_round_trip_that_agrees_while_a_direction_is_wrong_is_masked() -> None:
     trip = record("roundtrip", facts={"agree": 5, "differ": 0})
     wrong = record("write", findings=[found("WRITE_NOT_FETCHED")])
-    assert verdict("integrity.roundtrip", trip, record("write")).status == judge.PASS
+    assert verdict("integrity.roundtrip", trip, record("write")).status == PASS
     bad = verdict("integrity.roundtrip", trip, wrong)
     assert bad.names == ["ROUNDTRIP_MASKED"]
     honest = record("roundtrip", facts={"agree": 0, "differ": 5})
-    assert verdict("integrity.roundtrip", honest, wrong).status == judge.PASS
+    assert verdict("integrity.roundtrip", honest, wrong).status == PASS
 
 
 @pytest.mark.parametrize(
     ("count", "length", "mdts", "status"),
-    [(1, 524288, 524288, judge.PASS), (4, 524288, 524288, judge.FAIL), (2, 1048576, 524288, judge.PASS),
-     (8, 1048576, 524288, judge.FAIL), (1, 524288, None, judge.INCONCLUSIVE)],
+    [(1, 524288, 524288, PASS), (4, 524288, 524288, FAIL), (2, 1048576, 524288, PASS),
+     (8, 1048576, 524288, FAIL), (1, 524288, None, INCONCLUSIVE)],
 )  # fmt: skip
 def test_more_commands_than_the_drive_asks_for_are_a_split(
     count: int, length: int, mdts: int | None, status: str
@@ -96,13 +96,13 @@ def test_more_commands_than_the_drive_asks_for_are_a_split(
     geometry = record("geometry", facts={f"commands_{length}": count, "max_command_bytes": 131072})
     judged = verdict("path.commands", geometry, mdts=mdts)
     assert judged.status == status
-    assert ("SEGMENT_SPLIT" in judged.names) == (status == judge.FAIL)
+    assert ("SEGMENT_SPLIT" in judged.names) == (status == FAIL)
 
 
 def test_memory_that_moved_or_is_elsewhere_has_migrated() -> None:
     there = record("read", exporter="drm", facts={"memory": "system", "invalidations": 0})
     moved = record("read", exporter="drm", facts={"memory": "system", "invalidations": 2})
-    assert verdict("path.placement", there).status == judge.PASS
+    assert verdict("path.placement", there).status == PASS
     assert verdict("path.placement", moved).names == ["VRAM_MIGRATED"]
     needs = {**NEEDS, "memory": "peer"}
     by_id = {there["id"]: there}
@@ -114,7 +114,7 @@ def test_a_required_datapath_that_is_refused_fails_by_the_reason() -> None:
     works = {"works": True, "name": "", "text": "", "facts": {}}
     no = {"works": False, "name": "REFUSED_MAP", "text": "the exporter failed", "facts": {}}
     paths = {"udmabuf": {"premapped": works, "bvec": no}}
-    assert verdict("path.accepted", record("read"), paths=paths).status == judge.PASS
+    assert verdict("path.accepted", record("read"), paths=paths).status == PASS
     paths["heap"] = {"premapped": no}
     assert verdict("path.accepted", record("read"), paths=paths).names == ["REFUSED_MAP"]
 
@@ -173,35 +173,35 @@ READY: Record = {"id": "steady/precondition", "kind": "precondition", "findings"
 
 def test_rounds_count_only_on_a_drive_that_was_prepared() -> None:
     flat = [r for n in range(1, 6) for r in pts(n, {"0-4k": 1.0, "65-64k": 1.0, "100-1m": 1.0})]
-    assert verdict("performance.steady", READY, *flat, steady=True).status == judge.PASS
-    assert verdict("performance.steady", *flat, steady=True).status == judge.INCONCLUSIVE
+    assert verdict("performance.steady", READY, *flat, steady=True).status == PASS
+    assert verdict("performance.steady", *flat, steady=True).status == INCONCLUSIVE
     for bad in ({**READY, "error": "x"}, {**READY, "findings": [found("BOUNCED")]}):
-        assert verdict("performance.steady", bad, *flat, steady=True).status == judge.INCONCLUSIVE
+        assert verdict("performance.steady", bad, *flat, steady=True).status == INCONCLUSIVE
     # A round with a measurement that is not valid is none.
     flat[-1]["findings"] = [found("BENCH_ARITHMETIC")]
-    assert verdict("performance.steady", READY, *flat, steady=True).status == judge.INCONCLUSIVE
+    assert verdict("performance.steady", READY, *flat, steady=True).status == INCONCLUSIVE
 
 
 def test_the_steady_state_needs_all_tracked_cells_and_never_passes_by_exhaustion() -> None:
     flat = {"0-4k": 100.0, "65-64k": 50.0, "100-1m": 10.0}
     steady = [r for n in range(1, 6) for r in pts(n, flat)]
-    assert verdict("performance.steady", READY, *steady, steady=True).status == judge.PASS
-    assert verdict("performance.steady", READY, *steady[:-1], steady=True).status == judge.INCONCLUSIVE
+    assert verdict("performance.steady", READY, *steady, steady=True).status == PASS
+    assert verdict("performance.steady", READY, *steady[:-1], steady=True).status == INCONCLUSIVE
     wild = [r for n in range(1, 26) for r in pts(n, {**flat, "0-4k": 100.0 + 60 * (n % 2)})]
     bad = verdict("performance.steady", READY, *wild, steady=True)
-    assert (bad.status, bad.names) == (judge.FAIL, ["NOT_STEADY"])
-    assert verdict("performance.steady", steady=False).status == judge.SKIP
+    assert (bad.status, bad.names) == (FAIL, ["NOT_STEADY"])
+    assert verdict("performance.steady", steady=False).status == SKIP
 
 
 def test_health_and_log_need_to_have_been_looked_at() -> None:
     state = {"health_before": HEALTH, "health_after": HEALTH, "kernel_log": []}
-    assert verdict("drive.health", **state).status == judge.PASS
-    assert verdict("drive.log", **state).status == judge.PASS
+    assert verdict("drive.health", **state).status == PASS
+    assert verdict("drive.log", **state).status == PASS
     worse = {**state, "health_after": {**HEALTH, "media_errors": 1}}
     assert verdict("drive.health", **worse).names == ["MEDIA_ERRORS"]
     hot = {**state, "health_after": {**HEALTH, "critical": 2}}
-    assert verdict("drive.health", **hot).status == judge.INCONCLUSIVE
-    assert verdict("drive.log", kernel_log=["nvme0: I/O timeout"]).status == judge.FAIL
+    assert verdict("drive.health", **hot).status == INCONCLUSIVE
+    assert verdict("drive.log", kernel_log=["nvme0: I/O timeout"]).status == FAIL
 
 
 def test_ratios_are_not_judged_on_an_emulated_drive() -> None:
@@ -212,6 +212,6 @@ def test_ratios_are_not_judged_on_an_emulated_drive() -> None:
                 "figures": {"read_iops": iops, "cpu_s_per_gib": 1.0}}  # fmt: skip
 
     slow = (run("host", 100.0), run("premapped", 80.0))
-    assert verdict("performance.ratio", *slow, emulated=True).status == judge.SKIP
+    assert verdict("performance.ratio", *slow, emulated=True).status == SKIP
     assert verdict("performance.ratio", *slow).names == ["SLOWER"]
-    assert verdict("performance.ratio", run("host", 100.0), run("premapped", 95.0)).status == judge.PASS
+    assert verdict("performance.ratio", run("host", 100.0), run("premapped", 95.0)).status == PASS

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from dmabuf_common import pci
 from dmabuf_common.sysfs import System
-from dmabuf_qual import klog, pci, preflight
+from dmabuf_qual import preflight
 from dmabuf_qual.drive import Drive
 
 BASE = "/sys/devices/pci0000:00/0000:00:01.0"
@@ -146,11 +147,3 @@ def test_every_finding_has_a_remedy(root: Path) -> None:
               *preflight.kernel(System(root)), *preflight.udmabuf(System(root), 1)]  # fmt: skip
     assert all(check.remedy for check in checks if check.level != preflight.GREEN)
     assert "stop  METADATA" in preflight.table(checks, colour=False)
-
-
-def test_the_log_is_searched_for_errors_of_drive_and_bus() -> None:
-    lines = ["nvme nvme0: I/O tag 5 (1005) QID 1 timeout, aborting req_op:READ(0) size:4096",
-             "pcieport 0000:00:01.0: AER: Corrected error received", "nvme nvme0: 2/0/0 default queues",
-             "iommu: Default domain type: Translated", "Kernel command line: oops=panic",
-             "INFO: task fio:12 blocked for more than 120 seconds."]  # fmt: skip
-    assert klog.bad(lines) == [lines[0], lines[1], lines[5]]

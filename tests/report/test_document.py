@@ -64,19 +64,3 @@ def test_every_form_is_written(tmp_path: Path) -> None:
     paths = write(results(), tmp_path / "out")
     assert len(paths) == len(FORMATS) == 5
     assert all(path.stat().st_size > 0 for path in paths)
-
-
-@pytest.mark.parametrize(
-    ("statuses", "wanted", "exit_status"),
-    [
-        (["pass", "fail", "inconclusive"], "fail", 1),
-        (["pass", "inconclusive", "skip"], "inconclusive", 77),
-        (["pass", "skip"], "pass", 0),
-        (["skip"], "skip", 77),
-        ([], "skip", 77),
-    ],
-)
-def test_the_worst_decides(statuses: list[str], wanted: str, exit_status: int) -> None:
-    made = [model.Requirement(f"r{i}", "t", status, "x") for i, status in enumerate(statuses)]
-    assert model.overall(made) == wanted
-    assert model.EXIT_STATUS[wanted] == exit_status

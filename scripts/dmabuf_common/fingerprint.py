@@ -2,7 +2,8 @@
 """What must be stored for a run to be comparable: the key, hashed, and the subject apart.
 
 key: what must be equal. Runs with different keys are never compared silently.
-subject: what may change from night to night, and is what is judged: kernel, module, firmware, engine.
+subject: what may change from run to run, and is what is judged: kernel, module, firmware, engine.
+state: what was seen, and is neither.
 """
 
 import hashlib
@@ -11,23 +12,16 @@ import platform
 import re
 import subprocess
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from dmabuf_common.sysfs import System
-
-from .errors import NightlyError
-from .health import Snapshot
+from . import pci
+from .sysfs import System
 
 Facts = dict[str, str]
 
-FORMAT = "libdmabuf-fingerprint"
-VERSION = 1
 QUEUE = ("scheduler", "nr_requests", "max_sectors_kb", "max_hw_sectors_kb", "max_segments",
          "logical_block_size", "physical_block_size", "io_poll", "nomerges", "rq_affinity",
          "write_cache", "wbt_lat_usec", "zoned")  # fmt: skip
-_PCI_ADDRESS = re.compile(r"^[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$")
 # Of the kernel's command line, what only says which kernel was booted.
 _WHICH_KERNEL = re.compile(r"^(BOOT_IMAGE|initrd)=")
 
@@ -85,7 +79,7 @@ def _processor(system: System, key: Facts) -> None:
 
 
 def _pci(system: System, address: str, key: Facts, state: Facts) -> None:
-    folder = f"/sys/bus/pci/devices/{address}"
+    folder = f"{pci.DEVICES}/{address}"
     key["PCIe link at most"] = " x".join(
         filter(None, (system.read(f"{folder}/max_link_speed"), system.read(f"{folder}/max_link_width")))
     )
@@ -95,96 +89,28 @@ def _pci(system: System, address: str, key: Facts, state: Facts) -> None:
             (system.read(f"{folder}/current_link_speed"), system.read(f"{folder}/current_link_width")),
         )
     )
-    key["PCIe payload"] = max_payload(system, folder)
+    key["PCIe payload"] = str(pci.max_payload(system, address) or "")
+    key["IOMMU"] = pci.iommu_mode(system, address)
     group = system.real(f"{folder}/iommu_group")
     # The group's number is dealt out at boot; how many share it is what counts.
-    key["IOMMU"] = system.read(f"{group}/type") if group else "none"
     key["IOMMU group size"] = str(len(system.names(f"{group}/devices"))) if group else ""
     key["drive's NUMA node"] = system.read(f"{folder}/numa_node")
-    sizes = []
-    for line in system.read(f"{folder}/resource").splitlines()[:6]:
-        words = [int(word, 16) for word in line.split()]
-        if len(words) == 3 and words[1]:
-            sizes.append(str(words[1] - words[0] + 1))
-    key["drive's BARs"] = ", ".join(sizes)
+    key["drive's BARs"] = ", ".join(str(bar.size) for bar in pci.bars(system, address))
     key["drive's p2p memory"] = system.read(f"{folder}/p2pmem/size")
 
 
-def acs_control(system: System, address: str) -> str:
-    """The access control bits that are on in a PCI device, in hexadecimal; "none" without that
-    capability, "" when it cannot be read (all of the configuration space is root's)."""
-    try:
-        config = (system.path(f"/sys/bus/pci/devices/{address}") / "config").read_bytes()
-    except OSError:
+def p2p_distance(system: System, drive: str, peer: str) -> str:
+    """How a peer device and the drive are connected: the steps between them, or that the way leads
+    through the host bridge. "" without a peer."""
+    if not drive or not pci.chain(system, peer):
         return ""
-    if len(config) < 4096:
-        return "" if len(config) <= 64 else "none"
-    at = 0x100
-    for _ in range(96):
-        head = int.from_bytes(config[at : at + 4], "little")
-        if head in (0, 0xFFFFFFFF):
-            break
-        if head & 0xFFFF == 0x000D:  # Access Control Services
-            return f"0x{int.from_bytes(config[at + 6 : at + 8], 'little'):04x}"
-        at = head >> 20
-        if at < 0x100:
-            break
-    return "none"
-
-
-def pci_of(system: System, device: str) -> str:
-    """The PCI address of the device that dmabuf_device names, an address itself or a DRM card; ""
-    where it is neither."""
-    if _PCI_ADDRESS.match(device):
-        return device
-    card = re.fullmatch(r"(?:/dev/dri/)?(card\d+)", device)
-    address = Path(system.real(f"/sys/class/drm/{card.group(1)}/device")).name if card else ""
-    return address if _PCI_ADDRESS.match(address) else ""
-
-
-def p2p_distance(system: System, chain: list[str], peer: str) -> str:
-    """How a peer device and the drive are connected: the switch ports between them, or that the
-    way leads through the host bridge. "" without a peer."""
-    other = [part for part in Path(system.real(f"/sys/bus/pci/devices/{peer}")).parts
-             if _PCI_ADDRESS.match(part)] if peer else []  # fmt: skip
-    if not other or not chain:
-        return ""
-    shared = 0
-    for a, b in zip(chain, other, strict=False):
-        if a != b:
-            break
-        shared += 1
-    if not shared:
-        return "through the host bridge"
-    return str(len(chain) + len(other) - 2 * shared)
-
-
-def max_payload(system: System, folder: str) -> str:
-    """The payload size that the device control register has, in bytes; "" when it cannot be read."""
-    try:
-        config = (system.path(folder) / "config").read_bytes()
-    except OSError:
-        return ""
-    at = config[0x34] if len(config) > 0x34 else 0
-    for _ in range(48):
-        if not at or at + 10 > len(config):
-            return ""
-        if config[at] == 0x10:  # PCI Express
-            return str(128 << (config[at + 8] >> 5 & 7))
-        at = config[at + 1]
-    return ""
+    steps = pci.distance(system, drive, peer)
+    return "through the host bridge" if steps is None else str(steps)
 
 
 def _drive(
-    system: System, target: str, peer: str, key: Facts, subject: Facts, state: Facts
+    system: System, disk: str, peer: str, key: Facts, subject: Facts, state: Facts
 ) -> None:
-    disk = system.block_device(target)
-    key["target"] = "block device" if Path(target).is_block_device() else "file"
-    if key["target"] == "file":
-        for line in system.read("/proc/self/mounts").splitlines():
-            words = line.split()
-            if len(words) > 2 and words[0].startswith("/dev/") and words[0].endswith(disk or "?"):
-                key["file system"] = words[2]
     if not disk:
         key["drive"] = "none"
         return
@@ -208,16 +134,34 @@ def _drive(
     chain = system.pci_chain(disk)
     key["PCI path"] = " ".join(chain)
     if chain:
-        key["ACS"] = " ".join(acs_control(system, address) for address in chain).strip()
-        key["p2p distance"] = p2p_distance(system, chain, peer)
+        key["ACS"] = " ".join(pci.acs_text(system, address) for address in chain).strip()
+        key["p2p distance"] = p2p_distance(system, chain[-1], peer)
         _pci(system, chain[-1], key, state)
 
 
+def _target(system: System, target: str, key: Facts) -> str:
+    """The disk behind the target, of which the key says what it is."""
+    disk = system.block_device(target)
+    key["target"] = "block device" if Path(target).is_block_device() else "file"
+    if key["target"] == "file":
+        for line in system.read("/proc/self/mounts").splitlines():
+            words = line.split()
+            if len(words) > 2 and words[0].startswith("/dev/") and words[0].endswith(disk or "?"):
+                key["file system"] = words[2]
+    return disk
+
+
 def collect(
-    target: str, engine: str = "", fio: str = "fio", system: System | None = None, peer: str = ""
+    target: str,
+    engine: str = "",
+    fio: str = "fio",
+    system: System | None = None,
+    peer: str = "",
+    disk: str = "",
 ) -> dict[str, Facts]:
     """Key, subject and state of this machine for I/O on `target`; empty values are left out. `peer`:
-    the PCI address of the device whose memory is used."""
+    the PCI address of the device whose memory is used; `disk`: the name of the disk that the target
+    is known to be."""
     system = system or System()
     key: Facts = {}
     subject: Facts = {}
@@ -239,33 +183,13 @@ def collect(
         subject["engine"] = _file_hash(engine.removeprefix("external:"))
     key["fio"] = _said([fio, "--version"])
     _processor(system, key)
-    _drive(system, target, peer, key, subject, state)
+    if disk:
+        key["target"] = "block device"
+    else:
+        disk = _target(system, target, key)
+    _drive(system, disk, peer, key, subject, state)
     groups = {"key": key, "subject": subject, "state": state}
     return {
         role: {name: value for name, value in facts.items() if value}
         for role, facts in groups.items()
     }
-
-
-def to_json(facts: Mapping[str, Facts], health: Snapshot) -> str:
-    """What `dmabuf-nightly fingerprint` prints, and what a host's command must print."""
-    document = {"format": FORMAT, "version": VERSION, **facts, "health": asdict(health)}
-    return json.dumps(document, indent=1, sort_keys=True)
-
-
-def from_json(text: str, where: str) -> tuple[dict[str, Facts], Snapshot]:
-    """The fingerprint that a host's command printed; NightlyError when it is none."""
-    try:
-        document: Any = json.loads(text)
-        if document["format"] != FORMAT or document["version"] != VERSION:
-            raise ValueError(f"it must say format {FORMAT}, version {VERSION}")
-        found: dict[str, Facts] = {}
-        for role in ("key", "subject", "state"):
-            found[role] = {str(k): str(v) for k, v in dict(document.get(role, {})).items()}
-        seen = document.get("health")
-        health = Snapshot(**seen) if seen else Snapshot(unseen=[f"the health of {where}"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise NightlyError(f"the fingerprint command of {where} printed no fingerprint: {error}")
-    if not found["key"]:
-        raise NightlyError(f"the fingerprint of {where} has an empty key; see docs/nightly.md")
-    return found, health

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Decides from the guest's kernel log and taint whether the kernel complained."""
+"""Decides from a kernel's log and taint whether the kernel complained."""
 
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-# What a kernel says when something is wrong. Matched anywhere in a line.
-BAD = tuple(
+from .kmsg import OVERRAN
+
+# What a kernel says when something is wrong with itself. Matched anywhere in a line.
+KERNEL = tuple(
     re.compile(pattern)
     for pattern in (
         r"\bWARNING:",
@@ -34,9 +36,25 @@ BAD = tuple(
         r"page allocation failure|Out of memory|oom-kill",
         r"nvme\d*(n\d+)?: .*(timeout|Abort status|reset controller|controller is down)",
         r"\btainting kernel due to\b",
-        r"dmabuf-lab: the kernel's log overran",
+        re.escape(OVERRAN),
     )
 )
+
+# What it says when something is wrong with a drive, its bus, or the way to memory. The lab does not
+# look for these: its tests take drives away on purpose.
+DRIVE = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        r"nvme.*(I/O error|frozen state|Removing after)",
+        r"critical medium error|I/O error, dev (nvme|dm)",
+        r"AER:(?! enabled with IRQ)|PCIe Bus Error",
+        r"IO_PAGE_FAULT|iommu.*\bfault\b",
+        r"swiotlb buffer is full",
+    )
+)
+
+# All that speaks against what was measured or qualified on a machine.
+MACHINE = KERNEL + DRIVE
 
 # Lines that match above and are harmless, each with its reason. Keep every pattern as narrow as can be.
 ALLOWED: tuple[tuple[re.Pattern[str], str], ...] = (
@@ -59,6 +77,10 @@ ALLOWED: tuple[tuple[re.Pattern[str], str], ...] = (
     (
         re.compile(r"^kmemleak: Kernel memory leak detector initialized \(mem pool available: \d+\)$"),
         "the debug kernel's leak detector says that it is there",
+    ),
+    (
+        re.compile(r"^nvme nvme\d+: Shutdown timeout set to \d+ seconds$"),
+        "a drive that asked for more time to shut down, said when the driver finds it",
     ),
 )
 
@@ -119,7 +141,11 @@ def races_of_others(lines: Sequence[str]) -> set[str]:
     return others - ours
 
 
-def examine(lines: Iterable[str], expected: Iterable[re.Pattern[str]] = ()) -> list[Finding]:
+def examine(
+    lines: Iterable[str],
+    expected: Iterable[re.Pattern[str]] = (),
+    rules: Sequence[re.Pattern[str]] = KERNEL,
+) -> list[Finding]:
     """The lines by which the kernel complained, in order, each text once.
 
     `expected`: what a test provokes on purpose, and which is therefore no complaint; with a warning
@@ -133,13 +159,18 @@ def examine(lines: Iterable[str], expected: Iterable[re.Pattern[str]] = ()) -> l
     for text in texts:
         if _END_TRACE.search(text):
             excused = False
-        if text in others or not any(pattern.search(text) for pattern in BAD):
+        if text in others or not any(pattern.search(text) for pattern in rules):
             continue
         if any(pattern.search(text) for pattern in harmless):
             excused = excused or _WARNING.search(text) is not None
         elif not (excused and _CALL_TRACE.search(text)):
             found[text] = None
     return [Finding(text) for text in found]
+
+
+def complaints(lines: Iterable[str]) -> list[str]:
+    """The lines that speak against what was measured or qualified meanwhile, each text once."""
+    return [finding.line for finding in examine(lines, rules=MACHINE)]
 
 
 def expected_taint(lines: Iterable[str], expected: Iterable[re.Pattern[str]]) -> int:

@@ -4,7 +4,7 @@
 import re
 
 import pytest
-from dmabuf_lab import klog
+from dmabuf_common import kernel_log
 
 COMPLAINTS = [
     "[   12.345678] WARNING: CPU: 1 PID: 77 at lib/refcount.c:28 refcount_warn_saturate+0xba/0x110",
@@ -51,6 +51,10 @@ HARMLESS = [
     "[    0.1] rcu: \tRCU callback double-/use-after-free debug is enabled.",
     "rcu: \\x09RCU callback double-/use-after-free debug is enabled.",
     "[    0.3] kmemleak: Kernel memory leak detector initialized (mem pool available: 39000)",
+    "[    2.0] nvme nvme0: Shutdown timeout set to 10 seconds",
+    "[    2.0] Kernel command line: oops=panic nvme_core.io_timeout=255",
+    "[    2.0] pcieport 0000:00:1c.0: AER: enabled with IRQ 24",
+    "[    2.0] iommu: Default domain type: Translated",
     "[    2.0] debug: BUGS are not welcome here",
     "",
 ]
@@ -58,17 +62,41 @@ HARMLESS = [
 
 @pytest.mark.parametrize("line", COMPLAINTS)
 def test_a_complaint_is_found(line: str) -> None:
-    assert klog.examine([line]) == [klog.Finding(klog.strip_time(line))]
+    assert kernel_log.examine([line]) == [kernel_log.Finding(kernel_log.strip_time(line))]
 
 
 @pytest.mark.parametrize("line", HARMLESS)
 def test_a_harmless_line_is_not_found(line: str) -> None:
-    assert klog.examine([line]) == []
+    assert kernel_log.examine([line], rules=kernel_log.MACHINE) == []
+
+
+OF_DRIVES = [
+    "nvme nvme0: Removing after probe failure status: -19",
+    "nvme nvme0: frozen state error detected, reset controller",
+    "nvme0n1: I/O Cmd(0x2) @ LBA 0, 8 blocks, I/O Error (sct 0x0 / sc 0x4)",
+    "critical medium error, dev nvme0n1, sector 8 op 0x0:(READ) flags 0x0 phys_seg 1 prio class 2",
+    "I/O error, dev nvme0n1, sector 8 op 0x1:(WRITE) flags 0x0 phys_seg 1 prio class 2",
+    "pcieport 0000:00:01.0: AER: Corrected error received: 0000:01:00.0",
+    "nvme 0000:01:00.0: PCIe Bus Error: severity=Corrected, type=Physical Layer, (Receiver ID)",
+    "nvme 0000:01:00.0: AMD-Vi: Event logged [IO_PAGE_FAULT domain=0x000c address=0x0 flags=0x0]",
+    "arm-smmu-v3: iommu fault",
+    "nvme 0000:01:00.0: swiotlb buffer is full (sz: 4096 bytes)",
+]
+
+
+@pytest.mark.parametrize("line", OF_DRIVES)
+def test_what_is_said_of_a_drive_speaks_against_a_machine(line: str) -> None:
+    assert kernel_log.complaints([line]) == [line]
+
+
+def test_the_lab_looks_for_the_kernels_own_faults_alone() -> None:
+    lines = ["nvme 0000:01:00.0: swiotlb buffer is full", "BUG: a"]
+    assert [finding.line for finding in kernel_log.examine(lines)] == ["BUG: a"]
 
 
 def test_every_pattern_is_exercised_by_a_complaint() -> None:
-    samples = [*COMPLAINTS, *EXTRA]
-    unused = [p.pattern for p in klog.BAD if not any(p.search(line) for line in samples)]
+    samples = [*COMPLAINTS, *EXTRA, *OF_DRIVES]
+    unused = [p.pattern for p in kernel_log.MACHINE if not any(p.search(line) for line in samples)]
     assert unused == []
 
 
@@ -78,41 +106,41 @@ EXTRA = [
     "BUG: sleeping function called from invalid context at mm/x.c:1",
     "BUG: workqueue lockup - pool cpus=0",
     "Disabling lock debugging: tainting kernel due to x",
-    "dmabuf-lab: the kernel's log overran",
+    "the kernel's log overran",
 ]
 
 
 def test_allow_list_entries_have_reasons_and_match_a_complaint_pattern() -> None:
-    for pattern, reason in klog.ALLOWED:
+    for pattern, reason in kernel_log.ALLOWED:
         assert reason
-        allowed = [line for line in HARMLESS if pattern.search(klog.strip_time(line))]
+        allowed = [line for line in HARMLESS if pattern.search(kernel_log.strip_time(line))]
         assert allowed, pattern.pattern
-        assert any(bad.search(line) for line in allowed for bad in klog.BAD)
+        assert any(bad.search(line) for line in allowed for bad in kernel_log.MACHINE)
 
 
 def test_the_same_text_is_reported_once_though_console_and_kmsg_both_have_it() -> None:
     lines = ["[    1.0] BUG: a", "BUG: a", "[    2.0] BUG: b"]
-    assert [finding.line for finding in klog.examine(lines)] == ["BUG: a", "BUG: b"]
+    assert [finding.line for finding in kernel_log.examine(lines)] == ["BUG: a", "BUG: b"]
 
 
 def test_the_trace_of_an_expected_warning_is_no_complaint_and_that_of_another_is() -> None:
     known = [re.compile(r"WARNING: a\.c:\d+ at f")]
     block = ["WARNING: a.c:1 at f+0x1", "Call Trace:", "---[ end trace 0000000000000000 ]---"]
     other = ["WARNING: b.c:1 at g+0x1", "Call Trace: <TASK>", "---[ end trace 0000000000000000 ]---"]
-    assert klog.examine(block, known) == []
-    assert klog.examine(block) == [klog.Finding(block[0]), klog.Finding(block[1])]
-    assert klog.examine(block + other, known) == [klog.Finding(other[0]), klog.Finding(other[1])]
-    assert klog.expected_taint(block, known) == klog.TAINT_WARN
-    assert klog.expected_taint(other, known) == 0
-    assert klog.expected_taint(["a.c:1 at f, no warning"], known) == 0
+    assert kernel_log.examine(block, known) == []
+    assert kernel_log.examine(block) == [kernel_log.Finding(block[0]), kernel_log.Finding(block[1])]
+    assert kernel_log.examine(block + other, known) == [kernel_log.Finding(other[0]), kernel_log.Finding(other[1])]
+    assert kernel_log.expected_taint(block, known) == kernel_log.TAINT_WARN
+    assert kernel_log.expected_taint(other, known) == 0
+    assert kernel_log.expected_taint(["a.c:1 at f, no warning"], known) == 0
 
 
 def test_a_feature_that_taints_the_kernel_is_excused_by_its_message() -> None:
     message = ["[  1.5] prog (7): Using fanotify checks may deadlock; tainting kernel"]
     known = [re.compile("Using fanotify checks")]
-    assert klog.expected_taint(message, known) == klog.TAINT_AUX
-    assert klog.expected_taint(message, [re.compile("another message")]) == 0
-    assert klog.expected_taint(["prog (7): Using fanotify checks"], known) == 0
+    assert kernel_log.expected_taint(message, known) == kernel_log.TAINT_AUX
+    assert kernel_log.expected_taint(message, [re.compile("another message")]) == 0
+    assert kernel_log.expected_taint(["prog (7): Using fanotify checks"], known) == 0
 
 
 RULE = "=" * 66
@@ -141,34 +169,34 @@ def race(first: str, second: str, *frames: str) -> list[str]:
 def test_a_data_race_of_our_module_is_a_complaint() -> None:
     report = race("dmabuf_rw_issue [dmabuf_rw]", "dmabuf_rw_info [dmabuf_rw]")
     title = "BUG: KCSAN: data-race in dmabuf_rw_issue [dmabuf_rw] / dmabuf_rw_info [dmabuf_rw]"
-    assert klog.examine([f"[   12.3] {line}" for line in report]) == [klog.Finding(title)]
+    assert kernel_log.examine([f"[   12.3] {line}" for line in report]) == [kernel_log.Finding(title)]
 
 
 def test_a_data_race_below_our_module_is_a_complaint() -> None:
-    assert klog.examine(race("list_add", "list_del", "testexp_buffer_put [dmabuf_testexp]"))
+    assert kernel_log.examine(race("list_add", "list_del", "testexp_buffer_put [dmabuf_testexp]"))
 
 
 def test_a_data_race_of_the_kernel_alone_is_none_and_hides_no_other_complaint() -> None:
     alone = race("rcu_core", "call_rcu")
-    assert klog.examine(alone) == []
-    assert klog.examine([f"[   12.3][  T{n}] {line}" for n, line in enumerate(alone)]) == []
+    assert kernel_log.examine(alone) == []
+    assert kernel_log.examine([f"[   12.3][  T{n}] {line}" for n, line in enumerate(alone)]) == []
     ours = race("x [dmabuf_rw]", "y")
-    assert len(klog.examine([*alone, *ours, *alone])) == 1
-    assert klog.examine([*alone, "BUG: KASAN: out-of-bounds in f"])
+    assert len(kernel_log.examine([*alone, *ours, *alone])) == 1
+    assert kernel_log.examine([*alone, "BUG: KASAN: out-of-bounds in f"])
 
 
 def test_a_report_without_an_end_is_no_excuse_for_what_our_module_did_in_it() -> None:
-    assert klog.examine([*race("a", "b")[:5], " dmabuf_rw_map+0x1/0x2 [dmabuf_rw]"])
+    assert kernel_log.examine([*race("a", "b")[:5], " dmabuf_rw_map+0x1/0x2 [dmabuf_rw]"])
 
 
 def test_one_race_is_a_complaint_though_another_report_of_it_is_without_us() -> None:
     with_us = race("list_add", "list_del", "dmabuf_rw_map [dmabuf_rw]")
-    assert klog.examine([*race("list_add", "list_del"), *with_us])
+    assert kernel_log.examine([*race("list_add", "list_del"), *with_us])
 
 
 @pytest.mark.parametrize("value", [0, 1 << 12, 1 << 13, (1 << 12) | (1 << 13)])
 def test_taint_of_an_out_of_tree_unsigned_module_is_allowed(value: int) -> None:
-    assert klog.describe_taint(value) is None
+    assert kernel_log.describe_taint(value) is None
 
 
 @pytest.mark.parametrize(
@@ -176,8 +204,20 @@ def test_taint_of_an_out_of_tree_unsigned_module_is_allowed(value: int) -> None:
     [(1 << 9, "W (bit 9)"), (1 << 7 | 1 << 12, "D (bit 7)"), (1 << 18, "N (bit 18)")],
 )
 def test_other_taint_is_named(value: int, words: str) -> None:
-    assert klog.describe_taint(value) == words
+    assert kernel_log.describe_taint(value) == words
 
 
 def test_last_lines_skips_empty_ones() -> None:
-    assert klog.last_lines(["a", "", "b ", " ", "c"], 2) == ["b", "c"]
+    assert kernel_log.last_lines(["a", "", "b ", " ", "c"], 2) == ["b", "c"]
+
+def test_the_log_is_searched_for_errors_of_drive_and_bus() -> None:
+    lines = ["nvme nvme0: I/O tag 5 (1005) QID 1 timeout, aborting req_op:READ(0) size:4096",
+             "pcieport 0000:00:01.0: AER: Corrected error received", "nvme nvme0: 2/0/0 default queues",
+             "iommu: Default domain type: Translated", "Kernel command line: oops=panic",
+             "INFO: task fio:12 blocked for more than 120 seconds."]  # fmt: skip
+    assert kernel_log.complaints(lines) == [lines[0], lines[1], lines[5]]
+
+
+def test_error_reporting_that_is_turned_on_is_no_error() -> None:
+    assert kernel_log.complaints(["pcieport 0000:00:05.0: AER: enabled with IRQ 26"]) == []
+    assert kernel_log.complaints(["pcieport 0000:00:05.0: AER: Uncorrected (Fatal) error received"]) != []
