@@ -22,6 +22,8 @@ from .drive_identity import Demand, Identity, Node
 from .drive_signatures import CannotLook, Signature, find
 from .sysfs import System
 
+__all__ = ["CONSENT", "Demand", "Gone", "Guard", "Identity", "Refused", "claim", "observe"]
+
 # The option of all programs by which somebody agrees to lose what a signature stands for.
 CONSENT = "--overwrite-signature"
 

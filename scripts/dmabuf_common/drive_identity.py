@@ -109,10 +109,9 @@ def node(system: System, folder: str) -> Node:
     """The node whose folder in /sys/devices this is."""
     path = Path(folder)
     partition = system.exists(f"{folder}/partition")
-    hidden = system.read(f"{folder}/hidden") == "1"
     return Node(
         name=path.name,
-        number="" if hidden else system.read(f"{folder}/dev"),
+        number=system.read(f"{folder}/dev"),
         disk=path.parent.name if partition else path.name,
         start=(system.number(f"{folder}/start") or 0) * SECTOR if partition else 0,
         bytes=(system.number(f"{folder}/size") or 0) * SECTOR,

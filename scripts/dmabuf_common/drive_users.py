@@ -212,8 +212,6 @@ def reasons(system: System, nodes: Iterable[tuple[Node, str]]) -> list[str]:
     members = {number: fsid for fsid, group in btrfs(system).items() for number in group}
     found = []
     for node, words in nodes:
-        if not node.number:
-            continue
         where = mounted.get(node.number)
         if where == "/":
             found.append(f"{words} holds the running system: choose another drive")
@@ -237,8 +235,7 @@ def writing(system: System, nodes: Iterable[tuple[Node, str]]) -> list[str]:
     """Which programs write, or could, to these devices now."""
     names: dict[str, str] = {}
     for node, words in nodes:
-        if node.number:
-            names[node.number] = words
+        names[node.number] = words
         if node.whole and generic(system, node.disk):
             names[generic(system, node.disk)] = f"{words}, as character device,"
     open_now: Mapping[str, str] = writers(system, set(names))

@@ -92,9 +92,10 @@ class Machine:
 
     def drive(
         self, name: str = "nvme0n1", number: str = "259:0", serial: str = "S1", wwid: str = WWID,
-        nsid: str = "1", nqn: str = NQN, hidden: bool = False, **more: str,
+        nsid: str = "1", nqn: str = NQN, **more: str,
     ) -> Path:  # fmt: skip
-        """A namespace of the controller or subsystem that its name says; its node in /dev."""
+        """A namespace of the controller or subsystem that its name says; its node in /dev. The paths
+        below a multipath head have neither number nor node."""
         device = f"/sys/devices/pci0000:00/{name.partition('n1')[0]}"
         if name[4:].find("n") < 0:
             device = f"/sys/devices/pci0000:00/target-{name}"
@@ -105,10 +106,9 @@ class Machine:
         for key, value in {"wwid": wwid, "nsid": nsid, "diskseq": "7", **more}.items():
             if value:
                 self.put(f"{folder}/{key}", value)
-        self.put(f"{folder}/hidden", str(int(hidden)))
         self.link(f"{folder}/device", device)
         self.link(f"/sys/block/{name}", folder)
-        self._node(folder, "" if hidden else number, images.SIZE, None)
+        self._node(folder, number, images.SIZE, None)
         return self.root / "dev" / name
 
     def partition(self, disk: str, index: int, number: str, start: int, size: int) -> str:

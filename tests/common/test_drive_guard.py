@@ -10,7 +10,7 @@ import images
 import pytest
 from drives import Machine
 
-from dmabuf_common import drive_devices, drive_signatures
+from dmabuf_common import drive_signatures
 from dmabuf_common.drive_guard import Demand, Gone, Guard, Refused, claim, observe
 from dmabuf_common.drive_signatures import CannotLook
 
@@ -127,10 +127,12 @@ def test_a_mount_of_another_mount_namespace_is_seen(machine: Machine) -> None:
     for process, space in (("self", "mnt:[1]"), ("41", "mnt:[1]"), ("42", "mnt:[2]")):
         (machine.root / f"proc/{process}/ns").mkdir(parents=True)
         (machine.root / f"proc/{process}/ns/mnt").symlink_to(space)
+    machine.put("/proc/41/mountinfo", MOUNT.format("259:1", "/seen-before", "xfs", "/dev/x"))
     machine.put("/proc/42/comm", "pod")
     machine.put("/proc/42/mountinfo", MOUNT.format("259:2", "/", "xfs", "/dev/x"))
     said = refusal(machine)
     assert "/dev/nvme0n1p2 is mounted at / in the mount namespace of process 42 (pod)" in said
+    assert "seen-before" not in said
 
 
 def test_swap_is_refused(machine: Machine) -> None:
@@ -264,7 +266,7 @@ def test_a_path_that_comes_during_the_run_is_looked_at_and_held(machine: Machine
 
 
 def test_a_hidden_path_below_a_head_is_nobodys(machine: Machine) -> None:
-    machine.drive("nvme0c0n1", "", hidden=True)
+    machine.drive("nvme0c0n1", "")
     with take(machine) as guard:
         guard.check()
 
@@ -280,6 +282,13 @@ def test_a_partition_is_judged_by_its_own_bytes(machine: Machine) -> None:
     assert "/dev/nvme1n1p2, the same namespace as /dev/nvme0n1p2, is mounted" in said
     machine.put("/proc/self/mountinfo", MOUNT.format("259:0", "/data", "xfs", "/dev/nvme0n1"))
     assert "/dev/nvme0n1 is mounted" in refusal(machine, "/dev/nvme0n1p1")
+
+
+def test_a_path_whose_partitions_are_not_known_is_held_whole(machine: Machine) -> None:
+    machine.drive("nvme1n1", "259:8")
+    with take(machine, "/dev/nvme0n1p2"):
+        with pytest.raises(OSError, match="busy"):
+            machine.devices.claim(str(machine.root / "dev/nvme1n1"), os.O_RDONLY)
 
 
 # What is on it
@@ -389,6 +398,18 @@ def test_a_drive_of_another_size_ends_the_run(machine: Machine) -> None:
             guard.check()
 
 
+def test_a_drive_that_goes_away_while_it_is_claimed_is_refused(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def claimed(path: str, flags: int) -> int:
+        descriptor = machine.devices.open(path, flags | os.O_EXCL)
+        machine.put("/sys/block/nvme0n1/wwid", "eui.9")
+        return descriptor
+
+    monkeypatch.setattr(machine.devices, "claim", claimed)
+    assert "wwid changed" in refusal(machine)
+
+
 # Reading only
 
 def test_a_run_that_reads_knows_the_drive_and_claims_nothing(machine: Machine) -> None:
@@ -414,5 +435,5 @@ def test_a_claim_is_tried_for_a_while(machine: Machine, monkeypatch: pytest.Monk
     """Who looks what a new drive is claims it for a moment."""
     other = machine.devices.open(str(machine.root / "dev/nvme0n1"), os.O_RDONLY | os.O_EXCL)
     machine.devices.patience_s = 60
-    monkeypatch.setattr(drive_devices.time, "sleep", lambda _: os.close(other))
+    monkeypatch.setattr("dmabuf_common.drive_devices.time.sleep", lambda _: os.close(other))
     take(machine).close()

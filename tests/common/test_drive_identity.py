@@ -65,6 +65,12 @@ def test_identifiers_are_compared_however_they_are_written(text: str, is_plain: 
     assert plain(text) == is_plain
 
 
+def test_a_whole_disk_has_all_bytes_whatever_its_size_says() -> None:
+    part = Node("d1", "1:2", "d", 100, 50)
+    assert [part.overlaps(*one) for one in ((0, 100), (0, 101), (149, 1), (150, 1))] == [False, True, True, False]
+    assert Node("d", "1:1", "d", 0, 0).overlaps(4096, 4096)
+
+
 def identity(name: str = "nvme0n1", **values: str) -> Identity:
     return Identity(Node(name, "1:1", name, 0, 1), **values)
 
@@ -102,7 +108,7 @@ def test_two_names_of_one_namespace(one: dict[str, str], other: dict[str, str], 
 
 def test_the_other_names_are_found_hidden_paths_among_them(machine: Machine) -> None:
     machine.drive()
-    machine.drive("nvme0c0n1", "", hidden=True)
+    machine.drive("nvme0c0n1", "")
     machine.drive("nvme1n1", "259:4")
     machine.drive("nvme2n1", "259:8", wwid="eui.1")
     found = other_names(of(machine, "259:0"), drive_identity.disks(machine.system))
@@ -139,7 +145,7 @@ def test_only_the_drive_that_was_named_is_meant(
 def test_a_serial_number_of_two_namespaces_names_neither(machine: Machine) -> None:
     machine.drive()
     machine.drive("nvme0n2", "259:4", wwid="eui.2", nsid="2")
-    machine.drive("nvme0c0n2", "", wwid="eui.2", nsid="2", hidden=True)
+    machine.drive("nvme0c0n2", "", wwid="eui.2", nsid="2")
     every = drive_identity.disks(machine.system)
     found = not_named(of(machine, "259:0"), Demand("S1"), every)
     assert len(found) == 1 and "/dev/nvme0n2 has the same serial number" in found[0]
