@@ -73,7 +73,10 @@ class Guard:
         return self
 
     def __exit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -213,9 +216,10 @@ class Guard:
             for signature in find(self._descriptor, start, size)
         ]
 
-    def _signed(self, consent: frozenset[str]) -> list[str]:
+    def _signed(self, consent: frozenset[str], only: bool) -> list[str]:
         """Reasons by what is on it. Consent counts only when it names what is there, no more and no
-        less: a list of all that could be there is a habit and not a decision."""
+        less: a list of all that could be there is a habit and not a decision. `only`: nothing else is
+        against it, so that consent would help."""
         try:
             found = self._signatures()
         except CannotLook as error:
@@ -227,8 +231,9 @@ class Guard:
         extra = sorted(consent - types)
         if extra:
             reasons.append(f"{CONSENT} names {', '.join(extra)}, which is not there: look again")
-        options = " ".join(f"{CONSENT} {name}" for name in sorted(types))
-        reasons.append(f"look at it with wipefs {self.path}; if all of that may be lost: {options}")
+        if only:
+            options = " ".join(f"{CONSENT} {name}" for name in sorted(types))
+            reasons.append(f"look at it with wipefs {self.path}; if all that may be lost: {options}")
         return reasons
 
     def demand(self, wanted: Demand, consent: frozenset[str]) -> None:
@@ -246,7 +251,7 @@ class Guard:
         # Whoever is named above has claimed it, too.
         if not against:
             against = [*self._claim_own(), *self._claim_others()]
-        against += self._signed(consent)
+        against += self._signed(consent, not against)
         if against:
             raise Refused(f"{self.path} is not overwritten: {'; '.join(dict.fromkeys(against))}")
 

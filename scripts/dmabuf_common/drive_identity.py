@@ -201,8 +201,8 @@ def not_named(identity: Identity, demand: Demand, every: Iterable[Identity]) -> 
         return ["it has no serial number by which it could be named: give the drive itself, no loop, "
                 "RAID or device mapper device"]  # fmt: skip
     if not identity.known:
-        return ["it has neither wwid, NGUID nor EUI-64, so that another name of the same data could not "
-                "be told from another drive"]  # fmt: skip
+        return ["it has neither wwid, NGUID nor EUI-64, so that another name of the same data could "
+                "not be told from another drive"]  # fmt: skip
     if not demand.serial:
         return [f"nothing says that it is the drive that is meant: give its serial number, "
                 f"{identity.serial}"]  # fmt: skip
@@ -213,7 +213,7 @@ def not_named(identity: Identity, demand: Demand, every: Iterable[Identity]) -> 
         same = other.node.disk == identity.node.disk or identity.same_namespace(other)
         if other.node.number and not same and not demand.against(other):
             found.append(
-                f"{other.node.path} has the same serial number, {identity.serial}: name the namespace, too, "
-                f"wwid {identity.wwid or 'none'}, namespace id {identity.nsid or 'none'}"
+                f"{other.node.path} has the same serial number, {identity.serial}: name the namespace, "
+                f"too, wwid {identity.wwid or 'none'}, namespace id {identity.nsid or 'none'}"
             )
     return found

@@ -96,7 +96,8 @@ def find(descriptor: int, offset: int = 0, size: int = 0) -> list[Signature]:
         library.blkid_probe_enable_superblocks(probe, 1)
         library.blkid_probe_set_superblocks_flags(
             probe,
-            _SUBLKS_LABEL | _SUBLKS_UUID | _SUBLKS_TYPE | _SUBLKS_USAGE | _SUBLKS_MAGIC | _SUBLKS_BADCSUM,
+            _SUBLKS_LABEL | _SUBLKS_UUID | _SUBLKS_TYPE | _SUBLKS_USAGE | _SUBLKS_MAGIC
+            | _SUBLKS_BADCSUM,
         )
         library.blkid_probe_enable_partitions(probe, 1)
         library.blkid_probe_set_partitions_flags(probe, _PARTS_FORCE_GPT | _PARTS_MAGIC)
@@ -115,6 +116,7 @@ def _all(library: ctypes.CDLL, probe: int) -> list[Signature]:
         if status == 1:
             return found
         if status != 0:
-            raise CannotLook(f"{LIBRARY} could not read it: {os.strerror(ctypes.get_errno() or -status)}")
+            code = ctypes.get_errno() or -status
+            raise CannotLook(f"{LIBRARY} could not read it: {os.strerror(code)}")
         found.append(_signature(library, probe))
     raise CannotLook(f"{LIBRARY} finds more than {_MOST} signatures")

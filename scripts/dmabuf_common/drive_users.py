@@ -192,7 +192,8 @@ def _open_for_writing(system: System, process: str, numbers: set[str]) -> Iterat
             number = f"char {number}"
         if number not in numbers:
             continue
-        flags = re.search(r"^flags:\s*([0-7]+)", system.read(f"/proc/{process}/fdinfo/{descriptor}"), re.M)
+        text = system.read(f"/proc/{process}/fdinfo/{descriptor}")
+        flags = re.search(r"^flags:\s*([0-7]+)", text, re.M)
         if flags and int(flags.group(1), 8) & os.O_ACCMODE != os.O_RDONLY:
             yield number
 
@@ -218,14 +219,16 @@ def reasons(system: System, nodes: Iterable[tuple[Node, str]]) -> list[str]:
         elif where:
             found.append(f"{words} is mounted at {where}: unmount it first")
         elif node.number in members:
-            found.append(f"{words} belongs to the active btrfs {members[node.number]}: unmount that first")
+            fsid = members[node.number]
+            found.append(f"{words} belongs to the active btrfs {fsid}: unmount that first")
         if node.number in swapped:
             found.append(f"{words} is swap space: swapoff it first")
         for holder in holders(system, node.number):
             found.append(f"{words} is held by {holder}: stop that first")
         if node.number in looped:
             name = looped[node.number]
-            found.append(f"{words} is behind the loop device {name}: losetup --detach /dev/{name} first")
+            remedy = f"losetup --detach /dev/{name} first"
+            found.append(f"{words} is behind the loop device {name}: {remedy}")
         if node.number in exported:
             found.append(f"{words} is exported by {exported[node.number]}: disable that first")
     return found

@@ -321,6 +321,9 @@ def test_consent_is_no_consent_to_anything_in_use(machine: Machine) -> None:
     images.xfs(machine.root / "dev/nvme0n1")
     machine.put("/proc/self/mountinfo", MOUNT.format("259:0", "/data", "xfs", "/dev/nvme0n1"))
     assert "mounted at /data" in refusal(machine, consent=["xfs"])
+    # Nor is it offered where it would not help.
+    said = refusal(machine)
+    assert "holds xfs" in said and "--overwrite-signature" not in said
 
 
 def test_a_drive_that_was_overwritten_once_needs_no_other_command(machine: Machine) -> None:
