@@ -4,7 +4,8 @@
 
 Runs in the lab's guest (dmabuf-lab run --paths 2 --append nvme_core.multipath=N) and destroys the data on $DEV. Each
 use of the drive is made for real: mounts, swap, device mapper, RAID, a loop device. Each must be
-refused before the first byte, and what was there must be whole afterwards. Exit status 0 pass, 1 fail.
+refused before the first byte, and what was there must be whole afterwards. With the argument `head` (dmabuf-lab
+run --paths 2) the drive is a multipath head, which loses its paths one by one. Exit status 0 pass, 1 fail.
 """
 
 import hashlib
@@ -39,11 +40,16 @@ def run(*argv: str, stdin: str = "") -> str:
     return done.stdout.strip()
 
 
+def flush() -> None:
+    """What is in memory goes to the drive, and is forgotten by both names."""
+    os.sync()
+    for path in filter(os.path.exists, (DEV, OTHER)):
+        run("blockdev", "--flushbufs", path)
+
+
 def content() -> str:
     """A digest of the first 80 MiB of the namespace, past the page cache."""
-    os.sync()
-    run("blockdev", "--flushbufs", DEV)
-    run("blockdev", "--flushbufs", OTHER)
+    flush()
     with open(DEV, "rb") as file:
         return hashlib.sha256(file.read(80 << 20)).hexdigest()
 
@@ -52,7 +58,7 @@ def blank() -> None:
     """Nothing on the drive that anything could take for something."""
     run("wipefs", "--all", "--force", DEV)
     run("sh", "-c", f"head -c 8388608 /dev/zero > {DEV}")
-    run("blockdev", "--flushbufs", OTHER)
+    flush()
 
 
 def refused(tally: Tally, name: str, says: str, consent: tuple[str, ...] = ()) -> None:
@@ -159,7 +165,7 @@ def users(tally: Tally) -> None:
         refused(tally, f"{loop} on {path}", f"{words}is behind the loop device {Path(loop).name}")
         run("losetup", "--detach", loop)
         with raid(path):
-            refused(tally, f"RAID on {path}", f"{words}is held by md_guarded (a RAID, raid1)")
+            refused(tally, f"RAID on {path}", f"{words}is held by md_{Path(path).name} (a RAID, raid1)")
     with target(DEV):
         refused(tally, "exported", f"{DEV} is exported by the NVMe target as namespace 1 of guarded")
     drive_guard.claim(DEV, S).close()
@@ -169,8 +175,10 @@ def users(tally: Tally) -> None:
 def raid(path: str) -> Iterator[None]:
     """An active RAID of one drive, made by sysfs, for there is no mdadm."""
     run("modprobe", "raid1")
-    Path("/sys/module/md_mod/parameters/new_array").write_text("md_guarded")
-    md = Path("/sys/block/md_guarded/md")
+    # One of its own for each: the kernel takes its time to forget an array.
+    array = f"md_{Path(path).name}"
+    Path("/sys/module/md_mod/parameters/new_array").write_text(array)
+    md = Path(f"/sys/block/{array}/md")
     number = Path(f"/sys/class/block/{Path(path).name}/dev").read_text().strip()
     for name, text in (("metadata_version", "none"), ("level", "raid1"), ("raid_disks", "1"),
                        ("new_dev", number), (f"dev-{Path(path).name}/slot", "0"),
@@ -207,6 +215,7 @@ def target(path: str) -> Iterator[None]:
 def children(tally: Tally) -> None:
     """fio on every datapath and dmabuf-integrity use the descriptor, although it is held."""
     have = tools.find()
+    blank()
     with drive_guard.claim(DEV, S) as guard:
         # The children of this program inherit it whoever starts them.
         os.set_inheritable(guard.descriptor, True)
@@ -265,6 +274,24 @@ def gone(tally: Tally) -> None:
     guard.close()
 
 
+def head(tally: Tally) -> None:
+    """A path below a multipath head is no name of its own, and the head lives as long as one does."""
+    hidden = sorted(path.name for path in Path("/sys/block").glob("nvme0c*n1"))
+    tally.same(len(hidden), 2, "hidden paths")
+    blank()
+    guard = drive_guard.claim(DEV, S)
+    gone_node = Path(f"/sys/dev/block/{guard.identity.node.number}")
+    functions = [Path(f"/sys/block/{name}/device/device").resolve() for name in hidden]
+    for left, function in ((1, functions[0]), (0, functions[1])):
+        guard.check()
+        (function / "remove").write_text("1")
+        there = wait(lambda left=left: len(list(Path("/sys/block").glob("nvme0c*n1"))) == left)
+        tally.check(there, f"{left} paths are left")
+    tally.check(wait(lambda: not gone_node.exists()), "the head is gone from sysfs")
+    ended(tally, guard, "the drive went away")
+    guard.close()
+
+
 def ended(tally: Tally, guard: drive_guard.Guard, says: str) -> None:
     """The guard must say so."""
     try:
@@ -279,7 +306,8 @@ def main() -> int:
     need_engine()
     tally = Tally()
     with nothing_left(tally, "drive_guard"):
-        for part in (identity, file_systems, users, children, gone):
+        parts = (children, head) if "head" in sys.argv else (identity, file_systems, users, children, gone)
+        for part in parts:
             part(tally)
     return tally.finish("drive_guard")
 
