@@ -21,6 +21,7 @@
 /* One I/O while it is under way. */
 struct bvec_io {
 	struct kiocb kiocb;
+	refcount_t refs;		/* its end, and each call of the target */
 	struct io_uring_cmd *cmd;	/* NULL: the caller waits */
 	struct dmabuf_rw_mapping *m;
 	struct dmabuf_rw_io_args args;
@@ -173,6 +174,29 @@ static ssize_t bvec_call_any(struct bvec_io *io)
 	return bvec_call_buffered(io);
 }
 
+static void bvec_put(struct bvec_io *io)
+{
+	if (!refcount_dec_and_test(&io->refs))
+		return;
+	dmabuf_rw_mapping_put(io->m);
+	kmem_cache_free(bvec_io_cache, io);
+}
+
+/*
+ * The same for an I/O that may end meanwhile, in another task: the target still
+ * looks at the kiocb and at the file on its way back. -EIOCBQUEUED: @io may be
+ * gone.
+ */
+static ssize_t bvec_call_held(struct bvec_io *io)
+{
+	ssize_t result;
+
+	refcount_inc(&io->refs);
+	result = bvec_call_any(io);
+	bvec_put(io);
+	return result;
+}
+
 /* Tell those who watch the file. */
 static void bvec_notify(const struct bvec_io *io)
 {
@@ -184,15 +208,14 @@ static void bvec_notify(const struct bvec_io *io)
 		fsnotify_access(io->kiocb.ki_filp);
 }
 
-/* Accounted for already. Frees @io and tells io_uring. */
+/* Accounted for already. Lets go of @io and tells io_uring. */
 static void bvec_finish(struct bvec_io *io, unsigned int issue_flags)
 {
 	struct io_uring_cmd *cmd = io->cmd;
 	long result = io->result;
 
 	bvec_notify(io);
-	dmabuf_rw_mapping_put(io->m);
-	kmem_cache_free(bvec_io_cache, io);
+	bvec_put(io);
 	dmabuf_rw_cmd_done(cmd, result, issue_flags);
 }
 
@@ -231,7 +254,7 @@ static void bvec_task_work(DMABUF_RW_TW_ARGS)
 	}
 	this_cpu_inc(io->m->counts->deferred);
 	io->kiocb.ki_flags &= ~IOCB_NOWAIT;
-	result = bvec_call_any(io);
+	result = bvec_call_held(io);
 	if (result != -EIOCBQUEUED)
 		bvec_finish_here(io, result, DMABUF_RW_TW_FLAGS);
 }
@@ -270,7 +293,7 @@ static int bvec_start(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 	if (!io)
 		return dmabuf_rw_io_refuse(m, dmabuf_rw_fail(-ENOMEM, DMABUF_RW_REASON_NO_MEMORY));
 	bvec_trace(m, args);
-	*io = (struct bvec_io){ .cmd = cmd, .m = m, .args = *args };
+	*io = (struct bvec_io){ .cmd = cmd, .m = m, .args = *args, .refs = REFCOUNT_INIT(1) };
 	dmabuf_rw_pdu(cmd)->bvec = io;
 	init_sync_kiocb(&io->kiocb, m->target.file);
 	io->kiocb.ki_complete = bvec_complete;
@@ -278,17 +301,15 @@ static int bvec_start(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 		io->kiocb.ki_flags |= IOCB_WRITE;
 	if (nowait)
 		io->kiocb.ki_flags |= IOCB_NOWAIT;
-	/* Keeps the file for what comes after the buffer was let go of. */
+	/* @io's: keeps the file for what comes after the buffer was let go of. */
 	refcount_inc(&m->refs);
 
-	result = bvec_call_any(io);
+	result = bvec_call_held(io);
 	if (result == -EIOCBQUEUED)
 		return -EIOCBQUEUED;
 	if (result == -EAGAIN && nowait) {
-		kmem_cache_free(bvec_io_cache, io);
-		/* The ring's file keeps the session, and that one the mapping. */
 		dmabuf_rw_io_defer(m);
-		dmabuf_rw_mapping_put(m);
+		bvec_put(io);
 		return -EAGAIN;
 	}
 	bvec_finish_here(io, result, issue_flags);

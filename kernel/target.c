@@ -9,6 +9,7 @@
 
 #include "compat.h"
 #include "limits.h"
+#include "nvme_proof.h"
 #include "target.h"
 
 /**
@@ -106,8 +107,8 @@ static struct dmabuf_rw_result target_check(const struct dmabuf_rw_target *targe
  * that out.
  *
  * Context: may sleep.
- * Return: success, or -EOPNOTSUPP, -EPERM, -ENODEV or what a security module
- * said, with the reason.
+ * Return: success, or -EOPNOTSUPP, -EPERM, -ENODEV, -ENOMEM, or what a security
+ * module or, the first time, the drive said, with the reason.
  */
 struct dmabuf_rw_result dmabuf_rw_target_nvme(struct dmabuf_rw_target *target,
 					      struct file *file, u32 directions,
@@ -130,6 +131,8 @@ struct dmabuf_rw_result dmabuf_rw_target_nvme(struct dmabuf_rw_target *target,
 	result = target_set_path(target, NULL);
 	if (!result.error)
 		result = target_check(target, directions);
+	if (!result.error)
+		result = dmabuf_rw_nvme_prove(target->disk, target->dma_dev, &target->format);
 	if (result.error)
 		dmabuf_rw_target_put(target);
 	return result;

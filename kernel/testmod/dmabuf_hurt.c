@@ -14,6 +14,10 @@
  *		come back so much later. The function has six arguments at most, in
  *		registers. write "off": no more.
  *		read: how many calls have been slowed since.
+ * prp		write "on": commands of NVMe namespaces that have no segments move
+ *		their data to and from a page of this module, until "off".
+ *		Without an IOMMU only.
+ *		read: how many commands that were.
  */
 #include <linux/blk-mq.h>
 #include <linux/blkdev.h>
@@ -22,6 +26,7 @@
 #include <linux/kprobes.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
+#include <linux/nvme.h>
 #include <linux/pci.h>
 #include <linux/sched.h>
 #include <linux/string.h>
@@ -219,12 +224,96 @@ static const struct file_operations slow_fops = {
 	.write = slow_write,
 };
 
+/*
+ * Commands without segments are sent with another PRP1: that of a page here. As
+ * a driver would that writes PRP words of its own.
+ */
+static DEFINE_MUTEX(prp_lock);
+static void *prp_page;
+static atomic_t prp_changed = ATOMIC_INIT(0);
+
+static int prp_entered(struct kprobe *probe, struct pt_regs *regs)
+{
+	struct request *rq = (struct request *)regs_get_kernel_argument(regs, 0);
+	struct nvme_command *command;
+
+	/* Of a namespace, not of the controller itself. */
+	if (!rq->q->disk || strncmp(rq->q->disk->disk_name, "nvme", 4) ||
+	    req_op(rq) != REQ_OP_DRV_IN || rq->nr_phys_segments)
+		return 0;
+	/* The driver's request begins with its command. */
+	command = *(struct nvme_command **)blk_mq_rq_to_pdu(rq);
+	command->rw.dptr.prp1 = cpu_to_le64(virt_to_phys(prp_page));
+	atomic_inc(&prp_changed);
+	return 0;
+}
+
+static struct kprobe prp_probe = {
+	.symbol_name = "blk_mq_start_request",
+	.pre_handler = prp_entered,
+};
+
+static void prp_off(void)
+{
+	if (!prp_page)
+		return;
+	unregister_kprobe(&prp_probe);
+	free_page((unsigned long)prp_page);
+	prp_page = NULL;
+}
+
+static int prp_on(void)
+{
+	int ret;
+
+	prp_page = (void *)get_zeroed_page(GFP_KERNEL);
+	if (!prp_page)
+		return -ENOMEM;
+	atomic_set(&prp_changed, 0);
+	prp_probe.addr = NULL;
+	prp_probe.flags = 0;
+	ret = register_kprobe(&prp_probe);
+	if (!ret)
+		return 0;
+	free_page((unsigned long)prp_page);
+	prp_page = NULL;
+	return ret;
+}
+
+static ssize_t prp_write(struct file *file, const char __user *data, size_t count, loff_t *pos)
+{
+	char words[MAX_WORDS];
+	int ret;
+
+	ret = read_words(words, data, count);
+	if (ret)
+		return ret;
+	guard(mutex)(&prp_lock);
+	prp_off();
+	if (!sysfs_streq(words, "off"))
+		ret = sysfs_streq(words, "on") ? prp_on() : -EINVAL;
+	return ret ?: count;
+}
+
+static ssize_t prp_read(struct file *file, char __user *data, size_t count, loff_t *pos)
+{
+	return show_number(data, count, pos, atomic_read(&prp_changed));
+}
+
+static const struct file_operations prp_fops = {
+	.owner = THIS_MODULE,
+	.open = simple_open,
+	.read = prp_read,
+	.write = prp_write,
+};
+
 static int __init hurt_init(void)
 {
 	hurt_dir = debugfs_create_dir("dmabuf_hurt", NULL);
 	debugfs_create_file("freeze", 0600, hurt_dir, NULL, &freeze_fops);
 	debugfs_create_file("lose", 0200, hurt_dir, NULL, &lose_fops);
 	debugfs_create_file("slow", 0600, hurt_dir, NULL, &slow_fops);
+	debugfs_create_file("prp", 0600, hurt_dir, NULL, &prp_fops);
 	return 0;
 }
 
@@ -232,6 +321,7 @@ static void __exit hurt_exit(void)
 {
 	debugfs_remove_recursive(hurt_dir);
 	slow_off();
+	prp_off();
 }
 
 module_init(hurt_init);

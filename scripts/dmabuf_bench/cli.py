@@ -3,13 +3,12 @@
 
 import argparse
 import itertools
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dmabuf_common import arguments
-from dmabuf_common.verdict import EXIT_ERROR, EXIT_FAIL, EXIT_INTERRUPTED, EXIT_PASS
+from dmabuf_common import arguments, files, program
+from dmabuf_common.verdict import EXIT_FAIL, EXIT_PASS
 from dmabuf_lab import apt
 from dmabuf_lab.errors import LabError
 
@@ -134,8 +133,8 @@ def _store(args: argparse.Namespace, found: dict[str, Any], text: str) -> None:
     from . import plots, results
 
     args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "results.json").write_text(json.dumps(found, indent=1) + "\n")
-    (args.out / "table.txt").write_text(text + "\n")
+    files.write_json(args.out / "results.json", found)
+    files.replace(args.out / "table.txt", text + "\n")
     samples = {name: kept for name, kept in results.samples_of(found).items() if kept}
     if samples:
         plots.draw(samples, args.out / "plot.svg")
@@ -236,12 +235,10 @@ def _report(args: argparse.Namespace) -> int:
 def main(argv: list[str]) -> int:
     """Runs one sub-command; returns the exit status."""
     args = parser().parse_args(argv)
-    try:
+    commands = {"run": _run, "goals": _goals, "report": _report, "profile": _profile}
+
+    def act() -> int:
         apt.install(PACKAGES)
-        commands = {"run": _run, "goals": _goals, "report": _report, "profile": _profile}
         return commands[args.command](args)
-    except (BenchError, LabError) as error:
-        say(str(error))
-        return EXIT_ERROR
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
+
+    return program.run(act, say, (BenchError, LabError))

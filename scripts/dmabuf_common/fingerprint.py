@@ -10,11 +10,10 @@ import hashlib
 import json
 import platform
 import re
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from . import pci
+from . import pci, process
 from .sysfs import System
 
 Facts = dict[str, str]
@@ -41,14 +40,6 @@ def _file_hash(path: str) -> str:
         return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
     except OSError:
         return ""
-
-
-def _said(argv: list[str]) -> str:
-    try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def _processor(system: System, key: Facts) -> None:
@@ -181,7 +172,7 @@ def collect(
     subject["module srcversion"] = system.read("/sys/module/dmabuf_rw/srcversion")
     if engine:
         subject["engine"] = _file_hash(engine.removeprefix("external:"))
-    key["fio"] = _said([fio, "--version"])
+    key["fio"] = process.output([fio, "--version"])
     _processor(system, key)
     if disk:
         key["target"] = "block device"

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The cache folder outside the checkout, and locks on what is in it."""
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from dmabuf_common import files
 
 from .errors import LabError
 from .progress import say
@@ -28,24 +29,9 @@ def lock(path: Path, *, shared: bool = False, what: str = "") -> Iterator[None]:
 
     The lock goes away with the process, however that ends.
     """
-    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"waiting for another dmabuf-lab that holds {what or path.name} …")
-            fcntl.flock(file, kind)
+
+    def waiting() -> None:
+        say(f"waiting for another dmabuf-lab that holds {what or path.name} …")
+
+    with files.lock(path, waiting, shared=shared):
         yield
-
-
-@contextmanager
-def try_lock(path: Path) -> Iterator[bool]:
-    """Tries to hold an exclusive lock on `path`; gives whether it got it, without waiting."""
-    with open(path, "a", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True

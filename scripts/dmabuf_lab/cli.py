@@ -3,13 +3,10 @@
 
 import argparse
 import json
-import os
 import shutil
-import sys
 from pathlib import Path
 
-from dmabuf_common import arguments
-from dmabuf_common.verdict import EXIT_ERROR, EXIT_FAIL, EXIT_INTERRUPTED
+from dmabuf_common import arguments, program
 
 from . import build, config, debug_kernel, fio_source, guest_kernel, lint, root, runner
 from .errors import LabError
@@ -282,16 +279,4 @@ def _dispatch(args: argparse.Namespace) -> int:
 def main(argv: list[str]) -> int:
     """Runs one sub-command; returns the exit status."""
     args = parser().parse_args(argv)
-    try:
-        return _dispatch(args)
-    except LabError as error:
-        say(str(error))
-        return EXIT_ERROR
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FAIL
-    except OSError as error:
-        say(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
-        return EXIT_ERROR
+    return program.run(lambda: _dispatch(args), say, (LabError,))

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dmabuf_common import files
 from dmabuf_common.clock import now
 
 from . import cache, chroot, config, linux_source, root
@@ -269,7 +270,7 @@ def _build(lab: root.Root, source: linux_source.LinuxSource, flavour: str, targe
         "made": now(),
         "build_seconds": round(time.monotonic() - start),
     }
-    (item / "info.json").write_text(json.dumps(info, indent=1) + "\n")
+    files.write_json(item / "info.json", info)
     item.rename(target)
     shutil.rmtree(work)
 
@@ -305,7 +306,7 @@ def remove(lab: root.Root | None, everything: bool) -> list[str]:
     flavours = config.DEBUG_FLAVOURS if lab and not everything else ()
     found = [find(lab, flavour) for flavour in flavours if lab]
     current = [kernel.path for kernel in found if kernel]
-    with cache.try_lock(cache.folder() / "debug-kernel.lock") as free:
+    with files.try_lock(cache.folder() / "debug-kernel.lock") as free:
         if not free:
             return ["the debug kernel that is being built"]
         for path in sorted(cache.folder().glob(f"{PREFIX}*")):
@@ -313,7 +314,7 @@ def remove(lab: root.Root | None, everything: bool) -> list[str]:
                 continue
             if path.suffix == ".build" and not everything:
                 continue
-            with cache.try_lock(_lock_path(path)) as unused:
+            with files.try_lock(_lock_path(path)) as unused:
                 if not unused:
                     kept.append(str(path))
                     continue

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from dmabuf_common import files
 from dmabuf_common.clock import now
 
 from . import apt, cache, chroot, config, fio_source, kernels
@@ -245,7 +246,7 @@ def _make(target: Path) -> None:
     info = _describe(target, releases, time.monotonic() - start)
     place = target / INFO
     place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(json.dumps(info, indent=1) + "\n")
+    files.write_json(place, info)
 
 
 def setup() -> Root:
@@ -295,7 +296,7 @@ def remove(everything: bool) -> list[str]:
         for path in sorted(base.glob("root-*")):
             if not path.is_dir() or (path == root_path() and not everything):
                 continue
-            with cache.try_lock(_lock_path(path)) as free:
+            with files.try_lock(_lock_path(path)) as free:
                 if not free:
                     kept.append(str(path))
                     continue

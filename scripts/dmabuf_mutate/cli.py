@@ -7,7 +7,8 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
-from dmabuf_common.verdict import EXIT_ERROR, EXIT_FAIL, EXIT_INTERRUPTED
+from dmabuf_common import program
+from dmabuf_common.verdict import EXIT_FAIL
 from dmabuf_lab import build, cache, config
 from dmabuf_lab.errors import LabError
 
@@ -172,10 +173,4 @@ def main(argv: list[str]) -> int:
     args = parser().parse_args(argv)
     # What was started is ended, too, as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        return _dispatch(args, build.checkout())
-    except LabError as error:
-        say(str(error))
-        return EXIT_ERROR
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
+    return program.run(lambda: _dispatch(args, build.checkout()), say, (LabError,))

@@ -3,12 +3,10 @@
 
 import os
 import re
-import signal
-import subprocess
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 
+from dmabuf_common import process
 from dmabuf_lab import fio_source, root
 from dmabuf_lab.errors import LabError
 
@@ -50,30 +48,12 @@ class Local:
         self.tree = tree
         self.build = tree.path / "build/host"
         self.jobs = str(os.cpu_count() or 1)
-        self.environment = {**os.environ, "PATH": f"/usr/bin:/bin:{os.environ['PATH']}"}
+        self.environment = {"PATH": f"/usr/bin:/bin:{os.environ['PATH']}"}
 
     def _call(self, argv: Sequence[str], limit_s: float) -> tuple[int | None, str]:
         """Status (None: it did not end in time) and output; leaves no process behind."""
-        process = subprocess.Popen(
-            argv,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            env=self.environment,
-            start_new_session=True,
-        )
-        try:
-            output, _ = process.communicate(timeout=limit_s)
-        except BaseException as error:
-            # With what it has started: a test that hangs.
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-            if isinstance(error, subprocess.TimeoutExpired):
-                return None, ""
-            raise
-        return process.returncode, output
+        ended = process.run(argv, limit_s, env=self.environment, merge=True)
+        return (None, "") if ended.hung else (ended.status, ended.out)
 
     def configure(self) -> None:
         """Configures the copy's build folder, once."""

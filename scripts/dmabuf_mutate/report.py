@@ -3,7 +3,6 @@
 
 from collections.abc import Mapping, Sequence
 
-
 from dmabuf_common.verdict import EXIT_FAIL
 
 from .model import Mutant

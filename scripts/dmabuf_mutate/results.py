@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from dmabuf_common import files
+
 from .model import Lists, Mutant
 
 CAUGHT = "caught"
@@ -45,12 +47,10 @@ def key_of(mutant: Mutant, lists: Lists) -> str:
 def read(path: Path) -> dict[str, Result]:
     """The last result of each mutant; a line that an interrupted run did not finish is left out."""
     found: dict[str, Result] = {}
-    if not path.exists():
-        return found
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for said in files.read_lines(path):
         try:
-            result = Result(**json.loads(line))
-        except (ValueError, TypeError):
+            result = Result(**said)
+        except TypeError:
             continue
         found[result.id] = result
     return found
@@ -59,10 +59,7 @@ def read(path: Path) -> dict[str, Result]:
 def append(path: Path, result: Result) -> None:
     """Adds a result; it is on the disk when this returns."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    torn = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
-    with open(path, "a", encoding="utf-8") as file:
-        file.write(("\n" if torn else "") + json.dumps(asdict(result)) + "\n")
-        file.flush()
+    files.append_line(path, asdict(result))
 
 
 def known(

@@ -2,18 +2,15 @@
 """The command line of dmabuf-nightly."""
 
 import argparse
-import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dmabuf_common import arguments, fingerprint, pci
+from dmabuf_common import arguments, fingerprint, pci, program
 from dmabuf_common.sysfs import System
 from dmabuf_common.verdict import (
     EXIT_ERROR,
     EXIT_FAIL,
-    EXIT_INTERRUPTED,
     EXIT_PASS,
     EXIT_STATUS,
     EXIT_UNDECIDED,
@@ -344,20 +341,14 @@ def main(argv: list[str]) -> int:
     """Runs one sub-command; returns the exit status."""
     args = parser().parse_args(argv)
     wrong = EXIT_BISECT_ABORT if args.command == "bisect" else EXIT_ERROR
-    try:
-        return COMMANDS[args.command](args)
-    except ModuleNotFoundError as error:
-        say(f"{args.command} needs {error.name}: apt-get install python3-numpy python3-scipy "
-            "python3-jinja2 python3-matplotlib python3-junitparser python3-jsonschema")  # fmt: skip
-        return wrong
-    except (NightlyError, ReportError) as error:
-        say(str(error))
-        return wrong
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FAIL
-    except OSError as error:
-        say(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
-        return wrong
+
+    def act() -> int:
+        try:
+            return COMMANDS[args.command](args)
+        except ModuleNotFoundError as error:
+            raise NightlyError(
+                f"{args.command} needs {error.name}: apt-get install python3-numpy python3-scipy "
+                "python3-jinja2 python3-matplotlib python3-junitparser python3-jsonschema"
+            ) from error
+
+    return program.run(act, say, (NightlyError, ReportError), wrong)

@@ -4,13 +4,12 @@
 import json
 import os
 import signal
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dmabuf_common import sizes
+from dmabuf_common import process, sizes
 from dmabuf_report import bins as latency_bins
 from dmabuf_report.errors import ReportError
 
@@ -214,45 +213,15 @@ def judge(
     return outcome
 
 
-class Process:
-    """fio as a child in a process group of its own, ended with everything it started."""
-
-    def __init__(self, argv: Sequence[str], folder: Path, mark: str) -> None:
-        self.output = folder
-        environment = {**os.environ, MARK: mark}
-        try:
-            self.child = subprocess.Popen(
-                argv, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT, text=True, errors="replace", env=environment,
-                start_new_session=True,
-            )  # fmt: skip
-        except FileNotFoundError as error:
-            raise NightlyError("fio is not installed; apt-get install fio") from error
-
-    def wait(self, timeout_s: float) -> tuple[int, str]:
-        """Exit status and what it said; 124 when it was ended after `timeout_s`."""
-        try:
-            said, _ = self.child.communicate(timeout=timeout_s)
-            return self.child.returncode, said
-        except subprocess.TimeoutExpired:
-            return 124, f"fio did not end within {timeout_s:g} s\n" + self.end()
-        except BaseException:
-            self.end()
-            raise
-
-    def end(self) -> str:
-        """Ends fio: politely, then for good; what it said until then."""
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            try:
-                os.killpg(self.child.pid, number)
-            except ProcessLookupError:
-                pass
-            try:
-                said, _ = self.child.communicate(timeout=5)
-                return str(said)
-            except subprocess.TimeoutExpired:
-                continue
-        return ""
+def run(argv: Sequence[str], folder: Path, mark: str, limit_s: float) -> tuple[int, str]:
+    """Runs fio in a folder: its exit status and what it said; 124 when it did not end in time."""
+    try:
+        ended = process.run(argv, limit_s, cwd=folder, env={MARK: mark}, merge=True)
+    except FileNotFoundError as error:
+        raise NightlyError("fio is not installed; apt-get install fio") from error
+    if ended.hung:
+        return 124, f"fio did not end within {limit_s:g} s\n{ended.out}"
+    return ended.status, ended.out
 
 
 def left_over(mark: str) -> list[int]:

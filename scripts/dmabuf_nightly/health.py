@@ -5,14 +5,12 @@ Everything here is a reason to believe neither a good nor a bad figure. What can
 machine is not guessed at: `unseen` names it, and the report shows it.
 """
 
-import json
-import subprocess
 from dataclasses import dataclass, field
 
-from dmabuf_common import kernel_log, kmsg, pci
+from dmabuf_common import kernel_log, kmsg, nvme, pci
 from dmabuf_common.sysfs import System
 
-# Counters whose growth during a run makes it inconclusive, by what they are called.
+# Counters of nvme.Health whose growth during a run makes it inconclusive, and what it means.
 SMART_COUNTERS = {
     "thm_temp1_trans_count": "the drive throttled (first thermal threshold)",
     "thm_temp2_trans_count": "the drive throttled (second thermal threshold)",
@@ -38,25 +36,17 @@ def complaints_so_far() -> int | None:
     return None if messages is None else len(kernel_log.complaints(messages))
 
 
-def _smart(disk: str, snapshot: Snapshot) -> None:
-    try:
-        done = subprocess.run(
-            ["nvme", "smart-log", f"/dev/{disk}", "--output-format=json"],
-            capture_output=True, text=True, timeout=20, check=True,
-        )  # fmt: skip
-        log = json.loads(done.stdout)
-    except (OSError, ValueError, subprocess.SubprocessError):
-        snapshot.unseen.append("the drive's SMART log (nvme-cli)")
+def _smart(controller: str, snapshot: Snapshot) -> None:
+    found = nvme.health(controller)
+    if found is None:
+        snapshot.unseen.append("the drive's SMART log (needs root)")
         return
     for name in SMART_COUNTERS:
-        if isinstance(log.get(name), int):
-            snapshot.counters[name] = log[name]
-    snapshot.steady["critical_warning"] = str(log.get("critical_warning", ""))
-    if isinstance(log.get("temperature"), int):
-        snapshot.shown["drive temperature"] = f"{log['temperature'] - 273} °C"
-    for name in ("percent_used", "percentage_used", "avail_spare"):
-        if name in log:
-            snapshot.shown[f"drive {name}"] = str(log[name])
+        snapshot.counters[name] = int(getattr(found, name))
+    snapshot.steady["critical_warning"] = str(found.critical)
+    snapshot.shown["drive temperature"] = f"{found.temperature_c} °C"
+    snapshot.shown["drive percent_used"] = str(found.used_percent)
+    snapshot.shown["drive avail_spare"] = str(found.spare_percent)
 
 
 def look(target: str, system: System | None = None) -> Snapshot:
@@ -86,8 +76,9 @@ def look(target: str, system: System | None = None) -> Snapshot:
     state = system.read(f"{system.controller(disk)}/state")
     if state:
         snapshot.steady["drive state"] = state
-    if disk.startswith("nvme"):
-        _smart(disk, snapshot)
+    controller = system.nvme_controller(disk)
+    if controller and system.real_machine:
+        _smart(controller, snapshot)
     chain = system.pci_chain(disk)
     for address in chain:
         for kind, total in pci.aer_totals(system, address).items():

@@ -91,9 +91,8 @@ class Execution:
         argv += ["--output-format=json+", f"--output={output.name}", job_path.name]
         start = time.monotonic()
         try:
-            process = fio.Process(argv, self.folder.resolve(), f"{self.mark}{run.id}")
             limit = max(300.0, 120 + 10 * case.runtime) if case.runtime else 3600.0
-            status, said = process.wait(limit)
+            status, said = fio.run(argv, self.folder.resolve(), f"{self.mark}{run.id}", limit)
         except BaseException:
             around.close()
             raise

@@ -2,7 +2,6 @@
 """The one store: SQLite. A run is written when it is done, whole or not at all, so that a killed
 program loses the run in flight and nothing else. fio's own output is kept in files beside it."""
 
-import fcntl
 import json
 import os
 import sqlite3
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dmabuf_common import files
 from dmabuf_common.clock import now
 from dmabuf_common.fingerprint import Facts, digest
 
@@ -187,17 +187,12 @@ class Store:
     @contextmanager
     def only_runner(self) -> Iterator[None]:
         """Two programs that run on one store would measure each other."""
-        lock = os.open(self.path.with_name(self.path.name + ".lock"), os.O_CREAT | os.O_RDWR, 0o600)
-        try:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+        with files.try_lock(self.path.with_name(self.path.name + ".lock")) as free:
+            if not free:
                 raise NightlyError(
                     f"another dmabuf-nightly is running on {self.path}; wait for it to end"
-                ) from None
+                )
             yield
-        finally:
-            os.close(lock)
 
     def add_night(
         self, kind: str, plan: str, text: str, plan_hash: str, seed: int, label: str

@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from dmabuf_common import arguments
+from dmabuf_common import arguments, program
 from dmabuf_common.terminal import duration
-from dmabuf_common.verdict import EXIT_ERROR, EXIT_FAIL, EXIT_INTERRUPTED, EXIT_PASS, EXIT_STATUS, PASS
+from dmabuf_common.verdict import EXIT_FAIL, EXIT_PASS, EXIT_STATUS, PASS
 
 from . import VERSION, cases, compare, drive, execute, judge, plan, preflight, requirements, results
 from . import safety, suite, tools
-from .errors import Interrupted, QualError
+from .errors import QualError
 from .progress import say
 
 EXAMPLES = """\
@@ -204,13 +204,4 @@ def main(argv: list[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _terminate)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        return act(args)
-    except QualError as error:
-        say(str(error))
-        return EXIT_ERROR
-    except (Interrupted, KeyboardInterrupt):
-        return EXIT_INTERRUPTED
-    except OSError as error:
-        say(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
-        return EXIT_ERROR
+    return program.run(lambda: act(args), say, (QualError,))

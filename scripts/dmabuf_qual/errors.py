@@ -8,7 +8,3 @@ class QualError(Exception):
 
 class Refused(QualError):
     """A destructive run was refused; the text says why and what to do."""
-
-
-class Interrupted(Exception):
-    """The user stopped the run; what is finished is kept."""

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dmabuf_common import process
 from dmabuf_common.sysfs import System
 
-from . import cases, process
+from . import cases
 from .bounces import Bounces
 from .cases import Case, Scale
 from .drive import Drive

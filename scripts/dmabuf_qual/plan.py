@@ -3,9 +3,11 @@
 
 from dataclasses import dataclass
 
+from dmabuf_common.nvme import Health
+
 from . import cases, steady
 from .cases import Scale
-from .drive import Drive, Health
+from .drive import Drive
 from .requirements import Requirements
 
 # What a plan assumes of a drive that nobody has measured yet.

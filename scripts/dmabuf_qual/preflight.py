@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dmabuf_common import kernel_log, kmsg, pci
+from dmabuf_common.nvme import Health
 from dmabuf_common.sysfs import System
 
 from . import cases
-from .drive import Drive, Health
+from .drive import Drive
 
 GREEN, YELLOW, RED = "ok", "warn", "stop"
 MIB = 1 << 20

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A run's folder: what was asked for, and one line for each case that ended, safe at once."""
 
-import fcntl
 import json
-import os
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+from dmabuf_common import files
 
 from .errors import QualError
 
@@ -22,18 +23,12 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.records: dict[str, Record] = {}
-        self._file: IO[bytes] | None = None
-        self._lock: IO[str] | None = None
+        self._lock = ExitStack()
 
     def lock(self) -> None:
         """One program at a time; the lock goes with the program, however it ends."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        # pylint: disable-next=consider-using-with
-        self._lock = open(self.folder / LOCK, "w", encoding="utf-8")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise QualError(f"another dmabuf-qual is at work in {self.folder}") from error
+        if not self._lock.enter_context(files.try_lock(self.folder / LOCK)):
+            raise QualError(f"another dmabuf-qual is at work in {self.folder}")
 
     def load(self) -> Record:
         """What was asked for, and the records so far; a line cut short is dropped."""
@@ -41,14 +36,8 @@ class Store:
             run: Record = json.loads((self.folder / RUN).read_text())
         except (OSError, ValueError) as error:
             raise QualError(f"{self.folder} has no run in it: {error}") from error
-        path = self.folder / RESULTS
-        if path.exists():
-            for line in path.read_bytes().split(b"\n")[:-1]:
-                try:
-                    record = json.loads(line)
-                except ValueError:
-                    continue
-                self.records[record["id"]] = record
+        for record in files.read_lines(self.folder / RESULTS):
+            self.records[record["id"]] = record
         return run
 
     def begin(self, run: Record, resume: bool) -> None:
@@ -66,25 +55,12 @@ class Store:
                     )
         else:
             self.save(run)
-        # Cut off what a kill may have left of a line.
-        path = self.folder / RESULTS
-        if path.exists():
-            data = path.read_bytes()
-            with open(path, "rb+") as file:
-                file.truncate(data.rfind(b"\n") + 1)
-        # pylint: disable-next=consider-using-with
-        self._file = open(path, "ab")
 
     def save(self, run: Record) -> None:
         """Replaces run.json as a whole."""
-        fresh = self.folder / f".{RUN}"
-        fresh.write_text(json.dumps(run, indent=1) + "\n")
-        os.replace(fresh, self.folder / RUN)
+        files.write_json(self.folder / RUN, run)
 
     def add(self, record: Record) -> None:
         """Writes a record, and waits until it is on the disk."""
-        assert self._file is not None
-        self._file.write(json.dumps(record).encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        files.append_line(self.folder / RESULTS, record)
         self.records[record["id"]] = record

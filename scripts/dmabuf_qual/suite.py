@@ -9,16 +9,16 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from dmabuf_common import kernel_log, kmsg
+from dmabuf_common import kernel_log, kmsg, process
 from dmabuf_common.clock import now
 from dmabuf_common.sysfs import System
 from dmabuf_common.terminal import Progress
 
-from . import cases, drive as drives, environment, execute, judge, process, steady
+from . import cases, drive as drives, environment, execute, judge, steady
 from .bounces import Bounces
 from .cases import Case, Scale
 from .drive import Drive
-from .errors import Interrupted, QualError
+from .errors import QualError
 from .execute import Bench
 from .progress import say
 from .requirements import Requirements
@@ -47,7 +47,7 @@ def probe(tools: Tools, drive: Drive, exporter: str, path: str) -> dict[str, Any
     kind, device = cases.split_exporter(exporter)
     argv = [tools.integrity, "probe", "--device", drive.path, "--exporter", kind]
     argv += ["--datapath", path, *(["--exporter-device", device] if device else [])]
-    ended = process.run(argv, 60, lambda: None)
+    ended = process.run(argv, 60)
     try:
         said = json.loads(ended.out)
     except ValueError:
@@ -175,7 +175,7 @@ class Suite:
                 return
 
     def execute(self) -> list[judge.Judged]:
-        """Runs all that is left; returns the verdicts. Interrupted when the user stops it."""
+        """Runs all that is left; returns the verdicts. KeyboardInterrupt when the user stops it."""
         self._prepare()
         request = self.request
         paths = {
@@ -196,7 +196,7 @@ class Suite:
         return self.verdicts()
 
     def _cases(self, bench: Bench, paths: dict[str, list[str]]) -> None:
-        """All cases in their order; Interrupted, with the drive idle, when the user stops it."""
+        """All cases in their order; KeyboardInterrupt, with the drive idle, when the user stops it."""
         request = self.request
         first = cases.before_measuring(request.drive, request.exporters, paths, request.needs)
         matrix = cases.measuring(request.exporters, paths, request.scale)
@@ -216,7 +216,7 @@ class Suite:
             else:
                 self._all(bench, matrix)
                 self._all(bench, last)
-        except Interrupted:
+        except KeyboardInterrupt:
             quiet = execute.idle(self.system, request.drive.disk)
             word = "is idle" if quiet else "STILL HAS I/O IN FLIGHT"
             say(f"stopped; {len(self.store.records)} cases are kept, the drive {word}; "

@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 import jsonschema
 
+from dmabuf_common import files
+
 from .errors import ReportError
 from .model import FORMAT, VERSION, Results
 
@@ -104,4 +106,4 @@ def load(path: Path) -> Results:
 
 def save(results: Results, path: Path) -> None:
     """Writes the document."""
-    path.write_text(json.dumps(to_document(results), indent=1, allow_nan=False) + "\n")
+    files.write_json(path, to_document(results))

@@ -4,6 +4,8 @@
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from dmabuf_common import files
+
 from . import document, html, junit, ktap, tidy
 from .errors import ReportError
 from .model import FORMATS, Results
@@ -36,7 +38,7 @@ def write(
             else:
                 suffix, render = _RENDER[name]
                 path = folder / f"{stem}.{suffix}"
-                path.write_text(render(results))
+                files.replace(path, render(results))
             written.append(path)
         return written
     except OSError as error:

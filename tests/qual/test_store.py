@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from dmabuf_common.nvme import Health
 import dmabuf_common
 from dmabuf_common import kmsg
 from dmabuf_qual import compare, plan, requirements, suite
 from dmabuf_qual.cases import QUICK, Scale
-from dmabuf_qual.drive import Drive, Health, parse_health
+from dmabuf_qual.drive import Drive
 from dmabuf_qual.errors import QualError
 from dmabuf_qual.store import IDENTITY, Store
 
@@ -84,15 +85,6 @@ def test_a_plan_grows_with_what_is_done() -> None:
     assert "not known" in plan.endurance(1e10, None, None)
     used = Health(0, 30, 2, 10**12, 0)
     assert "about 2.00% of the endurance" in plan.endurance(1e12, None, used)
-
-
-def test_the_smart_log_is_read_at_its_places() -> None:
-    log = bytearray(512)
-    log[0], log[5] = 4, 17
-    log[1:3] = (273 + 41).to_bytes(2, "little")
-    log[48:64] = (3).to_bytes(16, "little")
-    log[160:176] = (9).to_bytes(16, "little")
-    assert parse_health(bytes(log)) == Health(4, 41, 17, 3 * 512_000, 9)
 
 
 def figures(values: list[float]) -> dict[str, dict[str, object]]:

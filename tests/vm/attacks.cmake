@@ -8,14 +8,15 @@ endif()
 
 # A watcher that may forbid (fanotify) taints the kernel, whose own message that is.
 add_vm_test(attacks
-  LAB --append nvme.poll_queues=1
+  LAB --append nvme.poll_queues=1 ${poison}
     --expect "Using fanotify permission checks may lead to deadlock. tainting kernel"
   COMMAND
   ${programs}/attacks publish durability dead-task uncounted checks debugfs polled-cache cpu-access
-    pin flags)
-# A queue that can be frozen by its name, and one mapping for each page.
+    pin late-return flags)
+# A queue that can be frozen by its name, and one mapping for each page. The module looks at the driver
+# once: first, therefore.
 add_vm_test(attacks.plain_disk LAB --no-multipath --iommu off COMMAND
-  ${programs}/attacks frozen classify)
+  ${programs}/attacks prp-words frozen classify)
 # The drive gets stuck until its driver gives up on it: those are the driver's messages. That a user's
 # own time-out provokes none of them, the attack checks itself.
 add_vm_test(attacks.timeouts
@@ -31,4 +32,5 @@ add_vm_test(guard LAB --paths 2 --append nvme_core.multipath=N COMMAND ${python}
 add_vm_test(guard.head LAB --paths 2 COMMAND ${python}/drive_guard.py head)
 # Memory that the kernel does not use: above 4 GiB.
 add_vm_test(attacks.no_pages LAB --memory 3072 --append mem=4G COMMAND ${programs}/attacks carveout)
-add_debug_test(attacks PART TIMEOUT 600 COMMAND ${programs}/attacks publish durability pin cpu-access)
+add_debug_test(attacks PART TIMEOUT 600 COMMAND ${programs}/attacks publish durability pin late-return
+  cpu-access)

@@ -8,13 +8,15 @@ set(corpus /src/tests/vm/fuzz/corpus)
 set(fuzz ${programs}/fuzz --corpus ${corpus})
 # Polled rings need a queue that is polled. A kernel mapping that an exporter cannot make, as that of a
 # buffer that is revoked, is a warning of the dma-buf framework.
-set(fuzz_lab --append nvme.poll_queues=1
+set(fuzz_lab --append nvme.poll_queues=1 ${poison}
   --expect "WARNING: .*drivers/dma-buf/dma-buf.c:\\d+ (at )?dma_buf_vmap\\+")
 # The system heap syncs a buffer for the CPU in the direction of the access, whatever the one that a
-# drive has it mapped for; of a dma-buf that is open for reading only that is another one.
+# drive has it mapped for; of a dma-buf that is open for reading only that is another one. It looks
+# whether a drive has the buffer mapped without the lock under which that one lets go of it.
 set(fuzz_debug_lab ${fuzz_lab}
   --expect "DMA-API: nvme .*: device driver syncs DMA memory with different direction"
   --expect "DMA-API: nvme .*: device driver syncs device read-only DMA memory for cpu"
+  --expect "DMA-API: nvme .*: device driver tries to sync DMA memory it has not allocated"
   --expect "WARNING: kernel/dma/debug.c:\\d+ at check_sync\\+" --expect "DMA-API: Mapped at:")
 
 # First that one seed means one sequence of calls, that a trace repeats it, and that the program sees

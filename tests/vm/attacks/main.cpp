@@ -31,6 +31,8 @@ constexpr struct Attack {
     {"uncounted", attack_uncounted, ""},
     {"classify", attack_classify, "--iommu off"},
     {"pin", attack_pin, ""},
+    {"late-return", attack_late_return, ""},
+    {"prp-words", attack_prp_words, "--iommu off"},
     {"cpu-access", attack_cpu_access, ""},
     {"carveout", attack_carveout, "--memory 3072 --append mem=4G"},
     {"multipath", attack_multipath, "--paths 2"},

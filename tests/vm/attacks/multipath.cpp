@@ -37,11 +37,12 @@ public:
     const std::uint64_t before = good;
     return wait_for([&] { return good > before + 200 || dead; }, 60) && !dead;
   }
-  dmabuf_rw_info stop() {
+  // INFO of the mapping when it was new, and at the end.
+  std::pair<dmabuf_rw_info, dmabuf_rw_info> stop() {
     thread_.request_stop();
     if (thread_.joinable())
       thread_.join();
-    return info_;
+    return {begun_, info_};
   }
   std::string errors_seen() const {
     std::string text = std::format("{} good, {} failed:", good.load(), failed.load());
@@ -98,6 +99,7 @@ private:
     Mover mover(session_, ring, buffer_.fd(), target_.get(), path_);
     if (mover.error())
       die(std::format("MAP {}: {}", name_of(path_), errno_name(mover.error())));
+    session_.info(mover.entry().handle, begun_);
     position_.resize(2 * depth);
     turn_.resize(2 * depth);
     unsigned flying = 0;
@@ -128,7 +130,7 @@ private:
   std::set<int> errors_;
   unsigned seed_ = 1;
   std::uint32_t generation_ = 16;
-  dmabuf_rw_info info_{};
+  dmabuf_rw_info begun_{}, info_{};
   std::jthread thread_;
 };
 
@@ -144,20 +146,21 @@ std::vector<std::string> controllers() {
 
 bool both_there() { return controllers().size() == 2; }
 
-dmabuf_rw_info with_load(Path path, const std::string &what, const std::function<void()> &event) {
+std::pair<dmabuf_rw_info, dmabuf_rw_info> with_load(Path path, const std::string &what,
+                                                    const std::function<void()> &event) {
   const std::string name = std::format("{}, {}", name_of(path), what);
   PathLoad load(path);
   report().check(load.good > 100, name + ": I/O before", load.errors_seen());
   event();
   report().check(load.goes_on(), name + ": I/O goes on", load.errors_seen());
-  const dmabuf_rw_info info = load.stop();
+  const auto infos = load.stop();
   report().check(load.failed == 0 && load.wrong == 0, name + ": without an error",
                  load.errors_seen());
   if (load.failed == 0) {
     const auto bad = load.check_written();
     report().check(!bad, name + ": every byte written", bad.value_or(""));
   }
-  return info;
+  return infos;
 }
 
 // MAP while only the other controller is left.
@@ -183,6 +186,21 @@ std::string controller_of(const std::string &function) {
   die(function + " has no controller");
 }
 
+// Another path was taken if, and only if, the one in use went.
+void path_counted(const std::string &removed, const dmabuf_rw_info &before,
+                  const dmabuf_rw_info &after) {
+  const auto name = [](const dmabuf_rw_info &info) {
+    return std::format("nvme{}", info.controller);
+  };
+  const auto detail = std::format("{} was removed, {} at first, {} now, {} changes", removed,
+                                  name(before), name(after), std::uint64_t{after.path_changes});
+  report().check(controllers() == std::vector{name(after)}, "INFO names the controller that is left",
+                 detail);
+  report().check(before.path_changes == 0 &&
+                     (name(before) == removed ? after.path_changes > 0 : after.path_changes == 0),
+                 "INFO counts the change of path", detail);
+}
+
 void losses() {
   std::vector<std::string> functions;
   for (const std::string &name : controllers())
@@ -195,14 +213,12 @@ void losses() {
       });
       if (!wait_for(both_there, 60))
         die("a controller did not survive its reset");
-      const dmabuf_rw_info info = with_load(path, function + " is removed", [&] {
+      const std::string removed = controller_of(function);
+      const auto [before, after] = with_load(path, function + " is removed", [&] {
         shell(std::format("echo 1 > /sys/bus/pci/devices/{}/remove", function));
       });
       if (path == Path::Premapped)
-        report().check(controllers() == std::vector{std::format("nvme{}", info.controller)},
-                       "INFO names the controller that is left",
-                       std::format("nvme{}, {} changes", info.controller,
-                                   std::uint64_t{info.path_changes}));
+        path_counted(removed, before, after);
       map_on_the_other(function + " is removed");
       shell("echo 1 > /sys/bus/pci/rescan");
       if (!wait_for(both_there, 60))

@@ -155,6 +155,7 @@ Tally total(const Shared &shared, std::size_t type) {
     const Tally &one = thread.tallies[type];
     sum.started += one.started;
     sum.succeeded += one.succeeded;
+    sum.seconds += one.seconds;
     for (std::size_t i = 0; i < max_errno; ++i)
       sum.errors[i] += one.errors[i];
   }
@@ -168,7 +169,8 @@ std::string describe(const Tally &tally) {
     if (tally.errors[i])
       errors.emplace_back(tally.errors[i], static_cast<int>(i));
   std::ranges::sort(errors, std::greater{});
-  std::string text = std::format("{:9} {:9}", tally.started, tally.succeeded);
+  std::string text =
+      std::format("{:9} {:9} {:8.1f}", tally.started, tally.succeeded, tally.seconds);
   for (const auto &[count, number] : errors) {
     const char *name = number == max_errno - 1 ? nullptr : ::strerrorname_np(number);
     text += std::format("  {} {}", name ? name : "other", count);
@@ -202,7 +204,8 @@ void summarize(const Options &options, const Shared &shared, double seconds,
   std::uint64_t programs = 0;
   for (const ThreadState &thread : shared.threads)
     programs += thread.programs;
-  report().note(std::format("{:18} {:>9} {:>9}  errors", "call", "started", "succeeded"));
+  report().note(std::format("{:18} {:>9} {:>9} {:>8}  errors", "call", "started", "succeeded",
+                            "seconds"));
   for (std::size_t i = 0; i < types().size(); ++i) {
     const Type &type = types()[i];
     const Tally sum = total(shared, i);

@@ -73,7 +73,9 @@ void Worker::run_call(const Call &call) {
   type_ = call.type;
   Args args(call);
   ++state_.tallies[call.type].started;
+  const double begin = now_s();
   const long result = actions[call.type](*this, args);
+  state_.tallies[call.type].seconds += now_s() - begin;
   if (result < pending)
     tally(call.type, result);
   type_ = outer;

@@ -49,11 +49,19 @@ int Hurt::frozen() const { return number_in(hurt_folder + "freeze"); }
 void Hurt::lose(std::string_view function) const { command("lose", function); }
 
 void Hurt::slow(std::string_view function, unsigned ms) const {
-  command("slow", std::format("{} {} {}", function, ms, ::gettid()));
+  slow_thread(function, ms, ::gettid());
+}
+
+void Hurt::slow_thread(std::string_view function, unsigned ms, pid_t tid) const {
+  command("slow", std::format("{} {} {}", function, ms, tid));
 }
 
 void Hurt::slow_off() const { command("slow", "off"); }
 
 int Hurt::slowed() const { return number_in(hurt_folder + "slow"); }
+
+void Hurt::divert(bool on) const { command("prp", on ? "on" : "off"); }
+
+int Hurt::diverted() const { return number_in(hurt_folder + "prp"); }
 
 } // namespace vmtest

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string_view>
+#include <sys/types.h>
 
 namespace vmtest {
 
@@ -22,8 +23,13 @@ public:
   void lose(std::string_view function) const;
   // Calls of a kernel function by this thread come back `ms` later.
   void slow(std::string_view function, unsigned ms) const;
+  // The same of any thread.
+  void slow_thread(std::string_view function, unsigned ms, pid_t tid) const;
   void slow_off() const;
   int slowed() const;
+  // Commands without segments move their data elsewhere than they say. Without an IOMMU only.
+  void divert(bool on) const;
+  int diverted() const;
 
 private:
   void command(std::string_view file, std::string_view words) const;

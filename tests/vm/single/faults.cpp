@@ -245,6 +245,19 @@ void transfers(Faults &faults, const DmaBuf &buffer, DiskRegion &region, int tar
   });
 }
 
+// Waits until the kernel's tick has come round: once in each, an I/O looks how the namespace is
+// formatted, which needs memory.
+void next_tick() {
+  const auto coarse = [] {
+    timespec now{};
+    ::clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return std::pair(now.tv_sec, now.tv_nsec);
+  };
+  for (int ticks = 0; ticks < 2; ++ticks)
+    for (const auto before = coarse(); coarse() == before;)
+      ::usleep(1000);
+}
+
 // The ioctl IO in both directions, of one command and of several.
 void waited(Faults &faults, const DmaBuf &buffer, DiskRegion &region, int target, Path path,
             std::uint32_t hint) {
@@ -271,6 +284,7 @@ void waited(Faults &faults, const DmaBuf &buffer, DiskRegion &region, int target
       io.file_offset = region.base();
       io.length = buffer_bytes;
       int status = 0;
+      next_tick();
       watched([&] { status = session.io(io); });
       report().check(status != 0 || io.moved == buffer_bytes, name + ": no short success",
                      std::format("{} bytes", std::uint64_t{io.moved}));
