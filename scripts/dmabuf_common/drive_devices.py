@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the kernel says of an open block device, by its descriptor alone."""
+
+import errno
+import fcntl
+import os
+import stat
+import struct
+import time
+
+# <linux/fs.h>
+_BLKGETSIZE64, _BLKGETDISKSEQ = 0x80081272, 0x80081280
+
+
+class Devices:
+    """What the kernel says of an open descriptor; tests bring devices of their own."""
+
+    # A drive that has just come is claimed for a moment by those who look what it is.
+    patience_s = 3.0
+
+    def open(self, path: str, flags: int) -> int:
+        """Opens it; no child gets it unasked."""
+        return os.open(path, flags | os.O_CLOEXEC)
+
+    def claim(self, path: str, flags: int) -> int:
+        """Opens it so that nobody else can claim it. Raises OSError with EBUSY when somebody has, and
+        still has after a while."""
+        end = time.monotonic() + self.patience_s
+        while True:
+            try:
+                return self.open(path, flags | os.O_EXCL)
+            except OSError as error:
+                if error.errno != errno.EBUSY or time.monotonic() > end:
+                    raise
+            time.sleep(0.1)
+
+    def number(self, descriptor: int) -> str:
+        """The device number, MAJOR:MINOR; "" where it is no block device."""
+        found = os.fstat(descriptor)
+        if not stat.S_ISBLK(found.st_mode):
+            return ""
+        return f"{os.major(found.st_rdev)}:{os.minor(found.st_rdev)}"
+
+    def bytes(self, descriptor: int) -> int:
+        """Its size now; 0 for a drive that is gone."""
+        return self._u64(descriptor, _BLKGETSIZE64) or 0
+
+    def diskseq(self, descriptor: int) -> str:
+        """The number that the kernel gives to each disk it meets, never twice until it boots again.
+        "" before Linux 5.15."""
+        number = self._u64(descriptor, _BLKGETDISKSEQ)
+        return "" if number is None else str(number)
+
+    def _u64(self, descriptor: int, request: int) -> int | None:
+        try:
+            return int(struct.unpack("=Q", fcntl.ioctl(descriptor, request, bytes(8)))[0])
+        except OSError:
+            return None

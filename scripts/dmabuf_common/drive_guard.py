@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Holds the one drive that may be overwritten, or refuses it with every reason against it.
+
+    with drive_guard.claim("/dev/nvme1n1", Demand(serial="S5XYZ")) as guard:
+        for case in cases:
+            guard.check()
+            subprocess.run(["fio", f"--filename={guard.child_path}", …], pass_fds=guard.pass_fds)
+
+The descriptor is opened once, exclusively, and is the drive for the whole run: children open it again
+by /proc/self/fd, which leads to the same device whatever its name leads to meanwhile. Only those who
+open a device exclusively, mounts and swapon among them, are kept out; fio is none.
+"""
+
+import errno
+import os
+from collections.abc import Iterable
+from types import TracebackType
+
+from . import drive_identity, drive_users
+from .drive_devices import Devices
+from .drive_identity import Demand, Identity, Node
+from .drive_signatures import CannotLook, Signature, find
+from .sysfs import System
+
+__all__ = ["CONSENT", "Demand", "Gone", "Guard", "Identity", "Refused", "claim", "observe"]
+
+# The option of all programs by which somebody agrees to lose what a signature stands for.
+CONSENT = "--overwrite-signature"
+
+
+class Refused(Exception):
+    """The drive is not touched: what was asked for, and every reason against it."""
+
+
+class Gone(Refused):
+    """The drive of this run went away, or is not what it was. The run ends, whatever is there now."""
+
+
+class Guard:
+    """A drive that is held. Made by claim() and observe()."""
+
+    def __init__(self, path: str, writes: bool, system: System, devices: Devices) -> None:
+        self.path = os.path.abspath(path)
+        self.writes = writes
+        self._system = system
+        self._devices = devices
+        self._others: dict[str, int] = {}
+        self._gone = ""
+        # A fifo would wait for somebody who writes.
+        self._descriptor = self._open(os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            self.identity = self._identify()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def descriptor(self) -> int:
+        """The open drive."""
+        return self._descriptor
+
+    @property
+    def child_path(self) -> str:
+        """The drive for a child that was given pass_fds."""
+        return f"/proc/self/fd/{self._descriptor}"
+
+    @property
+    def pass_fds(self) -> tuple[int, ...]:
+        """For subprocess: what a child must inherit."""
+        return (self._descriptor,)
+
+    def __enter__(self) -> "Guard":
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets go of it."""
+        for descriptor in (self._descriptor, *self._others.values()):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._descriptor = -1
+        self._others = {}
+
+    def check(self) -> None:
+        """Before each case: it is still the drive of this run, and still nobody else's. Raises Gone,
+        and does so for good once it has."""
+        if not self._gone:
+            against = self._lost()
+            if self.writes and not against:
+                against = [*self._users(), *self._claim_others()]
+            self._gone = "; ".join(against)
+        if self._gone:
+            raise Gone(f"{self.path} is not used any more: {self._gone}")
+
+    # Opening and looking
+
+    def _open(self, flags: int) -> int:
+        try:
+            return self._devices.open(str(self._system.path(self.path)), flags)
+        except OSError as error:
+            mine = error.errno in (errno.EACCES, errno.EPERM)
+            remedy = "run as root" if mine else "give the namespace, such as /dev/nvme0n1"
+            raise Refused(f"{self.path} cannot be opened ({error.strerror}): {remedy}") from error
+
+    def _identify(self) -> Identity:
+        number = self._devices.number(self._descriptor)
+        if not number:
+            raise Refused(f"{self.path} is no block device; give the namespace, such as /dev/nvme0n1")
+        found = drive_identity.of_number(self._system, number)
+        if found is None or not self._devices.bytes(self._descriptor):
+            raise Refused(f"{self.path} is gone: its device {number} is not in sysfs, or has no size")
+        return found
+
+    def _lost(self) -> list[str]:
+        """Why the descriptor is not the drive of this run any more."""
+        first = self.identity
+        now = drive_identity.of_number(self._system, first.node.number)
+        size = self._devices.bytes(self._descriptor)
+        if now is None or not size:
+            return ["the drive went away; see dmesg"]
+        if size != first.node.bytes or now.node.bytes != size:
+            return [f"it had {first.node.bytes} bytes, and has {size} now"]
+        # Compared whole: number, serial, wwid, namespace, and the kernel's count of disks.
+        sequence = self._devices.diskseq(self._descriptor)
+        if now != first or (sequence and first.diskseq and sequence != first.diskseq):
+            changed = [name for name, value in vars(first).items() if getattr(now, name) != value]
+            return [f"its device number {first.node.number} is another drive's, or it was made anew "
+                    f"({', '.join(changed) or 'diskseq'} changed)"]  # fmt: skip
+        leads = drive_users.number_of_path(self._system, self.path)
+        if leads and leads != first.node.number:
+            return [f"the name leads to another device now, {leads}"]
+        return []
+
+    # Who else uses it
+
+    def _other_disks(self) -> list[Identity]:
+        return drive_identity.other_names(self.identity, drive_identity.disks(self._system))
+
+    def _nodes(self) -> list[tuple[Node, str]]:
+        """All devices that share bytes with what is written, by any name, each with words for it."""
+        own = self.identity.node
+        found = []
+        for disk in [self.identity, *self._other_disks()]:
+            name = disk.node.disk
+            whole = drive_identity.node(self._system, self._system.real(f"/sys/block/{name}"))
+            again = "" if name == own.disk else f", the same namespace as {own.path},"
+            for node in [whole, *drive_identity.partitions(self._system, name)]:
+                if node.overlaps(own.start, own.bytes):
+                    found.append((node, f"{node.path}{again}"))
+        return found
+
+    def _users(self) -> list[str]:
+        return drive_users.reasons(self._system, self._nodes())
+
+    def _claim_others(self) -> list[str]:
+        """Holds the other names of the namespace, too, also those that came since: whoever mounts one
+        of them does not see that this one is claimed."""
+        own = self.identity.node
+        found = []
+        for other in self._other_disks():
+            parts = drive_identity.partitions(self._system, other.node.disk)
+            nodes = [part for part in parts if part.overlaps(own.start, own.bytes)]
+            if own.whole or not nodes:
+                nodes = [other.node]
+            found += [self._claim_other(node) for node in nodes if node.number]
+        return [reason for reason in found if reason]
+
+    def _claim_other(self, node: Node) -> str:
+        """Why another name could not be claimed; "" when it is held."""
+        words = f"{node.path}, the same namespace as {self.identity.node.path},"
+        if node.number in self._others:
+            return ""
+        try:
+            descriptor = self._devices.claim(str(self._system.path(node.path)), os.O_RDONLY)
+        except OSError as error:
+            if error.errno == errno.EBUSY:
+                return f"{words} is claimed by something: find out what (lsof, zpool status)"
+            return f"{words} cannot be opened ({error.strerror})"
+        if self._devices.number(descriptor) != node.number:
+            os.close(descriptor)
+            return f"{words} is not what its name in /dev leads to"
+        self._others[node.number] = descriptor
+        return ""
+
+    def _claim_own(self) -> list[str]:
+        """Replaces the descriptor by one that writes and excludes; why that could not be."""
+        try:
+            descriptor = self._devices.claim(self.child_path, os.O_RDWR)
+        except OSError as error:
+            if error.errno == errno.EBUSY:
+                return [f"{self.path} is claimed by something: find out what (lsof, zpool status)"]
+            return [f"{self.path} cannot be opened for writing ({error.strerror}): run as root"]
+        os.close(self._descriptor)
+        self._descriptor = descriptor
+        return self._lost()
+
+    # What is on it
+
+    def _signatures(self) -> list[tuple[str, Signature]]:
+        """Everything that the data begins with, and that of each partition, each with its place."""
+        own = self.identity.node
+        ranges = [(own.path, 0, own.bytes)]
+        if own.whole:
+            parts = drive_identity.partitions(self._system, own.disk)
+            ranges += [(part.path, part.start, part.bytes) for part in parts]
+        return [
+            (place, signature)
+            for place, start, size in ranges
+            for signature in find(self._descriptor, start, size)
+        ]
+
+    def _signed(self, consent: frozenset[str], only: bool) -> list[str]:
+        """Reasons by what is on it. Consent counts only when it names what is there, no more and no
+        less: a list of all that could be there is a habit and not a decision. `only`: nothing else is
+        against it, so that consent would help."""
+        try:
+            found = self._signatures()
+        except CannotLook as error:
+            return [f"{self.path}: {error}"]
+        types = {signature.type for _, signature in found}
+        if not types or types == consent:
+            return []
+        reasons = [f"{place} holds {signature}" for place, signature in found]
+        extra = sorted(consent - types)
+        if extra:
+            reasons.append(f"{CONSENT} names {', '.join(extra)}, which is not there: look again")
+        if only:
+            options = " ".join(f"{CONSENT} {name}" for name in sorted(types))
+            reasons.append(f"look at it with wipefs {self.path}; if all that may be lost: {options}")
+        return reasons
+
+    def demand(self, wanted: Demand, consent: frozenset[str]) -> None:
+        """Claims it; raises Refused with all that is against it."""
+        node = self.identity.node
+        against = drive_identity.not_named(
+            self.identity, wanted, drive_identity.disks(self._system)
+        )
+        if against:
+            raise Refused(f"{self.path} is not overwritten: {'; '.join(against)}")
+        against = self._users()
+        if drive_users.read_only(self._system, node.number):
+            against.append(f"{self.path} is read-only: blockdev --setrw it first")
+        against += drive_users.writing(self._system, self._nodes())
+        # Whoever is named above has claimed it, too.
+        if not against:
+            against = [*self._claim_own(), *self._claim_others()]
+        against += self._signed(consent, not against)
+        if against:
+            raise Refused(f"{self.path} is not overwritten: {'; '.join(dict.fromkeys(against))}")
+
+
+def claim(
+    path: str, demand: Demand, consent: Iterable[str] = (), system: System | None = None,
+    devices: Devices | None = None,
+) -> Guard:  # fmt: skip
+    """The drive at `path`, held for writing. Refused unless it is the one that `demand` names, nobody
+    uses it by any name, and nothing is on it but what `consent` names."""
+    guard = Guard(path, True, system or System(), devices or Devices())
+    try:
+        guard.demand(demand, frozenset(consent))
+    except BaseException:
+        guard.close()
+        raise
+    return guard
+
+
+def observe(
+    path: str, demand: Demand = Demand(), system: System | None = None, devices: Devices | None = None
+) -> Guard:
+    """The drive at `path` for a run that only reads: known and checked, but not claimed."""
+    guard = Guard(path, False, system or System(), devices or Devices())
+    against = demand.against(guard.identity)
+    if against:
+        guard.close()
+        raise Refused(f"{path} is not measured: {'; '.join(against)}")
+    return guard

@@ -1,0 +1,442 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A drive is claimed only when it is the one that was meant, nobody uses it by any name, and nothing is
+on it; and it is given up when it goes away."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import images
+import pytest
+from drives import Machine
+
+from dmabuf_common import drive_signatures
+from dmabuf_common.drive_guard import Demand, Gone, Guard, Refused, claim, observe
+from dmabuf_common.drive_signatures import CannotLook
+
+MIB = 1 << 20
+S1 = Demand("S1")
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    made = Machine(tmp_path)
+    made.drive()
+    made.partition("nvme0n1", 1, "259:1", MIB, 8 * MIB)
+    made.partition("nvme0n1", 2, "259:2", 16 * MIB, 8 * MIB)
+    return made
+
+
+def take(
+    machine: Machine, path: str = "/dev/nvme0n1", demand: Demand = S1, consent: Iterable[str] = ()
+) -> Guard:
+    return claim(path, demand, consent, machine.system, machine.devices)
+
+
+def refusal(machine: Machine, path: str = "/dev/nvme0n1", demand: Demand = S1,
+            consent: Iterable[str] = ()) -> str:  # fmt: skip
+    """Why it is refused; it must be, and nothing may have been opened for writing then."""
+    with pytest.raises(Refused) as caught:
+        take(machine, path, demand, consent).close()
+    open_now = {os.path.realpath(f"/proc/self/fd/{one}") for one in os.listdir("/proc/self/fd")}
+    assert not [one for one in open_now if one.startswith(str(machine.root))], "left open"
+    return str(caught.value)
+
+
+def test_a_free_drive_that_was_named_is_held_exclusively(machine: Machine) -> None:
+    with take(machine) as guard:
+        assert guard.identity.serial == "S1"
+        assert machine.devices.opened[-1] == ("259:0", os.O_RDWR | os.O_EXCL)
+        guard.check()
+        with pytest.raises(Refused, match="/dev/nvme0n1 is claimed by something"):
+            take(machine)
+    take(machine).close()
+
+
+def test_a_child_gets_the_descriptor_and_not_the_name(machine: Machine) -> None:
+    with take(machine) as guard:
+        assert guard.pass_fds == (guard.descriptor,)
+        assert guard.child_path == f"/proc/self/fd/{guard.descriptor}"
+        assert not os.get_inheritable(guard.descriptor)
+        os.unlink(machine.root / "dev/nvme0n1")
+        Path(machine.root / "dev/nvme0n1").write_bytes(b"another")
+        with open(guard.child_path, "rb") as file:
+            assert os.fstat(file.fileno()).st_ino == os.fstat(guard.descriptor).st_ino
+
+
+@pytest.mark.parametrize("demand", [Demand(), Demand("S2"), Demand("S1", "eui.1"), Demand("S1", nsid="2")])
+def test_a_drive_that_was_not_named_is_refused_before_anything_else(
+    machine: Machine, demand: Demand
+) -> None:
+    assert "/dev/nvme0n1 is not overwritten: " in refusal(machine, demand=demand)
+    assert [flags & os.O_ACCMODE for _, flags in machine.devices.opened] == [os.O_RDONLY]
+
+
+def test_what_is_no_drive_is_refused(machine: Machine) -> None:
+    (machine.root / "dev/file").touch()
+    os.mkfifo(machine.root / "dev/fifo")
+    assert "/dev/file is no block device" in refusal(machine, "/dev/file")
+    assert "/dev/fifo is no block device" in refusal(machine, "/dev/fifo")
+    assert "/dev/none cannot be opened (No such file" in refusal(machine, "/dev/none")
+
+
+# Mounts, swap, holders
+
+MOUNT = "22 1 {} / {} rw - {} {} rw"
+
+
+@pytest.mark.parametrize(
+    ("number", "place", "kind", "source", "says"),
+    [
+        ("259:0", "/data", "ext4", "/dev/nvme0n1", "/dev/nvme0n1 is mounted at /data: unmount"),
+        ("259:2", "/data", "ext4", "/dev/nvme0n1p2", "/dev/nvme0n1p2 is mounted at /data: unmount"),
+        ("259:1", "/", "ext4", "/dev/root", "/dev/nvme0n1p1 holds the running system"),
+        ("259:1", "/a\\040b", "ext4", "none", "/dev/nvme0n1p1 is mounted at /a b: unmount"),
+        # btrfs mounts under a number that is no device's.
+        ("0:45", "/pool", "btrfs", "/dev/nvme0n1p1", "/dev/nvme0n1p1 is mounted at /pool: unmount"),
+    ],
+)
+def test_a_mounted_drive_is_refused(
+    machine: Machine, number: str, place: str, kind: str, source: str, says: str
+) -> None:
+    machine.put("/proc/self/mountinfo", MOUNT.format(number, place, kind, source))
+    assert says in refusal(machine)
+
+
+def test_the_other_drive_of_a_btrfs_of_several_is_refused(machine: Machine) -> None:
+    machine.drive("nvme5n1", "259:9", serial="S5", wwid="eui.5")
+    machine.put("/proc/self/mountinfo", MOUNT.format("0:45", "/pool", "btrfs", "/dev/nvme5n1"))
+    assert not refused_or_taken(machine)
+    for name in ("nvme5n1", "nvme0n1p2"):
+        machine.link(f"/sys/fs/btrfs/6d/devices/{name}", f"/sys/class/block/{name}")
+    assert "/dev/nvme0n1p2 is mounted at /pool" in refusal(machine)
+    machine.put("/proc/self/mountinfo", "")
+    assert "/dev/nvme0n1p2 belongs to the active btrfs 6d" in refusal(machine)
+
+
+def refused_or_taken(machine: Machine, path: str = "/dev/nvme0n1") -> str:
+    """"" when it is taken."""
+    try:
+        take(machine, path).close()
+    except Refused as error:
+        return str(error)
+    return ""
+
+
+def test_a_mount_of_another_mount_namespace_is_seen(machine: Machine) -> None:
+    for process, space in (("self", "mnt:[1]"), ("41", "mnt:[1]"), ("42", "mnt:[2]")):
+        (machine.root / f"proc/{process}/ns").mkdir(parents=True)
+        (machine.root / f"proc/{process}/ns/mnt").symlink_to(space)
+    machine.put("/proc/41/mountinfo", MOUNT.format("259:1", "/seen-before", "xfs", "/dev/x"))
+    machine.put("/proc/42/comm", "pod")
+    machine.put("/proc/42/mountinfo", MOUNT.format("259:2", "/", "xfs", "/dev/x"))
+    said = refusal(machine)
+    assert "/dev/nvme0n1p2 is mounted at / in the mount namespace of process 42 (pod)" in said
+    assert "seen-before" not in said
+
+
+def test_swap_is_refused(machine: Machine) -> None:
+    machine.put("/proc/swaps", "Filename Type\n/dev/nvme0n1p2 partition 1 0 -2")
+    assert "/dev/nvme0n1p2 is swap space: swapoff it first" in refusal(machine)
+    machine.put("/proc/swaps", "Filename Type\n/dev/nvme0n1\\040(deleted) partition 1 0 -2")
+    assert "/dev/nvme0n1 is swap space" in refusal(machine)
+
+
+@pytest.mark.parametrize(
+    ("number", "name", "attributes", "says"),
+    [
+        ("259:0", "md0", {"md_level": "raid1"}, "/dev/nvme0n1 is held by md0 (a RAID, raid1)"),
+        ("259:2", "dm-3", {"dm_name": "vg-lv", "dm_uuid": "LVM-a1"},
+         "/dev/nvme0n1p2 is held by dm-3 (vg-lv; LVM, by device mapper)"),
+        ("259:1", "dm-4", {"dm_name": "safe", "dm_uuid": "CRYPT-LUKS2-1-safe"},
+         "held by dm-4 (safe; encryption, by device mapper)"),
+        ("259:0", "dm-5", {"dm_name": "mpatha", "dm_uuid": "mpath-36"}, "(mpatha; multipath, by"),
+        ("259:0", "dm-6", {"dm_name": "odd", "dm_uuid": ""}, "held by dm-6 (odd; device mapper)"),
+        ("259:0", "bcache0", {}, "/dev/nvme0n1 is held by bcache0 (bcache)"),
+    ],
+)  # fmt: skip
+def test_a_held_drive_is_refused(
+    machine: Machine, number: str, name: str, attributes: dict[str, str], says: str
+) -> None:
+    machine.holder(number, name, **attributes)
+    assert says in refusal(machine)
+
+
+def test_a_drive_behind_a_loop_device_is_refused(machine: Machine) -> None:
+    machine.put("/sys/block/loop3/loop/backing_file", "/dev/nvme0n1p1")
+    assert "/dev/nvme0n1p1 is behind the loop device loop3" in refusal(machine)
+
+
+def test_an_exported_drive_is_refused(machine: Machine) -> None:
+    folder = "/sys/kernel/config/nvmet/subsystems/nqn/namespaces/4"
+    machine.put(f"{folder}/device_path", "/dev/nvme0n1")
+    machine.put(f"{folder}/enable", "0")
+    assert not refused_or_taken(machine)
+    machine.put(f"{folder}/enable", "1")
+    assert "/dev/nvme0n1 is exported by the NVMe target as namespace 4 of nqn" in refusal(machine)
+    machine.put(f"{folder}/enable", "0")
+    machine.put("/sys/kernel/config/target/core/iblock_0/disk/udev_path", "/dev/nvme0n1p1")
+    assert "/dev/nvme0n1p1 is exported by the SCSI target as iblock_0/disk" in refusal(machine)
+
+
+def test_a_read_only_drive_is_refused(machine: Machine) -> None:
+    machine.put("/sys/block/nvme0n1/ro", "1")
+    assert "/dev/nvme0n1 is read-only: blockdev --setrw it first" in refusal(machine)
+
+
+def test_all_reasons_are_said_at_once(machine: Machine) -> None:
+    machine.put("/proc/self/mountinfo", MOUNT.format("259:1", "/a", "xfs", "x"))
+    machine.holder("259:2", "md0")
+    images.xfs(machine.root / "dev/nvme0n1", MIB)
+    said = refusal(machine)
+    assert all(one in said for one in ("mounted at /a", "held by md0", "/dev/nvme0n1p1 holds xfs"))
+
+
+# The same namespace by another name
+
+def twin(machine: Machine, **more: str) -> None:
+    machine.drive("nvme1n1", "259:8", **more)
+    machine.partition("nvme1n1", 1, "259:9", MIB, 8 * MIB)
+    machine.partition("nvme1n1", 2, "259:10", 16 * MIB, 8 * MIB)
+
+
+AGAIN = ", the same namespace as /dev/nvme0n1, "
+
+
+def test_the_other_path_mounted_is_refused(machine: Machine) -> None:
+    twin(machine)
+    machine.put("/proc/self/mountinfo", MOUNT.format("259:8", "/data", "xfs", "/dev/nvme1n1"))
+    assert f"/dev/nvme1n1{AGAIN}is mounted at /data" in refusal(machine)
+    machine.put("/proc/self/mountinfo", MOUNT.format("259:10", "/data", "xfs", "/dev/nvme1n1p2"))
+    assert f"/dev/nvme1n1p2{AGAIN}is mounted at /data" in refusal(machine)
+
+
+def test_another_drive_mounted_is_none_of_it(machine: Machine) -> None:
+    twin(machine, wwid="eui.7", serial="S7")
+    machine.put("/proc/self/mountinfo", MOUNT.format("259:8", "/data", "xfs", "/dev/nvme1n1"))
+    assert not refused_or_taken(machine)
+
+
+def test_the_other_path_in_a_raid_is_refused_without_identifiers(machine: Machine) -> None:
+    for name in ("nvme2n1", "nvme3n1"):
+        machine.drive(name, f"259:{name[4]}0", serial="S2", wwid="", nguid="0" * 32, eui="0" * 16)
+    machine.holder("259:30", "md0")
+    said = refusal(machine, "/dev/nvme2n1", Demand("S2"))
+    assert "/dev/nvme3n1, the same namespace as /dev/nvme2n1, is held by md0" in said
+
+
+def test_the_other_path_claimed_is_refused(machine: Machine) -> None:
+    twin(machine)
+    other = machine.devices.open(str(machine.root / "dev/nvme1n1"), os.O_RDONLY | os.O_EXCL)
+    try:
+        with pytest.raises(Refused, match=f"/dev/nvme1n1{AGAIN}is claimed by something"):
+            take(machine)
+    finally:
+        os.close(other)
+    take(machine).close()
+
+
+def test_the_other_path_is_held_as_long_as_the_drive(machine: Machine) -> None:
+    twin(machine)
+    with take(machine):
+        with pytest.raises(OSError, match="busy"):
+            machine.devices.claim(str(machine.root / "dev/nvme1n1"), os.O_RDONLY)
+    os.close(machine.devices.claim(str(machine.root / "dev/nvme1n1"), os.O_RDONLY))
+
+
+def test_a_name_that_leads_elsewhere_does_not_stand_for_the_other_path(machine: Machine) -> None:
+    twin(machine)
+    (machine.root / "dev/nvme1n1").unlink()
+    assert f"/dev/nvme1n1{AGAIN}cannot be opened" in refusal(machine)
+    machine.drive("nvme4n1", "259:40", serial="S4", wwid="eui.4")
+    (machine.root / "dev/nvme1n1").symlink_to(machine.root / "dev/nvme4n1")
+    assert f"/dev/nvme1n1{AGAIN}is not what its name in /dev leads to" in refusal(machine)
+
+
+def test_a_path_that_comes_during_the_run_is_looked_at_and_held(machine: Machine) -> None:
+    with take(machine) as guard:
+        guard.check()
+        twin(machine)
+        guard.check()
+        with pytest.raises(OSError, match="busy"):
+            machine.devices.claim(str(machine.root / "dev/nvme1n1"), os.O_RDONLY)
+        machine.put("/proc/self/mountinfo", MOUNT.format("259:10", "/data", "xfs", "/dev/nvme1n1p2"))
+        with pytest.raises(Gone, match=f"/dev/nvme1n1p2{AGAIN}is mounted at /data"):
+            guard.check()
+
+
+def test_a_hidden_path_below_a_head_is_nobodys(machine: Machine) -> None:
+    machine.drive("nvme0c0n1", "")
+    with take(machine) as guard:
+        guard.check()
+
+
+def test_a_partition_is_judged_by_its_own_bytes(machine: Machine) -> None:
+    twin(machine)
+    machine.put("/proc/self/mountinfo", MOUNT.format("259:2", "/data", "xfs", "/dev/nvme0n1p2"))
+    assert not refused_or_taken(machine, "/dev/nvme0n1p1")
+    assert "/dev/nvme0n1p2 is mounted" in refusal(machine, "/dev/nvme0n1p2")
+    machine.put("/proc/self/mountinfo", MOUNT.format("259:10", "/data", "xfs", "/dev/nvme1n1p2"))
+    assert not refused_or_taken(machine, "/dev/nvme0n1p1")
+    said = refusal(machine, "/dev/nvme0n1p2")
+    assert "/dev/nvme1n1p2, the same namespace as /dev/nvme0n1p2, is mounted" in said
+    machine.put("/proc/self/mountinfo", MOUNT.format("259:0", "/data", "xfs", "/dev/nvme0n1"))
+    assert "/dev/nvme0n1 is mounted" in refusal(machine, "/dev/nvme0n1p1")
+
+
+def test_a_path_whose_partitions_are_not_known_is_held_whole(machine: Machine) -> None:
+    machine.drive("nvme1n1", "259:8")
+    with take(machine, "/dev/nvme0n1p2"):
+        with pytest.raises(OSError, match="busy"):
+            machine.devices.claim(str(machine.root / "dev/nvme1n1"), os.O_RDONLY)
+
+
+# What is on it
+
+@pytest.mark.parametrize("kind", images.ALL)
+def test_a_signed_drive_is_refused_with_the_type(machine: Machine, kind: str) -> None:
+    images.ALL[kind](machine.root / "dev/nvme0n1")
+    said = refusal(machine)
+    assert f"/dev/nvme0n1 holds {kind}" in said and f"--overwrite-signature {kind}" in said
+    take(machine, consent=[kind]).close()
+
+
+def test_what_begins_in_a_partition_is_found(machine: Machine) -> None:
+    images.luks(machine.root / "dev/nvme0n1", 16 * MIB)
+    assert "/dev/nvme0n1p2 holds crypto_LUKS" in refusal(machine)
+    assert not refused_or_taken(machine, "/dev/nvme0n1p1")
+
+
+def test_consent_names_all_that_is_there_and_nothing_else(machine: Machine) -> None:
+    images.gpt(machine.root / "dev/nvme0n1")
+    images.ext4(machine.root / "dev/nvme0n1", MIB)
+    assert "--overwrite-signature ext4 --overwrite-signature gpt" in refusal(machine)
+    assert "/dev/nvme0n1p1 holds ext4" in refusal(machine, consent=["gpt"])
+    said = refusal(machine, consent=["gpt", "ext4", "xfs"])
+    assert "--overwrite-signature names xfs, which is not there: look again" in said
+    take(machine, consent=["gpt", "ext4"]).close()
+
+
+def test_consent_is_no_consent_to_anything_in_use(machine: Machine) -> None:
+    images.xfs(machine.root / "dev/nvme0n1")
+    machine.put("/proc/self/mountinfo", MOUNT.format("259:0", "/data", "xfs", "/dev/nvme0n1"))
+    assert "mounted at /data" in refusal(machine, consent=["xfs"])
+    # Nor is it offered where it would not help.
+    said = refusal(machine)
+    assert "holds xfs" in said and "--overwrite-signature" not in said
+
+
+def test_a_drive_that_was_overwritten_once_needs_no_other_command(machine: Machine) -> None:
+    take(machine, consent=["xfs"]).close()
+
+
+def test_a_drive_that_cannot_be_looked_at_is_refused_consent_or_not(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise CannotLook("libblkid.so.1 is missing: apt install libblkid1")
+
+    monkeypatch.setattr(drive_signatures, "_library", fail)
+    assert "/dev/nvme0n1: libblkid.so.1 is missing: apt install libblkid1" in refusal(machine)
+    assert "libblkid1" in refusal(machine, consent=["ext4"])
+
+
+# The drive goes away
+
+def test_a_drive_that_goes_away_ends_the_run_whatever_comes_back(machine: Machine) -> None:
+    with take(machine) as guard:
+        guard.check()
+        machine.pull("nvme0n1")
+        with pytest.raises(Gone, match="/dev/nvme0n1 is not used any more: the drive went away"):
+            guard.check()
+        machine.drive()
+        machine.devices.sizes["259:0"] = images.SIZE
+        with pytest.raises(Gone, match="went away"):
+            guard.check()
+
+
+def test_a_drive_without_size_or_without_sysfs_is_gone(machine: Machine) -> None:
+    with take(machine) as guard:
+        machine.devices.sizes["259:0"] = 0
+        with pytest.raises(Gone, match="went away"):
+            guard.check()
+    machine.devices.sizes["259:0"] = images.SIZE
+    with take(machine) as guard:
+        (machine.root / "sys/dev/block/259:0").unlink()
+        with pytest.raises(Gone, match="went away"):
+            guard.check()
+    assert "/dev/nvme0n1 is gone" in refusal(machine)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "says"),
+    [
+        ("device/serial", "S9", "serial changed"), ("wwid", "eui.9", "wwid changed"),
+        ("nsid", "3", "nsid changed"), ("diskseq", "8", "diskseq changed"),
+        ("size", "4096", "67108864 bytes"),
+    ],
+)  # fmt: skip
+def test_another_drive_under_its_number_ends_the_run(
+    machine: Machine, file: str, text: str, says: str
+) -> None:
+    with take(machine) as guard:
+        machine.put(f"/sys/block/nvme0n1/{file}", text)
+        with pytest.raises(Gone, match=says):
+            guard.check()
+
+
+def test_a_disk_that_the_kernel_counts_anew_ends_the_run(machine: Machine) -> None:
+    machine.devices.sequences["259:0"] = "7"
+    with take(machine) as guard:
+        guard.check()
+        machine.devices.sequences["259:0"] = "9"
+        with pytest.raises(Gone, match="diskseq changed"):
+            guard.check()
+
+
+def test_a_drive_of_another_size_ends_the_run(machine: Machine) -> None:
+    with take(machine) as guard:
+        machine.devices.sizes["259:0"] = MIB
+        with pytest.raises(Gone, match=f"it had {images.SIZE} bytes, and has {MIB} now"):
+            guard.check()
+
+
+def test_a_drive_that_goes_away_while_it_is_claimed_is_refused(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def claimed(path: str, flags: int) -> int:
+        descriptor = machine.devices.open(path, flags | os.O_EXCL)
+        machine.put("/sys/block/nvme0n1/wwid", "eui.9")
+        return descriptor
+
+    monkeypatch.setattr(machine.devices, "claim", claimed)
+    assert "wwid changed" in refusal(machine)
+
+
+# Reading only
+
+def test_a_run_that_reads_knows_the_drive_and_claims_nothing(machine: Machine) -> None:
+    machine.put("/proc/self/mountinfo", MOUNT.format("259:1", "/a", "xfs", "x"))
+    images.xfs(machine.root / "dev/nvme0n1", MIB)
+    with observe("/dev/nvme0n1", system=machine.system, devices=machine.devices) as guard:
+        assert guard.identity.record()["serial"] == "S1"
+        guard.check()
+        assert not [flags for _, flags in machine.devices.opened if flags & (os.O_EXCL | os.O_RDWR)]
+        machine.pull("nvme0n1")
+        with pytest.raises(Gone):
+            guard.check()
+
+
+def test_a_run_that_reads_wants_the_drive_that_was_named(machine: Machine) -> None:
+    for demand in (Demand("S2"), Demand(wwid="eui.1"), Demand(nsid="9")):
+        with pytest.raises(Refused, match="/dev/nvme0n1 is not measured: its"):
+            observe("/dev/nvme0n1", demand, machine.system, machine.devices)
+    observe("/dev/nvme0n1", Demand("S1", nsid="1"), machine.system, machine.devices).close()
+
+
+def test_a_claim_is_tried_for_a_while(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who looks what a new drive is claims it for a moment."""
+    other = machine.devices.open(str(machine.root / "dev/nvme0n1"), os.O_RDONLY | os.O_EXCL)
+    machine.devices.patience_s = 60
+    monkeypatch.setattr("dmabuf_common.drive_devices.time.sleep", lambda _: os.close(other))
+    take(machine).close()
