@@ -27,10 +27,10 @@ struct DriveCalls {
 
 /// Which drive, and what for.
 struct DriveRequest {
-  std::string path;     ///< its device node; or, where it is empty,
-  int descriptor = -1;  ///< a descriptor of it that this process inherited
-  std::string identity; ///< its serial number, wwid, NGUID, EUI-64 or UUID
-  bool writes = true;   ///< its data may be overwritten
+  std::string path = {};     ///< its device node; or, where it is empty,
+  int descriptor = -1;       ///< a descriptor of it that this process inherited
+  std::string identity = {}; ///< its serial number, wwid, NGUID, EUI-64 or UUID
+  bool writes = true;        ///< its data may be overwritten
 };
 
 /// Opens a drive for direct I/O.

@@ -3,10 +3,14 @@
 #include "drive_claim.hpp"
 
 #include <cerrno>
+#include <csignal>
+#include <cstdio>
 #include <fcntl.h>
 #include <filesystem>
 #include <fstream>
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 #include <vector>
 
 namespace integrity {
@@ -279,6 +283,121 @@ TEST_F(DriveClaim, ADescriptorThatIsNotOpenIsSaid) {
   ASSERT_FALSE(missing);
   EXPECT_EQ(missing.error().code, ENOENT);
   expect_says(missing.error().message, {"cannot open /dev/no-such-drive"});
+}
+
+/// A loop device that sysfs, here, gives an identity. All else of it is the kernel's.
+class LoopDrive : public testing::Test {
+protected:
+  struct Impatient : DriveCalls {
+    void pause() override {}
+  };
+
+  void SetUp() override {
+    char folder[] = "/tmp/libdmabuf-loop-XXXXXX";
+    calls.root = mkdtemp(folder);
+    const std::string file = calls.root + "/file";
+    std::ofstream(file).flush();
+    fs::resize_file(file, 1 << 20);
+    device = output("losetup --find --show " + file + " 2>/dev/null");
+    const dmabuf::UniqueFd drive(::open(device.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!drive)
+      GTEST_SKIP() << "this needs root and a free loop device";
+    const std::string name = fs::path(device).filename(), number = calls.number(drive.get());
+    const std::string disk = calls.root + "/sys/devices/" + name;
+    fs::create_directories(disk);
+    std::ofstream(disk + "/serial") << "L1\n";
+    std::ofstream(disk + "/dev") << number << "\n";
+    for (const std::string &place : {"/sys/dev/block/" + number, "/sys/class/block/" + name}) {
+      fs::create_directories(fs::path(calls.root + place).parent_path());
+      fs::create_directory_symlink(disk, calls.root + place);
+    }
+    fs::create_directory_symlink("/proc", calls.root + "/proc");
+  }
+  void TearDown() override {
+    if (!device.empty())
+      output("losetup --detach " + device);
+    fs::remove_all(calls.root);
+  }
+
+  static std::string output(const std::string &command) {
+    std::string text;
+    if (std::FILE *pipe = popen(command.c_str(), "re")) {
+      char line[256];
+      while (std::fgets(line, sizeof(line), pipe))
+        text += line;
+      pclose(pipe);
+    }
+    return text.substr(0, text.find('\n'));
+  }
+  dmabuf::Result<dmabuf::UniqueFd> by_path() {
+    return open_drive(calls, {.path = device, .identity = "L1"});
+  }
+  dmabuf::Result<dmabuf::UniqueFd> by_descriptor(int fd) {
+    return open_drive(calls, {.path = {}, .descriptor = fd, .identity = "L1"});
+  }
+
+  Impatient calls;
+  std::string device;
+};
+
+TEST_F(LoopDrive, IsClaimedUntilItIsClosed) {
+  {
+    const auto fd = by_path();
+    ASSERT_TRUE(fd) << fd.error().message;
+    EXPECT_EQ(fcntl(fd->get(), F_GETFL) & (O_ACCMODE | O_DIRECT), O_RDWR | O_DIRECT);
+    EXPECT_LT(::open(device.c_str(), O_RDONLY | O_EXCL | O_CLOEXEC), 0);
+    EXPECT_EQ(errno, EBUSY);
+    const auto second = by_path();
+    ASSERT_FALSE(second);
+    EXPECT_EQ(second.error().code, EBUSY);
+    EXPECT_TRUE(open_drive(calls, {.path = device, .writes = false}));
+  }
+  const dmabuf::UniqueFd free(::open(device.c_str(), O_RDONLY | O_EXCL | O_CLOEXEC));
+  EXPECT_TRUE(free);
+}
+
+TEST_F(LoopDrive, TheClaimOfAnInheritedDescriptorIsToldFromOthers) {
+  const dmabuf::UniqueFd claim(::open(device.c_str(), O_RDWR | O_EXCL | O_CLOEXEC));
+  ASSERT_TRUE(claim);
+  const std::string path = "/proc/self/fd/" + std::to_string(claim.get());
+  const dmabuf::UniqueFd copy(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+  ASSERT_TRUE(copy);
+  {
+    const auto fd = by_descriptor(claim.get());
+    ASSERT_TRUE(fd) << fd.error().message;
+    EXPECT_EQ(fcntl(fd->get(), F_GETFL) & (O_ACCMODE | O_DIRECT), O_RDWR | O_DIRECT);
+  }
+  EXPECT_LT(::open(device.c_str(), O_RDONLY | O_EXCL | O_CLOEXEC), 0) << "the claim is still there";
+  const auto refused = by_descriptor(copy.get());
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, EBUSY);
+  const auto reopened = open_drive(calls, {.path = path, .identity = "L1"});
+  ASSERT_FALSE(reopened);
+  EXPECT_NE(reopened.error().message.find("--device-fd"), std::string::npos);
+}
+
+TEST_F(LoopDrive, AProgramThatClaimsItIsNamed) {
+  int ready[2];
+  ASSERT_EQ(pipe2(ready, O_CLOEXEC), 0);
+  const pid_t child = fork();
+  if (!child) {
+    const bool held = ::open(device.c_str(), O_RDWR | O_EXCL) >= 0;
+    [[maybe_unused]] const ssize_t told = ::write(ready[1], held ? "y" : "n", 1);
+    pause();
+    _exit(0);
+  }
+  char held = 0;
+  EXPECT_EQ(::read(ready[0], &held, 1), 1);
+  EXPECT_EQ(held, 'y');
+  const auto refused = by_path();
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
+  close(ready[0]);
+  close(ready[1]);
+  ASSERT_FALSE(refused);
+  const std::string who = "process " + std::to_string(child) + " (";
+  EXPECT_NE(refused.error().message.find(who), std::string::npos) << refused.error().message;
+  EXPECT_TRUE(by_path());
 }
 
 } // namespace
