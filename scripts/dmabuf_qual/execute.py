@@ -90,6 +90,9 @@ class Bench:
         if case.test in ("lay", "check"):
             offset, size = cases.RETENTION_OFFSET, cases.RETENTION_BYTES
         argv = [self.tools.integrity, case.test, "--device", self.drive.path]
+        # A drive's serial number is that of all its namespaces.
+        wwid = self.system.read(f"/sys/block/{self.drive.disk}/wwid")
+        argv += ["--identity", wwid or self.drive.serial]
         argv += ["--offset", str(offset), "--bytes", str(size), "--seed", str(self.seed)]
         argv += ["--load", str(self.scale.load_bytes)]
         argv += ["--limit-ms", str(self.needs["longest_end_ms"])]
