@@ -23,7 +23,7 @@ from dmabuf_report.errors import ReportError
 from . import baseline, health, machine, plan, runner
 from .errors import NightlyError
 from .progress import say
-from .store import Series, Store
+from .store import MEASURED, Night, Series, Store
 
 EXAMPLES = """\
 examples:
@@ -186,9 +186,10 @@ def _run(args: argparse.Namespace) -> int:
         runner.clean_up(store, night)
         if args.measure:
             runner.Execution(store, wanted, night).phase(0)
-            store.finish(night, INCONCLUSIVE, "measured, and not judged")
-            print(f"night {night} is measured; `dmabuf-nightly analyze` judges it")
-            return EXIT_UNDECIDED
+            status, text = runner.measured(store, wanted, night)
+            store.finish(night, MEASURED, text)
+            print(f"night {night} is measured: {text}; `dmabuf-nightly analyze` judges it")
+            return EXIT_STATUS[status]
         judgement = runner.Execution(store, wanted, night).everything()
         found = results.build(judgement)
         store.finish(night, found.verdict.status, found.verdict.text)
@@ -198,40 +199,34 @@ def _run(args: argparse.Namespace) -> int:
         return runner.guarded(action, store, lambda: current[0] if current else None)
 
 
-def _night(store: Store, args: argparse.Namespace) -> tuple[int, plan.Plan]:
-    """The night that is meant, and its plan as it was then."""
+def _night(store: Store, args: argparse.Namespace) -> Night:
+    """The night that is meant."""
     if args.night is not None:
-        night = store.night(args.night)
-    else:
-        nights = store.nights(args.plan)
-        if not nights:
-            raise NightlyError(f"{store.path} has no night{f' of plan {args.plan}' if args.plan else ''}")
-        night = nights[-1]
-    folder = Path("/")
-    text = night.plan_text
-    return night.id, plan.parse(text, folder, check_files=False)
+        return store.night(args.night)
+    nights = store.nights(args.plan)
+    if not nights:
+        raise NightlyError(f"{store.path} has no night{f' of plan {args.plan}' if args.plan else ''}")
+    return nights[-1]
 
 
 def _analyze(args: argparse.Namespace) -> int:
-    from dmabuf_report.write import write as write_report
-
-    from . import judge, results
+    from . import analyse
 
     store = Store(args.store, create=False)
-    number, wanted = _night(store, args)
-    judgement = judge.judge(store, _as_run(store, number, wanted), number)
-    if args.command == "report":
-        found = results.build(judgement)
-        for path in write_report(found, args.report, args.format or FORMATS):
-            print(path)
-        return EXIT_PASS
-    return _conclude(judgement, args)
+    with store.only_runner():
+        return _conclude(analyse.in_order(store, _night(store, args)), args)
 
 
-def _as_run(store: Store, night: int, wanted: plan.Plan) -> plan.Plan:
-    """The plan's cases that the night had: it may have been begun with --case."""
-    tests = {run.series.test for run in store.runs(night)}
-    return replace(wanted, cases=tuple(c for c in wanted.cases if c.name in tests))
+def _report(args: argparse.Namespace) -> int:
+    from dmabuf_report.write import write as write_report
+
+    from . import analyse, results
+
+    store = Store(args.store, create=False)
+    found = results.build(analyse.judge_night(store, _night(store, args)))
+    for path in write_report(found, args.report, args.format or FORMATS):
+        print(path)
+    return EXIT_PASS
 
 
 def _nights(args: argparse.Namespace) -> int:
@@ -331,7 +326,7 @@ def _selftest(args: argparse.Namespace) -> int:
 
 
 COMMANDS = {
-    "run": _run, "analyze": _analyze, "report": _analyze, "nights": _nights,
+    "run": _run, "analyze": _analyze, "report": _report, "nights": _nights,
     "baseline": _baseline, "bisect": _bisect, "export": _export, "fingerprint": _fingerprint,
     "selftest": _selftest,
 }  # fmt: skip

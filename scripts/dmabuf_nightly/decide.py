@@ -10,10 +10,11 @@ the fresh runs, by the same rule, count from then on.
 Reruns of one night share what that night has of its own, and so agree with it whatever the cause. So
 a suspect whose reruns agree is confirmed at once only if it is worse by more than nights differ by
 themselves; otherwise when another one of three nights in a row agrees, or E-divisive saw the change.
+A night that was only measured has no reruns: it is confirmed when another one of three in a row agrees.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dmabuf_common import stats
@@ -198,6 +199,15 @@ def seen_before(question: Question) -> bool:
     """Whether one of the last nights was found slower, too."""
     nights = len(question.history)
     return any(nights - BEFORE <= index < nights for index in question.flagged)
+
+
+def agree(findings: Iterable[Finding]) -> None:
+    """Decides about suspects that nothing will run again for: the runs of a night that follows a
+    suspect one are fresh, as reruns are, so that another night that agrees confirms."""
+    for finding in findings:
+        if finding.state == SUSPECT and seen_before(finding.question):
+            finding.state = CONFIRMED
+            finding.extra["nights"] = "agree"
 
 
 def old_for(finding: Finding) -> Sequence[float]:

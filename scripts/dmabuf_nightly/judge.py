@@ -92,13 +92,13 @@ class _Past:
 
 
 class _Judge:
-    def __init__(self, store: Store, plan: Plan, night: int) -> None:
-        self.store, self.plan, self.night = store, plan, night
+    def __init__(self, store: Store, plan: Plan, night: int, reruns: bool) -> None:
+        self.store, self.plan, self.night, self.reruns = store, plan, night, reruns
         self.result = Judgement(store, plan, night)
         for run in store.runs(night):
             self.result.runs.setdefault(run.series, []).append(run)
         self.earlier: dict[Subject, dict[int, str]] = defaultdict(dict)
-        for row in store.decisions():
+        for row in store.decisions(plan=plan.name):
             about = Subject(Series(row["test"], row["side"], row["host"]), row["metric"],
                             row["against"])  # fmt: skip
             if row["night"] < night:
@@ -218,7 +218,7 @@ class _Judge:
         fresh: dict[int, tuple[list[float], list[float]]] = {}
         for index, finding in enumerate(self.result.findings):
             about = subject(finding)
-            planned = [r for r in self.result.runs.get(about.series, []) if r.phase]
+            planned = self._planned(about.series)
             if finding.state != SUSPECT or not planned or any(r.state != "done" for r in planned):
                 continue
             old: list[float] = []
@@ -228,6 +228,11 @@ class _Judge:
             runs = [r for r in self.result.valid(about.series, (1, 2))]
             fresh[index] = (old, _values(runs, about.metric))
         decide.second_look(self.result.findings, fresh, self.plan.rules)
+        if not self.reruns:
+            decide.agree(f for f in self.result.findings if not self._planned(subject(f).series))
+
+    def _planned(self, series: Series) -> list[Run]:
+        return [run for run in self.result.runs.get(series, []) if run.phase]
 
     def _describe(self, finding: Finding) -> None:
         """The sentence that says what was decided, and why."""
@@ -243,6 +248,11 @@ class _Judge:
                 finding.text = (
                     f"the history of {about.metric} changed for the worse with night "
                     f"{finding.extra['change_from']}, and was not run again"
+                )
+            elif not finding.text and finding.state == CONFIRMED:
+                finding.text = (
+                    f"the history of {about.metric} changed for the worse with night "
+                    f"{finding.extra['change_from']}, as one of the two nights before showed, too"
                 )
             elif not finding.text:
                 finding.text = (
@@ -260,14 +270,19 @@ class _Judge:
         )
         since = finding.extra.get("since")
         finding.text = text + {
-            SUSPECT: "; both reruns agree, but nights may differ by as much: it is confirmed when the "
-            "next night or the one after it agrees" if finding.extra.get("reruns") else
-            "; not run again yet",
-            CONFIRMED: f"; as it was since night {since}" if since else "; both reruns agree",
+            SUSPECT: (
+                "; both reruns agree, but nights may differ by as much: it is confirmed when the "
+                "next night or the one after it agrees" if "reruns" in finding.extra else
+                "; not run again yet" if self.reruns else
+                "; not run again: it is confirmed when the next night or the one after it agrees"
+            ),
+            CONFIRMED: f"; as it was since night {since}" if since else
+            "; one of the two nights before agrees" if "nights" in finding.extra else
+            "; both reruns agree",
             decide.CLEARED: "; suspect at first, and the reruns do not agree",
         }.get(finding.state, "")
 
 
-def judge(store: Store, plan: Plan, night: int) -> Judgement:
-    """Judges a night by what is stored."""
-    return _Judge(store, plan, night).run()
+def judge(store: Store, plan: Plan, night: int, reruns: bool = False) -> Judgement:
+    """Judges a night by what is stored. reruns: what is suspect may still be run again."""
+    return _Judge(store, plan, night, reruns).run()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dmabuf_common.terminal import Progress
-from dmabuf_common.verdict import EXIT_INTERRUPTED, INCONCLUSIVE
+from dmabuf_common.verdict import EXIT_INTERRUPTED, FAIL, INCONCLUSIVE, PASS
 
 from . import fio, jobfile, machine, schedule
 from .errors import NightlyError
@@ -138,7 +138,7 @@ class Execution:
         from . import judge
 
         self.phase(0)
-        judgement = judge.judge(self.store, self.plan, self.night)
+        judgement = judge.judge(self.store, self.plan, self.night, reruns=True)
         if any(self.store.runs(self.night, phase) for phase in RERUNS):
             suspects: list[Series] = []  # a resumed night: what to rerun was decided before
         else:
@@ -165,6 +165,25 @@ def new_night(store: Store, plan: Plan, seed: int | None, label: str, kind: str 
         night = store.add_night(kind, plan.name, plan.text, plan.digest, seed, label)
         store.add_runs(night, 0, schedule.order(plan, seed))
     return night
+
+
+def measured(store: Store, plan: Plan, night: int) -> tuple[str, str]:
+    """How the runs of a night went, whatever they gave: pass, fail or inconclusive, and why."""
+    by_series: dict[Series, list[Run]] = {}
+    for run in store.runs(night, 0):
+        by_series.setdefault(run.series, []).append(run)
+    runs = [run for those in by_series.values() for run in those]
+    failed = [run for run in runs if run.status == fio.FAILED]
+    if failed:
+        text = f"{len(failed)} of {len(runs)} runs failed: {failed[0].series}: {failed[0].reasons[0]}"
+        return FAIL, text
+    least = plan.rules.least_runs
+    for series, those in by_series.items():
+        valid = sum(run.valid for run in those)
+        if valid < least:
+            why = next((run.reasons[0] for run in those if run.reasons), "they have not been run")
+            return INCONCLUSIVE, f"{series}: {valid} runs are valid, and {least} are needed: {why}"
+    return PASS, f"{sum(run.valid for run in runs)} of {len(runs)} runs are valid"
 
 
 def unfinished(store: Store, plan: Plan) -> int | None:

@@ -22,6 +22,9 @@ from .fio import VALID, Outcome
 
 SCHEMA_VERSION = 1
 
+# The status of a night that was run, and that nobody judged yet.
+MEASURED = "measured"
+
 SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE fingerprint (hash TEXT PRIMARY KEY, facts TEXT NOT NULL) STRICT;
@@ -350,10 +353,12 @@ class Store:
              json.dumps(dict(document))),
         )  # fmt: skip
 
-    def decisions(self, night: int | None = None) -> list[dict[str, Any]]:
-        """What was decided, in one night or in all, oldest first."""
+    def decisions(self, night: int | None = None, plan: str | None = None) -> list[dict[str, Any]]:
+        """What was decided, in one night or in all, of one plan or of all, oldest first."""
         rows = self.db.execute(
-            "SELECT * FROM decision WHERE ? IS NULL OR night = ? ORDER BY night", (night, night)
+            "SELECT decision.* FROM decision JOIN night ON night.id = decision.night "
+            "WHERE (? IS NULL OR night.id = ?) AND (? IS NULL OR night.plan = ?) ORDER BY night.id",
+            (night, night, plan, plan),
         )
         return [{**dict(row), "document": json.loads(row["document"])} for row in rows]
 
