@@ -92,6 +92,13 @@ def pin(
                 f"the runs of {series} cannot be pinned together, their machines differ in "
                 f"{', '.join(changed)}; pin nights of one machine"
             )
+        for number in nights:
+            subjects = sorted({run.subject for run in runs if run.night == number})
+            if len(subjects) > 1:
+                changed = differences(store.facts(subjects[0]), store.facts(subjects[1]))
+                raise NightlyError(
+                    f"what is judged changed during night {number}: {', '.join(changed)}; pin others"
+                )
         if series in present and not replace:
             raise NightlyError(
                 f"{series} has a {present[series].name} already; --replace puts this in its place"

@@ -6,8 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dmabuf_common import arguments, fingerprint, pci, program
-from dmabuf_common.sysfs import System
+from dmabuf_common import arguments, program
 from dmabuf_common.verdict import (
     EXIT_ERROR,
     EXIT_FAIL,
@@ -307,14 +306,14 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _fingerprint(args: argparse.Namespace) -> int:
-    seen = health.look(args.target)
+    found = machine.here(args.target, args.engine, args.memory)
+    seen = found.health
     complained = health.complaints_so_far()
     if complained is None:
         seen.unseen.append("the kernel's log (/dev/kmsg needs root)")
     else:
         seen.counters["kernel complaints"] = complained
-    peer = pci.of_device(System(), args.memory)
-    print(machine.to_json(fingerprint.collect(args.target, args.engine, peer=peer), seen))
+    print(machine.to_json(found.facts, seen))
     return EXIT_PASS
 
 

@@ -108,10 +108,15 @@ class _Judge:
 
     def key(self, series: Series) -> tuple[str, str]:
         """The key of tonight's valid runs, or "" and why there is no single one."""
-        keys = sorted({run.key for run in self.result.valid(series)})
+        valid = self.result.valid(series, (0, 1, 2))
+        keys = sorted({run.key for run in valid})
         if len(keys) > 1:
             changed = differences(self.store.facts(keys[0]), self.store.facts(keys[1]))
             return "", f"the machine changed during the night: {', '.join(changed)}"
+        subjects = sorted({run.subject for run in valid})
+        if len(subjects) > 1:
+            changed = differences(self.store.facts(subjects[0]), self.store.facts(subjects[1]))
+            return "", f"what is judged changed during the night: {', '.join(changed)}"
         return (keys[0] if keys else ""), ""
 
     def past(self, series: Series, key: str) -> _Past:
@@ -119,7 +124,8 @@ class _Judge:
         for run in self.store.series_runs(series, self.plan.name, self.night):
             if run.valid and run.key == key:
                 nights[run.night].append(run)
-        kept = sorted(nights)[-self.plan.rules.history :]
+        whole = [night for night, runs in nights.items() if len({run.subject for run in runs}) == 1]
+        kept = sorted(whole)[-self.plan.rules.history :]
         return _Past({night: nights[night] for night in kept})
 
     def questions(self, series: Series) -> list[Question]:

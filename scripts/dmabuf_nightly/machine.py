@@ -40,6 +40,15 @@ class Watch:
     facts: dict[str, Facts] = field(default_factory=dict)
 
 
+# Facts of the key that the engine's report gives, and so no look at the machine.
+OF_THE_RUN = ("memory", "route")
+
+
+def what(values: Mapping[str, str], target: str) -> tuple[str, str, str]:
+    """What a look at the host for such a job is about: target, engine, and whose memory is used."""
+    return target, values.get("ioengine", ""), values.get("dmabuf_device", "")
+
+
 def boot_id() -> str:
     """Which boot of this machine this is."""
     return System().read("/proc/sys/kernel/random/boot_id")
@@ -72,8 +81,14 @@ def look(host: Host, target: str, engine: str, memory: str = "") -> Look:
         text = _say(host, host.fingerprint, "fingerprint", target=target, engine=engine)
         facts, seen = from_json(text, host.name)
         return Look(facts, seen)
-    peer = pci.of_device(System(), memory)
-    return Look(fingerprint.collect(target, engine, peer=peer), health.look(target))
+    return here(target, engine, memory)
+
+
+def here(target: str, engine: str, memory: str = "") -> Look:
+    """This machine now."""
+    facts = fingerprint.collect(target, engine, peer=pci.of_device(System(), memory))
+    facts["state"]["boot"] = boot_id()
+    return Look(facts, health.look(target))
 
 
 def to_json(facts: Mapping[str, Facts], seen: health.Snapshot) -> str:
@@ -131,8 +146,6 @@ class Around:
             unseen.append("the kernel's log (/dev/kmsg needs root)")
         if unseen:
             watch.conditions["could not be seen"] = "; ".join(sorted(set(unseen)))
-        if not self.host.fingerprint:
-            watch.conditions["boot"] = boot_id()
         self.close()
         return watch
 

@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dmabuf_common import clock
+from dmabuf_common.fingerprint import differences
 from dmabuf_common.terminal import Progress
 from dmabuf_common.verdict import EXIT_INTERRUPTED, FAIL, INCONCLUSIVE, PASS
 
@@ -16,12 +18,14 @@ from . import fio, jobfile, machine, schedule
 from .errors import NightlyError
 from .plan import Case, Host, Plan, Side
 from .progress import say
-from .store import Run, Series, Store
+from .store import Night, Run, Series, Store
 
 if TYPE_CHECKING:
     from .judge import Judgement
 
 RERUNS = (1, 2)
+# A night that paused for longer than this is no single night.
+MOST_HOURS = 12
 
 
 def parameters(case: Case, host: Host, side: Side) -> dict[str, str]:
@@ -85,8 +89,7 @@ class Execution:
         case, host, job = self.prepare(run.series, report)
         job_path.write_text(job.text)
         self.store.begin(run.id)
-        around = machine.Around(host, target_of(job), job.values.get("ioengine", ""),
-                                job.values.get("dmabuf_device", ""))  # fmt: skip
+        around = machine.Around(host, *machine.what(job.values, target_of(job)))
         argv = ["fio", *([f"--client={host.address}"] if host.address else [])]
         argv += ["--output-format=json+", f"--output={output.name}", job_path.name]
         start = time.monotonic()
@@ -192,18 +195,57 @@ def unfinished(store: Store, plan: Plan) -> int | None:
     if not nights or nights[-1].finished:
         return None
     night = nights[-1]
+    if (why := too_old(store, night)) or (
+        night.plan_text == plan.text and (why := changed(store, plan, night.id))
+    ):
+        say(f"night {night.id} is abandoned: {why}; a new one begins")
+        store.finish(night.id, INCONCLUSIVE, f"abandoned: {why}")
+        return None
     if night.plan_text != plan.text:
         raise NightlyError(
             f"night {night.id} was begun with another text of plan {plan.name}; "
             "go on with that text, or start a new night without --resume"
         )
-    boots = {run.conditions.get("boot") for run in store.runs(night.id) if run.state == "done"}
-    if boots - {None, machine.boot_id()}:
-        text = "abandoned: the machine was booted again in the middle of the night"
-        say(f"night {night.id} is {text}; a new one begins")
-        store.finish(night.id, INCONCLUSIVE, text)
-        return None
+    cases = sorted({run.series.test for run in store.runs(night.id)})
+    if cases != sorted(case.name for case in plan.cases):
+        words = " ".join(f"--case {name}" for name in cases)
+        raise NightlyError(
+            f"night {night.id} was begun with {words}; go on with these, or start a new night "
+            "without --resume"
+        )
     return night.id
+
+
+def too_old(store: Store, night: Night) -> str:
+    """Why what was measured of a night is another night's by now; "" when it is not."""
+    last = max([night.started, *(run.started for run in store.runs(night.id) if run.started)])
+    hours = (clock.seconds(clock.now()) - clock.seconds(last)) / 3600
+    if hours <= MOST_HOURS:
+        return ""
+    return f"its last run began {hours:.0f} hours ago, and {MOST_HOURS} are the most"
+
+
+def changed(store: Store, plan: Plan, night: int) -> str:
+    """What is not any more as it was when a run of the night was done; "" when all is."""
+    seen: dict[tuple[str, ...], machine.Look] = {}
+    known = {case.name for case in plan.cases}
+    execution = Execution(store, plan, night)
+    for run in store.runs(night):
+        if run.state != "done" or run.series.test not in known:
+            continue
+        _, host, job = execution.prepare(run.series, "x")
+        what = machine.what(job.values, target_of(job))
+        look = seen.setdefault((host.name, *what), machine.look(host, *what))
+        boots = {run.conditions.get("boot"), look.facts.get("state", {}).get("boot")}
+        if len(boots - {None}) > 1:
+            return "the machine was booted again in the middle of the night"
+        for role, stored in (("key", run.key), ("subject", run.subject)):
+            then = store.facts(stored)
+            now = look.facts.get(role, {})
+            names = [n for n in differences(then, now) if n not in machine.OF_THE_RUN]
+            if names:
+                return f"it was begun with another {', '.join(names)}"
+    return ""
 
 
 def _raise(*_: object) -> None:
