@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from . import pci, process
+from . import loader, pci, process
 from .sysfs import System
 
 Facts = dict[str, str]
@@ -170,8 +170,8 @@ def collect(
     subject["firmware of the machine"] = system.read("/sys/class/dmi/id/bios_version")
     subject["module"] = system.read("/sys/module/dmabuf_rw/version")
     subject["module srcversion"] = system.read("/sys/module/dmabuf_rw/srcversion")
-    if engine:
-        subject["engine"] = _file_hash(engine.removeprefix("external:"))
+    if loader.is_file(engine):
+        subject["engine"] = _file_hash(loader.find(engine)) or "not found"
     key["fio"] = process.output([fio, "--version"])
     _processor(system, key)
     if disk:
