@@ -2,11 +2,13 @@
 """The command line of dmabuf-nightly."""
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dmabuf_common import arguments, program
+from dmabuf_common import arguments, measuring, program
 from dmabuf_common.verdict import (
     EXIT_ERROR,
     EXIT_FAIL,
@@ -194,8 +196,19 @@ def _run(args: argparse.Namespace) -> int:
         store.finish(night, found.verdict.status, found.verdict.text)
         return _conclude(judgement, args)
 
-    with store.only_runner():
-        return runner.guarded(action, store, lambda: current[0] if current else None)
+    def alone() -> int:
+        with _alone(store, wanted):
+            return action()
+
+    return runner.guarded(alone, store, lambda: current[0] if current else None)
+
+
+@contextmanager
+def _alone(store: Store, wanted: plan.Plan) -> Iterator[None]:
+    """Nobody else runs on this store, nor measures on the plan's machines."""
+    who = f"dmabuf-nightly, plan {wanted.name}"
+    with store.only_runner(), measuring.alone(runner.machines(wanted), who, say):
+        yield
 
 
 def _night(store: Store, args: argparse.Namespace) -> Night:
@@ -284,7 +297,7 @@ def _bisect(args: argparse.Namespace) -> int:
             return failed.status
     store = Store(args.store, create=False)
     series = Series(args.case, args.side, host)
-    with store.only_runner():
+    with _alone(store, wanted):
         decided = bisect.step(
             store, wanted, series, args.metric,
             lambda night: runner.Execution(store, wanted, night).phase(0),

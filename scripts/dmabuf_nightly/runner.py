@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dmabuf_common import clock
+from dmabuf_common import clock, measuring
 from dmabuf_common.fingerprint import differences
 from dmabuf_common.terminal import Progress
 from dmabuf_common.verdict import EXIT_INTERRUPTED, FAIL, INCONCLUSIVE, PASS
@@ -159,6 +159,14 @@ class Execution:
         judgement = judge.judge(self.store, self.plan, self.night)
         judgement.save()
         return judgement
+
+
+def machines(plan: Plan) -> list[str]:
+    """The machines that the plan measures on, as measuring.alone() takes them."""
+    hosts = [plan.host(name) for case in plan.cases for name in case.hosts]
+    # fio takes a port after a comma; a machine is busy on all of them.
+    found = [host.address.split(",")[0] or measuring.LOCAL for host in hosts]
+    return list(dict.fromkeys(found))
 
 
 def new_night(store: Store, plan: Plan, seed: int | None, label: str, kind: str = "night") -> int:
