@@ -22,7 +22,7 @@ from dmabuf_report import model
 from dmabuf_report.errors import ReportError
 
 from . import baseline, health, machine, plan, runner
-from .errors import NightlyError
+from .errors import EXIT_BISECT_ABORT, NightlyError
 from .progress import say
 from .store import MEASURED, Night, Series, Store
 
@@ -33,6 +33,8 @@ examples:
   dmabuf-nightly baseline pin --store nightly.db --plan basic --last 3
   dmabuf-nightly analyze --store nightly.db --plan basic
   dmabuf-nightly export --store nightly.db --plan basic --csv history/
+  git checkout GOOD && make -C kernel && ./load-module && dmabuf-nightly bisect plan.toml \\
+      --store nightly.db --case randread-4k --metric read_iops --known-good
   git bisect run dmabuf-nightly bisect plan.toml --store nightly.db --case randread-4k \\
       --metric read_iops --build 'make -C kernel && ./load-module'
   dmabuf-nightly selftest
@@ -48,8 +50,6 @@ if TYPE_CHECKING:
 
 FORMATS = model.FORMATS
 STORE = Path("nightly.db")
-# git bisect run ends the whole bisection for 128 and more.
-EXIT_BISECT_ABORT = 255
 
 
 def parser() -> argparse.ArgumentParser:
@@ -120,6 +120,8 @@ def parser() -> argparse.ArgumentParser:
     step.add_argument("--host", default="")
     step.add_argument("--build", metavar="COMMAND", help="run first; when it fails: 125")
     step.add_argument("--effect", type=arguments.share, help="what counts as bad, e.g. 0.03 (default: floor)")
+    step.add_argument("--known-good", action="store_true",
+                      help="this commit is good: measure it, for the steps to be compared with")  # fmt: skip
     step.add_argument("--label", default="")
     out = add("export", "write the history as CSV, one row per night")
     out.add_argument("--plan", required=True, metavar="NAME")
@@ -298,7 +300,7 @@ def _bisect(args: argparse.Namespace) -> int:
     store = Store(args.store, create=False)
     series = Series(args.case, args.side, host)
     with _alone(store, wanted):
-        decided = bisect.step(
+        decided = (bisect.known_good if args.known_good else bisect.step)(
             store, wanted, series, args.metric,
             lambda night: runner.Execution(store, wanted, night).phase(0),
             args.label, args.effect,

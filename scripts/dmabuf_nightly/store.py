@@ -15,7 +15,7 @@ from typing import Any
 
 from dmabuf_common import files
 from dmabuf_common.clock import now
-from dmabuf_common.fingerprint import Facts, digest
+from dmabuf_common.fingerprint import Facts, differences, digest
 
 from .errors import NightlyError
 from .fio import VALID, Outcome
@@ -92,6 +92,7 @@ class Night:
     kind: str
     plan: str
     plan_text: str
+    plan_hash: str
     seed: int
     label: str
     started: str
@@ -222,7 +223,7 @@ class Store:
     def nights(self, plan: str | None = None, kind: str = "night") -> list[Night]:
         """Nights in the order they were begun."""
         rows = self.db.execute(
-            "SELECT id, kind, plan, plan_text, seed, label, started, finished, status, verdict "
+            "SELECT id, kind, plan, plan_text, plan_hash, seed, label, started, finished, status, verdict "
             "FROM night WHERE kind = ? AND (? IS NULL OR plan = ?) ORDER BY id",
             (kind, plan, plan),
         )
@@ -230,7 +231,7 @@ class Store:
 
     def night(self, number: int) -> Night:
         """One night, of whatever kind."""
-        found = [n for kind in ("night", "bisect") for n in self.nights(None, kind)]
+        found = [n for kind in ("night", "bisect", "reference") for n in self.nights(None, kind)]
         for one in found:
             if one.id == number:
                 return one
@@ -303,6 +304,14 @@ class Store:
             (name, json.dumps(dict(facts), sort_keys=True)),
         )
         return name
+
+    def differences(self, a: str, b: str) -> list[str]:
+        """The names of facts in which two keys differ so that their runs must not be compared."""
+        return differences(self.facts(a), self.facts(b))
+
+    def comparable(self, a: str, b: str) -> bool:
+        """Whether runs with these keys may be compared."""
+        return a == b or not self.differences(a, b)
 
     def facts(self, name: str) -> Facts:
         """Facts by their hash."""
