@@ -86,8 +86,8 @@ def pin(
         if not runs:
             raise NightlyError(f"{series} has no valid run to pin; see `dmabuf-nightly analyze`")
         keys = sorted({run.key for run in runs})
-        if len(keys) > 1:
-            changed = differences(store.facts(keys[0]), store.facts(keys[1]))
+        changed = sorted({name for key in keys for name in store.differences(keys[0], key)})
+        if changed:
             raise NightlyError(
                 f"the runs of {series} cannot be pinned together, their machines differ in "
                 f"{', '.join(changed)}; pin nights of one machine"

@@ -30,7 +30,7 @@ def tables(store: Store, plan: str) -> dict[Series, list[dict[str, str]]]:
         latest = by_night[max(by_night)][-1].key
         rows = []
         for number, runs in sorted(by_night.items()):
-            mine = [run for run in runs if run.key == latest]
+            mine = [run for run in runs if store.comparable(run.key, latest)]
             if not mine:
                 continue
             row = {

@@ -122,7 +122,7 @@ class _Judge:
     def past(self, series: Series, key: str) -> _Past:
         nights: dict[int, list[Run]] = defaultdict(list)
         for run in self.store.series_runs(series, self.plan.name, self.night):
-            if run.valid and run.key == key:
+            if run.valid and self.store.comparable(run.key, key):
                 nights[run.night].append(run)
         whole = [night for night, runs in nights.items() if len({run.subject for run in runs}) == 1]
         kept = sorted(whole)[-self.plan.rules.history :]
@@ -144,8 +144,8 @@ class _Judge:
             if pinned:
                 self.result.old_names[about] = pinned.name
                 old = _values(pinned.runs, metric)
-                if key and pinned.key != key:
-                    changed = differences(self.store.facts(pinned.key), self.store.facts(key))
+                if key and not self.store.comparable(pinned.key, key):
+                    changed = self.store.differences(pinned.key, key)
                     self.unfit[about] = (
                         f"this is not the machine of the {pinned.name}: {', '.join(changed)} "
                         "differ; pin a baseline for this one"
@@ -175,8 +175,8 @@ class _Judge:
             about = Subject(new, metric, f"side {self.plan.old}")
             self.result.old_names[about] = f"side {self.plan.old}"
             keys = [self.key(series)[0] for series in (old, new)]
-            if old_runs and new_runs and keys[0] != keys[1]:
-                changed = differences(self.store.facts(keys[0]), self.store.facts(keys[1]))
+            if old_runs and new_runs and not self.store.comparable(keys[0], keys[1]):
+                changed = self.store.differences(keys[0], keys[1])
                 self.unfit[about] = f"the sides ran on different machines: {', '.join(changed)}"
             asked.append(
                 Question(about, metric_kind(metric)[1], self.plan.rules.floor(metric),

@@ -17,15 +17,21 @@ from dmabuf_common import files
 from dmabuf_common.clock import now
 from dmabuf_common.fingerprint import Facts, differences, digest
 
+from . import migrate
 from .errors import NightlyError
 from .fio import VALID, Outcome
+from .migrate import ACKNOWLEDGED
+from .progress import say
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+
+# Facts that keys have since version 2 of the store.
+LATER = frozenset({"memory", "route", "drive wear", "CPU frequency", "ASPM", "huge pages"})
 
 # The status of a night that was run, and that nobody judged yet.
 MEASURED = "measured"
 
-SCHEMA = """
+SCHEMA = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE fingerprint (hash TEXT PRIMARY KEY, facts TEXT NOT NULL) STRICT;
 -- kind: night, or bisect: runs of other commits, which are no part of the history.
@@ -68,6 +74,7 @@ CREATE TABLE baseline_run (
   baseline INTEGER NOT NULL REFERENCES baseline(id), run INTEGER NOT NULL REFERENCES run(id),
   PRIMARY KEY (baseline, run)
 ) STRICT, WITHOUT ROWID;
+{ACKNOWLEDGED};
 """
 
 
@@ -158,14 +165,20 @@ class Store:
             version = self._version()
             if version == SCHEMA_VERSION:
                 return
-            if version or self.db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            if version > SCHEMA_VERSION:
                 raise NightlyError(
                     f"{self.path} has store version {version} and this program reads "
-                    f"{SCHEMA_VERSION}; use the release that wrote it, or another store"
+                    f"{SCHEMA_VERSION}; use the newer release that wrote it, or another store"
                 )
-            for statement in SCHEMA.split(";"):
-                self.db.execute(statement)
-            self.db.execute("INSERT INTO meta VALUES ('uuid', ?)", (str(uuid.uuid4()),))
+            if version:
+                migrate.migrate(self.db, version, SCHEMA_VERSION)
+                say(f"{self.path} had version {version} and now has {SCHEMA_VERSION}")
+            elif self.db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                raise NightlyError(f"{self.path} is no store of dmabuf-nightly; name another one")
+            else:
+                for statement in SCHEMA.split(";"):
+                    self.db.execute(statement)
+                self.db.execute("INSERT INTO meta VALUES ('uuid', ?)", (str(uuid.uuid4()),))
             self.db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def _version(self) -> int:
@@ -306,8 +319,13 @@ class Store:
         return name
 
     def differences(self, a: str, b: str) -> list[str]:
-        """The names of facts in which two keys differ so that their runs must not be compared."""
-        return differences(self.facts(a), self.facts(b))
+        """The names of facts in which two keys differ so that their runs must not be compared. What
+        was not looked at when one of them was stored does not differ."""
+        old, new = self.facts(a), self.facts(b)
+        return [
+            name for name in differences(old, new)
+            if name not in LATER or (name in old and name in new)
+        ]  # fmt: skip
 
     def comparable(self, a: str, b: str) -> bool:
         """Whether runs with these keys may be compared."""
