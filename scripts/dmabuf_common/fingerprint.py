@@ -42,11 +42,12 @@ def _file_hash(path: str) -> str:
         return ""
 
 
-def _processor(system: System, key: Facts) -> None:
+def _processor(system: System, key: Facts, subject: Facts) -> None:
     info = system.read("/proc/cpuinfo")
-    for name, label in (("model name", "CPU"), ("microcode", "CPU microcode")):
+    # Microcode changes like a kernel does: it is judged, and the machine stays the same one.
+    for name, label, facts in (("model name", "CPU", key), ("microcode", "CPU microcode", subject)):
         match = re.search(rf"^{name}\s*:\s*(.*)$", info, re.M)
-        key[label] = match.group(1) if match else platform.machine()
+        facts[label] = match.group(1) if match else platform.machine()
     key["CPUs online"] = system.read("/sys/devices/system/cpu/online")
     key["SMT"] = system.read("/sys/devices/system/cpu/smt/control")
     cpu = "/sys/devices/system/cpu/cpu0"
@@ -173,7 +174,7 @@ def collect(
     if loader.is_file(engine):
         subject["engine"] = _file_hash(loader.find(engine)) or "not found"
     key["fio"] = process.output([fio, "--version"])
-    _processor(system, key)
+    _processor(system, key, subject)
     if disk:
         key["target"] = "block device"
     else:

@@ -88,7 +88,29 @@ def here(target: str, engine: str, memory: str = "") -> Look:
     """This machine now."""
     facts = fingerprint.collect(target, engine, peer=pci.of_device(System(), memory))
     facts["state"]["boot"] = boot_id()
-    return Look(facts, health.look(target))
+    seen = health.look(target)
+    facts["key"].update(more_key(System(), seen))
+    return Look(facts, seen)
+
+
+def more_key(system: System, seen: health.Snapshot) -> Facts:
+    """What slows a machine down beside what it is made of. A drive wears by the percent, and is
+    another one every tenth of its life."""
+    cpu = "/sys/devices/system/cpu/cpu0/cpufreq"
+    limits = [system.read(f"{cpu}/scaling_{which}_freq") for which in ("min", "max")]
+    worn = seen.shown.get("drive percent_used", "")
+    found = {
+        "CPU frequency": f"{' … '.join(limits)} kHz" if all(limits) else "",
+        "ASPM": _chosen(system.read("/sys/module/pcie_aspm/parameters/policy")),
+        "huge pages": _chosen(system.read("/sys/kernel/mm/transparent_hugepage/enabled")),
+        "drive wear": f"{int(worn) // 10 * 10} % and more" if worn.isdecimal() else "",
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _chosen(text: str) -> str:
+    """Of the words that could be chosen, the one in brackets."""
+    return text.partition("[")[2].partition("]")[0]
 
 
 def to_json(facts: Mapping[str, Facts], seen: health.Snapshot) -> str:

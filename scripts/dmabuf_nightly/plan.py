@@ -93,6 +93,8 @@ class Case:
     repeats: int = 10
     runtime: float = 30.0
     datapath: str = ""
+    memory: str = ""
+    route: str = ""
     proof: bool | None = None
     parameters: dict[str, str] = field(default_factory=dict)
     options: dict[str, str] = field(default_factory=dict)
@@ -273,6 +275,8 @@ def _case(
         table.take("repeats", int, top.repeats),
         table.take("runtime", float, top.runtime),
         table.take("datapath", str, ""),
+        table.take("memory", str, ""),
+        table.take("route", str, ""),
         proof,
         {**top.parameters, **table.strings("parameters")},
         {**top.options, **table.strings("options")},

@@ -211,6 +211,25 @@ def history(judgement: Judgement, about: Subject) -> model.History | None:
     return made
 
 
+def _written(judgement: Judgement, host: str, prefix: str) -> list[model.Fact]:
+    """How much the drive says was written during the night, and since the night before."""
+
+    def counts(night: int) -> list[int]:
+        runs = [r for r in judgement.store.runs(night) if r.series.host == host]
+        found = [r.conditions.get(f"drive written {when}", "") for r in runs for when in ("before", "after")]
+        return [int(text) for text in found if text.isdecimal()]
+
+    tonight = counts(judgement.night)
+    if not tonight:
+        return []
+    facts = [("written during the night", max(tonight) - min(tonight))]
+    earlier = [n.id for n in judgement.store.nights(judgement.plan.name) if n.id < judgement.night]
+    before = counts(earlier[-1]) if earlier else []
+    if before:
+        facts.append((f"written since night {earlier[-1]}", min(tonight) - max(before)))
+    return [model.Fact(prefix + name, f"{value / 1e9:.3g} GB", "state") for name, value in facts]
+
+
 def _environment(judgement: Judgement) -> tuple[str, list[model.Fact]]:
     facts: list[model.Fact] = []
     keys = []
@@ -229,6 +248,7 @@ def _environment(judgement: Judgement) -> tuple[str, list[model.Fact]]:
             ("state", runs[-1].conditions),
         ):
             facts += [model.Fact(prefix + name, value, role) for name, value in found.items()]
+        facts += _written(judgement, host.name, prefix)
     single = set(keys)
     return (single.pop() if len(single) == 1 else ""), facts
 

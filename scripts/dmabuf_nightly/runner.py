@@ -113,7 +113,8 @@ class Execution:
         base = self.store.files
         files = {"fio": output, "job": job_path, "report": self.folder / f"{stem}.report.jsonl"}
         self.store.complete(
-            run.id, outcome, seconds, watch.facts["key"], watch.facts["subject"],
+            run.id, outcome, seconds,
+            {**watch.facts["key"], "memory": outcome.memory, "route": outcome.route}, watch.facts["subject"],
             watch.conditions,
             {name: str(path.relative_to(base)) for name, path in files.items() if path.exists()},
         )  # fmt: skip

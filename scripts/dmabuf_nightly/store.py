@@ -341,7 +341,8 @@ class Store:
         subject: Mapping[str, str], conditions: Mapping[str, str], files: Mapping[str, str],
     ) -> None:  # fmt: skip
         """Writes all that a run gave, in one transaction."""
-        known = ("datapath", "exporter", "proven", "proof", "block_bytes", "depth", "version")
+        known = ("datapath", "exporter", "proven", "proof", "block_bytes", "depth", "version",
+                 "memory", "route")  # fmt: skip
         with self.transaction():
             self.db.execute(
                 "UPDATE run SET state = 'done', seconds = ?, status = ?, reasons = ?, key = ?, "
