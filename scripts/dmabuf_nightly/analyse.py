@@ -18,9 +18,9 @@ def plan_of(store: Store, night: Night) -> plan.Plan:
     return replace(wanted, cases=tuple(case for case in wanted.cases if case.name in tests))
 
 
-def judge_night(store: Store, night: Night) -> Judgement:
+def judge_night(store: Store, night: Night, need_baseline: bool = False) -> Judgement:
     """The judgement of a night, which is not stored."""
-    return judge.judge(store, plan_of(store, night), night.id)
+    return judge.judge(store, plan_of(store, night), night.id, need_baseline=need_baseline)
 
 
 def complete(store: Store, night: Night) -> bool:
@@ -39,12 +39,12 @@ def keep(store: Store, judgement: Judgement) -> None:
     store.finish(judgement.night, verdict.status, verdict.text)
 
 
-def in_order(store: Store, night: Night) -> Judgement:
+def in_order(store: Store, night: Night, need_baseline: bool = False) -> Judgement:
     """Judges a night, before it those of its plan that were only measured, and stores all that."""
     for earlier in store.nights(night.plan):
         if earlier.id < night.id and earlier.status == MEASURED:
-            keep(store, judge_night(store, earlier))
-    judgement = judge_night(store, night)
+            keep(store, judge_night(store, earlier, need_baseline))
+    judgement = judge_night(store, night, need_baseline)
     if night.kind == "night":
         keep(store, judgement)
     return judgement

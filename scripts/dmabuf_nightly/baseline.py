@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from dmabuf_common.clock import now
 from dmabuf_common.fingerprint import differences
 
+from . import acknowledge
 from .errors import NightlyError
 from .store import Run, Series, Store
 
@@ -109,6 +110,7 @@ def pin(
                 store.db.execute(
                     "UPDATE baseline SET replaced = ? WHERE id = ?", (now(), present[series].id)
                 )
+                acknowledge.end(store, plan, series)
             cursor = store.db.execute(
                 "INSERT INTO baseline (plan, test, side, host, key, pinned, nights, note) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",

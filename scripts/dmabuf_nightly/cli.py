@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dmabuf_common import arguments, measuring, program
+from dmabuf_common import arguments, files, measuring, program
 from dmabuf_common.verdict import (
     EXIT_ERROR,
     EXIT_FAIL,
@@ -21,7 +21,7 @@ from dmabuf_common.verdict import (
 from dmabuf_report import model
 from dmabuf_report.errors import ReportError
 
-from . import baseline, health, machine, plan, runner
+from . import acknowledge, baseline, health, machine, plan, prune, runner
 from .errors import EXIT_BISECT_ABORT, NightlyError
 from .progress import say
 from .store import MEASURED, Night, Series, Store
@@ -72,6 +72,13 @@ def parser() -> argparse.ArgumentParser:
                               help="the SQLite store (default: %(default)s)")  # fmt: skip
         return made
 
+    def judged(made: argparse.ArgumentParser) -> None:
+        made.add_argument("--need-baseline", action="store_true",
+                          help="what has no baseline is inconclusive, not good")  # fmt: skip
+        made.add_argument("--notify", metavar="COMMAND",
+                          help="run by sh when the night came to something else than the one before; "
+                          "it reads the verdict as JSON")  # fmt: skip
+
     def reports(made: argparse.ArgumentParser) -> None:
         made.add_argument("--report", type=Path, metavar="DIR", help="write the reports there")
         made.add_argument("--format", action="append", choices=FORMATS, default=[],
@@ -88,10 +95,12 @@ def parser() -> argparse.ArgumentParser:
                      help="only run and store: `analyze` judges, here or elsewhere")  # fmt: skip
     run.add_argument("--dry-run", action="store_true", help="only show what would run")
     reports(run)
+    judged(run)
     again = add("analyze", "judge a stored night again, by the plan it was run with")
     again.add_argument("--plan", help="of this plan (default: of the last night)")
     again.add_argument("--night", type=int, help="default: the last")
     reports(again)
+    judged(again)
     report = add("report", "write the reports of a stored night")
     report.add_argument("--plan", help="of this plan (default: of the last night)")
     report.add_argument("--night", type=int, help="default: the last")
@@ -123,15 +132,32 @@ def parser() -> argparse.ArgumentParser:
     step.add_argument("--known-good", action="store_true",
                       help="this commit is good: measure it, for the steps to be compared with")  # fmt: skip
     step.add_argument("--label", default="")
-    out = add("export", "write the history as CSV, one row per night")
+    known = add("acknowledge", "what a night confirmed is known: it fails no more, unless it is worse")
+    known.add_argument("--plan", required=True, metavar="NAME")
+    known.add_argument("--case", required=True)
+    known.add_argument("--metric", required=True)
+    known.add_argument("--side", default="")
+    known.add_argument("--host", default=plan.LOCAL)
+    known.add_argument("--night", type=int, help="default: the last that decided about it")
+    how = known.add_mutually_exclusive_group(required=True)
+    how.add_argument("--note", help="why it is so; in every report from then on")
+    how.add_argument("--end", action="store_true", help="it fails again")
+    old = add("prune", "remove fio's output and the latency bins of old nights; figures stay")
+    old.add_argument("--keep", type=arguments.positive, required=True, metavar="N",
+                     help="the last N nights of each plan keep all")  # fmt: skip
+    old.add_argument("--plan", metavar="NAME")
+    out = add("export", "write the history as CSV, or the last judged night as OpenMetrics")
     out.add_argument("--plan", required=True, metavar="NAME")
-    out.add_argument("--csv", type=Path, required=True, metavar="DIR")
+    out.add_argument("--csv", type=Path, metavar="DIR", help="a file per series, a row per night")
+    out.add_argument("--openmetrics", type=Path, metavar="FILE", help="e.g. for Prometheus")
     facts = add("fingerprint", "print this machine's fingerprint as JSON", store=False)
     facts.add_argument("--target", required=True, help="the drive or file that is measured")
     facts.add_argument("--engine", default="", help="the engine's file")
     facts.add_argument("--memory", default="", metavar="DEVICE",
                        help="whose memory is used: a PCI address or /dev/dri/card0")  # fmt: skip
     test = add("selftest", "judge made-up histories, say how often that is wrong", store=False)
+    test.add_argument("--power", action="store_true",
+                      help="instead: how large a slow-down must be to be found")  # fmt: skip
     test.add_argument("--share", type=arguments.share, default=1.0, help="of the trials, for a quick look")
     return top
 
@@ -153,14 +179,21 @@ def show(found: model.Results) -> None:
 def _conclude(judgement: "Judgement", args: argparse.Namespace) -> int:
     from dmabuf_report.write import write as write_report
 
-    from . import results
+    from . import notify, results
 
     found = results.build(judgement)
     show(found)
     if args.report:
         for path in write_report(found, args.report, args.format or FORMATS):
             say(f"wrote {path}")
-    return EXIT_STATUS[found.verdict.status]
+    status = EXIT_STATUS[found.verdict.status]
+    night = judgement.store.night(judgement.night)
+    if args.notify and night.finished and notify.changed(judgement.store, night):
+        wrong = notify.tell(args.notify, notify.document(judgement.store, night, found))
+        if wrong:
+            say(f"the notice of night {night.id} was not sent: {args.notify}: {wrong}")
+            return status or EXIT_ERROR
+    return status
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -193,7 +226,7 @@ def _run(args: argparse.Namespace) -> int:
             store.finish(night, MEASURED, text)
             print(f"night {night} is measured: {text}; `dmabuf-nightly analyze` judges it")
             return EXIT_STATUS[status]
-        judgement = runner.Execution(store, wanted, night).everything()
+        judgement = runner.Execution(store, wanted, night).everything(args.need_baseline)
         found = results.build(judgement)
         store.finish(night, found.verdict.status, found.verdict.text)
         return _conclude(judgement, args)
@@ -228,7 +261,7 @@ def _analyze(args: argparse.Namespace) -> int:
 
     store = Store(args.store, create=False)
     with store.only_runner():
-        return _conclude(analyse.in_order(store, _night(store, args)), args)
+        return _conclude(analyse.in_order(store, _night(store, args), args.need_baseline), args)
 
 
 def _report(args: argparse.Namespace) -> int:
@@ -312,11 +345,41 @@ def _bisect(args: argparse.Namespace) -> int:
 def _export(args: argparse.Namespace) -> int:
     from . import export
 
-    written = export.write(Store(args.store, create=False), args.plan, args.csv)
-    if not written:
+    store = Store(args.store, create=False)
+    if not args.csv and not args.openmetrics:
+        raise NightlyError("nothing is asked for; add --csv DIR or --openmetrics FILE")
+    written = export.write(store, args.plan, args.csv) if args.csv else []
+    if args.csv and not written:
         raise NightlyError(f"plan {args.plan} has no valid run to export; see `dmabuf-nightly nights`")
+    if args.openmetrics:
+        text = export.open_metrics(store, args.plan)
+        if not text:
+            raise NightlyError(f"no night of plan {args.plan} was judged; see `dmabuf-nightly nights`")
+        files.replace(args.openmetrics, text)
+        written.append(args.openmetrics)
     for path in written:
         print(path)
+    return EXIT_PASS
+
+
+def _acknowledge(args: argparse.Namespace) -> int:
+    store = Store(args.store, create=False)
+    series = Series(args.case, args.side, args.host)
+    if args.end:
+        if not acknowledge.end(store, args.plan, series, args.metric):
+            raise NightlyError(f"nothing is acknowledged of {series}: {args.metric}")
+        print(f"{series}: {args.metric} fails again when it is slower")
+        return EXIT_PASS
+    known = acknowledge.add(store, args.plan, series, args.metric, args.night, args.note)
+    print(f"{series}: {args.metric} is known to be at {known.ratio:.3f} since night {known.night}")
+    return EXIT_PASS
+
+
+def _prune(args: argparse.Namespace) -> int:
+    store = Store(args.store, create=False)
+    with store.only_runner():
+        gone = prune.prune(store, args.keep, args.plan)
+    print(f"{len(gone)} nights are pruned")
     return EXIT_PASS
 
 
@@ -335,13 +398,14 @@ def _fingerprint(args: argparse.Namespace) -> int:
 def _selftest(args: argparse.Namespace) -> int:
     from . import selftest
 
-    good = selftest.run(plan.Rules(), lambda text: print(text, flush=True), args.share)
+    scenarios = selftest.POWER if args.power else selftest.SCENARIOS
+    good = selftest.run(plan.Rules(), lambda text: print(text, flush=True), args.share, scenarios)
     return EXIT_PASS if good else EXIT_FAIL
 
 
 COMMANDS = {
     "run": _run, "analyze": _analyze, "report": _report, "nights": _nights,
-    "baseline": _baseline, "bisect": _bisect, "export": _export, "fingerprint": _fingerprint,
+    "baseline": _baseline, "bisect": _bisect, "export": _export, "acknowledge": _acknowledge, "prune": _prune, "fingerprint": _fingerprint,
     "selftest": _selftest,
 }  # fmt: skip
 

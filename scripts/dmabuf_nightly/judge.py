@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from dmabuf_common import stats
 from dmabuf_common.fingerprint import differences
 
-from . import baseline, decide
+from . import acknowledge, baseline, decide
 from .decide import CONFIRMED, INCONCLUSIVE, SUSPECT, Finding, Question
 from .plan import Case, Plan, metric_kind
 from .store import Run, Series, Store
@@ -59,6 +59,7 @@ class Judgement:
                         "threshold": finding.threshold,
                         "ratio": contrast.ratio if contrast else None,
                         "change_from": finding.extra.get("change_from"),
+                        "acknowledged": finding.extra.get("acknowledged"),
                     },
                 )  # fmt: skip
 
@@ -92,8 +93,9 @@ class _Past:
 
 
 class _Judge:
-    def __init__(self, store: Store, plan: Plan, night: int, reruns: bool) -> None:
+    def __init__(self, store: Store, plan: Plan, night: int, reruns: bool, need_baseline: bool) -> None:
         self.store, self.plan, self.night, self.reruns = store, plan, night, reruns
+        self.need_baseline = need_baseline
         self.result = Judgement(store, plan, night)
         for run in store.runs(night):
             self.result.runs.setdefault(run.series, []).append(run)
@@ -104,6 +106,9 @@ class _Judge:
             if row["night"] < night:
                 self.earlier[about][row["night"]] = row["state"]
         self.baselines = {b.series: b for b in baseline.all_of(store, plan.name)}
+        self.known = {
+            Subject(k.series, k.metric, k.against): k for k in acknowledge.all_of(store, plan.name)
+        }
         self.unfit: dict[Subject, str] = {}
 
     def key(self, series: Series) -> tuple[str, str]:
@@ -141,6 +146,11 @@ class _Judge:
             if unfit:
                 self.unfit[about] = unfit
             old: list[float] = []
+            if not pinned and self.need_baseline and not self.plan.old:
+                self.unfit[about] = (
+                    "no baseline is pinned, and one is demanded; `dmabuf-nightly baseline pin "
+                    f"--plan {self.plan.name} --last 3` pins one"
+                )
             if pinned:
                 self.result.old_names[about] = pinned.name
                 old = _values(pinned.runs, metric)
@@ -206,6 +216,7 @@ class _Judge:
         self._reruns()
         for finding in self.result.findings:
             self._describe(finding)
+            self._acknowledge(finding)
         return self.result
 
     def _keep_confirmed(self) -> None:
@@ -235,10 +246,27 @@ class _Judge:
             fresh[index] = (old, _values(runs, about.metric))
         decide.second_look(self.result.findings, fresh, self.plan.rules)
         if not self.reruns:
-            decide.agree(f for f in self.result.findings if not self._planned(subject(f).series))
+            left = [f for f in self.result.findings if not self._planned(subject(f).series)]
+            decide.agree(left, len(self.result.findings))
 
     def _planned(self, series: Series) -> list[Run]:
         return [run for run in self.result.runs.get(series, []) if run.phase]
+
+    def _acknowledge(self, finding: Finding) -> None:
+        """What is known to be slower fails no more while it is no worse than it was."""
+        known = self.known.get(subject(finding))
+        if finding.state != CONFIRMED or known is None:
+            return
+        contrast = finding.judged
+        if contrast is None:
+            holds = int(finding.extra["change_from"]) <= known.night
+        else:
+            better = finding.question.better
+            worse = decide.worsening(contrast.ratio, better) - decide.worsening(known.ratio, better)
+            holds = worse < finding.threshold
+        if holds:
+            finding.extra["acknowledged"] = known.note
+            finding.text += f"; known since night {known.night}: {known.note}"
 
     def _describe(self, finding: Finding) -> None:
         """The sentence that says what was decided, and why."""
@@ -289,6 +317,9 @@ class _Judge:
         }.get(finding.state, "")
 
 
-def judge(store: Store, plan: Plan, night: int, reruns: bool = False) -> Judgement:
-    """Judges a night by what is stored. reruns: what is suspect may still be run again."""
-    return _Judge(store, plan, night, reruns).run()
+def judge(
+    store: Store, plan: Plan, night: int, reruns: bool = False, need_baseline: bool = False
+) -> Judgement:
+    """Judges a night by what is stored. reruns: what is suspect may still be run again. need_baseline:
+    what has none is inconclusive."""
+    return _Judge(store, plan, night, reruns, need_baseline).run()

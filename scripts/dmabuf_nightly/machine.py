@@ -2,6 +2,7 @@
 """A host as a run sees it: its fingerprint, its health before and after, the engine's report."""
 
 import json
+import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -54,15 +55,23 @@ def boot_id() -> str:
     return System().read("/proc/sys/kernel/random/boot_id")
 
 
-def _say(host: Host, words: Sequence[str], what: str, **values: str) -> str:
+def words(command: Sequence[str], **values: str) -> list[str]:
+    """A host's command with {name} filled in. ssh hands its words to a shell there, which must get
+    each value as the one word that it is."""
+    if Path(command[0]).name == "ssh":
+        values = {name: shlex.quote(value) for name, value in values.items()}
     argv = []
-    for word in words:
+    for word in command:
         for name, value in values.items():
             word = word.replace("{" + name + "}", value)
         argv.append(word)
+    return argv
+
+
+def _say(host: Host, command: Sequence[str], what: str, **values: str) -> str:
     try:
         done = subprocess.run(
-            argv, capture_output=True, text=True, timeout=TIMEOUT_S, stdin=subprocess.DEVNULL
+            words(command, **values), capture_output=True, text=True, timeout=TIMEOUT_S, stdin=subprocess.DEVNULL
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NightlyError(f"the {what} command of host {host.name} cannot run: {error}") from error
@@ -180,7 +189,10 @@ class Around:
 def report(host: Host, path: str) -> str | None:
     """The engine's report of a run; None where it cannot be had."""
     if host.report:
-        return _say(host, host.report, "report", path=path)
+        text = _say(host, host.report, "report", path=path)
+        if host.remove:
+            _say(host, host.remove, "remove", path=path)
+        return text
     if host.address:
         return None
     try:

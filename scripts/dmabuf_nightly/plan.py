@@ -77,6 +77,7 @@ class Host:
     address: str = ""
     fingerprint: tuple[str, ...] = ()
     report: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
     folder: str = "/tmp"
     parameters: dict[str, str] = field(default_factory=dict)
 
@@ -240,6 +241,7 @@ def _host(name: str, table: _Table) -> Host:
         table.take("address", str, ""),
         table.words("fingerprint"),
         table.words("report"),
+        table.words("remove"),
         table.take("folder", str, "/tmp"),
         table.strings("parameters"),
     )

@@ -64,11 +64,16 @@ def runs_requirement(judgement: Judgement, series: Series) -> model.Requirement:
     return requirement
 
 
+def status_of(finding: decide.Finding) -> str:
+    """What a finding means for the night."""
+    return verdict.PASS if "acknowledged" in finding.extra else STATUS[finding.state]
+
+
 def metric_requirement(finding: decide.Finding) -> model.Requirement:
     """What was decided about one metric."""
     about = subject(finding)
     series = about.series
-    status = STATUS[finding.state]
+    status = status_of(finding)
     if status == verdict.PASS and finding.judged is None and not finding.question.history:
         status = verdict.SKIP
     requirement = model.Requirement(
@@ -76,7 +81,7 @@ def metric_requirement(finding: decide.Finding) -> model.Requirement:
             "" if about.against == "baseline" else "against-" + about.against),
         f"{series}: {about.metric}", status, finding.text, group=series.test,
     )  # fmt: skip
-    if finding.state == decide.CONFIRMED:
+    if status == verdict.FAIL:
         requirement.remedy = BISECT.format(case=series.test, metric=about.metric)
     elif finding.state == decide.SUSPECT:
         requirement.remedy = "run the night again"
@@ -161,7 +166,7 @@ def comparison(judgement: Judgement, finding: decide.Finding) -> model.Compariso
         f"night {judgement.night}" + (", reruns" if finding.fresh else ""),
         stats.median(contrast.old), stats.median(contrast.new), contrast.ratio, low, high,
         finding.threshold, min(1.0, finding.p_adjusted if finding.p_adjusted is not None else 1.0),
-        STATUS[finding.state], finding.state, finding.text,
+        status_of(finding), finding.state, finding.text,
         about.series.host if several else "",
     )  # fmt: skip
 

@@ -136,7 +136,7 @@ class Execution:
         finally:
             progress.clear()
 
-    def everything(self) -> "Judgement":
+    def everything(self, need_baseline: bool = False) -> "Judgement":
         """The night, the reruns of what is suspect, and the judgement, which is stored."""
         # It needs numpy and scipy, which a machine that only measures may lack.
         from . import judge
@@ -157,7 +157,7 @@ class Execution:
                     self.store.add_runs(self.night, phase, planned)
         for phase in RERUNS:
             self.phase(phase)
-        judgement = judge.judge(self.store, self.plan, self.night)
+        judgement = judge.judge(self.store, self.plan, self.night, need_baseline=need_baseline)
         judgement.save()
         return judgement
 

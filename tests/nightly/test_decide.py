@@ -140,3 +140,39 @@ def test_confidence_bounds() -> None:
     # No event in n trials: 1 - 0.05^(1/n).
     assert selftest.upper_bound(0, 100) == pytest.approx(1 - 0.05 ** (1 / 100))
     assert selftest.lower_bound(100, 100) == pytest.approx(0.05 ** (1 / 100))
+
+
+def agreed(levels: Sequence[float], flagged: Sequence[int], tonight: float, better: str = "higher",
+           change: int | None = None) -> str:  # fmt: skip
+    """The state of a suspect that is not run again, after nights at these levels."""
+    past = [around(level) for level in levels]
+    question = Question(0, better, 0.02, around(100, 30), around(tonight), levels, frozenset(flagged),
+                        past, 3)  # fmt: skip
+    finding = decide.Finding(question, 0.02, stats.Contrast(question.old, question.new), decide.SUSPECT,
+                             change_from=change)  # fmt: skip
+    decide.agree([finding], 12)
+    return finding.state
+
+
+def test_without_reruns_another_night_has_to_agree() -> None:
+    usual = [100.0] * 10
+    assert agreed(usual, [], 90) == decide.SUSPECT
+    assert agreed([*usual, 90], [10], 90) == decide.CONFIRMED
+    assert agreed([*usual, 90, 100], [10], 90) == decide.CONFIRMED
+    assert agreed([*usual, 90, 100, 100], [10], 90) == decide.SUSPECT
+    assert agreed([*usual, 110], [10], 110, "lower") == decide.CONFIRMED
+
+
+def test_without_reruns_nights_must_be_slower_than_usual_and_not_than_the_baseline_alone() -> None:
+    """The baseline was pinned on good days: all nights are some 1.5 % below it."""
+    assert agreed([98.5] * 10 + [97.5], [10], 97.5) == decide.SUSPECT
+    assert agreed([98.5] * 10 + [96], [10], 97) == decide.CONFIRMED
+    # The slow nights themselves are not usual, and those of long ago are not of this change.
+    assert agreed([100.0] * 6 + [90.0] * 9 + [97], list(range(6, 16)), 97.2) == decide.CONFIRMED
+    assert agreed([100.0] * 6 + [90.0] * 9 + [99], list(range(6, 14)) + [15], 97.2) == decide.SUSPECT
+    assert agreed([98.5] * 10 + [97.5], [10], 97.5, change=10) == decide.CONFIRMED
+
+
+def test_without_reruns_and_without_a_history_the_baseline_must_be_passed_clearly() -> None:
+    assert agreed([100.0] * 5 + [97.0], [5], 97) == decide.SUSPECT
+    assert agreed([100.0] * 5 + [90.0], [5], 90) == decide.CONFIRMED
