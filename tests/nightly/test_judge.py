@@ -4,7 +4,9 @@
 from pathlib import Path
 
 import pytest
-from made import Made
+from dmabuf_nightly import analyse, decide, judge
+from dmabuf_nightly.store import Series
+from made import KEY, PLAN, Made
 
 
 @pytest.fixture
@@ -104,3 +106,64 @@ def test_plans_in_one_store_do_not_mix(made: Made, capsys: pytest.CaptureFixture
     capsys.readouterr()
     assert made.call("analyze", "--plan", "p") == 1
     assert "as it was since night 7" in capsys.readouterr().out
+
+
+def test_nights_of_another_machine_are_no_history(made: Made) -> None:
+    """Their medians would widen the usual spread, so that a slow night passes."""
+    for level in (700, 1300, 800, 1200, 900, 1100):
+        made.night(level, key={"CPU": "another"}, status="pass")
+    for _ in range(3):
+        made.night(1000, status="pass")
+    assert made.call("baseline", "pin", "--plan", "p", "--last", "3") == 0
+    made.night(960)
+    judgement = analyse.judge_night(made.store, made.store.night(10))
+    assert judgement.findings[0].question.history == pytest.approx([1000] * 3, rel=0.02)
+    assert judgement.findings[0].state == decide.SUSPECT
+
+
+SIDES = PLAN + '[sides.A]\n[sides.B]\n[compare]\nold = "A"\nnew = "B"\n'
+
+
+@pytest.mark.parametrize(
+    ("level", "key", "state"),
+    [(1000, KEY, decide.SAME), (900, KEY, decide.SUSPECT),
+     (900, {**KEY, "CPU": "another"}, decide.INCONCLUSIVE)],
+)  # fmt: skip
+def test_sides_are_compared_on_one_machine(
+    made: Made, level: int, key: dict[str, str], state: str
+) -> None:
+    with made.store.transaction():
+        night = made.store.add_night("night", "p", SIDES.format(plan="p"), "h", 1, "")
+        made.store.add_runs(night, 0, [(Series("c", s, "local"), n) for n in range(10) for s in "AB"])
+    for run in made.store.runs(night):
+        old = run.series.side == "A"
+        made.complete(run.id, made.runs(1000 if old else level, 1)[0], KEY if old else key)
+    findings = analyse.judge_night(made.store, made.store.night(night)).findings
+    found = [f for f in findings if judge.subject(f).against == "side A"]
+    assert [f.state for f in found] == [state]
+    if state == decide.INCONCLUSIVE:
+        assert found[0].text == "the sides ran on different machines: CPU"
+
+
+def test_reruns_are_no_history_and_few_runs_are_none(made: Made) -> None:
+    night = made.night(1000, status="pass")
+    made.rerun(night, 500)
+    made.night(900, status="pass", done=4)
+    made.night(1000)
+    question = analyse.judge_night(made.store, made.store.night(3)).findings[0].question
+    assert len(question.past_runs) == 1 and min(question.past_runs[0]) > 900
+
+
+def test_what_was_confirmed_is_confirmed_as_long_as_it_lasts(made: Made) -> None:
+    six_good_nights(made)
+    night = made.night(500, status=None)
+    made.rerun(night, 500)
+    assert made.call("analyze") == 1
+    for level, state in ((500, "confirmed"), (1000, "same"), (500, "suspect")):
+        # Reruns may come: what is confirmed here is so without them.
+        number = made.night(level)
+        judgement = judge.judge(made.store, analyse.plan_of(made.store, made.store.night(number)),
+                                number, reruns=True)  # fmt: skip
+        assert judgement.findings[0].state == state
+        assert bool(judgement.to_rerun()) == (state == "suspect")
+        judgement.save()
