@@ -61,6 +61,26 @@ def test_a_link_is_not_followed(place: Path) -> None:
     assert not (place / "elsewhere").exists()
 
 
+def test_a_folder_that_may_not_be_used_is_passed_over(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = measuring._open
+
+    def only_here(path: Path) -> int:
+        if path.parent != place:
+            raise PermissionError(path)
+        return real(path)
+
+    monkeypatch.setattr(measuring, "FOLDERS", (place / "root", place))
+    monkeypatch.setattr(measuring, "_open", only_here)
+    with measuring.alone(["local"], "x", pytest.fail):
+        assert len(list(place.iterdir())) == 1
+    monkeypatch.setattr(measuring, "FOLDERS", (place / "root",))
+    with pytest.raises(PermissionError):
+        with measuring.alone(["local"], "x", pytest.fail):
+            pass
+
+
 def test_a_plan_measures_on_these_machines(tmp_path: Path) -> None:
     (tmp_path / "j.fio").write_text("[j]\n")
     assert runner.machines(plan.parse(HEAD + CASE, tmp_path)) == ["local"]

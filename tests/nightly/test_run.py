@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from dmabuf_common import measuring
 from dmabuf_nightly import fio
 from dmabuf_nightly.store import Store
 from dmabuf_report import document
@@ -170,6 +171,22 @@ def test_an_interrupted_night_keeps_what_is_done(lab: Lab, number: signal.Signal
     assert child.returncode == 130
     assert "are kept" in said
     assert set(lab.states()) == {"done", "planned"}
+
+
+def test_a_night_waits_for_another_program_that_measures(lab: Lab) -> None:
+    """It has another store, and may be of another plan."""
+    lab.plan()
+    waiting: list[str] = []
+    with measuring.alone([measuring.LOCAL], "the other one", waiting.append):
+        child = subprocess.Popen(lab.argv("run", "p.toml"), cwd=lab.folder, stderr=subprocess.PIPE,
+                                 stdout=subprocess.DEVNULL, text=True)  # fmt: skip
+        assert child.stderr is not None
+        line = child.stderr.readline()
+        assert "the other one" in line and "waits for it to end" in line
+        assert not Store(lab.store).nights()
+    child.stderr.read()
+    assert child.wait(300) == 0
+    assert lab.states() == ["done"] * 5
 
 
 def test_a_changed_plan_cannot_be_resumed(lab: Lab) -> None:
