@@ -383,7 +383,7 @@ def _prune(args: argparse.Namespace) -> int:
     store = Store(args.store, create=False)
     with store.only_runner():
         gone = prune.prune(store, args.keep, args.plan)
-    print(f"{len(gone)} nights are pruned")
+    print(f"pruned nights: {', '.join(map(str, gone)) or 'none'}")
     return EXIT_PASS
 
 
@@ -409,7 +409,8 @@ def _selftest(args: argparse.Namespace) -> int:
 
 COMMANDS = {
     "run": _run, "analyze": _analyze, "report": _report, "nights": _nights,
-    "baseline": _baseline, "bisect": _bisect, "export": _export, "acknowledge": _acknowledge, "prune": _prune, "fingerprint": _fingerprint,
+    "baseline": _baseline, "bisect": _bisect, "export": _export, "acknowledge": _acknowledge,
+    "prune": _prune, "fingerprint": _fingerprint,
     "selftest": _selftest,
 }  # fmt: skip
 

@@ -27,8 +27,12 @@ def test_the_second_one_waits(place: Path) -> None:
     order: list[str] = []
     begun = threading.Event()
 
+    def say(text: str) -> None:
+        said.append(text)
+        begun.set()
+
     def second() -> None:
-        with measuring.alone(["local"], "the second", lambda text: (said.append(text), begun.set())):  # type: ignore[func-returns-value]
+        with measuring.alone(["local"], "the second", say):
             order.append("second")
 
     with measuring.alone(["local"], "the first", said.append):

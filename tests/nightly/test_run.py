@@ -261,3 +261,32 @@ def test_two_hosts_go_into_one_store(lab: Lab, servers: list[int]) -> None:
     assert rates["h1"] == pytest.approx(1000, rel=0.05)
     assert rates["h2"] == pytest.approx(2000, rel=0.05)
     assert any(fact.name == "h2: fio" for fact in found.environment)
+
+
+def test_a_machine_measures_and_another_one_finds_it_slower(lab: Lab, tmp_path: Path) -> None:
+    """What judges gets a copy of the store every morning, and has only that."""
+    lab.plan()
+    ended = []
+    for night, rate in enumerate([1000] * 6 + [400] * 3, 1):
+        lab.rate(rate)
+        measured = lab.run("run", "p.toml", "--measure")
+        assert measured.returncode == 0, measured.stdout + measured.stderr
+        if night == 3:
+            assert lab.run("baseline", "pin", "--plan", "p", "--last", "3").returncode == 0
+        if night <= 6:
+            continue
+        copy = tmp_path / f"copy-{night}.db"
+        store = Store(lab.store)
+        store.db.execute("VACUUM INTO ?", (str(copy),))
+        store.close()
+        judged = subprocess.run(
+            [sys.executable, "-B", str(PROGRAM), "analyze", "--store", str(copy)], check=False,
+            capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+        ended.append(judged.returncode)
+        copied = Store(copy)
+        assert not any(found.status == "measured" for found in copied.nights())
+        copied.close()
+    assert ended == [77, 1, 1]
+    store = Store(lab.store)
+    assert store.decisions() == [] and [n.status for n in store.nights()] == ["measured"] * 9
