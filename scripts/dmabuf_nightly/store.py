@@ -154,6 +154,7 @@ class Store:
     def __init__(self, path: Path, create: bool = True) -> None:
         self.path = path
         self.files = path.with_name(path.name + ".files")
+        self._comparable: dict[tuple[str, str], bool] = {}
         if not create and not path.is_file():
             raise NightlyError(f"there is no store {path}; `dmabuf-nightly run` makes one")
         try:
@@ -341,7 +342,9 @@ class Store:
 
     def comparable(self, a: str, b: str) -> bool:
         """Whether runs with these keys may be compared."""
-        return a == b or not self.differences(a, b)
+        if a != b and (a, b) not in self._comparable:
+            self._comparable[a, b] = not self.differences(a, b)
+        return a == b or self._comparable[a, b]
 
     def facts(self, name: str) -> Facts:
         """Facts by their hash."""
