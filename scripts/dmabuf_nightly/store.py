@@ -33,6 +33,8 @@ MOST_BINS_BYTES = 1 << 20
 
 # The status of a night that was run, and that nobody judged yet.
 MEASURED = "measured"
+# What the verdict of a night begins with that was given up in the middle.
+ABANDONED = "abandoned"
 
 SCHEMA = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -118,6 +120,11 @@ class Night:
     finished: str | None
     status: str | None
     verdict: str | None
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether it was given up in the middle."""
+        return (self.verdict or "").startswith(ABANDONED)
 
 
 @dataclass
