@@ -105,7 +105,7 @@ void attack_dead_task() {
 
 // Of an I/O that a killed process waits for, the drive gets no more commands than it has already.
 void attack_killed() {
-  constexpr std::uint32_t bytes = 16u << 20, command = 65536;
+  constexpr std::uint32_t bytes = 16u << 20, command = 262144;
   const Hurt hurt;
   const UniqueFd target = open_target(drive);
   const DmaBuf buffer = make_buffer(bytes);

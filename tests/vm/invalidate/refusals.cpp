@@ -283,7 +283,7 @@ void held_still(const InvalidateOptions &options, const Testexp &testexp, Path p
 
 // An I/O that ends with the first page of a list has lists of its own, which move with the memory.
 void second_lists(const InvalidateOptions &options, const Testexp &testexp) {
-  constexpr std::uint64_t list = 512 * 4096; // what one page of addresses names
+  constexpr std::uint64_t list = 511 * 4096; // what one page of addresses names, and the next page
   constexpr std::uint32_t length = 65536;
   const std::string name = "the first page of the next list is the last";
   const TestBuffer buffer = testexp.make(gpu_buffer(2 * list, options.seed));
@@ -297,7 +297,7 @@ void second_lists(const InvalidateOptions &options, const Testexp &testexp) {
     std::vector<Word> words(length / 8);
     for (std::uint32_t generation = 1; generation < 4; ++generation) {
       region.lay_down_all(generation);
-      // The first entry of a list is the buffer's page 512, 1024…, and the command's second or later.
+      // The buffer's page 511 is the first entry of the second list, and the command's last.
       const int result =
           mover.transfer(Direction::Read, list + 4096 - length, length, region.base());
       report().check(result == static_cast<int>(length), name + ": read", errno_name(result));
