@@ -80,7 +80,7 @@ class Boots:
         self.tree, self.lists, self.kernel, self.digest, self.done = tree, lists, kernel, digest, done
         self.share = tree.folder / "share"
         self.limits: dict[str, float] = {}
-        # Commands that fail without a mutant, and how.
+        # Commands that say nothing, and why.
         self.useless: dict[str, str] = {}
         # Mutants without a result, and how long each has taken so far.
         self.todo: dict[str, Job] = {}
@@ -133,7 +133,13 @@ class Boots:
                 if names:
                     last = not any(lab in later for lab in labs.values())
                     here.append(replace(job, commands=names, last=last))
-            self._group(options, here, original, testexp)
+            try:
+                self._group(options, here, original, testexp)
+            except LabError as error:
+                # Other options may give a guest that works.
+                say(f"no guest ({' '.join(options) or 'no options'}): {error}")
+                for name in {name for job in here for name in job.commands}:
+                    self.useless.setdefault(name, f"has no guest: {error}")
         for job in list(self.todo.values()):
             self._survived(job)
 
@@ -145,9 +151,9 @@ class Boots:
 
     def _survived(self, job: Job) -> None:
         """No command noticed, or those that could were of no use."""
-        useless = [f"{x}: {self.useless[x]}" for x in job.mutant.tests if x in self.useless]
+        useless = [f"{x} {self.useless[x]}" for x in job.mutant.tests if x in self.useless]
         if useless:
-            self._end(job, ERROR, "", f"without the mutant, too, {useless[0]}")
+            self._end(job, ERROR, "", useless[0])
         else:
             self._end(job, SURVIVED, "", "")
 
@@ -205,8 +211,8 @@ class Boots:
     def _baseline(self, event: Mapping[str, Any]) -> None:
         name = event["command"]
         if event["by"]:
-            self.useless[name] = event["said"] or event["by"]
-            say(f"{name} fails without a mutant: {self.useless[name]}")
+            self.useless[name] = f"fails without the mutant, too: {event['said'] or event['by']}"
+            say(f"{name} {self.useless[name]}")
         else:
             self.limits[name] = max(LEAST_LIMIT_S, PATIENCE * event["seconds"])
             say(f"{name}: {event['seconds']:.1f} s without a mutant")

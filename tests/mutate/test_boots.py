@@ -5,9 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from dmabuf_lab.errors import LabError
 from dmabuf_mutate.boots import Boots, Job, groups, read_events
 from dmabuf_mutate.model import Command, Edit, Lists, Mutant
 from dmabuf_mutate.modules import Built
@@ -115,12 +112,19 @@ def test_a_command_that_fails_without_a_mutant_says_nothing() -> None:
     failed = {"event": "baseline", "command": "quick", "seconds": 1.0, "by": "quick", "said": "broken"}
     fake = Fake([mutant("a")], [[failed, start("a", True), end("a", fresh=True)]])
     assert fake.all() == {"a": ("error", "")}
-    assert "without the mutant, too, quick: broken" in fake.results["a"].detail
+    assert "quick fails without the mutant, too: broken" in fake.results["a"].detail
 
 
 def test_a_guest_that_says_nothing_is_no_endless_loop() -> None:
-    with pytest.raises(LabError):
-        Fake([mutant("a")], [[]]).all()
+    fake = Fake([mutant("a")], [[]])
+    assert fake.all() == {"a": ("error", "")}
+    assert "quick has no guest" in fake.results["a"].detail
+
+
+def test_a_guest_that_does_not_boot_leaves_the_others() -> None:
+    a, b, c = mutant("a"), mutant("b", "drives"), mutant("c", "quick", "drives")
+    fake = Fake([a, b, c], [[], [start("b", True), end("b", "drives", fresh=True), start("c"), end("c")]])
+    assert fake.all() == {"a": ("error", ""), "b": ("caught", "drives"), "c": ("error", "")}
 
 
 def test_one_group_for_each_set_of_options() -> None:

@@ -261,6 +261,32 @@ TEST_F(HotPathTest, EagainIsTriedAgainAndBounded) {
   close(ends[1]);
 }
 
+/// As NowaitRead, and keeps where the submission entry is.
+struct ShownNowaitRead : NowaitRead {
+  static inline io_uring_sqe *entry;
+  static void fill(Lane &lane, io_uring_sqe &sqe, const Request &request) {
+    NowaitRead::fill(lane, sqe, request);
+    entry = &sqe;
+  }
+};
+
+TEST_F(HotPathTest, WhatIsTriedAgainIsTriedByAWorker) {
+  int ends[2];
+  ASSERT_EQ(pipe(ends), 0);
+  target.fd = ends[0];
+  units[0].offset = UINT64_MAX;
+  ASSERT_TRUE((HotPath<ShownNowaitRead, TestIo>::prepare(lane, units[0])));
+  EXPECT_EQ(ShownNowaitRead::entry->flags & IOSQE_ASYNC, 0);
+  ASSERT_EQ(lane.ring.submit(lane.counters.retries), 0);
+  ASSERT_GE(lane.ring.wait(1), 0);
+  ASSERT_EQ((HotPath<ShownNowaitRead, TestIo>::reap(lane, 0, kDepth)), 0U);
+  ASSERT_EQ(lane.again, 1U);
+  EXPECT_EQ(ShownNowaitRead::entry->flags & IOSQE_ASYNC, IOSQE_ASYNC);
+  finish<ShownNowaitRead>(1);
+  EXPECT_EQ(units[0].error, EAGAIN);
+  close(ends[1]);
+}
+
 TEST_F(HotPathTest, SyncsAreCountedOnTheirOwn) {
   make_file(4096);
   units[0].kind = Kind::sync;

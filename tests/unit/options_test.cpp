@@ -115,12 +115,16 @@ TEST(Config, CallsThatWaitTakeOneAtATimeAndNothingOfIoUring) {
     JobConfig config = by(path, submit);
     config.iodepth = 2;
     EXPECT_TRUE(mentions(refusal(config), {submit_name(submit), "iodepth=2", "iodepth=1"}));
-    config = by(path, submit);
-    config.registerfiles = true;
-    EXPECT_TRUE(mentions(refusal(config), {"registerfiles", submit_name(submit)}));
-    config = by(path, submit);
-    config.sqpoll = true;
-    EXPECT_TRUE(mentions(refusal(config), {"sqthread_poll", submit_name(submit)}));
+    for (const auto &[setting, name] :
+         {std::pair(&JobConfig::registerfiles, "registerfiles"),
+          std::pair(&JobConfig::fixedbufs, "fixedbufs"),
+          std::pair(&JobConfig::sqpoll, "sqthread_poll"), std::pair(&JobConfig::hipri, "hipri"),
+          std::pair(&JobConfig::nowait, "nowait"),
+          std::pair(&JobConfig::priorities, "cmdprio_*")}) {
+      config = by(path, submit);
+      config.*setting = true;
+      EXPECT_TRUE(mentions(refusal(config), {name, submit_name(submit)})) << name;
+    }
     config = by(path, submit);
     config.force_async = 1;
     EXPECT_TRUE(mentions(refusal(config), {"force_async", submit_name(submit)}));

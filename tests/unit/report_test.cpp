@@ -77,6 +77,7 @@ TEST(Json, StringsAreEscaped) {
   EXPECT_EQ(json_string("plain"), "\"plain\"");
   EXPECT_EQ(json_string("a\"b\\c"), "\"a\\\"b\\\\c\"");
   EXPECT_EQ(json_string("\n\t\x01"), "\"\\u000a\\u0009\\u0001\"");
+  EXPECT_EQ(json_string("\x1f \x7f"), "\"\\u001f \\u007f\"");
   EXPECT_EQ(json_string("gr\xc3\xbc\xc3\x9f"), "\"gr\xc3\xbc\xc3\x9f\"");
 }
 

@@ -11,11 +11,12 @@ add_vm_test(attacks
   LAB --append nvme.poll_queues=1 ${poison}
     --expect "Using fanotify permission checks may lead to deadlock. tainting kernel"
   COMMAND
-  ${programs}/attacks publish durability dead-task uncounted checks debugfs polled-cache cpu-access
-    pin late-return flags)
-# A queue that can be frozen by its name, and one mapping for each page.
+  ${programs}/attacks publish durability dead-task killed late-fence uncounted checks debugfs
+    polled-cache cpu-access pin late-return flags)
+# A queue that can be frozen by its name, one mapping for each page, and a disk that is found until its
+# driver has left.
 add_vm_test(attacks.plain_disk LAB --no-multipath --iommu off COMMAND
-  ${programs}/attacks prp-words late-send frozen classify)
+  ${programs}/attacks prp-words late-send frozen classify leaving)
 # The drive gets stuck until its driver gives up on it: those are the driver's messages. That a user's
 # own time-out provokes none of them, the attack checks itself.
 add_vm_test(attacks.timeouts
@@ -23,8 +24,10 @@ add_vm_test(attacks.timeouts
     --expect "I/O tag \\d+ .* timeout, (aborting|reset controller)"
     --expect "nvme\\d+: Abort status: 0x"
   COMMAND ${programs}/attacks timeouts)
-add_vm_test(attacks.stuck LAB --qmp --formats COMMAND ${programs}/attacks long-submit removal)
-add_vm_test(attacks.paths LAB --paths 2 COMMAND ${programs}/attacks multipath)
+add_vm_test(attacks.stuck LAB --qmp --formats COMMAND
+  ${programs}/attacks stale-cache long-submit removal)
+add_vm_test(attacks.paths LAB --paths 2 COMMAND
+  ${programs}/attacks path-change multipath)
 add_vm_test(fio.paths LAB --paths 2 COMMAND ${python}/fio_paths.py)
 # One namespace by two names, and the same as one multipath head.
 add_vm_test(guard LAB --paths 2 --append nvme_core.multipath=N COMMAND ${python}/drive_guard.py)

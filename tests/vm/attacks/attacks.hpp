@@ -82,11 +82,14 @@ public:
   ~Throttle() { go(); }
   // No command is answered any more, but those of the admin queue.
   void stop();
+  // Nor a write, while reads go on. Writes 4 KiB of zeros at `scratch`.
+  void stop_writes(std::uint64_t scratch);
   void slow(unsigned commands_per_second);
   void go();
 
 private:
-  void set(unsigned bytes_per_second, unsigned commands_per_second);
+  void set(unsigned bytes_per_second, unsigned commands_per_second,
+           unsigned written_per_second = 0);
   bool on_ = false;
 };
 
@@ -106,12 +109,16 @@ void attack_publish();
 void attack_durability();
 void attack_flags();
 void attack_dead_task();
+void attack_killed();
 void attack_checks();
 void attack_removal();
+void attack_leaving();
 void attack_timeouts();
 void attack_frozen();
 void attack_long_submit();
 void attack_polled_cache();
+void attack_stale_cache();
+void attack_late_fence();
 void attack_debugfs();
 void attack_uncounted();
 void attack_classify();
@@ -122,5 +129,6 @@ void attack_multipath();
 void attack_late_return();
 void attack_late_send();
 void attack_prp_words();
+void attack_path_change();
 
 } // namespace vmtest

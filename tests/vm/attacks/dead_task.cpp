@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // A process ends while writes of it wait for their second try: nobody makes them in its place, as
 // the kernel and with the kernel's rights. And a write that ends otherwise than by the target is
-// counted and traced as every other.
+// counted and traced as every other. Nor does a process that is killed go on with what it has begun.
 //
-// The drive is null_blk with one tag: the first write takes it, those behind it find none without
+// But for that last one, the drive is null_blk with one tag: the first write takes it, those behind it find none without
 // waiting, and have to be tried again in the ring's task.
 #include "attacks.hpp"
 
+#include <csignal>
 #include <sys/wait.h>
 
 namespace vmtest {
@@ -100,6 +101,38 @@ void attack_dead_task() {
   const unsigned landed = written();
   report().check(landed + again <= writes, "what it did not live to try again is not written",
                  std::format("{} of {} writes landed", landed, writes));
+}
+
+// Of an I/O that a killed process waits for, the drive gets no more commands than it has already.
+void attack_killed() {
+  constexpr std::uint32_t bytes = 16u << 20, command = 262144;
+  const Hurt hurt;
+  const UniqueFd target = open_target(drive);
+  const DmaBuf buffer = make_buffer(bytes);
+  const Session session;
+  auto entry = map_entry(buffer.fd(), target.get(), Path::Premapped);
+  entry.max_command_hint = command;
+  if (const int error = session.map_one(entry))
+    die("MAP: " + errno_name(error));
+  const pid_t child = ::fork();
+  if (child == 0) {
+    // Each command takes so long that there is time to be killed between two.
+    hurt.slow("blk_mq_alloc_request", 100);
+    waited_io(session, entry.handle, Direction::Read, 0, bytes, attack_base);
+    ::_exit(0);
+  }
+  const bool began = wait_for([&] { return hurt.slowed() >= 3; }, 60);
+  ::kill(child, SIGKILL);
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  hurt.slow_off();
+  dmabuf_rw_info info{};
+  session.info(entry.handle, info);
+  report().check(began && WIFSIGNALED(status), "a process is killed in the middle of an IO",
+                 std::format("{:#x}", status));
+  report().check(info.commands > 0 && info.commands < bytes / command,
+                 "no more commands are sent for it",
+                 std::format("{} of {}", std::uint64_t{info.commands}, bytes / command));
 }
 
 void attack_uncounted() {

@@ -178,6 +178,15 @@ void map_on_the_other(const std::string &name) {
   report().check(got == static_cast<int>(block), name + ": and I/O", errno_name(got));
 }
 
+// The controllers by which the drive can be reached.
+std::ptrdiff_t paths() {
+  return std::ranges::count_if(
+      std::filesystem::directory_iterator("/sys/class/block"), [](const auto &entry) {
+        const std::string name = entry.path().filename();
+        return name.starts_with("nvme0c") && name.ends_with("n1");
+      });
+}
+
 // What the controller of this PCI function is called now: one that comes back has a new name.
 std::string controller_of(const std::string &function) {
   for (const std::string &name : controllers())
@@ -323,6 +332,76 @@ void attack_multipath() {
   other_format();
   losses();
   map_meanwhile();
+}
+
+// While a mapping changes to another controller, its memory moves, and another mapping brings the old
+// controller's addresses back: not those of the one that is leaving.
+void attack_path_change() {
+  if (!wait_for([] { return paths() == 2; }, 30))
+    die("one controller only (dmabuf-lab run --paths 2)");
+  constexpr std::uint32_t part = 1u << 20;
+  const Hurt hurt;
+  const Testexp testexp;
+  const TestBuffer buffer = testexp.make(gpu_buffer(2 * part, 3));
+  const UniqueFd target = open_target(drive);
+  DiskRegion(target.get(), attack_base, part).lay_down_all(7);
+  Session session;
+  Ring ring(8), other_ring(8);
+  Mover changing(session, ring, buffer.fd(), target.get(), Path::Premapped);
+  Mover other(session, other_ring, buffer.fd(), target.get(), Path::Premapped);
+  if (changing.error() || other.error())
+    die("MAP: " + errno_name(changing.error()) + errno_name(other.error()));
+  dmabuf_rw_info before{}, info{};
+  session.info(other.entry().handle, before);
+  const std::string old = std::format("nvme{}", std::uint32_t{before.controller});
+
+  // The namespace goes, and the controller stays: so do the driver, and the addresses.
+  const std::string id = read_file(std::format("/sys/class/nvme/{}/cntlid", old));
+  const std::string which = std::format("-ns /dev/{} --namespace-id=1 --controllers={}", old,
+                                        id.substr(0, id.find('\n')));
+  shell("nvme detach" + which);
+  if (!wait_for([] { return paths() == 1; }, 30))
+    die("the namespace does not leave " + old);
+  std::atomic<bool> ended = false;
+  int read = 0;
+  std::jthread io([&] {
+    hurt.slow("dmabuf_rw_io_suspend", 3000);
+    read = changing.waited(Direction::Read, 0, part, attack_base);
+    ended = true;
+  });
+  wait_for([&] { return hurt.slowed() > 0 || ended; }, 60);
+  report().check(hurt.slowed() == 1, "a mapping is changing to another controller",
+                 std::format("{} times", hurt.slowed()));
+  const int moved = buffer.move();
+  report().check(moved == 0, "its memory moves meanwhile", errno_name(moved));
+  const std::uint64_t maps = buffer.must_stats().maps;
+  other.queue(Direction::Read, part, 4096, attack_base);
+  other_ring.submit();
+  wait_for([&] { return buffer.must_stats().maps > maps; }, 20);
+  report().check(buffer.must_stats().maps > maps && !ended,
+                 "and is mapped again for another mapping");
+  report().check(wait_for([&] { return ended.load(); }, 20), "the change comes to an end");
+  // Takes the addresses from whoever should not have had them.
+  buffer.move();
+  io.join();
+  hurt.slow_off();
+  report().check(read == static_cast<int>(part), "and so does the I/O", errno_name(read));
+  session.info(changing.entry().handle, info);
+  report().check(info.controller != before.controller, "by the other controller",
+                 std::format("nvme{}", std::uint32_t{info.controller}));
+  std::vector<Word> words(part / sizeof(Word)), want(part / sizeof(Word));
+  fill_pattern(want, 7, attack_base);
+  buffer.must_read(words, 0);
+  const auto wrong = compare_words(words, want);
+  report().check(!wrong, "with its data", wrong ? describe(*wrong, 0) : "");
+  int got = 0;
+  if (other_ring.reap([&](std::uint64_t, int result) { got = result; }) < 0)
+    die("io_uring_enter");
+  report().check(got == 4096, "the other mapping's I/O ends, too", errno_name(got));
+  changing.release();
+  other.release();
+  shell("nvme attach" + which);
+  report().check(wait_for([] { return paths() == 2; }, 60), "the old path comes back");
 }
 
 } // namespace vmtest

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // A drive is pulled with a command in flight: nothing it holds will ever end by itself. The kernel
-// lets go of it in a moment all the same, and nobody else's drive has to wait for that.
+// lets go of it in a moment all the same, and nobody else's drive has to wait for that. And: who maps
+// while a driver is leaving gets nothing.
 #include "attacks.hpp"
 
 #include <filesystem>
@@ -112,6 +113,48 @@ void attack_removal() {
   throttle.go();
   shell("echo 1 > /sys/bus/pci/rescan");
   report().check(wait_for([] { return ::access(drive, F_OK) == 0; }, 40), "the drive comes back");
+}
+
+// The driver has been told to leave, and has not ended its I/O yet: the disk is still there, and a
+// buffer attached now would never be given back. One that was attached before is, once it has left.
+void attack_leaving() {
+  const Hurt hurt;
+  const Testexp testexp;
+  const std::string function = pci_function("nvme0");
+  {
+    const DmaBuf buffer = make_buffer(1u << 20);
+    const TestBuffer before = testexp.make(gpu_buffer(1u << 20, 1));
+    const UniqueFd target = open_target(drive);
+    Session session;
+    auto early = map_entry(before.fd(), target.get(), Path::Premapped);
+    if (const int error = session.map_one(early))
+      die("MAP: " + errno_name(error));
+    std::atomic<bool> left = false;
+    std::jthread unbind([&] {
+      // The first thing that the driver's remove() does; 3 s are left for a MAP then.
+      hurt.slow("nvme_change_ctrl_state", 3000);
+      const int error = write_file("/sys/bus/pci/drivers/nvme/unbind", function);
+      left = true;
+      report().check(error == 0, "the driver leaves", errno_name(error));
+    });
+    if (!wait_for([&] { return hurt.slowed() > 0; }, 30))
+      die("the driver does not leave");
+    auto entry = map_entry(buffer.fd(), target.get(), Path::Premapped);
+    const int error = session.map_one(entry);
+    report().check(!left, "MAP comes while the driver is leaving", "it has left already");
+    report().check(error == -ENODEV && entry.reason == DMABUF_RW_REASON_DEVICE_GONE,
+                   "MAP while the driver is leaving is refused",
+                   std::format("{}, {}", errno_name(error), reason_name(entry.reason)));
+    unbind.join();
+    hurt.slow_off();
+    const auto stats = before.must_stats();
+    report().check(stats.mappings == 0 && stats.attachments == 0,
+                   "what was attached before is given back",
+                   std::format("{} mappings, {} attachments", stats.mappings, stats.attachments));
+  }
+  const int error = write_file("/sys/bus/pci/drivers/nvme/bind", function);
+  report().check(error == 0, "the driver comes back", errno_name(error));
+  report().check(wait_for([] { return ::access(drive, F_OK) == 0; }, 40), "and so does the drive");
 }
 
 } // namespace vmtest

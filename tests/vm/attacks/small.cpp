@@ -60,6 +60,113 @@ void attack_polled_cache() {
   report().check(!compare_words(host.words(), want.words()), "and a reader sees what was written");
 }
 
+// What somebody reads while the drive is writing is old: it does not stay in the page cache.
+void attack_stale_cache() {
+  constexpr std::uint32_t most = 4u << 20;
+  const UniqueFd target = open_target(drive);
+  const UniqueFd cache = open_target(drive, O_RDONLY | O_CLOEXEC);
+  const DmaBuf buffer = make_buffer(most);
+  DiskRegion region(target.get(), attack_base, most);
+  Session session;
+  Ring ring(8);
+  Mover mover(session, ring, buffer.fd(), target.get(), Path::Premapped);
+  if (mover.error())
+    die("MAP: " + errno_name(mover.error()));
+  const std::uint32_t several = 2 * mover.entry().max_command_bytes;
+  if (several > most)
+    die(std::format("a command of {} bytes", several / 2));
+  HostBuffer host(block), want(block);
+  std::uint32_t generation = 10;
+  struct Way {
+    const char *name;
+    std::uint32_t length;
+    bool waited;
+  };
+  for (const Way &way : {Way{"a WRITE of one command", block, false},
+                         Way{"a WRITE of several commands", several, false},
+                         Way{"an IO", block, true}}) {
+    region.lay_down_all(++generation);
+    {
+      const CpuAccess access(buffer, true);
+      fill_pattern(buffer.words(), ++generation, attack_base);
+    }
+    dmabuf_rw_info before{}, info{};
+    session.info(mover.entry().handle, before);
+    Throttle throttle;
+    throttle.stop_writes(attack_base + 2 * most);
+    long written = 0;
+    std::jthread writer([&] {
+      if (way.waited)
+        written = mover.waited(Direction::Write, 0, way.length, attack_base);
+    });
+    if (!way.waited) {
+      mover.queue(Direction::Write, 0, way.length, attack_base);
+      ring.submit();
+    }
+    if (!wait_for(
+            [&] {
+              session.info(mover.entry().handle, info);
+              return info.commands > before.commands;
+            },
+            30))
+      die("no command is sent");
+    // Its first page, of which the drive has nothing yet.
+    read_plain(cache.get(), host.words(), attack_base);
+    fill_pattern(want.words(), generation - 1, attack_base);
+    const auto early = compare_words(host.words(), want.words());
+    session.info(mover.entry().handle, info);
+    report().check(!early && info.writes == before.writes && cached(cache.get(), attack_base),
+                   std::format("{} is under way, and its old bytes are cached", way.name),
+                   early ? describe(*early, attack_base) : "it has ended");
+    throttle.go();
+    if (way.waited)
+      writer.join();
+    else if (ring.reap([&](std::uint64_t, int result) { written = result; }) < 0)
+      die("io_uring_enter");
+    report().check(written == static_cast<long>(way.length), way.name, errno_name(written));
+    read_plain(cache.get(), host.words(), attack_base);
+    fill_pattern(want.words(), generation, attack_base);
+    const auto stale = compare_words(host.words(), want.words());
+    report().check(!stale, std::format("a reader sees what {} has written", way.name),
+                   stale ? describe(*stale, attack_base) : "");
+  }
+}
+
+// A fence that comes when an I/O has waited for all there were: it is waited for, and the mapping
+// becomes idle afterwards.
+void attack_late_fence() {
+  const Hurt hurt;
+  const Testexp testexp;
+  const TestBuffer buffer = testexp.make(gpu_buffer(1u << 20, 1));
+  const UniqueFd target = open_target(drive);
+  Session session;
+  Ring ring(8);
+  Mover mover(session, ring, buffer.fd(), target.get(), Path::Premapped);
+  if (mover.error())
+    die("MAP: " + errno_name(mover.error()));
+  if (buffer.add_fence(DMABUF_TESTEXP_USAGE_WRITE, 200) != 0)
+    die("FENCE_ADD");
+  std::atomic<bool> ended = false;
+  int got = 0;
+  std::jthread io([&] {
+    hurt.slow("dmabuf_rw_wait_fences", 2000);
+    got = mover.waited(Direction::Read, 0, block, attack_base);
+    ended = true;
+  });
+  if (!wait_for([&] { return hurt.slowed() > 0; }, 30))
+    die("no I/O waits for the fence");
+  if (buffer.add_fence(DMABUF_TESTEXP_USAGE_WRITE, 0, DMABUF_TESTEXP_FENCE_NEVER) != 0)
+    die("FENCE_ADD");
+  wait_for([&] { return ended.load(); }, 3);
+  report().check(!ended, "an I/O waits for the fence that came last", errno_name(got));
+  buffer.signal();
+  io.join();
+  hurt.slow_off();
+  report().check(got == static_cast<int>(block), "and goes on after it", errno_name(got));
+  const int unmapped = mover.release();
+  report().check(unmapped == 0, "UNMAP", errno_name(unmapped));
+}
+
 // A list in debugfs that waits for a buffer somebody holds keeps nobody else waiting.
 void attack_debugfs() {
   constexpr unsigned held_ms = 6000;

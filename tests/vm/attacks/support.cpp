@@ -101,14 +101,15 @@ Qmp &qmp() {
   return connection;
 }
 
-void Throttle::set(unsigned bytes_per_second, unsigned commands_per_second) {
+void Throttle::set(unsigned bytes_per_second, unsigned commands_per_second,
+                   unsigned written_per_second) {
   const std::string words =
-      std::format(R"({{"id": "nvme", "bps": {}, "bps_rd": 0, "bps_wr": 0, "iops": {}, )"
+      std::format(R"({{"id": "nvme", "bps": {}, "bps_rd": 0, "bps_wr": {}, "iops": {}, )"
                   R"("iops_rd": 0, "iops_wr": 0}})",
-                  bytes_per_second, commands_per_second);
+                  bytes_per_second, written_per_second, commands_per_second);
   if (!qmp().run("block_set_io_throttle", words))
     die("the drive cannot be slowed down");
-  on_ = bytes_per_second || commands_per_second;
+  on_ = bytes_per_second || commands_per_second || written_per_second;
 }
 
 void Throttle::stop() {
@@ -117,6 +118,13 @@ void Throttle::stop() {
   const UniqueFd plain = open_target(drive, O_RDONLY | O_DIRECT | O_CLOEXEC);
   HostBuffer host(4096);
   read_plain(plain.get(), host.words(), 0);
+}
+
+void Throttle::stop_writes(std::uint64_t scratch) {
+  set(0, 0, 1);
+  const UniqueFd plain = open_target(drive);
+  HostBuffer host(4096);
+  write_plain(plain.get(), host.words(), scratch);
 }
 
 void Throttle::slow(unsigned commands_per_second) { set(0, commands_per_second); }

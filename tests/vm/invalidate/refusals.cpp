@@ -281,6 +281,40 @@ void held_still(const InvalidateOptions &options, const Testexp &testexp, Path p
   check_nothing_left(buffer, name);
 }
 
+// An I/O that ends with the first page of a list has lists of its own, which move with the memory.
+void second_lists(const InvalidateOptions &options, const Testexp &testexp) {
+  constexpr std::uint64_t list = 511 * 4096; // what one page of addresses names, and the next page
+  constexpr std::uint32_t length = 65536;
+  const std::string name = "the first page of the next list is the last";
+  const TestBuffer buffer = testexp.make(gpu_buffer(2 * list, options.seed));
+  const UniqueFd target = open_target(options.nvme), plain = open_target(options.nvme);
+  DiskRegion region(plain.get(), disk_base, length);
+  {
+    Session session;
+    Ring ring(8);
+    Mover mover(session, ring, buffer.fd(), target.get(), Path::Premapped);
+    report().check(mover.error() == 0, name + ": MAP", errno_name(mover.error()));
+    std::vector<Word> words(length / 8);
+    for (std::uint32_t generation = 1; generation < 4; ++generation) {
+      region.lay_down_all(generation);
+      // The buffer's page 511 is the first entry of the second list, and the command's last.
+      const int result =
+          mover.transfer(Direction::Read, list + 4096 - length, length, region.base());
+      report().check(result == static_cast<int>(length), name + ": read", errno_name(result));
+      buffer.must_read(words, list + 4096 - length);
+      const auto wrong = compare_words(words, region.expected(region.base(), length));
+      report().check(!wrong, name + ": every byte", wrong ? describe(*wrong, 0) : "");
+      const int moved = buffer.move();
+      report().check(moved == 0, name + ": MOVE", errno_name(moved));
+    }
+    dmabuf_rw_info info{};
+    session.info(mover.entry().handle, info);
+    report().check(info.deferred == 2, name + ": INFO counts the reads that met a move",
+                   std::format("{}", std::uint64_t{info.deferred}));
+  }
+  check_nothing_left(buffer, name);
+}
+
 } // namespace
 
 void test_sharing(const InvalidateOptions &options, const Testexp &testexp) {
@@ -312,6 +346,12 @@ void test_sharing(const InvalidateOptions &options, const Testexp &testexp) {
         report().check(moved == (testexp.can_move() ? 0 : -EBUSY), name + ": MOVE",
                        errno_name(moved));
       }
+      // Once each, however many share the memory.
+      first.info(a.entry().handle, info);
+      const std::uint64_t moves = buffer.must_stats().moves;
+      report().check(info.invalidations == moves, name + ": INFO.invalidations",
+                     std::format("{} after {} moves",
+                                 static_cast<std::uint64_t>(info.invalidations), moves));
       report().check(a.release() == 0, name + ": UNMAP of the first");
       const std::string wrong = check_transfer(buffer, b, region, 20);
       report().check(wrong.empty(), name + ": the second works without the first", wrong);
@@ -332,7 +372,28 @@ void test_sharing(const InvalidateOptions &options, const Testexp &testexp) {
     report().check(mover.error() == 0, "no CPU view: premapped", errno_name(mover.error()));
     const std::string wrong = check_transfer(buffer, mover, region, 30);
     report().check(wrong.empty(), "no CPU view: premapped is byte-exact", wrong);
+    // No datapath fits a target without O_DIRECT: each says why.
+    const UniqueFd cached = open_target(options.nvme, O_RDWR | O_CLOEXEC);
+    auto entry = map_entry(buffer.fd(), cached.get(), Path::Auto);
+    const int error = session.map_one(entry);
+    report().check(error == -EOPNOTSUPP && entry.reason == DMABUF_RW_REASON_NO_PATH_FITS,
+                   "no CPU view and no O_DIRECT: AUTO is refused",
+                   std::format("{}, {}", errno_name(error), reason_name(entry.reason)));
+    std::vector<std::pair<std::uint32_t, std::uint32_t>> reasons = {
+        {DMABUF_RW_PATH_PREMAPPED, DMABUF_RW_REASON_NOT_DIRECT}};
+    for (const auto &[path, feature] : page_paths)
+      reasons.emplace_back(static_cast<std::uint32_t>(path), has(feature)
+                                                                 ? DMABUF_RW_REASON_NO_CPU_VIEW
+                                                                 : DMABUF_RW_REASON_KERNEL);
+    for (const auto &[path, reason] : reasons)
+      report().check(entry.refused[path] == reason,
+                     std::format("AUTO says why {} is refused", name_of(Path{path})),
+                     reason_name(entry.refused[path]));
   }
+  if (testexp.can_move())
+    second_lists(options, testexp);
+  else
+    report().skip("second lists after a move", "this kernel pins mapped buffers");
   for (const auto &[path, feature] : page_paths)
     if (has(feature))
       held_still(options, testexp, path, region);

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // Directions: what the dma-buf's and the target's open modes and the mapping allow.
 #include "isolation.hpp"
+#include "lib/sysfs.hpp"
 
 #include <array>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <sstream>
 #include <sys/ioctl.h>
 
 namespace vmtest {
@@ -48,6 +50,38 @@ void one_way_dmabuf(const IsolationOptions &options, Exporter exporter, Access a
   const auto wrong = region.check_all();
   report().check(!wrong, name + ": the drive is as it was", wrong.value_or(""));
   expect_bytes(name + ": the direction mapped", mover.transfer(good, 0, bytes, disk_base), bytes);
+}
+
+// Nor can the drive write a dma-buf that nobody may write: it is mapped for it one way.
+void one_way_dma(const IsolationOptions &options) {
+  const std::string trace = "/sys/kernel/tracing/";
+  const std::string event = trace + "events/dma/dma_map_sg/enable";
+  const std::string function = pci_function("nvme0");
+  const auto count = [&](Access access, std::string_view direction) {
+    Bed bed(options);
+    auto buffer = DmaBuf::create(Exporter::Heap, 1u << 20, access);
+    if (!buffer)
+      die(buffer.error());
+    write_file(trace + "trace", "");
+    if (const int error = write_file(event, "1"))
+      die("trace event dma/dma_map_sg: " + errno_name(error));
+    auto entry =
+        map_entry(buffer->fd(), bed.target.get(), Path::Premapped, DMABUF_RW_DIR_WRITE);
+    const int mapped = bed.session.map_one(entry);
+    write_file(event, "0");
+    expect("MAP for writes", mapped, {0});
+    std::istringstream lines(read_file(trace + "trace"));
+    int found = 0;
+    for (std::string line; std::getline(lines, line);)
+      found += line.contains("dma_map_sg: " + function) && line.contains(direction);
+    return found;
+  };
+  const int both = count(Access::ReadWrite, "dir=BIDIRECTIONAL");
+  report().check(both == 1, "a dma-buf that may be written is mapped for the drive both ways",
+                 std::format("{} such maps", both));
+  const int one = count(Access::ReadOnly, "dir=TO_DEVICE");
+  report().check(one == 1, "a read-only dma-buf is mapped for the drive one way",
+                 std::format("{} such maps", one));
 }
 
 // A target opened, and a mapping made, for one direction only.
@@ -141,6 +175,7 @@ void test_modes(const IsolationOptions &options) {
     one_way_mapping(options, path, DMABUF_RW_DIR_READ);
     one_way_mapping(options, path, DMABUF_RW_DIR_WRITE);
   }
+  one_way_dma(options);
   read_only_device(options);
 }
 

@@ -34,8 +34,9 @@ Qmp::Qmp() {
   port_ = UniqueFd(::open(path.c_str(), O_RDWR | O_CLOEXEC));
   if (!port_)
     die("open " + path);
-  if (line().find("\"QMP\"") == std::string::npos || !run("qmp_capabilities", "{}"))
-    die("QEMU does not answer on " + path);
+  // QEMU greets once, whoever opens the port: it refuses this from a second program, which may go on
+  // where the first one stopped. line() ends the program if there is no answer.
+  ask("qmp_capabilities", "{}");
 }
 
 std::string Qmp::line() {
@@ -57,21 +58,26 @@ std::string Qmp::line() {
   }
 }
 
-bool Qmp::run(std::string_view command, std::string_view arguments) {
+std::string Qmp::ask(std::string_view command, std::string_view arguments) {
   const std::string text =
       std::format("{{\"execute\": \"{}\", \"arguments\": {}}}\n", command, arguments);
   if (::write(port_.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size()))
     die("QEMU's port takes no command");
   // Events may come before the answer.
   for (;;) {
-    const std::string answer = line();
-    if (answer.find("\"error\"") != std::string::npos) {
-      report().note(std::format("QEMU refused {}: {}", command, answer));
-      return false;
-    }
-    if (answer.find("\"return\"") != std::string::npos)
-      return true;
+    std::string answer = line();
+    if (answer.find("\"error\"") != std::string::npos ||
+        answer.find("\"return\"") != std::string::npos)
+      return answer;
   }
+}
+
+bool Qmp::run(std::string_view command, std::string_view arguments) {
+  const std::string answer = ask(command, arguments);
+  if (answer.find("\"error\"") == std::string::npos)
+    return true;
+  report().note(std::format("QEMU refused {}: {}", command, answer));
+  return false;
 }
 
 } // namespace vmtest

@@ -17,6 +17,8 @@ public:
   bool run(std::string_view command, std::string_view arguments);
 
 private:
+  // The answer to a command, an error or not.
+  std::string ask(std::string_view command, std::string_view arguments);
   std::string line();
   UniqueFd port_;
   std::string pending_;

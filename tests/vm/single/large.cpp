@@ -76,6 +76,40 @@ void check_path(Path path, const DmaBuf &buffer, int target) {
                             info.segments, info.largest_segment, info.map_ns / 1000000));
 }
 
+// One I/O of many commands, over a boundary of 4 GiB: all of it is moved.
+void check_long(const DmaBuf &buffer, int target) {
+  constexpr std::uint32_t length = 96u << 20;
+  constexpr std::uint64_t offset = 4 * gib - length / 2 + 512;
+  Session session;
+  Ring ring(8);
+  DiskRegion disk(target, disk_base, length);
+  Mover mover(session, ring, buffer.fd(), target, Path::Premapped);
+  if (!report().check(mover.error() == 0, "96 MiB: map", errno_name(mover.error())))
+    return;
+  const auto words = buffer.words().subspan(offset / sizeof(Word), length / sizeof(Word));
+  for (const bool waited : {false, true}) {
+    const std::string name = waited ? "96 MiB, waited for" : "96 MiB";
+    const auto move = [&](Direction direction) {
+      return waited ? mover.waited(direction, offset, length, disk_base)
+                    : mover.transfer(direction, offset, length, disk_base);
+    };
+    disk.lay_down_all(3 + waited);
+    int result = move(Direction::Read);
+    report().check(result == static_cast<int>(length), name + ": read", errno_name(result));
+    {
+      const CpuAccess access(buffer, true);
+      const auto wrong = compare_words(words, disk.expected(disk_base, length));
+      report().check(!wrong, name + ": every byte read", wrong ? describe(*wrong, disk_base) : "");
+      fill_pattern(words, 5 + waited, disk_base);
+    }
+    fill_pattern(disk.expected(disk_base, length), 5 + waited, disk_base);
+    result = move(Direction::Write);
+    report().check(result == static_cast<int>(length), name + ": write", errno_name(result));
+    const auto bad = disk.check_all();
+    report().check(!bad, name + ": every byte written", bad.value_or(""));
+  }
+}
+
 void check_registered(const DmaBuf &buffer, int target) {
   Session session;
   auto entry = map_entry(buffer.fd(), target, Path::Registered);
@@ -98,6 +132,7 @@ int main() {
     die(buffer.error());
   check_path(Path::Premapped, *buffer, target.get());
   check_path(Path::Bvec, *buffer, target.get());
+  check_long(*buffer, target.get());
   check_registered(*buffer, target.get());
   return report().finish("large");
 }
