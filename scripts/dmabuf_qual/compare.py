@@ -30,7 +30,7 @@ class Change:
 def _samples(records: dict[str, Record]) -> dict[tuple[str, ...], list[float]]:
     samples: dict[tuple[str, ...], list[float]] = {}
     for record in records.values():
-        if record["kind"] != "cell" or record["findings"] or "figures" not in record:
+        if record["kind"] != "cell" or not judge.has_figures(record):
             continue
         cell = record["id"].split("/")[-2]
         for figure, value in record["figures"].items():

@@ -54,6 +54,8 @@ REMEDY = {
     "INVALIDATE_HANG": "see dmesg for hung tasks, and report it",
     "IO_HANG": "see dmesg; the drive or its driver does not answer",
     "BENCH_ARITHMETIC": "do not use these figures",
+    "NOTHING_DONE": "look for a drive that stalls; see dmesg",
+    "ENDED_EARLY": "look for what ended fio; see dmesg",
 }
 
 
@@ -98,6 +100,35 @@ def describe(record: Record, one: dict[str, Any], records: list[Record]) -> str:
     """A finding in a sentence."""
     who = " ".join(part for part in (record["exporter"], record["path"], record["test"]) if part)
     return f"{one['name']}: {who}: {one['text']}{blame(record, one, records)}"
+
+
+def has_figures(record: Record) -> bool:
+    """Whether a measurement is valid: nothing was found wrong with it, and it did I/O."""
+    figures = record.get("figures") or {}
+    return not record["findings"] and any(
+        figures.get(name, 0) > 0 for name in ("read_iops", "write_iops")
+    )
+
+
+def not_done(
+    name: str, records: Iterable[Record], state: dict[str, Any], needs: Requirements
+) -> tuple[list[str], int]:
+    """The planned cases of a requirement of which there is no record, and how many were planned."""
+    if "scale" not in state:
+        return [], 0
+    done = {record["id"] for record in records}
+    paths = works(state)
+    listed = cases.planned(list(paths), paths, needs, cases.Scale.of_words(state["scale"]))
+    mine = [case.id for case in listed if case.requirement == name]
+    return [one for one in mine if one not in done], len(mine)
+
+
+def works(state: dict[str, Any]) -> dict[str, list[str]]:
+    """The datapaths that work, by exporter."""
+    return {
+        exporter: [path for path, what in tried.items() if what["works"]]
+        for exporter, tried in state.get("paths", {}).items()
+    }
 
 
 def _verdict(
@@ -264,7 +295,7 @@ def pts_rounds(records: Iterable[Record]) -> dict[str, list[float]]:
     """IOPS of the tracked cells, round by round, as far as all have been measured."""
     by_round: dict[int, dict[str, float]] = {}
     for record in records:
-        if record["kind"] != "pts" or "figures" not in record or record["findings"]:
+        if record["kind"] != "pts" or not has_figures(record):
             continue
         number = int(record["id"].split("/")[1].removeprefix("round-"))
         cell = record["id"].split("/")[2]
@@ -285,7 +316,7 @@ def medians(records: Iterable[Record]) -> dict[tuple[str, str, str], dict[str, f
     """By exporter, path and cell: the median of each figure over the repeats."""
     samples: dict[tuple[str, str, str], dict[str, list[float]]] = {}
     for record in records:
-        if record["kind"] != "cell" or record["findings"] or "figures" not in record:
+        if record["kind"] != "cell" or not has_figures(record):
             continue
         cell = record["id"].split("/")[-2]
         key = (record["exporter"], record["path"], cell)
@@ -294,9 +325,9 @@ def medians(records: Iterable[Record]) -> dict[tuple[str, str, str], dict[str, f
     return {key: {f: median(v) for f, v in figures.items()} for key, figures in samples.items()}
 
 
-def _ratio(records: list[Record], needs: Requirements, emulated: bool) -> Judged:
+def _ratio(records: list[Record], state: dict[str, Any], needs: Requirements) -> Judged:
     name = "performance.ratio"
-    if emulated:
+    if state.get("emulated"):
         return Judged(name, SKIP, "not applicable: the drive is emulated, its figures say nothing "
                       "about hardware")  # fmt: skip
     by_case = medians(records)
@@ -311,7 +342,7 @@ def _ratio(records: list[Record], needs: Requirements, emulated: bool) -> Judged
                 evidence.append((f"{exporter} {path} {cell} {figure}", f"{ratio:.3f}", "of host"))
                 if ratio < limits["least_iops_ratio"]:
                     bad.append(f"{exporter} {path} {cell}: {figure} is {ratio:.2f} of host memory's")
-        if control.get("cpu_s_per_gib"):
+        if control.get("cpu_s_per_gib") and "cpu_s_per_gib" in figures:
             ratio = figures["cpu_s_per_gib"] / control["cpu_s_per_gib"]
             evidence.append((f"{exporter} {path} {cell} CPU", f"{ratio:.3f}", "of host"))
             if ratio > limits["most_cpu_ratio"]:
@@ -319,8 +350,12 @@ def _ratio(records: list[Record], needs: Requirements, emulated: bool) -> Judged
     if bad:
         return Judged(name, FAIL, f"SLOWER: {bad[0]}", "see the comparison of datapaths", evidence,
                       0, ["SLOWER"])  # fmt: skip
-    if not evidence:
-        return Judged(name, INCONCLUSIVE, "nothing was measured", "run it to the end (--resume)")
+    measured = [r for r in records if r["kind"] == "cell" and r["path"] != "bounce"]
+    lost = [r["id"] for r in measured if not has_figures(r)]
+    lost += not_done("performance.paths", records, state, needs)[0]
+    if not evidence or lost:
+        what = f"{len(lost)} measurements are missing or not valid: {lost[0]}" if lost else "nothing was measured"
+        return Judged(name, INCONCLUSIVE, what, "run it to the end (--resume)", evidence)
     return Judged(name, PASS, f"{len(evidence)} ratios within limits", "", evidence)
 
 
@@ -388,10 +423,22 @@ def judge(records: dict[str, Record], state: dict[str, Any], needs: Requirements
     verdicts.append(_verdict("performance.paths", sums, every,
                              lambda ran: f"the sums of {len(ran)} measurements agree"))  # fmt: skip
     verdicts.append(_steady([r for r in every if r["kind"] in ("pts", "precondition")], bool(state.get("steady"))))
-    verdicts.append(_ratio(every, needs, bool(state.get("emulated"))))
+    verdicts.append(_ratio(every, state, needs))
     verdicts.append(_health(state, needs))
     verdicts.append(_log(state))
-    return verdicts
+    return [_whole(one, every, state, needs) for one in verdicts]
+
+
+def _whole(
+    judged: Judged, every: list[Record], state: dict[str, Any], needs: Requirements
+) -> Judged:
+    """The verdict, but nothing passes of which only a part was done."""
+    left, planned = not_done(judged.id, every, state, needs)
+    if judged.status not in (PASS, SKIP) or not left:
+        return judged
+    text = f"{len(left)} of {planned} cases were not done: {left[0]}"
+    return Judged(judged.id, INCONCLUSIVE, text, "run it to the end (--resume)", judged.evidence,
+                  judged.seconds)  # fmt: skip
 
 
 def _log(state: dict[str, Any]) -> Judged:

@@ -52,7 +52,7 @@ def measurements(folder: Path, records: list[Record], emulated: bool) -> list[mo
             groups.setdefault((record["exporter"], record["path"], cell), []).append(record)
     made = []
     for (exporter, path, cell), group in sorted(groups.items()):
-        good = [r for r in group if not r["findings"] and "figures" in r]
+        good = [r for r in group if judge.has_figures(r)]
         bad = len(group) - len(good)
         samples: dict[str, list[float]] = {}
         for record in good:

@@ -198,7 +198,7 @@ class Suite:
     def _cases(self, bench: Bench, paths: dict[str, list[str]]) -> None:
         """All cases in their order; KeyboardInterrupt, with the drive idle, when the user stops it."""
         request = self.request
-        first = cases.before_measuring(request.drive, request.exporters, paths, request.needs)
+        first = cases.before_measuring(request.exporters, paths, request.needs)
         matrix = cases.measuring(request.exporters, paths, request.scale)
         random.Random(self.run["seed"]).shuffle(matrix)
         last = cases.after_measuring()

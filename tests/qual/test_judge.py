@@ -132,12 +132,13 @@ def cell(iops: float, path: str = "premapped") -> dict[str, Any]:
     none = {"total_ios": 0, "iops": 0.0, "clat_ns": {"mean": 0.0}, "io_bytes": 0}
     line = {"proven": True, "datapath": path, "proof": "p", "issued": {"reads": 100, "writes": 0},
             "retries": 0, "module": {"invalidations": 0}}  # fmt: skip
-    return {"job": {"read": side, "write": none}, "line": line}
+    return {"job": {"read": side, "write": none, "job_runtime": 60_000}, "line": line}
 
 
-def names(made: dict[str, Any], path: str = "premapped", moved: int = 409600) -> list[str]:
-    case = cases.cell("udmabuf", path, "randread", "4k", 32, 1)
-    return [f["name"] for f in execute.check_cell(case, made["job"], made["line"], [moved, 0], NEEDS)]
+def names(made: dict[str, Any], path: str = "premapped", moved: int = 409600, rw: str = "randread") -> list[str]:
+    case = cases.cell("udmabuf", path, rw, "4k", 32, 1)
+    found = execute.check_cell(case, made["job"], made["line"], [moved, 0], NEEDS, 60)
+    return [f["name"] for f in found]
 
 
 def test_a_measurement_is_checked_against_itself() -> None:
@@ -158,6 +159,45 @@ def test_a_measurement_is_checked_against_itself() -> None:
     made = cell(30000)
     made["line"]["module"]["invalidations"] = 1
     assert names(made) == ["VRAM_MIGRATED"]
+
+
+def test_a_measurement_that_did_no_io_is_none() -> None:
+    idle = cell(0.0)
+    idle["job"]["read"] = dict(idle["job"]["write"])
+    idle["line"]["issued"]["reads"] = 0
+    assert names(idle, moved=0) == ["NOTHING_DONE"]
+    # Reads alone are no mix of reads and writes.
+    assert names(cell(30000), rw="randrw") == ["NOTHING_DONE"]
+    assert names(cell(30000), rw="write") == ["NOTHING_DONE"]
+    assert names(cell(30000), rw="read") == []
+
+
+@pytest.mark.parametrize(("mix", "wanted"), [("100", []), ("65", ["NOTHING_DONE"]), ("0", ["NOTHING_DONE"]), ("95", [])])
+def test_a_mix_needs_both_of_its_directions_unless_few_would_be_one_of_them(mix: str, wanted: list[str]) -> None:
+    made = cell(30000)
+    case = cases.Case("steady/round-01/x", "pts", "performance.steady", "udmabuf", "premapped",
+                      "pts-iops", {"READS": mix, "BS": "4k", "DEPTH": "32"})  # fmt: skip
+    found = execute.check_cell(case, made["job"], made["line"], [409600, 0], NEEDS, 60)
+    assert [f["name"] for f in found] == wanted
+
+
+def test_a_measurement_that_ended_early_is_none() -> None:
+    made = cell(30000)
+    made["job"]["job_runtime"] = 59_400
+    assert names(made) == []
+    made["job"]["job_runtime"] = 30_000
+    assert names(made) == ["ENDED_EARLY"]
+
+
+def test_preconditioning_that_did_not_write_all_twice_is_none() -> None:
+    case = cases.Case("steady/precondition", "precondition", "performance.steady", "udmabuf",
+                      "premapped", "precondition", {"DEPTH": "32"})  # fmt: skip
+    made = cell(30000)
+    made["job"]["read"], made["job"]["write"] = made["job"]["write"], made["job"]["read"]
+    made["line"]["issued"] = {"reads": 0, "writes": 100}
+    assert execute.check_cell(case, made["job"], made["line"], [0, 409600], NEEDS, 0, 409600) == []
+    found = execute.check_cell(case, made["job"], made["line"], [0, 409600], NEEDS, 0, 819200)
+    assert [f["name"] for f in found] == ["ENDED_EARLY"]
 
 
 def pts(number: int, iops: dict[str, float]) -> list[Record]:
@@ -204,14 +244,66 @@ def test_health_and_log_need_to_have_been_looked_at() -> None:
     assert verdict("drive.log", kernel_log=["nvme0: I/O timeout"]).status == FAIL
 
 
-def test_ratios_are_not_judged_on_an_emulated_drive() -> None:
-    def run(path: str, iops: float) -> Record:
-        exporter = "" if path == "host" else "udmabuf"
-        case = cases.cell(exporter, path, "randread", "4k", 32, 1)
-        return {**record("read"), "id": case.id, "kind": "cell", "exporter": exporter, "path": path,
-                "figures": {"read_iops": iops, "cpu_s_per_gib": 1.0}}  # fmt: skip
+def run(
+    path: str, iops: float, cpu: float = 1.0, repeat: int = 1, cell_of: tuple[str, str, int] = ("randread", "4k", 32)
+) -> Record:
+    exporter = "" if path == "host" else "udmabuf"
+    case = cases.cell(exporter, path, *cell_of, repeat)
+    return {**record("read"), "id": case.id, "kind": "cell", "exporter": exporter, "path": path,
+            "requirement": case.requirement, "params": case.params, "test": case.test,
+            "figures": {"read_iops": iops, "cpu_s_per_gib": cpu}}  # fmt: skip
 
+
+def test_ratios_are_not_judged_on_an_emulated_drive() -> None:
     slow = (run("host", 100.0), run("premapped", 80.0))
     assert verdict("performance.ratio", *slow, emulated=True).status == SKIP
     assert verdict("performance.ratio", *slow).names == ["SLOWER"]
     assert verdict("performance.ratio", run("host", 100.0), run("premapped", 95.0)).status == PASS
+
+
+def test_a_measurement_without_io_gives_no_ratio_and_no_traceback() -> None:
+    empty = {**run("premapped", 0.0), "figures": {"map_ms": 1.0}}
+    assert verdict("performance.ratio", run("host", 100.0), empty).status == INCONCLUSIVE
+    # One repeat of two has figures: the other one is missing, and the median is of one.
+    second = run("premapped", 95.0, repeat=2)
+    judged = verdict("performance.ratio", run("host", 100.0), empty, second)
+    assert (judged.status, judged.names) == (INCONCLUSIVE, [])
+    assert "perf/udmabuf/premapped/randread-4k-32/1" in judged.text
+    no_control = {**run("host", 0.0), "figures": {"map_ms": 1.0}}
+    assert verdict("performance.ratio", no_control, run("premapped", 95.0)).status == INCONCLUSIVE
+    # A slow datapath is slow, whatever else is missing.
+    slow = verdict("performance.ratio", run("host", 100.0), empty, run("premapped", 50.0, repeat=2))
+    assert (slow.status, slow.names) == (FAIL, ["SLOWER"])
+
+
+SCALE = cases.Scale(1 << 30, 60, 1, True).as_words()
+WORKS = {"works": True, "name": "", "text": "", "facts": {}}
+
+
+def test_one_repeat_still_has_every_cell_and_no_ratio_passes_without_its_writes() -> None:
+    full = cases.measuring(["udmabuf"], {"udmabuf": ["premapped"]}, cases.Scale(1, 60, 1, True))
+    assert {(c.params["RW"], c.params["BS"], int(c.params["DEPTH"])) for c in full} == set(cases.CELLS)
+    quick = cases.measuring(["udmabuf"], {"udmabuf": ["premapped"]}, cases.QUICK)
+    assert len(quick) == 3 * len(cases.QUICK_CELLS)
+    state = {"scale": SCALE, "exporters": ["udmabuf"], "paths": {"udmabuf": {"premapped": WORKS}}}
+    reads = [cell_of for cell_of in cases.CELLS if "write" not in cell_of[0] and "rw" not in cell_of[0]]
+    done = [run(path, 100.0, cell_of=cell_of) for path in ("host", "bounce", "premapped") for cell_of in cases.CELLS]
+    only_reads = [run(path, 100.0, cell_of=cell_of) for path in ("host", "bounce", "premapped") for cell_of in reads]
+    assert verdict("performance.ratio", *done, **state).status == PASS
+    assert verdict("performance.ratio", *only_reads, **state).status == INCONCLUSIVE
+    assert verdict("performance.paths", *done, **state).status == PASS
+    partly = verdict("performance.paths", *only_reads, **state)
+    assert partly.status == INCONCLUSIVE and "were not done" in partly.text
+
+
+def test_a_requirement_of_which_a_part_was_done_does_not_pass() -> None:
+    state = {"scale": SCALE, "exporters": ["udmabuf"],
+             "paths": {"udmabuf": {"premapped": WORKS, "bvec": WORKS}}}  # fmt: skip
+    one = verdict("integrity.read", record("read"), **state)
+    assert (one.status, one.names) == (INCONCLUSIVE, [])
+    assert "1 of 2 cases were not done: integrity/udmabuf/bvec/read" in one.text
+    assert verdict("integrity.read", record("read"), record("read", "bvec"), **state).status == PASS
+    bad = record("read", findings=[found("READ_NOT_LANDED")])
+    assert verdict("integrity.read", bad, **state).status == FAIL
+    assert verdict("integrity.drive", record("lay"), **state).status == INCONCLUSIVE
+    assert verdict("integrity.drive", record("lay"), record("check"), **state).status == PASS

@@ -9,7 +9,7 @@ import pytest
 from dmabuf_common.nvme import Health
 import dmabuf_common
 from dmabuf_common import kmsg
-from dmabuf_qual import compare, plan, requirements, suite
+from dmabuf_qual import cases, compare, plan, requirements, suite
 from dmabuf_qual.cases import QUICK, Scale
 from dmabuf_qual.drive import Drive
 from dmabuf_qual.errors import QualError
@@ -147,3 +147,12 @@ def test_without_scipy_compare_says_what_to_install(monkeypatch: pytest.MonkeyPa
     monkeypatch.delattr(dmabuf_common, "stats", raising=False)
     with pytest.raises(QualError, match="apt-get install python3-numpy python3-scipy"):
         compare.figures({}, {})
+
+
+@pytest.mark.parametrize(
+    ("size", "wanted"),
+    [("100%", 10**12), ("50%", 10**12 // 2), ("1g", 1 << 30), ("4096", 4096), ("0%", None),
+     ("101%", None), ("1024g", None), ("", None), ("x%", None), ("some", None)],
+)  # fmt: skip
+def test_a_size_is_a_share_of_the_drive_or_bytes_that_it_has(size: str, wanted: int | None) -> None:
+    assert cases.size_bytes(size, 10**12) == wanted
