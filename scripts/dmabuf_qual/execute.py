@@ -88,6 +88,7 @@ class Bench:
             "params": case.params,
             "started": started,
             "seconds": round(time.monotonic() - begin, 3),
+            "bounces_seen": before is not None and after is not None,
             **outcome,
         }
 

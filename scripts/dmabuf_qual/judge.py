@@ -261,6 +261,25 @@ def _commands(records: list[Record], needs: Requirements, mdts: int | None,
                     f"{(mdts or 0) // 1024} KiB asks for")  # fmt: skip
 
 
+WINDOW_KINDS = ("precondition", "pts")
+
+
+def window(records: Iterable[Record]) -> list[Record]:
+    """Preconditioning, and those of the rounds that followed it without an interruption."""
+    both = [record for record in records if record["kind"] in WINDOW_KINDS]
+    parts = [record.get("part") for record in both if record["kind"] == "precondition"]
+    return [record for record in both if record.get("part") == parts[-1]] if parts else []
+
+
+def settled(records: Iterable[Record]) -> bool:
+    """Whether there is nothing more to be done for the steady state: it was reached, or will not be."""
+    rounds = pts_rounds(records)
+    looked = [steady.examine(values) for values in rounds.values()]
+    return bool(looked) and (
+        all(one.steady for one in looked) or looked[0].rounds >= steady.MOST_ROUNDS
+    )
+
+
 def _steady(records: list[Record], asked: bool) -> Judged:
     name = "performance.steady"
     if not asked:
@@ -272,7 +291,7 @@ def _steady(records: list[Record], asked: bool) -> Judged:
             what = record.get("error") or describe(record, record["findings"][0], records)
             return Judged(name, INCONCLUSIVE, f"the drive was not brought into its state: {what}",
                           "look for the cause and run again")  # fmt: skip
-    rounds = pts_rounds(records) if before else {}
+    rounds = pts_rounds(records)
     seconds = sum(record["seconds"] for record in records)
     if not rounds:
         return Judged(name, INCONCLUSIVE, "no round was completed", "run it to the end (--resume)")
@@ -292,9 +311,9 @@ def _steady(records: list[Record], asked: bool) -> Judged:
 
 
 def pts_rounds(records: Iterable[Record]) -> dict[str, list[float]]:
-    """IOPS of the tracked cells, round by round, as far as all have been measured."""
+    """IOPS of the tracked cells, round by round, as far as all of the window have been measured."""
     by_round: dict[int, dict[str, float]] = {}
-    for record in records:
+    for record in window(records):
         if record["kind"] != "pts" or not has_figures(record):
             continue
         number = int(record["id"].split("/")[1].removeprefix("round-"))
@@ -407,7 +426,7 @@ def judge(records: dict[str, Record], state: dict[str, Any], needs: Requirements
     cells = [r for r in bounced if r["kind"] == "cell" or r["findings"]]
     verdicts.append(_verdict("path.proven", cells, every,
                              lambda ran: f"{len(ran)} measurements, each proven by counters"
-                             + ("" if state.get("bounces_seen") else
+                             + ("" if all(r.get("bounces_seen") for r in ran) else
                                 "; whether swiotlb copied could not be seen")))  # fmt: skip
     verdicts.append(_placement(every, needs, every))
     verdicts.append(_commands(of("path.commands"), needs, state.get("mdts"), every))
@@ -425,7 +444,7 @@ def judge(records: dict[str, Record], state: dict[str, Any], needs: Requirements
     verdicts.append(_steady([r for r in every if r["kind"] in ("pts", "precondition")], bool(state.get("steady"))))
     verdicts.append(_ratio(every, state, needs))
     verdicts.append(_health(state, needs))
-    verdicts.append(_log(state))
+    verdicts.append(_log(every, state))
     return [_whole(one, every, state, needs) for one in verdicts]
 
 
@@ -441,12 +460,30 @@ def _whole(
                   judged.seconds)  # fmt: skip
 
 
-def _log(state: dict[str, Any]) -> Judged:
-    lines = state.get("kernel_log")
-    if lines is None:
-        return Judged("drive.log", INCONCLUSIVE, "the kernel log was not read",
-                      "run it to the end (--resume), as root")  # fmt: skip
+def _log(records: list[Record], state: dict[str, Any]) -> Judged:
+    """Of all parts of the run, after each case and at the end of each part."""
+    name = "drive.log"
+    parts = state.get("parts", [])
+    looks = [(record["id"], record.get("kernel_log")) for record in records]
+    looks += [(f"the end of part {number}", part.get("log")) for number, part in enumerate(parts, 1)]
+    lines = {line: place for place, seen in reversed(looks) if seen for line in seen["lines"]}
     if lines:
-        return Judged("drive.log", FAIL, f"KERNEL_LOG: {lines[0]}", "see dmesg",
-                      [("kernel", line, "") for line in lines], 0, ["KERNEL_LOG"])  # fmt: skip
-    return Judged("drive.log", PASS, "no error of the drive, PCIe, the IOMMU or a hung task")
+        evidence = [(place, line, "") for line, place in reversed(lines.items())]
+        return Judged(name, FAIL, f"KERNEL_LOG: {evidence[0][1]} ({evidence[0][0]})", "see dmesg",
+                      evidence, 0, ["KERNEL_LOG"])  # fmt: skip
+    if not parts or "log" not in parts[-1]:
+        return Judged(name, INCONCLUSIVE, "the kernel log was not read to the end",
+                      "run it to the end (--resume), as root")  # fmt: skip
+    for number, part in enumerate(parts, 1):
+        if "log" not in part:
+            return Judged(name, INCONCLUSIVE, f"part {number} of the run was killed, and what the kernel "
+                          "said then was lost with that boot", "choose another --output")  # fmt: skip
+    for place, seen in looks:
+        if seen is None:
+            return Judged(name, INCONCLUSIVE, f"the kernel log cannot be read ({place})",
+                          "give the run /dev/kmsg, as root")  # fmt: skip
+        if not seen["complete"]:
+            return Judged(name, INCONCLUSIVE, f"the kernel log overran: messages were lost ({place})",
+                          "see what floods it, and boot with a larger log_buf_len")  # fmt: skip
+    return Judged(name, PASS, "no error of the drive, PCIe, the IOMMU or a hung task, read after each "
+                  f"of {len(records)} cases")  # fmt: skip

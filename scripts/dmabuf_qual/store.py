@@ -6,15 +6,20 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from dmabuf_common import files
+from dmabuf_common import files, fingerprint
 
 from .errors import QualError
 
 RUN, RESULTS, LOCK = "run.json", "cases.jsonl", ".lock"
-# What must be equal for a run to go on.
+# What must be equal for a run to go on; and all facts about the machine but its state.
 IDENTITY = ("serial", "firmware", "device", "quick", "exporters", "requirements", "scale", "only")
 
 Record = dict[str, Any]
+
+
+def _facts(run: Record) -> dict[str, str]:
+    """What a run was made on and of: all that must not change in the middle of it."""
+    return {name: value for name, value, role in run.get("environment", []) if role != "state"}
 
 
 class Store:
@@ -29,6 +34,10 @@ class Store:
         """One program at a time; the lock goes with the program, however it ends."""
         if not self._lock.enter_context(files.try_lock(self.folder / LOCK)):
             raise QualError(f"another dmabuf-qual is at work in {self.folder}")
+
+    def release(self) -> None:
+        """Lets others have the folder."""
+        self._lock.close()
 
     def load(self) -> Record:
         """What was asked for, and the records so far; a line cut short is dropped."""
@@ -48,13 +57,19 @@ class Store:
         if there:
             old = self.load()
             for name in IDENTITY:
-                if old.get(name) != run.get(name):
-                    raise QualError(
-                        f"the run in {self.folder} cannot go on: its {name} was {old.get(name)!r} "
-                        f"and is {run.get(name)!r}; choose another --output"
-                    )
+                self._same(name, old.get(name), run.get(name))
+            before, after = _facts(old), _facts(run)
+            for name in fingerprint.differences(before, after):
+                self._same(name, before.get(name), after.get(name))
         else:
             self.save(run)
+
+    def _same(self, name: str, was: Any, now: Any) -> None:
+        if was != now:
+            raise QualError(
+                f"the run in {self.folder} cannot go on: its {name} was {was!r} and is {now!r}; "
+                "choose another --output"
+            )
 
     def save(self, run: Record) -> None:
         """Replaces run.json as a whole."""

@@ -203,12 +203,12 @@ def test_preconditioning_that_did_not_write_all_twice_is_none() -> None:
 def pts(number: int, iops: dict[str, float]) -> list[Record]:
     return [{"id": f"steady/round-{number:02}/{name}", "kind": "pts", "figures": {"read_iops": value},
              "requirement": "performance.steady", "exporter": "udmabuf", "path": "premapped",
-             "test": "pts-iops", "findings": [], "seconds": 1.0} for name, value in iops.items()]  # fmt: skip
+             "test": "pts-iops", "part": 1, "findings": [], "seconds": 1.0} for name, value in iops.items()]  # fmt: skip
 
 
 READY: Record = {"id": "steady/precondition", "kind": "precondition", "findings": [], "seconds": 1.0,
                  "requirement": "performance.steady", "exporter": "udmabuf", "path": "premapped",
-                 "test": "precondition", "figures": {}}  # fmt: skip
+                 "test": "precondition", "part": 1, "figures": {}}  # fmt: skip
 
 
 def test_rounds_count_only_on_a_drive_that_was_prepared() -> None:
@@ -234,14 +234,20 @@ def test_the_steady_state_needs_all_tracked_cells_and_never_passes_by_exhaustion
 
 
 def test_health_and_log_need_to_have_been_looked_at() -> None:
-    state = {"health_before": HEALTH, "health_after": HEALTH, "kernel_log": []}
+    log = {"lines": [], "complete": True, "newest": 7}
+    state = {"health_before": HEALTH, "health_after": HEALTH, "parts": [{"log": log}]}
     assert verdict("drive.health", **state).status == PASS
     assert verdict("drive.log", **state).status == PASS
     worse = {**state, "health_after": {**HEALTH, "media_errors": 1}}
     assert verdict("drive.health", **worse).names == ["MEDIA_ERRORS"]
     hot = {**state, "health_after": {**HEALTH, "critical": 2}}
     assert verdict("drive.health", **hot).status == INCONCLUSIVE
-    assert verdict("drive.log", kernel_log=["nvme0: I/O timeout"]).status == FAIL
+    bad = {**log, "lines": ["nvme0: I/O timeout"]}
+    assert verdict("drive.log", parts=[{"log": bad}]).status == FAIL
+    assert verdict("drive.log", record("read", kernel_log=bad), **state).names == ["KERNEL_LOG"]
+    assert verdict("drive.log", record("read", kernel_log={**log, "complete": False}), **state).status == INCONCLUSIVE
+    assert verdict("drive.log", record("read", kernel_log=None), **state).status == INCONCLUSIVE
+    assert verdict("drive.log", parts=[{}, {"log": log}]).status == INCONCLUSIVE
 
 
 def run(

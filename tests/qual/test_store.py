@@ -8,8 +8,7 @@ import pytest
 
 from dmabuf_common.nvme import Health
 import dmabuf_common
-from dmabuf_common import kmsg
-from dmabuf_qual import cases, compare, plan, requirements, suite
+from dmabuf_qual import cases, compare, plan, requirements
 from dmabuf_qual.cases import QUICK, Scale
 from dmabuf_qual.drive import Drive
 from dmabuf_qual.errors import QualError
@@ -126,20 +125,6 @@ def test_an_interval_of_one_among_many_figures_is_wider() -> None:
     among = compare.figures(many(old), many(new))
     assert (among.changed, among.compared) == ([], 41)
     assert among.by_chance == pytest.approx(41 * 2 / 252)
-
-
-def test_a_log_that_was_lost_or_cannot_be_read_is_not_a_clean_one(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    for said, known in (
-        (["fine"], []),
-        (["fine", "BUG: a"], ["BUG: a"]),
-        ([kmsg.OVERRAN, "fine"], None),
-        ([kmsg.OVERRAN, "BUG: a"], ["BUG: a"]),
-        (None, None),
-    ):
-        monkeypatch.setattr(kmsg, "after", lambda _number, said=said: said)
-        assert suite.complaints_after(7) == known
 
 
 def test_without_scipy_compare_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
