@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What a run consists of: each case is one thing done, for one requirement."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dmabuf_common import sizes
@@ -84,7 +84,17 @@ class Scale:
                      bool(words["steady"]), str(words["size"]))  # fmt: skip
 
 
+# The load of a whole run is a requirement.
+FULL = Scale(16 * GIB, PTS_SECONDS, 5, True)
 QUICK = Scale(64 * MIB, 1, 1, False)
+
+
+def usual(needs: Requirements, quick: bool) -> Scale:
+    """The scale of a run that nobody changed."""
+    load = int(needs["load_gib"] * GIB)
+    if quick:
+        return replace(QUICK, load_bytes=min(load, QUICK.load_bytes))
+    return replace(FULL, load_bytes=load)
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ class Bench:
         before = self.bounces.count()
         outcome = self._integrity(case) if case.kind == "integrity" else self._fio(case)
         after = self.bounces.count()
-        if before is not None and after is not None and after > before and not outcome.get("skip"):
+        if before is not None and after is not None and after > before and "skip" not in outcome:
             text = f"the kernel's swiotlb copied data for the drive {after - before} times"
             outcome["findings"].append(finding("BOUNCED", text, after - before))
         return {
@@ -127,8 +127,9 @@ class Bench:
                 return {"findings": [no]}
             return {"findings": [], "error": said["error"]}
         outcome = {key: said[key] for key in ("findings", "facts", "compared_bytes", "transfers")}
-        if said.get("not_applicable"):
-            outcome["skip"] = said["not_applicable"]
+        for key, word in (("not_applicable", "skip"), ("missing", "missing")):
+            if said.get(key):
+                outcome[word] = said[key]
         return outcome
 
     def _fio(self, case: Case) -> Record:

@@ -137,7 +137,7 @@ def _verdict(
     """The common rule: a finding fails, an error or nothing done is inconclusive."""
     seconds = sum(record["seconds"] for record in records)
     found = findings(records)
-    ran = [r for r in records if "skip" not in r]
+    ran = [r for r in records if "skip" not in r and "missing" not in r]
     evidence = [(r["id"], f"{r.get('compared_bytes', 0)}", "bytes compared") for r in ran
                 if r.get("compared_bytes")]  # fmt: skip
     if found:
@@ -151,6 +151,10 @@ def _verdict(
     if errors:
         return Judged(name, INCONCLUSIVE, f"{errors[0]['id']} could not be done: "
                       f"{errors[0]['error']}", "", evidence, seconds)  # fmt: skip
+    missing = [record for record in records if "missing" in record]
+    if missing:
+        return Judged(name, INCONCLUSIVE, f"{missing[0]['id']} was not done: {missing[0]['missing']}",
+                      "load the test exporter, docs/testexp.md", evidence, seconds)  # fmt: skip
     if records and not ran:
         return Judged(name, SKIP, f"not applicable: {records[0]['skip']}", "", [], seconds)
     if not records:
@@ -280,9 +284,24 @@ def settled(records: Iterable[Record]) -> bool:
     )
 
 
-def _steady(records: list[Record], asked: bool) -> Judged:
+def not_snia(state: dict[str, Any]) -> str:
+    """In what the rounds are not those of SNIA's test; empty when they are."""
+    if "scale" not in state or "whole_drive" not in state:
+        return "how long its rounds were is not known"
+    scale = cases.Scale.of_words(state["scale"])
+    wrong = []
+    if scale.cell_seconds < cases.PTS_SECONDS:
+        wrong.append(f"rounds of {scale.cell_seconds} s, not {cases.PTS_SECONDS}")
+    if scale.size != "100%":
+        wrong.append(f"over {scale.size} of the drive, not 100%")
+    if not state["whole_drive"]:
+        wrong.append("over a partition, not the drive")
+    return ", ".join(wrong)
+
+
+def _steady(records: list[Record], state: dict[str, Any]) -> Judged:
     name = "performance.steady"
-    if not asked:
+    if not state.get("steady"):
         return Judged(name, SKIP, "not applicable: a quick run does not bring the drive into its "
                       "steady state")  # fmt: skip
     before = [record for record in records if record["kind"] == "precondition"]
@@ -302,6 +321,11 @@ def _steady(records: list[Record], asked: bool) -> Judged:
         texts.append((cell, looked.text(), ""))
         if not looked.steady and worst is None:
             worst = (cell, looked)
+    scaled = not_snia(state)
+    if scaled:
+        text = "; ".join(f"{c}: {t}" for c, t, _ in texts)
+        return Judged(name, INCONCLUSIVE, f"not SNIA's test ({scaled}): {text}",
+                      "run it without --cell-seconds and --size, on the whole drive", texts, seconds)  # fmt: skip
     if worst is None:
         return Judged(name, PASS, "; ".join(f"{c}: {t}" for c, t, _ in texts), "", texts, seconds)
     ended = worst[1].rounds >= steady.MOST_ROUNDS
@@ -441,7 +465,7 @@ def judge(records: dict[str, Record], state: dict[str, Any], needs: Requirements
             for r in of("performance.paths")]  # fmt: skip
     verdicts.append(_verdict("performance.paths", sums, every,
                              lambda ran: f"the sums of {len(ran)} measurements agree"))  # fmt: skip
-    verdicts.append(_steady([r for r in every if r["kind"] in ("pts", "precondition")], bool(state.get("steady"))))
+    verdicts.append(_steady([r for r in every if r["kind"] in WINDOW_KINDS], state))
     verdicts.append(_ratio(every, state, needs))
     verdicts.append(_health(state, needs))
     verdicts.append(_log(every, state))

@@ -2,6 +2,7 @@
 """A run's folder: what was asked for, and one line for each case that ended, safe at once."""
 
 import json
+import os
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from dmabuf_common import files, fingerprint
 
 from .errors import QualError
 
-RUN, RESULTS, LOCK = "run.json", "cases.jsonl", ".lock"
+RUN, RESULTS, LOCK, FIO = "run.json", "cases.jsonl", ".lock", "fio"
 # What must be equal for a run to go on; and all facts about the machine but its state.
 IDENTITY = ("serial", "firmware", "device", "quick", "exporters", "requirements", "scale", "only")
 
@@ -46,8 +47,22 @@ class Store:
         except (OSError, ValueError) as error:
             raise QualError(f"{self.folder} has no run in it: {error}") from error
         for record in files.read_lines(self.folder / RESULTS):
-            self.records[record["id"]] = record
+            self._take(record)
         return run
+
+    def _take(self, record: Any) -> None:
+        """A record, unless it is none or names a file elsewhere: a folder may be another's."""
+        known = isinstance(record, dict) and isinstance(record.get("id"), str)
+        if not known or not {"kind", "requirement", "findings"} <= record.keys():
+            raise QualError(f"{self.folder / RESULTS} has a line in it that is no record of a case")
+        name = record.get("file")
+        if name is not None:
+            inside = (self.folder / FIO).resolve()
+            plain = isinstance(name, str) and name == os.path.basename(name) and name not in ("", ".", "..")
+            if not plain or (inside / name).resolve().parent != inside:
+                raise QualError(f"{self.folder / RESULTS}: the file {name!r} of {record['id']} leads out of "
+                                f"{self.folder}")  # fmt: skip
+        self.records[record["id"]] = record
 
     def begin(self, run: Record, resume: bool) -> None:
         """Starts a new run, or goes on with one that was asked for the same."""

@@ -23,7 +23,7 @@ from .execute import Bench
 from .klog import Watch
 from .progress import say
 from .requirements import Requirements
-from .store import Record, Store
+from .store import FIO, Record, Store
 from .tools import Tools
 
 WORKS = "works"
@@ -97,6 +97,7 @@ class Suite:
             "requirements": request.needs,
             "scale": scale,
             "steady": request.scale.steady,
+            "whole_drive": request.drive.name == request.drive.disk,
             "emulated": request.drive.emulated,
             "mdts": request.drive.mdts,
             "seed": random.randrange(1, 1 << 31),
@@ -206,7 +207,7 @@ class Suite:
         self._prepare()
         request = self.request
         paths = judge.works(self.run)
-        keep = request.folder / "fio"
+        keep = request.folder / FIO
         keep.mkdir(exist_ok=True)
         with Bounces(request.drive.pci) as bounces:
             bench = Bench(request.drive, self.tools, request.needs, request.scale,

@@ -63,6 +63,14 @@ def test_not_applicable_is_no_pass() -> None:
     assert verdict("faults.liar", record("liar", skip="no testexp")).status == SKIP
 
 
+def test_what_is_not_installed_is_not_what_does_not_apply() -> None:
+    judged = verdict("faults.liar", record("liar", missing="dmabuf_testexp.ko is not loaded"))
+    assert (judged.status, judged.names) == (INCONCLUSIVE, [])
+    assert "dmabuf_testexp.ko is not loaded" in judged.text and judged.remedy
+    both = [record("liar", missing="x"), {**record("liar", skip="y"), "id": "other"}]
+    assert verdict("faults.liar", *both).status == INCONCLUSIVE
+
+
 def test_laid_down_and_not_looked_at_is_inconclusive() -> None:
     assert verdict("integrity.drive", record("lay")).status == INCONCLUSIVE
     assert verdict("integrity.drive", record("lay"), record("check")).status == PASS
@@ -211,24 +219,54 @@ READY: Record = {"id": "steady/precondition", "kind": "precondition", "findings"
                  "test": "precondition", "part": 1, "figures": {}}  # fmt: skip
 
 
+SNIA: dict[str, Any] = {"steady": True, "whole_drive": True,
+                        "scale": cases.Scale(1 << 30, 60, 5, True).as_words()}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [({"scale": {**SNIA["scale"], "cell_seconds": 1}}, "rounds of 1 s"),
+     ({"scale": {**SNIA["scale"], "cell_seconds": 59}}, "rounds of 59 s"),
+     ({"scale": {**SNIA["scale"], "size": "1g"}}, "1g of the drive"),
+     ({"scale": {**SNIA["scale"], "size": "99%"}}, "99% of the drive"),
+     ({"whole_drive": False}, "a partition"), ({"scale": None}, "not known")],
+)  # fmt: skip
+def test_rounds_that_are_not_snias_are_never_a_steady_state(change: dict[str, Any], says: str) -> None:
+    flat = {"0-4k": 100.0, "65-64k": 50.0, "100-1m": 10.0}
+    steady = [r for n in range(1, 6) for r in pts(n, flat)]
+    state = {key: value for key, value in {**SNIA, **change}.items() if value is not None}
+    judged = verdict("performance.steady", READY, *steady, **state)
+    assert judged.status == INCONCLUSIVE
+    assert "not SNIA" in judged.text and says in judged.text
+    wild = [r for n in range(1, 26) for r in pts(n, {**flat, "0-4k": 100.0 + 60 * (n % 2)})]
+    assert verdict("performance.steady", READY, *wild, **state).status == INCONCLUSIVE
+
+
+def test_longer_rounds_are_snias() -> None:
+    flat = {"0-4k": 100.0, "65-64k": 50.0, "100-1m": 10.0}
+    steady = [r for n in range(1, 6) for r in pts(n, flat)]
+    state = {**SNIA, "scale": {**SNIA["scale"], "cell_seconds": 120}}
+    assert verdict("performance.steady", READY, *steady, **state).status == PASS
+
+
 def test_rounds_count_only_on_a_drive_that_was_prepared() -> None:
     flat = [r for n in range(1, 6) for r in pts(n, {"0-4k": 1.0, "65-64k": 1.0, "100-1m": 1.0})]
-    assert verdict("performance.steady", READY, *flat, steady=True).status == PASS
-    assert verdict("performance.steady", *flat, steady=True).status == INCONCLUSIVE
+    assert verdict("performance.steady", READY, *flat, **SNIA).status == PASS
+    assert verdict("performance.steady", *flat, **SNIA).status == INCONCLUSIVE
     for bad in ({**READY, "error": "x"}, {**READY, "findings": [found("BOUNCED")]}):
-        assert verdict("performance.steady", bad, *flat, steady=True).status == INCONCLUSIVE
+        assert verdict("performance.steady", bad, *flat, **SNIA).status == INCONCLUSIVE
     # A round with a measurement that is not valid is none.
     flat[-1]["findings"] = [found("BENCH_ARITHMETIC")]
-    assert verdict("performance.steady", READY, *flat, steady=True).status == INCONCLUSIVE
+    assert verdict("performance.steady", READY, *flat, **SNIA).status == INCONCLUSIVE
 
 
 def test_the_steady_state_needs_all_tracked_cells_and_never_passes_by_exhaustion() -> None:
     flat = {"0-4k": 100.0, "65-64k": 50.0, "100-1m": 10.0}
     steady = [r for n in range(1, 6) for r in pts(n, flat)]
-    assert verdict("performance.steady", READY, *steady, steady=True).status == PASS
-    assert verdict("performance.steady", READY, *steady[:-1], steady=True).status == INCONCLUSIVE
+    assert verdict("performance.steady", READY, *steady, **SNIA).status == PASS
+    assert verdict("performance.steady", READY, *steady[:-1], **SNIA).status == INCONCLUSIVE
     wild = [r for n in range(1, 26) for r in pts(n, {**flat, "0-4k": 100.0 + 60 * (n % 2)})]
-    bad = verdict("performance.steady", READY, *wild, steady=True)
+    bad = verdict("performance.steady", READY, *wild, **SNIA)
     assert (bad.status, bad.names) == (FAIL, ["NOT_STEADY"])
     assert verdict("performance.steady", steady=False).status == SKIP
 
