@@ -57,7 +57,6 @@ def parser() -> argparse.ArgumentParser:
 
     check = command("preflight", "what will go wrong here; only reads")
     scope(check)
-    check.add_argument("--peer", metavar="PCI", help="the device whose memory is used, 0000:41:00.0")
     planned = command("plan", "hours, bytes written, share of the drive's endurance; only reads")
     scope(planned)
     planned.add_argument("--quick", action="store_true")
@@ -73,9 +72,13 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--output", type=Path, required=True, metavar="DIR", help="records and report")
     run.add_argument("--only", action="append", default=[], metavar="GLOB",
                      help="only cases whose name matches; all else is inconclusive")  # fmt: skip
+    run.add_argument("--despite", action="append", default=[], metavar="NAME",
+                     help="begin although preflight says stop for this; machine.ready then fails")  # fmt: skip
     run.add_argument("--cell-seconds", type=arguments.positive, metavar="N", help="of each measurement (60)")
     run.add_argument("--repeats", type=arguments.positive, metavar="N", help="of the comparison (5)")
     run.add_argument("--size", metavar="SIZE", help="of the drive, for the measurements (100%%)")
+    for sub in (check, run):
+        sub.add_argument("--peer", metavar="PCI", help="the device whose memory is used, 0000:41:00.0")
     for sub in (check, planned, run):
         sub.add_argument("device", help="the drive: /dev/nvme0n1")
     report = command("report", "write the report of a run again, in all forms")
@@ -117,12 +120,18 @@ def scale_of(
     return scale
 
 
+def _examine(
+    args: argparse.Namespace, found: drive.Drive, needs: requirements.Requirements
+) -> list[preflight.Check]:
+    return preflight.examine(
+        found, drive.health(found), _exporters(args), needs["buffer_mib"], needs["memory"], args.peer
+    )
+
+
 def _preflight(args: argparse.Namespace) -> int:
     needs = requirements.load(args.requirements)
     found = drive.find(args.device)
-    checks = preflight.examine(
-        found, drive.health(found), _exporters(args), needs["buffer_mib"], args.peer
-    )
+    checks = _examine(args, found, needs)
     print(preflight.table(checks, sys.stdout.isatty()))
     against = safety.reasons(found)
     for reason in against:
@@ -160,13 +169,18 @@ def _run(args: argparse.Namespace) -> int:
     safety.demand(found, args.erase, args.serial)
     execute.need_root()
     have = tools.find()
+    checks = _examine(args, found, needs)
+    preflight.enforce(checks, args.despite)
+    for one in checks:
+        if one.level != preflight.GREEN:
+            say(f"{one.level}: {one.name}: {one.text}")
     if not Path("/dev/dmabuf_rw").exists():
         raise QualError("there is no /dev/dmabuf_rw: modprobe dmabuf_rw")
     whole = plan.total(plan.parts(found, len(exporters), needs, scale))
     say(f"{found.model} {found.serial}: {duration(whole.seconds[0])} or more")
     work = suite.Suite(
         suite.Request(
-            found, args.output, exporters, needs, scale, args.quick, args.resume, args.only
+            found, args.output, exporters, needs, scale, args.quick, args.resume, args.only, checks
         ),
         have,
     )

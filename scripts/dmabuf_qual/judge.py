@@ -8,7 +8,7 @@ from typing import Any
 
 from dmabuf_common.verdict import FAIL, INCONCLUSIVE, PASS, SKIP
 
-from . import cases, steady
+from . import cases, preflight, steady
 from .requirements import Requirements
 from .store import Record
 
@@ -32,6 +32,7 @@ TITLES = {
     "performance.paths": "The measurements agree with themselves, with the module and with the kernel",
     "performance.steady": "The drive reaches a steady state",
     "performance.ratio": "Datapaths keep up with host memory",
+    "machine.ready": "Machine and drive are fit for the run",
     "drive.health": "The drive is well, before and after",
     "drive.log": "The kernel had nothing to complain about",
 }
@@ -402,6 +403,36 @@ def _ratio(records: list[Record], state: dict[str, Any], needs: Requirements) ->
     return Judged(name, PASS, f"{len(evidence)} ratios within limits", "", evidence)
 
 
+def _ready(state: dict[str, Any]) -> Judged:
+    """What preflight said as each part of the run began."""
+    name = "machine.ready"
+    parts = state.get("parts", [])
+    checks = [check for part in parts for check in part.get("preflight", ())]
+    told = {(c["name"], c["text"], "") for c in checks if c["level"] != preflight.GREEN}
+    evidence = sorted(told)
+    for c in checks:
+        if c["level"] == preflight.RED:
+            return Judged(name, FAIL, f"{c['name']}: {c['text']}", c["remedy"], evidence, 0, [c["name"]])
+    if not parts or not all(part.get("preflight") for part in parts):
+        return Judged(name, INCONCLUSIVE, "the machine was not looked at before the run",
+                      "run it anew", evidence)  # fmt: skip
+    for c in checks:
+        if c["name"] in preflight.WEAKENING:
+            return Judged(name, INCONCLUSIVE, f"{c['name']}: {c['text']}", c["remedy"], evidence)
+    return Judged(name, PASS, f"{len(checks)} checks, none of which speaks against the run", "", evidence)
+
+
+# Counters of the SMART log whose growth makes a run's figures doubtful: what to say, and to do.
+DOUBTFUL = {
+    "warning_temp_time": ("the drive was too hot for {} min", "cool it and run again"),
+    "critical_comp_time": ("the drive was too hot for {} min", "cool it and run again"),
+    "thm_temp1_trans_count": ("the drive throttled {} times", "cool it and run again"),
+    "thm_temp2_trans_count": ("the drive throttled {} times", "cool it and run again"),
+    "unsafe_shutdowns": ("the drive lost power {} times", "see power supply and dmesg"),
+    "num_err_log_entries": ("the drive logged {} errors of commands", "see nvme error-log"),
+}
+
+
 def _health(state: dict[str, Any], needs: Requirements) -> Judged:
     name, limits = "drive.health", needs["drive"]
     before, after = state.get("health_before"), state.get("health_after")
@@ -409,22 +440,31 @@ def _health(state: dict[str, Any], needs: Requirements) -> Judged:
         return Judged(name, INCONCLUSIVE, "the drive's SMART log was not read before and after",
                       "run it to the end (--resume), as root")  # fmt: skip
     evidence = [(f"{key} before, after", f"{before[key]}, {after[key]}", "") for key in before]
+
+    def fails(known: str, text: str, remedy: str) -> Judged:
+        return Judged(name, FAIL, f"{known}: {text}", remedy, evidence, 0, [known])
+
     new = after["media_errors"] - before["media_errors"]
     if new > limits["new_media_errors"]:
-        return Judged(name, FAIL, f"MEDIA_ERRORS: {new} new media errors", "replace the drive",
-                      evidence, 0, ["MEDIA_ERRORS"])  # fmt: skip
-    # Bit 1: temperature; bit 2: reliability; 3: read-only; 4: backup of volatile memory.
+        return fails("MEDIA_ERRORS", f"{new} new media errors", "replace the drive")
+    # Bit 0: spare; 1: temperature; 2: reliability; 3: read-only; 4: backup of volatile memory.
     critical = after["critical"] | before["critical"]
     if critical & ~(1 << 1):
-        return Judged(name, FAIL, f"CRITICAL_WARNING: 0x{critical:02x}", "see nvme smart-log",
-                      evidence, 0, ["CRITICAL_WARNING"])  # fmt: skip
+        return fails("CRITICAL_WARNING", f"0x{critical:02x}", "see nvme smart-log")
+    if after["spare_percent"] < after["spare_threshold"]:
+        return fails("SPARE_LOW", f"{after['spare_percent']} % of the spare blocks are left, the drive's own "
+                     f"limit is {after['spare_threshold']} %", "replace the drive")  # fmt: skip
+    if before["used_percent"] > limits["most_used_percent"]:
+        return fails("WORN", f"{before['used_percent']} % of its endurance is used", "use a fresher drive")
     if critical:
         return Judged(name, INCONCLUSIVE, "the drive was too hot: it may have throttled",
                       "cool it and run again", evidence)  # fmt: skip
-    if before["used_percent"] > limits["most_used_percent"]:
-        return Judged(name, FAIL, f"WORN: {before['used_percent']} % of its endurance is used",
-                      "use a fresher drive", evidence, 0, ["WORN"])  # fmt: skip
-    return Judged(name, PASS, "no new media errors, no critical warning", "", evidence)
+    for counter, (text, remedy) in DOUBTFUL.items():
+        grown = after[counter] - before[counter]
+        if grown > 0:
+            return Judged(name, INCONCLUSIVE, f"{text.format(grown)} during the run", remedy, evidence)
+    return Judged(name, PASS, "no new media errors, no critical warning, spare left; it did not throttle",
+                  "", evidence)  # fmt: skip
 
 
 def judge(records: dict[str, Record], state: dict[str, Any], needs: Requirements) -> list[Judged]:
@@ -467,6 +507,7 @@ def judge(records: dict[str, Record], state: dict[str, Any], needs: Requirements
                              lambda ran: f"the sums of {len(ran)} measurements agree"))  # fmt: skip
     verdicts.append(_steady([r for r in every if r["kind"] in WINDOW_KINDS], state))
     verdicts.append(_ratio(every, state, needs))
+    verdicts.append(_ready(state))
     verdicts.append(_health(state, needs))
     verdicts.append(_log(every, state))
     return [_whole(one, every, state, needs) for one in verdicts]

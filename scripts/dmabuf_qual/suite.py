@@ -21,6 +21,7 @@ from .drive import Drive
 from .errors import QualError
 from .execute import Bench
 from .klog import Watch
+from .preflight import Check
 from .progress import say
 from .requirements import Requirements
 from .store import FIO, Record, Store
@@ -41,6 +42,7 @@ class Request:
     quick: bool
     resume: bool
     only: list[str] = field(default_factory=list)  # patterns of case ids; empty: all
+    preflight: list[Check] = field(default_factory=list)
 
 
 def probe(tools: Tools, drive: Drive, exporter: str, path: str) -> dict[str, Any]:
@@ -135,7 +137,10 @@ class Suite:
                       and r["part"] == self.part]  # fmt: skip
             begin = max(known)
             last["log"] = {"lines": [], "complete": True, "newest": begin}
-        self.run["parts"].append({"started": now(), "boot": boot, "log_from": begin})
+        checks = [asdict(check) for check in self.request.preflight]
+        self.run["parts"].append(
+            {"started": now(), "boot": boot, "log_from": begin, "preflight": checks}
+        )
         self.watch = Watch(klog.ours(self.request.drive, self.system), begin)
 
     def _end_part(self) -> None:

@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A requirement passes only when it was seen to hold; each failure keeps its name."""
 
+import dataclasses
 from typing import Any
 
 import pytest
 
+from dmabuf_common.nvme import Health
 from dmabuf_common.verdict import FAIL, INCONCLUSIVE, PASS, SKIP, overall
 from dmabuf_qual import cases, execute, judge, requirements
 from dmabuf_qual.store import Record
 
 NEEDS = requirements.load(None)
-HEALTH = {"critical": 0, "temperature_c": 40, "used_percent": 1, "written_bytes": 1, "media_errors": 0}
+HEALTH = dataclasses.asdict(Health(critical=0, temperature_c=40, used_percent=1, written_bytes=1, media_errors=0,
+                                   spare_threshold=10))  # fmt: skip
 
 
 def record(test: str, path: str = "premapped", exporter: str = "udmabuf", **more: Any) -> Record:
@@ -351,3 +354,64 @@ def test_a_requirement_of_which_a_part_was_done_does_not_pass() -> None:
     assert verdict("integrity.read", bad, **state).status == FAIL
     assert verdict("integrity.drive", record("lay"), **state).status == INCONCLUSIVE
     assert verdict("integrity.drive", record("lay"), record("check"), **state).status == PASS
+
+
+def health(before: dict[str, int], after: dict[str, int]) -> judge.Judged:
+    return verdict("drive.health", health_before={**HEALTH, **before}, health_after={**HEALTH, **after})
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "name"),
+    [({}, {"critical": 4}, "CRITICAL_WARNING"), ({"critical": 8}, {}, "CRITICAL_WARNING"),
+     ({"critical": 6}, {"critical": 2}, "CRITICAL_WARNING"),
+     ({"used_percent": 91}, {"used_percent": 91}, "WORN"),
+     ({"media_errors": 3}, {"media_errors": 4}, "MEDIA_ERRORS"),
+     ({}, {"spare_percent": 9}, "SPARE_LOW"), ({"spare_percent": 9}, {"spare_percent": 9}, "SPARE_LOW")],
+)  # fmt: skip
+def test_what_is_wrong_with_a_drive_has_its_name(
+    before: dict[str, int], after: dict[str, int], name: str
+) -> None:
+    judged = health(before, after)
+    assert (judged.status, judged.names) == (FAIL, [name])
+    assert name in judged.text and judged.remedy
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [({"critical": 2}, {}, "too hot"), ({}, {"warning_temp_time": 1}, "too hot"),
+     ({}, {"critical_comp_time": 1}, "too hot"), ({}, {"thm_temp1_trans_count": 1}, "throttled"),
+     ({}, {"thm_temp2_trans_count": 1}, "throttled"), ({}, {"unsafe_shutdowns": 1}, "lost power"),
+     ({}, {"num_err_log_entries": 2}, "2 errors")],
+)  # fmt: skip
+def test_what_makes_a_drives_figures_doubtful_is_inconclusive(
+    before: dict[str, int], after: dict[str, int], says: str
+) -> None:
+    judged = health(before, after)
+    assert (judged.status, judged.names) == (INCONCLUSIVE, [])
+    assert says in judged.text and judged.remedy
+
+
+def test_what_was_there_before_the_run_is_not_the_runs() -> None:
+    old = {"media_errors": 5, "unsafe_shutdowns": 9, "warning_temp_time": 7, "thm_temp1_trans_count": 3,
+           "num_err_log_entries": 100, "used_percent": 90, "spare_percent": 10}  # fmt: skip
+    assert health(old, old).status == PASS
+
+
+def check(name: str, level: str) -> dict[str, str]:
+    return {"name": name, "level": level, "text": "a text", "remedy": "a remedy"}
+
+
+def test_what_preflight_found_is_judged() -> None:
+    good = {"preflight": [check("link", "ok"), check("emulated", "warn")]}
+    assert verdict("machine.ready", parts=[good]).status == PASS
+    assert verdict("machine.ready").status == INCONCLUSIVE
+    assert verdict("machine.ready", parts=[good, {}]).status == INCONCLUSIVE
+    slow = {"preflight": [check("LINK_DOWNTRAINED", "warn")]}
+    judged = verdict("machine.ready", parts=[good, slow])
+    assert judged.status == INCONCLUSIVE and "LINK_DOWNTRAINED" in judged.text
+    bounced = {"preflight": [check("LINK_DOWNTRAINED", "warn"), check("BOUNCED", "stop")]}
+    judged = verdict("machine.ready", parts=[bounced, good])
+    assert (judged.status, judged.names) == (FAIL, ["BOUNCED"])
+    # One name may stand for several things.
+    both = {"preflight": [check("exporter", "stop"), check("exporter", "ok")]}
+    assert verdict("machine.ready", parts=[both]).names == ["exporter"]

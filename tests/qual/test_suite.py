@@ -14,6 +14,7 @@ from dmabuf_qual.cases import Case
 from dmabuf_qual.drive import Drive
 from dmabuf_qual.errors import QualError
 from dmabuf_qual.execute import Bench
+from dmabuf_qual.preflight import Check
 from dmabuf_qual.store import Record
 from dmabuf_qual.tools import Tools
 
@@ -326,3 +327,14 @@ def test_whether_swiotlb_copied_is_told_of_all_parts(machine: Machine) -> None:
     records[key] = {**records[key], "bounces_seen": False}
     judged = next(v for v in judge.judge(records, run, NEEDS) if v.id == "path.proven")
     assert "could not be seen" in judged.text
+
+
+def test_what_preflight_found_goes_with_each_part(machine: Machine) -> None:
+    slow = Check("LINK_DOWNTRAINED", "warn", "x4 of x8", "reseat it")
+    machine.during = stop_after(machine, 5)
+    with pytest.raises(KeyboardInterrupt):
+        start(machine, preflight=[slow])
+    machine.during = lambda _case: None
+    well = Check("link", "ok", "x8")
+    judged = start(machine, resume=True, preflight=[well])["machine.ready"]
+    assert judged.status == INCONCLUSIVE and "x4 of x8" in judged.text
