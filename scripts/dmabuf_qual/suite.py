@@ -85,7 +85,9 @@ class Suite:
         self.store.lock()
         if request.drive.bytes < cases.LEAST_DRIVE:
             raise QualError(f"{request.drive.path} is smaller than {cases.LEAST_DRIVE >> 20} MiB")
-        facts = environment.facts(request.drive, self.tools.engine, self.system)
+        facts = environment.facts(
+            request.drive, self.tools.engine, self.system, self.tools.integrity
+        )
         scale = request.scale.as_words()
         more: dict[str, object] = {"exporters": request.exporters, "scale": scale}
         self.run = {
