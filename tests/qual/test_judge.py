@@ -98,8 +98,11 @@ def test_a_round_trip_that_agrees_while_a_direction_is_wrong_is_masked() -> None
 
 @pytest.mark.parametrize(
     ("count", "length", "mdts", "status"),
-    [(1, 524288, 524288, PASS), (4, 524288, 524288, FAIL), (2, 1048576, 524288, PASS),
-     (8, 1048576, 524288, FAIL), (1, 524288, None, INCONCLUSIVE)],
+    [(1, 524288, 524288, PASS), (2, 524288, 524288, FAIL), (4, 524288, 524288, FAIL),
+     (2, 1048576, 524288, PASS), (3, 1048576, 524288, FAIL), (8, 1048576, 524288, FAIL),
+     (2, 524289, 524288, PASS), (1, 524288, None, INCONCLUSIVE),
+     # No limit of the drive's own: that of the block layer.
+     (8, 1048576, 0, PASS), (9, 1048576, 0, FAIL)],
 )  # fmt: skip
 def test_more_commands_than_the_drive_asks_for_are_a_split(
     count: int, length: int, mdts: int | None, status: str
@@ -119,6 +122,69 @@ def test_memory_that_moved_or_is_elsewhere_has_migrated() -> None:
     by_id = {there["id"]: there}
     judged = next(v for v in judge.judge(by_id, {}, needs) if v.id == "path.placement")
     assert judged.names == ["VRAM_MIGRATED"]
+
+
+def test_commands_beyond_what_is_needed_may_be_allowed() -> None:
+    facts = {"commands_1048576": 4, "max_command_bytes": 131072}
+    geometry = record("geometry", facts=facts)
+    for extra, status in ((1, FAIL), (2, PASS)):
+        needs = {**NEEDS, "extra_commands": extra}
+        judged = judge.judge({geometry["id"]: geometry}, {"mdts": 524288}, needs)
+        assert next(v for v in judged if v.id == "path.commands").status == status
+
+
+def placed(needs: dict[str, Any], *records: Record) -> judge.Judged:
+    by_id = {r["id"]: r for r in records}
+    return next(v for v in judge.judge(by_id, {}, {**NEEDS, **needs}) if v.id == "path.placement")
+
+
+def test_memory_may_move_as_often_as_is_allowed_and_no_more() -> None:
+    for moves, status in ((0, PASS), (3, PASS), (4, FAIL)):
+        moved = record("read", exporter="drm", facts={"memory": "system", "invalidations": moves})
+        assert placed({"most_moves": 3}, moved).status == status
+    one = record("read", exporter="drm", facts={"memory": "system", "invalidations": 1})
+    assert placed({"most_moves": 0}, one).names == ["VRAM_MIGRATED"]
+
+
+def test_the_control_and_the_copying_one_need_not_be_in_device_memory() -> None:
+    control = record("read", facts={"memory": "system", "invalidations": 0})
+    device = record("read", exporter="drm", facts={"memory": "peer", "invalidations": 0})
+    bounce = record("read", "bounce", exporter="drm", facts={"memory": "system", "invalidations": 9})
+    assert placed({"memory": "peer"}, control, device, bounce).status == PASS
+    # But it is the control that must not move.
+    moving = {**control, "facts": {"memory": "system", "invalidations": 1}}
+    assert placed({"memory": "peer"}, moving, device).names == ["VRAM_MIGRATED"]
+    # A measurement's report says it, too.
+    cell = {**run("premapped", 1.0), "exporter": "drm", "report": {"memory": "system"}}
+    assert placed({"memory": "peer"}, cell).names == ["VRAM_MIGRATED"]
+    assert placed({"memory": "system"}, cell).status == PASS
+
+
+def test_the_control_that_is_asked_had_the_same_test_on_the_same_datapath() -> None:
+    bad = record("read", exporter="heap", findings=[found("READ_NOT_LANDED")])
+    for other in (record("read", "bvec"), record("write")):
+        assert "control" not in verdict("integrity.read", bad, other).text
+    wrong = record("read", "bvec", findings=[found("READ_NOT_LANDED")])
+    assert "control is right" in verdict("integrity.read", bad, wrong, record("read")).text
+    # One that could not be done, or has another fault, is not right.
+    for doubtful in (record("read", error="x"), record("read", findings=[found("STRAY_WRITE")])):
+        text = verdict("integrity.read", bad, doubtful).text
+        assert "heap" in text and "control" not in text
+    assert "control" not in verdict("integrity.read", record("read", findings=[found("STALE_DATA")])).text
+
+
+def test_a_round_trip_is_masked_by_its_own_exporter_and_datapath_alone() -> None:
+    trip = record("roundtrip", facts={"agree": 5, "differ": 0})
+    for other in (record("write", "bvec", findings=[found("WRITE_NOT_FETCHED")]),
+                  record("write", exporter="heap", findings=[found("WRITE_NOT_FETCHED")]),
+                  record("load", findings=[found("DATA_CORRUPTED")])):  # fmt: skip
+        assert verdict("integrity.roundtrip", trip, other).status == PASS
+    partly = record("roundtrip", facts={"agree": 5, "differ": 1})
+    wrong = record("read", findings=[found("READ_NOT_LANDED")])
+    assert verdict("integrity.roundtrip", partly, wrong).status == PASS
+    assert verdict("integrity.roundtrip", trip, wrong).names == ["ROUNDTRIP_MASKED"]
+    # What is no matter of data masks nothing.
+    assert verdict("integrity.roundtrip", trip, record("read", findings=[found("BOUNCED")])).status == PASS
 
 
 def test_a_required_datapath_that_is_refused_fails_by_the_reason() -> None:
@@ -415,3 +481,80 @@ def test_what_preflight_found_is_judged() -> None:
     # One name may stand for several things.
     both = {"preflight": [check("exporter", "stop"), check("exporter", "ok")]}
     assert verdict("machine.ready", parts=[both]).names == ["exporter"]
+
+
+@pytest.mark.parametrize(
+    ("iops", "cpu", "names"),
+    [(90.0, 1.2, []), (89.9, 1.0, ["SLOWER"]), (100.0, 1.21, ["SLOWER"]), (100.0, 1.2, []), (200.0, 0.1, [])],
+)
+def test_a_datapath_may_be_as_slow_and_as_dear_as_is_allowed(iops: float, cpu: float, names: list[str]) -> None:
+    judged = verdict("performance.ratio", run("host", 100.0), run("premapped", iops, cpu))
+    assert judged.names == names
+    assert judged.status == (FAIL if names else PASS)
+
+
+def test_a_ratio_is_of_medians_and_of_the_same_cell() -> None:
+    host = [run("host", iops, repeat=n) for n, iops in enumerate((10.0, 100.0, 100.0), 1)]
+    path = [run("premapped", iops, repeat=n) for n, iops in enumerate((95.0, 95.0, 1.0), 1)]
+    assert verdict("performance.ratio", *host, *path).status == PASS
+    other = run("host", 1000.0, cell_of=("randread", "4k", 1))
+    assert verdict("performance.ratio", *host, *path, other).status == PASS
+    # bounce and host are the controls, and are not judged.
+    assert verdict("performance.ratio", *host, *path, run("bounce", 1.0)).status == PASS
+    assert verdict("performance.ratio", run("host", 1.0), run("bounce", 1.0)).status == INCONCLUSIVE
+
+
+def test_a_measurement_in_which_something_was_found_gives_no_ratio() -> None:
+    wrong = {**run("premapped", 200.0), "findings": [found("BENCH_ARITHMETIC")]}
+    assert verdict("performance.ratio", run("host", 100.0), wrong).status == INCONCLUSIVE
+    assert verdict("performance.paths", run("host", 100.0), wrong).names == ["BENCH_ARITHMETIC"]
+    # Found under another requirement, and therefore not twice.
+    for name, where in (("BOUNCED", "path.proven"), ("VRAM_MIGRATED", "path.placement")):
+        moved = {**run("premapped", 200.0), "findings": [found(name)], "report": {"memory": "system"}}
+        assert verdict("performance.paths", moved).status == PASS
+        assert verdict(where, moved).names == [name]
+
+
+def test_the_sums_are_checked_at_their_limits() -> None:
+    # Little's law with a tenth of slack, reissues of one in a hundred.
+    assert names(cell(35_200)) == []
+    assert names(cell(35_300)) == ["BENCH_ARITHMETIC"]
+    made = cell(30_000)
+    made["line"]["retries"] = 1
+    assert names(made) == []
+    made["line"]["retries"] = 2
+    assert names(made) == ["EAGAIN_STORM"]
+    # The block layer sees what does not pass the module, of both directions.
+    assert names(cell(30_000, "registered"), "registered", moved=409600) == []
+    assert names(cell(30_000, "registered"), "registered", moved=409599) == ["BENCH_ARITHMETIC"]
+    made = cell(30_000)
+    made["line"]["issued"]["writes"] = 1
+    assert names(made) == ["BENCH_ARITHMETIC"]
+
+
+def test_the_rounds_end_with_the_first_that_is_not_whole() -> None:
+    flat = {"0-4k": 100.0, "65-64k": 50.0, "100-1m": 10.0}
+    rounds = [r for n in (1, 2, 4, 5, 6) for r in pts(n, flat)]
+    assert len(judge.pts_rounds([READY, *rounds])["0-4k"]) == 5
+    del rounds[3]
+    assert len(judge.pts_rounds([READY, *rounds])["0-4k"]) == 1
+    # Reads and writes of a mix count together.
+    both = pts(1, flat)
+    both[0]["figures"] = {"read_iops": 30.0, "write_iops": 12.0}
+    assert judge.pts_rounds([READY, *both])["0-4k"] == [42.0]
+
+
+def test_25_rounds_without_a_steady_state_are_the_last() -> None:
+    flat = {"0-4k": 100.0, "65-64k": 50.0, "100-1m": 10.0}
+
+    def wild(count: int) -> list[Record]:
+        return [r for n in range(1, count + 1) for r in pts(n, {**flat, "65-64k": 100.0 + 60 * (n % 2)})]
+
+    early = verdict("performance.steady", READY, *wild(24), **SNIA)
+    assert (early.status, early.names) == (INCONCLUSIVE, [])
+    assert not judge.settled([READY, *wild(24)])
+    assert verdict("performance.steady", READY, *wild(25), **SNIA).names == ["NOT_STEADY"]
+    assert judge.settled([READY, *wild(25)])
+    assert judge.settled([READY, *(r for n in range(1, 6) for r in pts(n, flat))])
+    assert not judge.settled([READY, *(r for n in range(1, 5) for r in pts(n, flat))])
+    assert not judge.settled([])

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What ended is kept, whatever happens then; and only the same run goes on."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -179,3 +180,16 @@ def test_two_runs_are_judged_by_the_same_thresholds(tmp_path: Path) -> None:
     changes, notes = compare.compare(a, b, force=False)
     assert changes == []
     assert any("performance.least_iops_ratio: 0.5 / 0.9" in note for note in notes)
+
+
+def test_runs_of_different_machines_are_compared_by_force_alone(tmp_path: Path) -> None:
+    needs = requirements.load(None)
+    a, b = run_in(tmp_path / "a", needs, []), run_in(tmp_path / "b", needs, [])
+    run = json.loads((b / "run.json").read_text())
+    run["comparability_key"], run["environment"] = "l", [["CPU", "another", "key"]]
+    (b / "run.json").write_text(json.dumps(run))
+    with pytest.raises(QualError, match="not comparable"):
+        compare.compare(a, b, force=False)
+    notes = compare.compare(a, b, force=True)[1]
+    assert any("compared by force" in note for note in notes)
+    assert not any("by force" in note for note in compare.compare(a, a, force=True)[1])
