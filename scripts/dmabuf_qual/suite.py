@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from dmabuf_common import kmsg, process
+from dmabuf_common import kmsg, measuring, process
 from dmabuf_common.clock import now
 from dmabuf_common.sysfs import System
 from dmabuf_common.terminal import Progress
@@ -210,7 +210,12 @@ class Suite:
                 return
 
     def execute(self) -> list[judge.Judged]:
-        """Runs all that is left; returns the verdicts. KeyboardInterrupt when the user stops it."""
+        """Runs all that is left, when nobody else measures on this machine; returns the verdicts.
+        KeyboardInterrupt when the user stops it."""
+        with measuring.alone([measuring.LOCAL], f"dmabuf-qual of {self.request.drive.path}", say):
+            return self._execute()
+
+    def _execute(self) -> list[judge.Judged]:
         self._prepare()
         request = self.request
         paths = judge.works(self.run)

@@ -2,12 +2,9 @@
 """Where the engine, the program that compares bytes and the job files are."""
 
 import os
-import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-
-from dmabuf_common import process
 
 from .errors import QualError
 
@@ -30,19 +27,12 @@ def _newest(patterns: tuple[str, ...]) -> Path | None:
     return max(found, key=lambda path: path.stat().st_mtime) if found else None
 
 
-def installed_engine() -> str:
-    """Where the loader finds the engine; empty where it does not know one."""
-    cache = process.output(["/sbin/ldconfig", "-p"])
-    match = re.search(rf"^\s*{re.escape(ENGINE)} \(.*=> (\S+)$", cache, re.MULTILINE)
-    return match.group(1) if match else ""
-
-
 def find() -> Tools:
     """The environment's LIBDMABUF and DMABUF_INTEGRITY, what is installed, what a build made."""
     engine = os.environ.get("LIBDMABUF", "")
     if not engine:
         built = _newest((f"build/*/engine/{ENGINE}",))
-        engine = str(built) if built else installed_engine() or ENGINE
+        engine = str(built) if built else ENGINE
     integrity = os.environ.get("DMABUF_INTEGRITY", "")
     beside = Path(engine).parent / "integrity/dmabuf-integrity"
     if not integrity:

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A run from case to case: the kernel's log is read after each, and a run that goes on mixes nothing."""
 
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from dmabuf_common import kmsg
+from dmabuf_common import kmsg, measuring
 from dmabuf_common.sysfs import System
 from dmabuf_common.verdict import FAIL, INCONCLUSIVE, PASS
 from dmabuf_qual import cases, environment, judge, requirements, suite
@@ -30,8 +32,8 @@ FACTS = [["kernel", "7.1", "subject"], ["module srcversion", "A", "subject"],
 class Machine:
     """What stands for the drive, the kernel's log and the cases of a run."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
+        self.folder, self.patch = folder, patch
         self.log = folder / "kmsg"
         self.log.write_text("")
         self.number = 0
@@ -63,7 +65,7 @@ class Machine:
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    made = Machine(tmp_path)
+    made = Machine(tmp_path, monkeypatch)
 
     class Log(kmsg.KernelLog):
         """Reads a file line by line, as the device gives a record each time."""
@@ -80,6 +82,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     def newest(_path: str = "") -> int:
         return made.number
 
+    monkeypatch.setattr(measuring, "FOLDERS", (tmp_path,))
     monkeypatch.setattr(kmsg, "PATH", str(made.log))
     monkeypatch.setattr(kmsg, "KernelLog", Log)
     monkeypatch.setattr(kmsg, "newest", newest)
@@ -94,8 +97,10 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
 FULL = {"scale": cases.Scale(1 << 20, 60, 1, True), "quick": False}
 
 
-def start(machine: Machine, resume: bool = False, **changes: Any) -> dict[str, judge.Judged]:
-    """A run to its end; the verdicts."""
+def start(
+    machine: Machine, resume: bool = False, said: list[str] | None = None, **changes: Any
+) -> dict[str, judge.Judged]:
+    """A run to its end; the verdicts. `said`: gets what the run says."""
     boot = machine.folder / "root/proc/sys/kernel/random/boot_id"
     boot.parent.mkdir(parents=True, exist_ok=True)
     boot.write_text(machine.boot)
@@ -103,6 +108,8 @@ def start(machine: Machine, resume: bool = False, **changes: Any) -> dict[str, j
     request = suite.Request(DRIVE, machine.folder / "q", resume=resume, **words)
     one = suite.Suite(request, Tools("i", "e", machine.folder), System(machine.folder / "root"))
     machine.done.clear()
+    if said is not None:
+        machine.patch.setattr(suite, "say", said.append)
     try:
         return {judged.id: judged for judged in one.execute()}
     finally:
@@ -338,3 +345,25 @@ def test_what_preflight_found_goes_with_each_part(machine: Machine) -> None:
     well = Check("link", "ok", "x8")
     judged = start(machine, resume=True, preflight=[well])["machine.ready"]
     assert judged.status == INCONCLUSIVE and "x4 of x8" in judged.text
+
+
+def test_two_runs_on_one_machine_do_not_measure_each_other(machine: Machine) -> None:
+    order: list[str] = []
+
+    def first() -> None:
+        with measuring.alone([measuring.LOCAL], "another", order.append):
+            began.set()
+            end = time.monotonic() + 60
+            while not any("another" in text for text in said) and time.monotonic() < end:
+                time.sleep(0.01)
+            order.append(f"the other ends before {len(machine.done)} cases")
+
+    said: list[str] = []
+    began = threading.Event()
+    thread = threading.Thread(target=first)
+    thread.start()
+    began.wait(60)
+    start(machine, said=said)
+    thread.join()
+    assert order == ["the other ends before 0 cases"]
+    assert "another" in said[0] and "waits" in said[0]

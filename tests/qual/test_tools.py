@@ -3,33 +3,16 @@
 
 from pathlib import Path
 
-import pytest
-from dmabuf_common import process
 from dmabuf_common.sysfs import System
-from dmabuf_qual import VERSION, environment, tools
+from dmabuf_qual import VERSION, environment
 from dmabuf_qual.drive import Drive
 
 DRIVE = Drive("/dev/none", "none", "none", "", "", "M", "S", "F", 1 << 30, 512, 0, False, None)
-CACHE = """2 libs found in cache `/etc/ld.so.cache'
-\tlibdmabuf.so (libc6,x86-64) => {engine}
-\tlibdmabuf.so.old (libc6,x86-64) => /nowhere
-"""
 
 
 def subject(system: System, engine: str, integrity: str) -> dict[str, str]:
     known = environment.facts(DRIVE, engine, system, integrity)
     return {name: value for name, value, role in known if role == "subject"}
-
-
-def test_an_installed_engine_is_found_where_the_loader_finds_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engine = tmp_path / "libdmabuf.so"
-    engine.write_text("1")
-    monkeypatch.setattr(process, "output", lambda argv, *_: CACHE.format(engine=engine) if "ldconfig" in argv[0] else "")
-    assert tools.installed_engine() == str(engine)
-    monkeypatch.setattr(process, "output", lambda *_: "")
-    assert tools.installed_engine() == ""
 
 
 def test_the_programs_of_a_run_are_its_subject(tmp_path: Path) -> None:
