@@ -26,7 +26,9 @@ class Store:
         self._lock = ExitStack()
 
     def lock(self) -> None:
-        """One program at a time; the lock goes with the program, however it ends."""
+        """One program at a time; the lock goes with the program, however it ends. A folder in which
+        others could exchange the records is refused."""
+        files.own_folder(self.folder)
         if not self._lock.enter_context(files.try_lock(self.folder / LOCK)):
             raise QualError(f"another dmabuf-qual is at work in {self.folder}")
 
