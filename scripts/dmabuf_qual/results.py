@@ -92,16 +92,19 @@ def requirement(judged: judge.Judged) -> model.Requirement:
                              evidence, judged.seconds, judged.id.split(".")[0])  # fmt: skip
 
 
-def summary(verdicts: list[judge.Judged], quick: bool) -> model.Verdict:
-    """The verdict of all, in a sentence."""
+def summary(verdicts: list[judge.Judged], quick: bool, ended: str = "") -> model.Verdict:
+    """The verdict of all, in a sentence. `ended`: why the run did not come to its end."""
     status = overall(v.status for v in verdicts)
+    if ended and status != FAIL:
+        status = INCONCLUSIVE
     counts = ", ".join(
         f"{sum(v.status == s for v in verdicts)} {s}"
         for s in STATUSES
         if any(v.status == s for v in verdicts)
     )
     note = "; a quick run: it looks for faults and does not qualify a drive" if quick else ""
-    return model.Verdict(status, f"requirements: {counts}{note}")
+    before = f"{ended}; " if ended else ""
+    return model.Verdict(status, f"{before}requirements: {counts}{note}")
 
 
 def document(folder: Path, run: dict[str, Any], records: dict[str, Record],
@@ -122,7 +125,7 @@ def document(folder: Path, run: dict[str, Any], records: dict[str, Record],
         title=f"Qualification of {run['model']} {run['serial']}",
         started=run["started"],
         finished=run.get("finished") or (iso(last) if last else run["started"]),
-        verdict=summary(verdicts, run["quick"]),
+        verdict=summary(verdicts, run["quick"], run.get("ended", "")),
         comparability_key=run["comparability_key"],
         environment=facts,
         requirements=[requirement(v) for v in verdicts],

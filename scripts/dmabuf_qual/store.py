@@ -12,7 +12,7 @@ from .errors import QualError
 
 RUN, RESULTS, LOCK = "run.json", "cases.jsonl", ".lock"
 # What must be equal for a run to go on.
-IDENTITY = ("serial", "firmware", "device", "quick", "exporters", "requirements", "scale", "only")
+IDENTITY = ("identity", "serial", "firmware", "device", "quick", "exporters", "requirements", "scale", "only")
 
 Record = dict[str, Any]
 
@@ -31,6 +31,10 @@ class Store:
         files.own_folder(self.folder)
         if not self._lock.enter_context(files.try_lock(self.folder / LOCK)):
             raise QualError(f"another dmabuf-qual is at work in {self.folder}")
+
+    def release(self) -> None:
+        """Lets others have the folder."""
+        self._lock.close()
 
     def load(self) -> Record:
         """What was asked for, and the records so far; a line cut short is dropped."""

@@ -243,8 +243,9 @@ def refusals(tally: Tally) -> None:
         argv = words(Path(folder) / "q")
         subprocess.run(["mkfs.ext4", "-qF", DEV], check=True)
         refused("no --erase", "--erase", [word for word in argv if word != "--erase"])
-        refused("wrong serial", "another serial",
+        refused("wrong serial", f"its serial number is {serial()}, not lab-other",
                 ["lab-other" if word == serial() else word for word in argv])
+        refused("signed", f"{DEV} holds ext4", argv)
         mount = Path(folder) / "mnt"
         mount.mkdir()
         subprocess.run(["mount", "-o", "ro,noload", DEV, str(mount)], check=True)
@@ -260,7 +261,7 @@ def refusals(tally: Tally) -> None:
             subprocess.run(["swapoff", DEV], check=True)
         held = os.open(DEV, os.O_RDWR | os.O_EXCL)
         try:
-            refused("held", "open for itself", argv)
+            refused("held", f"{DEV} is open for writing in process", argv)
         finally:
             os.close(held)
         subprocess.run(["sfdisk", "-q", DEV], input="size=64M\n", text=True, check=True)
@@ -272,7 +273,7 @@ def refusals(tally: Tally) -> None:
         subprocess.run(["mkfs.ext4", "-qF", part], check=True)
         subprocess.run(["mount", "-o", "ro,noload", part, str(mount)], check=True)
         try:
-            refused("a partition mounted", f"its partition {DISK}p1 is mounted", argv)
+            refused("a partition mounted", f"{part} is mounted", argv)
         finally:
             subprocess.run(["umount", str(mount)], check=True)
         subprocess.run(["wipefs", "-qa", DEV], check=True)
