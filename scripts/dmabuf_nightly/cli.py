@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dmabuf_common import arguments, fingerprint, pci, program
+from dmabuf_common import arguments, drive_guard, fingerprint, pci, program
 from dmabuf_common.sysfs import System
 from dmabuf_common.verdict import (
     EXIT_ERROR,
@@ -20,7 +20,7 @@ from dmabuf_common.verdict import (
 from dmabuf_report import model
 from dmabuf_report.errors import ReportError
 
-from . import baseline, health, machine, plan, runner
+from . import baseline, drives, health, machine, plan, runner
 from .errors import NightlyError
 from .progress import say
 from .store import Series, Store
@@ -38,7 +38,8 @@ examples:
 
 exit status:
   0 all requirements hold; 1 one failed; 2 wrong usage, or the program could not do its work;
-  77 nothing was decided: inconclusive or nothing to judge; 130 interrupted, what is done is kept.
+  77 nothing was decided: inconclusive, nothing to judge, or the drive went away in the middle;
+  130 interrupted, what is done is kept. A drive that is refused is never written to, and ends it with 2.
   bisect: 0 good, 1 bad, 125 cannot tell; 255 when bisecting makes no sense (git then stops).
 """
 
@@ -178,18 +179,24 @@ def _run(args: argparse.Namespace) -> int:
 
     def action() -> int:
         night = runner.unfinished(store, wanted) if args.resume else None
-        runner.Execution(store, wanted, 0).check()
+        planned = runner.Execution(store, wanted, 0)
+        planned.check()
+        ended = runner.end_left_over(store)
+        with drives.hold(planned.planned()) as held:
+            return one_night(night, held, ended)
+
+    def one_night(night: int | None, held: drives.Drives, ended: int) -> int:
         if night is None:
             night = runner.new_night(store, wanted, args.seed, args.label)
         current.append(night)
         say(f"night {night} of plan {wanted.name}, in {store.path}")
-        runner.clean_up(store, night)
+        runner.clean_up(store, night, ended)
         if args.measure:
-            runner.Execution(store, wanted, night).phase(0)
+            runner.Execution(store, wanted, night, held).phase(0)
             store.finish(night, INCONCLUSIVE, "measured, and not judged")
             print(f"night {night} is measured; `dmabuf-nightly analyze` judges it")
             return EXIT_UNDECIDED
-        judgement = runner.Execution(store, wanted, night).everything()
+        judgement = runner.Execution(store, wanted, night, held).everything()
         found = results.build(judgement)
         store.finish(night, found.verdict.status, found.verdict.text)
         return _conclude(judgement, args)
@@ -290,10 +297,11 @@ def _bisect(args: argparse.Namespace) -> int:
             return failed.status
     store = Store(args.store, create=False)
     series = Series(args.case, args.side, host)
-    with store.only_runner():
+    planned = runner.Execution(store, wanted, 0).planned()
+    with store.only_runner(), drives.hold(planned) as held:
         decided = bisect.step(
             store, wanted, series, args.metric,
-            lambda night: runner.Execution(store, wanted, night).phase(0),
+            lambda night: runner.Execution(store, wanted, night, held).phase(0),
             args.label, args.effect,
         )  # fmt: skip
     print(decided.text)
@@ -351,4 +359,4 @@ def main(argv: list[str]) -> int:
                 "python3-jinja2 python3-matplotlib python3-junitparser python3-jsonschema"
             ) from error
 
-    return program.run(act, say, (NightlyError, ReportError), wrong)
+    return program.run(act, say, (NightlyError, ReportError, drive_guard.Refused), wrong)
