@@ -285,6 +285,18 @@ def test_the_drive_is_let_go(lab: Lab) -> None:
     assert str(lab.machine.root / "dev/nvme987n1") not in open_now
 
 
+def test_the_store_is_in_a_folder_of_ones_own_and_no_link(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    with pytest.raises(PermissionError, match="anybody may write to it"):
+        Store(shared / "n.db")
+    (tmp_path / "n.db").symlink_to(tmp_path / "victim")
+    with pytest.raises(NightlyError, match="is a symbolic link"):
+        Store(tmp_path / "n.db")
+    assert not (tmp_path / "victim").exists() and list(shared.iterdir()) == []
+
+
 def test_colons_in_names_are_kept() -> None:
     job = jobfile.Job("[global]\nfilename=/dev/a\\:b:/x\n[j]\nrw=read\n", {})
     assert job.files == ["/dev/a:b", "/x"]
