@@ -20,6 +20,8 @@
 #include "session.h"
 #include "trace.h"
 
+#define MAP_TRIES	3	/* on a multipath head whose controllers come and go */
+
 static void mapping_drained(struct percpu_ref *ref)
 {
 	complete_all(&container_of(ref, struct dmabuf_rw_mapping, io)->drained);
@@ -96,10 +98,11 @@ static struct dmabuf_rw_result map_target(struct map_call *call, struct dmabuf_r
 	return DMABUF_RW_OK;
 }
 
-/* Make @m a premapped mapping; on failure it is as it was. */
-static struct dmabuf_rw_result map_premapped(struct map_call *call, struct dmabuf_rw_mapping *m,
-					     struct dma_buf *dmabuf, struct file *target,
-					     u32 hint)
+/* By way of the controller that is best now. On failure @m is as it was. */
+static struct dmabuf_rw_result map_premapped_once(struct map_call *call,
+						  struct dmabuf_rw_mapping *m,
+						  struct dma_buf *dmabuf, struct file *target,
+						  u32 hint)
 {
 	struct dmabuf_rw_attach *attach;
 	struct dmabuf_rw_result result;
@@ -134,6 +137,27 @@ uncharge:
 	dmabuf_rw_uncharge(m->user, m->charged);
 	m->charged = 0;
 	m->dmabuf = NULL;
+	return result;
+}
+
+/* Make @m a premapped mapping; on failure it is as it was. */
+static struct dmabuf_rw_result map_premapped(struct map_call *call, struct dmabuf_rw_mapping *m,
+					     struct dma_buf *dmabuf, struct file *target,
+					     u32 hint)
+{
+	struct dmabuf_rw_result result;
+	int tries;
+
+	for (tries = 0; tries < MAP_TRIES; tries++) {
+		result = map_premapped_once(call, m, dmabuf, target, hint);
+		if (result.error != -ENODEV || !dmabuf_rw_target_on_head(target))
+			break;
+		/* The controller of several that was the best one is just leaving. */
+		dmabuf_rw_target_put(&call->target);
+		schedule_timeout_killable(msecs_to_jiffies(20) + 1);
+		if (fatal_signal_pending(current))
+			return dmabuf_rw_fail(-EINTR, DMABUF_RW_REASON_INTERRUPTED);
+	}
 	return result;
 }
 

@@ -139,6 +139,20 @@ struct dmabuf_rw_result dmabuf_rw_target_nvme(struct dmabuf_rw_target *target,
 }
 
 /**
+ * dmabuf_rw_target_on_head - is the open file a multipath head?
+ * @file: any
+ *
+ * Context: any.
+ * Return: whether it is.
+ */
+bool dmabuf_rw_target_on_head(const struct file *file)
+{
+	struct inode *inode = file->f_mapping->host;
+
+	return S_ISBLK(inode->i_mode) && dmabuf_rw_nvme_is_head(I_BDEV(inode)->bd_disk);
+}
+
+/**
  * dmabuf_rw_target_repath - the same namespace by way of another controller
  * @target: out; all zero on failure
  * @from: a target on a multipath head

@@ -33,6 +33,7 @@ struct dmabuf_rw_result dmabuf_rw_target_modes(const struct file *file, u32 dire
 struct dmabuf_rw_result dmabuf_rw_target_nvme(struct dmabuf_rw_target *target,
 					      struct file *file, u32 directions,
 					      u32 hint);
+bool dmabuf_rw_target_on_head(const struct file *file);
 struct dmabuf_rw_result dmabuf_rw_target_repath(struct dmabuf_rw_target *target,
 						const struct dmabuf_rw_target *from,
 						const struct device *avoid);

@@ -17,7 +17,7 @@ def test_faults_are_named_and_a_good_run_ends_in_a_report(tmp_path: Path) -> Non
     done = subprocess.run(
         [
             ROOT / "scripts/dmabuf-lab",
-            *("run", "--timeout", "400", "--share", tmp_path, "--"),
+            *("run", "--timeout", "800", "--share", tmp_path, "--"),
             "/usr/bin/python3 -B /src/tests/vm/qual.py /share/good",
         ],
         text=True,

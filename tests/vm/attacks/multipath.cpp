@@ -227,6 +227,45 @@ void losses() {
   }
 }
 
+// The controller that MAP has chosen goes while MAP is under way: the other one serves.
+void map_meanwhile() {
+  const Hurt hurt;
+  const UniqueFd target = open_target(drive);
+  const DmaBuf buffer = make_buffer(block);
+  const Session session;
+  auto entry = map_entry(buffer.fd(), target.get(), Path::Premapped);
+  dmabuf_rw_info info{};
+  if (session.map_one(entry) || session.info(entry.handle, info) ||
+      session.unmap_one(entry.handle))
+    die("MAP, INFO, UNMAP");
+  const std::string chosen = std::format("nvme{}", info.controller);
+  const std::string function = pci_function(chosen);
+  const std::string name = std::format("MAP while {} is removed", chosen);
+  entry = map_entry(buffer.fd(), target.get(), Path::Premapped);
+  int error = -1;
+  std::jthread mapper([&] {
+    // Comes after the choice.
+    hurt.slow("dmabuf_rw_nvme_prove", 5000);
+    error = session.map_one(entry);
+  });
+  const bool late = wait_for([&] { return hurt.slowed() > 0; }, 30);
+  shell(std::format("echo 1 > /sys/bus/pci/devices/{}/remove", function));
+  report().check(late && error == -1, name + ": it is on its way");
+  mapper.join();
+  hurt.slow_off();
+  report().check(error == 0, name, errno_name(error) + " " + reason_name(entry.reason));
+  if (error == 0) {
+    report().check(session.info(entry.handle, info) == 0 &&
+                       controllers() == std::vector{std::format("nvme{}", info.controller)},
+                   name + ": by way of the one that is left",
+                   std::format("nvme{}", info.controller));
+    report().check(session.unmap_one(entry.handle) == 0, name + ": UNMAP");
+  }
+  shell("echo 1 > /sys/bus/pci/rescan");
+  if (!wait_for(both_there, 60))
+    die("a controller that was removed does not come back");
+}
+
 // The block size changes through the other controller. What a read moves, lies in its range.
 void other_format() {
   // One block after the format, eight before: whoever counts in old blocks moves 32 KiB.
@@ -283,6 +322,7 @@ void attack_multipath() {
     die("one controller only (dmabuf-lab run --paths 2)");
   other_format();
   losses();
+  map_meanwhile();
 }
 
 } // namespace vmtest
