@@ -55,7 +55,8 @@ struct Finding {
 struct Outcome {
   std::vector<Finding> findings;
   std::vector<std::pair<std::string, std::string>> facts; ///< values are JSON
-  std::string not_applicable;
+  std::string not_applicable; ///< why it can never be done here
+  std::string missing;        ///< what is not installed, without which it cannot be done
   uint64_t compared = 0, transfers = 0;
 
   void find(std::string name, std::string text, uint64_t count = 1);

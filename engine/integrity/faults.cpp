@@ -46,7 +46,7 @@ Result<Stand> stand(const Options &options) {
 bool absent(Outcome &outcome) {
   if (access(DMABUF_TESTEXP_DEVICE, F_OK) == 0)
     return false;
-  outcome.not_applicable = "dmabuf_testexp.ko is not loaded";
+  outcome.missing = "dmabuf_testexp.ko is not loaded";
   return true;
 }
 

@@ -129,6 +129,8 @@ void print(const Options &options, const dmabuf::Result<Outcome> &outcome) {
   out("]");
   if (!outcome->not_applicable.empty())
     std::printf(",\"not_applicable\":%s", quoted(outcome->not_applicable).c_str());
+  if (!outcome->missing.empty())
+    std::printf(",\"missing\":%s", quoted(outcome->missing).c_str());
   out("}\n");
 }
 
@@ -269,7 +271,7 @@ int main(int argc, char **argv) {
     print(options, outcome);
     if (!outcome)
       return kExitError;
-    if (!outcome->not_applicable.empty())
+    if (!outcome->not_applicable.empty() || !outcome->missing.empty())
       return kExitSkip;
     return outcome->findings.empty() ? 0 : kExitFindings;
   }

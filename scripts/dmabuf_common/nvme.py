@@ -30,6 +30,8 @@ class Health:
     critical_comp_time: int = 0
     thm_temp1_trans_count: int = 0
     thm_temp2_trans_count: int = 0
+    spare_threshold: int = 0
+    num_err_log_entries: int = 0
 
 
 def _admin(controller: str, opcode: int, nsid: int, cdw10: int, length: int) -> bytes | None:
@@ -73,6 +75,8 @@ def parse_health(log: bytes) -> Health:
         critical_comp_time=number(196, 4),
         thm_temp1_trans_count=number(216, 4),
         thm_temp2_trans_count=number(220, 4),
+        spare_threshold=log[4],
+        num_err_log_entries=number(176, 16),
     )
 
 

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What a run consists of: each case is one thing done, for one requirement."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from dmabuf_common import sizes
 
 from .drive import Drive
 from .requirements import Requirements
@@ -53,6 +56,8 @@ PTS_SIZES = ("1m", "128k", "64k", "32k", "16k", "8k", "4k", "512")
 # What has to be steady: the cells that the specification tracks.
 PTS_TRACKED = ((0, "4k"), (65, "64k"), (100, "1m"))
 PTS_DEPTH = 32
+PTS_SECONDS = 60
+PRECONDITION_SIZE = "128k"
 BLOCK_BYTES = {"512": 512, "4k": 4096, "8k": 8192, "16k": 16384, "32k": 32768, "64k": 65536,
                "128k": 131072, "1m": MIB}  # fmt: skip
 
@@ -72,8 +77,24 @@ class Scale:
         return {"load_bytes": self.load_bytes, "cell_seconds": self.cell_seconds,
                 "repeats": self.repeats, "steady": self.steady, "size": self.size}  # fmt: skip
 
+    @staticmethod
+    def of_words(words: dict[str, Any]) -> "Scale":
+        """From run.json."""
+        return Scale(int(words["load_bytes"]), int(words["cell_seconds"]), int(words["repeats"]),
+                     bool(words["steady"]), str(words["size"]))  # fmt: skip
 
+
+# The load of a whole run is a requirement.
+FULL = Scale(16 * GIB, PTS_SECONDS, 5, True)
 QUICK = Scale(64 * MIB, 1, 1, False)
+
+
+def usual(needs: Requirements, quick: bool) -> Scale:
+    """The scale of a run that nobody changed."""
+    load = int(needs["load_gib"] * GIB)
+    if quick:
+        return replace(QUICK, load_bytes=min(load, QUICK.load_bytes))
+    return replace(FULL, load_bytes=load)
 
 
 @dataclass(frozen=True)
@@ -87,6 +108,27 @@ class Case:
     path: str = ""
     test: str = ""
     params: dict[str, str] = field(default_factory=dict)
+
+
+def size_bytes(size: str, drive_bytes: int) -> int | None:
+    """The bytes of a drive that a size such as "100%" or "1g" means; None when it is no such size,
+    or the drive has not as many."""
+    if size.endswith("%") and size[:-1].isdecimal():
+        share = int(size[:-1])
+        return drive_bytes * share // 100 if 0 < share <= 100 else None
+    found = sizes.parse(size)
+    return found if found is not None and found <= drive_bytes else None
+
+
+def shares(case: Case) -> tuple[float, float]:
+    """How much of a measurement's I/Os are reads, and how much writes."""
+    if case.kind == "precondition":
+        reads = 0.0
+    elif "READS" in case.params:
+        reads = int(case.params["READS"]) / 100
+    else:
+        reads = 0.5 if "rw" in case.params["RW"] else 0.0 if "write" in case.params["RW"] else 1.0
+    return reads, 1 - reads
 
 
 def split_exporter(spec: str) -> tuple[str, str]:
@@ -127,7 +169,7 @@ def pts_cells(drive: Drive, round_number: int) -> list[Case]:
 
 
 def before_measuring(
-    drive: Drive, exporters: list[str], paths: dict[str, list[str]], needs: Requirements
+    exporters: list[str], paths: dict[str, list[str]], needs: Requirements
 ) -> list[Case]:
     """Integrity first: the drive alone, each exporter and datapath, then faults."""
     listed = [integrity("lay", "", "")]
@@ -143,10 +185,15 @@ def before_measuring(
     return listed
 
 
+def cells_of(scale: Scale) -> tuple[tuple[str, str, int], ...]:
+    """What is compared: all cells, unless the run is a quick one."""
+    return CELLS if scale.steady else QUICK_CELLS
+
+
 def measuring(exporters: list[str], paths: dict[str, list[str]], scale: Scale) -> list[Case]:
     """The comparison of datapaths; the order within a repeat is the caller's to shuffle."""
     listed = []
-    cells = CELLS if scale.repeats > 1 else QUICK_CELLS
+    cells = cells_of(scale)
     for repeat in range(1, scale.repeats + 1):
         for exporter in exporters:
             for path in [*paths[exporter], "bounce"]:
@@ -158,3 +205,14 @@ def measuring(exporters: list[str], paths: dict[str, list[str]], scale: Scale) -
 def after_measuring() -> list[Case]:
     """Does what was laid down before everything still lie there?"""
     return [integrity("check", "", "")]
+
+
+def planned(
+    exporters: list[str], paths: dict[str, list[str]], needs: Requirements, scale: Scale
+) -> list[Case]:
+    """All that a whole run does, but for its rounds to the steady state, whose number is the drive's."""
+    return [
+        *before_measuring(exporters, paths, needs),
+        *measuring(exporters, paths, scale),
+        *after_measuring(),
+    ]

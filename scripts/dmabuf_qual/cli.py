@@ -7,11 +7,12 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from dmabuf_common import arguments, drive_guard, program
 from dmabuf_common.drive_guard import Demand, Guard
 from dmabuf_common.terminal import duration
-from dmabuf_common.verdict import EXIT_FAIL, EXIT_PASS, EXIT_STATUS, PASS
+from dmabuf_common.verdict import EXIT_FAIL, EXIT_PASS, PASS
 
 from . import VERSION, cases, compare, drive, execute, judge, plan, preflight, requirements, results
 from . import safety, suite, tools
@@ -28,8 +29,8 @@ examples:
   dmabuf-qual report q1
   dmabuf-qual compare q1 q2
 
-exit status: 0 pass, 1 fail, 2 wrong usage, a drive that is refused, or something is missing, 77 nothing failed but not all could
-be judged (inconclusive), 130 stopped by Ctrl-C.
+exit status: 0 pass, 1 fail, 2 wrong usage, a drive that is refused, or something is missing,
+3 a quick run found no fault (it never passes), 77 nothing failed but not all could be judged (inconclusive), 130 stopped by Ctrl-C.
 run DESTROYS the data on the drive. All others only read.
 """
 
@@ -57,7 +58,6 @@ def parser() -> argparse.ArgumentParser:
 
     check = command("preflight", "what will go wrong here; only reads")
     scope(check)
-    check.add_argument("--peer", metavar="PCI", help="the device whose memory is used, 0000:41:00.0")
     planned = command("plan", "hours, bytes written, share of the drive's endurance; only reads")
     scope(planned)
     planned.add_argument("--quick", action="store_true")
@@ -79,9 +79,13 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--output", type=Path, required=True, metavar="DIR", help="records and report")
     run.add_argument("--only", action="append", default=[], metavar="GLOB",
                      help="only cases whose name matches; all else is inconclusive")  # fmt: skip
+    run.add_argument("--despite", action="append", default=[], metavar="NAME",
+                     help="begin although preflight says stop for this; machine.ready then fails")  # fmt: skip
     run.add_argument("--cell-seconds", type=arguments.positive, metavar="N", help="of each measurement (60)")
     run.add_argument("--repeats", type=arguments.positive, metavar="N", help="of the comparison (5)")
     run.add_argument("--size", metavar="SIZE", help="of the drive, for the measurements (100%%)")
+    for sub in (check, run):
+        sub.add_argument("--peer", metavar="PCI", help="the device whose memory is used, 0000:41:00.0")
     for sub in (check, planned, run):
         sub.add_argument("device", help="the drive: /dev/nvme0n1")
     report = command("report", "write the report of a run again, in all forms")
@@ -110,26 +114,36 @@ def _exporters(args: argparse.Namespace) -> list[str]:
     return wanted
 
 
-def _scale(args: argparse.Namespace, needs: requirements.Requirements) -> cases.Scale:
-    load = int(needs["load_gib"] * cases.GIB)
-    scale = cases.Scale(load, 60, 5, True)
-    if args.quick:
-        scale = dataclasses.replace(cases.QUICK, load_bytes=min(load, cases.QUICK.load_bytes))
+def scale_of(
+    args: argparse.Namespace, needs: requirements.Requirements, drive_bytes: int
+) -> cases.Scale:
+    """How large the run is; QualError for a size that the drive has not."""
+    scale = cases.usual(needs, args.quick)
     for name in ("cell_seconds", "repeats"):
         value = getattr(args, name, None)
         if value is not None:
             scale = dataclasses.replace(scale, **{name: value})
-    if getattr(args, "size", None):
-        scale = dataclasses.replace(scale, size=args.size)
+    size = getattr(args, "size", None)
+    if size is not None:
+        if cases.size_bytes(size, drive_bytes) is None:
+            raise QualError(f"--size {size} is no part of the drive: give bytes that it has (1g) or "
+                            "1% … 100%")  # fmt: skip
+        scale = dataclasses.replace(scale, size=size)
     return scale
+
+
+def _examine(
+    args: argparse.Namespace, found: drive.Drive, needs: requirements.Requirements
+) -> list[preflight.Check]:
+    return preflight.examine(
+        found, drive.health(found), _exporters(args), needs["buffer_mib"], needs["memory"], args.peer
+    )
 
 
 def _preflight(args: argparse.Namespace) -> int:
     needs = requirements.load(args.requirements)
     found = drive.find(args.device)
-    checks = preflight.examine(
-        found, drive.health(found), _exporters(args), needs["buffer_mib"], args.peer
-    )
+    checks = _examine(args, found, needs)
     print(preflight.table(checks, sys.stdout.isatty()))
     against = safety.reasons(found)
     for reason in against:
@@ -140,7 +154,7 @@ def _preflight(args: argparse.Namespace) -> int:
 def _plan(args: argparse.Namespace) -> int:
     needs = requirements.load(args.requirements)
     found = drive.find(args.device)
-    made = plan.parts(found, len(_exporters(args)), needs, _scale(args, needs), args.write_speed * 1e6)
+    made = plan.parts(found, len(_exporters(args)), needs, scale_of(args, needs, found.bytes), args.write_speed * 1e6)
     whole = plan.total(made)
     print(plan.table(made))
     print(plan.endurance(whole.written[1], args.rated_tbw, drive.health(found)))
@@ -148,15 +162,15 @@ def _plan(args: argparse.Namespace) -> int:
     return EXIT_PASS
 
 
-def _show(verdicts: list[judge.Judged], quick: bool, ended: str) -> int:
+def _show(verdicts: list[judge.Judged], run: dict[str, Any]) -> int:
     """The verdicts on stdout; the exit status."""
     width = max(len(v.id) for v in verdicts)
     for v in verdicts:
         tail = f" → {v.remedy}" if v.remedy and v.status != PASS else ""
         print(f"{v.status:<12}  {v.id:<{width}}  {v.text}{tail}")
-    whole = results.summary(verdicts, quick, ended)
+    whole = results.summary(verdicts, run)
     print(f"verdict: {whole.status}: {whole.text}")
-    return EXIT_STATUS[whole.status]
+    return results.exit_status(whole)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -168,21 +182,27 @@ def _run(args: argparse.Namespace) -> int:
 
 def _qualify(args: argparse.Namespace, needs: requirements.Requirements, found: drive.Drive,
              guard: Guard) -> int:  # fmt: skip
-    scale = _scale(args, needs)
+    scale = scale_of(args, needs, found.bytes)
     exporters = _exporters(args)
     execute.need_root()
     have = tools.find()
+    checks = _examine(args, found, needs)
+    preflight.enforce(checks, args.despite)
+    for one in checks:
+        if one.level != preflight.GREEN:
+            say(f"{one.level}: {one.name}: {one.text}")
     if not Path("/dev/dmabuf_rw").exists():
         raise QualError("there is no /dev/dmabuf_rw: modprobe dmabuf_rw")
     whole = plan.total(plan.parts(found, len(exporters), needs, scale))
     say(f"{found.model} {found.serial}: {duration(whole.seconds[0])} or more")
     work = suite.Suite(
         suite.Request(
-            found, args.output, exporters, needs, scale, args.quick, args.resume, guard, args.only
+            found, args.output, exporters, needs, scale, args.quick, args.resume, guard, args.only,
+            checks
         ),
         have,
     )
-    status = _show(work.execute(), args.quick, work.run.get("ended", ""))
+    status = _show(work.execute(), work.run)
     try:
         _, written = results.write(args.output)
         say("report: " + ", ".join(str(path) for path in written))
@@ -196,7 +216,7 @@ def _report(args: argparse.Namespace) -> int:
     for path in written:
         print(path)
     print(f"verdict: {document.verdict.status}: {document.verdict.text}")
-    return EXIT_STATUS[document.verdict.status]
+    return results.exit_status(document.verdict)
 
 
 def _compare(args: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ from types import ModuleType
 
 from dmabuf_common.verdict import FAIL, INCONCLUSIVE, PASS, SKIP
 
-from . import judge, results
+from . import judge, requirements, results
 from .errors import QualError
 from .store import Record
 
@@ -30,7 +30,7 @@ class Change:
 def _samples(records: dict[str, Record]) -> dict[tuple[str, ...], list[float]]:
     samples: dict[tuple[str, ...], list[float]] = {}
     for record in records.values():
-        if record["kind"] != "cell" or record["findings"] or "figures" not in record:
+        if record["kind"] != "cell" or not judge.has_figures(record):
             continue
         cell = record["id"].split("/")[-2]
         for figure, value in record["figures"].items():
@@ -101,8 +101,12 @@ def compare(old: Path, new: Path, force: bool) -> tuple[list[Change], list[str]]
         if not force:
             raise QualError(f"the runs are not comparable ({why}); --force compares them all the same")
         notes.append(f"compared by force: {why}")
+    if run_a["requirements"] != run_b["requirements"]:
+        a, b = (requirements.flat(run["requirements"]) for run in (run_a, run_b))
+        differ = [f"{name}: {a[name]} / {b[name]}" for name in b if a[name] != b[name]]
+        notes.append(f"both are judged by the thresholds of the second ({'; '.join(differ)})")
     changes = []
-    verdicts_a = {v.id: v for v in judge.judge(records_a, run_a, run_a["requirements"])}
+    verdicts_a = {v.id: v for v in judge.judge(records_a, run_a, run_b["requirements"])}
     for after in judge.judge(records_b, run_b, run_b["requirements"]):
         before = verdicts_a[after.id]
         if before.status != after.status:

@@ -2,14 +2,25 @@
 """The drive under test: what sysfs and the drive itself say about it."""
 
 import os
+import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from dmabuf_common import nvme
+from dmabuf_common import nvme, pci as buses
 from dmabuf_common.sysfs import System, is_pci_address
 
 from .errors import QualError
+
+# The PCI vendors of drives that are none: QEMU, virtio, VMware, VirtualBox, Parallels, bhyve, and the
+# clouds of Amazon, Google and Microsoft.
+VIRTUAL_VENDORS = ("0x1b36", "0x1af4", "0x15ad", "0x80ee", "0x1ab8", "0xfb5d", "0x1d0f", "0x1ae0", "0x1414")
+# How they call themselves, and Linux's own target.
+_VIRTUAL_MODEL = re.compile(
+    r"QEMU|VMware|ORCL-VBOX|VBOX|Parallels|bhyve|Amazon (Elastic Block Store|EC2)|nvme_card|Google "
+    r"|(MSFT|Microsoft) NVMe|Linux$",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -29,11 +40,12 @@ class Drive:
     metadata: int
     multipath: bool
     mdts: int | None  # bytes; 0: no limit; None: not known
+    vendor: str = ""  # of the PCI device, 0x144d
 
     @property
     def emulated(self) -> bool:
-        """Whether figures of it say nothing about hardware."""
-        return self.model.startswith("QEMU")
+        """Whether a hypervisor makes it up, so that figures of it say nothing about hardware."""
+        return self.vendor in VIRTUAL_VENDORS or _VIRTUAL_MODEL.match(self.model) is not None
 
 
 def health(drive: Drive) -> nvme.Health | None:
@@ -77,4 +89,5 @@ def find(path: str, system: System | None = None) -> Drive:
         metadata=system.number(f"/sys/block/{disk}/metadata_bytes") or 0,
         multipath="nvme-subsys" in system.real(device),
         mdts=nvme.mdts(controller) if controller and system.real_machine else None,
+        vendor=system.read(f"{buses.DEVICES}/{pci}/vendor") if pci else "",
     )

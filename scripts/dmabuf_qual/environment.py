@@ -1,21 +1,28 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What a run must store to be compared with another: the machine's fingerprint, and the drive's."""
 
+import hashlib
 import json
 from pathlib import Path
 
 from dmabuf_common import fingerprint, pci
 from dmabuf_common.sysfs import System
 
+from . import VERSION
 from .drive import Drive
 
 Facts = list[list[str]]  # name, value, role
 
 
-def facts(drive: Drive, engine: str, system: System) -> Facts:
-    """Facts with their role."""
+def facts(drive: Drive, engine: str, system: System, integrity: str = "") -> Facts:
+    """Facts with their role. `integrity`: the program that compares bytes."""
     found = fingerprint.collect(drive.path, engine, system=system, disk=drive.disk)
     key, subject, state = (found[role] for role in ("key", "subject", "state"))
+    subject["dmabuf-qual"] = VERSION
+    try:
+        subject["dmabuf-integrity"] = hashlib.sha256(Path(integrity).read_bytes()).hexdigest()[:16]
+    except OSError:
+        pass  # it is not there, and no case of it will be done
     key["tested bytes"] = str(drive.bytes)
     key["multipath"] = "yes" if drive.multipath else "no"
     key["MDTS"] = "unknown" if drive.mdts is None else str(drive.mdts)

@@ -25,10 +25,16 @@ from .store import Record
 from .tools import Tools
 
 SLACK_S = 120.0
+# A measurement may end so much earlier than asked for: fio stops at a tick of its clock.
+LEAST_RUNTIME = 0.95
+# A direction that chance gives fewer I/Os than this on average may have none at all.
+LEAST_EXPECTED = 20
 # A module's refusal in a message: "(NAME, EIO)".
 REFUSAL = re.compile(r"\(([A-Z_0-9]+), (E[A-Z0-9]+|errno \d+)\)")
 # Refusals that are known by another name.
 NAMES = {"MULTIPATH": "MULTIPATH_HEAD", "NO_P2P_ROUTE": "NO_P2P_ROUTE", "SIZE_CAP": "SIZE_CAP"}
+
+NOTHING_DONE, ENDED_EARLY = "NOTHING_DONE", "ENDED_EARLY"
 
 Finding = dict[str, Any]
 
@@ -81,7 +87,7 @@ class Bench:
             # What failed because the drive went away says nothing of it.
             self.guard.check()
         after = self.bounces.count()
-        if before is not None and after is not None and after > before and not outcome.get("skip"):
+        if before is not None and after is not None and after > before and "skip" not in outcome:
             text = f"the kernel's swiotlb copied data for the drive {after - before} times"
             outcome["findings"].append(finding("BOUNCED", text, after - before))
         return {
@@ -94,6 +100,7 @@ class Bench:
             "params": case.params,
             "started": started,
             "seconds": round(time.monotonic() - begin, 3),
+            "bounces_seen": before is not None and after is not None,
             **outcome,
         }
 
@@ -132,8 +139,9 @@ class Bench:
                 return {"findings": [no]}
             return {"findings": [], "error": said["error"]}
         outcome = {key: said[key] for key in ("findings", "facts", "compared_bytes", "transfers")}
-        if said.get("not_applicable"):
-            outcome["skip"] = said["not_applicable"]
+        for key, word in (("not_applicable", "skip"), ("missing", "missing")):
+            if said.get(key):
+                outcome[word] = said[key]
         return outcome
 
     def _fio(self, case: Case) -> Record:
@@ -175,11 +183,20 @@ class Bench:
             files.write_text(keep, text[text.index("{") :])
         figures = figures_of(job, line)
         moved = [after[0] - before[0], after[1] - before[1]]
-        found = check_cell(case, job, line, moved, self.needs)
-        if ended.status and not found:
+        wanted_bytes = 0
+        if case.kind == "precondition":
+            seconds, wanted_bytes = 0, self._twice()
+        found = check_cell(case, job, line, moved, self.needs, seconds, wanted_bytes)
+        # That fio failed says why nothing was done.
+        if ended.status and all(one["name"] in (NOTHING_DONE, ENDED_EARLY) for one in found):
             said = ended.err.strip()[-300:]
             return {"findings": [], "error": f"fio ended with status {ended.status}: {said}"}
         return {"findings": found, "figures": figures, "report": line, "file": keep.name}
+
+    def _twice(self) -> int:
+        """The bytes that preconditioning has to write, whole blocks of it."""
+        bs = cases.BLOCK_BYTES[cases.PRECONDITION_SIZE]
+        return 2 * ((cases.size_bytes(self.scale.size, self.drive.bytes) or 0) // bs * bs)
 
     def _stat(self) -> tuple[int, int]:
         """Bytes read and written by the block layer, of the disk; passthrough is not among them."""
@@ -206,15 +223,40 @@ def figures_of(job: dict[str, Any], line: dict[str, Any]) -> dict[str, float]:
     return figures
 
 
+def check_done(
+    case: Case, job: dict[str, Any], seconds: float, wanted_bytes: int
+) -> Finding | None:
+    """What is missing of the I/O that was asked for; None when it was done."""
+    total = sum(job[way]["total_ios"] for way in ("read", "write"))
+    shares = cases.shares(case)
+    for way, share in zip(("read", "write"), shares, strict=True):
+        expected = share * total
+        if not job[way]["total_ios"] and (share == 1 or expected >= LEAST_EXPECTED or not total):
+            if share:
+                return finding(NOTHING_DONE, f"fio did no {way}s, of which {share:.0%} of the I/Os are")
+    ran = job["job_runtime"] / 1000
+    if ran < LEAST_RUNTIME * seconds:
+        return finding(ENDED_EARLY, f"fio ran for {ran:.1f} s instead of {seconds:g} s")
+    if job["write"]["io_bytes"] < wanted_bytes:
+        return finding(ENDED_EARLY, f"fio wrote {job['write']['io_bytes']} bytes, of {wanted_bytes}")
+    return None
+
+
 def check_cell(
     case: Case,
     job: dict[str, Any],
     line: dict[str, Any],
     moved: list[int],
     needs: Requirements,
+    seconds: float,
+    wanted_bytes: int = 0,
 ) -> list[Finding]:
-    """Is the measurement what it says it is? Proof of the path, and the sums."""
+    """Is the measurement what it says it is? I/O for the time asked for, proof of the path, and the
+    sums."""
     found = []
+    undone = check_done(case, job, seconds, wanted_bytes)
+    if undone:
+        found.append(undone)
     if line["proven"] is not True or line["datapath"] != case.path:
         found.append(finding("BOUNCED", f"{case.path} was asked for, {line['datapath']} ran: "
                              f"{line['proof']}"))  # fmt: skip

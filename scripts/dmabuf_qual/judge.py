@@ -8,7 +8,7 @@ from typing import Any
 
 from dmabuf_common.verdict import FAIL, INCONCLUSIVE, PASS, SKIP
 
-from . import cases, steady
+from . import cases, preflight, steady
 from .requirements import Requirements
 from .store import Record
 
@@ -32,6 +32,7 @@ TITLES = {
     "performance.paths": "The measurements agree with themselves, with the module and with the kernel",
     "performance.steady": "The drive reaches a steady state",
     "performance.ratio": "Datapaths keep up with host memory",
+    "machine.ready": "Machine and drive are fit for the run",
     "drive.health": "The drive is well, before and after",
     "drive.log": "The kernel had nothing to complain about",
 }
@@ -54,6 +55,8 @@ REMEDY = {
     "INVALIDATE_HANG": "see dmesg for hung tasks, and report it",
     "IO_HANG": "see dmesg; the drive or its driver does not answer",
     "BENCH_ARITHMETIC": "do not use these figures",
+    "NOTHING_DONE": "look for a drive that stalls; see dmesg",
+    "ENDED_EARLY": "look for what ended fio; see dmesg",
 }
 
 
@@ -100,13 +103,42 @@ def describe(record: Record, one: dict[str, Any], records: list[Record]) -> str:
     return f"{one['name']}: {who}: {one['text']}{blame(record, one, records)}"
 
 
+def has_figures(record: Record) -> bool:
+    """Whether a measurement is valid: nothing was found wrong with it, and it did I/O."""
+    figures = record.get("figures") or {}
+    return not record["findings"] and any(
+        figures.get(name, 0) > 0 for name in ("read_iops", "write_iops")
+    )
+
+
+def not_done(
+    name: str, records: Iterable[Record], state: dict[str, Any], needs: Requirements
+) -> tuple[list[str], int]:
+    """The planned cases of a requirement of which there is no record, and how many were planned."""
+    if "scale" not in state:
+        return [], 0
+    done = {record["id"] for record in records}
+    paths = works(state)
+    listed = cases.planned(list(paths), paths, needs, cases.Scale.of_words(state["scale"]))
+    mine = [case.id for case in listed if case.requirement == name]
+    return [one for one in mine if one not in done], len(mine)
+
+
+def works(state: dict[str, Any]) -> dict[str, list[str]]:
+    """The datapaths that work, by exporter."""
+    return {
+        exporter: [path for path, what in tried.items() if what["works"]]
+        for exporter, tried in state.get("paths", {}).items()
+    }
+
+
 def _verdict(
     name: str, records: list[Record], every: list[Record], good: Callable[[list[Record]], str]
 ) -> Judged:
     """The common rule: a finding fails, an error or nothing done is inconclusive."""
     seconds = sum(record["seconds"] for record in records)
     found = findings(records)
-    ran = [r for r in records if "skip" not in r]
+    ran = [r for r in records if "skip" not in r and "missing" not in r]
     evidence = [(r["id"], f"{r.get('compared_bytes', 0)}", "bytes compared") for r in ran
                 if r.get("compared_bytes")]  # fmt: skip
     if found:
@@ -120,6 +152,10 @@ def _verdict(
     if errors:
         return Judged(name, INCONCLUSIVE, f"{errors[0]['id']} could not be done: "
                       f"{errors[0]['error']}", "", evidence, seconds)  # fmt: skip
+    missing = [record for record in records if "missing" in record]
+    if missing:
+        return Judged(name, INCONCLUSIVE, f"{missing[0]['id']} was not done: {missing[0]['missing']}",
+                      "load the test exporter, docs/testexp.md", evidence, seconds)  # fmt: skip
     if records and not ran:
         return Judged(name, SKIP, f"not applicable: {records[0]['skip']}", "", [], seconds)
     if not records:
@@ -230,9 +266,43 @@ def _commands(records: list[Record], needs: Requirements, mdts: int | None,
                     f"{(mdts or 0) // 1024} KiB asks for")  # fmt: skip
 
 
-def _steady(records: list[Record], asked: bool) -> Judged:
+WINDOW_KINDS = ("precondition", "pts")
+
+
+def window(records: Iterable[Record]) -> list[Record]:
+    """Preconditioning, and those of the rounds that followed it without an interruption."""
+    both = [record for record in records if record["kind"] in WINDOW_KINDS]
+    parts = [record.get("part") for record in both if record["kind"] == "precondition"]
+    return [record for record in both if record.get("part") == parts[-1]] if parts else []
+
+
+def settled(records: Iterable[Record]) -> bool:
+    """Whether there is nothing more to be done for the steady state: it was reached, or will not be."""
+    rounds = pts_rounds(records)
+    looked = [steady.examine(values) for values in rounds.values()]
+    return bool(looked) and (
+        all(one.steady for one in looked) or looked[0].rounds >= steady.MOST_ROUNDS
+    )
+
+
+def not_snia(state: dict[str, Any]) -> str:
+    """In what the rounds are not those of SNIA's test; empty when they are."""
+    if "scale" not in state or "whole_drive" not in state:
+        return "how long its rounds were is not known"
+    scale = cases.Scale.of_words(state["scale"])
+    wrong = []
+    if scale.cell_seconds < cases.PTS_SECONDS:
+        wrong.append(f"rounds of {scale.cell_seconds} s, not {cases.PTS_SECONDS}")
+    if scale.size != "100%":
+        wrong.append(f"over {scale.size} of the drive, not 100%")
+    if not state["whole_drive"]:
+        wrong.append("over a partition, not the drive")
+    return ", ".join(wrong)
+
+
+def _steady(records: list[Record], state: dict[str, Any]) -> Judged:
     name = "performance.steady"
-    if not asked:
+    if not state.get("steady"):
         return Judged(name, SKIP, "not applicable: a quick run does not bring the drive into its "
                       "steady state")  # fmt: skip
     before = [record for record in records if record["kind"] == "precondition"]
@@ -241,7 +311,7 @@ def _steady(records: list[Record], asked: bool) -> Judged:
             what = record.get("error") or describe(record, record["findings"][0], records)
             return Judged(name, INCONCLUSIVE, f"the drive was not brought into its state: {what}",
                           "look for the cause and run again")  # fmt: skip
-    rounds = pts_rounds(records) if before else {}
+    rounds = pts_rounds(records)
     seconds = sum(record["seconds"] for record in records)
     if not rounds:
         return Judged(name, INCONCLUSIVE, "no round was completed", "run it to the end (--resume)")
@@ -252,6 +322,11 @@ def _steady(records: list[Record], asked: bool) -> Judged:
         texts.append((cell, looked.text(), ""))
         if not looked.steady and worst is None:
             worst = (cell, looked)
+    scaled = not_snia(state)
+    if scaled:
+        text = "; ".join(f"{c}: {t}" for c, t, _ in texts)
+        return Judged(name, INCONCLUSIVE, f"not SNIA's test ({scaled}): {text}",
+                      "run it without --cell-seconds and --size, on the whole drive", texts, seconds)  # fmt: skip
     if worst is None:
         return Judged(name, PASS, "; ".join(f"{c}: {t}" for c, t, _ in texts), "", texts, seconds)
     ended = worst[1].rounds >= steady.MOST_ROUNDS
@@ -261,10 +336,10 @@ def _steady(records: list[Record], asked: bool) -> Judged:
 
 
 def pts_rounds(records: Iterable[Record]) -> dict[str, list[float]]:
-    """IOPS of the tracked cells, round by round, as far as all have been measured."""
+    """IOPS of the tracked cells, round by round, as far as all of the window have been measured."""
     by_round: dict[int, dict[str, float]] = {}
-    for record in records:
-        if record["kind"] != "pts" or "figures" not in record or record["findings"]:
+    for record in window(records):
+        if record["kind"] != "pts" or not has_figures(record):
             continue
         number = int(record["id"].split("/")[1].removeprefix("round-"))
         cell = record["id"].split("/")[2]
@@ -285,7 +360,7 @@ def medians(records: Iterable[Record]) -> dict[tuple[str, str, str], dict[str, f
     """By exporter, path and cell: the median of each figure over the repeats."""
     samples: dict[tuple[str, str, str], dict[str, list[float]]] = {}
     for record in records:
-        if record["kind"] != "cell" or record["findings"] or "figures" not in record:
+        if record["kind"] != "cell" or not has_figures(record):
             continue
         cell = record["id"].split("/")[-2]
         key = (record["exporter"], record["path"], cell)
@@ -294,9 +369,9 @@ def medians(records: Iterable[Record]) -> dict[tuple[str, str, str], dict[str, f
     return {key: {f: median(v) for f, v in figures.items()} for key, figures in samples.items()}
 
 
-def _ratio(records: list[Record], needs: Requirements, emulated: bool) -> Judged:
+def _ratio(records: list[Record], state: dict[str, Any], needs: Requirements) -> Judged:
     name = "performance.ratio"
-    if emulated:
+    if state.get("emulated"):
         return Judged(name, SKIP, "not applicable: the drive is emulated, its figures say nothing "
                       "about hardware")  # fmt: skip
     by_case = medians(records)
@@ -311,7 +386,7 @@ def _ratio(records: list[Record], needs: Requirements, emulated: bool) -> Judged
                 evidence.append((f"{exporter} {path} {cell} {figure}", f"{ratio:.3f}", "of host"))
                 if ratio < limits["least_iops_ratio"]:
                     bad.append(f"{exporter} {path} {cell}: {figure} is {ratio:.2f} of host memory's")
-        if control.get("cpu_s_per_gib"):
+        if control.get("cpu_s_per_gib") and "cpu_s_per_gib" in figures:
             ratio = figures["cpu_s_per_gib"] / control["cpu_s_per_gib"]
             evidence.append((f"{exporter} {path} {cell} CPU", f"{ratio:.3f}", "of host"))
             if ratio > limits["most_cpu_ratio"]:
@@ -319,9 +394,43 @@ def _ratio(records: list[Record], needs: Requirements, emulated: bool) -> Judged
     if bad:
         return Judged(name, FAIL, f"SLOWER: {bad[0]}", "see the comparison of datapaths", evidence,
                       0, ["SLOWER"])  # fmt: skip
-    if not evidence:
-        return Judged(name, INCONCLUSIVE, "nothing was measured", "run it to the end (--resume)")
+    measured = [r for r in records if r["kind"] == "cell" and r["path"] != "bounce"]
+    lost = [r["id"] for r in measured if not has_figures(r)]
+    lost += not_done("performance.paths", records, state, needs)[0]
+    if not evidence or lost:
+        what = f"{len(lost)} measurements are missing or not valid: {lost[0]}" if lost else "nothing was measured"
+        return Judged(name, INCONCLUSIVE, what, "run it to the end (--resume)", evidence)
     return Judged(name, PASS, f"{len(evidence)} ratios within limits", "", evidence)
+
+
+def _ready(state: dict[str, Any]) -> Judged:
+    """What preflight said as each part of the run began."""
+    name = "machine.ready"
+    parts = state.get("parts", [])
+    checks = [check for part in parts for check in part.get("preflight", ())]
+    told = {(c["name"], c["text"], "") for c in checks if c["level"] != preflight.GREEN}
+    evidence = sorted(told)
+    for c in checks:
+        if c["level"] == preflight.RED:
+            return Judged(name, FAIL, f"{c['name']}: {c['text']}", c["remedy"], evidence, 0, [c["name"]])
+    if not parts or not all(part.get("preflight") for part in parts):
+        return Judged(name, INCONCLUSIVE, "the machine was not looked at before the run",
+                      "run it anew", evidence)  # fmt: skip
+    for c in checks:
+        if c["name"] in preflight.WEAKENING:
+            return Judged(name, INCONCLUSIVE, f"{c['name']}: {c['text']}", c["remedy"], evidence)
+    return Judged(name, PASS, f"{len(checks)} checks, none of which speaks against the run", "", evidence)
+
+
+# Counters of the SMART log whose growth makes a run's figures doubtful: what to say, and to do.
+DOUBTFUL = {
+    "warning_temp_time": ("the drive was too hot for {} min", "cool it and run again"),
+    "critical_comp_time": ("the drive was too hot for {} min", "cool it and run again"),
+    "thm_temp1_trans_count": ("the drive throttled {} times", "cool it and run again"),
+    "thm_temp2_trans_count": ("the drive throttled {} times", "cool it and run again"),
+    "unsafe_shutdowns": ("the drive lost power {} times", "see power supply and dmesg"),
+    "num_err_log_entries": ("the drive logged {} errors of commands", "see nvme error-log"),
+}
 
 
 def _health(state: dict[str, Any], needs: Requirements) -> Judged:
@@ -331,22 +440,31 @@ def _health(state: dict[str, Any], needs: Requirements) -> Judged:
         return Judged(name, INCONCLUSIVE, "the drive's SMART log was not read before and after",
                       "run it to the end (--resume), as root")  # fmt: skip
     evidence = [(f"{key} before, after", f"{before[key]}, {after[key]}", "") for key in before]
+
+    def fails(known: str, text: str, remedy: str) -> Judged:
+        return Judged(name, FAIL, f"{known}: {text}", remedy, evidence, 0, [known])
+
     new = after["media_errors"] - before["media_errors"]
     if new > limits["new_media_errors"]:
-        return Judged(name, FAIL, f"MEDIA_ERRORS: {new} new media errors", "replace the drive",
-                      evidence, 0, ["MEDIA_ERRORS"])  # fmt: skip
-    # Bit 1: temperature; bit 2: reliability; 3: read-only; 4: backup of volatile memory.
+        return fails("MEDIA_ERRORS", f"{new} new media errors", "replace the drive")
+    # Bit 0: spare; 1: temperature; 2: reliability; 3: read-only; 4: backup of volatile memory.
     critical = after["critical"] | before["critical"]
     if critical & ~(1 << 1):
-        return Judged(name, FAIL, f"CRITICAL_WARNING: 0x{critical:02x}", "see nvme smart-log",
-                      evidence, 0, ["CRITICAL_WARNING"])  # fmt: skip
+        return fails("CRITICAL_WARNING", f"0x{critical:02x}", "see nvme smart-log")
+    if after["spare_percent"] < after["spare_threshold"]:
+        return fails("SPARE_LOW", f"{after['spare_percent']} % of the spare blocks are left, the drive's own "
+                     f"limit is {after['spare_threshold']} %", "replace the drive")  # fmt: skip
+    if before["used_percent"] > limits["most_used_percent"]:
+        return fails("WORN", f"{before['used_percent']} % of its endurance is used", "use a fresher drive")
     if critical:
         return Judged(name, INCONCLUSIVE, "the drive was too hot: it may have throttled",
                       "cool it and run again", evidence)  # fmt: skip
-    if before["used_percent"] > limits["most_used_percent"]:
-        return Judged(name, FAIL, f"WORN: {before['used_percent']} % of its endurance is used",
-                      "use a fresher drive", evidence, 0, ["WORN"])  # fmt: skip
-    return Judged(name, PASS, "no new media errors, no critical warning", "", evidence)
+    for counter, (text, remedy) in DOUBTFUL.items():
+        grown = after[counter] - before[counter]
+        if grown > 0:
+            return Judged(name, INCONCLUSIVE, f"{text.format(grown)} during the run", remedy, evidence)
+    return Judged(name, PASS, "no new media errors, no critical warning, spare left; it did not throttle",
+                  "", evidence)  # fmt: skip
 
 
 def judge(records: dict[str, Record], state: dict[str, Any], needs: Requirements) -> list[Judged]:
@@ -372,7 +490,7 @@ def judge(records: dict[str, Record], state: dict[str, Any], needs: Requirements
     cells = [r for r in bounced if r["kind"] == "cell" or r["findings"]]
     verdicts.append(_verdict("path.proven", cells, every,
                              lambda ran: f"{len(ran)} measurements, each proven by counters"
-                             + ("" if state.get("bounces_seen") else
+                             + ("" if all(r.get("bounces_seen") for r in ran) else
                                 "; whether swiotlb copied could not be seen")))  # fmt: skip
     verdicts.append(_placement(every, needs, every))
     verdicts.append(_commands(of("path.commands"), needs, state.get("mdts"), every))
@@ -387,19 +505,50 @@ def judge(records: dict[str, Record], state: dict[str, Any], needs: Requirements
             for r in of("performance.paths")]  # fmt: skip
     verdicts.append(_verdict("performance.paths", sums, every,
                              lambda ran: f"the sums of {len(ran)} measurements agree"))  # fmt: skip
-    verdicts.append(_steady([r for r in every if r["kind"] in ("pts", "precondition")], bool(state.get("steady"))))
-    verdicts.append(_ratio(every, needs, bool(state.get("emulated"))))
+    verdicts.append(_steady([r for r in every if r["kind"] in WINDOW_KINDS], state))
+    verdicts.append(_ratio(every, state, needs))
+    verdicts.append(_ready(state))
     verdicts.append(_health(state, needs))
-    verdicts.append(_log(state))
-    return verdicts
+    verdicts.append(_log(every, state))
+    return [_whole(one, every, state, needs) for one in verdicts]
 
 
-def _log(state: dict[str, Any]) -> Judged:
-    lines = state.get("kernel_log")
-    if lines is None:
-        return Judged("drive.log", INCONCLUSIVE, "the kernel log was not read",
-                      "run it to the end (--resume), as root")  # fmt: skip
+def _whole(
+    judged: Judged, every: list[Record], state: dict[str, Any], needs: Requirements
+) -> Judged:
+    """The verdict, but nothing passes of which only a part was done."""
+    left, planned = not_done(judged.id, every, state, needs)
+    if judged.status not in (PASS, SKIP) or not left:
+        return judged
+    text = f"{len(left)} of {planned} cases were not done: {left[0]}"
+    return Judged(judged.id, INCONCLUSIVE, text, "run it to the end (--resume)", judged.evidence,
+                  judged.seconds)  # fmt: skip
+
+
+def _log(records: list[Record], state: dict[str, Any]) -> Judged:
+    """Of all parts of the run, after each case and at the end of each part."""
+    name = "drive.log"
+    parts = state.get("parts", [])
+    looks = [(record["id"], record.get("kernel_log")) for record in records]
+    looks += [(f"the end of part {number}", part.get("log")) for number, part in enumerate(parts, 1)]
+    lines = {line: place for place, seen in reversed(looks) if seen for line in seen["lines"]}
     if lines:
-        return Judged("drive.log", FAIL, f"KERNEL_LOG: {lines[0]}", "see dmesg",
-                      [("kernel", line, "") for line in lines], 0, ["KERNEL_LOG"])  # fmt: skip
-    return Judged("drive.log", PASS, "no error of the drive, PCIe, the IOMMU or a hung task")
+        evidence = [(place, line, "") for line, place in reversed(lines.items())]
+        return Judged(name, FAIL, f"KERNEL_LOG: {evidence[0][1]} ({evidence[0][0]})", "see dmesg",
+                      evidence, 0, ["KERNEL_LOG"])  # fmt: skip
+    if not parts or "log" not in parts[-1]:
+        return Judged(name, INCONCLUSIVE, "the kernel log was not read to the end",
+                      "run it to the end (--resume), as root")  # fmt: skip
+    for number, part in enumerate(parts, 1):
+        if "log" not in part:
+            return Judged(name, INCONCLUSIVE, f"part {number} of the run was killed, and what the kernel "
+                          "said then was lost with that boot", "choose another --output")  # fmt: skip
+    for place, seen in looks:
+        if seen is None:
+            return Judged(name, INCONCLUSIVE, f"the kernel log cannot be read ({place})",
+                          "give the run /dev/kmsg, as root")  # fmt: skip
+        if not seen["complete"]:
+            return Judged(name, INCONCLUSIVE, f"the kernel log overran: messages were lost ({place})",
+                          "see what floods it, and boot with a larger log_buf_len")  # fmt: skip
+    return Judged(name, PASS, "no error of the drive, PCIe, the IOMMU or a hung task, read after each "
+                  f"of {len(records)} cases")  # fmt: skip

@@ -34,7 +34,7 @@ def parts(
     per_path = 7 * cases.REGION_BYTES * 2 + load + 2 * cases.REGION_BYTES
     checked = per_path * paths + cases.RETENTION_BYTES
     integrity_s = paths * (len(cases.EACH_PATH) * OVERHEAD_S + 2 * load / speed) + 10
-    cells = cases.CELLS if scale.repeats > 1 else cases.QUICK_CELLS
+    cells = cases.cells_of(scale)
     runs = len(cells) * scale.repeats * (4 * exporters + 1)
     writing = sum("write" in rw or "rw" in rw for rw, _, _ in cells) / len(cells)
     cell_s = runs * (scale.cell_seconds + OVERHEAD_S)

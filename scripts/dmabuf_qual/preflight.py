@@ -12,9 +12,15 @@ from dmabuf_common.sysfs import System
 
 from . import cases
 from .drive import Drive
+from .errors import QualError
 
 GREEN, YELLOW, RED = "ok", "warn", "stop"
+# Without these nothing can be done, whatever the user says.
+NEEDED = {"IO_URING_DISABLED", "module", "udmabuf", "exporter", "NOT_NVME"}
+# Of what is no reason to stop, what makes the figures those of another machine.
+WEAKENING = {"LINK_DOWNTRAINED"}
 MIB = 1 << 20
+PROTECTION_BYTES = 8
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,24 @@ def udmabuf(system: System, needed_mib: int) -> list[Check]:
     return [Check("udmabuf", GREEN, f"size_limit_mb {limit}")]
 
 
+def testexp(system: System) -> list[Check]:
+    """The test exporter, with which faults are made to order."""
+    if system.exists("/dev/dmabuf_testexp"):
+        return [Check("testexp", GREEN, "the test exporter is there")]
+    return [Check("TESTEXP", YELLOW, "dmabuf_testexp is not loaded: four requirements, and so the whole "
+                  "run, stay inconclusive", "modprobe dmabuf_testexp, docs/testexp.md")]  # fmt: skip
+
+
+def peers(system: System, wanted: list[str], memory: str, given: str | None) -> list[str]:
+    """The PCI devices whose memory is meant: the one that the user names, and those of the exporters
+    where the memory has to be a device's."""
+    found = [given] if given else []
+    if memory == "peer":
+        devices = (pci.of_device(system, cases.split_exporter(spec)[1]) for spec in wanted)
+        found += [address for address in devices if address]
+    return list(dict.fromkeys(found))
+
+
 def exporters(system: System, wanted: list[str]) -> list[Check]:
     """The devices of the exporters."""
     found = []
@@ -84,7 +108,9 @@ def drive(found: Drive, health: Health | None) -> list[Check]:
         listed.append(Check("NOT_NVME", RED, "the drive is not on PCI (a fabric?)",
                             "give a local NVMe drive"))  # fmt: skip
     if found.metadata:
-        listed.append(Check("METADATA", RED, f"formatted with {found.metadata} bytes of metadata or "
+        # The drive makes protection information of this size itself, if that is what it is.
+        level = YELLOW if found.metadata == PROTECTION_BYTES else RED
+        listed.append(Check("METADATA", level, f"formatted with {found.metadata} bytes of metadata or "
                             "protection information a block", "nvme format with an LBA format "
                             "without metadata"))  # fmt: skip
     if found.block > 4096:
@@ -137,13 +163,14 @@ def iommu(system: System, found: Drive) -> list[Check]:
     return [Check("IOMMU", GREEN, f"{word} ({mode}), group {group}")]
 
 
-def topology(system: System, found: Drive, peer: str | None) -> list[Check]:
-    """Links, ACS, and the way to a peer's memory."""
+def bus(system: System, found: Drive) -> list[Check]:
+    """The drive's link, and errors there."""
     if not found.pci:
         return []
     listed = []
     link = pci.link(system, found.pci)
-    if link.downtrained:
+    # The link of a drive that a hypervisor makes up is made up, too.
+    if link.downtrained and not found.emulated:
         listed.append(Check("LINK_DOWNTRAINED", YELLOW, f"{link.text()} of "
                             f"{link.most_text()}", "reseat the drive, see the slot"))  # fmt: skip
     elif link.known:
@@ -153,8 +180,14 @@ def topology(system: System, found: Drive, peer: str | None) -> list[Check]:
         if total := errors.get(f"aer_dev_{kind}"):
             listed.append(Check("AER", YELLOW, f"{total} {kind} PCIe errors since boot",
                                 "reseat the drive, see dmesg"))  # fmt: skip
-    if peer is None:
-        return listed
+    return listed
+
+
+def route(system: System, found: Drive, peer: str) -> list[Check]:
+    """A peer's BAR, and whether the drive gets there."""
+    if not found.pci:
+        return []
+    listed = []
     bar, memory = pci.largest_bar(system, peer), system.number(
         f"{pci.DEVICES}/{peer}/mem_info_vram_total")  # fmt: skip
     if memory and bar < memory:
@@ -205,23 +238,39 @@ def examine(
     health: Health | None,
     wanted: list[str],
     needed_mib: int,
+    memory: str,
     peer: str | None,
     system: System | None = None,
 ) -> list[Check]:
     """All checks."""
     system = system or System()
+    ways = [check for one in peers(system, wanted, memory, peer) for check in route(system, found, one)]
     return [
         *kernel(system),
         *module(system),
         *udmabuf(system, needed_mib),
         *exporters(system, wanted),
+        *testexp(system),
         *drive(found, health),
         *cuts(system, found),
         *iommu(system, found),
-        *topology(system, found, peer),
+        *bus(system, found),
+        *ways,
         *limits(needed_mib),
         *log(),
     ]
+
+
+def enforce(checks: list[Check], despite: list[str]) -> None:
+    """QualError where a run must not begin; the user may say to go on despite what is named, which
+    then fails."""
+    for check in checks:
+        if check.level != RED or (check.name in despite and check.name not in NEEDED):
+            continue
+        text = f"preflight says stop: {check.name}: {check.text}; {check.remedy}"
+        if check.name not in NEEDED:
+            text += f"; with --despite {check.name} the run begins, and machine.ready fails"
+        raise QualError(text)
 
 
 def table(checks: list[Check], colour: bool) -> str:

@@ -7,16 +7,20 @@ from statistics import median
 from typing import Any
 
 from dmabuf_common.clock import iso
-from dmabuf_common.verdict import FAIL, INCONCLUSIVE, PASS, STATUSES, overall
+from dmabuf_common.verdict import EXIT_STATUS, FAIL, INCONCLUSIVE, NO_FAULT, PASS, STATUSES, overall
 from dmabuf_report import model
 
-from . import VERSION, cases, judge
+from . import VERSION, cases, judge, requirements
 from .errors import QualError
 from .requirements import Requirements
-from .store import Record, Store
+from .store import FIO, RUN, Record, Store
 
 UNITS = {"iops": ("IOPS", "higher"), "mib_s": ("MiB/s", "higher"), "mean_us": ("µs", "lower"),
          "cpu_s_per_gib": ("s/GiB", "lower"), "map_ms": ("ms", "lower")}  # fmt: skip
+
+# What a report is made of, of all that a run stores.
+NEEDED = ("scale", "requirements", "quick", "only", "emulated", "environment", "comparability_key", "parts",
+          "model", "serial", "started", "seed")  # fmt: skip
 
 
 def _unit(figure: str) -> tuple[str, str]:
@@ -33,7 +37,7 @@ def _bins(folder: Path, records: list[Record]) -> list[model.Latency]:
         parts = []
         for record in records:
             try:
-                job = json.loads((folder / "fio" / record["file"]).read_text())["jobs"][0]
+                job = json.loads((folder / FIO / record["file"]).read_text())["jobs"][0]
             except (OSError, ValueError, LookupError):
                 continue
             parts.append(bins.of_job(job, way))
@@ -52,7 +56,7 @@ def measurements(folder: Path, records: list[Record], emulated: bool) -> list[mo
             groups.setdefault((record["exporter"], record["path"], cell), []).append(record)
     made = []
     for (exporter, path, cell), group in sorted(groups.items()):
-        good = [r for r in group if not r["findings"] and "figures" in r]
+        good = [r for r in group if judge.has_figures(r)]
         bad = len(group) - len(good)
         samples: dict[str, list[float]] = {}
         for record in good:
@@ -92,19 +96,61 @@ def requirement(judged: judge.Judged) -> model.Requirement:
                              evidence, judged.seconds, judged.id.split(".")[0])  # fmt: skip
 
 
-def summary(verdicts: list[judge.Judged], quick: bool, ended: str = "") -> model.Verdict:
-    """The verdict of all, in a sentence. `ended`: why the run did not come to its end."""
+def scope(run: dict[str, Any]) -> list[str]:
+    """What a reader must know of a verdict: how large the run was, by what it was judged, and of what
+    its figures are."""
+    words = []
+    needs, scale = run["requirements"], run["scale"]
+    usual = cases.usual(needs, run["quick"]).as_words()
+    other = [f"{name} {value} (not {usual[name]})" for name, value in scale.items() if value != usual[name]]
+    if run["quick"]:
+        words.append("a quick run: it looks for faults and qualifies nothing")
+    if other:
+        words.append(f"scaled: {', '.join(other)}")
+    elif not run["quick"]:
+        words.append("the whole scale")
+    thresholds = requirements.changed(needs)
+    words.append(f"other thresholds: {', '.join(thresholds)}" if thresholds else "the default thresholds")
+    if run["only"]:
+        words.append(f"only cases that match {', '.join(run['only'])}")
+    if not run.get("whole_drive", True):
+        words.append("a partition, not the drive")
+    if run["emulated"]:
+        words.append("the drive is emulated, which says nothing about the speed of hardware")
+    return words
+
+
+def summary(verdicts: list[judge.Judged], run: dict[str, Any]) -> model.Verdict:
+    """The verdict of all, in a sentence. A quick run does not pass: it has a word of its own."""
     status = overall(v.status for v in verdicts)
+    ended = run.get("ended", "")
     if ended and status != FAIL:
         status = INCONCLUSIVE
+    if run["quick"] and status == PASS:
+        status = NO_FAULT
     counts = ", ".join(
         f"{sum(v.status == s for v in verdicts)} {s}"
         for s in STATUSES
         if any(v.status == s for v in verdicts)
     )
-    note = "; a quick run: it looks for faults and does not qualify a drive" if quick else ""
     before = f"{ended}; " if ended else ""
-    return model.Verdict(status, f"{before}requirements: {counts}{note}")
+    return model.Verdict(status, f"{before}requirements: {counts}; {'; '.join(scope(run))}")
+
+
+def exit_status(verdict: model.Verdict) -> int:
+    """What the program ends with."""
+    return EXIT_STATUS[verdict.status]
+
+
+def _scale_facts(run: dict[str, Any]) -> list[model.Fact]:
+    """Scale and thresholds. The scale is part of the comparability key."""
+    facts = [model.Fact(f"scale {name}", str(value), "key") for name, value in run["scale"].items()]
+    facts += [model.Fact(f"threshold {name}", value)
+              for name, value in requirements.flat(run["requirements"]).items()]  # fmt: skip
+    facts.append(model.Fact("quick", "yes" if run["quick"] else "no"))
+    facts.append(model.Fact("only", ", ".join(run["only"]) or "all cases"))
+    facts.append(model.Fact("parts of the run", str(len(run["parts"]))))
+    return facts
 
 
 def document(folder: Path, run: dict[str, Any], records: dict[str, Record],
@@ -115,17 +161,24 @@ def document(folder: Path, run: dict[str, Any], records: dict[str, Record],
     if run["emulated"]:
         notes.append("The drive is emulated: figures compare datapaths with each other and say "
                      "nothing about hardware.")  # fmt: skip
+    if any(record["kind"] == "cell" for record in records.values()):
+        notes.append("The comparison of datapaths writes the same buffers, one for each I/O in flight, again and "
+                     "again within a measurement. A drive that deduplicates may show figures for it that other "
+                     "data does not have; the host control beside them has the same.")  # fmt: skip
+    if len(run["parts"]) > 1:
+        notes.append(f"The run was done in {len(run['parts'])} parts; the steady state is of one of them.")
     if "finished" not in run:
         notes.append("The run did not come to its end.")
     facts = [model.Fact(*fact) for fact in run["environment"]]
     facts.append(model.Fact("seed", str(run["seed"])))
+    facts += _scale_facts(run)
     last = max((r["started"] + r["seconds"] for r in records.values()), default=0.0)
     return model.Results(
         tool=model.Tool("dmabuf-qual", VERSION),
         title=f"Qualification of {run['model']} {run['serial']}",
         started=run["started"],
         finished=run.get("finished") or (iso(last) if last else run["started"]),
-        verdict=summary(verdicts, run["quick"], run.get("ended", "")),
+        verdict=summary(verdicts, run),
         comparability_key=run["comparability_key"],
         environment=facts,
         requirements=[requirement(v) for v in verdicts],
@@ -138,6 +191,10 @@ def load(folder: Path) -> tuple[dict[str, Any], dict[str, Record]]:
     """run.json and the records of a folder."""
     store = Store(folder)
     run = store.load()
+    missing = [name for name in NEEDED if name not in run]
+    if missing:
+        raise QualError(f"{folder / RUN} has no {missing[0]!r}: a dmabuf-qual of another release made it")
+    run["requirements"] = requirements.check(run.get("requirements"), folder / RUN)
     return run, store.records
 
 

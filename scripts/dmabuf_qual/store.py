@@ -2,19 +2,26 @@
 """A run's folder: what was asked for, and one line for each case that ended, safe at once."""
 
 import json
+import os
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from dmabuf_common import files
+from dmabuf_common import files, fingerprint
 
 from .errors import QualError
 
-RUN, RESULTS, LOCK = "run.json", "cases.jsonl", ".lock"
-# What must be equal for a run to go on.
-IDENTITY = ("identity", "serial", "firmware", "device", "quick", "exporters", "requirements", "scale", "only")
+RUN, RESULTS, LOCK, FIO = "run.json", "cases.jsonl", ".lock", "fio"
+# What must be equal for a run to go on; and all facts about the machine but its state.
+IDENTITY = ("identity", "serial", "firmware", "device", "quick", "exporters", "requirements", "scale",
+            "only")  # fmt: skip
 
 Record = dict[str, Any]
+
+
+def _facts(run: Record) -> dict[str, str]:
+    """What a run was made on and of: all that must not change in the middle of it."""
+    return {name: value for name, value, role in run.get("environment", []) if role != "state"}
 
 
 class Store:
@@ -43,8 +50,22 @@ class Store:
         except (OSError, ValueError) as error:
             raise QualError(f"{self.folder} has no run in it: {error}") from error
         for record in files.read_lines(self.folder / RESULTS):
-            self.records[record["id"]] = record
+            self._take(record)
         return run
+
+    def _take(self, record: Any) -> None:
+        """A record, unless it is none or names a file elsewhere: a folder may be another's."""
+        known = isinstance(record, dict) and isinstance(record.get("id"), str)
+        if not known or not {"kind", "requirement", "findings"} <= record.keys():
+            raise QualError(f"{self.folder / RESULTS} has a line in it that is no record of a case")
+        name = record.get("file")
+        if name is not None:
+            inside = (self.folder / FIO).resolve()
+            plain = isinstance(name, str) and name == os.path.basename(name) and name not in ("", ".", "..")
+            if not plain or (inside / name).resolve().parent != inside:
+                raise QualError(f"{self.folder / RESULTS}: the file {name!r} of {record['id']} leads out of "
+                                f"{self.folder}")  # fmt: skip
+        self.records[record["id"]] = record
 
     def begin(self, run: Record, resume: bool) -> None:
         """Starts a new run, or goes on with one that was asked for the same."""
@@ -54,13 +75,19 @@ class Store:
         if there:
             old = self.load()
             for name in IDENTITY:
-                if old.get(name) != run.get(name):
-                    raise QualError(
-                        f"the run in {self.folder} cannot go on: its {name} was {old.get(name)!r} "
-                        f"and is {run.get(name)!r}; choose another --output"
-                    )
+                self._same(name, old.get(name), run.get(name))
+            before, after = _facts(old), _facts(run)
+            for name in fingerprint.differences(before, after):
+                self._same(name, before.get(name), after.get(name))
         else:
             self.save(run)
+
+    def _same(self, name: str, was: Any, now: Any) -> None:
+        if was != now:
+            raise QualError(
+                f"the run in {self.folder} cannot go on: its {name} was {was!r} and is {now!r}; "
+                "choose another --output"
+            )
 
     def save(self, run: Record) -> None:
         """Replaces run.json as a whole."""

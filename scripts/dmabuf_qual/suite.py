@@ -9,21 +9,23 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from dmabuf_common import kernel_log, kmsg, process
+from dmabuf_common import kmsg, measuring, process
 from dmabuf_common.clock import now
 from dmabuf_common.drive_guard import Gone, Guard
 from dmabuf_common.sysfs import System
 from dmabuf_common.terminal import Progress
 
-from . import cases, drive as drives, environment, execute, judge, steady
+from . import cases, drive as drives, environment, execute, judge, klog, steady
 from .bounces import Bounces
 from .cases import Case, Scale
 from .drive import Drive
 from .errors import QualError
 from .execute import Bench
+from .klog import Watch
+from .preflight import Check
 from .progress import say
 from .requirements import Requirements
-from .store import Record, Store
+from .store import FIO, Record, Store
 from .tools import Tools
 
 WORKS = "works"
@@ -42,6 +44,7 @@ class Request:
     resume: bool
     guard: Guard  # holds the drive as long as the run takes
     only: list[str] = field(default_factory=list)  # patterns of case ids; empty: all
+    preflight: list[Check] = field(default_factory=list)
 
 
 def probe(tools: Tools, guard: Guard, exporter: str, path: str) -> dict[str, Any]:
@@ -67,15 +70,6 @@ def _identity(guard: Guard) -> dict[str, str]:
     return {name: value for name, value in guard.identity.record().items() if name != "device"}
 
 
-def complaints_after(number: int) -> list[str] | None:
-    """By what the kernel complained after a record of its log; None when that is not known."""
-    messages = kmsg.after(number)
-    if messages is None:
-        return None
-    known = kernel_log.complaints(line for line in messages if line != kmsg.OVERRAN)
-    return known if known or kmsg.OVERRAN not in messages else None
-
-
 class Suite:
     """One run, from its first case or from where it was cut off."""
 
@@ -84,7 +78,13 @@ class Suite:
         self.system = system or System()
         self.store = Store(request.folder)
         self.run: dict[str, Any] = {}
+        self.watch: Watch | None = None
         self.progress = Progress(0)
+
+    @property
+    def part(self) -> int:
+        """Which of the uninterrupted parts of the run this is, from 1 on."""
+        return len(self.run["parts"])
 
     def _prepare(self) -> None:
         """Opens the folder and stores what was asked for."""
@@ -92,7 +92,9 @@ class Suite:
         self.store.lock()
         if request.drive.bytes < cases.LEAST_DRIVE:
             raise QualError(f"{request.drive.path} is smaller than {cases.LEAST_DRIVE >> 20} MiB")
-        facts = environment.facts(request.drive, self.tools.engine, self.system)
+        facts = environment.facts(
+            request.drive, self.tools.engine, self.system, self.tools.integrity
+        )
         scale = request.scale.as_words()
         more: dict[str, object] = {"exporters": request.exporters, "scale": scale}
         self.run = {
@@ -107,6 +109,7 @@ class Suite:
             "requirements": request.needs,
             "scale": scale,
             "steady": request.scale.steady,
+            "whole_drive": request.drive.name == request.drive.disk,
             "emulated": request.drive.emulated,
             "mdts": request.drive.mdts,
             "seed": random.randrange(1, 1 << 31),
@@ -114,17 +117,15 @@ class Suite:
             "environment": facts,
             "comparability_key": environment.comparability_key(facts, more),
             "health_before": self._health(),
-            "log_from": kmsg.newest(),
+            "parts": [],
         }
         self.store.begin(self.run, request.resume)
-        # Of a run that goes on, what it began with counts; but the log is of this boot.
-        kept = self.store.load() if request.resume else self.run
-        if kept is not self.run:
-            boot = self.run["log_from"]
-            self.run = kept
-            self.run["log_from"] = min(boot, kept["log_from"])
+        if request.resume:
+            # Of a run that goes on, what it began with counts.
+            self.run = self.store.load()
             self.run.pop("finished", None)
             self.run.pop("ended", None)
+        self._begin_part()
         if "paths" not in self.run:
             say("which datapaths work here …")
             self.run["paths"] = {
@@ -136,6 +137,29 @@ class Suite:
             }
         self.store.save(self.run)
 
+    def _begin_part(self) -> None:
+        """Notes where this part of the run begins, and takes over the log of one that was killed."""
+        boot = self.system.read("/proc/sys/kernel/random/boot_id")
+        begin = kmsg.newest()
+        last = self.run["parts"][-1] if self.run["parts"] else None
+        if last is not None and "log" not in last and last["boot"] == boot:
+            known = [last["log_from"]]
+            known += [log["newest"] for r in self.store.records.values() if (log := r.get("kernel_log"))
+                      and r["part"] == self.part]  # fmt: skip
+            begin = max(known)
+            last["log"] = {"lines": [], "complete": True, "newest": begin}
+        checks = [asdict(check) for check in self.request.preflight]
+        self.run["parts"].append(
+            {"started": now(), "boot": boot, "log_from": begin, "preflight": checks}
+        )
+        self.watch = Watch(klog.ours(self.request.drive, self.system), begin)
+
+    def _end_part(self) -> None:
+        """Nothing more is done in this part; what the kernel said at its end is kept."""
+        assert self.watch is not None
+        self.run["parts"][-1]["log"] = self.watch.look()
+        self.watch.close()
+
     def _health(self) -> dict[str, int] | None:
         found = drives.health(self.request.drive)
         return None if found is None else asdict(found)
@@ -145,12 +169,19 @@ class Suite:
 
     def _do(self, bench: Bench, case: Case) -> None:
         """One case, unless it has ended before."""
-        if case.id in self.store.records or not self._wanted(case):
+        if self._has(case) or not self._wanted(case):
             return
+        assert self.watch is not None
         self.progress.start(case.id)
         record = bench.run(case)
-        self.store.add(record)
+        self.store.add({**record, "part": self.part, "kernel_log": self.watch.look()})
         self.progress.end(word_for(record))
+
+    def _has(self, case: Case) -> bool:
+        """Whether a case has ended; of the window, all is of one uninterrupted part."""
+        record = self.store.records.get(case.id)
+        window = case.kind in judge.WINDOW_KINDS
+        return record is not None and (not window or record["part"] == self.part)
 
     def _wanted(self, case: Case) -> bool:
         only = self.request.only
@@ -162,6 +193,10 @@ class Suite:
 
     def _steady_state(self, bench: Bench) -> None:
         """Preconditioning, then rounds until they are steady, or too many."""
+        if judge.settled(self.store.records.values()):
+            return
+        if any(record["kind"] in judge.WINDOW_KINDS for record in self.store.records.values()):
+            say("preconditioning and rounds begin anew: they must be of one uninterrupted run")
         every = Case("steady/precondition", "precondition", "performance.steady", cases.CONTROL,
                      "premapped", "precondition", {"DEPTH": str(cases.PTS_DEPTH)})  # fmt: skip
         self.progress.total += 1
@@ -180,29 +215,34 @@ class Suite:
                 say(f"round {number} could not be measured: no more rounds")
                 return
             say(f"round {number}: {looked[0].text()}")
-            if all(one.steady for one in looked):
+            if judge.settled(self.store.records.values()):
                 return
 
     def execute(self) -> list[judge.Judged]:
-        """Runs all that is left; returns the verdicts. KeyboardInterrupt when the user stops it."""
+        """Runs all that is left, when nobody else measures on this machine; returns the verdicts.
+        KeyboardInterrupt when the user stops it."""
+        with measuring.alone([measuring.LOCAL], f"dmabuf-qual of {self.request.drive.path}", say):
+            return self._execute()
+
+    def _execute(self) -> list[judge.Judged]:
         self._prepare()
         request = self.request
-        paths = {
-            exporter: [path for path, what in tried.items() if what[WORKS]]
-            for exporter, tried in self.run["paths"].items()
-        }
-        keep = request.folder / "fio"
+        paths = judge.works(self.run)
+        keep = request.folder / FIO
         keep.mkdir(exist_ok=True)
         with Bounces(request.drive.pci) as bounces:
-            self.run["bounces_seen"] = bounces.counting
             bench = Bench(request.drive, self.tools, request.needs, request.scale,
                           int(self.run["seed"]), keep, self._tick, self.system, bounces,
                           request.guard)  # fmt: skip
             try:
                 self._cases(bench, paths)
+            except KeyboardInterrupt:
+                self._end_part()
+                self.store.save(self.run)
+                raise
             except Gone as gone:
                 self.run["ended"] = str(gone)
-        self.run["kernel_log"] = complaints_after(self.run["log_from"])
+        self._end_part()
         if "ended" not in self.run:
             self.run["health_after"] = self._health()
             self.run["finished"] = now()
@@ -212,13 +252,13 @@ class Suite:
     def _cases(self, bench: Bench, paths: dict[str, list[str]]) -> None:
         """All cases in their order; KeyboardInterrupt, with the drive idle, when the user stops it."""
         request = self.request
-        first = cases.before_measuring(request.drive, request.exporters, paths, request.needs)
+        first = cases.before_measuring(request.exporters, paths, request.needs)
         matrix = cases.measuring(request.exporters, paths, request.scale)
         random.Random(self.run["seed"]).shuffle(matrix)
         last = cases.after_measuring()
         every = [*first, *matrix, *last]
         self.progress.total = sum(
-            self._wanted(case) and case.id not in self.store.records for case in every
+            self._wanted(case) and not self._has(case) for case in every
         )
         try:
             self._all(bench, first)

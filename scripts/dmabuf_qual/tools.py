@@ -8,6 +8,7 @@ from pathlib import Path
 
 from .errors import QualError
 
+ENGINE = "libdmabuf.so"
 CHECKOUT = Path(__file__).resolve().parents[2]
 INSTALLED = Path(__file__).resolve().parents[1]
 
@@ -30,8 +31,8 @@ def find() -> Tools:
     """The environment's LIBDMABUF and DMABUF_INTEGRITY, what is installed, what a build made."""
     engine = os.environ.get("LIBDMABUF", "")
     if not engine:
-        built = _newest(("build/*/engine/libdmabuf.so",))
-        engine = str(built) if built else "libdmabuf.so"
+        built = _newest((f"build/*/engine/{ENGINE}",))
+        engine = str(built) if built else ENGINE
     integrity = os.environ.get("DMABUF_INTEGRITY", "")
     beside = Path(engine).parent / "integrity/dmabuf-integrity"
     if not integrity:

@@ -7,11 +7,18 @@ import jinja2
 from markupsafe import Markup
 
 from dmabuf_common.sizes import size_text
+from dmabuf_common.verdict import FAIL, INCONCLUSIVE, NO_FAULT, PASS, SKIP
 
 from . import plots
 from .model import Results
 
-WORDS = {"pass": "Pass", "fail": "Fail", "inconclusive": "Inconclusive", "skip": "Skipped"}
+WORDS = {
+    PASS: "Pass",
+    FAIL: "Fail",
+    INCONCLUSIVE: "Inconclusive",
+    SKIP: "Skipped",
+    NO_FAULT: "No fault found",
+}
 
 
 def number(value: float | None) -> str:

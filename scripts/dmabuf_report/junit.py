@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""JUnit XML: one test case per requirement. What is inconclusive is an error, not a skip: a
-reader that hides skips must not hide that nothing was decided."""
+"""JUnit XML: one test case per requirement, the verdict as a property of each suite. What is
+inconclusive is an error, not a skip: a reader that hides skips must not hide that nothing was decided."""
 
 import re
 
@@ -36,6 +36,9 @@ def render(results: Results) -> str:
         if group not in suites:
             suites[group] = TestSuite(clean(group))
             suites[group].timestamp = results.started
+            suites[group].add_property(
+                "verdict", clean(f"{results.verdict.status}: {results.verdict.text}")
+            )
         case = TestCase(clean(requirement.id), f"{results.tool.name}.{clean(group)}")
         case.time = requirement.seconds
         details = _details(requirement)

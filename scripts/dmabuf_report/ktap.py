@@ -27,6 +27,7 @@ def render(results: Results) -> str:
             SKIP: ("ok", f" # SKIP {text}"),
         }[requirement.status]
         lines.append(f"{result} {number} {_line(requirement.id)}{directive}")
+    lines.append(f"# {_line(f'verdict {results.verdict.status}: {results.verdict.text}')}")
     counts = {s: sum(r.status == s for r in results.requirements) for s in (PASS, FAIL, SKIP)}
     errors = sum(r.status == INCONCLUSIVE for r in results.requirements)
     lines.append(

@@ -26,7 +26,7 @@ class Tool:
 
 @dataclass(frozen=True)
 class Verdict:
-    """pass, fail, inconclusive or skip, and one sentence that says why."""
+    """pass, fail, inconclusive, skip or no-fault, and one sentence that says why."""
 
     status: str
     text: str

@@ -25,6 +25,10 @@ BAD, GOOD, GREY = "#c0392b", "#1e8449", "#6b7280"
 _NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 
 
+# A $ in a name is a $, and begins no formula: texts take this as it is when they are made.
+matplotlib.rcParams["text.parse_math"] = False
+
+
 def _figure(width: float, height: float) -> tuple[Figure, Any]:
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.add_subplot()

@@ -2,7 +2,16 @@
 """What several verdicts come to together."""
 
 import pytest
-from dmabuf_common.verdict import EXIT_STATUS, FAIL, INCONCLUSIVE, PASS, SKIP, STATUSES, overall
+from dmabuf_common.verdict import (
+    EXIT_STATUS,
+    FAIL,
+    INCONCLUSIVE,
+    NO_FAULT,
+    PASS,
+    SKIP,
+    STATUSES,
+    overall,
+)
 
 
 @pytest.mark.parametrize(
@@ -24,4 +33,6 @@ def test_the_worst_decides_and_nothing_judged_is_no_pass(
 
 
 def test_every_status_has_an_exit_status() -> None:
-    assert set(EXIT_STATUS) == set(STATUSES)
+    assert set(EXIT_STATUS) == {*STATUSES, NO_FAULT}
+    # Nobody takes a run that is too small for a pass, a failure, or one that could not be judged.
+    assert list(EXIT_STATUS.values()).count(EXIT_STATUS[NO_FAULT]) == 1

@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A requirement passes only when it was seen to hold; each failure keeps its name."""
 
+import dataclasses
 from typing import Any
 
 import pytest
 
+from dmabuf_common.nvme import Health
 from dmabuf_common.verdict import FAIL, INCONCLUSIVE, PASS, SKIP, overall
 from dmabuf_qual import cases, execute, judge, requirements
 from dmabuf_qual.store import Record
 
 NEEDS = requirements.load(None)
-HEALTH = {"critical": 0, "temperature_c": 40, "used_percent": 1, "written_bytes": 1, "media_errors": 0}
+HEALTH = dataclasses.asdict(Health(critical=0, temperature_c=40, used_percent=1, written_bytes=1, media_errors=0,
+                                   spare_threshold=10))  # fmt: skip
 
 
 def record(test: str, path: str = "premapped", exporter: str = "udmabuf", **more: Any) -> Record:
@@ -63,6 +66,14 @@ def test_not_applicable_is_no_pass() -> None:
     assert verdict("faults.liar", record("liar", skip="no testexp")).status == SKIP
 
 
+def test_what_is_not_installed_is_not_what_does_not_apply() -> None:
+    judged = verdict("faults.liar", record("liar", missing="dmabuf_testexp.ko is not loaded"))
+    assert (judged.status, judged.names) == (INCONCLUSIVE, [])
+    assert "dmabuf_testexp.ko is not loaded" in judged.text and judged.remedy
+    both = [record("liar", missing="x"), {**record("liar", skip="y"), "id": "other"}]
+    assert verdict("faults.liar", *both).status == INCONCLUSIVE
+
+
 def test_laid_down_and_not_looked_at_is_inconclusive() -> None:
     assert verdict("integrity.drive", record("lay")).status == INCONCLUSIVE
     assert verdict("integrity.drive", record("lay"), record("check")).status == PASS
@@ -87,8 +98,11 @@ def test_a_round_trip_that_agrees_while_a_direction_is_wrong_is_masked() -> None
 
 @pytest.mark.parametrize(
     ("count", "length", "mdts", "status"),
-    [(1, 524288, 524288, PASS), (4, 524288, 524288, FAIL), (2, 1048576, 524288, PASS),
-     (8, 1048576, 524288, FAIL), (1, 524288, None, INCONCLUSIVE)],
+    [(1, 524288, 524288, PASS), (2, 524288, 524288, FAIL), (4, 524288, 524288, FAIL),
+     (2, 1048576, 524288, PASS), (3, 1048576, 524288, FAIL), (8, 1048576, 524288, FAIL),
+     (2, 524289, 524288, PASS), (1, 524288, None, INCONCLUSIVE),
+     # No limit of the drive's own: that of the block layer.
+     (8, 1048576, 0, PASS), (9, 1048576, 0, FAIL)],
 )  # fmt: skip
 def test_more_commands_than_the_drive_asks_for_are_a_split(
     count: int, length: int, mdts: int | None, status: str
@@ -108,6 +122,69 @@ def test_memory_that_moved_or_is_elsewhere_has_migrated() -> None:
     by_id = {there["id"]: there}
     judged = next(v for v in judge.judge(by_id, {}, needs) if v.id == "path.placement")
     assert judged.names == ["VRAM_MIGRATED"]
+
+
+def test_commands_beyond_what_is_needed_may_be_allowed() -> None:
+    facts = {"commands_1048576": 4, "max_command_bytes": 131072}
+    geometry = record("geometry", facts=facts)
+    for extra, status in ((1, FAIL), (2, PASS)):
+        needs = {**NEEDS, "extra_commands": extra}
+        judged = judge.judge({geometry["id"]: geometry}, {"mdts": 524288}, needs)
+        assert next(v for v in judged if v.id == "path.commands").status == status
+
+
+def placed(needs: dict[str, Any], *records: Record) -> judge.Judged:
+    by_id = {r["id"]: r for r in records}
+    return next(v for v in judge.judge(by_id, {}, {**NEEDS, **needs}) if v.id == "path.placement")
+
+
+def test_memory_may_move_as_often_as_is_allowed_and_no_more() -> None:
+    for moves, status in ((0, PASS), (3, PASS), (4, FAIL)):
+        moved = record("read", exporter="drm", facts={"memory": "system", "invalidations": moves})
+        assert placed({"most_moves": 3}, moved).status == status
+    one = record("read", exporter="drm", facts={"memory": "system", "invalidations": 1})
+    assert placed({"most_moves": 0}, one).names == ["VRAM_MIGRATED"]
+
+
+def test_the_control_and_the_copying_one_need_not_be_in_device_memory() -> None:
+    control = record("read", facts={"memory": "system", "invalidations": 0})
+    device = record("read", exporter="drm", facts={"memory": "peer", "invalidations": 0})
+    bounce = record("read", "bounce", exporter="drm", facts={"memory": "system", "invalidations": 9})
+    assert placed({"memory": "peer"}, control, device, bounce).status == PASS
+    # But it is the control that must not move.
+    moving = {**control, "facts": {"memory": "system", "invalidations": 1}}
+    assert placed({"memory": "peer"}, moving, device).names == ["VRAM_MIGRATED"]
+    # A measurement's report says it, too.
+    cell = {**run("premapped", 1.0), "exporter": "drm", "report": {"memory": "system"}}
+    assert placed({"memory": "peer"}, cell).names == ["VRAM_MIGRATED"]
+    assert placed({"memory": "system"}, cell).status == PASS
+
+
+def test_the_control_that_is_asked_had_the_same_test_on_the_same_datapath() -> None:
+    bad = record("read", exporter="heap", findings=[found("READ_NOT_LANDED")])
+    for other in (record("read", "bvec"), record("write")):
+        assert "control" not in verdict("integrity.read", bad, other).text
+    wrong = record("read", "bvec", findings=[found("READ_NOT_LANDED")])
+    assert "control is right" in verdict("integrity.read", bad, wrong, record("read")).text
+    # One that could not be done, or has another fault, is not right.
+    for doubtful in (record("read", error="x"), record("read", findings=[found("STRAY_WRITE")])):
+        text = verdict("integrity.read", bad, doubtful).text
+        assert "heap" in text and "control" not in text
+    assert "control" not in verdict("integrity.read", record("read", findings=[found("STALE_DATA")])).text
+
+
+def test_a_round_trip_is_masked_by_its_own_exporter_and_datapath_alone() -> None:
+    trip = record("roundtrip", facts={"agree": 5, "differ": 0})
+    for other in (record("write", "bvec", findings=[found("WRITE_NOT_FETCHED")]),
+                  record("write", exporter="heap", findings=[found("WRITE_NOT_FETCHED")]),
+                  record("load", findings=[found("DATA_CORRUPTED")])):  # fmt: skip
+        assert verdict("integrity.roundtrip", trip, other).status == PASS
+    partly = record("roundtrip", facts={"agree": 5, "differ": 1})
+    wrong = record("read", findings=[found("READ_NOT_LANDED")])
+    assert verdict("integrity.roundtrip", partly, wrong).status == PASS
+    assert verdict("integrity.roundtrip", trip, wrong).names == ["ROUNDTRIP_MASKED"]
+    # What is no matter of data masks nothing.
+    assert verdict("integrity.roundtrip", trip, record("read", findings=[found("BOUNCED")])).status == PASS
 
 
 def test_a_required_datapath_that_is_refused_fails_by_the_reason() -> None:
@@ -132,12 +209,13 @@ def cell(iops: float, path: str = "premapped") -> dict[str, Any]:
     none = {"total_ios": 0, "iops": 0.0, "clat_ns": {"mean": 0.0}, "io_bytes": 0}
     line = {"proven": True, "datapath": path, "proof": "p", "issued": {"reads": 100, "writes": 0},
             "retries": 0, "module": {"invalidations": 0}}  # fmt: skip
-    return {"job": {"read": side, "write": none}, "line": line}
+    return {"job": {"read": side, "write": none, "job_runtime": 60_000}, "line": line}
 
 
-def names(made: dict[str, Any], path: str = "premapped", moved: int = 409600) -> list[str]:
-    case = cases.cell("udmabuf", path, "randread", "4k", 32, 1)
-    return [f["name"] for f in execute.check_cell(case, made["job"], made["line"], [moved, 0], NEEDS)]
+def names(made: dict[str, Any], path: str = "premapped", moved: int = 409600, rw: str = "randread") -> list[str]:
+    case = cases.cell("udmabuf", path, rw, "4k", 32, 1)
+    found = execute.check_cell(case, made["job"], made["line"], [moved, 0], NEEDS, 60)
+    return [f["name"] for f in found]
 
 
 def test_a_measurement_is_checked_against_itself() -> None:
@@ -160,58 +238,323 @@ def test_a_measurement_is_checked_against_itself() -> None:
     assert names(made) == ["VRAM_MIGRATED"]
 
 
+def test_a_measurement_that_did_no_io_is_none() -> None:
+    idle = cell(0.0)
+    idle["job"]["read"] = dict(idle["job"]["write"])
+    idle["line"]["issued"]["reads"] = 0
+    assert names(idle, moved=0) == ["NOTHING_DONE"]
+    # Reads alone are no mix of reads and writes.
+    assert names(cell(30000), rw="randrw") == ["NOTHING_DONE"]
+    assert names(cell(30000), rw="write") == ["NOTHING_DONE"]
+    assert names(cell(30000), rw="read") == []
+
+
+@pytest.mark.parametrize(("mix", "wanted"), [("100", []), ("65", ["NOTHING_DONE"]), ("0", ["NOTHING_DONE"]), ("95", [])])
+def test_a_mix_needs_both_of_its_directions_unless_few_would_be_one_of_them(mix: str, wanted: list[str]) -> None:
+    made = cell(30000)
+    case = cases.Case("steady/round-01/x", "pts", "performance.steady", "udmabuf", "premapped",
+                      "pts-iops", {"READS": mix, "BS": "4k", "DEPTH": "32"})  # fmt: skip
+    found = execute.check_cell(case, made["job"], made["line"], [409600, 0], NEEDS, 60)
+    assert [f["name"] for f in found] == wanted
+
+
+def test_a_measurement_that_ended_early_is_none() -> None:
+    made = cell(30000)
+    made["job"]["job_runtime"] = 59_400
+    assert names(made) == []
+    made["job"]["job_runtime"] = 30_000
+    assert names(made) == ["ENDED_EARLY"]
+
+
+def test_preconditioning_that_did_not_write_all_twice_is_none() -> None:
+    case = cases.Case("steady/precondition", "precondition", "performance.steady", "udmabuf",
+                      "premapped", "precondition", {"DEPTH": "32"})  # fmt: skip
+    made = cell(30000)
+    made["job"]["read"], made["job"]["write"] = made["job"]["write"], made["job"]["read"]
+    made["line"]["issued"] = {"reads": 0, "writes": 100}
+    assert execute.check_cell(case, made["job"], made["line"], [0, 409600], NEEDS, 0, 409600) == []
+    found = execute.check_cell(case, made["job"], made["line"], [0, 409600], NEEDS, 0, 819200)
+    assert [f["name"] for f in found] == ["ENDED_EARLY"]
+
+
 def pts(number: int, iops: dict[str, float]) -> list[Record]:
     return [{"id": f"steady/round-{number:02}/{name}", "kind": "pts", "figures": {"read_iops": value},
              "requirement": "performance.steady", "exporter": "udmabuf", "path": "premapped",
-             "test": "pts-iops", "findings": [], "seconds": 1.0} for name, value in iops.items()]  # fmt: skip
+             "test": "pts-iops", "part": 1, "findings": [], "seconds": 1.0} for name, value in iops.items()]  # fmt: skip
 
 
 READY: Record = {"id": "steady/precondition", "kind": "precondition", "findings": [], "seconds": 1.0,
                  "requirement": "performance.steady", "exporter": "udmabuf", "path": "premapped",
-                 "test": "precondition", "figures": {}}  # fmt: skip
+                 "test": "precondition", "part": 1, "figures": {}}  # fmt: skip
+
+
+SNIA: dict[str, Any] = {"steady": True, "whole_drive": True,
+                        "scale": cases.Scale(1 << 30, 60, 5, True).as_words()}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [({"scale": {**SNIA["scale"], "cell_seconds": 1}}, "rounds of 1 s"),
+     ({"scale": {**SNIA["scale"], "cell_seconds": 59}}, "rounds of 59 s"),
+     ({"scale": {**SNIA["scale"], "size": "1g"}}, "1g of the drive"),
+     ({"scale": {**SNIA["scale"], "size": "99%"}}, "99% of the drive"),
+     ({"whole_drive": False}, "a partition"), ({"scale": None}, "not known")],
+)  # fmt: skip
+def test_rounds_that_are_not_snias_are_never_a_steady_state(change: dict[str, Any], says: str) -> None:
+    flat = {"0-4k": 100.0, "65-64k": 50.0, "100-1m": 10.0}
+    steady = [r for n in range(1, 6) for r in pts(n, flat)]
+    state = {key: value for key, value in {**SNIA, **change}.items() if value is not None}
+    judged = verdict("performance.steady", READY, *steady, **state)
+    assert judged.status == INCONCLUSIVE
+    assert "not SNIA" in judged.text and says in judged.text
+    wild = [r for n in range(1, 26) for r in pts(n, {**flat, "0-4k": 100.0 + 60 * (n % 2)})]
+    assert verdict("performance.steady", READY, *wild, **state).status == INCONCLUSIVE
+
+
+def test_longer_rounds_are_snias() -> None:
+    flat = {"0-4k": 100.0, "65-64k": 50.0, "100-1m": 10.0}
+    steady = [r for n in range(1, 6) for r in pts(n, flat)]
+    state = {**SNIA, "scale": {**SNIA["scale"], "cell_seconds": 120}}
+    assert verdict("performance.steady", READY, *steady, **state).status == PASS
 
 
 def test_rounds_count_only_on_a_drive_that_was_prepared() -> None:
     flat = [r for n in range(1, 6) for r in pts(n, {"0-4k": 1.0, "65-64k": 1.0, "100-1m": 1.0})]
-    assert verdict("performance.steady", READY, *flat, steady=True).status == PASS
-    assert verdict("performance.steady", *flat, steady=True).status == INCONCLUSIVE
+    assert verdict("performance.steady", READY, *flat, **SNIA).status == PASS
+    assert verdict("performance.steady", *flat, **SNIA).status == INCONCLUSIVE
     for bad in ({**READY, "error": "x"}, {**READY, "findings": [found("BOUNCED")]}):
-        assert verdict("performance.steady", bad, *flat, steady=True).status == INCONCLUSIVE
+        assert verdict("performance.steady", bad, *flat, **SNIA).status == INCONCLUSIVE
     # A round with a measurement that is not valid is none.
     flat[-1]["findings"] = [found("BENCH_ARITHMETIC")]
-    assert verdict("performance.steady", READY, *flat, steady=True).status == INCONCLUSIVE
+    assert verdict("performance.steady", READY, *flat, **SNIA).status == INCONCLUSIVE
 
 
 def test_the_steady_state_needs_all_tracked_cells_and_never_passes_by_exhaustion() -> None:
     flat = {"0-4k": 100.0, "65-64k": 50.0, "100-1m": 10.0}
     steady = [r for n in range(1, 6) for r in pts(n, flat)]
-    assert verdict("performance.steady", READY, *steady, steady=True).status == PASS
-    assert verdict("performance.steady", READY, *steady[:-1], steady=True).status == INCONCLUSIVE
+    assert verdict("performance.steady", READY, *steady, **SNIA).status == PASS
+    assert verdict("performance.steady", READY, *steady[:-1], **SNIA).status == INCONCLUSIVE
     wild = [r for n in range(1, 26) for r in pts(n, {**flat, "0-4k": 100.0 + 60 * (n % 2)})]
-    bad = verdict("performance.steady", READY, *wild, steady=True)
+    bad = verdict("performance.steady", READY, *wild, **SNIA)
     assert (bad.status, bad.names) == (FAIL, ["NOT_STEADY"])
     assert verdict("performance.steady", steady=False).status == SKIP
 
 
 def test_health_and_log_need_to_have_been_looked_at() -> None:
-    state = {"health_before": HEALTH, "health_after": HEALTH, "kernel_log": []}
+    log = {"lines": [], "complete": True, "newest": 7}
+    state = {"health_before": HEALTH, "health_after": HEALTH, "parts": [{"log": log}]}
     assert verdict("drive.health", **state).status == PASS
     assert verdict("drive.log", **state).status == PASS
     worse = {**state, "health_after": {**HEALTH, "media_errors": 1}}
     assert verdict("drive.health", **worse).names == ["MEDIA_ERRORS"]
     hot = {**state, "health_after": {**HEALTH, "critical": 2}}
     assert verdict("drive.health", **hot).status == INCONCLUSIVE
-    assert verdict("drive.log", kernel_log=["nvme0: I/O timeout"]).status == FAIL
+    bad = {**log, "lines": ["nvme0: I/O timeout"]}
+    assert verdict("drive.log", parts=[{"log": bad}]).status == FAIL
+    assert verdict("drive.log", record("read", kernel_log=bad), **state).names == ["KERNEL_LOG"]
+    assert verdict("drive.log", record("read", kernel_log={**log, "complete": False}), **state).status == INCONCLUSIVE
+    assert verdict("drive.log", record("read", kernel_log=None), **state).status == INCONCLUSIVE
+    assert verdict("drive.log", parts=[{}, {"log": log}]).status == INCONCLUSIVE
+
+
+def run(
+    path: str, iops: float, cpu: float = 1.0, repeat: int = 1, cell_of: tuple[str, str, int] = ("randread", "4k", 32)
+) -> Record:
+    exporter = "" if path == "host" else "udmabuf"
+    case = cases.cell(exporter, path, *cell_of, repeat)
+    return {**record("read"), "id": case.id, "kind": "cell", "exporter": exporter, "path": path,
+            "requirement": case.requirement, "params": case.params, "test": case.test,
+            "figures": {"read_iops": iops, "cpu_s_per_gib": cpu}}  # fmt: skip
 
 
 def test_ratios_are_not_judged_on_an_emulated_drive() -> None:
-    def run(path: str, iops: float) -> Record:
-        exporter = "" if path == "host" else "udmabuf"
-        case = cases.cell(exporter, path, "randread", "4k", 32, 1)
-        return {**record("read"), "id": case.id, "kind": "cell", "exporter": exporter, "path": path,
-                "figures": {"read_iops": iops, "cpu_s_per_gib": 1.0}}  # fmt: skip
-
     slow = (run("host", 100.0), run("premapped", 80.0))
     assert verdict("performance.ratio", *slow, emulated=True).status == SKIP
     assert verdict("performance.ratio", *slow).names == ["SLOWER"]
     assert verdict("performance.ratio", run("host", 100.0), run("premapped", 95.0)).status == PASS
+
+
+def test_a_measurement_without_io_gives_no_ratio_and_no_traceback() -> None:
+    empty = {**run("premapped", 0.0), "figures": {"map_ms": 1.0}}
+    assert verdict("performance.ratio", run("host", 100.0), empty).status == INCONCLUSIVE
+    # One repeat of two has figures: the other one is missing, and the median is of one.
+    second = run("premapped", 95.0, repeat=2)
+    judged = verdict("performance.ratio", run("host", 100.0), empty, second)
+    assert (judged.status, judged.names) == (INCONCLUSIVE, [])
+    assert "perf/udmabuf/premapped/randread-4k-32/1" in judged.text
+    no_control = {**run("host", 0.0), "figures": {"map_ms": 1.0}}
+    assert verdict("performance.ratio", no_control, run("premapped", 95.0)).status == INCONCLUSIVE
+    # A slow datapath is slow, whatever else is missing.
+    slow = verdict("performance.ratio", run("host", 100.0), empty, run("premapped", 50.0, repeat=2))
+    assert (slow.status, slow.names) == (FAIL, ["SLOWER"])
+
+
+SCALE = cases.Scale(1 << 30, 60, 1, True).as_words()
+WORKS = {"works": True, "name": "", "text": "", "facts": {}}
+
+
+def test_one_repeat_still_has_every_cell_and_no_ratio_passes_without_its_writes() -> None:
+    full = cases.measuring(["udmabuf"], {"udmabuf": ["premapped"]}, cases.Scale(1, 60, 1, True))
+    assert {(c.params["RW"], c.params["BS"], int(c.params["DEPTH"])) for c in full} == set(cases.CELLS)
+    quick = cases.measuring(["udmabuf"], {"udmabuf": ["premapped"]}, cases.QUICK)
+    assert len(quick) == 3 * len(cases.QUICK_CELLS)
+    state = {"scale": SCALE, "exporters": ["udmabuf"], "paths": {"udmabuf": {"premapped": WORKS}}}
+    reads = [cell_of for cell_of in cases.CELLS if "write" not in cell_of[0] and "rw" not in cell_of[0]]
+    done = [run(path, 100.0, cell_of=cell_of) for path in ("host", "bounce", "premapped") for cell_of in cases.CELLS]
+    only_reads = [run(path, 100.0, cell_of=cell_of) for path in ("host", "bounce", "premapped") for cell_of in reads]
+    assert verdict("performance.ratio", *done, **state).status == PASS
+    assert verdict("performance.ratio", *only_reads, **state).status == INCONCLUSIVE
+    assert verdict("performance.paths", *done, **state).status == PASS
+    partly = verdict("performance.paths", *only_reads, **state)
+    assert partly.status == INCONCLUSIVE and "were not done" in partly.text
+
+
+def test_a_requirement_of_which_a_part_was_done_does_not_pass() -> None:
+    state = {"scale": SCALE, "exporters": ["udmabuf"],
+             "paths": {"udmabuf": {"premapped": WORKS, "bvec": WORKS}}}  # fmt: skip
+    one = verdict("integrity.read", record("read"), **state)
+    assert (one.status, one.names) == (INCONCLUSIVE, [])
+    assert "1 of 2 cases were not done: integrity/udmabuf/bvec/read" in one.text
+    assert verdict("integrity.read", record("read"), record("read", "bvec"), **state).status == PASS
+    bad = record("read", findings=[found("READ_NOT_LANDED")])
+    assert verdict("integrity.read", bad, **state).status == FAIL
+    assert verdict("integrity.drive", record("lay"), **state).status == INCONCLUSIVE
+    assert verdict("integrity.drive", record("lay"), record("check"), **state).status == PASS
+
+
+def health(before: dict[str, int], after: dict[str, int]) -> judge.Judged:
+    return verdict("drive.health", health_before={**HEALTH, **before}, health_after={**HEALTH, **after})
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "name"),
+    [({}, {"critical": 4}, "CRITICAL_WARNING"), ({"critical": 8}, {}, "CRITICAL_WARNING"),
+     ({"critical": 6}, {"critical": 2}, "CRITICAL_WARNING"),
+     ({"used_percent": 91}, {"used_percent": 91}, "WORN"),
+     ({"media_errors": 3}, {"media_errors": 4}, "MEDIA_ERRORS"),
+     ({}, {"spare_percent": 9}, "SPARE_LOW"), ({"spare_percent": 9}, {"spare_percent": 9}, "SPARE_LOW")],
+)  # fmt: skip
+def test_what_is_wrong_with_a_drive_has_its_name(
+    before: dict[str, int], after: dict[str, int], name: str
+) -> None:
+    judged = health(before, after)
+    assert (judged.status, judged.names) == (FAIL, [name])
+    assert name in judged.text and judged.remedy
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [({"critical": 2}, {}, "too hot"), ({}, {"warning_temp_time": 1}, "too hot"),
+     ({}, {"critical_comp_time": 1}, "too hot"), ({}, {"thm_temp1_trans_count": 1}, "throttled"),
+     ({}, {"thm_temp2_trans_count": 1}, "throttled"), ({}, {"unsafe_shutdowns": 1}, "lost power"),
+     ({}, {"num_err_log_entries": 2}, "2 errors")],
+)  # fmt: skip
+def test_what_makes_a_drives_figures_doubtful_is_inconclusive(
+    before: dict[str, int], after: dict[str, int], says: str
+) -> None:
+    judged = health(before, after)
+    assert (judged.status, judged.names) == (INCONCLUSIVE, [])
+    assert says in judged.text and judged.remedy
+
+
+def test_what_was_there_before_the_run_is_not_the_runs() -> None:
+    old = {"media_errors": 5, "unsafe_shutdowns": 9, "warning_temp_time": 7, "thm_temp1_trans_count": 3,
+           "num_err_log_entries": 100, "used_percent": 90, "spare_percent": 10}  # fmt: skip
+    assert health(old, old).status == PASS
+
+
+def check(name: str, level: str) -> dict[str, str]:
+    return {"name": name, "level": level, "text": "a text", "remedy": "a remedy"}
+
+
+def test_what_preflight_found_is_judged() -> None:
+    good = {"preflight": [check("link", "ok"), check("emulated", "warn")]}
+    assert verdict("machine.ready", parts=[good]).status == PASS
+    assert verdict("machine.ready").status == INCONCLUSIVE
+    assert verdict("machine.ready", parts=[good, {}]).status == INCONCLUSIVE
+    slow = {"preflight": [check("LINK_DOWNTRAINED", "warn")]}
+    judged = verdict("machine.ready", parts=[good, slow])
+    assert judged.status == INCONCLUSIVE and "LINK_DOWNTRAINED" in judged.text
+    bounced = {"preflight": [check("LINK_DOWNTRAINED", "warn"), check("BOUNCED", "stop")]}
+    judged = verdict("machine.ready", parts=[bounced, good])
+    assert (judged.status, judged.names) == (FAIL, ["BOUNCED"])
+    # One name may stand for several things.
+    both = {"preflight": [check("exporter", "stop"), check("exporter", "ok")]}
+    assert verdict("machine.ready", parts=[both]).names == ["exporter"]
+
+
+@pytest.mark.parametrize(
+    ("iops", "cpu", "names"),
+    [(90.0, 1.2, []), (89.9, 1.0, ["SLOWER"]), (100.0, 1.21, ["SLOWER"]), (100.0, 1.2, []), (200.0, 0.1, [])],
+)
+def test_a_datapath_may_be_as_slow_and_as_dear_as_is_allowed(iops: float, cpu: float, names: list[str]) -> None:
+    judged = verdict("performance.ratio", run("host", 100.0), run("premapped", iops, cpu))
+    assert judged.names == names
+    assert judged.status == (FAIL if names else PASS)
+
+
+def test_a_ratio_is_of_medians_and_of_the_same_cell() -> None:
+    host = [run("host", iops, repeat=n) for n, iops in enumerate((10.0, 100.0, 100.0), 1)]
+    path = [run("premapped", iops, repeat=n) for n, iops in enumerate((95.0, 95.0, 1.0), 1)]
+    assert verdict("performance.ratio", *host, *path).status == PASS
+    other = run("host", 1000.0, cell_of=("randread", "4k", 1))
+    assert verdict("performance.ratio", *host, *path, other).status == PASS
+    # bounce and host are the controls, and are not judged.
+    assert verdict("performance.ratio", *host, *path, run("bounce", 1.0)).status == PASS
+    assert verdict("performance.ratio", run("host", 1.0), run("bounce", 1.0)).status == INCONCLUSIVE
+
+
+def test_a_measurement_in_which_something_was_found_gives_no_ratio() -> None:
+    wrong = {**run("premapped", 200.0), "findings": [found("BENCH_ARITHMETIC")]}
+    assert verdict("performance.ratio", run("host", 100.0), wrong).status == INCONCLUSIVE
+    assert verdict("performance.paths", run("host", 100.0), wrong).names == ["BENCH_ARITHMETIC"]
+    # Found under another requirement, and therefore not twice.
+    for name, where in (("BOUNCED", "path.proven"), ("VRAM_MIGRATED", "path.placement")):
+        moved = {**run("premapped", 200.0), "findings": [found(name)], "report": {"memory": "system"}}
+        assert verdict("performance.paths", moved).status == PASS
+        assert verdict(where, moved).names == [name]
+
+
+def test_the_sums_are_checked_at_their_limits() -> None:
+    # Little's law with a tenth of slack, reissues of one in a hundred.
+    assert names(cell(35_200)) == []
+    assert names(cell(35_300)) == ["BENCH_ARITHMETIC"]
+    made = cell(30_000)
+    made["line"]["retries"] = 1
+    assert names(made) == []
+    made["line"]["retries"] = 2
+    assert names(made) == ["EAGAIN_STORM"]
+    # The block layer sees what does not pass the module, of both directions.
+    assert names(cell(30_000, "registered"), "registered", moved=409600) == []
+    assert names(cell(30_000, "registered"), "registered", moved=409599) == ["BENCH_ARITHMETIC"]
+    made = cell(30_000)
+    made["line"]["issued"]["writes"] = 1
+    assert names(made) == ["BENCH_ARITHMETIC"]
+
+
+def test_the_rounds_end_with_the_first_that_is_not_whole() -> None:
+    flat = {"0-4k": 100.0, "65-64k": 50.0, "100-1m": 10.0}
+    rounds = [r for n in (1, 2, 4, 5, 6) for r in pts(n, flat)]
+    assert len(judge.pts_rounds([READY, *rounds])["0-4k"]) == 5
+    del rounds[3]
+    assert len(judge.pts_rounds([READY, *rounds])["0-4k"]) == 1
+    # Reads and writes of a mix count together.
+    both = pts(1, flat)
+    both[0]["figures"] = {"read_iops": 30.0, "write_iops": 12.0}
+    assert judge.pts_rounds([READY, *both])["0-4k"] == [42.0]
+
+
+def test_25_rounds_without_a_steady_state_are_the_last() -> None:
+    flat = {"0-4k": 100.0, "65-64k": 50.0, "100-1m": 10.0}
+
+    def wild(count: int) -> list[Record]:
+        return [r for n in range(1, count + 1) for r in pts(n, {**flat, "65-64k": 100.0 + 60 * (n % 2)})]
+
+    early = verdict("performance.steady", READY, *wild(24), **SNIA)
+    assert (early.status, early.names) == (INCONCLUSIVE, [])
+    assert not judge.settled([READY, *wild(24)])
+    assert verdict("performance.steady", READY, *wild(25), **SNIA).names == ["NOT_STEADY"]
+    assert judge.settled([READY, *wild(25)])
+    assert judge.settled([READY, *(r for n in range(1, 6) for r in pts(n, flat))])
+    assert not judge.settled([READY, *(r for n in range(1, 5) for r in pts(n, flat))])
+    assert not judge.settled([])

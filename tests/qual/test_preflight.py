@@ -10,6 +10,7 @@ from dmabuf_common import pci
 from dmabuf_common.sysfs import System
 from dmabuf_qual import preflight
 from dmabuf_qual.drive import Drive
+from dmabuf_qual.errors import QualError
 
 BASE = "/sys/devices/pci0000:00/0000:00:01.0"
 DRIVE_AT, GPU_AT = "0000:03:00.0", "0000:04:00.0"
@@ -67,7 +68,7 @@ def bad(checks: list[preflight.Check]) -> list[str]:
 def test_below_one_switch_nothing_is_in_the_way(root: Path) -> None:
     system = System(root)
     assert pci.path_to_root(system, DRIVE_AT) == ["0000:02:00.0", "0000:00:01.0"]
-    checks = preflight.topology(system, drive(), GPU_AT)
+    checks = [*preflight.bus(system, drive()), *preflight.route(system, drive(), GPU_AT)]
     assert bad(checks) == []
     assert any("0000:02:00.0" in check.text for check in checks)
 
@@ -75,12 +76,12 @@ def test_below_one_switch_nothing_is_in_the_way(root: Path) -> None:
 def test_acs_that_redirects_is_found(root: Path) -> None:
     (root / BASE.lstrip("/") / "0000:02:00.0/config").write_bytes(config(0x1D))
     assert pci.redirecting(System(root), DRIVE_AT) == ["0000:02:00.0"]
-    assert bad(preflight.topology(System(root), drive(), GPU_AT)) == ["ACS_REDIRECT"]
+    assert bad(preflight.route(System(root), drive(), GPU_AT)) == ["ACS_REDIRECT"]
 
 
 def test_a_bar_smaller_than_the_memory_is_found(root: Path) -> None:
     put(root, f"{BASE}/0000:02:00.0/{GPU_AT}/mem_info_vram_total", str(16 << 30))
-    checks = preflight.topology(System(root), drive(), GPU_AT)
+    checks = preflight.route(System(root), drive(), GPU_AT)
     assert bad(checks) == ["SMALL_BAR"]
     assert "256 of 16384 MiB" in next(c for c in checks if c.name == "SMALL_BAR").text
 
@@ -89,12 +90,12 @@ def test_no_common_bridge_is_found(root: Path) -> None:
     far = root / "sys/devices/pci0000:80/0000:80:01.0/0000:81:00.0"
     far.mkdir(parents=True)
     (root / "sys/bus/pci/devices/0000:81:00.0").symlink_to(far)
-    assert "NO_P2P_ROUTE" in bad(preflight.topology(System(root), drive(), "0000:81:00.0"))
+    assert "NO_P2P_ROUTE" in bad(preflight.route(System(root), drive(), "0000:81:00.0"))
 
 
 def test_only_one_behind_an_iommu_is_found(root: Path) -> None:
     (root / BASE.lstrip("/") / f"0000:02:00.0/{GPU_AT}/iommu_group").mkdir()
-    assert "IOMMU_UNMAPPED_PEER" in bad(preflight.topology(System(root), drive(), GPU_AT))
+    assert "IOMMU_UNMAPPED_PEER" in bad(preflight.route(System(root), drive(), GPU_AT))
 
 
 def test_a_link_below_its_best_is_found(root: Path) -> None:
@@ -102,9 +103,10 @@ def test_a_link_below_its_best_is_found(root: Path) -> None:
     for name, text in (("current_link_speed", "8.0 GT/s PCIe"), ("max_link_speed", "16.0 GT/s PCIe"),
                        ("current_link_width", "4"), ("max_link_width", "4")):  # fmt: skip
         put(root, f"{at}/{name}", text)
-    assert bad(preflight.topology(System(root), drive(), None)) == ["LINK_DOWNTRAINED"]
+    assert bad(preflight.bus(System(root), drive())) == ["LINK_DOWNTRAINED"]
+    assert bad(preflight.bus(System(root), drive(model="QEMU NVMe Ctrl"))) == []
     put(root, f"{at}/current_link_speed", "16.0 GT/s PCIe")
-    assert bad(preflight.topology(System(root), drive(), None)) == []
+    assert bad(preflight.bus(System(root), drive())) == []
 
 
 @pytest.mark.parametrize(
@@ -135,15 +137,74 @@ def test_limits_of_udmabuf_and_what_is_not_there(root: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "name"),
     [({"metadata": 8}, "METADATA"), ({"block": 8192}, "LBA_SIZE"), ({"controller": ""}, "NOT_NVME"),
-     ({"pci": ""}, "NOT_NVME"), ({"mdts": None}, "MDTS"), ({"model": "QEMU NVMe Ctrl"}, "emulated")],
+     ({"pci": ""}, "NOT_NVME"), ({"mdts": None}, "MDTS"), ({"model": "QEMU NVMe Ctrl"}, "emulated"), ({"metadata": 64}, "METADATA")],
 )  # fmt: skip
 def test_what_a_drive_cannot_do_is_found(changes: dict[str, object], name: str) -> None:
     assert name in bad(preflight.drive(drive(**changes), None))
     assert name not in bad(preflight.drive(drive(), None))
 
 
+def test_protection_information_of_eight_bytes_is_no_reason_to_stop() -> None:
+    levels = {check.name: check.level for check in preflight.drive(drive(metadata=8), None)}
+    assert levels["METADATA"] == preflight.YELLOW
+    levels = {check.name: check.level for check in preflight.drive(drive(metadata=64), None)}
+    assert levels["METADATA"] == preflight.RED
+
+
+@pytest.mark.parametrize(
+    ("model", "vendor", "emulated"),
+    [("QEMU NVMe Ctrl", "", True), ("VMware Virtual NVMe Disk", "", True), ("ORCL-VBOX-NVME-VER12", "", True),
+     ("Amazon Elastic Block Store", "", True), ("Amazon EC2 NVMe Instance Storage", "", True),
+     ("nvme_card-pd", "", True), ("MSFT NVMe Accelerator v1.0", "", True), ("bhyve-NVMe", "", True),
+     ("A disk", "0x1b36", True), ("A disk", "0x15ad", True), ("A disk", "0x80ee", True),
+     ("A disk", "0x1d0f", True), ("A disk", "0x1ae0", True), ("A disk", "0x1414", True),
+     ("SAMSUNG MZQL21T9HCJR-00A07", "0x144d", False), ("Micron_7450_MTFDKCC3T2TFS", "0x1344", False),
+     ("Linuxium SSD", "0x8086", False)],
+)  # fmt: skip
+def test_a_drive_that_a_hypervisor_makes_up_is_emulated(model: str, vendor: str, emulated: bool) -> None:
+    assert drive(model=model, vendor=vendor).emulated == emulated
+
+
+def test_the_test_exporter_is_missed_before_the_run(root: Path) -> None:
+    assert bad(preflight.testexp(System(root))) == ["TESTEXP"]
+    put(root, "/dev/dmabuf_testexp", "")
+    assert bad(preflight.testexp(System(root))) == []
+
+
+def stops(*names: str) -> list[preflight.Check]:
+    warned = [preflight.Check("SEGMENT_SPLIT", preflight.YELLOW, "w", "r")]
+    return warned + [preflight.Check(name, preflight.RED, f"{name} is wrong", "mend it") for name in names]
+
+
+def test_a_run_does_not_begin_where_preflight_says_stop() -> None:
+    preflight.enforce(stops(), [])
+    with pytest.raises(QualError, match="BOUNCED is wrong.*mend it.*--despite BOUNCED"):
+        preflight.enforce(stops("BOUNCED"), [])
+    with pytest.raises(QualError, match="SMALL_BAR is wrong"):
+        preflight.enforce(stops("BOUNCED", "SMALL_BAR"), ["BOUNCED"])
+    preflight.enforce(stops("BOUNCED", "SMALL_BAR"), ["SMALL_BAR", "BOUNCED"])
+
+
+@pytest.mark.parametrize("name", sorted(preflight.NEEDED))
+def test_nothing_can_be_done_without_what_a_run_needs(name: str) -> None:
+    with pytest.raises(QualError, match=f"{name} is wrong; mend it$"):
+        preflight.enforce(stops(name), [name])
+
+
+def test_device_memory_that_a_run_asks_for_is_looked_at(root: Path) -> None:
+    card = root / "sys/class/drm/card1"
+    card.mkdir(parents=True)
+    (card / "device").symlink_to(root / f"{BASE}/0000:02:00.0/{GPU_AT}".lstrip("/"))
+    system = System(root)
+    wanted = ["udmabuf", "drm:/dev/dri/card1", "heap"]
+    assert preflight.peers(system, wanted, "peer", None) == [GPU_AT]
+    assert preflight.peers(system, wanted, "any", None) == []
+    assert preflight.peers(system, wanted, "any", "0000:05:00.0") == ["0000:05:00.0"]
+    assert preflight.peers(system, wanted, "peer", GPU_AT) == [GPU_AT]
+
+
 def test_every_finding_has_a_remedy(root: Path) -> None:
-    checks = [*preflight.drive(drive(metadata=8, mdts=None), None), *preflight.module(System(root)),
+    checks = [*preflight.drive(drive(metadata=64, mdts=None), None), *preflight.module(System(root)),
               *preflight.kernel(System(root)), *preflight.udmabuf(System(root), 1)]  # fmt: skip
     assert all(check.remedy for check in checks if check.level != preflight.GREEN)
     assert "stop  METADATA" in preflight.table(checks, colour=False)

@@ -238,12 +238,12 @@ def test_a_drive_that_goes_away_ends_the_run_and_it_is_inconclusive(
     assert len(done) == 2
     assert "/dev/nvme0n1 is not used any more: the drive went away" in stored["ended"]
     assert "finished" not in stored
-    whole = results.summary(verdicts, True, stored["ended"])
+    whole = results.summary(verdicts, stored)
     assert whole.status == INCONCLUSIVE
     assert whole.text.startswith("/dev/nvme0n1 is not used any more: the drive went away")
     good = [replace(one, status=PASS) for one in verdicts]
-    assert results.summary(good, True, stored["ended"]).status == INCONCLUSIVE
-    assert results.summary(good, True).status == PASS
+    assert results.summary(good, stored).status == INCONCLUSIVE
+    assert results.summary(good, {**stored, "ended": "", "quick": False}).status == PASS
 
 
 def test_only_the_same_drive_goes_on(run: Run) -> None:

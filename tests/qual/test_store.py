@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What ended is kept, whatever happens then; and only the same run goes on."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -8,13 +9,13 @@ import pytest
 
 from dmabuf_common.nvme import Health
 import dmabuf_common
-from dmabuf_common import kmsg
-from dmabuf_qual import compare, plan, requirements, suite
+from dmabuf_qual import cases, compare, plan, requirements, results
 from dmabuf_qual.cases import QUICK, Scale
 from dmabuf_qual.drive import Drive
 from dmabuf_qual.errors import QualError
-from dmabuf_qual.store import IDENTITY, Store
+from dmabuf_qual.store import IDENTITY, Record, Store
 
+RECORD: dict[str, object] = {"id": "a", "kind": "cell", "requirement": "r", "findings": []}
 RUN = {name: "x" for name in IDENTITY}
 DRIVE = Drive("/dev/nvme9n1", "nvme9n1", "nvme9n1", "nvme9", "0000:01:00.0", "M", "S", "F", 10**12,
               512, 0, False, 131072)  # fmt: skip
@@ -24,13 +25,13 @@ def test_records_survive_and_a_line_cut_short_is_dropped(tmp_path: Path) -> None
     store = Store(tmp_path)
     store.lock()
     store.begin(RUN, resume=False)
-    store.add({"id": "a"})
+    store.add(RECORD)
     with open(tmp_path / "cases.jsonl", "ab") as file:
         file.write(b'{"id": "b", "fin')
     again = Store(tmp_path)
     again.begin(RUN, resume=True)
     assert set(again.records) == {"a"}
-    again.add({"id": "c"})
+    again.add({**RECORD, "id": "c"})
     last = Store(tmp_path)
     last.load()
     assert set(last.records) == {"a", "c"}
@@ -72,7 +73,18 @@ def test_two_at_once_are_refused(tmp_path: Path) -> None:
     ("text", "says"),
     [("nonsense = 1", "no requirement 'nonsense'"), ("datapaths = ['x']", "must be of"),
      ("memory = 'moon'", "memory must be"), ("buffer_mib = 'a'", "must be a int"),
-     ("most_moves = -1", "not be negative"), ("[performance]\nx = 1", "'performance.x'"),
+     ("most_moves = -1", "most_moves must be"), ("[performance]\nx = 1", "'performance.x'"),
+     ("[performance]\nleast_iops_ratio = nan", "least_iops_ratio must be"),
+     ("[performance]\nleast_iops_ratio = 0", "least_iops_ratio must be above 0"),
+     ("[performance]\nleast_iops_ratio = inf", "least_iops_ratio must be"),
+     ("[performance]\nmost_cpu_ratio = inf", "most_cpu_ratio must be"),
+     ("[performance]\nmost_cpu_ratio = 0", "most_cpu_ratio must be"),
+     ("load_gib = nan", "load_gib must be"), ("load_gib = 0", "load_gib must be above 0"),
+     ("most_reissues = 1.5", "most_reissues must be"), ("buffer_mib = 0", "buffer_mib must be"),
+     ("buffer_mib = 1.5", "buffer_mib must be a int"), ("datapaths = []", "datapaths must name"),
+     ("longest_end_ms = 0", "longest_end_ms must be"),
+     ("[drive]\nmost_used_percent = 300", "most_used_percent must be"),
+     ("most_moves = true", "most_moves must be a int"),
      ("= 3", "no valid TOML"), ("performance = 3", "must be a table")],
 )  # fmt: skip
 def test_requirements_that_are_none_are_refused(tmp_path: Path, text: str, says: str) -> None:
@@ -145,22 +157,56 @@ def test_an_interval_of_one_among_many_figures_is_wider() -> None:
     assert among.by_chance == pytest.approx(41 * 2 / 252)
 
 
-def test_a_log_that_was_lost_or_cannot_be_read_is_not_a_clean_one(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    for said, known in (
-        (["fine"], []),
-        (["fine", "BUG: a"], ["BUG: a"]),
-        ([kmsg.OVERRAN, "fine"], None),
-        ([kmsg.OVERRAN, "BUG: a"], ["BUG: a"]),
-        (None, None),
-    ):
-        monkeypatch.setattr(kmsg, "after", lambda _number, said=said: said)
-        assert suite.complaints_after(7) == known
-
-
 def test_without_scipy_compare_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "dmabuf_common.stats", None)
     monkeypatch.delattr(dmabuf_common, "stats", raising=False)
     with pytest.raises(QualError, match="apt-get install python3-numpy python3-scipy"):
         compare.figures({}, {})
+
+
+@pytest.mark.parametrize(
+    ("size", "wanted"),
+    [("100%", 10**12), ("50%", 10**12 // 2), ("1g", 1 << 30), ("4096", 4096), ("0%", None),
+     ("101%", None), ("1024g", None), ("", None), ("x%", None), ("some", None)],
+)  # fmt: skip
+def test_a_size_is_a_share_of_the_drive_or_bytes_that_it_has(size: str, wanted: int | None) -> None:
+    assert cases.size_bytes(size, 10**12) == wanted
+
+
+def run_in(folder: Path, needs: dict[str, object], records: list[Record]) -> Path:
+    store = Store(folder)
+    store.lock()
+    # What else a run stores says nothing here.
+    store.begin({"environment": [["kernel", "7", "subject"]], "comparability_key": "k", "requirements": needs,
+                 "emulated": False, "parts": [], **{name: "" for name in results.NEEDED if name not in (
+                     "environment", "comparability_key", "requirements", "emulated", "parts", "scale")},
+                 "scale": cases.FULL.as_words()}, resume=False)  # fmt: skip
+    for record in records:
+        store.add(record)
+    store.release()
+    return folder
+
+
+def test_two_runs_are_judged_by_the_same_thresholds(tmp_path: Path) -> None:
+    needs = requirements.load(None)
+    slow = [{**RECORD, "id": f"perf/{e}/{path}/read-4k-1/1", "exporter": e, "path": path, "test": "t", "seconds": 1.0,
+             "figures": {"read_iops": iops}}
+            for e, path, iops in (("", "host", 100.0), ("udmabuf", "premapped", 80.0))]  # fmt: skip
+    loose = {**needs, "performance": {**needs["performance"], "least_iops_ratio": 0.5}}
+    a, b = run_in(tmp_path / "a", loose, slow), run_in(tmp_path / "b", needs, slow)
+    changes, notes = compare.compare(a, b, force=False)
+    assert changes == []
+    assert any("performance.least_iops_ratio: 0.5 / 0.9" in note for note in notes)
+
+
+def test_runs_of_different_machines_are_compared_by_force_alone(tmp_path: Path) -> None:
+    needs = requirements.load(None)
+    a, b = run_in(tmp_path / "a", needs, []), run_in(tmp_path / "b", needs, [])
+    run = json.loads((b / "run.json").read_text())
+    run["comparability_key"], run["environment"] = "l", [["CPU", "another", "key"]]
+    (b / "run.json").write_text(json.dumps(run))
+    with pytest.raises(QualError, match="not comparable"):
+        compare.compare(a, b, force=False)
+    notes = compare.compare(a, b, force=True)[1]
+    assert any("compared by force" in note for note in notes)
+    assert not any("by force" in note for note in compare.compare(a, a, force=True)[1])

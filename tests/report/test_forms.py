@@ -2,11 +2,17 @@
 """HTML, JUnit XML, KTAP and CSV say what the document says, whatever characters are in it."""
 
 import csv
+import dataclasses
 import io
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
-from dmabuf_report import html, junit, ktap, tidy
+import pytest
+from dmabuf_common.verdict import NO_FAULT
+from dmabuf_report import document, html, junit, ktap, plots, tidy
+from dmabuf_report.errors import ReportError
+from dmabuf_report.model import Results, Verdict
 from junitparser import JUnitXml
 
 from sample import results
@@ -91,3 +97,42 @@ def test_csv_is_tidy() -> None:
     assert kinds.count("history") == 12
     assert kinds.count("comparison") == 1
     assert {row["unit"] for row in rows if row["kind"] == "percentile"} == {"ns"}
+
+
+def no_fault() -> Results:
+    return dataclasses.replace(results(), verdict=Verdict(NO_FAULT, "a quick run"), requirements=[])
+
+
+def test_a_run_that_is_too_small_to_pass_has_a_word_of_its_own(tmp_path: Path) -> None:
+    document.save(no_fault(), tmp_path / "r.json")
+    assert document.load(tmp_path / "r.json").verdict.status == NO_FAULT
+    text = html.render(no_fault())
+    assert "<strong>No fault found</strong>" in text and "verdict no-fault" in text
+    assert ".verdict.no-fault strong" in text
+    assert "# verdict no-fault: a quick run" in ktap.render(no_fault()).splitlines()
+
+
+def test_a_requirement_is_never_without_fault_alone() -> None:
+    wrong = results()
+    wrong.requirements[0].status = NO_FAULT
+    with pytest.raises(ReportError, match="status"):
+        document.to_document(wrong)
+
+
+def test_junit_says_the_verdict_of_all() -> None:
+    made = results()
+    said = JUnitXml.fromstring(junit.render(made).encode())
+    for suite in said:
+        assert [(p.name, p.value) for p in suite.properties()] == [("verdict", "fail: 1 of 4 failed")]
+
+
+def test_a_dollar_in_a_name_is_a_dollar() -> None:
+    made = results()
+    for measurement in made.measurements:
+        measurement.exporter = r"$\frac{$"
+        measurement.metrics[0].unit = r"$\x$"
+    made.histories[0].metric = "a $_$"
+    made.histories[0].unit = "$^$"
+    drawn = plots.all_of(made)
+    assert set(drawn) == {"Over block size", "Latency", "History"}
+    assert html.render(made).count("<svg") == 5

@@ -20,9 +20,14 @@ IVSHMEM = "0x1110"
 
 
 def bounced(tally: Tally) -> None:
-    """Every measurement is said to be bounced, and none of its figures counts."""
+    """The run does not begin, unless it is told to; then every measurement is said to be bounced, and
+    none of its figures counts."""
     with tempfile.TemporaryDirectory() as folder:
-        done = script(words(Path(folder) / "q", "--only", "perf/udmabuf/bvec/*"))
+        place = Path(folder) / "q"
+        done = script(words(place))
+        tally.same((done.returncode, place.exists()), (2, False), f"bounced: not begun, {done.stderr}")
+        tally.check("--despite BOUNCED" in done.stderr, "bounced: the reason", done.stderr)
+        done = script(words(place, "--despite", "BOUNCED", "--only", "perf/udmabuf/bvec/*"))
     tally.same(done.returncode, 1, f"bounced: exit status, {done.stderr[-500:]}")
     lines = [line for line in done.stdout.splitlines() if line.startswith("fail ")]
     proven = next((line for line in lines if "path.proven" in line), "")

@@ -33,19 +33,21 @@ def test_faults_are_named_and_a_good_run_ends_in_a_report(tmp_path: Path) -> Non
         check=False,
         stdout=subprocess.PIPE,
     )
-    assert report.returncode == 0, report.stdout
-    assert report.stdout.splitlines()[-1].startswith("verdict: pass")
+    assert report.returncode == 3, report.stdout
+    assert report.stdout.splitlines()[-1].startswith("verdict: no-fault")
 
     results = document.load(tmp_path / "good/results.json")
-    assert results.verdict.status == "pass"
-    assert "does not qualify" in results.verdict.text
+    assert results.verdict.status == "no-fault"
+    assert "qualifies nothing" in results.verdict.text
+    assert "the default thresholds" in results.verdict.text
     assert any("say nothing about hardware" in note for note in results.notes)
     paths = {m.datapath for m in results.measurements}
     assert {"premapped", "registered", "bvec", "bounce", "host"} <= paths
     assert all(m.proof is not None and m.proof.proven for m in results.measurements)
     by_id = {r.id: r for r in results.requirements}
     assert by_id["performance.ratio"].status == "skip"
-    assert by_id["integrity.read"].status == "pass"
+    for name in ("integrity.read", "machine.ready", "drive.log", "drive.health", "faults.liar"):
+        assert by_id[name].status == "pass", by_id[name]
 
     suites = ET.parse(tmp_path / "good/results.junit.xml").getroot()
     assert len(list(suites.iter("testcase"))) == len(results.requirements)
@@ -65,4 +67,4 @@ def test_faults_are_named_and_a_good_run_ends_in_a_report(tmp_path: Path) -> Non
     )
     assert again.returncode == 0, again.stdout
     run = json.loads((tmp_path / "good/run.json").read_text())
-    assert run["kernel_log"] == []
+    assert [part["log"]["lines"] for part in run["parts"]] == [[]]

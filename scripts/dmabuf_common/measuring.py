@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Programs that measure on one machine wait for each other: side by side they would measure each
+other. The locks are the machine's, whatever stores, drives and users the programs have."""
+
+import fcntl
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+# The first that is there, for all users of the machine.
+FOLDERS = (Path("/run/lock"), Path("/var/lock"), Path("/tmp"))
+LOCAL = "local"
+
+
+def _open(path: Path) -> int:
+    """A file that another user may have made, in a folder where anybody may make links."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        # Without O_CREAT first: the kernel refuses that for another user's file in such a folder.
+        return os.open(path, flags)
+    except FileNotFoundError:
+        return os.open(path, flags | os.O_CREAT, 0o644)
+
+
+@contextmanager
+def _alone(path: Path, who: str, say: Callable[[str], None]) -> Iterator[None]:
+    fd = _open(path)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(fd, 200, 0).decode(errors="replace").strip() or "another program"
+            say(f"{holder} measures on this machine; {who} waits for it to end")
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        _sign(path, who)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _sign(path: Path, who: str) -> None:
+    """Says who has the lock; another user's file keeps its text."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        os.ftruncate(fd, 0)
+        os.write(fd, f"{who} (process {os.getpid()})\n".encode())
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def alone(machines: Iterable[str], who: str, say: Callable[[str], None]) -> Iterator[None]:
+    """Nobody else who asks measures on these machines meanwhile (LOCAL: this one). Waits for who
+    does, and says so. The locks go away with the process, however that ends."""
+    folder = next((folder for folder in FOLDERS if folder.is_dir()), Path.cwd())
+    with ExitStack() as stack:
+        # In one order, so that two programs never wait for each other.
+        for machine in sorted(set(machines)):
+            name = re.sub(r"[^A-Za-z0-9.]", "_", machine)
+            stack.enter_context(_alone(folder / f"libdmabuf-measures-{name}.lock", who, say))
+        yield

@@ -1,0 +1,379 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A run from case to case: the kernel's log is read after each, and a run that goes on mixes nothing."""
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dmabuf_common import kmsg, measuring
+from dmabuf_common.drive_identity import Identity, Node
+from dmabuf_common.sysfs import System
+from dmabuf_common.verdict import FAIL, INCONCLUSIVE, PASS
+from dmabuf_qual import cases, environment, judge, requirements, suite
+from dmabuf_qual.cases import Case
+from dmabuf_qual.drive import Drive
+from dmabuf_qual.errors import QualError
+from dmabuf_qual.execute import Bench
+from dmabuf_qual.preflight import Check
+from dmabuf_qual.store import Record
+from dmabuf_qual.tools import Tools
+
+DRIVE = Drive("/dev/nvme9n1", "nvme9n1", "nvme9n1", "nvme9", "0000:09:00.0", "M", "S", "F", 10**12,
+              512, 0, False, 131072)  # fmt: skip
+NEEDS = requirements.load(None)
+FACTS = [["kernel", "7.1", "subject"], ["module srcversion", "A", "subject"],
+         ["engine", "B", "subject"], ["drive firmware", "F", "subject"], ["fio", "fio-3.41", "key"],
+         ["IOMMU", "DMA-FQ", "key"], ["PCIe link", "16.0 GT/s PCIe x4", "key"],
+         ["IOMMU group", "3", "state"]]  # fmt: skip
+
+
+class Machine:
+    """What stands for the drive, the kernel's log and the cases of a run."""
+
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
+        self.folder, self.patch = folder, patch
+        self.log = folder / "kmsg"
+        self.log.write_text("")
+        self.number = 0
+        self.facts = [list(fact) for fact in FACTS]
+        self.boot = "boot-1"
+        self.done: list[str] = []
+        self.during: Callable[[Case], None] = lambda _case: None
+        self.iops = 100.0
+
+    def say(self, text: str, skip: int = 0) -> None:
+        """A message of the kernel's, before which as many others were overwritten."""
+        self.number += 1 + skip
+        with open(self.log, "a", encoding="utf-8") as file:
+            file.write(f"6,{self.number},1,-;{text}\n")
+
+    def run(self, _bench: Bench, case: Case) -> Record:
+        """A case that is right."""
+        self.during(case)
+        self.done.append(case.id)
+        record: Record = {
+            "id": case.id, "kind": case.kind, "requirement": case.requirement, "exporter": case.exporter,
+            "path": case.path, "test": case.test, "params": case.params, "started": 0.0, "seconds": 1.0,
+            "bounces_seen": True, "findings": [],
+        }  # fmt: skip
+        if case.kind == "integrity":
+            return {**record, "compared_bytes": 1, "transfers": 1, "facts": {}}
+        return {**record, "figures": {"read_iops": self.iops}}
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    made = Machine(tmp_path, monkeypatch)
+
+    class Log(kmsg.KernelLog):
+        """Reads a file line by line, as the device gives a record each time."""
+
+        def messages(self) -> list[str]:
+            found: list[str] = []
+            if not self.readable:
+                return found
+            for line in made.log.read_text().splitlines():
+                if int(line.split(",")[1]) > self.newest:
+                    self._add(found, line)
+            return found
+
+    def newest(_path: str = "") -> int:
+        return made.number
+
+    monkeypatch.setattr(measuring, "FOLDERS", (tmp_path,))
+    monkeypatch.setattr(kmsg, "PATH", str(made.log))
+    monkeypatch.setattr(kmsg, "KernelLog", Log)
+    monkeypatch.setattr(kmsg, "newest", newest)
+    monkeypatch.setattr(Bench, "run", lambda bench, case: made.run(bench, case))
+    monkeypatch.setattr(suite.drives, "health", lambda _drive: None)
+    monkeypatch.setattr(environment, "facts", lambda *_: [list(fact) for fact in made.facts])
+    works = {"works": True, "name": "", "text": "", "facts": {}}
+    monkeypatch.setattr(suite, "probe", lambda _t, _d, _e, path: {**works, "works": path == "premapped"})
+    return made
+
+
+class Held:
+    """What stands for the guard of a drive that stays where it is."""
+
+    identity = Identity(Node("nvme9n1", "259:9", "nvme9n1", 0, 10**12), serial="S")
+
+    def check(self) -> None:
+        """It is."""
+
+
+FULL = {"scale": cases.Scale(1 << 20, 60, 1, True), "quick": False}
+
+
+def start(
+    machine: Machine, resume: bool = False, said: list[str] | None = None, **changes: Any
+) -> dict[str, judge.Judged]:
+    """A run to its end; the verdicts. `said`: gets what the run says."""
+    boot = machine.folder / "root/proc/sys/kernel/random/boot_id"
+    boot.parent.mkdir(parents=True, exist_ok=True)
+    boot.write_text(machine.boot)
+    words = {"exporters": ["udmabuf"], "needs": NEEDS, "scale": cases.QUICK, "quick": True, **changes}
+    request = suite.Request(DRIVE, machine.folder / "q", resume=resume, guard=Held(), **words)  # type: ignore[arg-type]
+    one = suite.Suite(request, Tools("i", "e", machine.folder), System(machine.folder / "root"))
+    machine.done.clear()
+    if said is not None:
+        machine.patch.setattr(suite, "say", said.append)
+    try:
+        return {judged.id: judged for judged in one.execute()}
+    finally:
+        one.store.release()
+
+
+def at(machine: Machine, number: int, act: Callable[[], None]) -> None:
+    """Does something while the case with this number, from 1 on, is at work."""
+    def during(_case: Case) -> None:
+        if len(machine.done) + 1 == number:
+            act()
+
+    machine.during = during
+
+
+def stop() -> None:
+    raise KeyboardInterrupt
+
+
+def die() -> None:
+    """As a kill does it: nothing of what a program does at its end is done."""
+    raise SystemExit
+
+
+def test_a_run_without_a_complaint_has_a_log_that_says_so(machine: Machine) -> None:
+    at(machine, 3, lambda: machine.say("eth0: link is up"))
+    assert start(machine)["drive.log"].status == PASS
+
+
+def test_a_complaint_during_a_case_is_kept_with_it(machine: Machine) -> None:
+    at(machine, 3, lambda: machine.say("nvme nvme9: I/O tag 5 QID 2 timeout, aborting"))
+    judged = start(machine)["drive.log"]
+    assert (judged.status, judged.names) == (FAIL, ["KERNEL_LOG"])
+    assert machine.done[2] in judged.evidence[0][0]
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        ("nvme nvme8: I/O tag 5 QID 2 timeout, aborting", PASS),
+        ("nvme8n1: I/O Cmd(0x2) @ LBA 0, 8 blocks, I/O Error (sct 0x2 / sc 0x81)", PASS),
+        ("critical medium error, dev nvme8n1, sector 0", PASS),
+        ("pcieport 0000:07:00.0: AER: Corrected error received: 0000:08:00.0", PASS),
+        ("nvme nvme9: I/O tag 5 QID 2 timeout, aborting", FAIL),
+        ("nvme9n1: I/O Cmd(0x2) @ LBA 0, 8 blocks, I/O Error (sct 0x2 / sc 0x81)", FAIL),
+        ("nvme nvme9: Removing after probe failure status: -19", FAIL),
+        ("nvme 0000:09:00.0: PCIe Bus Error: severity=Correctable", FAIL),
+        ("pcieport 0000:07:00.0: AER: Corrected error received: 0000:09:00.0", FAIL),
+        ("DMAR: [DMA Write NO_PASID] Request device [08:00.0] fault addr 0x0", FAIL),
+        ("AMD-Vi: Event logged [IO_PAGE_FAULT device=0000:08:00.0 address=0x0]", FAIL),
+        ("BUG: kernel NULL pointer dereference in nvme8", FAIL),
+        ("WARNING: CPU: 1 PID: 1 at drivers/nvme/host/core.c nvme nvme8", FAIL),
+    ],
+)
+def test_another_drive_does_not_fail_this_one(machine: Machine, line: str, status: str) -> None:
+    at(machine, 3, lambda: machine.say(line))
+    assert start(machine)["drive.log"].status == status
+
+
+def test_a_log_of_which_a_part_was_overwritten_is_inconclusive(machine: Machine) -> None:
+    at(machine, 3, lambda: machine.say("fine", skip=4000))
+    judged = start(machine)["drive.log"]
+    assert judged.status == INCONCLUSIVE
+    assert machine.done[2] in judged.text
+
+
+def test_a_flood_that_hides_itself_does_not_hide_what_was_read_before(machine: Machine) -> None:
+    def during(_case: Case) -> None:
+        if len(machine.done) == 2:
+            machine.say("nvme 0000:09:00.0: AER: aer_status: 0x00000001")
+        if len(machine.done) == 9:
+            machine.log.write_text("")
+            machine.say("fine", skip=100_000)
+
+    machine.during = during
+    assert start(machine)["drive.log"].names == ["KERNEL_LOG"]
+
+
+def test_a_log_that_cannot_be_read_is_inconclusive(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kmsg, "PATH", str(machine.folder / "none"))
+    judged = start(machine)["drive.log"]
+    assert (judged.status, judged.names) == (INCONCLUSIVE, [])
+    assert "cannot be read" in judged.text
+
+
+def test_a_kill_with_its_boot_loses_the_end_of_the_log(machine: Machine) -> None:
+    at(machine, 5, die)
+    with pytest.raises(SystemExit):
+        start(machine)
+    machine.during = lambda _case: None
+    machine.say("nvme nvme9: controller is down; will reset", skip=0)
+    # The same boot: what was said after the kill is still there.
+    assert start(machine, resume=True)["drive.log"].status == FAIL
+
+
+def test_a_crash_of_the_machine_is_no_clean_log(machine: Machine) -> None:
+    at(machine, 5, die)
+    with pytest.raises(SystemExit):
+        start(machine)
+    machine.during = lambda _case: None
+    machine.boot, machine.number = "boot-2", 0
+    machine.log.write_text("")
+    judged = start(machine, resume=True)["drive.log"]
+    assert judged.status == INCONCLUSIVE and "boot" in judged.text
+
+
+def test_a_stop_and_another_boot_lose_nothing_of_the_log(machine: Machine) -> None:
+    at(machine, 5, lambda: machine.say("nvme nvme9: I/O timeout"))
+    machine.during, first = stop_after(machine, 7), machine.during
+    both = machine.during
+    machine.during = lambda case: (first(case), both(case))[0]
+    with pytest.raises(KeyboardInterrupt):
+        start(machine)
+    machine.during = lambda _case: None
+    machine.boot, machine.number = "boot-2", 0
+    machine.log.write_text("")
+    assert start(machine, resume=True)["drive.log"].names == ["KERNEL_LOG"]
+
+
+def stop_after(machine: Machine, number: int) -> Callable[[Case], None]:
+    def during(_case: Case) -> None:
+        if len(machine.done) + 1 == number:
+            stop()
+
+    return during
+
+
+@pytest.mark.parametrize("name", [fact[0] for fact in FACTS if fact[2] != "state"])
+def test_a_run_does_not_go_on_with_something_else(machine: Machine, name: str) -> None:
+    machine.during = stop_after(machine, 5)
+    with pytest.raises(KeyboardInterrupt):
+        start(machine)
+    machine.during = lambda _case: None
+    for fact in machine.facts:
+        if fact[0] == name:
+            fact[1] = "another"
+    with pytest.raises(QualError, match=f"its {name} was .* and is 'another'"):
+        start(machine, resume=True)
+    assert machine.done == []
+
+
+def test_a_run_does_not_go_on_without_what_was_there(machine: Machine) -> None:
+    machine.during = stop_after(machine, 5)
+    with pytest.raises(KeyboardInterrupt):
+        start(machine)
+    machine.facts = [fact for fact in machine.facts if fact[0] != "module srcversion"]
+    with pytest.raises(QualError, match="its module srcversion was 'A' and is None"):
+        start(machine, resume=True)
+
+
+def test_the_state_may_change_between_the_parts_of_a_run(machine: Machine) -> None:
+    machine.during = stop_after(machine, 5)
+    with pytest.raises(KeyboardInterrupt):
+        start(machine)
+    machine.during = lambda _case: None
+    machine.facts[-1][1] = "4"
+    before = 4
+    start(machine, resume=True)
+    assert machine.done[0].startswith("integrity/") and len(machine.done) > before
+
+
+def rounds(machine: Machine) -> list[str]:
+    """The parts of the window that were done, in order."""
+    return list(dict.fromkeys(one.split("/")[1] for one in machine.done if one.startswith("steady/")))
+
+
+def test_the_window_and_the_preconditioning_are_of_one_uninterrupted_run(machine: Machine) -> None:
+    def during(case: Case) -> None:
+        if case.id.startswith("steady/round-04"):
+            stop()
+
+    machine.during = during
+    with pytest.raises(KeyboardInterrupt):
+        start(machine, **FULL)
+    assert rounds(machine) == ["precondition", "round-01", "round-02", "round-03"]
+    machine.during = lambda _case: None
+    # What lay there a week is another drive: 3 old rounds and 2 new ones would be "steady".
+    judged = start(machine, resume=True, **FULL)["performance.steady"]
+    assert judged.status == PASS
+    assert rounds(machine) == ["precondition", *(f"round-{n:02}" for n in range(1, 6))]
+
+
+def test_rounds_of_another_part_are_not_counted(machine: Machine) -> None:
+    start(machine, **FULL)
+    store = suite.Store(machine.folder / "q")
+    run = store.load()
+    records = dict(store.records)
+    assert verdict_of(records, run).status == PASS
+    for key, record in records.items():
+        if key.startswith("steady/round-0") and key.split("/")[1] in ("round-01", "round-02"):
+            records[key] = {**record, "part": record["part"] - 1}
+    assert verdict_of(records, run).status == INCONCLUSIVE
+    pre = records["steady/precondition"]
+    records["steady/precondition"] = {**pre, "part": 7}
+    assert verdict_of(records, run).status == INCONCLUSIVE
+
+
+def verdict_of(records: dict[str, Record], run: dict[str, Any]) -> judge.Judged:
+    return next(v for v in judge.judge(records, run, NEEDS) if v.id == "performance.steady")
+
+
+def test_a_steady_state_that_was_reached_is_not_done_again(machine: Machine) -> None:
+    def during(case: Case) -> None:
+        if case.kind == "cell":
+            stop()
+
+    machine.during = during
+    with pytest.raises(KeyboardInterrupt):
+        start(machine, **FULL)
+    machine.during = lambda _case: None
+    assert start(machine, resume=True, **FULL)["performance.steady"].status == PASS
+    assert rounds(machine) == []
+
+
+def test_whether_swiotlb_copied_is_told_of_all_parts(machine: Machine) -> None:
+    good = start(machine, **FULL)["path.proven"]
+    assert good.status == PASS and "could not be seen" not in good.text
+    store = suite.Store(machine.folder / "q")
+    run = store.load()
+    records = dict(store.records)
+    key = next(key for key in records if key.startswith("perf/"))
+    records[key] = {**records[key], "bounces_seen": False}
+    judged = next(v for v in judge.judge(records, run, NEEDS) if v.id == "path.proven")
+    assert "could not be seen" in judged.text
+
+
+def test_what_preflight_found_goes_with_each_part(machine: Machine) -> None:
+    slow = Check("LINK_DOWNTRAINED", "warn", "x4 of x8", "reseat it")
+    machine.during = stop_after(machine, 5)
+    with pytest.raises(KeyboardInterrupt):
+        start(machine, preflight=[slow])
+    machine.during = lambda _case: None
+    well = Check("link", "ok", "x8")
+    judged = start(machine, resume=True, preflight=[well])["machine.ready"]
+    assert judged.status == INCONCLUSIVE and "x4 of x8" in judged.text
+
+
+def test_two_runs_on_one_machine_do_not_measure_each_other(machine: Machine) -> None:
+    order: list[str] = []
+
+    def first() -> None:
+        with measuring.alone([measuring.LOCAL], "another", order.append):
+            began.set()
+            end = time.monotonic() + 60
+            while not any("another" in text for text in said) and time.monotonic() < end:
+                time.sleep(0.01)
+            order.append(f"the other ends before {len(machine.done)} cases")
+
+    said: list[str] = []
+    began = threading.Event()
+    thread = threading.Thread(target=first)
+    thread.start()
+    began.wait(60)
+    start(machine, said=said)
+    thread.join()
+    assert order == ["the other ends before 0 cases"]
+    assert "another" in said[0] and "waits" in said[0]
