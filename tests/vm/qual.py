@@ -216,6 +216,10 @@ class Passthrough:
         data[77] ^= 4
         self._command(1, offset // 512, data)
 
+    def close(self) -> None:
+        """A run that comes later refuses a drive that somebody has open for writing, this way, too."""
+        os.close(self.fd)
+
 
 def corruption(tally: Tally) -> None:
     """One bit changes on the drive, behind everybody's back, after it was laid down."""
@@ -227,7 +231,9 @@ def corruption(tally: Tally) -> None:
             def damage(place: Path = place, done: threading.Event = done) -> None:
                 while "integrity/lay" not in records(place) and not done.is_set():
                     time.sleep(0.01)
-                Passthrough().flip(RETENTION_OFFSET + 5 * (1 << 20) + 7 * 512)
+                other = Passthrough()
+                other.flip(RETENTION_OFFSET + 5 * (1 << 20) + 7 * 512)
+                other.close()
 
             thread = threading.Thread(target=damage)
             thread.start()
