@@ -9,6 +9,11 @@ def iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def seconds(text: str) -> float:
+    """The seconds since 1970 of such a moment."""
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc).timestamp()
+
+
 def now() -> str:
     """This moment."""
     return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

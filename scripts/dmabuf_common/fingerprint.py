@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from . import pci, process
+from . import loader, pci, process
 from .sysfs import System
 
 Facts = dict[str, str]
@@ -42,11 +42,12 @@ def _file_hash(path: str) -> str:
         return ""
 
 
-def _processor(system: System, key: Facts) -> None:
+def _processor(system: System, key: Facts, subject: Facts) -> None:
     info = system.read("/proc/cpuinfo")
-    for name, label in (("model name", "CPU"), ("microcode", "CPU microcode")):
+    # Microcode changes like a kernel does: it is judged, and the machine stays the same one.
+    for name, label, facts in (("model name", "CPU", key), ("microcode", "CPU microcode", subject)):
         match = re.search(rf"^{name}\s*:\s*(.*)$", info, re.M)
-        key[label] = match.group(1) if match else platform.machine()
+        facts[label] = match.group(1) if match else platform.machine()
     key["CPUs online"] = system.read("/sys/devices/system/cpu/online")
     key["SMT"] = system.read("/sys/devices/system/cpu/smt/control")
     cpu = "/sys/devices/system/cpu/cpu0"
@@ -170,10 +171,10 @@ def collect(
     subject["firmware of the machine"] = system.read("/sys/class/dmi/id/bios_version")
     subject["module"] = system.read("/sys/module/dmabuf_rw/version")
     subject["module srcversion"] = system.read("/sys/module/dmabuf_rw/srcversion")
-    if engine:
-        subject["engine"] = _file_hash(engine.removeprefix("external:"))
+    if loader.is_file(engine):
+        subject["engine"] = _file_hash(loader.find(engine)) or "not found"
     key["fio"] = process.output([fio, "--version"])
-    _processor(system, key)
+    _processor(system, key, subject)
     if disk:
         key["target"] = "block device"
     else:

@@ -57,6 +57,19 @@ def mdts(controller: str) -> int | None:
     return (_PAGE << identify[77]) if identify[77] else 0
 
 
+def parse_used(identify: bytes) -> float | None:
+    """Which share of a namespace's blocks the drive has something stored for, by the namespace's
+    Identify page; None where it does not say. A drive that does not count says all."""
+    size, used = (int.from_bytes(identify[at : at + 8], "little") for at in (0, 16))
+    return used / size if size else None
+
+
+def used(controller: str, nsid: int) -> float | None:
+    """parse_used() of a namespace now."""
+    identify = _admin(controller, _IDENTIFY, nsid, 0, _PAGE)
+    return None if identify is None else parse_used(identify)
+
+
 def parse_health(log: bytes) -> Health:
     """The fields of the SMART / health log page."""
 

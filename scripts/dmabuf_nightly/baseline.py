@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from dmabuf_common.clock import now
 from dmabuf_common.fingerprint import differences
 
+from . import acknowledge
 from .errors import NightlyError
 from .store import Run, Series, Store
 
@@ -86,12 +87,19 @@ def pin(
         if not runs:
             raise NightlyError(f"{series} has no valid run to pin; see `dmabuf-nightly analyze`")
         keys = sorted({run.key for run in runs})
-        if len(keys) > 1:
-            changed = differences(store.facts(keys[0]), store.facts(keys[1]))
+        changed = sorted({name for key in keys for name in store.differences(keys[0], key)})
+        if changed:
             raise NightlyError(
                 f"the runs of {series} cannot be pinned together, their machines differ in "
                 f"{', '.join(changed)}; pin nights of one machine"
             )
+        for number in nights:
+            subjects = sorted({run.subject for run in runs if run.night == number})
+            if len(subjects) > 1:
+                changed = differences(store.facts(subjects[0]), store.facts(subjects[1]))
+                raise NightlyError(
+                    f"what is judged changed during night {number}: {', '.join(changed)}; pin others"
+                )
         if series in present and not replace:
             raise NightlyError(
                 f"{series} has a {present[series].name} already; --replace puts this in its place"
@@ -102,6 +110,7 @@ def pin(
                 store.db.execute(
                     "UPDATE baseline SET replaced = ? WHERE id = ?", (now(), present[series].id)
                 )
+                acknowledge.end(store, plan, series)
             cursor = store.db.execute(
                 "INSERT INTO baseline (plan, test, side, host, key, pinned, nights, note) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",

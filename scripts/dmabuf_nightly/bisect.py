@@ -1,28 +1,35 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""One step of git bisect: build, run one case, compare one metric with the pinned baseline.
+"""One step of git bisect: build, run one case, compare one metric with the known-good commit, which
+was measured before the first step.
 
 bad (1): it is worse by the rule. good (0): the interval rules out that it is worse by as much as
 would count. Otherwise the case is run again, and in the end it is 125: git takes another commit.
 """
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from dmabuf_common import stats
-from dmabuf_common.fingerprint import differences
+from dmabuf_common import clock, stats
 from dmabuf_common.verdict import EXIT_FAIL, EXIT_PASS
 
 from . import baseline, decide, fio, runner
-from .errors import EXIT_BISECT_SKIP, NightlyError
+from .errors import EXIT_BISECT_ABORT, EXIT_BISECT_SKIP, NightlyError
 from .plan import Plan, metric_kind
-from .store import Series, Store
+from .store import Run, Series, Store
 
 ROUNDS = 3
+# Kinds of nights: of a step, and of the known-good commit; and the status of one that is not good.
+BISECT = "bisect"
+REFERENCE = "reference"
+REFUSED = "refused"
+# A reference of longer ago is no better than the baseline.
+REFERENCE_DAYS = 7
 
 GOOD = EXIT_PASS
 BAD = EXIT_FAIL
 SKIP = EXIT_BISECT_SKIP
+ABORT = EXIT_BISECT_ABORT
 
 
 @dataclass
@@ -33,63 +40,164 @@ class Step:
     text: str
 
 
-def classify(contrast: stats.Contrast, better: str, limit: float, alpha: float) -> Step | None:
-    """good, bad, or None where the runs so far do not tell."""
-    low, high = contrast.interval
+def classify(
+    contrast: stats.Contrast, better: str, limit: float, alpha: float, looks: int = ROUNDS
+) -> Step | None:
+    """good, bad, or None where the runs so far do not tell. looks: how often the growing runs are
+    looked at; each look may be wrong, so that each gets its share of alpha."""
+    level = 1 - alpha / looks
+    low, high = stats.ratio_interval(contrast.old, contrast.new, level)
     worst = max(decide.worsening(low, better), decide.worsening(high, better))
     worse = decide.worsening(contrast.ratio, better)
-    text = f"ratio {contrast.ratio:.3f}, 95 % interval {low:.3f} … {high:.3f}, {limit:.1%} counts"
-    if worse >= limit and decide.excludes_one(contrast) and contrast.p <= alpha:
+    text = f"ratio {contrast.ratio:.3f}, {level:.1%} interval {low:.3f} … {high:.3f}, {limit:.1%} counts"
+    if worse >= limit and not low <= 1 <= high and contrast.p <= alpha / looks:
         return Step(BAD, f"bad: {text}")
     if worst < limit:
         return Step(GOOD, f"good: {text}")
     return None
 
 
-def step(
-    store: Store, plan: Plan, series: Series, metric: str,
-    execute: Callable[[int], None], label: str, effect: float | None = None,
-) -> Step:  # fmt: skip
-    """Runs up to ROUNDS rounds of the plan (one case, one side) until the metric is decided.
+@dataclass
+class _Measured:
+    """What a commit gave so far. why: why it gives no more; "" when all is well."""
 
-    execute: runs what is planned of a night."""
+    values: list[float]
+    rounds: int
+    why: str = ""
+
+
+def _rounds(
+    store: Store, plan: Plan, series: Series, metric: str, key: str, name: str,
+    execute: Callable[[int], None], label: str, kind: str,
+) -> Iterator[_Measured]:  # fmt: skip
+    """Runs round after round, up to ROUNDS of them. key: the machine that it must be, called `name`."""
+    values: list[float] = []
+    for number in range(1, ROUNDS + 1):
+        night = runner.new_night(store, plan, None, label, kind)
+        execute(night)
+        runs = [run for run in store.runs(night) if run.series == series]
+        for run in runs:
+            if run.status == fio.FAILED:
+                yield _Measured(values, number, f"a run failed: {run.reasons[0]}")
+                return
+            if run.valid and not store.comparable(run.key, key):
+                changed = store.differences(run.key, key)
+                yield _Measured(
+                    values, number, f"not the machine of {name}: {', '.join(changed)} differ"
+                )
+                return
+        values += [run.metrics[metric] for run in runs if run.valid and metric in run.metrics]
+        store.finish(night, kind, f"{len(values)} valid runs so far")
+        if len(values) >= plan.rules.least_runs:
+            yield _Measured(values, number)
+    if len(values) < plan.rules.least_runs:
+        yield _Measured(
+            values, ROUNDS, f"{len(values)} valid runs, {plan.rules.least_runs} are needed"
+        )
+
+
+def _pinned(store: Store, plan: Plan, series: Series) -> baseline.Baseline:
     pinned = baseline.of(store, plan.name, series)
     if pinned is None:
         raise NightlyError(
             f"{series} has no pinned baseline to bisect against; "
             f"`dmabuf-nightly baseline pin --plan {plan.name}` pins one"
         )
-    old = [run.metrics[metric] for run in pinned.runs if metric in run.metrics]
-    if not old:
-        raise NightlyError(f"the {pinned.name} of {series} has no {metric}")
+    return pinned
+
+
+def _values(runs: Sequence[Run], metric: str, what: str) -> list[float]:
+    found = [run.metrics[metric] for run in runs if metric in run.metrics]
+    if not found:
+        raise NightlyError(f"{what} has no {metric}")
+    return found
+
+
+def known_good(
+    store: Store, plan: Plan, series: Series, metric: str,
+    execute: Callable[[int], None], label: str, effect: float | None = None,
+) -> Step:  # fmt: skip
+    """Measures the commit that is known to be good, as a reference for the steps: machines drift, and
+    one that did since the baseline was pinned would make every commit bad."""
+    pinned = _pinned(store, plan, series)
+    old = _values(pinned.runs, metric, f"the {pinned.name} of {series}")
+    limit = effect if effect is not None else plan.rules.floor(metric)
+    begun = [night.id for night in store.nights(plan.name, REFERENCE)]
+    measured = _Measured([], 0, "nothing was run")
+    for measured in _rounds(store, plan, series, metric, pinned.key, f"the {pinned.name}", execute,
+                            label, REFERENCE):  # fmt: skip
+        if measured.why:
+            break
+    fresh = [n.id for n in store.nights(plan.name, REFERENCE) if n.id not in begun]
+    decided = None
+    if not measured.why:
+        contrast = stats.Contrast(old, measured.values)
+        # All rounds are run whatever they give: they are looked at once.
+        decided = classify(contrast, metric_kind(metric)[1], limit, plan.rules.alpha, looks=1)
+    if measured.why or (decided and decided.status == BAD):
+        for night in fresh:
+            store.finish(night, REFUSED, measured.why or "worse than the baseline")
+    if measured.why:
+        return Step(ABORT, f"this commit is no reference: {measured.why}")
+    if decided and decided.status == BAD:
+        return Step(
+            ABORT,
+            f"this commit is itself worse than the {pinned.name}: {decided.text}; it is not good, or "
+            "the machine changed, and a bisection would find no commit",
+        )
+    text = decided.text if decided else f"it cannot be told from the {pinned.name} for certain"
+    return Step(GOOD, f"known good, the reference of {len(measured.values)} runs: {text}")
+
+
+def _reference(store: Store, plan: Plan, series: Series) -> list[Run]:
+    """The valid runs of the last known-good commit that was measured."""
+    limit = clock.iso(clock.seconds(clock.now()) - REFERENCE_DAYS * 86400)
+    nights = [
+        night for night in store.nights(plan.name, REFERENCE)
+        if night.status == REFERENCE and night.plan_hash == plan.digest and night.started >= limit
+    ]  # fmt: skip
+    runs = [
+        run for night in nights[-ROUNDS:] for run in store.runs(night.id)
+        if run.series == series and run.valid
+    ]  # fmt: skip
+    # Of rounds on machines that differ, only the newest say what this one gives.
+    runs = [run for run in runs if store.comparable(run.key, runs[-1].key)]
+    if len(runs) < plan.rules.least_runs:
+        raise NightlyError(
+            f"no known-good commit of {series} was measured by this text of the plan within "
+            f"{REFERENCE_DAYS} days; check it out, build it, and run this with --known-good"
+        )
+    return runs
+
+
+def step(
+    store: Store, plan: Plan, series: Series, metric: str,
+    execute: Callable[[int], None], label: str, effect: float | None = None,
+) -> Step:  # fmt: skip
+    """Runs up to ROUNDS rounds of the plan (one case, one side) until the metric is decided against
+    the known-good commit.
+
+    execute: runs what is planned of a night."""
+    _pinned(store, plan, series)
+    reference = _reference(store, plan, series)
+    old = _values(reference, metric, f"the known-good commit of {series}")
     better = metric_kind(metric)[1]
     limit = effect if effect is not None else plan.rules.floor(metric)
-    new: list[float] = []
-    for number in range(1, ROUNDS + 1):
-        night = runner.new_night(store, plan, None, label, "bisect")
-        execute(night)
-        runs = [run for run in store.runs(night) if run.series == series]
-        for run in runs:
-            if run.status == fio.FAILED:
-                return Step(SKIP, f"cannot tell: a run failed: {run.reasons[0]}")
-            if run.valid and run.key != pinned.key:
-                changed = differences(store.facts(run.key), store.facts(pinned.key))
-                return Step(SKIP, f"cannot tell: not the machine of the {pinned.name}: "
-                                  f"{', '.join(changed)} differ")  # fmt: skip
-        new += [run.metrics[metric] for run in runs if run.valid and metric in run.metrics]
-        store.finish(night, "bisect", f"{len(new)} valid runs so far")
-        if len(new) >= plan.rules.least_runs:
-            decided = classify(stats.Contrast(old, new), better, limit, plan.rules.alpha)
-            if decided:
-                decided.text += f" ({len(new)} runs, {number} of {ROUNDS} rounds)"
-                return decided
-    if len(new) < plan.rules.least_runs:
-        return Step(SKIP, f"cannot tell: {len(new)} valid runs, {plan.rules.least_runs} are needed")
-    contrast = stats.Contrast(old, new)
+    measured = _Measured([], 0, "nothing was run")
+    for measured in _rounds(store, plan, series, metric, reference[-1].key, "the known-good commit",
+                            execute, label, BISECT):  # fmt: skip
+        if measured.why:
+            return Step(SKIP, f"cannot tell: {measured.why}")
+        contrast = stats.Contrast(old, measured.values)
+        decided = classify(contrast, better, limit, plan.rules.alpha)
+        if decided:
+            decided.text += f" ({len(measured.values)} runs, {measured.rounds} of {ROUNDS} rounds)"
+            return decided
+    contrast = stats.Contrast(old, measured.values)
     low, high = contrast.interval
     return Step(
         SKIP,
-        f"cannot tell after {len(new)} runs: ratio {contrast.ratio:.3f}, "
+        f"cannot tell after {len(measured.values)} runs: ratio {contrast.ratio:.3f}, "
         f"95 % interval {low:.3f} … {high:.3f}, {limit:.1%} counts",
     )
 

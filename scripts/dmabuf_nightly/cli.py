@@ -2,12 +2,13 @@
 """The command line of dmabuf-nightly."""
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dmabuf_common import arguments, drive_guard, fingerprint, pci, program
-from dmabuf_common.sysfs import System
+from dmabuf_common import arguments, drive_guard, files, measuring, program
 from dmabuf_common.verdict import (
     EXIT_ERROR,
     EXIT_FAIL,
@@ -20,10 +21,10 @@ from dmabuf_common.verdict import (
 from dmabuf_report import model
 from dmabuf_report.errors import ReportError
 
-from . import baseline, drives, health, machine, plan, runner
-from .errors import NightlyError
+from . import acknowledge, baseline, drives, health, machine, plan, prune, runner
+from .errors import EXIT_BISECT_ABORT, NightlyError
 from .progress import say
-from .store import Series, Store
+from .store import MEASURED, Night, Series, Store
 
 EXAMPLES = """\
 examples:
@@ -32,6 +33,8 @@ examples:
   dmabuf-nightly baseline pin --store nightly.db --plan basic --last 3
   dmabuf-nightly analyze --store nightly.db --plan basic
   dmabuf-nightly export --store nightly.db --plan basic --csv history/
+  git checkout GOOD && make -C kernel && ./load-module && dmabuf-nightly bisect plan.toml \\
+      --store nightly.db --case randread-4k --metric read_iops --known-good
   git bisect run dmabuf-nightly bisect plan.toml --store nightly.db --case randread-4k \\
       --metric read_iops --build 'make -C kernel && ./load-module'
   dmabuf-nightly selftest
@@ -48,8 +51,6 @@ if TYPE_CHECKING:
 
 FORMATS = model.FORMATS
 STORE = Path("nightly.db")
-# git bisect run ends the whole bisection for 128 and more.
-EXIT_BISECT_ABORT = 255
 
 
 def parser() -> argparse.ArgumentParser:
@@ -72,6 +73,13 @@ def parser() -> argparse.ArgumentParser:
                               help="the SQLite store (default: %(default)s)")  # fmt: skip
         return made
 
+    def judged(made: argparse.ArgumentParser) -> None:
+        made.add_argument("--need-baseline", action="store_true",
+                          help="what has no baseline is inconclusive, not good")  # fmt: skip
+        made.add_argument("--notify", metavar="COMMAND",
+                          help="run by sh when the night came to something else than the one before; "
+                          "it reads the verdict as JSON")  # fmt: skip
+
     def reports(made: argparse.ArgumentParser) -> None:
         made.add_argument("--report", type=Path, metavar="DIR", help="write the reports there")
         made.add_argument("--format", action="append", choices=FORMATS, default=[],
@@ -88,10 +96,12 @@ def parser() -> argparse.ArgumentParser:
                      help="only run and store: `analyze` judges, here or elsewhere")  # fmt: skip
     run.add_argument("--dry-run", action="store_true", help="only show what would run")
     reports(run)
+    judged(run)
     again = add("analyze", "judge a stored night again, by the plan it was run with")
     again.add_argument("--plan", help="of this plan (default: of the last night)")
     again.add_argument("--night", type=int, help="default: the last")
     reports(again)
+    judged(again)
     report = add("report", "write the reports of a stored night")
     report.add_argument("--plan", help="of this plan (default: of the last night)")
     report.add_argument("--night", type=int, help="default: the last")
@@ -120,16 +130,35 @@ def parser() -> argparse.ArgumentParser:
     step.add_argument("--host", default="")
     step.add_argument("--build", metavar="COMMAND", help="run first; when it fails: 125")
     step.add_argument("--effect", type=arguments.share, help="what counts as bad, e.g. 0.03 (default: floor)")
+    step.add_argument("--known-good", action="store_true",
+                      help="this commit is good: measure it, for the steps to be compared with")  # fmt: skip
     step.add_argument("--label", default="")
-    out = add("export", "write the history as CSV, one row per night")
+    known = add("acknowledge", "what a night confirmed is known: it fails no more, unless it is worse")
+    known.add_argument("--plan", required=True, metavar="NAME")
+    known.add_argument("--case", required=True)
+    known.add_argument("--metric", required=True)
+    known.add_argument("--side", default="")
+    known.add_argument("--host", default=plan.LOCAL)
+    known.add_argument("--night", type=int, help="default: the last that decided about it")
+    how = known.add_mutually_exclusive_group(required=True)
+    how.add_argument("--note", help="why it is so; in every report from then on")
+    how.add_argument("--end", action="store_true", help="it fails again")
+    old = add("prune", "remove fio's output and the latency bins of old nights; figures stay")
+    old.add_argument("--keep", type=arguments.positive, required=True, metavar="N",
+                     help="the last N nights of each plan keep all")  # fmt: skip
+    old.add_argument("--plan", metavar="NAME")
+    out = add("export", "write the history as CSV, or the last judged night as OpenMetrics")
     out.add_argument("--plan", required=True, metavar="NAME")
-    out.add_argument("--csv", type=Path, required=True, metavar="DIR")
+    out.add_argument("--csv", type=Path, metavar="DIR", help="a file per series, a row per night")
+    out.add_argument("--openmetrics", type=Path, metavar="FILE", help="e.g. for Prometheus")
     facts = add("fingerprint", "print this machine's fingerprint as JSON", store=False)
     facts.add_argument("--target", required=True, help="the drive or file that is measured")
     facts.add_argument("--engine", default="", help="the engine's file")
     facts.add_argument("--memory", default="", metavar="DEVICE",
                        help="whose memory is used: a PCI address or /dev/dri/card0")  # fmt: skip
     test = add("selftest", "judge made-up histories, say how often that is wrong", store=False)
+    test.add_argument("--power", action="store_true",
+                      help="instead: how large a slow-down must be to be found")  # fmt: skip
     test.add_argument("--share", type=arguments.share, default=1.0, help="of the trials, for a quick look")
     return top
 
@@ -151,14 +180,21 @@ def show(found: model.Results) -> None:
 def _conclude(judgement: "Judgement", args: argparse.Namespace) -> int:
     from dmabuf_report.write import write as write_report
 
-    from . import results
+    from . import notify, results
 
     found = results.build(judgement)
     show(found)
     if args.report:
         for path in write_report(found, args.report, args.format or FORMATS):
             say(f"wrote {path}")
-    return EXIT_STATUS[found.verdict.status]
+    status = EXIT_STATUS[found.verdict.status]
+    night = judgement.store.night(judgement.night)
+    if args.notify and night.finished and notify.changed(judgement.store, night):
+        wrong = notify.tell(args.notify, notify.document(judgement.store, night, found))
+        if wrong:
+            say(f"the notice of night {night.id} was not sent: {args.notify}: {wrong}")
+            return status or EXIT_ERROR
+    return status
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -193,52 +229,58 @@ def _run(args: argparse.Namespace) -> int:
         runner.clean_up(store, night, ended)
         if args.measure:
             runner.Execution(store, wanted, night, held).phase(0)
-            store.finish(night, INCONCLUSIVE, "measured, and not judged")
-            print(f"night {night} is measured; `dmabuf-nightly analyze` judges it")
-            return EXIT_UNDECIDED
-        judgement = runner.Execution(store, wanted, night, held).everything()
+            status, text = runner.measured(store, wanted, night)
+            store.finish(night, MEASURED, text)
+            print(f"night {night} is measured: {text}; `dmabuf-nightly analyze` judges it")
+            return EXIT_STATUS[status]
+        judgement = runner.Execution(store, wanted, night, held).everything(args.need_baseline)
         found = results.build(judgement)
         store.finish(night, found.verdict.status, found.verdict.text)
         return _conclude(judgement, args)
 
-    with store.only_runner():
-        return runner.guarded(action, store, lambda: current[0] if current else None)
+    def alone() -> int:
+        with _alone(store, wanted):
+            return action()
+
+    return runner.guarded(alone, store, lambda: current[0] if current else None)
 
 
-def _night(store: Store, args: argparse.Namespace) -> tuple[int, plan.Plan]:
-    """The night that is meant, and its plan as it was then."""
+@contextmanager
+def _alone(store: Store, wanted: plan.Plan) -> Iterator[None]:
+    """Nobody else runs on this store, nor measures on the plan's machines."""
+    who = f"dmabuf-nightly, plan {wanted.name}"
+    with store.only_runner(), measuring.alone(runner.machines(wanted), who, say):
+        yield
+
+
+def _night(store: Store, args: argparse.Namespace) -> Night:
+    """The night that is meant."""
     if args.night is not None:
-        night = store.night(args.night)
-    else:
-        nights = store.nights(args.plan)
-        if not nights:
-            raise NightlyError(f"{store.path} has no night{f' of plan {args.plan}' if args.plan else ''}")
-        night = nights[-1]
-    folder = Path("/")
-    text = night.plan_text
-    return night.id, plan.parse(text, folder, check_files=False)
+        return store.night(args.night)
+    nights = store.nights(args.plan)
+    if not nights:
+        raise NightlyError(f"{store.path} has no night{f' of plan {args.plan}' if args.plan else ''}")
+    return nights[-1]
 
 
 def _analyze(args: argparse.Namespace) -> int:
-    from dmabuf_report.write import write as write_report
-
-    from . import judge, results
+    from . import analyse
 
     store = Store(args.store, create=False)
-    number, wanted = _night(store, args)
-    judgement = judge.judge(store, _as_run(store, number, wanted), number)
-    if args.command == "report":
-        found = results.build(judgement)
-        for path in write_report(found, args.report, args.format or FORMATS):
-            print(path)
-        return EXIT_PASS
-    return _conclude(judgement, args)
+    with store.only_runner():
+        return _conclude(analyse.in_order(store, _night(store, args), args.need_baseline), args)
 
 
-def _as_run(store: Store, night: int, wanted: plan.Plan) -> plan.Plan:
-    """The plan's cases that the night had: it may have been begun with --case."""
-    tests = {run.series.test for run in store.runs(night)}
-    return replace(wanted, cases=tuple(c for c in wanted.cases if c.name in tests))
+def _report(args: argparse.Namespace) -> int:
+    from dmabuf_report.write import write as write_report
+
+    from . import analyse, results
+
+    store = Store(args.store, create=False)
+    found = results.build(analyse.judge_night(store, _night(store, args)))
+    for path in write_report(found, args.report, args.format or FORMATS):
+        print(path)
+    return EXIT_PASS
 
 
 def _nights(args: argparse.Namespace) -> int:
@@ -298,8 +340,8 @@ def _bisect(args: argparse.Namespace) -> int:
     store = Store(args.store, create=False)
     series = Series(args.case, args.side, host)
     planned = runner.Execution(store, wanted, 0).planned()
-    with store.only_runner(), drives.hold(planned) as held:
-        decided = bisect.step(
+    with _alone(store, wanted), drives.hold(planned) as held:
+        decided = (bisect.known_good if args.known_good else bisect.step)(
             store, wanted, series, args.metric,
             lambda night: runner.Execution(store, wanted, night, held).phase(0),
             args.label, args.effect,
@@ -311,36 +353,67 @@ def _bisect(args: argparse.Namespace) -> int:
 def _export(args: argparse.Namespace) -> int:
     from . import export
 
-    written = export.write(Store(args.store, create=False), args.plan, args.csv)
-    if not written:
+    store = Store(args.store, create=False)
+    if not args.csv and not args.openmetrics:
+        raise NightlyError("nothing is asked for; add --csv DIR or --openmetrics FILE")
+    written = export.write(store, args.plan, args.csv) if args.csv else []
+    if args.csv and not written:
         raise NightlyError(f"plan {args.plan} has no valid run to export; see `dmabuf-nightly nights`")
+    if args.openmetrics:
+        text = export.open_metrics(store, args.plan)
+        if not text:
+            raise NightlyError(f"no night of plan {args.plan} was judged; see `dmabuf-nightly nights`")
+        files.replace(args.openmetrics, text)
+        written.append(args.openmetrics)
     for path in written:
         print(path)
     return EXIT_PASS
 
 
+def _acknowledge(args: argparse.Namespace) -> int:
+    store = Store(args.store, create=False)
+    series = Series(args.case, args.side, args.host)
+    if args.end:
+        if not acknowledge.end(store, args.plan, series, args.metric):
+            raise NightlyError(f"nothing is acknowledged of {series}: {args.metric}")
+        print(f"{series}: {args.metric} fails again when it is slower")
+        return EXIT_PASS
+    known = acknowledge.add(store, args.plan, series, args.metric, args.night, args.note)
+    print(f"{series}: {args.metric} is known to be at {known.ratio:.3f} since night {known.night}")
+    return EXIT_PASS
+
+
+def _prune(args: argparse.Namespace) -> int:
+    store = Store(args.store, create=False)
+    with store.only_runner():
+        gone = prune.prune(store, args.keep, args.plan)
+    print(f"{len(gone)} nights are pruned")
+    return EXIT_PASS
+
+
 def _fingerprint(args: argparse.Namespace) -> int:
-    seen = health.look(args.target)
+    found = machine.here(args.target, args.engine, args.memory)
+    seen = found.health
     complained = health.complaints_so_far()
     if complained is None:
         seen.unseen.append("the kernel's log (/dev/kmsg needs root)")
     else:
         seen.counters["kernel complaints"] = complained
-    peer = pci.of_device(System(), args.memory)
-    print(machine.to_json(fingerprint.collect(args.target, args.engine, peer=peer), seen))
+    print(machine.to_json(found.facts, seen))
     return EXIT_PASS
 
 
 def _selftest(args: argparse.Namespace) -> int:
     from . import selftest
 
-    good = selftest.run(plan.Rules(), lambda text: print(text, flush=True), args.share)
+    scenarios = selftest.POWER if args.power else selftest.SCENARIOS
+    good = selftest.run(plan.Rules(), lambda text: print(text, flush=True), args.share, scenarios)
     return EXIT_PASS if good else EXIT_FAIL
 
 
 COMMANDS = {
-    "run": _run, "analyze": _analyze, "report": _analyze, "nights": _nights,
-    "baseline": _baseline, "bisect": _bisect, "export": _export, "fingerprint": _fingerprint,
+    "run": _run, "analyze": _analyze, "report": _report, "nights": _nights,
+    "baseline": _baseline, "bisect": _bisect, "export": _export, "acknowledge": _acknowledge, "prune": _prune, "fingerprint": _fingerprint,
     "selftest": _selftest,
 }  # fmt: skip
 

@@ -10,10 +10,12 @@ the fresh runs, by the same rule, count from then on.
 Reruns of one night share what that night has of its own, and so agree with it whatever the cause. So
 a suspect whose reruns agree is confirmed at once only if it is worse by more than nights differ by
 themselves; otherwise when another one of three nights in a row agrees, or E-divisive saw the change.
+A night that was only measured has no reruns: it is confirmed when another one of three in a row agrees
+and both are together worse than the usual night by as much as counts, or E-divisive saw the change.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dmabuf_common import stats
@@ -198,6 +200,32 @@ def seen_before(question: Question) -> bool:
     """Whether one of the last nights was found slower, too."""
     nights = len(question.history)
     return any(nights - BEFORE <= index < nights for index in question.flagged)
+
+
+def beyond_usual(finding: Finding, among: int) -> bool:
+    """Whether tonight and the nights that were found slower just before are together worse than
+    the usual night, too. They share the baseline with each other, and whatever is wrong with it."""
+    question = finding.question
+    nights = len(question.history)
+    usual = [v for i, v in enumerate(question.history) if i not in question.flagged]
+    if len(usual) < LEAST_NIGHTS:
+        return finding.contrast is not None and beyond_nights(question, finding.contrast, among)
+    slow = [question.history[i] for i in sorted(question.flagged) if nights - BEFORE <= i < nights]
+    slow.append(stats.median(question.new))
+    ratio = sum(slow) / len(slow) / stats.median(usual)
+    return worsening(ratio, question.better) >= finding.threshold
+
+
+def agree(findings: Iterable[Finding], among: int) -> None:
+    """Decides about suspects that nothing will run again for: the runs of a night that follows a
+    suspect one are fresh, as reruns are, so that another night that agrees confirms. `among`: how many
+    metrics the night has."""
+    for finding in findings:
+        if finding.state != SUSPECT or not seen_before(finding.question):
+            continue
+        if finding.change_from is not None or beyond_usual(finding, among):
+            finding.state = CONFIRMED
+            finding.extra["nights"] = "agree"
 
 
 def old_for(finding: Finding) -> Sequence[float]:

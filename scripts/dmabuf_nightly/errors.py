@@ -3,6 +3,8 @@
 
 # What git bisect run takes for "cannot tell, take another commit".
 EXIT_BISECT_SKIP = 125
+# git bisect run ends the whole bisection for 128 and more.
+EXIT_BISECT_ABORT = 255
 
 
 class NightlyError(Exception):

@@ -2,10 +2,12 @@
 """The history as CSV, one file per series and one row per night, for tools such as Apache Otava."""
 
 import csv
+import json
 from pathlib import Path
 
-from dmabuf_common import stats
+from dmabuf_common import clock, stats, verdict
 
+from . import acknowledge
 from .plan import metric_kind
 from .store import Run, Series, Store
 
@@ -30,13 +32,13 @@ def tables(store: Store, plan: str) -> dict[Series, list[dict[str, str]]]:
         latest = by_night[max(by_night)][-1].key
         rows = []
         for number, runs in sorted(by_night.items()):
-            mine = [run for run in runs if run.key == latest]
+            mine = [run for run in runs if store.comparable(run.key, latest)]
             if not mine:
                 continue
             row = {
                 "time": nights[number].started.replace("Z", "+00:00"),
                 "night": str(number),
-                "label": nights[number].label,
+                "label": cell(nights[number].label),
                 "runs": str(len(mine)),
             }
             for name in sorted({name for run in mine for name in run.metrics}):
@@ -45,6 +47,68 @@ def tables(store: Store, plan: str) -> dict[Series, list[dict[str, str]]]:
             rows.append(row)
         made[series] = rows
     return made
+
+
+def label_text(text: str) -> str:
+    """The value of a label in OpenMetrics."""
+    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+
+
+def _sample(name: str, labels: dict[str, str], value: float) -> str:
+    inside = ",".join(f'{key}="{label_text(text)}"' for key, text in labels.items())
+    return f"{name}{{{inside}}} {value:.10g}"
+
+
+def open_metrics(store: Store, plan: str) -> str:
+    """The last judged night of a plan in the OpenMetrics text format, which Prometheus's node exporter
+    takes from a file, too. "" when none was judged."""
+    nights = [night for night in store.nights(plan) if night.status in verdict.STATUSES]
+    if not nights:
+        return ""
+    night = nights[-1]
+    by_series: dict[Series, list[Run]] = {}
+    for run in store.runs(night.id, 0):
+        if run.valid:
+            by_series.setdefault(run.series, []).append(run)
+
+    def labels(series: Series, metric: str) -> dict[str, str]:
+        return {"plan": plan, "case": series.test, "side": series.side, "host": series.host,
+                "metric": metric}  # fmt: skip
+
+    families: dict[str, tuple[str, list[tuple[dict[str, str], float]]]] = {
+        "value": ("The median of the night's valid runs.", []),
+        "ratio": ("The value as a share of what it is compared with.", []),
+        "slower": ("1 where a slow-down is confirmed and not acknowledged.", []),
+        "status": ("1 for what the night came to.", []),
+        "night": ("The number of the night.", [({"plan": plan}, night.id)]),
+        "start_timestamp_seconds": ("When the night began.",
+                                    [({"plan": plan}, clock.seconds(night.started))]),
+    }  # fmt: skip
+    for series, runs in by_series.items():
+        for metric in sorted({name for run in runs for name in run.metrics}):
+            values = [run.metrics[metric] for run in runs if metric in run.metrics]
+            unit = {"unit": metric_kind(metric)[0]}
+            families["value"][1].append(({**labels(series, metric), **unit}, stats.median(values)))
+    for row in store.decisions(night.id):
+        about = labels(Series(row["test"], row["side"], row["host"]), row["metric"])
+        about["against"] = row["against"]
+        if row["document"].get("ratio"):
+            families["ratio"][1].append((about, row["document"]["ratio"]))
+        slower = row["state"] == acknowledge.CONFIRMED and not row["document"].get("acknowledged")
+        families["slower"][1].append((about, float(slower)))
+    for status in verdict.STATUSES:
+        families["status"][1].append(({"plan": plan, "status": status}, float(night.status == status)))
+    lines = []
+    for name, (text, samples) in families.items():
+        full = f"dmabuf_nightly_{name}"
+        lines += [f"# TYPE {full} gauge", f"# HELP {full} {text}"]
+        lines += [_sample(full, about, value) for about, value in samples]
+    return "\n".join([*lines, "# EOF"]) + "\n"
+
+
+def cell(text: str) -> str:
+    """Text for a cell, which a spreadsheet must not take for a formula."""
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
 
 def write(store: Store, plan: str, folder: Path) -> list[Path]:
@@ -65,7 +129,8 @@ def write(store: Store, plan: str, folder: Path) -> list[Path]:
         tests += [
             f'  "{_safe(series)}":',
             "    type: csv",
-            f'    file: "{path.resolve()}"',
+            # A string of JSON is one of YAML.
+            f"    file: {json.dumps(str(path.resolve()), ensure_ascii=False)}",
             "    time_column: time",
             "    attributes: [night, label]",
             "    metrics:",

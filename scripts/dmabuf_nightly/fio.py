@@ -47,6 +47,8 @@ class Outcome:
     block_bytes: int | None = None
     depth: int | None = None
     version: str = ""
+    memory: str = "none"
+    route: str = "none"
 
     def unclear(self, reason: str) -> None:
         """Neither good nor bad, unless it failed already."""
@@ -140,6 +142,8 @@ def check_report(
         return
     outcome.datapath = "+".join(sorted({str(report.get("datapath")) for report in mine}))
     outcome.exporter = "+".join(sorted({str(report.get("exporter") or "none") for report in mine}))
+    outcome.memory = "+".join(sorted({str(report.get("memory", "unknown")) for report in mine}))
+    outcome.route = "+".join(sorted({str(report.get("route", "unknown")) for report in mine}))
     outcome.proof = str(mine[0].get("proof", ""))
     for report in mine:
         if report.get("proven") is not True:
@@ -155,6 +159,10 @@ def check_report(
     outcome.proven = True
     if case.datapath and outcome.datapath != case.datapath:
         outcome.unclear(f"datapath {outcome.datapath} ran, and the plan wants {case.datapath}")
+    if case.memory and outcome.memory != case.memory:
+        outcome.unclear(f"the memory is {outcome.memory} memory, and the plan wants {case.memory} memory")
+    if case.route and outcome.route != case.route:
+        outcome.unclear(f"the route is {outcome.route}, and the plan wants {case.route}")
 
 
 def read_reports(text: str) -> list[dict[str, Any]]:

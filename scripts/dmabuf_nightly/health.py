@@ -36,7 +36,7 @@ def complaints_so_far() -> int | None:
     return None if messages is None else len(kernel_log.complaints(messages))
 
 
-def _smart(controller: str, snapshot: Snapshot) -> None:
+def _smart(controller: str, nsid: int | None, snapshot: Snapshot) -> None:
     found = nvme.health(controller)
     if found is None:
         snapshot.unseen.append("the drive's SMART log (needs root)")
@@ -47,6 +47,10 @@ def _smart(controller: str, snapshot: Snapshot) -> None:
     snapshot.shown["drive temperature"] = f"{found.temperature_c} °C"
     snapshot.shown["drive percent_used"] = str(found.used_percent)
     snapshot.shown["drive avail_spare"] = str(found.spare_percent)
+    snapshot.shown["drive written"] = str(found.written_bytes)
+    full = nvme.used(controller, nsid) if nsid else None
+    if full is not None:
+        snapshot.shown["drive full"] = f"{full:.0%}".replace("%", " %")
 
 
 def look(target: str, system: System | None = None) -> Snapshot:
@@ -78,7 +82,7 @@ def look(target: str, system: System | None = None) -> Snapshot:
         snapshot.steady["drive state"] = state
     controller = system.nvme_controller(disk)
     if controller and system.real_machine:
-        _smart(controller, snapshot)
+        _smart(controller, system.number(f"/sys/block/{disk}/nsid"), snapshot)
     chain = system.pci_chain(disk)
     for address in chain:
         for kind, total in pci.aer_totals(system, address).items():

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from dmabuf_common import stats
 from dmabuf_common.fingerprint import differences
 
-from . import baseline, decide
+from . import acknowledge, baseline, decide
 from .decide import CONFIRMED, INCONCLUSIVE, SUSPECT, Finding, Question
 from .plan import Case, Plan, metric_kind
 from .store import Run, Series, Store
@@ -59,6 +59,7 @@ class Judgement:
                         "threshold": finding.threshold,
                         "ratio": contrast.ratio if contrast else None,
                         "change_from": finding.extra.get("change_from"),
+                        "acknowledged": finding.extra.get("acknowledged"),
                     },
                 )  # fmt: skip
 
@@ -92,34 +93,44 @@ class _Past:
 
 
 class _Judge:
-    def __init__(self, store: Store, plan: Plan, night: int) -> None:
-        self.store, self.plan, self.night = store, plan, night
+    def __init__(self, store: Store, plan: Plan, night: int, reruns: bool, need_baseline: bool) -> None:
+        self.store, self.plan, self.night, self.reruns = store, plan, night, reruns
+        self.need_baseline = need_baseline
         self.result = Judgement(store, plan, night)
         for run in store.runs(night):
             self.result.runs.setdefault(run.series, []).append(run)
         self.earlier: dict[Subject, dict[int, str]] = defaultdict(dict)
-        for row in store.decisions():
+        for row in store.decisions(plan=plan.name):
             about = Subject(Series(row["test"], row["side"], row["host"]), row["metric"],
                             row["against"])  # fmt: skip
             if row["night"] < night:
                 self.earlier[about][row["night"]] = row["state"]
         self.baselines = {b.series: b for b in baseline.all_of(store, plan.name)}
+        self.known = {
+            Subject(k.series, k.metric, k.against): k for k in acknowledge.all_of(store, plan.name)
+        }
         self.unfit: dict[Subject, str] = {}
 
     def key(self, series: Series) -> tuple[str, str]:
         """The key of tonight's valid runs, or "" and why there is no single one."""
-        keys = sorted({run.key for run in self.result.valid(series)})
+        valid = self.result.valid(series, (0, 1, 2))
+        keys = sorted({run.key for run in valid})
         if len(keys) > 1:
             changed = differences(self.store.facts(keys[0]), self.store.facts(keys[1]))
             return "", f"the machine changed during the night: {', '.join(changed)}"
+        subjects = sorted({run.subject for run in valid})
+        if len(subjects) > 1:
+            changed = differences(self.store.facts(subjects[0]), self.store.facts(subjects[1]))
+            return "", f"what is judged changed during the night: {', '.join(changed)}"
         return (keys[0] if keys else ""), ""
 
     def past(self, series: Series, key: str) -> _Past:
         nights: dict[int, list[Run]] = defaultdict(list)
         for run in self.store.series_runs(series, self.plan.name, self.night):
-            if run.valid and run.key == key:
+            if run.valid and self.store.comparable(run.key, key):
                 nights[run.night].append(run)
-        kept = sorted(nights)[-self.plan.rules.history :]
+        whole = [night for night, runs in nights.items() if len({run.subject for run in runs}) == 1]
+        kept = sorted(whole)[-self.plan.rules.history :]
         return _Past({night: nights[night] for night in kept})
 
     def questions(self, series: Series) -> list[Question]:
@@ -135,11 +146,16 @@ class _Judge:
             if unfit:
                 self.unfit[about] = unfit
             old: list[float] = []
+            if not pinned and self.need_baseline and not self.plan.old:
+                self.unfit[about] = (
+                    "no baseline is pinned, and one is demanded; `dmabuf-nightly baseline pin "
+                    f"--plan {self.plan.name} --last 3` pins one"
+                )
             if pinned:
                 self.result.old_names[about] = pinned.name
                 old = _values(pinned.runs, metric)
-                if key and pinned.key != key:
-                    changed = differences(self.store.facts(pinned.key), self.store.facts(key))
+                if key and not self.store.comparable(pinned.key, key):
+                    changed = self.store.differences(pinned.key, key)
                     self.unfit[about] = (
                         f"this is not the machine of the {pinned.name}: {', '.join(changed)} "
                         "differ; pin a baseline for this one"
@@ -169,8 +185,8 @@ class _Judge:
             about = Subject(new, metric, f"side {self.plan.old}")
             self.result.old_names[about] = f"side {self.plan.old}"
             keys = [self.key(series)[0] for series in (old, new)]
-            if old_runs and new_runs and keys[0] != keys[1]:
-                changed = differences(self.store.facts(keys[0]), self.store.facts(keys[1]))
+            if old_runs and new_runs and not self.store.comparable(keys[0], keys[1]):
+                changed = self.store.differences(keys[0], keys[1])
                 self.unfit[about] = f"the sides ran on different machines: {', '.join(changed)}"
             asked.append(
                 Question(about, metric_kind(metric)[1], self.plan.rules.floor(metric),
@@ -200,6 +216,7 @@ class _Judge:
         self._reruns()
         for finding in self.result.findings:
             self._describe(finding)
+            self._acknowledge(finding)
         return self.result
 
     def _keep_confirmed(self) -> None:
@@ -218,7 +235,7 @@ class _Judge:
         fresh: dict[int, tuple[list[float], list[float]]] = {}
         for index, finding in enumerate(self.result.findings):
             about = subject(finding)
-            planned = [r for r in self.result.runs.get(about.series, []) if r.phase]
+            planned = self._planned(about.series)
             if finding.state != SUSPECT or not planned or any(r.state != "done" for r in planned):
                 continue
             old: list[float] = []
@@ -228,6 +245,28 @@ class _Judge:
             runs = [r for r in self.result.valid(about.series, (1, 2))]
             fresh[index] = (old, _values(runs, about.metric))
         decide.second_look(self.result.findings, fresh, self.plan.rules)
+        if not self.reruns:
+            left = [f for f in self.result.findings if not self._planned(subject(f).series)]
+            decide.agree(left, len(self.result.findings))
+
+    def _planned(self, series: Series) -> list[Run]:
+        return [run for run in self.result.runs.get(series, []) if run.phase]
+
+    def _acknowledge(self, finding: Finding) -> None:
+        """What is known to be slower fails no more while it is no worse than it was."""
+        known = self.known.get(subject(finding))
+        if finding.state != CONFIRMED or known is None:
+            return
+        contrast = finding.judged
+        if contrast is None:
+            holds = int(finding.extra["change_from"]) <= known.night
+        else:
+            better = finding.question.better
+            worse = decide.worsening(contrast.ratio, better) - decide.worsening(known.ratio, better)
+            holds = worse < finding.threshold
+        if holds:
+            finding.extra["acknowledged"] = known.note
+            finding.text += f"; known since night {known.night}: {known.note}"
 
     def _describe(self, finding: Finding) -> None:
         """The sentence that says what was decided, and why."""
@@ -243,6 +282,11 @@ class _Judge:
                 finding.text = (
                     f"the history of {about.metric} changed for the worse with night "
                     f"{finding.extra['change_from']}, and was not run again"
+                )
+            elif not finding.text and finding.state == CONFIRMED:
+                finding.text = (
+                    f"the history of {about.metric} changed for the worse with night "
+                    f"{finding.extra['change_from']}, as one of the two nights before showed, too"
                 )
             elif not finding.text:
                 finding.text = (
@@ -260,14 +304,22 @@ class _Judge:
         )
         since = finding.extra.get("since")
         finding.text = text + {
-            SUSPECT: "; both reruns agree, but nights may differ by as much: it is confirmed when the "
-            "next night or the one after it agrees" if finding.extra.get("reruns") else
-            "; not run again yet",
-            CONFIRMED: f"; as it was since night {since}" if since else "; both reruns agree",
+            SUSPECT: (
+                "; both reruns agree, but nights may differ by as much: it is confirmed when the "
+                "next night or the one after it agrees" if "reruns" in finding.extra else
+                "; not run again yet" if self.reruns else
+                "; not run again: it is confirmed when the next night or the one after it agrees"
+            ),
+            CONFIRMED: f"; as it was since night {since}" if since else
+            "; one of the two nights before agrees" if "nights" in finding.extra else
+            "; both reruns agree",
             decide.CLEARED: "; suspect at first, and the reruns do not agree",
         }.get(finding.state, "")
 
 
-def judge(store: Store, plan: Plan, night: int) -> Judgement:
-    """Judges a night by what is stored."""
-    return _Judge(store, plan, night).run()
+def judge(
+    store: Store, plan: Plan, night: int, reruns: bool = False, need_baseline: bool = False
+) -> Judgement:
+    """Judges a night by what is stored. reruns: what is suspect may still be run again. need_baseline:
+    what has none is inconclusive."""
+    return _Judge(store, plan, night, reruns, need_baseline).run()

@@ -2,6 +2,7 @@
 """A host as a run sees it: its fingerprint, its health before and after, the engine's report."""
 
 import json
+import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -40,20 +41,37 @@ class Watch:
     facts: dict[str, Facts] = field(default_factory=dict)
 
 
+# Facts of the key that the engine's report gives, and so no look at the machine.
+OF_THE_RUN = ("memory", "route")
+
+
+def what(values: Mapping[str, str], target: str) -> tuple[str, str, str]:
+    """What a look at the host for such a job is about: target, engine, and whose memory is used."""
+    return target, values.get("ioengine", ""), values.get("dmabuf_device", "")
+
+
 def boot_id() -> str:
     """Which boot of this machine this is."""
     return System().read("/proc/sys/kernel/random/boot_id")
 
 
-def _say(host: Host, words: Sequence[str], what: str, **values: str) -> str:
+def words(command: Sequence[str], **values: str) -> list[str]:
+    """A host's command with {name} filled in. ssh hands its words to a shell there, which must get
+    each value as the one word that it is."""
+    if Path(command[0]).name == "ssh":
+        values = {name: shlex.quote(value) for name, value in values.items()}
     argv = []
-    for word in words:
+    for word in command:
         for name, value in values.items():
             word = word.replace("{" + name + "}", value)
         argv.append(word)
+    return argv
+
+
+def _say(host: Host, command: Sequence[str], what: str, **values: str) -> str:
     try:
         done = subprocess.run(
-            argv, capture_output=True, text=True, timeout=TIMEOUT_S, stdin=subprocess.DEVNULL
+            words(command, **values), capture_output=True, text=True, timeout=TIMEOUT_S, stdin=subprocess.DEVNULL
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NightlyError(f"the {what} command of host {host.name} cannot run: {error}") from error
@@ -72,8 +90,36 @@ def look(host: Host, target: str, engine: str, memory: str = "") -> Look:
         text = _say(host, host.fingerprint, "fingerprint", target=target, engine=engine)
         facts, seen = from_json(text, host.name)
         return Look(facts, seen)
-    peer = pci.of_device(System(), memory)
-    return Look(fingerprint.collect(target, engine, peer=peer), health.look(target))
+    return here(target, engine, memory)
+
+
+def here(target: str, engine: str, memory: str = "") -> Look:
+    """This machine now."""
+    facts = fingerprint.collect(target, engine, peer=pci.of_device(System(), memory))
+    facts["state"]["boot"] = boot_id()
+    seen = health.look(target)
+    facts["key"].update(more_key(System(), seen))
+    return Look(facts, seen)
+
+
+def more_key(system: System, seen: health.Snapshot) -> Facts:
+    """What slows a machine down beside what it is made of. A drive wears by the percent, and is
+    another one every tenth of its life."""
+    cpu = "/sys/devices/system/cpu/cpu0/cpufreq"
+    limits = [system.read(f"{cpu}/scaling_{which}_freq") for which in ("min", "max")]
+    worn = seen.shown.get("drive percent_used", "")
+    found = {
+        "CPU frequency": f"{' … '.join(limits)} kHz" if all(limits) else "",
+        "ASPM": _chosen(system.read("/sys/module/pcie_aspm/parameters/policy")),
+        "huge pages": _chosen(system.read("/sys/kernel/mm/transparent_hugepage/enabled")),
+        "drive wear": f"{int(worn) // 10 * 10} % and more" if worn.isdecimal() else "",
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _chosen(text: str) -> str:
+    """Of the words that could be chosen, the one in brackets."""
+    return text.partition("[")[2].partition("]")[0]
 
 
 def to_json(facts: Mapping[str, Facts], seen: health.Snapshot) -> str:
@@ -131,8 +177,6 @@ class Around:
             unseen.append("the kernel's log (/dev/kmsg needs root)")
         if unseen:
             watch.conditions["could not be seen"] = "; ".join(sorted(set(unseen)))
-        if not self.host.fingerprint:
-            watch.conditions["boot"] = boot_id()
         self.close()
         return watch
 
@@ -145,7 +189,10 @@ class Around:
 def report(host: Host, path: str) -> str | None:
     """The engine's report of a run; None where it cannot be had."""
     if host.report:
-        return _say(host, host.report, "report", path=path)
+        text = _say(host, host.report, "report", path=path)
+        if host.remove:
+            _say(host, host.remove, "remove", path=path)
+        return text
     if host.address:
         return None
     try:

@@ -94,6 +94,7 @@ class Host:
     address: str = ""
     fingerprint: tuple[str, ...] = ()
     report: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
     folder: str = "/tmp"
     parameters: dict[str, str] = field(default_factory=dict)
     target: Target | None = None
@@ -111,6 +112,8 @@ class Case:
     repeats: int = 10
     runtime: float = 30.0
     datapath: str = ""
+    memory: str = ""
+    route: str = ""
     proof: bool | None = None
     parameters: dict[str, str] = field(default_factory=dict)
     options: dict[str, str] = field(default_factory=dict)
@@ -269,6 +272,7 @@ def _host(name: str, table: _Table, target: Target | None) -> Host:
         table.take("address", str, ""),
         table.words("fingerprint"),
         table.words("report"),
+        table.words("remove"),
         table.take("folder", str, "/tmp"),
         table.strings("parameters"),
         own,
@@ -312,6 +316,8 @@ def _case(
         table.take("repeats", int, top.repeats),
         table.take("runtime", float, top.runtime),
         table.take("datapath", str, ""),
+        table.take("memory", str, ""),
+        table.take("route", str, ""),
         proof,
         {**top.parameters, **table.strings("parameters")},
         {**top.options, **table.strings("options")},

@@ -64,11 +64,16 @@ def runs_requirement(judgement: Judgement, series: Series) -> model.Requirement:
     return requirement
 
 
+def status_of(finding: decide.Finding) -> str:
+    """What a finding means for the night."""
+    return verdict.PASS if "acknowledged" in finding.extra else STATUS[finding.state]
+
+
 def metric_requirement(finding: decide.Finding) -> model.Requirement:
     """What was decided about one metric."""
     about = subject(finding)
     series = about.series
-    status = STATUS[finding.state]
+    status = status_of(finding)
     if status == verdict.PASS and finding.judged is None and not finding.question.history:
         status = verdict.SKIP
     requirement = model.Requirement(
@@ -76,7 +81,7 @@ def metric_requirement(finding: decide.Finding) -> model.Requirement:
             "" if about.against == "baseline" else "against-" + about.against),
         f"{series}: {about.metric}", status, finding.text, group=series.test,
     )  # fmt: skip
-    if finding.state == decide.CONFIRMED:
+    if status == verdict.FAIL:
         requirement.remedy = BISECT.format(case=series.test, metric=about.metric)
     elif finding.state == decide.SUSPECT:
         requirement.remedy = "run the night again"
@@ -161,7 +166,7 @@ def comparison(judgement: Judgement, finding: decide.Finding) -> model.Compariso
         f"night {judgement.night}" + (", reruns" if finding.fresh else ""),
         stats.median(contrast.old), stats.median(contrast.new), contrast.ratio, low, high,
         finding.threshold, min(1.0, finding.p_adjusted if finding.p_adjusted is not None else 1.0),
-        STATUS[finding.state], finding.state, finding.text,
+        status_of(finding), finding.state, finding.text,
         about.series.host if several else "",
     )  # fmt: skip
 
@@ -187,7 +192,7 @@ def history(judgement: Judgement, about: Subject) -> model.History | None:
     by_night: dict[int, list[float]] = {}
     earlier = judgement.store.series_runs(about.series, judgement.plan.name, judgement.night)
     for run in [*earlier, *runs]:
-        if run.valid and run.key == runs[0].key and about.metric in run.metrics:
+        if run.valid and judgement.store.comparable(run.key, runs[0].key) and about.metric in run.metrics:
             by_night.setdefault(run.night, []).append(run.metrics[about.metric])
     least = judgement.plan.rules.least_runs
     kept = {n: values for n, values in by_night.items() if len(values) >= least and n in nights}
@@ -211,6 +216,25 @@ def history(judgement: Judgement, about: Subject) -> model.History | None:
     return made
 
 
+def _written(judgement: Judgement, host: str, prefix: str) -> list[model.Fact]:
+    """How much the drive says was written during the night, and since the night before."""
+
+    def counts(night: int) -> list[int]:
+        runs = [r for r in judgement.store.runs(night) if r.series.host == host]
+        found = [r.conditions.get(f"drive written {when}", "") for r in runs for when in ("before", "after")]
+        return [int(text) for text in found if text.isdecimal()]
+
+    tonight = counts(judgement.night)
+    if not tonight:
+        return []
+    facts = [("written during the night", max(tonight) - min(tonight))]
+    earlier = [n.id for n in judgement.store.nights(judgement.plan.name) if n.id < judgement.night]
+    before = counts(earlier[-1]) if earlier else []
+    if before:
+        facts.append((f"written since night {earlier[-1]}", min(tonight) - max(before)))
+    return [model.Fact(prefix + name, f"{value / 1e9:.3g} GB", "state") for name, value in facts]
+
+
 def _environment(judgement: Judgement) -> tuple[str, list[model.Fact]]:
     facts: list[model.Fact] = []
     keys = []
@@ -229,6 +253,7 @@ def _environment(judgement: Judgement) -> tuple[str, list[model.Fact]]:
             ("state", runs[-1].conditions),
         ):
             facts += [model.Fact(prefix + name, value, role) for name, value in found.items()]
+        facts += _written(judgement, host.name, prefix)
     single = set(keys)
     return (single.pop() if len(single) == 1 else ""), facts
 

@@ -9,21 +9,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dmabuf_common import files
+from dmabuf_common import clock, files, measuring
 from dmabuf_common.drive_guard import Gone
+from dmabuf_common.fingerprint import differences
 from dmabuf_common.terminal import Progress
-from dmabuf_common.verdict import EXIT_INTERRUPTED, EXIT_UNDECIDED, INCONCLUSIVE
+from dmabuf_common.verdict import EXIT_INTERRUPTED, EXIT_UNDECIDED, FAIL, INCONCLUSIVE, PASS
 
 from . import drives, fio, jobfile, machine, schedule
 from .errors import NightlyError
 from .plan import Case, Host, Plan, Side
 from .progress import say
-from .store import Run, Series, Store
+from .store import Night, Run, Series, Store
 
 if TYPE_CHECKING:
     from .judge import Judgement
 
 RERUNS = (1, 2)
+# A night that paused for longer than this is no single night.
+MOST_HOURS = 12
 
 
 def parameters(case: Case, host: Host, side: Side) -> dict[str, str]:
@@ -96,8 +99,7 @@ class Execution:
         ran = job.on(guard.path, guard.child_path) if guard else job
         files.write_text(job_path, ran.text)
         self.store.begin(run.id)
-        around = machine.Around(host, target_of(job), job.values.get("ioengine", ""),
-                                job.values.get("dmabuf_device", ""))  # fmt: skip
+        around = machine.Around(host, *machine.what(job.values, target_of(job)))
         argv = ["fio", *([f"--client={host.address}"] if host.address else [])]
         # fio itself keeps what is not held from being written. A server takes it behind its address.
         argv += [] if guard and guard.writes else ["--readonly"]
@@ -127,7 +129,8 @@ class Execution:
         base = self.store.files
         kept = {"fio": output, "job": job_path, "report": self.folder / f"{stem}.report.jsonl"}
         self.store.complete(
-            run.id, outcome, seconds, watch.facts["key"], watch.facts["subject"],
+            run.id, outcome, seconds,
+            {**watch.facts["key"], "memory": outcome.memory, "route": outcome.route}, watch.facts["subject"],
             watch.conditions,
             {name: str(path.relative_to(base)) for name, path in kept.items() if path.exists()},
         )  # fmt: skip
@@ -149,13 +152,13 @@ class Execution:
         finally:
             progress.clear()
 
-    def everything(self) -> "Judgement":
+    def everything(self, need_baseline: bool = False) -> "Judgement":
         """The night, the reruns of what is suspect, and the judgement, which is stored."""
         # It needs numpy and scipy, which a machine that only measures may lack.
         from . import judge
 
         self.phase(0)
-        judgement = judge.judge(self.store, self.plan, self.night)
+        judgement = judge.judge(self.store, self.plan, self.night, reruns=True)
         if any(self.store.runs(self.night, phase) for phase in RERUNS):
             suspects: list[Series] = []  # a resumed night: what to rerun was decided before
         else:
@@ -170,9 +173,17 @@ class Execution:
                     self.store.add_runs(self.night, phase, planned)
         for phase in RERUNS:
             self.phase(phase)
-        judgement = judge.judge(self.store, self.plan, self.night)
+        judgement = judge.judge(self.store, self.plan, self.night, need_baseline=need_baseline)
         judgement.save()
         return judgement
+
+
+def machines(plan: Plan) -> list[str]:
+    """The machines that the plan measures on, as measuring.alone() takes them."""
+    hosts = [plan.host(name) for case in plan.cases for name in case.hosts]
+    # fio takes a port after a comma; a machine is busy on all of them.
+    found = [host.address.split(",")[0] or measuring.LOCAL for host in hosts]
+    return list(dict.fromkeys(found))
 
 
 def new_night(store: Store, plan: Plan, seed: int | None, label: str, kind: str = "night") -> int:
@@ -184,24 +195,82 @@ def new_night(store: Store, plan: Plan, seed: int | None, label: str, kind: str 
     return night
 
 
+def measured(store: Store, plan: Plan, night: int) -> tuple[str, str]:
+    """How the runs of a night went, whatever they gave: pass, fail or inconclusive, and why."""
+    by_series: dict[Series, list[Run]] = {}
+    for run in store.runs(night, 0):
+        by_series.setdefault(run.series, []).append(run)
+    runs = [run for those in by_series.values() for run in those]
+    failed = [run for run in runs if run.status == fio.FAILED]
+    if failed:
+        text = f"{len(failed)} of {len(runs)} runs failed: {failed[0].series}: {failed[0].reasons[0]}"
+        return FAIL, text
+    least = plan.rules.least_runs
+    for series, those in by_series.items():
+        valid = sum(run.valid for run in those)
+        if valid < least:
+            why = next((run.reasons[0] for run in those if run.reasons), "they have not been run")
+            return INCONCLUSIVE, f"{series}: {valid} runs are valid, and {least} are needed: {why}"
+    return PASS, f"{sum(run.valid for run in runs)} of {len(runs)} runs are valid"
+
+
 def unfinished(store: Store, plan: Plan) -> int | None:
     """The night to go on with; None when the last one is complete or cannot be gone on with."""
     nights = store.nights(plan.name)
     if not nights or nights[-1].finished:
         return None
     night = nights[-1]
+    if (why := too_old(store, night)) or (
+        night.plan_text == plan.text and (why := changed(store, plan, night.id))
+    ):
+        say(f"night {night.id} is abandoned: {why}; a new one begins")
+        store.finish(night.id, INCONCLUSIVE, f"abandoned: {why}")
+        return None
     if night.plan_text != plan.text:
         raise NightlyError(
             f"night {night.id} was begun with another text of plan {plan.name}; "
             "go on with that text, or start a new night without --resume"
         )
-    boots = {run.conditions.get("boot") for run in store.runs(night.id) if run.state == "done"}
-    if boots - {None, machine.boot_id()}:
-        text = "abandoned: the machine was booted again in the middle of the night"
-        say(f"night {night.id} is {text}; a new one begins")
-        store.finish(night.id, INCONCLUSIVE, text)
-        return None
+    cases = sorted({run.series.test for run in store.runs(night.id)})
+    if cases != sorted(case.name for case in plan.cases):
+        words = " ".join(f"--case {name}" for name in cases)
+        raise NightlyError(
+            f"night {night.id} was begun with {words}; go on with these, or start a new night "
+            "without --resume"
+        )
     return night.id
+
+
+def too_old(store: Store, night: Night) -> str:
+    """Why what was measured of a night is another night's by now; "" when it is not."""
+    last = max([night.started, *(run.started for run in store.runs(night.id) if run.started)])
+    hours = (clock.seconds(clock.now()) - clock.seconds(last)) / 3600
+    if hours <= MOST_HOURS:
+        return ""
+    return f"its last run began {hours:.0f} hours ago, and {MOST_HOURS} are the most"
+
+
+def changed(store: Store, plan: Plan, night: int) -> str:
+    """What is not any more as it was when a run of the night was done; "" when all is."""
+    seen: dict[tuple[str, ...], machine.Look] = {}
+    known = {case.name for case in plan.cases}
+    execution = Execution(store, plan, night)
+    for run in store.runs(night):
+        if run.state != "done" or run.series.test not in known:
+            continue
+        _, host, job = execution.prepare(run.series, "x")
+        what = machine.what(job.values, target_of(job))
+        look = seen.setdefault((host.name, *what), machine.look(host, *what))
+        boots = {run.conditions.get("boot"), look.facts.get("state", {}).get("boot")}
+        if len(boots - {None}) > 1:
+            return "the machine was booted again in the middle of the night"
+        for role, stored in (("key", run.key), ("subject", run.subject)):
+            then = store.facts(stored)
+            now = look.facts.get(role, {})
+            names = [n for n in differences(then, now) if n not in machine.OF_THE_RUN]
+            if names:
+                return f"it was begun with another {', '.join(names)}"
+    return ""
 
 
 def _raise(*_: object) -> None:

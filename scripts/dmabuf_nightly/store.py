@@ -15,14 +15,26 @@ from typing import Any
 
 from dmabuf_common import files
 from dmabuf_common.clock import now
-from dmabuf_common.fingerprint import Facts, digest
+from dmabuf_common.fingerprint import Facts, differences, digest
 
+from . import migrate
 from .errors import NightlyError
 from .fio import VALID, Outcome
+from .migrate import ACKNOWLEDGED
+from .progress import say
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
-SCHEMA = """
+# Facts that keys have since version 2 of the store.
+LATER = frozenset({"memory", "route", "drive wear", "CPU frequency", "ASPM", "huge pages"})
+
+# fio has some 1900 bins for a direction, of less than 50 characters each.
+MOST_BINS_BYTES = 1 << 20
+
+# The status of a night that was run, and that nobody judged yet.
+MEASURED = "measured"
+
+SCHEMA = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE fingerprint (hash TEXT PRIMARY KEY, facts TEXT NOT NULL) STRICT;
 -- kind: night, or bisect: runs of other commits, which are no part of the history.
@@ -65,7 +77,17 @@ CREATE TABLE baseline_run (
   baseline INTEGER NOT NULL REFERENCES baseline(id), run INTEGER NOT NULL REFERENCES run(id),
   PRIMARY KEY (baseline, run)
 ) STRICT, WITHOUT ROWID;
+{ACKNOWLEDGED};
 """
+
+
+def _inflate(data: bytes) -> bytes:
+    """What zlib made small; a store may be another's, and small data can become very large."""
+    stream = zlib.decompressobj()
+    text = stream.decompress(data, MOST_BINS_BYTES)
+    if not stream.eof:
+        raise NightlyError("the store is damaged: latency bins are cut short, or larger than fio makes them")
+    return text
 
 
 @dataclass(frozen=True)
@@ -89,6 +111,7 @@ class Night:
     kind: str
     plan: str
     plan_text: str
+    plan_hash: str
     seed: int
     label: str
     started: str
@@ -158,14 +181,20 @@ class Store:
             version = self._version()
             if version == SCHEMA_VERSION:
                 return
-            if version or self.db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            if version > SCHEMA_VERSION:
                 raise NightlyError(
                     f"{self.path} has store version {version} and this program reads "
-                    f"{SCHEMA_VERSION}; use the release that wrote it, or another store"
+                    f"{SCHEMA_VERSION}; use the newer release that wrote it, or another store"
                 )
-            for statement in SCHEMA.split(";"):
-                self.db.execute(statement)
-            self.db.execute("INSERT INTO meta VALUES ('uuid', ?)", (str(uuid.uuid4()),))
+            if version:
+                migrate.migrate(self.db, version, SCHEMA_VERSION)
+                say(f"{self.path} had version {version} and now has {SCHEMA_VERSION}")
+            elif self.db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                raise NightlyError(f"{self.path} is no store of dmabuf-nightly; name another one")
+            else:
+                for statement in SCHEMA.split(";"):
+                    self.db.execute(statement)
+                self.db.execute("INSERT INTO meta VALUES ('uuid', ?)", (str(uuid.uuid4()),))
             self.db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def _version(self) -> int:
@@ -223,7 +252,7 @@ class Store:
     def nights(self, plan: str | None = None, kind: str = "night") -> list[Night]:
         """Nights in the order they were begun."""
         rows = self.db.execute(
-            "SELECT id, kind, plan, plan_text, seed, label, started, finished, status, verdict "
+            "SELECT id, kind, plan, plan_text, plan_hash, seed, label, started, finished, status, verdict "
             "FROM night WHERE kind = ? AND (? IS NULL OR plan = ?) ORDER BY id",
             (kind, plan, plan),
         )
@@ -231,7 +260,7 @@ class Store:
 
     def night(self, number: int) -> Night:
         """One night, of whatever kind."""
-        found = [n for kind in ("night", "bisect") for n in self.nights(None, kind)]
+        found = [n for kind in ("night", "bisect", "reference") for n in self.nights(None, kind)]
         for one in found:
             if one.id == number:
                 return one
@@ -305,6 +334,19 @@ class Store:
         )
         return name
 
+    def differences(self, a: str, b: str) -> list[str]:
+        """The names of facts in which two keys differ so that their runs must not be compared. What
+        was not looked at when one of them was stored does not differ."""
+        old, new = self.facts(a), self.facts(b)
+        return [
+            name for name in differences(old, new)
+            if name not in LATER or (name in old and name in new)
+        ]  # fmt: skip
+
+    def comparable(self, a: str, b: str) -> bool:
+        """Whether runs with these keys may be compared."""
+        return a == b or not self.differences(a, b)
+
     def facts(self, name: str) -> Facts:
         """Facts by their hash."""
         row = self.db.execute("SELECT facts FROM fingerprint WHERE hash = ?", (name,)).fetchone()
@@ -315,7 +357,8 @@ class Store:
         subject: Mapping[str, str], conditions: Mapping[str, str], files: Mapping[str, str],
     ) -> None:  # fmt: skip
         """Writes all that a run gave, in one transaction."""
-        known = ("datapath", "exporter", "proven", "proof", "block_bytes", "depth", "version")
+        known = ("datapath", "exporter", "proven", "proof", "block_bytes", "depth", "version",
+                 "memory", "route")  # fmt: skip
         with self.transaction():
             self.db.execute(
                 "UPDATE run SET state = 'done', seconds = ?, status = ?, reasons = ?, key = ?, "
@@ -341,7 +384,7 @@ class Store:
         """The latency bins of a run by direction."""
         rows = self.db.execute("SELECT direction, data FROM bins WHERE run = ?", (run,))
         return {
-            row["direction"]: {int(ns): int(n) for ns, n in json.loads(zlib.decompress(row["data"]))}
+            row["direction"]: {int(ns): int(n) for ns, n in json.loads(_inflate(row["data"]))}
             for row in rows
         }
 
@@ -354,10 +397,12 @@ class Store:
              json.dumps(dict(document))),
         )  # fmt: skip
 
-    def decisions(self, night: int | None = None) -> list[dict[str, Any]]:
-        """What was decided, in one night or in all, oldest first."""
+    def decisions(self, night: int | None = None, plan: str | None = None) -> list[dict[str, Any]]:
+        """What was decided, in one night or in all, of one plan or of all, oldest first."""
         rows = self.db.execute(
-            "SELECT * FROM decision WHERE ? IS NULL OR night = ? ORDER BY night", (night, night)
+            "SELECT decision.* FROM decision JOIN night ON night.id = decision.night "
+            "WHERE (? IS NULL OR night.id = ?) AND (? IS NULL OR night.plan = ?) ORDER BY night.id",
+            (night, night, plan, plan),
         )
         return [{**dict(row), "document": json.loads(row["document"])} for row in rows]
 

@@ -140,3 +140,119 @@ def test_confidence_bounds() -> None:
     # No event in n trials: 1 - 0.05^(1/n).
     assert selftest.upper_bound(0, 100) == pytest.approx(1 - 0.05 ** (1 / 100))
     assert selftest.lower_bound(100, 100) == pytest.approx(0.05 ** (1 / 100))
+
+
+def agreed(levels: Sequence[float], flagged: Sequence[int], tonight: float, better: str = "higher",
+           change: int | None = None) -> str:  # fmt: skip
+    """The state of a suspect that is not run again, after nights at these levels."""
+    past = [around(level) for level in levels]
+    question = Question(0, better, 0.02, around(100, 30), around(tonight), levels, frozenset(flagged),
+                        past, 3)  # fmt: skip
+    finding = decide.Finding(question, 0.02, stats.Contrast(question.old, question.new), decide.SUSPECT,
+                             change_from=change)  # fmt: skip
+    decide.agree([finding], 12)
+    return finding.state
+
+
+def test_without_reruns_another_night_has_to_agree() -> None:
+    usual = [100.0] * 10
+    assert agreed(usual, [], 90) == decide.SUSPECT
+    assert agreed([*usual, 90], [10], 90) == decide.CONFIRMED
+    assert agreed([*usual, 90, 100], [10], 90) == decide.CONFIRMED
+    assert agreed([*usual, 90, 100, 100], [10], 90) == decide.SUSPECT
+    assert agreed([*usual, 110], [10], 110, "lower") == decide.CONFIRMED
+
+
+def test_without_reruns_nights_must_be_slower_than_usual_and_not_than_the_baseline_alone() -> None:
+    """The baseline was pinned on good days: all nights are some 1.5 % below it."""
+    assert agreed([98.5] * 10 + [97.5], [10], 97.5) == decide.SUSPECT
+    assert agreed([98.5] * 10 + [96], [10], 97) == decide.CONFIRMED
+    # The slow nights themselves are not usual, and those of long ago are not of this change.
+    assert agreed([100.0] * 6 + [90.0] * 9 + [97], list(range(6, 16)), 97.2) == decide.CONFIRMED
+    assert agreed([100.0] * 6 + [90.0] * 9 + [99], list(range(6, 14)) + [15], 97.2) == decide.SUSPECT
+    assert agreed([98.5] * 10 + [97.5], [10], 97.5, change=10) == decide.CONFIRMED
+
+
+def test_without_reruns_and_without_a_history_the_baseline_must_be_passed_clearly() -> None:
+    assert agreed([100.0] * 5 + [97.0], [5], 97) == decide.SUSPECT
+    assert agreed([100.0] * 5 + [90.0], [5], 90) == decide.CONFIRMED
+
+
+def test_an_interval_that_holds_one_does_not_count() -> None:
+    """Most runs are slow and some are not: the rank test is sure, and the median is not."""
+    old, new = around(100, 30), [90.0] * 7 + [100.5] * 3
+    assert stats.rank_p(old, new) < 0.02
+    assert look(old, new).state == decide.SAME
+    assert look(old, [*new[:7], 90.0, 90.0, 90.0]).state == decide.SUSPECT
+
+
+def test_alpha_is_what_the_plan_says() -> None:
+    old, new = around(100, 30, 0.05), around(97.2, 10, 0.02)
+    p = stats.rank_p(old, new)
+    question = Question(0, "higher", 0.02, old, new)
+    assert 0.01 < p < 0.1 and decide.excludes_one(stats.Contrast(old, new))
+    for alpha, state in ((p * 1.01, decide.SUSPECT), (p * 0.6, decide.SAME)):
+        assert decide.first_look([question], Rules(alpha=alpha))[0].state == state
+
+
+@pytest.mark.parametrize("values", [([100.0] * 9 + [0.0], around(90)), (around(100), [0.0] * 10)])
+def test_no_ratio_is_made_of_what_is_not_positive(values: tuple[list[float], list[float]]) -> None:
+    finding = look(*values)
+    assert finding.state == decide.INCONCLUSIVE and "not positive" in finding.text
+    findings = [look(around(100, 30), around(90))]
+    decide.second_look(findings, {0: ([], [*around(90, 9), 0.0])}, RULES)
+    assert findings[0].state == decide.INCONCLUSIVE
+
+
+def test_reruns_that_are_clearly_faster_clear() -> None:
+    findings = [look(around(100, 30), around(90))]
+    decide.second_look(findings, {0: ([], around(115, 20))}, RULES)
+    assert findings[0].state == decide.CLEARED
+
+
+def test_nights_that_were_slower_say_nothing_of_the_usual_spread() -> None:
+    history = [100.0, 100.1, 99.9, 100.0, 100.1, 90.0, 89.0, 91.0, 90.0, 90.5, 89.5]
+    past = [around(v) for v in history]
+    for flagged, state in ((frozenset(range(5, 11)), decide.SUSPECT), (frozenset(), decide.SAME)):
+        question = Question(0, "higher", 0.02, around(100, 30), around(96), history, flagged, past, 3)
+        assert decide.first_look([question], RULES)[0].state == state
+    nights = [100.0, 101.0, 99.0, 100.5, 99.5, 100.0, 80.0]
+    question = Question(0, "higher", 0.001, [], [], nights, frozenset({6}), [around(v) for v in nights])
+    every = Question(0, "higher", 0.001, [], [], nights, frozenset(), question.past_runs)
+    assert decide.night_spread(question)[0] < 0.01 < 0.05 < decide.night_spread(every)[0]
+    assert (decide.night_spread(question)[1], decide.night_spread(every)[1]) == (5, 6)
+
+
+def test_the_spread_of_nights_is_known_from_six_of_them() -> None:
+    nights = [100.0, 110.0, 90.0, 105.0, 95.0, 100.0]
+    for count, freedom in ((5, float("inf")), (6, 5)):
+        past = [around(v) for v in nights[:count]]
+        question = Question(0, "higher", 0.02, [], [], nights[:count], frozenset(), past)
+        spread, found = decide.night_spread(question)
+        assert found == freedom
+        assert (spread == 0.01) == (count == 5)
+    zero = [[0.0, *around(100)]] * 6
+    assert decide.night_spread(Question(0, "higher", 0.02, [], [], [100.0] * 6, past_runs=zero))[0] == 0.01
+
+
+def test_more_metrics_and_wider_runs_must_be_passed_by_more() -> None:
+    def beyond(new: float, among: int, spread: float = 0.001) -> bool:
+        old = around(100, 30, 0.001)
+        question = Question(0, "higher", 0.02, old, [], old_nights=3)
+        return decide.beyond_nights(question, stats.Contrast(old, around(new, 10, spread)), among)
+
+    # Half the floor from night to night, of three nights and this one: 1.15 %; 2.05 of these for 2 %.
+    assert beyond(97.5, 1) and not beyond(97.8, 1)
+    assert not beyond(97.0, 12) and beyond(96.5, 12)
+    assert not beyond(97.5, 1, 0.05)
+
+
+def test_a_change_is_recent_for_five_nights() -> None:
+    rng = np.random.default_rng(1)
+    for after, state in ((4, decide.SUSPECT), (5, decide.SAME)):
+        history = [*rng.normal(100, 0.5, 20), *rng.normal(94, 0.5, after)]
+        question = Question(0, "higher", 0.02, [], around(94), history)
+        assert decide.first_look([question], RULES)[0].state == state
+    faster = [*rng.normal(100, 0.5, 20), *rng.normal(106, 0.5, 2)]
+    question = Question(0, "higher", 0.02, [], around(106), faster)
+    assert decide.first_look([question], RULES)[0].state == decide.SAME

@@ -7,18 +7,20 @@ file with a header; each row is as long; metrics are numbers; times have a zone;
 """
 
 import csv
+import zlib
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from dmabuf_nightly import export, fio
+from dmabuf_nightly.errors import NightlyError
 from dmabuf_nightly.store import Series, Store
 
 yaml = pytest.importorskip("yaml", reason="needs python3-yaml")
 
 SERIES = Series("randread-4k", "", "local")
-LABEL = 'a "label", with a comma'
+LABEL = '=a "label", with a comma'
 
 
 def night(store: Store, number: int, metrics: dict[str, float], key: str = "one") -> None:
@@ -75,4 +77,28 @@ def test_otava_can_read_what_is_exported(tmp_path: Path) -> None:
     assert conf["metrics"]["read_iops"]["direction"] == 1
     assert conf["metrics"]["cpu_per_gib"]["direction"] == -1
     with open(conf["file"], newline="") as file:
-        assert {row["label"] for row in csv.DictReader(file)} == {LABEL}
+        assert {row["label"] for row in csv.DictReader(file)} == {"'" + LABEL}
+
+
+def test_a_path_with_quotes_stays_one(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s.db")
+    for number in range(1, 3):
+        night(store, number, {"read_iops": 1.0})
+    folder = tmp_path / 'a"b: {c} \\n'
+    export.write(store, "p", folder)
+    (conf,) = yaml.safe_load((folder / "otava.yaml").read_text())["tests"].values()
+    assert Path(conf["file"]) == (folder / "randread-4k-local.csv").resolve()
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\t=1", "\r=1"])
+def test_a_cell_is_no_formula(text: str) -> None:
+    assert export.cell(text) == "'" + text and export.cell("v1-2") == "v1-2"
+
+
+@pytest.mark.parametrize("data", [zlib.compress(b"[" + b" " * (64 << 20) + b"]"), zlib.compress(b"[]")[:-4]])
+def test_bins_of_a_foreign_store_do_not_fill_the_memory(tmp_path: Path, data: bytes) -> None:
+    store = Store(tmp_path / "s.db")
+    night(store, 1, {"read_iops": 1.0})
+    store.db.execute("INSERT INTO bins VALUES (1, 'read', ?)", (data,))
+    with pytest.raises(NightlyError, match="damaged"):
+        store.bins(1)

@@ -54,6 +54,10 @@ class Lab:
         text = PLAN.format(folder=self.folder, rate=rate, more=more)
         (self.folder / "p.toml").write_text(text)
 
+    def rate(self, rate: int) -> None:
+        """The machine gives this rate from now on, and the plan is as it was."""
+        (self.folder / "j.fio").write_text(JOB.replace("${RATE}", str(rate)))
+
     def argv(self, *words: str) -> list[str]:
         return [sys.executable, "-B", str(PROGRAM), *words, "--store", str(self.store)]
 
@@ -97,9 +101,15 @@ def test_a_slower_night_is_confirmed_by_reruns_and_bisect_agrees(lab: Lab) -> No
     assert still.returncode == 1 and "as it was since night 2" in still.stdout
     assert lab.states(3) == ["done"] * 5  # known already: no rerun
 
+    lab.plan()
+    unknown = lab.run("bisect", "p.toml", "--case", "c", "--metric", "read_iops")
+    assert unknown.returncode == 255 and "--known-good" in unknown.stderr
+    known = lab.run("bisect", "p.toml", "--case", "c", "--metric", "read_iops", "--known-good")
+    assert known.returncode == 0, known.stdout + known.stderr
+    lab.rate(800)
     bad = lab.run("bisect", "p.toml", "--case", "c", "--metric", "read_iops")
     assert (bad.returncode, bad.stdout[:3]) == (1, "bad")
-    lab.plan()
+    lab.rate(1000)
     good = lab.run("bisect", "p.toml", "--case", "c", "--metric", "read_iops")
     assert (good.returncode, good.stdout[:4]) == (0, "good")
     unbuilt = lab.run("bisect", "p.toml", "--case", "c", "--metric", "read_iops", "--build", "false")

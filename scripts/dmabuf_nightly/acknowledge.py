@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What was confirmed and is known: it fails no more, unless it becomes worse."""
+
+from dataclasses import dataclass
+
+from dmabuf_common.clock import now
+
+from .errors import NightlyError
+from .store import Series, Store
+
+CONFIRMED = "confirmed"
+
+
+@dataclass(frozen=True)
+class Known:
+    """One metric that is known to be slower. ratio: how much slower it was then; 1 where the nights
+    before were all that it was compared with."""
+
+    series: Series
+    metric: str
+    against: str
+    night: int
+    ratio: float
+    note: str
+
+
+def all_of(store: Store, plan: str) -> list[Known]:
+    """What is known of a plan."""
+    rows = store.db.execute(
+        "SELECT * FROM acknowledged WHERE plan = ? AND ended IS NULL ORDER BY id", (plan,)
+    )
+    return [
+        Known(Series(row["test"], row["side"], row["host"]), row["metric"], row["against"], row["night"],
+              row["ratio"], row["note"])
+        for row in rows.fetchall()
+    ]  # fmt: skip
+
+
+def add(store: Store, plan: str, series: Series, metric: str, night: int | None, note: str) -> Known:
+    """Acknowledges what a night confirmed, by default the last one that decided about this metric."""
+    found = [
+        row for row in store.decisions(night, plan)
+        if (row["test"], row["side"], row["host"], row["metric"])
+        == (series.test, series.side, series.host, metric)
+    ]  # fmt: skip
+    last = found[-1]["night"] if found else None
+    confirmed = [row for row in found if row["night"] == last and row["state"] == CONFIRMED]
+    if not confirmed:
+        raise NightlyError(
+            f"{series}: {metric} was not confirmed to be slower"
+            + (f" in night {last}" if last else "")
+            + "; see `dmabuf-nightly analyze`"
+        )
+    row = confirmed[0]
+    ratio = row["document"].get("ratio")
+    known = Known(series, metric, row["against"], row["night"], ratio if ratio else 1.0, note)
+    with store.transaction():
+        end(store, plan, series, metric)
+        store.db.execute(
+            "INSERT INTO acknowledged (plan, test, side, host, metric, against, night, ratio, note, made) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (plan, series.test, series.side, series.host, metric, known.against, known.night,
+             known.ratio, note, now()),
+        )  # fmt: skip
+    return known
+
+
+def end(store: Store, plan: str, series: Series, metric: str | None = None) -> int:
+    """What is slower fails again; how many were known. metric: None for all of the series."""
+    cursor = store.db.execute(
+        "UPDATE acknowledged SET ended = ? WHERE ended IS NULL AND plan = ? AND test = ? AND side = ? "
+        "AND host = ? AND (? IS NULL OR metric = ?)",
+        (now(), plan, series.test, series.side, series.host, metric, metric),
+    )
+    return cursor.rowcount

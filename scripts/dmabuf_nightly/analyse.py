@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Stored nights, judged here: those that nobody judged before come first, in their order, since what
+a night decides rests on what the nights before it decided."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from . import judge, plan, results
+from .judge import Judgement
+from .progress import say
+from .store import MEASURED, Night, Store
+
+
+def plan_of(store: Store, night: Night) -> plan.Plan:
+    """The plan as it was then, with the cases that the night had: it may have been begun with --case."""
+    wanted = plan.parse(night.plan_text, Path("/"), check_files=False)
+    tests = {run.series.test for run in store.runs(night.id)}
+    return replace(wanted, cases=tuple(case for case in wanted.cases if case.name in tests))
+
+
+def judge_night(store: Store, night: Night, need_baseline: bool = False) -> Judgement:
+    """The judgement of a night, which is not stored."""
+    return judge.judge(store, plan_of(store, night), night.id, need_baseline=need_baseline)
+
+
+def complete(store: Store, night: Night) -> bool:
+    """Whether all that was planned of a night came to its end."""
+    return all(run.state == "done" for run in store.runs(night.id))
+
+
+def keep(store: Store, judgement: Judgement) -> None:
+    """Stores what a night decided and came to; a night that is not complete may still change."""
+    if not complete(store, store.night(judgement.night)):
+        say(f"night {judgement.night} is not complete, so that nothing of this is stored; "
+            "`dmabuf-nightly run --resume` goes on with it")  # fmt: skip
+        return
+    judgement.save()
+    verdict = results.build(judgement).verdict
+    store.finish(judgement.night, verdict.status, verdict.text)
+
+
+def in_order(store: Store, night: Night, need_baseline: bool = False) -> Judgement:
+    """Judges a night, before it those of its plan that were only measured, and stores all that."""
+    for earlier in store.nights(night.plan):
+        if earlier.id < night.id and earlier.status == MEASURED:
+            keep(store, judge_night(store, earlier, need_baseline))
+    judgement = judge_night(store, night, need_baseline)
+    if night.kind == "night":
+        keep(store, judgement)
+    return judgement

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Brings the stores of earlier releases to the schema of this one, with their history and baselines."""
+
+import json
+import sqlite3
+
+from dmabuf_common.fingerprint import Facts, digest
+
+# What store.SCHEMA has since version 2.
+ACKNOWLEDGED = """
+-- What was confirmed and is known: it fails no more, unless it becomes worse. ended: no longer.
+CREATE TABLE acknowledged (
+  id INTEGER PRIMARY KEY, plan TEXT NOT NULL, test TEXT NOT NULL, side TEXT NOT NULL,
+  host TEXT NOT NULL, metric TEXT NOT NULL, against TEXT NOT NULL,
+  night INTEGER NOT NULL REFERENCES night(id), ratio REAL NOT NULL, note TEXT NOT NULL,
+  made TEXT NOT NULL, ended TEXT
+) STRICT
+"""
+
+_MICROCODE = "CPU microcode"
+
+
+class _Facts:
+    """The stored facts, by their hash."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self.db = db
+
+    def get(self, name: str) -> Facts:
+        row = self.db.execute("SELECT facts FROM fingerprint WHERE hash = ?", (name,)).fetchone()
+        return dict(json.loads(row[0])) if row else {}
+
+    def put(self, facts: Facts) -> str:
+        name = digest(facts)
+        self.db.execute(
+            "INSERT OR IGNORE INTO fingerprint VALUES (?, ?)", (name, json.dumps(facts, sort_keys=True))
+        )
+        return name
+
+
+def _to_2(db: sqlite3.Connection) -> None:
+    """The processor's microcode is what is judged, and no part of the key. A night that was only
+    measured has a status of its own."""
+    facts = _Facts(db)
+    pairs = db.execute("SELECT DISTINCT key, subject FROM run WHERE key IS NOT NULL").fetchall()
+    for key, subject in pairs:
+        old = facts.get(key)
+        if _MICROCODE not in old:
+            continue
+        new_subject = facts.put({**facts.get(subject), _MICROCODE: old[_MICROCODE]})
+        db.execute("UPDATE run SET subject = ? WHERE key = ? AND subject = ?",
+                   (new_subject, key, subject))  # fmt: skip
+    for table in ("run", "baseline"):
+        for (key,) in db.execute(f"SELECT DISTINCT key FROM {table} WHERE key IS NOT NULL").fetchall():
+            old = facts.get(key)
+            if _MICROCODE in old:
+                del old[_MICROCODE]
+                db.execute(f"UPDATE {table} SET key = ? WHERE key = ?", (facts.put(old), key))
+    db.execute(
+        "UPDATE night SET status = 'measured', verdict = '' WHERE verdict = 'measured, and not judged'"
+    )
+    db.execute(ACKNOWLEDGED)
+
+
+# What makes a store of version N + 1 of one of version N.
+STEPS = {1: _to_2}
+
+
+def migrate(db: sqlite3.Connection, version: int, wanted: int) -> None:
+    """Inside a transaction: all of it or nothing."""
+    for number in range(version, wanted):
+        STEPS[number](db)
