@@ -23,6 +23,7 @@ struct DmaBuf {
   MappedRange view;   ///< the whole dma-buf, readable and writable; none where `memory` is set
   uint64_t bytes = 0; ///< size of the dma-buf, at least what was asked for
   std::string device; ///< the device it came from
+  std::string note;   ///< what the user should know of the choice; mostly nothing
   UniqueFd keeper;    ///< testexp: what goes on while it is open; else closed already
 };
 
@@ -33,7 +34,7 @@ inline constexpr const char *kShrinkFile = "lower size";
 /// What to allocate.
 struct BufferRequest {
   ExporterKind kind = ExporterKind::udmabuf;
-  std::string device = {}; ///< the exporter's device; empty: the first there is
+  std::string device = {}; ///< the exporter's device; empty: the first there is, of vfio none
   uint64_t bytes = 0;      ///< at least
   bool hugepages = false;
   const char *shrink = kShrinkIo; ///< what makes the buffer smaller, for messages

@@ -64,21 +64,62 @@ bool hex(std::string_view text, size_t least, size_t most) {
          text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
 }
 
-Result<unsigned> choose_bar(const VfioDevice &device, const PciBar &wanted) {
+/// A BAR, and what is larger and was passed over for it.
+struct Choice {
+  unsigned bar;
+  std::string passed_over; ///< for messages
+};
+
+Result<Choice> check_named(const VfioDevice &device, const PciBar &wanted) {
   const char *address = wanted.address.c_str();
-  if (wanted.bar == PciBar::kLargest) {
-    const auto bar = device.largest_bar();
-    if (!bar)
-      return fail(ENODEV,
-                  strf("%s has no memory BAR that VFIO maps; use another dmabuf_device", address));
-    return *bar;
-  }
   if (!device.bar_bytes(wanted.bar))
     return fail(ENODEV,
                 strf("BAR %u of %s is no memory that VFIO maps; use another one (lspci -v), "
-                     "or none for the largest",
+                     "or none for the largest that is prefetchable",
                      wanted.bar, address));
-  return wanted.bar;
+  if (const char *why = device.forbidden(wanted.bar); *why)
+    return fail(EPERM, strf("BAR %u of %s %s, and no drive may write there; use another BAR or "
+                            "dmabuf_device",
+                            wanted.bar, address, why));
+  return Choice{.bar = wanted.bar, .passed_over = {}};
+}
+
+/// The largest BAR that is prefetchable and has no part of MSI-X. Another one may be registers, in
+/// which whatever a drive writes sets something off.
+Result<Choice> choose_bar(const VfioDevice &device, const PciBar &wanted) {
+  if (wanted.bar != PciBar::kNone)
+    return check_named(device, wanted);
+  constexpr unsigned kNone = PciBar::kNone;
+  unsigned best = kNone, could_be_named = kNone;
+  const auto bytes = [&](unsigned bar) { return bar == kNone ? 0 : device.bar_bytes(bar); };
+  for (unsigned bar = 0; bar < VfioDevice::kBars; bar++) {
+    if (*device.forbidden(bar))
+      continue;
+    unsigned &place = device.prefetchable(bar) ? best : could_be_named;
+    if (bytes(bar) > bytes(place))
+      place = bar;
+  }
+  std::string passed_over;
+  for (unsigned bar = 0; bar < VfioDevice::kBars; bar++) {
+    if (bytes(bar) <= bytes(best))
+      continue;
+    const char *why = device.forbidden(bar);
+    passed_over += strf("%sBAR %u (%s) %s", passed_over.empty() ? "" : ", ", bar,
+                        size_text(bytes(bar)).c_str(),
+                        *why ? why : "is not prefetchable and may be registers");
+  }
+  const char *address = wanted.address.c_str();
+  if (best != kNone)
+    return Choice{.bar = best, .passed_over = std::move(passed_over)};
+  if (passed_over.empty())
+    return fail(ENODEV,
+                strf("%s has no memory BAR that VFIO maps; use another dmabuf_device", address));
+  std::string way = "use another dmabuf_device";
+  if (could_be_named != kNone)
+    way += strf(", or, if it is memory all the same, name the BAR: dmabuf_device=%s/%u", address,
+                could_be_named);
+  return fail(ENODEV, strf("no BAR of %s is surely memory: %s; %s", address, passed_over.c_str(),
+                           way.c_str()));
 }
 
 } // namespace
@@ -165,13 +206,9 @@ void OpenVfioDevices::drop(std::shared_ptr<VfioDevice> device, unsigned bar, uin
 }
 
 Result<DmaBuf> OpenVfioDevices::allocate(const BufferRequest &request) {
+  if (request.device.empty())
+    return std::unexpected(no_vfio_device_named(calls_));
   auto wanted = pci_bar(request.device);
-  if (request.device.empty()) {
-    auto address = first_vfio_device(calls_);
-    if (!address)
-      return std::unexpected(std::move(address.error()));
-    wanted = PciBar{.address = std::move(*address)};
-  }
   if (!wanted)
     return std::unexpected(std::move(wanted.error()));
   const auto bytes = round_up(request.bytes, page_bytes());
@@ -185,21 +222,28 @@ Result<DmaBuf> OpenVfioDevices::allocate_from(PciBar wanted, uint64_t bytes, con
   auto device = get(wanted.address);
   if (!device)
     return std::unexpected(std::move(device.error()));
-  const auto bar = choose_bar(**device, wanted);
-  if (!bar)
-    return std::unexpected(bar.error());
-  wanted.bar = *bar;
-  const auto offset = (*device)->take(*bar, bytes);
-  if (!offset)
-    return fail(ENOSPC, small_bar(wanted, bytes, (*device)->bar_bytes(*bar), shrink));
-  auto memory = std::make_unique<BarMemory>(*this, *device, *bar, *offset);
+  const auto choice = choose_bar(**device, wanted);
+  if (!choice)
+    return std::unexpected(choice.error());
+  const unsigned bar = wanted.bar = choice->bar;
+  std::string note;
+  if (!choice->passed_over.empty())
+    note = strf("BAR %u of %s is the largest that is prefetchable; passed over: %s", bar,
+                wanted.address.c_str(), choice->passed_over.c_str());
+  const auto offset = (*device)->take(bar, bytes);
+  if (!offset) {
+    const std::string text = small_bar(wanted, bytes, (*device)->bar_bytes(bar), shrink);
+    return fail(ENOSPC, note.empty() ? text : text + "; " + note);
+  }
+  auto memory = std::make_unique<BarMemory>(*this, *device, bar, *offset);
   if (auto ok = memory->map(bytes); !ok)
     return std::unexpected(std::move(ok.error()));
-  auto fd = (*device)->export_part(*bar, *offset, bytes);
+  auto fd = (*device)->export_part(bar, *offset, bytes);
   if (!fd)
     return std::unexpected(std::move(fd.error()));
   DmaBuf buffer;
-  buffer.device = strf("%s/%u", wanted.address.c_str(), *bar);
+  buffer.device = strf("%s/%u", wanted.address.c_str(), bar);
+  buffer.note = std::move(note);
   buffer.fd = std::move(*fd);
   buffer.memory = std::move(memory);
   return buffer;

@@ -179,6 +179,8 @@ int engine_iomem_alloc(thread_data *td, size_t bytes) {
     return give_up(td, memory.error());
   }
   td->orig_buffer = static_cast<char *>(*memory);
+  if (const std::string note = of(td).job->memory_note(); !note.empty())
+    log_err("libdmabuf: job %s: %s\n", of(td).job->config().name.c_str(), note.c_str());
   if (of(td).job->buffers() != Buffers::view)
     use_device_memory(td);
   return 0;

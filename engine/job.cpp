@@ -57,11 +57,10 @@ Result<std::unique_ptr<Job>> Job::create(JobConfig config) {
   job->path_ = cfg.datapath;
 
   if (!cfg.report.empty()) {
-    job->report_fd_.reset(
-        ::open(cfg.report.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644));
-    if (!job->report_fd_)
-      return fail(errno,
-                  errno_text(strf("cannot open dmabuf_report=%s", cfg.report.c_str()), errno));
+    auto report = open_report(cfg.report);
+    if (!report)
+      return std::unexpected(std::move(report.error()));
+    job->report_fd_ = std::move(*report);
   }
   if (moves_data(cfg) && needs_module(cfg.datapath, cfg.submit)) {
     auto session = Session::open();

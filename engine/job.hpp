@@ -80,6 +80,9 @@ public:
   /// What `auto` passed over and why, empty if nothing.
   const std::string &passed_over() const { return passed_over_; }
 
+  /// What the user should know of the memory that was chosen; empty if nothing.
+  std::string memory_note() const { return buffers_.empty() ? std::string() : buffers_[0].note; }
+
   /// Why an I/O on a file failed with `error`, as the module knows it; empty when it knows nothing.
   std::string explain_failure(unsigned number, int error);
 

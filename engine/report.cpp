@@ -1,10 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "report.hpp"
 
+#include <cerrno>
+#include <fcntl.h>
+#include <string_view>
+
 namespace dmabuf {
 namespace {
 
 unsigned long long ull(uint64_t number) { return number; }
+
+/// Whether a path is one of the process's own descriptors, which only the kernel makes links of.
+bool is_descriptor(std::string_view path) {
+  for (const std::string_view folder : {"/dev/fd/", "/proc/self/fd/"})
+    if (path.starts_with(folder))
+      return path.find_first_not_of("0123456789", folder.size()) == path.npos;
+  return path == "/dev/stdout" || path == "/dev/stderr";
+}
 
 /// Length of the UTF-8 sequence at `at`, 0 if it is none.
 size_t utf8_length(const std::string &text, size_t at) {
@@ -90,6 +102,19 @@ std::string copies_text(const Counters &issued) {
 }
 
 } // namespace
+
+Result<UniqueFd> open_report(const std::string &path) {
+  const int links = is_descriptor(path) ? 0 : O_NOFOLLOW;
+  UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | links, 0644));
+  if (fd)
+    return fd;
+  const int code = errno;
+  const std::string what = "dmabuf_report=" + path;
+  if (code == ELOOP && links)
+    return fail(code, what + " is a symbolic link, and none is followed, because whoever made it "
+                             "may lead root to another's file; give the file itself (realpath)");
+  return fail(code, errno_text("cannot open " + what, code));
+}
 
 Proof prove(const JobReport &report) {
   const Datapath path = report.path;

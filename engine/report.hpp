@@ -6,6 +6,7 @@
 #include "error.hpp"
 #include "lane.hpp"
 #include "options.hpp"
+#include "unique_fd.hpp"
 
 #include <cstdint>
 #include <string>
@@ -64,6 +65,11 @@ Proof prove(const JobReport &report);
 
 /// `text` as a JSON string, quotes included. Bytes that are no UTF-8 become U+FFFD.
 std::string json_string(const std::string &text);
+
+/// Opens the file to which reports are appended, and makes it. Root may write it in a folder of all
+/// users' (/tmp), where somebody else may have put a link: none is followed, but those of /dev/fd,
+/// /dev/stdout and /dev/stderr to the process's own descriptors.
+Result<UniqueFd> open_report(const std::string &path);
 
 /// The report as one JSON object without a newline.
 std::string to_json(const JobReport &report);

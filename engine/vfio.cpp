@@ -2,9 +2,11 @@
 #include "vfio.hpp"
 
 #include "exporter.hpp"
+#include "sizes.hpp"
 #include "vfio_abi.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cinttypes>
 #include <cstdio>
@@ -51,18 +53,38 @@ bool is_vfio(std::string driver) {
   return driver.ends_with("vfio-pci");
 }
 
-/// Whether one of a function's first six resources is memory, by the file that lists them.
-bool has_memory_bar(const std::string &path) {
-  constexpr uint64_t kMemory = 0x200; // IORESOURCE_MEM
+constexpr uint64_t kMemory = 0x200, kPrefetch = 0x2000; // IORESOURCE_MEM, IORESOURCE_PREFETCH
+
+/// A BAR as the kernel has it.
+struct Resource {
+  uint64_t bytes = 0; ///< 0 where there is no memory
+  bool prefetchable = false;
+};
+
+/// A function's BARs, by the file that lists its resources.
+std::array<Resource, VfioDevice::kBars> resources(const std::string &path) {
+  std::array<Resource, VfioDevice::kBars> found;
   std::FILE *file = std::fopen(path.c_str(), "re");
-  bool found = false;
   uint64_t first, last, flags;
-  for (int bar = 0; file && bar < 6; bar++)
-    if (std::fscanf(file, "%" SCNx64 " %" SCNx64 " %" SCNx64, &first, &last, &flags) == 3)
-      found = found || ((flags & kMemory) && last > first);
+  for (Resource &bar : found)
+    if (file && std::fscanf(file, "%" SCNx64 " %" SCNx64 " %" SCNx64, &first, &last, &flags) == 3 &&
+        (flags & kMemory) && last > first)
+      bar = {.bytes = last - first + 1, .prefetchable = (flags & kPrefetch) != 0};
   if (file)
     std::fclose(file);
   return found;
+}
+
+/// "0000:01:00.0 (BAR 0: 16 KiB, not prefetchable; BAR 2: 1 MiB)"; "" without a memory BAR.
+std::string with_bars(const std::string &address, const std::string &path) {
+  std::string list;
+  const auto bars = resources(path);
+  for (unsigned bar = 0; bar < bars.size(); bar++)
+    if (bars[bar].bytes)
+      list +=
+          strf("%sBAR %u: %s%s", list.empty() ? "" : "; ", bar, size_text(bars[bar].bytes).c_str(),
+               bars[bar].prefetchable ? "" : ", not prefetchable");
+  return list.empty() ? list : address + " (" + list + ")";
 }
 
 std::unexpected<Error> in_use(const std::string &address, int code) {
@@ -123,20 +145,44 @@ Result<void> check_driver(const VfioCalls &calls, const std::string &address) {
 
 } // namespace
 
-Result<std::string> first_vfio_device(const VfioCalls &calls) {
+std::string size_text(uint64_t bytes) {
+  const bool mib = bytes >= kMiB && bytes % kMiB == 0;
+  const bool kib = bytes >= 1024 && bytes % 1024 == 0;
+  return strf("%llu %s",
+              static_cast<unsigned long long>(mib   ? bytes / kMiB
+                                              : kib ? bytes / 1024
+                                                    : bytes),
+              mib   ? "MiB"
+              : kib ? "KiB"
+                    : "bytes");
+}
+
+Error no_vfio_device_named(const VfioCalls &calls) {
   bool iommu = false;
+  std::string first, list;
   for (const std::string &address : names(calls.root + kDevices)) {
     const std::string path = sysfs(calls, address);
     iommu = iommu || exists(path + "/iommu_group");
-    if (is_vfio(link_name(path + "/driver")) && has_memory_bar(path + "/resource"))
-      return address;
+    if (!is_vfio(link_name(path + "/driver")))
+      continue;
+    const std::string bars = with_bars(address, path + "/resource");
+    if (bars.empty())
+      continue;
+    if (first.empty())
+      first = address;
+    list += (list.empty() ? "" : ", ") + bars;
   }
   if (!iommu)
-    return no_iommu("any PCI device");
-  return fail(ENODEV,
-              "no PCI device with a memory BAR is driven by vfio-pci; bind one (echo vfio-pci "
-              "> /sys/bus/pci/devices/ADDRESS/driver_override; echo ADDRESS > "
-              "/sys/bus/pci/drivers_probe), or use another dmabuf_exporter");
+    return no_iommu("any PCI device").error();
+  if (list.empty())
+    return {ENODEV,
+            "no PCI device with a memory BAR is driven by vfio-pci; bind one (echo vfio-pci "
+            "> /sys/bus/pci/devices/ADDRESS/driver_override; echo ADDRESS > "
+            "/sys/bus/pci/drivers_probe), or use another dmabuf_exporter"};
+  return {EINVAL, strf("exporter vfio takes no device unasked, because the drive writes to its "
+                       "memory; vfio-pci drives %s: name the one that may be overwritten, as in "
+                       "dmabuf_device=%s, or with /N for its BAR N",
+                       list.c_str(), first.c_str())};
 }
 
 Result<std::shared_ptr<VfioDevice>> VfioDevice::open(VfioCalls &calls, const std::string &address) {
@@ -151,6 +197,8 @@ Result<std::shared_ptr<VfioDevice>> VfioDevice::open(VfioCalls &calls, const std
                     : device->open_by_group(link_name(path + "/iommu_group"));
   if (ok)
     ok = device->learn_bars();
+  if (ok)
+    ok = device->learn_msix();
   if (ok)
     ok = device->enable_memory();
   if (!ok)
@@ -216,11 +264,57 @@ Result<void> VfioDevice::learn_bars() {
   if (!ask(VFIO_PCI_CONFIG_REGION_INDEX, region))
     return refused("VFIO_DEVICE_GET_REGION_INFO", address_, errno);
   config_ = region.offset;
+  const auto known = resources(sysfs(calls_, address_) + "/resource");
   for (unsigned bar = 0; bar < kBars; bar++)
     if (ask(VFIO_PCI_BAR0_REGION_INDEX + bar, region) &&
-        (region.flags & VFIO_REGION_INFO_FLAG_MMAP))
-      bars_[bar] = {.bytes = region.size, .place = region.offset, .taken = {}};
+        (region.flags & VFIO_REGION_INFO_FLAG_MMAP)) {
+      bars_[bar].bytes = region.size;
+      bars_[bar].prefetchable = known[bar].prefetchable;
+      bars_[bar].place = region.offset;
+    }
   return {};
+}
+
+/// Reads from the configuration space.
+template <class T> bool VfioDevice::config(unsigned place, T &value) const {
+  return pread(device_.get(), &value, sizeof(value), static_cast<off_t>(config_ + place)) ==
+         sizeof(value);
+}
+
+Result<void> VfioDevice::learn_msix() {
+  const auto unread = [&](const char *why) {
+    return fail(EIO, strf("the list of capabilities of %s %s, so that where its MSI-X table is "
+                          "cannot be told; use another dmabuf_device, and look at the kernel log "
+                          "(dmesg)",
+                          address_.c_str(), why));
+  };
+  uint16_t status;
+  uint8_t at;
+  if (!config(PCI_STATUS, status) || !config(PCI_CAPABILITY_LIST, at))
+    return unread("cannot be read");
+  if (!(status & PCI_STATUS_CAP_LIST))
+    return {};
+  constexpr unsigned kMost = (256 - 64) / 4; // of four bytes each, behind the header
+  for (unsigned seen = 0; seen <= kMost; seen++) {
+    at &= 0xfc;
+    if (!at)
+      return {};
+    uint8_t kind, next;
+    uint32_t table, pending;
+    if (!config(at + PCI_CAP_LIST_ID, kind) || !config(at + PCI_CAP_LIST_NEXT, next))
+      return unread("cannot be read");
+    if (kind == PCI_CAP_ID_MSIX) {
+      if (!config(at + PCI_MSIX_TABLE, table) || !config(at + PCI_MSIX_PBA, pending))
+        return unread("cannot be read");
+      if ((table & PCI_MSIX_TABLE_BIR) < kBars)
+        bars_[table & PCI_MSIX_TABLE_BIR].msix_table = true;
+      if ((pending & PCI_MSIX_PBA_BIR) < kBars)
+        bars_[pending & PCI_MSIX_PBA_BIR].msix_pending = true;
+      return {};
+    }
+    at = next;
+  }
+  return unread("has no end");
 }
 
 Result<void> VfioDevice::enable_memory() {
@@ -237,12 +331,10 @@ Result<void> VfioDevice::enable_memory() {
   return {};
 }
 
-std::optional<unsigned> VfioDevice::largest_bar() const {
-  unsigned best = 0;
-  for (unsigned bar = 1; bar < kBars; bar++)
-    if (bars_[bar].bytes > bars_[best].bytes)
-      best = bar;
-  return bars_[best].bytes ? std::optional(best) : std::nullopt;
+const char *VfioDevice::forbidden(unsigned bar) const {
+  if (bars_[bar].msix_table)
+    return "holds the MSI-X table, which tells the device where to send its interrupts";
+  return bars_[bar].msix_pending ? "holds the MSI-X pending bits, a part of its registers" : "";
 }
 
 std::optional<uint64_t> VfioDevice::take(unsigned bar, uint64_t bytes) {

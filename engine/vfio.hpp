@@ -32,16 +32,21 @@ struct VfioCalls {
 
 /// A function's address and one of its BARs.
 struct PciBar {
-  static constexpr unsigned kLargest = UINT32_MAX;
+  static constexpr unsigned kNone = UINT32_MAX;
   std::string address; ///< in full: 0000:01:00.0
-  unsigned bar = kLargest;
+  unsigned bar = kNone;
 };
+
+/// A size for messages: "64 KiB", "3 MiB".
+std::string size_text(uint64_t bytes);
 
 /// What dmabuf_device says to exporter vfio: an address, with or without domain, perhaps with "/N".
 Result<PciBar> pci_bar(std::string_view device);
 
-/// Address of the first function that vfio-pci drives and that has a memory BAR.
-Result<std::string> first_vfio_device(const VfioCalls &calls);
+/// Why exporter vfio does not work without a device: the functions there are to name, each with its
+/// memory BARs. None is taken unasked: whatever waits for a virtual machine is bound to vfio-pci,
+/// too.
+Error no_vfio_device_named(const VfioCalls &calls);
 
 /// A function that this process has opened. VFIO lets one process open it, once; so whoever in
 /// this process wants some of its memory shares this.
@@ -54,8 +59,12 @@ public:
   /// Bytes of a BAR, 0 for one that cannot be mapped.
   uint64_t bar_bytes(unsigned bar) const { return bars_[bar].bytes; }
 
-  /// The BAR with the most bytes; nothing if there is none that can be mapped.
-  std::optional<unsigned> largest_bar() const;
+  /// Why a drive must not write to a BAR, whoever asks for it; "" if it may.
+  const char *forbidden(unsigned bar) const;
+
+  /// Whether the device says that reads of a BAR change nothing in it: it may be memory. Registers
+  /// are mostly not prefetchable.
+  bool prefetchable(unsigned bar) const { return bars_[bar].prefetchable; }
 
   /// Takes `bytes` bytes of a BAR that nobody else in this process has. Whole pages. Their offset
   /// in the BAR; nothing if there are not as many in a row.
@@ -68,12 +77,15 @@ public:
   /// A part of a BAR for the CPU.
   Result<MappedRange> map_part(unsigned bar, uint64_t offset, uint64_t bytes) const;
 
-private:
   static constexpr unsigned kBars = 6;
+
+private:
   struct Bar {
     uint64_t bytes = 0;
-    uint64_t place = 0;                 ///< in the device's descriptor
-    std::map<uint64_t, uint64_t> taken; ///< by offset, bytes
+    bool prefetchable = false;
+    bool msix_table = false, msix_pending = false; ///< what it holds
+    uint64_t place = 0;                            ///< in the device's descriptor
+    std::map<uint64_t, uint64_t> taken;            ///< by offset, bytes
   };
 
   VfioDevice(VfioCalls &calls, std::string address) : calls_(calls), address_(std::move(address)) {}
@@ -81,6 +93,8 @@ private:
   Result<void> open_by_cdev(const std::string &name);
   Result<void> open_by_group(const std::string &group);
   Result<void> learn_bars();
+  Result<void> learn_msix();
+  template <class T> bool config(unsigned place, T &value) const;
   Result<void> enable_memory();
 
   VfioCalls &calls_;

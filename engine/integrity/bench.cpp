@@ -7,7 +7,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
-#include <fcntl.h>
 #include <linux/dma-buf.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
@@ -51,11 +50,19 @@ HostBuffer::HostBuffer(size_t bytes)
 
 void HostBuffer::Free::operator()(Word *data) const { std::free(data); }
 
+Result<dmabuf::UniqueFd> drive_of(const Options &options) {
+  DriveCalls calls;
+  return open_drive(calls, {.path = options.device_fd < 0 ? options.device : std::string(),
+                            .descriptor = options.device_fd,
+                            .identity = options.identity,
+                            .writes = options.writes});
+}
+
 Result<std::unique_ptr<Region>> Region::open(const Options &options) {
-  dmabuf::UniqueFd fd(::open(options.device.c_str(), O_RDWR | O_DIRECT | O_CLOEXEC));
+  auto fd = drive_of(options);
   if (!fd)
-    return fail(errno, errno_text("cannot open " + options.device, errno));
-  std::unique_ptr<Region> region(new Region(std::move(fd), options.offset, options.bytes));
+    return std::unexpected(std::move(fd.error()));
+  std::unique_ptr<Region> region(new Region(std::move(*fd), options.offset, options.bytes));
   int block = 0;
   if (ioctl(region->fd(), BLKGETSIZE64, &region->drive_bytes_) < 0 ||
       ioctl(region->fd(), BLKSSZGET, &block) < 0)

@@ -2,6 +2,7 @@
 // What every case works with: the options, the drive by plain I/O, a dma-buf made ready for it.
 #pragma once
 
+#include "drive_claim.hpp"
 #include "exporter.hpp"
 #include "module.hpp"
 #include "pattern.hpp"
@@ -21,6 +22,9 @@ namespace integrity {
 struct Options {
   std::string test;
   std::string device;
+  int device_fd = -1;   ///< the same, as a descriptor that was inherited; its name is in `device`
+  std::string identity; ///< the drive's serial number or wwid
+  bool writes = true;   ///< the case overwrites data, or may
   dmabuf::ExporterKind exporter = dmabuf::ExporterKind::udmabuf;
   std::string exporter_device;
   uint32_t path = DMABUF_RW_PATH_PREMAPPED;
@@ -44,6 +48,9 @@ inline dmabuf::BufferRequest request_of(const Options &options) {
           .hugepages = false,
           .shrink = "give --buffer less"};
 }
+
+/// The drive that the options name, as open_drive() opens it.
+dmabuf::Result<dmabuf::UniqueFd> drive_of(const Options &options);
 
 /// Something that must not be. `name` is for machines.
 struct Finding {

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // dmabuf-integrity: one check of a drive with a dma-buf, for dmabuf-qual. It prints one JSON
-// object. All but `query` and `probe` destroy the data in the region of the drive that they are
-// given.
+// object. All but `query`, `probe` and `check` destroy the data in the region of the drive that
+// they are given: they ask for the drive's identity, and hold the drive for themselves.
 #include "bench.hpp"
 #include "sizes.hpp"
 
 #include <cerrno>
+#include <climits>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <fcntl.h>
 #include <getopt.h>
 #include <map>
 #include <optional>
@@ -32,9 +32,9 @@ dmabuf::Result<Outcome> run_query(const Options &) {
 }
 
 dmabuf::Result<Outcome> run_probe(const Options &options) {
-  dmabuf::UniqueFd target(open(options.device.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC));
+  auto target = drive_of(options);
   if (!target)
-    return dmabuf::fail(errno, dmabuf::errno_text("cannot open " + options.device, errno));
+    return std::unexpected(std::move(target.error()));
   auto buffer = dmabuf::allocate_dmabuf(request_of(options));
   if (!buffer)
     return std::unexpected(std::move(buffer.error()));
@@ -43,7 +43,7 @@ dmabuf::Result<Outcome> run_probe(const Options &options) {
     return std::unexpected(std::move(session.error()));
   const auto entry =
       session->map({.dmabuf_fd = buffer->fd.get(),
-                    .target_fd = options.path == DMABUF_RW_PATH_REGISTERED ? -1 : target.get(),
+                    .target_fd = options.path == DMABUF_RW_PATH_REGISTERED ? -1 : target->get(),
                     .path = options.path,
                     .directions = DMABUF_RW_DIR_READ,
                     .max_command_hint = static_cast<uint32_t>(options.max_command)},
@@ -68,26 +68,28 @@ constexpr int kExitFindings = 1, kExitError = 2, kExitSkip = 77;
 struct Case {
   const char *name;
   dmabuf::Result<Outcome> (*run)(const Options &);
+  bool writes; ///< overwrites data, or may
   const char *what;
 };
 
 constexpr Case kCases[] = {
-    {"query", run_query, "what the module can do; touches no drive"},
-    {"probe", run_probe, "map a buffer for reading and say where it is; moves no data"},
-    {"lay", run_lay, "plain writes of the pattern over the region"},
-    {"check", run_check, "plain reads of what lay put there"},
-    {"read", run_read, "plain writes, reads through the dma-buf, every byte"},
-    {"write", run_write, "writes through the dma-buf over poison, plain reads, every byte"},
-    {"segments", run_segments, "the same on memory in many pieces"},
-    {"roundtrip", run_roundtrip, "both ways through the dma-buf, to see what that would hide"},
-    {"load", run_load, "many in flight, each direction alone"},
-    {"geometry", run_geometry, "commands a read of each length takes"},
-    {"size", run_size, "does a buffer of --buffer bytes work"},
-    {"close", run_close, "close everything with I/O in flight"},
-    {"liar", run_liar, "test exporter: buffers that lie are refused"},
-    {"fence", run_fence, "test exporter: a fence that never signals"},
-    {"invalidate", run_invalidate, "test exporter: memory that moves under load"},
-    {"revoke", run_revoke, "test exporter: memory that is taken away under load"},
+    {"query", run_query, false, "what the module can do; touches no drive"},
+    {"probe", run_probe, false, "map a buffer for reading and say where it is; moves no data"},
+    {"lay", run_lay, true, "plain writes of the pattern over the region"},
+    {"check", run_check, false, "plain reads of what lay put there"},
+    {"read", run_read, true, "plain writes, reads through the dma-buf, every byte"},
+    {"write", run_write, true, "writes through the dma-buf over poison, plain reads, every byte"},
+    {"segments", run_segments, true, "the same on memory in many pieces"},
+    {"roundtrip", run_roundtrip, true,
+     "both ways through the dma-buf, to see what that would hide"},
+    {"load", run_load, true, "many in flight, each direction alone"},
+    {"geometry", run_geometry, true, "commands a read of each length takes"},
+    {"size", run_size, true, "does a buffer of --buffer bytes work"},
+    {"close", run_close, true, "close everything with I/O in flight"},
+    {"liar", run_liar, true, "test exporter: buffers that lie are refused"},
+    {"fence", run_fence, true, "test exporter: a fence that never signals"},
+    {"invalidate", run_invalidate, true, "test exporter: memory that moves under load"},
+    {"revoke", run_revoke, true, "test exporter: memory that is taken away under load"},
 };
 
 std::string quoted(const std::string &text) {
@@ -136,14 +138,19 @@ void print(const Options &options, const dmabuf::Result<Outcome> &outcome) {
 
 [[noreturn]] void usage(const char *why) {
   std::fprintf(stderr, "dmabuf-integrity: %s\n", why);
-  std::fputs("usage: dmabuf-integrity CASE [--device DEV] [--exporter udmabuf|heap|drm|testexp]\n"
-             "  [--exporter-device D] [--datapath premapped|registered|bvec] [--offset BYTES]\n"
-             "  [--bytes BYTES] [--buffer BYTES] [--load BYTES] [--depth N] [--max-command BYTES]\n"
-             "  [--generation N] [--seed N] [--limit-ms N]\n"
-             "All cases but query and probe DESTROY the data in the region of DEV.\n"
-             "exit status: 0 nothing found, 1 something found, 2 an error, 77 not applicable\n"
-             "cases:\n",
-             stderr);
+  std::fputs(
+      "usage: dmabuf-integrity CASE [--device DEV | --device-fd N] [--identity ID] [--exporter "
+      "udmabuf|heap|drm|testexp]\n"
+      "  [--exporter-device D] [--datapath premapped|registered|bvec] [--offset BYTES]\n"
+      "  [--bytes BYTES] [--buffer BYTES] [--load BYTES] [--depth N] [--max-command BYTES]\n"
+      "  [--generation N] [--seed N] [--limit-ms N]\n"
+      "All cases but query, probe and check DESTROY the data in the region of DEV. They need\n"
+      "--identity, the serial number or wwid of the drive that may be overwritten, and refuse\n"
+      "a drive that is in use. --device-fd N is a descriptor that was inherited, whose own\n"
+      "claim (O_EXCL) counts.\n"
+      "exit status: 0 nothing found, 1 something found, 2 an error, 77 not applicable\n"
+      "cases:\n",
+      stderr);
   for (const Case &c : kCases)
     std::fprintf(stderr, "  %-11s %s\n", c.name, c.what);
   std::exit(kExitError);
@@ -158,6 +165,13 @@ uint64_t number(const char *text) {
   return value;
 }
 
+int descriptor(const char *text) {
+  const uint64_t value = number(text);
+  if (value > INT_MAX)
+    usage("--device-fd is no descriptor");
+  return static_cast<int>(value);
+}
+
 template <class T> T choice(const char *text, const std::map<std::string, T> &choices) {
   const auto found = choices.find(text);
   if (found == choices.end())
@@ -168,6 +182,8 @@ template <class T> T choice(const char *text, const std::map<std::string, T> &ch
 Options parse(int argc, char **argv) {
   enum {
     dev = 1,
+    dev_fd,
+    identity,
     exporter,
     exporter_dev,
     path,
@@ -182,6 +198,8 @@ Options parse(int argc, char **argv) {
     limit
   };
   const option known[] = {{"device", 1, nullptr, dev},
+                          {"device-fd", 1, nullptr, dev_fd},
+                          {"identity", 1, nullptr, identity},
                           {"exporter", 1, nullptr, exporter},
                           {"exporter-device", 1, nullptr, exporter_dev},
                           {"datapath", 1, nullptr, path},
@@ -200,6 +218,12 @@ Options parse(int argc, char **argv) {
     switch (c) {
     case dev:
       o.device = optarg;
+      break;
+    case dev_fd:
+      o.device_fd = descriptor(optarg);
+      break;
+    case identity:
+      o.identity = optarg;
       break;
     case exporter:
       o.exporter =
@@ -249,6 +273,11 @@ Options parse(int argc, char **argv) {
   if (optind + 1 != argc)
     usage("one case is expected");
   o.test = argv[optind];
+  if (o.device_fd >= 0) {
+    if (!o.device.empty())
+      usage("either --device or --device-fd is expected");
+    o.device = dmabuf::strf("/proc/self/fd/%d", o.device_fd);
+  }
   if (!o.depth || o.depth > 1024 || o.bytes < 1u << 20 || o.bytes % 4096 || o.offset % 4096 ||
       o.buffer_bytes < 1u << 20 || o.buffer_bytes % 4096)
     usage("depth is 1 to 1024; offset, bytes and buffer are multiples of 4096, the last two at "
@@ -261,12 +290,13 @@ Options parse(int argc, char **argv) {
 
 int main(int argc, char **argv) {
   using namespace integrity;
-  const Options options = parse(argc, argv);
+  Options options = parse(argc, argv);
   for (const Case &c : kCases) {
     if (options.test != c.name)
       continue;
     if (options.device.empty() && options.test != "query")
       usage("--device is missing");
+    options.writes = c.writes;
     const auto outcome = c.run(options);
     print(options, outcome);
     if (!outcome)

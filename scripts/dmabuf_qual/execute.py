@@ -56,8 +56,10 @@ def refused(message: str) -> Finding | None:
 
 
 def drive_words(guard: Guard) -> list[str]:
-    """How dmabuf-integrity is told its drive: the open one, whatever its name leads to by now."""
-    return ["--device", guard.child_path]
+    """How dmabuf-integrity is told its drive: the open one, whose claim is ours, whatever its name leads
+    to by now. It compares the identity, too; a serial number is that of all namespaces of a drive."""
+    identity = guard.identity.wwid or guard.identity.serial
+    return ["--device-fd", str(guard.descriptor), "--identity", identity]
 
 
 @dataclass

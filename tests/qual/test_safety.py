@@ -126,10 +126,10 @@ def test_the_options_are_there() -> None:
 
 INTEGRITY = """#!/bin/sh
 # Says whether what it was given is the drive, and which way it came.
-for word in "$@"; do [ "$before" = --device ] && device=$word; before=$word; done
+for word in "$@"; do [ "$before" = --device-fd ] && device=$word; before=$word; done
 echo "$*" >> "$CALLS"
-case $device in /proc/self/fd/*) ;; *) echo '{"error": "it came by name"}'; exit 1 ;; esac
-[ "$(cat "$device" | head -c 5)" = drive ] || { echo '{"error": "it is no drive"}'; exit 1; }
+[ "$device" ] || { echo '{"error": "it came by name"}'; exit 1; }
+[ "$(cat "/proc/self/fd/$device" | head -c 5)" = drive ] || { echo '{"error": "it is no drive"}'; exit 1; }
 [ "$1" = probe ] && { echo '{"facts": {"memory": "ram", "route": "host"}}'; exit; }
 [ "$1" = fault ] && { echo '{"error": "EIO"}'; exit 1; }
 echo '{"findings": [], "facts": {}, "compared_bytes": 1, "transfers": 1}'
@@ -179,7 +179,8 @@ def test_children_get_the_descriptor_and_no_name(run: Run, monkeypatch: pytest.M
         record = run.bench(guard).run(case())
         assert (record["findings"], "error" in record) == ([], False), record
         assert suite.probe(run.tools, guard, "udmabuf", "premapped")["works"] is True
-        assert all(f"--device {guard.child_path} " in line for line in run.calls())
+        words = f" --device-fd {guard.descriptor} --identity {guard.identity.wwid} "
+        assert all(words in line for line in run.calls())
         seen: list[tuple[list[str], dict[str, Any]]] = []
 
         def fake(argv: list[str], _limit: float, *more: Any, **named: Any) -> process.Ended:

@@ -4,6 +4,7 @@
 
 #include "json_check.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <fcntl.h>
 #include <fstream>
@@ -117,6 +118,39 @@ TEST(Job, AReportThatCannotBeWrittenIsFoundAtTheStart) {
   ASSERT_FALSE(job);
   EXPECT_NE(job.error().message.find("dmabuf_report=/no/such/folder/report.json"),
             std::string::npos);
+}
+
+TEST(Job, WritesItsReportThroughNoLink) {
+  TempFile other;
+  const std::string link = std::string(other.path()) + "-link";
+  const std::string nothing = std::string(other.path()) + "-nothing";
+  for (const std::string &leads_to : {std::string(other.path()), nothing}) {
+    ASSERT_EQ(symlink(leads_to.c_str(), link.c_str()), 0);
+    JobConfig config = host_config();
+    config.report = link;
+    const auto job = Job::create(config);
+    ASSERT_EQ(unlink(link.c_str()), 0);
+    ASSERT_FALSE(job) << "a link to " << leads_to;
+    EXPECT_EQ(job.error().code, ELOOP);
+    EXPECT_NE(job.error().message.find("dmabuf_report=" + link + " is a symbolic link"),
+              std::string::npos)
+        << job.error().message;
+  }
+  EXPECT_EQ(other.text(), "");
+  EXPECT_NE(access(nothing.c_str(), F_OK), 0) << "made through the link";
+}
+
+TEST(Job, ItsReportMayBeADescriptorThatItHas) {
+  TempFile file;
+  for (const char *folder : {"/proc/self/fd/", "/dev/fd/"}) {
+    JobConfig config = host_config();
+    config.report = folder + std::to_string(file.fd());
+    const auto job = Job::create(config);
+    ASSERT_TRUE(job) << job.error().message;
+    ASSERT_TRUE((*job)->write_report((*job)->report()));
+  }
+  const std::string text = file.text();
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 2);
 }
 
 TEST(Job, AFullDiskUnderTheReportIsAnError) {

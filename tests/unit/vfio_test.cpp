@@ -22,7 +22,10 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr uint64_t kRegion = 1 << 20; ///< from one region to the next in the device's descriptor
+constexpr uint64_t kConfig = 8 * kRegion;
 constexpr const char *kAddress = "0000:01:00.0";
+// Flags in sysfs's list of a function's resources, as Linux has them for QEMU's ivshmem.
+constexpr uint64_t kRegisters = 0x40200, kPrefetchable = 0x14220c, kPorts = 0x40101;
 
 /// A machine with VFIO. One function after the other is added; all open as the same device.
 class FakeVfio : public VfioCalls {
@@ -35,15 +38,18 @@ public:
     touch("/device");
     fs::resize_file(root + "/device", 9 * kRegion);
     bars = {4096, 0, 65536, 0, 0, 0};
+    flags = {kRegisters, 0, kPrefetchable, 0, 0, 0};
   }
   ~FakeVfio() override { fs::remove_all(root); }
 
   void add(const std::string &address, const char *driver, bool iommu = true, bool memory = true) {
     const std::string path = "/sys/bus/pci/devices/" + address;
     touch(path + "/resource");
-    std::ofstream(root + path + "/resource")
-        << (memory ? "0x00000000fea00000 0x00000000fea00fff 0x0000000000040200\n"
-                   : "0x000000000000c000 0x000000000000c0ff 0x0000000000040101\n");
+    std::ofstream file(root + path + "/resource");
+    for (unsigned bar = 0; memory && bar < bars.size(); bar++)
+      file << line(0xfea00000 + bar * kRegion, bars[bar], flags[bar]);
+    if (!memory)
+      file << line(0xc000, 0x100, kPorts);
     if (driver)
       fs::create_symlink("../../drivers/" + std::string(driver), root + path + "/driver");
     if (iommu) {
@@ -57,6 +63,17 @@ public:
     fs::copy_file(root + "/device", root + "/dev/vfio/devices/vfio3",
                   fs::copy_options::overwrite_existing);
     fs::create_directories(root + "/sys/bus/pci/devices/" + kAddress + "/vfio-dev/vfio3");
+  }
+
+  /// Gives the function an MSI-X capability, the second of its list, whose table and pending bits
+  /// are in these BARs.
+  void add_msix(uint32_t table_bar, uint32_t pending_bar) {
+    put<uint16_t>(kConfig + PCI_STATUS, PCI_STATUS_CAP_LIST);
+    put<uint8_t>(kConfig + PCI_CAPABILITY_LIST, 0x40);
+    put<uint16_t>(kConfig + 0x40, PCI_CAP_ID_PM | 0x50 << 8);
+    put<uint16_t>(kConfig + 0x50, PCI_CAP_ID_MSIX);
+    put<uint32_t>(kConfig + 0x50 + PCI_MSIX_TABLE, 0x1000 | table_bar);
+    put<uint32_t>(kConfig + 0x50 + PCI_MSIX_PBA, 0x2000 | pending_bar);
   }
 
   int open(const std::string &path) override {
@@ -97,7 +114,14 @@ public:
     return value;
   }
 
-  std::array<uint64_t, 6> bars;
+  /// Changes what is in the device's memory or configuration.
+  template <class T> void put(uint64_t place, T value) {
+    std::fstream file(root + "/device", std::ios::binary | std::ios::in | std::ios::out);
+    file.seekp(static_cast<std::streamoff>(place));
+    file.write(reinterpret_cast<const char *>(&value), sizeof(value));
+  }
+
+  std::array<uint64_t, 6> bars, flags;
   std::string opened;
   std::vector<vfio::GetDmaBuf> exports;
   std::string failing_path;
@@ -106,6 +130,12 @@ public:
   bool viable = true;
 
 private:
+  static std::string line(uint64_t first, uint64_t bytes, uint64_t flags) {
+    return bytes ? strf("0x%016llx 0x%016llx 0x%016llx\n", static_cast<unsigned long long>(first),
+                        static_cast<unsigned long long>(first + bytes - 1),
+                        static_cast<unsigned long long>(flags))
+                 : "0x0000000000000000 0x0000000000000000 0x0000000000000000\n";
+  }
   /// Whether the file is open: a group opens once.
   bool held(const std::string &path) const {
     for (const auto &fd : fs::directory_iterator("/proc/self/fd")) {
@@ -164,7 +194,7 @@ protected:
 
 TEST(PciBarName, IsAnAddressAndPerhapsABar) {
   EXPECT_EQ(pci_bar("0000:01:00.0")->address, "0000:01:00.0");
-  EXPECT_EQ(pci_bar("0000:01:00.0")->bar, PciBar::kLargest);
+  EXPECT_EQ(pci_bar("0000:01:00.0")->bar, PciBar::kNone);
   EXPECT_EQ(pci_bar("01:00.0/2")->address, "0000:01:00.0");
   EXPECT_EQ(pci_bar("01:00.0/2")->bar, 2U);
   EXPECT_EQ(pci_bar("10000:AF:1F.7/5")->address, "10000:af:1f.7");
@@ -198,13 +228,14 @@ TEST(BarCopies, AreExactAtEveryAlignmentAndTouchNothingElse) {
     }
 }
 
-TEST_F(Vfio, TheLargestBarIsExportedAndItsMemorySwitchedOn) {
+TEST_F(Vfio, TheLargestPrefetchableBarIsExportedAndItsMemorySwitchedOn) {
   calls.add(kAddress, "vfio-pci");
   const int before = open_files();
   {
     const auto buffer = allocate("01:00.0", 5000);
     ASSERT_TRUE(buffer) << buffer.error().message;
     EXPECT_EQ(buffer->device, "0000:01:00.0/2");
+    EXPECT_EQ(buffer->note, "") << "a smaller BAR would not have been taken";
     EXPECT_EQ(calls.opened, "/dev/vfio/vfio /dev/vfio/7 ");
     ASSERT_EQ(calls.exports.size(), 1U);
     const vfio::GetDmaBuf &get = calls.exports[0];
@@ -215,7 +246,7 @@ TEST_F(Vfio, TheLargestBarIsExportedAndItsMemorySwitchedOn) {
     EXPECT_EQ(get.nr_ranges, 1U);
     EXPECT_EQ(get.offset, 0U);
     EXPECT_EQ(get.length, 8192U) << "whole pages";
-    EXPECT_EQ(calls.at<uint16_t>(8 * kRegion + PCI_COMMAND), PCI_COMMAND_MEMORY);
+    EXPECT_EQ(calls.at<uint16_t>(kConfig + PCI_COMMAND), PCI_COMMAND_MEMORY);
   }
   EXPECT_EQ(open_files(), before);
 }
@@ -287,16 +318,75 @@ TEST_F(Vfio, WhereTheKernelHasThemTheCharacterDeviceAndIommufdAreUsed) {
   EXPECT_TRUE(calls.opened.ends_with("/dev/vfio/vfio /dev/vfio/7 "));
 }
 
-TEST_F(Vfio, WithoutADeviceTheFirstOneWithMemoryIsTaken) {
+TEST_F(Vfio, WithoutADeviceNoneIsTakenAndThoseThereAreAreNamed) {
   calls.add("0000:00:01.0", "i915", false);
   expect_says(why(""), {"no IOMMU stands before any PCI device"});
   calls.add("0000:00:02.0", "i915");
   expect_says(why(""), {"no PCI device with a memory BAR is driven by vfio-pci", "drivers_probe"});
   calls.add("0000:00:03.0", "vfio-pci", true, false);
+  expect_says(why(""), {"no PCI device with a memory BAR is driven by vfio-pci"});
   calls.add("0000:02:00.0", "vfio-pci");
+  calls.bars = {16384, 0, 0, 0, 3 << 20, 0};
+  calls.flags = {kRegisters, 0, 0, 0, kPrefetchable, 0};
   calls.add("0000:01:00.0", "nvgrace_gpu_vfio_pci");
-  EXPECT_EQ(*first_vfio_device(calls), "0000:01:00.0");
-  EXPECT_EQ(allocate("")->device, "0000:01:00.0/2");
+  const std::string text = why("");
+  expect_says(text, {"takes no device unasked", "dmabuf_device=0000:01:00.0",
+                     "0000:01:00.0 (BAR 0: 16 KiB, not prefetchable; BAR 4: 3 MiB)",
+                     "0000:02:00.0 (BAR 0: 4 KiB, not prefetchable; BAR 2: 64 KiB)"});
+  EXPECT_EQ(text.find("0000:00:0"), std::string::npos) << text;
+  EXPECT_EQ(calls.opened, "");
+}
+
+TEST_F(Vfio, RegistersAreTakenOnlyByTheirNumber) {
+  calls.bars = {262144, 0, 65536, 0, 0, 0};
+  calls.add(kAddress, "vfio-pci");
+  const auto memory = allocate(kAddress);
+  ASSERT_TRUE(memory) << memory.error().message;
+  EXPECT_EQ(memory->device, "0000:01:00.0/2");
+  expect_says(memory->note, {"BAR 2 of 0000:01:00.0", "BAR 0 (256 KiB) is not prefetchable"});
+  const auto named = allocate("0000:01:00.0/0");
+  ASSERT_TRUE(named) << named.error().message;
+  EXPECT_EQ(named->device, "0000:01:00.0/0");
+  EXPECT_EQ(named->note, "");
+  expect_says(why(kAddress, 131072), {"SMALL_BAR", "BAR 2", "BAR 0 (256 KiB) is not prefetchable"});
+}
+
+TEST_F(Vfio, ADeviceWithRegistersAloneIsRefusedUntilABarIsNamed) {
+  calls.flags[2] = kRegisters;
+  calls.add(kAddress, "vfio-pci");
+  expect_says(why(kAddress),
+              {"no BAR of 0000:01:00.0 is surely memory", "BAR 0 (4 KiB) is not prefetchable",
+               "BAR 2 (64 KiB) is not prefetchable", "dmabuf_device=0000:01:00.0/2"});
+  EXPECT_EQ(calls.exports.size(), 0U);
+  EXPECT_TRUE(allocate("0000:01:00.0/2"));
+}
+
+TEST_F(Vfio, ABarWithTheMsixTableIsNeverTaken) {
+  calls.bars = {4096, 0, 65536, 0, 16384, 0};
+  calls.flags[4] = kPrefetchable;
+  calls.add(kAddress, "vfio-pci");
+  const std::array<std::array<uint32_t, 2>, 3> places = {{{2, 2}, {2, 0}, {0, 2}}};
+  for (const auto &[table, pending] : places) {
+    calls.add_msix(table, pending);
+    const char *what = table == 2 ? "holds the MSI-X table" : "holds the MSI-X pending bits";
+    const auto memory = allocate(kAddress);
+    ASSERT_TRUE(memory) << memory.error().message;
+    EXPECT_EQ(memory->device, "0000:01:00.0/4");
+    expect_says(memory->note, {"BAR 2 (64 KiB)", what});
+    expect_says(why("0000:01:00.0/2"), {"BAR 2 of 0000:01:00.0", what, "use another BAR"});
+  }
+  calls.add_msix(2, 4);
+  expect_says(why(kAddress), {"no BAR of 0000:01:00.0 is surely memory", "BAR 2 (64 KiB) holds",
+                              "BAR 4 (16 KiB) holds", "dmabuf_device=0000:01:00.0/0"});
+  EXPECT_TRUE(allocate("0000:01:00.0/0", 4096));
+}
+
+TEST_F(Vfio, ACapabilityListWithoutAnEndIsAnError) {
+  calls.add(kAddress, "vfio-pci");
+  calls.put<uint16_t>(kConfig + PCI_STATUS, PCI_STATUS_CAP_LIST);
+  calls.put<uint8_t>(kConfig + PCI_CAPABILITY_LIST, 0x40);
+  calls.put<uint16_t>(kConfig + 0x40, PCI_CAP_ID_PM | 0x40 << 8);
+  expect_says(why(kAddress), {"capabilities", "no end"});
 }
 
 TEST_F(Vfio, ADeviceThatIsNotVfiosIsNamedWithTheWayToBindIt) {

@@ -21,6 +21,7 @@ import re
 import struct
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -209,7 +210,26 @@ def refusals(tally: Tally) -> None:
     refused(tally, "two processes", job(*vfio, "--numjobs=2", "--time_based", "--runtime=1"),
             ["is in use by another process", "thread=1", "':' list"])
     works(tally, "two threads", job(*vfio, "--numjobs=2", "--thread=1", rw="randrw"))
-    works(tally, "the first device there is", job(vfio[0]))
+    refused(tally, "no device", job(vfio[0]),
+            ["takes no device unasked", f"{address} (bar 0:", "bar 2:", f"dmabuf_device={address}"])
+    msix(tally, nvme)
+
+
+def msix(tally: Tally, address: str) -> None:
+    """The drive itself is given to vfio-pci: its registers and its MSI-X table are no memory. Nothing
+    else can use it afterwards."""
+    words = job("--dmabuf_exporter=vfio", f"--dmabuf_device={address}")
+    said = re.search(r"bind it: (.*drivers_probe)", fio(words).stderr)
+    if not tally.check(said is not None, "the commands are in the message") or not said:
+        return
+    subprocess.run(said[1], shell=True, check=True)
+    with tempfile.NamedTemporaryFile() as target:
+        os.truncate(target.name, 1 << 20)
+        for bar_name in ("", "/0"):
+            refused(tally, f"registers{bar_name}",
+                    ["--name=r", f"--filename={target.name}", "--size=1m", "--rw=read", "--bs=4k",
+                     *engine(["--dmabuf_exporter=vfio", f"--dmabuf_device={address}{bar_name}"], "auto")],
+                    ["bar 0", "holds the msi-x table"])
 
 
 def job_files(tally: Tally, bar_name: str) -> None:
@@ -234,11 +254,13 @@ def bar(tally: Tally) -> None:
 
 def no_route(tally: Tally) -> None:
     """The drive cannot reach the BAR."""
-    unbound(tally, ivshmem())
+    address = ivshmem()
+    unbound(tally, address)
+    vfio = ["--dmabuf_exporter=vfio", f"--dmabuf_device={address}"]
     for datapath in ("premapped", "auto"):
-        refused(tally, f"no route, {datapath}",
-                job("--dmabuf_exporter=vfio", f"--dmabuf_datapath={datapath}"), ["no_p2p_route"])
-    works(tally, "bounce needs none", job("--dmabuf_exporter=vfio", "--dmabuf_datapath=bounce"))
+        refused(tally, f"no route, {datapath}", job(*vfio, f"--dmabuf_datapath={datapath}"),
+                ["no_p2p_route"])
+    works(tally, "bounce needs none", job(*vfio, "--dmabuf_datapath=bounce"))
 
 
 def no_iommu(tally: Tally) -> None:
@@ -250,8 +272,10 @@ def no_iommu(tally: Tally) -> None:
 
 def old_kernel(tally: Tally) -> None:
     """VFIO is there, and exports nothing."""
-    unbound(tally, ivshmem())
-    refused(tally, "no export", job("--dmabuf_exporter=vfio"), ["linux 6.19 or newer"])
+    address = ivshmem()
+    unbound(tally, address)
+    refused(tally, "no export", job("--dmabuf_exporter=vfio", f"--dmabuf_device={address}"),
+            ["linux 6.19 or newer"])
 
 
 def testexp(tally: Tally) -> None:

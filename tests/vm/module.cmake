@@ -24,6 +24,7 @@ add_vm_test(fio.bar_refusals LAB ${bar} COMMAND ${python}/fio_device.py refusals
 add_vm_test(fio.bar_no_route LAB ${bar} --cpu qemu64 COMMAND ${python}/fio_device.py no-route)
 add_vm_test(fio.bar_no_iommu LAB --p2p --iommu off COMMAND ${python}/fio_device.py no-iommu)
 add_vm_test(fio.bar_old_kernel LAB ${bar} --kernel 6.12 COMMAND ${python}/fio_device.py old-kernel)
+add_vm_test(drive_claim COMMAND ${python}/drive_claim.py)
 add_vm_test(fio.no_cpu_map COMMAND ${python}/fio_device.py testexp)
 add_vm_test(loss LAB --qmp COMMAND ${programs}/loss)
 # The drive is slowed down until the driver gives up on it: those are its messages.
