@@ -29,8 +29,9 @@ examples:
   dmabuf-qual report q1
   dmabuf-qual compare q1 q2
 
-exit status: 0 pass, 1 fail, 2 wrong usage, a drive that is refused, or something is missing,
-3 a quick run found no fault (it never passes), 77 nothing failed but not all could be judged (inconclusive), 130 stopped by Ctrl-C.
+exit status: 0 pass, 1 fail, 2 wrong usage, a drive that is refused, or something is missing, 3 a quick run
+found no fault (it never passes), 77 nothing failed but not all could be judged (inconclusive), or the
+drive went away, 130 stopped by Ctrl-C.
 run DESTROYS the data on the drive. All others only read.
 """
 
