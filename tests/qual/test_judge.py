@@ -77,6 +77,8 @@ def test_what_is_not_installed_is_not_what_does_not_apply() -> None:
 def test_laid_down_and_not_looked_at_is_inconclusive() -> None:
     assert verdict("integrity.drive", record("lay")).status == INCONCLUSIVE
     assert verdict("integrity.drive", record("lay"), record("check")).status == PASS
+    bad = record("lay", findings=[found("IO_ERROR")])
+    assert verdict("integrity.drive", bad).names == ["IO_ERROR"]
 
 
 def test_the_control_is_asked_who_is_to_blame() -> None:
@@ -122,6 +124,12 @@ def test_memory_that_moved_or_is_elsewhere_has_migrated() -> None:
     by_id = {there["id"]: there}
     judged = next(v for v in judge.judge(by_id, {}, needs) if v.id == "path.placement")
     assert judged.names == ["VRAM_MIGRATED"]
+
+
+def test_a_drive_that_does_not_tell_its_limit_is_not_judged_by_it() -> None:
+    none = verdict("path.commands", mdts=None)
+    assert (none.status, none.text) == (INCONCLUSIVE, "nothing was done for it")
+    assert "MDTS" in verdict("path.commands", record("geometry"), mdts=None).text
 
 
 def test_commands_beyond_what_is_needed_may_be_allowed() -> None:
@@ -179,6 +187,8 @@ def test_a_round_trip_is_masked_by_its_own_exporter_and_datapath_alone() -> None
                   record("write", exporter="heap", findings=[found("WRITE_NOT_FETCHED")]),
                   record("load", findings=[found("DATA_CORRUPTED")])):  # fmt: skip
         assert verdict("integrity.roundtrip", trip, other).status == PASS
+    nothing = record("roundtrip", facts={"agree": 0, "differ": 0})
+    assert verdict("integrity.roundtrip", nothing, record("read", findings=[found("STALE_DATA")])).status == PASS
     partly = record("roundtrip", facts={"agree": 5, "differ": 1})
     wrong = record("read", findings=[found("READ_NOT_LANDED")])
     assert verdict("integrity.roundtrip", partly, wrong).status == PASS
@@ -194,6 +204,13 @@ def test_a_required_datapath_that_is_refused_fails_by_the_reason() -> None:
     assert verdict("path.accepted", record("read"), paths=paths).status == PASS
     paths["heap"] = {"premapped": no}
     assert verdict("path.accepted", record("read"), paths=paths).names == ["REFUSED_MAP"]
+
+
+def test_datapaths_of_which_nothing_was_tried_are_not_accepted() -> None:
+    paths = {"udmabuf": {"premapped": WORKS}}
+    assert verdict("path.accepted", paths=paths).status == INCONCLUSIVE
+    assert verdict("path.accepted", record("read"), paths={}).status == INCONCLUSIVE
+    assert verdict("path.accepted", record("read"), paths=paths).status == PASS
 
 
 def test_refusals_are_read_from_messages() -> None:
@@ -344,6 +361,8 @@ def test_health_and_log_need_to_have_been_looked_at() -> None:
     log = {"lines": [], "complete": True, "newest": 7}
     state = {"health_before": HEALTH, "health_after": HEALTH, "parts": [{"log": log}]}
     assert verdict("drive.health", **state).status == PASS
+    for name in ("health_before", "health_after"):
+        assert verdict("drive.health", **{**state, name: None}).status == INCONCLUSIVE
     assert verdict("drive.log", **state).status == PASS
     worse = {**state, "health_after": {**HEALTH, "media_errors": 1}}
     assert verdict("drive.health", **worse).names == ["MEDIA_ERRORS"]

@@ -170,6 +170,8 @@ def test_a_complaint_during_a_case_is_kept_with_it(machine: Machine) -> None:
         ("pcieport 0000:07:00.0: AER: Corrected error received: 0000:09:00.0", FAIL),
         ("DMAR: [DMA Write NO_PASID] Request device [08:00.0] fault addr 0x0", FAIL),
         ("AMD-Vi: Event logged [IO_PAGE_FAULT device=0000:08:00.0 address=0x0]", FAIL),
+        ("I/O error, dev dm-3, sector 0", FAIL),
+        ("e1000 0000:08:00.0: swiotlb buffer is full (sz: 4096 bytes)", FAIL),
         ("BUG: kernel NULL pointer dereference in nvme8", FAIL),
         ("WARNING: CPU: 1 PID: 1 at drivers/nvme/host/core.c nvme nvme8", FAIL),
     ],
