@@ -208,6 +208,10 @@ def _run(args: argparse.Namespace) -> int:
         seconds = sum(wanted.case(series.test).runtime for series, _ in order)
         say(f"{len(order)} runs, at least {seconds / 60:.0f} min")
         return EXIT_PASS
+    if args.measure and (args.notify or args.need_baseline or args.report):
+        raise NightlyError(
+            "with --measure nothing is judged; give --notify, --need-baseline and --report to analyze"
+        )
     if not args.measure:
         from . import results
     store = Store(args.store)

@@ -52,6 +52,14 @@ def test_a_change_of_state_is_told_once(made: Made, tmp_path: Path) -> None:
     assert said.startswith(" p 9 fail: 1 of 2 requirements failed")
 
 
+@pytest.mark.parametrize("more", [["--notify", "true"], ["--need-baseline"], ["--report", "out"]])
+def test_what_needs_a_verdict_is_refused_where_there_is_none(made: Made, more: list[str]) -> None:
+    (made.path.parent / "j.fio").write_text("[global]\nioengine=null\nfilename=/dev/null\n[j]\n")
+    (made.path.parent / "p.toml").write_text(PLAN_TEXT)
+    assert made.call("run", str(made.path.parent / "p.toml"), "--measure", *more) == 2
+    assert len(made.store.nights()) == 6
+
+
 def test_a_notice_that_cannot_be_sent_is_no_success(
     made: Made, capsys: pytest.CaptureFixture[str]
 ) -> None:
