@@ -31,4 +31,8 @@ inline constexpr std::uint64_t partition_bytes = 32u << 20;
 // Nothing is ever open there.
 inline constexpr int closed_fd = 399;
 
+// A CPU access that nobody shares. udmabuf maps its memory with the first one, without a lock: two
+// first ones at a time leak a mapping.
+void access_first(int dmabuf);
+
 } // namespace vmtest::fuzz

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <fcntl.h>
+#include <linux/dma-buf.h>
 #include <linux/dma-heap.h>
 #include <linux/dmabuf_rw.h>
 #include <linux/dmabuf_testexp.h>
@@ -14,6 +15,14 @@
 #include <unistd.h>
 
 namespace vmtest::fuzz {
+
+void access_first(int dmabuf) {
+  for (const __u64 end : {std::uint64_t{DMA_BUF_SYNC_START}, std::uint64_t{DMA_BUF_SYNC_END}}) {
+    dma_buf_sync sync{};
+    sync.flags = DMA_BUF_SYNC_RW | end;
+    ::ioctl(dmabuf, DMA_BUF_IOCTL_SYNC, &sync);
+  }
+}
 
 namespace {
 
@@ -55,6 +64,8 @@ int new_udmabuf(std::size_t bytes) {
     create.flags = UDMABUF_FLAGS_CLOEXEC;
     create.size = bytes;
     fd = ::ioctl(udmabuf_device, UDMABUF_CREATE, &create);
+    if (fd >= 0)
+      access_first(fd);
   }
   const int saved = errno;
   ::close(memfd);

@@ -153,6 +153,7 @@ void World::add_canary(int disk, std::uint64_t base, std::size_t bytes) {
 }
 
 void World::put_dmabuf(int number, DmaBuf buffer) {
+  access_first(buffer.fd());
   place_at(buffer.fd(), dmabuf_masters + number);
   set_object_bytes(dmabuf_masters + number, buffer.size());
 }
