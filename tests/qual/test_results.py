@@ -95,6 +95,11 @@ def test_a_run_that_was_made_to_pass_anything_is_refused(tmp_path: Path, name: s
         results.load(folder_of(tmp_path / "q", run_of(needs=needs)))
 
 
+def test_a_folder_without_thresholds_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(QualError, match="no requirements"):
+        results.load(folder_of(tmp_path / "q", run_of(needs=[])))  # type: ignore[arg-type]
+
+
 CELL = {"id": "perf/udmabuf/premapped/randread-4k-32/1", "kind": "cell", "requirement": "performance.paths",
         "exporter": "udmabuf", "path": "premapped", "test": "datapath-cell", "started": 0.0, "seconds": 1.0,
         "params": {"RW": "randread", "BS": "4k", "DEPTH": "32"}, "findings": [],

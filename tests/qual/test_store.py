@@ -94,6 +94,35 @@ def test_requirements_that_are_none_are_refused(tmp_path: Path, text: str, says:
         requirements.load(file)
 
 
+def written(tmp_path: Path, name: str, value: float) -> requirements.Requirements:
+    table, _, key = name.rpartition(".")
+    file = tmp_path / "r.toml"
+    file.write_text((f"[{table}]\n" if table else "") + f"{key} = {value}\n")
+    return requirements.load(file)
+
+
+@pytest.mark.parametrize(("name", "limits"), sorted(requirements.LIMITS.items()))
+def test_the_least_and_the_most_of_a_threshold_are_sensible(
+    tmp_path: Path, name: str, limits: tuple[float, float]
+) -> None:
+    for value, beyond in ((limits[0], -1), (limits[1], 1)):
+        assert requirements.flat(written(tmp_path, name, value))[name] == f"{value}"
+        with pytest.raises(QualError, match=name):
+            written(tmp_path, name, value + beyond)
+
+
+def test_what_a_threshold_may_be_stays_what_it_is() -> None:
+    """A range that grows lets a threshold pass that cannot fail."""
+    assert requirements.LIMITS["buffer_mib"][0] == requirements.LIMITS["longest_end_ms"][0] == 1
+    assert requirements.LIMITS["longest_end_ms"][1] == 600_000
+    assert requirements.LIMITS["most_reissues"] == (0, 1)
+    assert requirements.LIMITS["performance.most_cpu_ratio"] == (0.01, 100)
+    assert requirements.LIMITS["drive.most_used_percent"] == (0, 255)
+    assert requirements.ABOVE["performance.least_iops_ratio"] == (0, 10)
+    named = {*requirements.LIMITS, *requirements.ABOVE, "datapaths", "memory"}
+    assert named == set(requirements.flat(requirements.load(None)))
+
+
 def test_requirements_take_the_place_of_the_defaults(tmp_path: Path) -> None:
     file = tmp_path / "r.toml"
     file.write_text("most_moves = 7\n[performance]\nleast_iops_ratio = 1\n")
