@@ -31,6 +31,11 @@ def seconds(text: str) -> float:
     )
 
 
+def above_zero(text: str) -> float:
+    """A number above 0 that is finite."""
+    return _number(text, float, "a positive number", lambda value: 0 < value < math.inf)
+
+
 def share(text: str) -> float:
     """A share above 0, of 1 at most."""
     return _number(text, float, "in 0 … 1", lambda value: 0 < value <= 1)

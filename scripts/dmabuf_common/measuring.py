@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-# The first that is there, for all users of the machine.
+# The first that is there and may be used, for all users of the machine.
 FOLDERS = (Path("/run/lock"), Path("/var/lock"), Path("/tmp"))
 LOCAL = "local"
 
@@ -24,9 +24,20 @@ def _open(path: Path) -> int:
         return os.open(path, flags | os.O_CREAT, 0o644)
 
 
+def _first(name: str) -> tuple[int, Path]:
+    """The lock's file, and where it is."""
+    refused: OSError = FileNotFoundError(f"none of {', '.join(map(str, FOLDERS))} is there")
+    for folder in FOLDERS:
+        try:
+            return _open(folder / name), folder / name
+        except (PermissionError, FileNotFoundError) as error:
+            refused = error
+    raise refused
+
+
 @contextmanager
-def _alone(path: Path, who: str, say: Callable[[str], None]) -> Iterator[None]:
-    fd = _open(path)
+def _alone(name: str, who: str, say: Callable[[str], None]) -> Iterator[None]:
+    fd, path = _first(name)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -57,10 +68,9 @@ def _sign(path: Path, who: str) -> None:
 def alone(machines: Iterable[str], who: str, say: Callable[[str], None]) -> Iterator[None]:
     """Nobody else who asks measures on these machines meanwhile (LOCAL: this one). Waits for who
     does, and says so. The locks go away with the process, however that ends."""
-    folder = next((folder for folder in FOLDERS if folder.is_dir()), Path.cwd())
     with ExitStack() as stack:
         # In one order, so that two programs never wait for each other.
         for machine in sorted(set(machines)):
             name = re.sub(r"[^A-Za-z0-9.]", "_", machine)
-            stack.enter_context(_alone(folder / f"libdmabuf-measures-{name}.lock", who, say))
+            stack.enter_context(_alone(f"libdmabuf-measures-{name}.lock", who, say))
         yield

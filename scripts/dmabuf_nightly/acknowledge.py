@@ -36,8 +36,17 @@ def all_of(store: Store, plan: str) -> list[Known]:
     ]  # fmt: skip
 
 
-def add(store: Store, plan: str, series: Series, metric: str, night: int | None, note: str) -> Known:
-    """Acknowledges what a night confirmed, by default the last one that decided about this metric."""
+def add(
+    store: Store, plan: str, series: Series, metric: str, night: int | None, note: str,
+    ratio: float | None = None,
+) -> Known:  # fmt: skip
+    """Acknowledges what a night confirmed, by default the last one that decided about this metric.
+    ratio: to the baseline, where another store has the decision."""
+    if ratio is not None:
+        nights = [n.id for n in store.nights(plan) if night is None or n.id == night]
+        if not nights:
+            raise NightlyError(f"plan {plan} has no such night; see `dmabuf-nightly nights`")
+        return _put(store, plan, Known(series, metric, "baseline", nights[-1], ratio, note))
     found = [
         row for row in store.decisions(night, plan)
         if (row["test"], row["side"], row["host"], row["metric"])
@@ -52,15 +61,20 @@ def add(store: Store, plan: str, series: Series, metric: str, night: int | None,
             + "; see `dmabuf-nightly analyze`"
         )
     row = confirmed[0]
-    ratio = row["document"].get("ratio")
-    known = Known(series, metric, row["against"], row["night"], ratio if ratio else 1.0, note)
+    was = row["document"].get("ratio") or 1.0
+    return _put(store, plan, Known(series, metric, row["against"], row["night"], was, note))
+
+
+def _put(store: Store, plan: str, known: Known) -> Known:
+    """Stores it, in the place of what was known of this metric before."""
+    series = known.series
     with store.transaction():
-        end(store, plan, series, metric)
+        end(store, plan, series, known.metric)
         store.db.execute(
             "INSERT INTO acknowledged (plan, test, side, host, metric, against, night, ratio, note, made) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (plan, series.test, series.side, series.host, metric, known.against, known.night,
-             known.ratio, note, now()),
+            (plan, series.test, series.side, series.host, known.metric, known.against, known.night,
+             known.ratio, known.note, now()),
         )  # fmt: skip
     return known
 

@@ -140,6 +140,8 @@ def parser() -> argparse.ArgumentParser:
     known.add_argument("--side", default="")
     known.add_argument("--host", default=plan.LOCAL)
     known.add_argument("--night", type=int, help="default: the last that decided about it")
+    known.add_argument("--ratio", type=arguments.above_zero, help="how slow, as a share of the baseline; for "
+                       "a store of which a copy was judged")  # fmt: skip
     how = known.add_mutually_exclusive_group(required=True)
     how.add_argument("--note", help="why it is so; in every report from then on")
     how.add_argument("--end", action="store_true", help="it fails again")
@@ -177,7 +179,10 @@ def show(found: model.Results) -> None:
     print(f"{found.verdict.status}: {found.verdict.text}")
 
 
-def _conclude(judgement: "Judgement", args: argparse.Namespace) -> int:
+def _conclude(
+    judgement: "Judgement", args: argparse.Namespace, told: tuple[str | None, list[str]] | None = None
+) -> int:
+    """Shows and reports a judgement. told: what the night had come to before, if it was judged."""
     from dmabuf_report.write import write as write_report
 
     from . import notify, results
@@ -189,7 +194,8 @@ def _conclude(judgement: "Judgement", args: argparse.Namespace) -> int:
             say(f"wrote {path}")
     status = EXIT_STATUS[found.verdict.status]
     night = judgement.store.night(judgement.night)
-    if args.notify and night.finished and notify.changed(judgement.store, night):
+    news = notify.state(judgement.store, night) != told and notify.changed(judgement.store, night)
+    if args.notify and night.finished and news:
         wrong = notify.tell(args.notify, notify.document(judgement.store, night, found))
         if wrong:
             say(f"the notice of night {night.id} was not sent: {args.notify}: {wrong}")
@@ -268,11 +274,13 @@ def _night(store: Store, args: argparse.Namespace) -> Night:
 
 
 def _analyze(args: argparse.Namespace) -> int:
-    from . import analyse
+    from . import analyse, notify
 
     store = Store(args.store, create=False)
     with store.only_runner():
-        return _conclude(analyse.in_order(store, _night(store, args), args.need_baseline), args)
+        night = _night(store, args)
+        told = notify.state(store, night)
+        return _conclude(analyse.in_order(store, night, args.need_baseline), args, told)
 
 
 def _report(args: argparse.Namespace) -> int:
@@ -382,7 +390,8 @@ def _acknowledge(args: argparse.Namespace) -> int:
             raise NightlyError(f"nothing is acknowledged of {series}: {args.metric}")
         print(f"{series}: {args.metric} fails again when it is slower")
         return EXIT_PASS
-    known = acknowledge.add(store, args.plan, series, args.metric, args.night, args.note)
+    known = acknowledge.add(store, args.plan, series, args.metric, args.night, args.note,
+                            args.ratio)  # fmt: skip
     print(f"{series}: {args.metric} is known to be at {known.ratio:.3f} since night {known.night}")
     return EXIT_PASS
 
@@ -391,7 +400,7 @@ def _prune(args: argparse.Namespace) -> int:
     store = Store(args.store, create=False)
     with store.only_runner():
         gone = prune.prune(store, args.keep, args.plan)
-    print(f"{len(gone)} nights are pruned")
+    print(f"pruned nights: {', '.join(map(str, gone)) or 'none'}")
     return EXIT_PASS
 
 
@@ -417,7 +426,8 @@ def _selftest(args: argparse.Namespace) -> int:
 
 COMMANDS = {
     "run": _run, "analyze": _analyze, "report": _report, "nights": _nights,
-    "baseline": _baseline, "bisect": _bisect, "export": _export, "acknowledge": _acknowledge, "prune": _prune, "fingerprint": _fingerprint,
+    "baseline": _baseline, "bisect": _bisect, "export": _export, "acknowledge": _acknowledge,
+    "prune": _prune, "fingerprint": _fingerprint,
     "selftest": _selftest,
 }  # fmt: skip
 

@@ -255,7 +255,7 @@ class _Judge:
     def _acknowledge(self, finding: Finding) -> None:
         """What is known to be slower fails no more while it is no worse than it was."""
         known = self.known.get(subject(finding))
-        if finding.state != CONFIRMED or known is None:
+        if finding.state != CONFIRMED or known is None or self.night < known.night:
             return
         contrast = finding.judged
         if contrast is None:

@@ -71,7 +71,8 @@ def words(command: Sequence[str], **values: str) -> list[str]:
 def _say(host: Host, command: Sequence[str], what: str, **values: str) -> str:
     try:
         done = subprocess.run(
-            words(command, **values), capture_output=True, text=True, timeout=TIMEOUT_S, stdin=subprocess.DEVNULL
+            words(command, **values), capture_output=True, text=True, timeout=TIMEOUT_S,
+            stdin=subprocess.DEVNULL,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NightlyError(f"the {what} command of host {host.name} cannot run: {error}") from error

@@ -18,7 +18,7 @@ TIMEOUT_S = 60
 JUDGED = (PASS, FAIL, INCONCLUSIVE, SKIP)
 
 
-def _state(store: Store, night: Night) -> tuple[str | None, list[str]]:
+def state(store: Store, night: Night) -> tuple[str | None, list[str]]:
     """What a night came to: its status, and what is slower and not known."""
     slower = [
         " ".join(row[name] for name in ("test", "side", "host", "metric", "against"))
@@ -42,7 +42,7 @@ def changed(store: Store, night: Night) -> bool:
     last = before(store, night)
     if last is None:
         return night.status in (FAIL, INCONCLUSIVE)
-    return _state(store, last) != _state(store, night)
+    return state(store, last) != state(store, night)
 
 
 def document(store: Store, night: Night, found: model.Results) -> dict[str, object]:

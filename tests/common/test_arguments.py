@@ -13,6 +13,7 @@ from dmabuf_common import arguments, sizes
     [
         (arguments.positive, "7", 7),
         (arguments.seconds, "0.5", 0.5),
+        (arguments.above_zero, "1.5", 1.5),
         (arguments.share, "1", 1.0),
         (arguments.some(("a", "b")), "b,a,b", ["b", "a"]),
         (arguments.listed(arguments.positive), "1,2", [1, 2]),
@@ -33,6 +34,8 @@ def refuse(text: str) -> int:
         (arguments.positive, "x", "x is not a positive number"),
         (arguments.positive, "1.5", "1.5 is not a positive number"),
         (arguments.seconds, "0", "0 is not a positive number of seconds"),
+        (arguments.above_zero, "0", "0 is not a positive number"),
+        (arguments.above_zero, "inf", "inf is not a positive number"),
         (arguments.seconds, "inf", "inf is not a positive number of seconds"),
         (arguments.seconds, "nan", "nan is not a positive number of seconds"),
         (arguments.share, "0", "0 is not in 0 … 1"),

@@ -42,6 +42,7 @@ def test_a_change_of_state_is_told_once(made: Made, tmp_path: Path) -> None:
         made.night(level)
         before = told.read_text() if told.exists() else ""
         made.call("analyze", "--notify", command)
+        made.call("analyze", "--notify", command)  # nothing is new by then
         states.append((told.read_text() if told.exists() else "")[len(before) :])
     assert [bool(text) for text in states] == [False, True, True, False, True, False]
     document, after = json.JSONDecoder().raw_decode(states[2])
@@ -95,6 +96,20 @@ def test_what_is_known_fails_no_more_unless_it_becomes_worse(
     assert made.call(*what, "--note", "again") == 0
     assert made.call("baseline", "pin", "--plan", "p", "--nights", "9,10", "--replace") == 0
     assert made.call(*what, "--end") == 2
+
+
+def test_what_a_copy_confirmed_can_be_acknowledged_where_it_was_measured(made: Made) -> None:
+    """The next copy has it then, and judges the nights before it as they were."""
+    what = ("acknowledge", "--plan", "p", "--case", "c", "--metric", "read_iops", "--note", "x")
+    for level in (900, 900, 900):
+        made.night(level)
+    assert made.call(*what) == 2
+    assert made.call(*what, "--ratio", "0.9") == 0
+    assert made.call("analyze") == 0
+    assert [made.store.night(n).status for n in (7, 8, 9)] == ["inconclusive", "fail", "pass"]
+    made.night(850)
+    assert made.call("analyze") == 1
+    assert made.call(*what, "--ratio", "0.9", "--night", "99") == 2
 
 
 def test_a_report_says_what_is_known(made: Made, tmp_path: Path) -> None:

@@ -81,7 +81,8 @@ def test_a_plan_can_demand_the_memory_and_the_route(tmp_path: Path) -> None:
         ({"route": "switch"}, "the route is host, and the plan wants switch"),
         ({"memory": "system", "route": "host"}, ""),
     ):
-        outcome = judge_run([job()], report, case=Case("c", Path(), runtime=10.0, **demands))  # type: ignore[arg-type]
+        case = Case("c", Path(), runtime=10.0, **demands)  # type: ignore[arg-type]
+        outcome = judge_run([job()], report, case=case)
         assert outcome.reasons[:1] == ([said] if said else [])
         assert outcome.status == (fio.INCONCLUSIVE if said else fio.VALID)
         assert (outcome.memory, outcome.route) == ("system", "host")
@@ -89,8 +90,8 @@ def test_a_plan_can_demand_the_memory_and_the_route(tmp_path: Path) -> None:
     assert judge_run([job()], two).memory == "peer"
     (tmp_path / "j.fio").write_text("[j]\n")
     text = PLAN.format(plan="p") + 'memory = "peer"\nroute = "switch"\n'
-    case = plan.parse(text, tmp_path).case("c")
-    assert (case.memory, case.route) == ("peer", "switch")
+    read = plan.parse(text, tmp_path).case("c")
+    assert (read.memory, read.route) == ("peer", "switch")
 
 
 class Ran:

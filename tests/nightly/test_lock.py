@@ -27,8 +27,12 @@ def test_the_second_one_waits(place: Path) -> None:
     order: list[str] = []
     begun = threading.Event()
 
+    def say(text: str) -> None:
+        said.append(text)
+        begun.set()
+
     def second() -> None:
-        with measuring.alone(["local"], "the second", lambda text: (said.append(text), begun.set())):  # type: ignore[func-returns-value]
+        with measuring.alone(["local"], "the second", say):
             order.append("second")
 
     with measuring.alone(["local"], "the first", said.append):
@@ -59,6 +63,26 @@ def test_a_link_is_not_followed(place: Path) -> None:
         with measuring.alone(["local"], "x", pytest.fail):
             pass
     assert not (place / "elsewhere").exists()
+
+
+def test_a_folder_that_may_not_be_used_is_passed_over(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = measuring._open
+
+    def only_here(path: Path) -> int:
+        if path.parent != place:
+            raise PermissionError(path)
+        return real(path)
+
+    monkeypatch.setattr(measuring, "FOLDERS", (place / "root", place))
+    monkeypatch.setattr(measuring, "_open", only_here)
+    with measuring.alone(["local"], "x", pytest.fail):
+        assert len(list(place.iterdir())) == 1
+    monkeypatch.setattr(measuring, "FOLDERS", (place / "root",))
+    with pytest.raises(PermissionError):
+        with measuring.alone(["local"], "x", pytest.fail):
+            pass
 
 
 def test_a_plan_measures_on_these_machines(tmp_path: Path) -> None:

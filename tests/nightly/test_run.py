@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from dmabuf_common import measuring
 from dmabuf_nightly import fio
 from dmabuf_nightly.store import Store
 from dmabuf_report import document
@@ -58,6 +59,11 @@ class Lab:
         """The machine gives this rate from now on, and the plan is as it was."""
         (self.folder / "j.fio").write_text(JOB.replace("${RATE}", str(rate)))
 
+    def bisect(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """A step; what counts is more than a busy machine makes of the rate."""
+        return self.run("bisect", "p.toml", "--case", "c", "--metric", "read_iops", "--effect", "0.3",
+                        *words)  # fmt: skip
+
     def argv(self, *words: str) -> list[str]:
         return [sys.executable, "-B", str(PROGRAM), *words, "--store", str(self.store)]
 
@@ -82,12 +88,12 @@ def test_a_slower_night_is_confirmed_by_reruns_and_bisect_agrees(lab: Lab) -> No
     first = lab.run("run", "p.toml", "--report", "out")
     assert first.returncode == 0, first.stdout + first.stderr
     assert document.load(lab.folder / "out/results.json").verdict.status == "pass"
-    assert lab.run("bisect", "p.toml", "--case", "c", "--metric", "read_iops").returncode == 255
+    assert lab.bisect().returncode == 255
     assert lab.run("baseline", "pin", "--plan", "p", "--last", "1").returncode == 0
     again = lab.run("baseline", "pin", "--plan", "p", "--last", "1")
     assert again.returncode == 2 and "--replace" in again.stderr
 
-    lab.plan(rate=800)
+    lab.plan(rate=400)
     slow = lab.run("run", "p.toml", "--report", "out")
     assert slow.returncode == 1, slow.stdout + slow.stderr
     assert "read_iops is" in slow.stdout and "both reruns agree" in slow.stdout
@@ -102,24 +108,24 @@ def test_a_slower_night_is_confirmed_by_reruns_and_bisect_agrees(lab: Lab) -> No
     assert lab.states(3) == ["done"] * 5  # known already: no rerun
 
     lab.plan()
-    unknown = lab.run("bisect", "p.toml", "--case", "c", "--metric", "read_iops")
+    unknown = lab.bisect()
     assert unknown.returncode == 255 and "--known-good" in unknown.stderr
-    known = lab.run("bisect", "p.toml", "--case", "c", "--metric", "read_iops", "--known-good")
+    known = lab.bisect("--known-good")
     assert known.returncode == 0, known.stdout + known.stderr
-    lab.rate(800)
-    bad = lab.run("bisect", "p.toml", "--case", "c", "--metric", "read_iops")
+    lab.rate(400)
+    bad = lab.bisect()
     assert (bad.returncode, bad.stdout[:3]) == (1, "bad")
     lab.rate(1000)
-    good = lab.run("bisect", "p.toml", "--case", "c", "--metric", "read_iops")
+    good = lab.bisect()
     assert (good.returncode, good.stdout[:4]) == (0, "good")
-    unbuilt = lab.run("bisect", "p.toml", "--case", "c", "--metric", "read_iops", "--build", "false")
+    unbuilt = lab.bisect("--build", "false")
     assert unbuilt.returncode == 125
 
     assert lab.run("analyze", "--night", "2").returncode == 1
     assert lab.run("export", "--plan", "p", "--csv", "csv").returncode == 0
     rows = list(csv.DictReader((lab.folder / "csv/c-local.csv").open()))
     assert [row["night"] for row in rows] == ["1", "2", "3"]  # what bisect ran is no part of it
-    assert float(rows[1]["read_iops"]) == pytest.approx(800, rel=0.05)
+    assert float(rows[1]["read_iops"]) == pytest.approx(400, rel=0.2)
     assert "time_column: time" in (lab.folder / "csv/otava.yaml").read_text()
 
 
@@ -165,6 +171,22 @@ def test_an_interrupted_night_keeps_what_is_done(lab: Lab, number: signal.Signal
     assert child.returncode == 130
     assert "are kept" in said
     assert set(lab.states()) == {"done", "planned"}
+
+
+def test_a_night_waits_for_another_program_that_measures(lab: Lab) -> None:
+    """It has another store, and may be of another plan."""
+    lab.plan()
+    waiting: list[str] = []
+    with measuring.alone([measuring.LOCAL], "the other one", waiting.append):
+        child = subprocess.Popen(lab.argv("run", "p.toml"), cwd=lab.folder, stderr=subprocess.PIPE,
+                                 stdout=subprocess.DEVNULL, text=True)  # fmt: skip
+        assert child.stderr is not None
+        line = child.stderr.readline()
+        assert "the other one" in line and "waits for it to end" in line
+        assert not Store(lab.store).nights()
+    child.stderr.read()
+    assert child.wait(300) == 0
+    assert lab.states() == ["done"] * 5
 
 
 def test_a_changed_plan_cannot_be_resumed(lab: Lab) -> None:
@@ -239,3 +261,32 @@ def test_two_hosts_go_into_one_store(lab: Lab, servers: list[int]) -> None:
     assert rates["h1"] == pytest.approx(1000, rel=0.05)
     assert rates["h2"] == pytest.approx(2000, rel=0.05)
     assert any(fact.name == "h2: fio" for fact in found.environment)
+
+
+def test_a_machine_measures_and_another_one_finds_it_slower(lab: Lab, tmp_path: Path) -> None:
+    """What judges gets a copy of the store every morning, and has only that."""
+    lab.plan()
+    ended = []
+    for night, rate in enumerate([1000] * 6 + [400] * 3, 1):
+        lab.rate(rate)
+        measured = lab.run("run", "p.toml", "--measure")
+        assert measured.returncode == 0, measured.stdout + measured.stderr
+        if night == 3:
+            assert lab.run("baseline", "pin", "--plan", "p", "--last", "3").returncode == 0
+        if night <= 6:
+            continue
+        copy = tmp_path / f"copy-{night}.db"
+        store = Store(lab.store)
+        store.db.execute("VACUUM INTO ?", (str(copy),))
+        store.close()
+        judged = subprocess.run(
+            [sys.executable, "-B", str(PROGRAM), "analyze", "--store", str(copy)], check=False,
+            capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+        ended.append(judged.returncode)
+        copied = Store(copy)
+        assert not any(found.status == "measured" for found in copied.nights())
+        copied.close()
+    assert ended == [77, 1, 1]
+    store = Store(lab.store)
+    assert store.decisions() == [] and [n.status for n in store.nights()] == ["measured"] * 9
