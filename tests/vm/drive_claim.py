@@ -196,6 +196,7 @@ def held(tally: Tally, mine: list[str]) -> None:
 def main() -> int:
     if not PROGRAM.is_file():
         sys.exit(f"setup: no {PROGRAM}")
+    run("modprobe", "--all", "loop", "dm_mod")
     tally = Tally()
     mine = ["--device", DEV, "--identity", of_drive("device/serial")]
     with nothing_left(tally, "all of it"):
