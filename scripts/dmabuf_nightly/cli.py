@@ -314,7 +314,7 @@ def _baseline(args: argparse.Namespace) -> int:
             except ValueError:
                 raise NightlyError(f"--nights {args.nights}: numbers with commas are wanted") from None
         else:
-            finished = [n.id for n in store.nights(args.plan) if n.finished]
+            finished = [n.id for n in store.nights(args.plan) if n.finished and not n.abandoned]
             nights = finished[-args.last :] if args.last > 0 else []
         shown = baseline.pin(store, args.plan, nights, args.case, args.note, args.replace)
     else:

@@ -32,7 +32,7 @@ def before(store: Store, night: Night) -> Night | None:
     """The night before that was judged."""
     found = [
         n for n in store.nights(night.plan)
-        if n.id < night.id and n.status in JUDGED and not (n.verdict or "").startswith("abandoned")
+        if n.id < night.id and n.status in JUDGED and not n.abandoned
     ]  # fmt: skip
     return found[-1] if found else None
 

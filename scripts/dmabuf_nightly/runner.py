@@ -19,7 +19,7 @@ from . import drives, fio, jobfile, machine, schedule
 from .errors import NightlyError
 from .plan import Case, Host, Plan, Side
 from .progress import say
-from .store import Night, Run, Series, Store
+from .store import ABANDONED, Night, Run, Series, Store
 
 if TYPE_CHECKING:
     from .judge import Judgement
@@ -224,7 +224,7 @@ def unfinished(store: Store, plan: Plan) -> int | None:
         night.plan_text == plan.text and (why := changed(store, plan, night.id))
     ):
         say(f"night {night.id} is abandoned: {why}; a new one begins")
-        store.finish(night.id, INCONCLUSIVE, f"abandoned: {why}")
+        store.finish(night.id, INCONCLUSIVE, f"{ABANDONED}: {why}")
         return None
     if night.plan_text != plan.text:
         raise NightlyError(
@@ -260,7 +260,9 @@ def changed(store: Store, plan: Plan, night: int) -> str:
             continue
         _, host, job = execution.prepare(run.series, "x")
         what = machine.what(job.values, target_of(job))
-        look = seen.setdefault((host.name, *what), machine.look(host, *what))
+        if (host.name, *what) not in seen:
+            seen[host.name, *what] = machine.look(host, *what)
+        look = seen[host.name, *what]
         boots = {run.conditions.get("boot"), look.facts.get("state", {}).get("boot")}
         if len(boots - {None}) > 1:
             return "the machine was booted again in the middle of the night"

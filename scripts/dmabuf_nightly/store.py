@@ -33,6 +33,8 @@ MOST_BINS_BYTES = 1 << 20
 
 # The status of a night that was run, and that nobody judged yet.
 MEASURED = "measured"
+# What the verdict of a night begins with that was given up in the middle.
+ABANDONED = "abandoned"
 
 SCHEMA = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -119,6 +121,11 @@ class Night:
     status: str | None
     verdict: str | None
 
+    @property
+    def abandoned(self) -> bool:
+        """Whether it was given up in the middle."""
+        return (self.verdict or "").startswith(ABANDONED)
+
 
 @dataclass
 class Run:
@@ -154,6 +161,7 @@ class Store:
     def __init__(self, path: Path, create: bool = True) -> None:
         self.path = path
         self.files = path.with_name(path.name + ".files")
+        self._comparable: dict[tuple[str, str], bool] = {}
         if not create and not path.is_file():
             raise NightlyError(f"there is no store {path}; `dmabuf-nightly run` makes one")
         if create:
@@ -345,7 +353,9 @@ class Store:
 
     def comparable(self, a: str, b: str) -> bool:
         """Whether runs with these keys may be compared."""
-        return a == b or not self.differences(a, b)
+        if a != b and (a, b) not in self._comparable:
+            self._comparable[a, b] = not self.differences(a, b)
+        return a == b or self._comparable[a, b]
 
     def facts(self, name: str) -> Facts:
         """Facts by their hash."""

@@ -46,6 +46,8 @@ def test_an_old_night_is_not(made: Made, capsys: pytest.CaptureFixture[str]) -> 
     assert "hours ago" in capsys.readouterr().err
     found = made.store.night(night)
     assert found.status == "inconclusive" and (found.verdict or "").startswith("abandoned")
+    # Nor is it one of the last nights to pin.
+    assert made.call("baseline", "pin", "--plan", "p", "--last", "1") == 2
     # Such a night stands in nobody's way, whatever its plan was.
     begun(made, hours_ago=24 * 7)
     assert runner.unfinished(made.store, wanted(made, PLAN + "# another text\n")) is None
