@@ -20,7 +20,8 @@ _ADDRESS = re.compile(r"\b[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]\b")
 # What the kernel says of one drive or of its bus. All else is about the kernel itself, or about memory
 # that a drive reached, and counts whoever it names.
 _OF_A_DEVICE = re.compile(
-    r"\bnvme\d*(c\d+)?(n\d+)?: |critical medium error|I/O error, dev |\bAER:|PCIe Bus Error",
+    r"\bnvme\d*(c\d+)?(n\d+)?: |\bnvme [0-9a-f]+:[0-9a-f:.]+: |critical medium error"
+    r"|I/O error, dev |\bAER:|PCIe Bus Error",
     re.IGNORECASE,
 )
 _OF_THE_KERNEL = tuple(rule for rule in kernel_log.KERNEL if "nvme" not in rule.pattern)
