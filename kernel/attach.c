@@ -35,6 +35,7 @@
 #include "attach.h"
 #include "fence.h"
 #include "limits.h"
+#include "nvme_proof.h"
 #include "mapping.h"
 #include "trace.h"
 
@@ -833,6 +834,7 @@ static int pci_event(struct notifier_block *nb, unsigned long event, void *data)
 		break;
 	case BUS_NOTIFY_UNBOUND_DRIVER:
 	case BUS_NOTIFY_REMOVED_DEVICE:
+		dmabuf_rw_nvme_forget();
 		device_has_left(data);
 		break;
 	}

@@ -296,7 +296,13 @@ static int bvec_start(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 	*io = (struct bvec_io){ .cmd = cmd, .m = m, .args = *args, .refs = REFCOUNT_INIT(1) };
 	dmabuf_rw_pdu(cmd)->bvec = io;
 	init_sync_kiocb(&io->kiocb, m->target.file);
-	io->kiocb.ki_complete = bvec_complete;
+	/*
+	 * Through the page cache the CPU copies, and the exporter is told when it
+	 * has: then the call returns when the I/O has ended. Some network file
+	 * systems would come back before that.
+	 */
+	if (io->kiocb.ki_flags & IOCB_DIRECT)
+		io->kiocb.ki_complete = bvec_complete;
 	if (args->direction == DMABUF_RW_DIR_WRITE)
 		io->kiocb.ki_flags |= IOCB_WRITE;
 	if (nowait)

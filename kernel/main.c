@@ -8,6 +8,7 @@
 #include <linux/io_uring/cmd.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
+#include <linux/rcupdate.h>
 #include <linux/uaccess.h>
 
 #include "compat.h"
@@ -179,6 +180,8 @@ static void __exit dmabuf_rw_exit(void)
 	dmabuf_rw_pin_exit();
 	/* Mappings are freed, and percpu_refs switched, by way of RCU. */
 	rcu_barrier();
+	/* Whoever told of an I/O's end may have been preempted on its way out of here. */
+	synchronize_rcu_tasks();
 }
 
 module_init(dmabuf_rw_init);

@@ -212,7 +212,8 @@ put_target:
  */
 static bool map_try_next(struct dmabuf_rw_result result)
 {
-	return result.error == -EOPNOTSUPP;
+	/* A drive that fails the one read of nvme_proof.c may serve others well. */
+	return result.error == -EOPNOTSUPP || result.reason == DMABUF_RW_REASON_DRIVE;
 }
 
 static struct dmabuf_rw_result map_by_path(struct map_call *call, struct dmabuf_rw_mapping *m,

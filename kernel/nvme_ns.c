@@ -9,6 +9,7 @@
 #include <linux/gfp.h>
 #include <linux/nvme.h>
 #include <linux/pci.h>
+#include <linux/sched/mm.h>
 #include <linux/string.h>
 
 #include "compat.h"
@@ -302,16 +303,20 @@ struct dmabuf_rw_result dmabuf_rw_nvme_look(struct gendisk *disk,
 {
 	struct dmabuf_rw_result result;
 	struct request *rq;
+	unsigned int noio;
 
 	rq = blk_mq_alloc_request(disk->queue, REQ_OP_DRV_IN, wait ? 0 : BLK_MQ_REQ_NOWAIT);
 	if (IS_ERR(rq))
 		return PTR_ERR(rq) == -EAGAIN ?
 			dmabuf_rw_fail(-EAGAIN, DMABUF_RW_REASON_MULTIPATH) :
 			dmabuf_rw_fail(-ENODEV, DMABUF_RW_REASON_DEVICE_GONE);
+	/* Whoever freezes the queue waits for us: no memory by way of the drive itself. */
+	noio = memalloc_noio_save();
 	if (dmabuf_rw_nvme_available(rq))
 		result = dmabuf_rw_nvme_format(disk, format, GFP_KERNEL);
 	else
 		result = dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_KERNEL);
+	memalloc_noio_restore(noio);
 	blk_mq_free_request(rq);
 	return result;
 }

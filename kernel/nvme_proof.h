@@ -10,7 +10,9 @@
 #include "nvme_ns.h"
 #include "result.h"
 
-struct dmabuf_rw_result dmabuf_rw_nvme_prove(struct gendisk *disk, struct device *dma_dev,
+struct dmabuf_rw_result dmabuf_rw_nvme_prove(struct gendisk *disk, struct request_queue *head,
+					     struct device *dma_dev,
 					     const struct dmabuf_rw_nvme_format *format);
+void dmabuf_rw_nvme_forget(void);
 
 #endif /* DMABUF_RW_NVME_PROOF_H */

@@ -73,7 +73,7 @@ static struct dmabuf_rw_result pages_collect(struct dmabuf_rw_pages *pages)
 			return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NOT_PAGES);
 		if (dmabuf_rw_view_repeats(previous, page))
 			return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NO_CPU_VIEW);
-		if (last && page == previous + 1 && last->bv_len <= SZ_1G) {
+		if (last && page == previous + 1 && last->bv_len < SZ_1G) {
 			last->bv_len += PAGE_SIZE;
 		} else {
 			pages->first_page[pages->nr_bvecs] = i;

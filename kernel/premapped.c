@@ -764,12 +764,20 @@ static int premapped_issue(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m
 		io->flags |= IO_POLLED | rq->mq_hctx->queue_num << IO_QUEUE_SHIFT;
 	trace_dmabuf_rw_submit(m->session, m->handle, args->direction, args->file_offset,
 			       args->buffer_offset, args->length);
+	if (likely(current->plug && !m->target.head)) {
+		blk_execute_rq_nowait(rq, false);
+		return -EIOCBQUEUED;
+	}
+	/* The queue is looked at until the call returns; the I/O may end before that. */
+	percpu_ref_get(&m->io);
 	if (unlikely(!command_send(m, rq))) {
 		io->flags = 0;
 		this_cpu_dec(m->counts->commands);
 		blk_mq_free_request(rq);
+		percpu_ref_put(&m->io);
 		return dmabuf_rw_io_defer(m);
 	}
+	percpu_ref_put(&m->io);
 	return -EIOCBQUEUED;
 }
 

@@ -132,7 +132,8 @@ struct dmabuf_rw_result dmabuf_rw_target_nvme(struct dmabuf_rw_target *target,
 	if (!result.error)
 		result = target_check(target, directions);
 	if (!result.error)
-		result = dmabuf_rw_nvme_prove(target->disk, target->dma_dev, &target->format);
+		result = dmabuf_rw_nvme_prove(target->disk, target->head, target->dma_dev,
+					      &target->format);
 	if (result.error)
 		dmabuf_rw_target_put(target);
 	return result;

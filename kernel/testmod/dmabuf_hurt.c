@@ -14,9 +14,10 @@
  *		come back so much later. The function has six arguments at most, in
  *		registers. write "off": no more.
  *		read: how many calls have been slowed since.
- * prp		write "on": commands of NVMe namespaces that have no segments move
- *		their data to and from a page of this module, until "off".
- *		Without an IOMMU only.
+ * prp		write "all": commands of NVMe namespaces that have no segments get the
+ *		address of a page of this module as their first PRP word, until "off";
+ *		"data": those that move data; "second": those, and the second word
+ *		if there is one. Without an IOMMU only.
  *		read: how many commands that were.
  */
 #include <linux/blk-mq.h>
@@ -230,6 +231,7 @@ static const struct file_operations slow_fops = {
  */
 static DEFINE_MUTEX(prp_lock);
 static void *prp_page;
+static bool prp_all, prp_second;
 static atomic_t prp_changed = ATOMIC_INIT(0);
 
 static int prp_entered(struct kprobe *probe, struct pt_regs *regs)
@@ -243,7 +245,15 @@ static int prp_entered(struct kprobe *probe, struct pt_regs *regs)
 		return 0;
 	/* The driver's request begins with its command. */
 	command = *(struct nvme_command **)blk_mq_rq_to_pdu(rq);
-	command->rw.dptr.prp1 = cpu_to_le64(virt_to_phys(prp_page));
+	if (!prp_all && command->common.opcode != nvme_cmd_read &&
+	    command->common.opcode != nvme_cmd_write)
+		return 0;
+	if (!prp_second)
+		command->rw.dptr.prp1 = cpu_to_le64(virt_to_phys(prp_page));
+	else if (command->rw.dptr.prp2)
+		command->rw.dptr.prp2 = cpu_to_le64(virt_to_phys(prp_page));
+	else
+		return 0;
 	atomic_inc(&prp_changed);
 	return 0;
 }
@@ -290,9 +300,13 @@ static ssize_t prp_write(struct file *file, const char __user *data, size_t coun
 		return ret;
 	guard(mutex)(&prp_lock);
 	prp_off();
-	if (!sysfs_streq(words, "off"))
-		ret = sysfs_streq(words, "on") ? prp_on() : -EINVAL;
-	return ret ?: count;
+	if (sysfs_streq(words, "off"))
+		return count;
+	prp_all = sysfs_streq(words, "all");
+	prp_second = sysfs_streq(words, "second");
+	if (!prp_all && !prp_second && !sysfs_streq(words, "data"))
+		return -EINVAL;
+	return prp_on() ?: count;
 }
 
 static ssize_t prp_read(struct file *file, char __user *data, size_t count, loff_t *pos)

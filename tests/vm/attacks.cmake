@@ -13,8 +13,7 @@ add_vm_test(attacks
   COMMAND
   ${programs}/attacks publish durability dead-task uncounted checks debugfs polled-cache cpu-access
     pin late-return flags)
-# A queue that can be frozen by its name, and one mapping for each page. The module looks at the driver
-# once: first, therefore.
+# A queue that can be frozen by its name, and one mapping for each page.
 add_vm_test(attacks.plain_disk LAB --no-multipath --iommu off COMMAND
   ${programs}/attacks prp-words frozen classify)
 # The drive gets stuck until its driver gives up on it: those are the driver's messages. That a user's

@@ -60,7 +60,7 @@ void Hurt::slow_off() const { command("slow", "off"); }
 
 int Hurt::slowed() const { return number_in(hurt_folder + "slow"); }
 
-void Hurt::divert(bool on) const { command("prp", on ? "on" : "off"); }
+void Hurt::divert(std::string_view what) const { command("prp", what); }
 
 int Hurt::diverted() const { return number_in(hurt_folder + "prp"); }
 

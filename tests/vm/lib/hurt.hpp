@@ -27,8 +27,9 @@ public:
   void slow_thread(std::string_view function, unsigned ms, pid_t tid) const;
   void slow_off() const;
   int slowed() const;
-  // Commands without segments move their data elsewhere than they say. Without an IOMMU only.
-  void divert(bool on) const;
+  // PRP words of commands without segments become others: "all" commands', those of "data", or only
+  // the "second" word; "off". Without an IOMMU only.
+  void divert(std::string_view what) const;
   int diverted() const;
 
 private:
