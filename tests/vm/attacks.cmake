@@ -15,7 +15,7 @@ add_vm_test(attacks
     pin late-return flags)
 # A queue that can be frozen by its name, and one mapping for each page.
 add_vm_test(attacks.plain_disk LAB --no-multipath --iommu off COMMAND
-  ${programs}/attacks prp-words frozen classify)
+  ${programs}/attacks prp-words late-send frozen classify)
 # The drive gets stuck until its driver gives up on it: those are the driver's messages. That a user's
 # own time-out provokes none of them, the attack checks itself.
 add_vm_test(attacks.timeouts

@@ -120,6 +120,7 @@ void attack_cpu_access();
 void attack_carveout();
 void attack_multipath();
 void attack_late_return();
+void attack_late_send();
 void attack_prp_words();
 
 } // namespace vmtest

@@ -32,6 +32,7 @@ constexpr struct Attack {
     {"classify", attack_classify, "--iommu off"},
     {"pin", attack_pin, ""},
     {"late-return", attack_late_return, ""},
+    {"late-send", attack_late_send, "--no-multipath"},
     {"prp-words", attack_prp_words, "--iommu off"},
     {"cpu-access", attack_cpu_access, ""},
     {"carveout", attack_carveout, "--memory 3072 --append mem=4G"},
