@@ -577,3 +577,54 @@ def test_25_rounds_without_a_steady_state_are_the_last() -> None:
     assert judge.settled([READY, *(r for n in range(1, 6) for r in pts(n, flat))])
     assert not judge.settled([READY, *(r for n in range(1, 5) for r in pts(n, flat))])
     assert not judge.settled([])
+
+
+def test_a_ratio_is_of_one_to_the_other_and_of_the_middle_one() -> None:
+    def costs(path: str, *cpu: float) -> list[Record]:
+        return [run(path, 100.0, value, repeat=n) for n, value in enumerate(cpu, 1)]
+
+    # The same cost, whatever its unit, and the median: neither the best nor the worst decides.
+    assert verdict("performance.ratio", *costs("host", 4.0), *costs("premapped", 4.0)).status == PASS
+    assert verdict("performance.ratio", *costs("host", 0.1), *costs("premapped", 0.5)).names == ["SLOWER"]
+    middle = verdict("performance.ratio", *costs("host", 1.0, 1.0, 9.0), *costs("premapped", 0.1, 2.0, 2.0))
+    assert middle.names == ["SLOWER"]
+    assert verdict("performance.ratio", *costs("host", 1.0, 1.0, 1.0), *costs("premapped", 1.0, 1.0, 9.0)).status == PASS
+
+
+def test_a_ratio_needs_both_of_its_figures() -> None:
+    without = run("premapped", 100.0)
+    del without["figures"]["cpu_s_per_gib"]
+    assert verdict("performance.ratio", run("host", 100.0), without).status == PASS
+    control = run("host", 100.0, 0.0)
+    assert verdict("performance.ratio", control, run("premapped", 100.0, 5.0)).status == PASS
+    # Rounds of the steady state are no part of the comparison.
+    rounds = [READY, *pts(1, {"0-4k": 1.0})]
+    assert verdict("performance.ratio", *rounds, run("host", 100.0), run("premapped", 100.0)).status == PASS
+    lost = {**run("bounce", 0.0), "figures": {}}
+    assert verdict("performance.ratio", lost, run("host", 100.0), run("premapped", 100.0)).status == PASS
+
+
+def test_no_measurement_proves_no_datapath() -> None:
+    assert verdict("path.proven", record("read")).status == INCONCLUSIVE
+    assert verdict("path.proven", record("read", findings=[found("STALE_DATA")])).status == INCONCLUSIVE
+    assert verdict("path.proven", record("read", findings=[found("BOUNCED")])).names == ["BOUNCED"]
+
+
+def test_the_first_of_the_datapaths_that_are_required_is_named() -> None:
+    no = {"works": False, "name": "REFUSED_MAP", "text": "not required", "facts": {}}
+    paths = {"udmabuf": {"bvec": no, "premapped": {**no, "name": "REFUSED_ATTACH", "text": "required"}}}
+    judged = verdict("path.accepted", record("read"), paths=paths)
+    assert judged.names == ["REFUSED_ATTACH"] and judged.text == "REFUSED_ATTACH: required"
+
+
+def test_what_is_said_counts_what_it_says() -> None:
+    two = [record("read", findings=[found("STALE_DATA")]), record("read", "bvec", findings=[found("STALE_DATA")])]
+    assert "(and 1 more)" in verdict("integrity.read", *two).text
+    assert "more)" not in verdict("integrity.read", two[0]).text
+    assert "2 MiB compared in 2 cases" in verdict("integrity.read", record("read"), record("read", "bvec")).text
+    there = record("read", exporter="drm", facts={"memory": "peer", "invalidations": 0})
+    assert "peer memory by its addresses in 1 cases" in verdict("path.placement", there).text
+    measured = {**run("premapped", 1.0), "report": {"memory": "system"}}
+    assert "system memory" in verdict("path.placement", measured).text
+    geometry = record("geometry", facts={"commands_524288": 1, "max_command_bytes": 131072, "other": 99})
+    assert "limit of 512 KiB" in verdict("path.commands", geometry, mdts=524288).text
