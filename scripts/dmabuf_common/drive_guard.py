@@ -236,18 +236,31 @@ class Guard:
             reasons.append(f"look at it with wipefs {self.path}; if all that may be lost: {options}")
         return reasons
 
+    def _in_use(self) -> list[str]:
+        """Why it must not be overwritten, but for what is on it."""
+        against = self._users()
+        if drive_users.read_only(self._system, self.identity.node.number):
+            against.append(f"{self.path} is read-only: blockdev --setrw it first")
+        return against + drive_users.writing(self._system, self._nodes())
+
+    def against(self) -> list[str]:
+        """What claim() would refuse it for, once somebody named it; only reads. Whether something
+        claimed it that has no name here, only claim() tells."""
+        named = Demand(serial=self.identity.serial)
+        found = drive_identity.not_named(
+            self.identity, named, drive_identity.disks(self._system)
+        )
+        found += self._in_use()
+        return found + self._signed(frozenset(), not found)
+
     def demand(self, wanted: Demand, consent: frozenset[str]) -> None:
         """Claims it; raises Refused with all that is against it."""
-        node = self.identity.node
         against = drive_identity.not_named(
             self.identity, wanted, drive_identity.disks(self._system)
         )
         if against:
             raise Refused(f"{self.path} is not overwritten: {'; '.join(against)}")
-        against = self._users()
-        if drive_users.read_only(self._system, node.number):
-            against.append(f"{self.path} is read-only: blockdev --setrw it first")
-        against += drive_users.writing(self._system, self._nodes())
+        against = self._in_use()
         # Whoever is named above has claimed it, too.
         if not against:
             against = [*self._claim_own(), *self._claim_others()]

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,9 +96,11 @@ def run(
     env: dict[str, str] | None = None,
     cwd: Path | None = None,
     merge: bool = False,
+    pass_fds: Collection[int] = (),
 ) -> Ended:
     """Runs `argv` in a session of its own, for `limit_s` at most. `tick` is called now and then;
-    `env` is added to the environment; `merge`: what it says on stderr is in `out`, too, in order.
+    `env` is added to the environment; `merge`: what it says on stderr is in `out`, too, in order;
+    `pass_fds`: the descriptors of ours that it gets, under their numbers.
 
     Ctrl-C, or whatever else is raised meanwhile, ends it first, in order: its I/O has ended by then.
     """
@@ -116,6 +118,7 @@ def run(
                 env={**os.environ, **(env or {})},
                 cwd=cwd,
                 start_new_session=True,
+                pass_fds=pass_fds,
                 preexec_fn=_in_child(mask),
             )
         except BaseException:

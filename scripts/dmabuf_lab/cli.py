@@ -19,7 +19,7 @@ examples:
   dmabuf-lab run -- 'fio --name=t --filename=$DEV --direct=1 --rw=randread --bs=4k --iodepth=32
       --size=64m --ioengine=$ENGINE --dmabuf_exporter=drm --dmabuf_datapath=premapped'
   dmabuf-lab run --kernel 6.12 --no-module -- uname -r
-  dmabuf-lab run --iommu strict --p2p --share /tmp/results -- python3 /src/tests/vm/x.py
+  dmabuf-lab run --iommu strict --p2p --share results -- python3 /src/tests/vm/x.py
   dmabuf-lab shell
 
 exit status:

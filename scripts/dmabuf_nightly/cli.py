@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dmabuf_common import arguments, files, measuring, program
+from dmabuf_common import arguments, drive_guard, files, measuring, program
 from dmabuf_common.verdict import (
     EXIT_ERROR,
     EXIT_FAIL,
@@ -21,7 +21,7 @@ from dmabuf_common.verdict import (
 from dmabuf_report import model
 from dmabuf_report.errors import ReportError
 
-from . import acknowledge, baseline, health, machine, plan, prune, runner
+from . import acknowledge, baseline, drives, health, machine, plan, prune, runner
 from .errors import EXIT_BISECT_ABORT, NightlyError
 from .progress import say
 from .store import MEASURED, Night, Series, Store
@@ -41,7 +41,8 @@ examples:
 
 exit status:
   0 all requirements hold; 1 one failed; 2 wrong usage, or the program could not do its work;
-  77 nothing was decided: inconclusive or nothing to judge; 130 interrupted, what is done is kept.
+  77 nothing was decided: inconclusive, nothing to judge, or the drive went away in the middle;
+  130 interrupted, what is done is kept. A drive that is refused is never written to, and ends it with 2.
   bisect: 0 good, 1 bad, 125 cannot tell; 255 when bisecting makes no sense (git then stops).
 """
 
@@ -224,19 +225,25 @@ def _run(args: argparse.Namespace) -> int:
 
     def action() -> int:
         night = runner.unfinished(store, wanted) if args.resume else None
-        runner.Execution(store, wanted, 0).check()
+        planned = runner.Execution(store, wanted, 0)
+        planned.check()
+        ended = runner.end_left_over(store)
+        with drives.hold(planned.planned()) as held:
+            return one_night(night, held, ended)
+
+    def one_night(night: int | None, held: drives.Drives, ended: int) -> int:
         if night is None:
             night = runner.new_night(store, wanted, args.seed, args.label)
         current.append(night)
         say(f"night {night} of plan {wanted.name}, in {store.path}")
-        runner.clean_up(store, night)
+        runner.clean_up(store, night, ended)
         if args.measure:
-            runner.Execution(store, wanted, night).phase(0)
+            runner.Execution(store, wanted, night, held).phase(0)
             status, text = runner.measured(store, wanted, night)
             store.finish(night, MEASURED, text)
             print(f"night {night} is measured: {text}; `dmabuf-nightly analyze` judges it")
             return EXIT_STATUS[status]
-        judgement = runner.Execution(store, wanted, night).everything(args.need_baseline)
+        judgement = runner.Execution(store, wanted, night, held).everything(args.need_baseline)
         found = results.build(judgement)
         store.finish(night, found.verdict.status, found.verdict.text)
         return _conclude(judgement, args)
@@ -344,10 +351,11 @@ def _bisect(args: argparse.Namespace) -> int:
             return failed.status
     store = Store(args.store, create=False)
     series = Series(args.case, args.side, host)
-    with _alone(store, wanted):
+    planned = runner.Execution(store, wanted, 0).planned()
+    with _alone(store, wanted), drives.hold(planned) as held:
         decided = (bisect.known_good if args.known_good else bisect.step)(
             store, wanted, series, args.metric,
-            lambda night: runner.Execution(store, wanted, night).phase(0),
+            lambda night: runner.Execution(store, wanted, night, held).phase(0),
             args.label, args.effect,
         )  # fmt: skip
     print(decided.text)
@@ -438,4 +446,4 @@ def main(argv: list[str]) -> int:
                 "python3-jinja2 python3-matplotlib python3-junitparser python3-jsonschema"
             ) from error
 
-    return program.run(act, say, (NightlyError, ReportError), wrong)
+    return program.run(act, say, (NightlyError, ReportError, drive_guard.Refused), wrong)

@@ -2,10 +2,11 @@
 """The history as CSV, one file per series and one row per night, for tools such as Apache Otava."""
 
 import csv
+import io
 import json
 from pathlib import Path
 
-from dmabuf_common import clock, stats, verdict
+from dmabuf_common import clock, files, stats, verdict
 
 from . import acknowledge
 from .plan import metric_kind
@@ -114,17 +115,18 @@ def cell(text: str) -> str:
 def write(store: Store, plan: str, folder: Path) -> list[Path]:
     """Writes SERIES.csv for each series, and otava.yaml, which names them all. A metric that one of
     the nights has no value for is left out: the reader would take the gap for a number."""
-    folder.mkdir(parents=True, exist_ok=True)
+    files.own_folder(folder)
     written = []
     tests = ["tests:"]
     for series, rows in sorted(tables(store, plan).items(), key=lambda item: _safe(item[0])):
         path = folder / f"{_safe(series)}.csv"
         metrics = sorted(set.intersection(*(set(row) for row in rows)) - {"time", *ATTRIBUTES})
-        with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, ["time", *ATTRIBUTES, *metrics], extrasaction="ignore",
-                                    lineterminator="\n")  # fmt: skip
-            writer.writeheader()
-            writer.writerows(rows)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, ["time", *ATTRIBUTES, *metrics], extrasaction="ignore",
+                                lineterminator="\n")  # fmt: skip
+        writer.writeheader()
+        writer.writerows(rows)
+        files.replace(path, text.getvalue())
         written.append(path)
         tests += [
             f'  "{_safe(series)}":',
@@ -140,6 +142,6 @@ def write(store: Store, plan: str, folder: Path) -> list[Path]:
             tests += [f'      "{metric}":', f"        column: {metric}", f"        direction: {direction}"]
     if written:
         path = folder / "otava.yaml"
-        path.write_text("\n".join(tests) + "\n")
+        files.replace(path, "\n".join(tests) + "\n")
         written.append(path)
     return written

@@ -4,7 +4,7 @@
 import json
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -221,10 +221,14 @@ def judge(
     return outcome
 
 
-def run(argv: Sequence[str], folder: Path, mark: str, limit_s: float) -> tuple[int, str]:
+def run(
+    argv: Sequence[str], folder: Path, mark: str, limit_s: float, pass_fds: Collection[int] = ()
+) -> tuple[int, str]:
     """Runs fio in a folder: its exit status and what it said; 124 when it did not end in time."""
     try:
-        ended = process.run(argv, limit_s, cwd=folder, env={MARK: mark}, merge=True)
+        ended = process.run(
+            argv, limit_s, cwd=folder, env={MARK: mark}, merge=True, pass_fds=pass_fds
+        )
     except FileNotFoundError as error:
         raise NightlyError("fio is not installed; apt-get install fio") from error
     if ended.hung:

@@ -17,6 +17,14 @@ _SECTION = re.compile(r"^\s*\[(.+?)\]\s*$")
 _INCLUDE = re.compile(r"^\s*include\s+(\S.*?)\s*$")
 _OPTION = re.compile(r"^\s*([A-Za-z0-9_]+)\s*(?:=\s*(.*?)\s*)?$")
 
+_DIRECTION = ("rw", "readwrite")
+_READS = ("read", "randread")
+
+
+def split(names: str) -> list[str]:
+    """The files of a filename=; fio takes \\: for a colon in one."""
+    return [name.replace("\0", ":") for name in names.replace("\\:", "\0").split(":")]
+
 
 @dataclass(frozen=True)
 class Job:
@@ -29,6 +37,34 @@ class Job:
     def ours(self) -> bool:
         """Whether the engine is libdmabuf.so, which reports what it did."""
         return "libdmabuf" in self.values.get("ioengine", "")
+
+    @property
+    def options(self) -> list[tuple[str, str]]:
+        """The options of all sections, in their order."""
+        found = (_OPTION.match(line) for line in self.text.splitlines() if not _SECTION.match(line))
+        return [(match.group(1), match.group(2) or "") for match in found if match]
+
+    @property
+    def writes(self) -> bool:
+        """Whether a section may write or trim: whatever is not plainly reading."""
+        modes = (value.partition(":")[0] for name, value in self.options if name in _DIRECTION)
+        return any(mode not in _READS for mode in modes)
+
+    @property
+    def files(self) -> list[str]:
+        """What each filename= of each section names."""
+        return [file for name, value in self.options if name == "filename" for file in split(value)]
+
+    def on(self, path: str, instead: str) -> "Job":
+        """The same job with another path for a file, wherever a section names it."""
+        lines = []
+        for line in self.text.splitlines():
+            match = None if _SECTION.match(line) else _OPTION.match(line)
+            if match and match.group(1) == "filename":
+                names = [instead if one == path else one for one in split(match.group(2) or "")]
+                line = "filename=" + ":".join(name.replace(":", "\\:") for name in names)
+            lines.append(line)
+        return Job("\n".join(lines) + "\n", self.values)
 
 
 def _lines(path: Path, within: tuple[Path, ...] = ()) -> list[str]:

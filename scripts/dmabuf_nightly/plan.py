@@ -5,9 +5,11 @@ import hashlib
 import re
 import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
+
+from dmabuf_common.drive_guard import Demand
 
 from .errors import NightlyError
 
@@ -70,6 +72,21 @@ class Side:
 
 
 @dataclass(frozen=True)
+class Target:
+    """The drive that the jobs are meant for, and what may be lost on it."""
+
+    serial: str
+    wwid: str = ""
+    nsid: str = ""
+    consent: tuple[str, ...] = ()
+
+    @property
+    def demand(self) -> Demand:
+        """The same for the guard of drives."""
+        return Demand(self.serial, self.wwid, self.nsid)
+
+
+@dataclass(frozen=True)
 class Host:
     """Where fio runs. An address means `fio --server` there; commands tell what fio cannot."""
 
@@ -80,6 +97,7 @@ class Host:
     remove: tuple[str, ...] = ()
     folder: str = "/tmp"
     parameters: dict[str, str] = field(default_factory=dict)
+    target: Target | None = None
 
 
 @dataclass(frozen=True)
@@ -235,7 +253,20 @@ def _rules(table: _Table) -> Rules:
     return rules
 
 
-def _host(name: str, table: _Table) -> Host:
+def _target(where: str, raw: Any) -> Target:
+    table = _Table(where, raw)
+    target = Target(
+        table.take("serial", str),
+        table.take("wwid", str, ""),
+        table.take("nsid", str, ""),
+        table.words("overwrite_signature"),
+    )
+    table.end()
+    return target
+
+
+def _host(name: str, table: _Table, target: Target | None) -> Host:
+    own = _target(f"{table.where}: target", table.take("target", dict)) if "target" in table.left else None
     host = Host(
         _name(table.where, name),
         table.take("address", str, ""),
@@ -244,8 +275,16 @@ def _host(name: str, table: _Table) -> Host:
         table.words("remove"),
         table.take("folder", str, "/tmp"),
         table.strings("parameters"),
+        own,
     )
     table.end()
+    if host.address and own:
+        raise NightlyError(
+            f"{table.where} has an address and a target: a drive can be held by the machine that it is "
+            "in alone, and such a host only reads; run dmabuf-nightly there, or take the target out"
+        )
+    if not host.address and not own:
+        host = replace(host, target=target)
     if host.address and not host.fingerprint:
         raise NightlyError(
             f"{table.where} has an address and no fingerprint: nothing would say which machine it "
@@ -328,10 +367,11 @@ def parse(text: str, folder: Path, check_files: bool = True) -> Plan:
         sides.append(Side(_name("[sides]", side_name), side.strings("parameters"),
                           side.strings("options")))  # fmt: skip
         side.end()
+    target = _target("[target]", table.take("target", dict)) if "target" in table.left else None
     hosts = tuple(
-        _host(host_name, _Table(f"host {host_name}", host_raw))
+        _host(host_name, _Table(f"host {host_name}", host_raw), target)
         for host_name, host_raw in table.take("hosts", dict, {}).items()
-    ) or (Host(),)
+    ) or (Host(target=target),)
     host_names = tuple(host.name for host in hosts)
     cases = tuple(
         _case(number, case, folder, top, host_names, check_files)

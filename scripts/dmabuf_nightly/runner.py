@@ -9,12 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dmabuf_common import clock, measuring
+from dmabuf_common import clock, files, measuring
+from dmabuf_common.drive_guard import Gone
 from dmabuf_common.fingerprint import differences
 from dmabuf_common.terminal import Progress
-from dmabuf_common.verdict import EXIT_INTERRUPTED, FAIL, INCONCLUSIVE, PASS
+from dmabuf_common.verdict import EXIT_INTERRUPTED, EXIT_UNDECIDED, FAIL, INCONCLUSIVE, PASS
 
-from . import fio, jobfile, machine, schedule
+from . import drives, fio, jobfile, machine, schedule
 from .errors import NightlyError
 from .plan import Case, Host, Plan, Side
 from .progress import say
@@ -37,15 +38,17 @@ def parameters(case: Case, host: Host, side: Side) -> dict[str, str]:
 
 def target_of(job: jobfile.Job) -> str:
     """The first file that the job names; fio's own names for files are relative and unknown."""
-    name = job.values.get("filename", "")
-    return name.replace("\\:", "\0").split(":")[0].replace("\0", ":")
+    return jobfile.split(job.values.get("filename", ""))[0]
 
 
 class Execution:
-    """The execution of one night of a plan."""
+    """The execution of one night of a plan. Without the drives that are held for it, it only reads."""
 
-    def __init__(self, store: Store, plan: Plan, night: int) -> None:
+    def __init__(
+        self, store: Store, plan: Plan, night: int, held: drives.Drives | None = None
+    ) -> None:
         self.store = store
+        self.drives = held or drives.Drives()
         self.plan = plan
         self.night = night
         self.mark = f"{store.uuid}:"
@@ -67,16 +70,21 @@ class Execution:
             )
         return case, host, job
 
+    def planned(self) -> list[drives.Planned]:
+        """Every job that the night has."""
+        return [
+            self.prepare(Series(case.name, side.name, host), "x")
+            for case in self.plan.cases for side in self.plan.sides for host in case.hosts
+        ]  # fmt: skip
+
     def check(self) -> None:
-        """Every job can be made; so that a mistake shows now, and not at three in the morning."""
-        for case in self.plan.cases:
-            for side in self.plan.sides:
-                for host in case.hosts:
-                    self.prepare(Series(case.name, side.name, host), "x")
+        """Every job can be made, and may be run; so that a mistake shows now, and not at three in the
+        morning."""
+        drives.wanted(self.planned())
 
     def one(self, run: Run) -> fio.Outcome:
-        """Runs fio once and stores what it gave."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Runs fio once and stores what it gave. Raises Gone when its drive is not there any more."""
+        files.own_folder(self.folder)
         stem = f"run-{run.phase}-{run.position:04d}"
         job_path = self.folder / f"{stem}.fio"
         output = self.folder / f"{stem}.fio.json"
@@ -87,15 +95,20 @@ class Execution:
         for path in (output, Path(report)):
             path.unlink(missing_ok=True)
         case, host, job = self.prepare(run.series, report)
-        job_path.write_text(job.text)
+        guard = self.drives.of(host, job)
+        ran = job.on(guard.path, guard.child_path) if guard else job
+        files.write_text(job_path, ran.text)
         self.store.begin(run.id)
         around = machine.Around(host, *machine.what(job.values, target_of(job)))
         argv = ["fio", *([f"--client={host.address}"] if host.address else [])]
+        # fio itself keeps what is not held from being written. A server takes it behind its address.
+        argv += [] if guard and guard.writes else ["--readonly"]
         argv += ["--output-format=json+", f"--output={output.name}", job_path.name]
         start = time.monotonic()
         try:
             limit = max(300.0, 120 + 10 * case.runtime) if case.runtime else 3600.0
-            status, said = fio.run(argv, self.folder.resolve(), f"{self.mark}{run.id}", limit)
+            status, said = fio.run(argv, self.folder.resolve(), f"{self.mark}{run.id}", limit,
+                                   guard.pass_fds if guard else ())  # fmt: skip
         except BaseException:
             around.close()
             raise
@@ -105,18 +118,21 @@ class Execution:
         if "dmabuf_report" in job.values:
             proof_text = machine.report(host, report)
             if host.address and proof_text:
-                (self.folder / f"{stem}.report.jsonl").write_text(proof_text)
+                files.write_text(self.folder / f"{stem}.report.jsonl", proof_text)
         outcome = fio.judge(status, text, said, proof_text, job, case)
         watch = around.done()
         for reason in watch.reasons:
             outcome.unclear(reason)
+        if guard and outcome.status == fio.FAILED:
+            # What failed because the drive went away says nothing of it.
+            guard.check()
         base = self.store.files
-        files = {"fio": output, "job": job_path, "report": self.folder / f"{stem}.report.jsonl"}
+        kept = {"fio": output, "job": job_path, "report": self.folder / f"{stem}.report.jsonl"}
         self.store.complete(
             run.id, outcome, seconds,
             {**watch.facts["key"], "memory": outcome.memory, "route": outcome.route}, watch.facts["subject"],
             watch.conditions,
-            {name: str(path.relative_to(base)) for name, path in files.items() if path.exists()},
+            {name: str(path.relative_to(base)) for name, path in kept.items() if path.exists()},
         )  # fmt: skip
         return outcome
 
@@ -265,7 +281,8 @@ def _raise(*_: object) -> None:
 
 def guarded(action: Callable[[], int], store: Store, night: Callable[[], int | None]) -> int:
     """Runs `action`; on Ctrl-C or SIGTERM what is done stays, and the run in flight is planned
-    again. 130 then, as for any program that was interrupted."""
+    again. 130 then, as for any program that was interrupted. A drive that went away ends the night:
+    it is inconclusive, and nothing goes on with it."""
     signal.signal(signal.SIGTERM, _raise)
     try:
         return action()
@@ -279,11 +296,23 @@ def guarded(action: Callable[[], int], store: Store, night: Callable[[], int | N
         say(f"stopped; {done} of {len(runs)} runs of night {number} are kept; "
             "`run --resume` goes on with the rest")  # fmt: skip
         return EXIT_INTERRUPTED
+    except Gone as gone:
+        number = night()
+        if number is None:
+            raise
+        store.requeue(number)
+        store.finish(number, INCONCLUSIVE, f"abandoned: {gone}")
+        say(f"night {number} is abandoned and inconclusive: {gone}")
+        return EXIT_UNDECIDED
 
 
-def clean_up(store: Store, night: int) -> None:
-    """After a program that was killed: ends its fio, plans the run in flight again."""
-    ended = fio.end_left_over(f"{store.uuid}:")
+def end_left_over(store: Store) -> int:
+    """Ends the fio of a program that was killed, which holds the drive, too; how many there were."""
+    return fio.end_left_over(f"{store.uuid}:")
+
+
+def clean_up(store: Store, night: int, ended: int) -> None:
+    """After a program that was killed, and whose fio was ended: plans the run in flight again."""
     lost = store.requeue(night)
     if ended or lost:
         say(f"night {night}: {lost} run in flight is run again; "

@@ -164,6 +164,10 @@ class Store:
         self._comparable: dict[tuple[str, str], bool] = {}
         if not create and not path.is_file():
             raise NightlyError(f"there is no store {path}; `dmabuf-nightly run` makes one")
+        if create:
+            files.own_folder(path.parent)
+        if path.is_symlink():
+            raise NightlyError(f"{path} is a symbolic link, which is not followed; give the store itself")
         try:
             self.db = sqlite3.connect(path, isolation_level=None, timeout=30)
             self.db.row_factory = sqlite3.Row

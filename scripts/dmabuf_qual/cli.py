@@ -9,7 +9,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from dmabuf_common import arguments, program
+from dmabuf_common import arguments, drive_guard, program
+from dmabuf_common.drive_guard import Demand, Guard
 from dmabuf_common.terminal import duration
 from dmabuf_common.verdict import EXIT_FAIL, EXIT_PASS, PASS
 
@@ -22,14 +23,15 @@ EXAMPLES = """\
 examples:
   dmabuf-qual preflight /dev/nvme1n1
   dmabuf-qual plan --rated-tbw 1200 /dev/nvme1n1
-  dmabuf-qual run --quick --erase --serial S5XYZ --output /tmp/q /dev/nvme1n1
+  dmabuf-qual run --quick --erase --serial S5XYZ --output quick /dev/nvme1n1
   dmabuf-qual run --erase --serial S5XYZ --exporter drm:/dev/dri/card1 --output q1 /dev/nvme1n1
   dmabuf-qual run --resume --erase --serial S5XYZ --exporter drm:/dev/dri/card1 --output q1 /dev/nvme1n1
   dmabuf-qual report q1
   dmabuf-qual compare q1 q2
 
-exit status: 0 pass, 1 fail, 2 wrong usage or something is missing, 3 a quick run found no fault (it never
-passes), 77 nothing failed but not all could be judged (inconclusive), 130 stopped by Ctrl-C.
+exit status: 0 pass, 1 fail, 2 wrong usage, a drive that is refused, or something is missing, 3 a quick run
+found no fault (it never passes), 77 nothing failed but not all could be judged (inconclusive), or the
+drive went away, 130 stopped by Ctrl-C.
 run DESTROYS the data on the drive. All others only read.
 """
 
@@ -68,7 +70,13 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--quick", action="store_true", help="minutes: looks for faults, qualifies nothing")
     run.add_argument("--resume", action="store_true", help="go on with the run in --output")
     run.add_argument("--erase", action="store_true", help="the drive's data may be destroyed")
-    run.add_argument("--serial", help="the drive's serial number, to be sure which one")
+    run.add_argument("--serial", default="", help="the drive's serial number, to be sure which one")
+    run.add_argument("--wwid", default="", help="its wwid, NGUID, EUI-64 or UUID, where the serial "
+                     "number is not enough")  # fmt: skip
+    run.add_argument("--nsid", default="", help="its namespace id, likewise")
+    run.add_argument(drive_guard.CONSENT, action="append", default=[], metavar="TYPE",
+                     help="what is on the drive and may be lost, as the refusal names it: ext4, "
+                     "gpt; for each a time")  # fmt: skip
     run.add_argument("--output", type=Path, required=True, metavar="DIR", help="records and report")
     run.add_argument("--only", action="append", default=[], metavar="GLOB",
                      help="only cases whose name matches; all else is inconclusive")  # fmt: skip
@@ -89,6 +97,11 @@ def parser() -> argparse.ArgumentParser:
     both.add_argument("new", type=Path)
     both.add_argument("--force", action="store_true", help="although they are not comparable")
     return top
+
+
+def demand(args: argparse.Namespace) -> Demand:
+    """Which drive the user means."""
+    return Demand(args.serial, args.wwid, args.nsid)
 
 
 def _exporters(args: argparse.Namespace) -> list[str]:
@@ -164,9 +177,14 @@ def _show(verdicts: list[judge.Judged], run: dict[str, Any]) -> int:
 def _run(args: argparse.Namespace) -> int:
     needs = requirements.load(args.requirements)
     found = drive.find(args.device)
+    with safety.claim(found, args.erase, demand(args), args.overwrite_signature) as guard:
+        return _qualify(args, needs, found, guard)
+
+
+def _qualify(args: argparse.Namespace, needs: requirements.Requirements, found: drive.Drive,
+             guard: Guard) -> int:  # fmt: skip
     scale = scale_of(args, needs, found.bytes)
     exporters = _exporters(args)
-    safety.demand(found, args.erase, args.serial)
     execute.need_root()
     have = tools.find()
     checks = _examine(args, found, needs)
@@ -180,7 +198,8 @@ def _run(args: argparse.Namespace) -> int:
     say(f"{found.model} {found.serial}: {duration(whole.seconds[0])} or more")
     work = suite.Suite(
         suite.Request(
-            found, args.output, exporters, needs, scale, args.quick, args.resume, args.only, checks
+            found, args.output, exporters, needs, scale, args.quick, args.resume, guard, args.only,
+            checks
         ),
         have,
     )
@@ -223,4 +242,4 @@ def main(argv: list[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _terminate)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    return program.run(lambda: act(args), say, (QualError,))
+    return program.run(lambda: act(args), say, (QualError, drive_guard.Refused))

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dmabuf_common import process
+from dmabuf_common import files, process
+from dmabuf_common.drive_guard import Guard
 from dmabuf_common.sysfs import System
 
 from . import cases
@@ -54,6 +55,13 @@ def refused(message: str) -> Finding | None:
     return finding(NAMES.get(reason, f"REFUSED_{reason}"), message)
 
 
+def drive_words(guard: Guard) -> list[str]:
+    """How dmabuf-integrity is told its drive: the open one, whose claim is ours, whatever its name leads
+    to by now. It compares the identity, too; a serial number is that of all namespaces of a drive."""
+    identity = guard.identity.wwid or guard.identity.serial
+    return ["--device-fd", str(guard.descriptor), "--identity", identity]
+
+
 @dataclass
 class Bench:
     """What all cases of a run share."""
@@ -67,13 +75,19 @@ class Bench:
     tick: Callable[[], None]
     system: System
     bounces: Bounces
+    guard: Guard
 
     def run(self, case: Case) -> Record:
-        """Does the case; the record says what came of it, also when it went wrong."""
+        """Does the case; the record says what came of it, also when it went wrong. Raises Gone when
+        the drive is not there any more, or is somebody's."""
+        self.guard.check()
         started = time.time()
         begin = time.monotonic()
         before = self.bounces.count()
         outcome = self._integrity(case) if case.kind == "integrity" else self._fio(case)
+        if outcome["findings"] or "error" in outcome:
+            # What failed because the drive went away says nothing of it.
+            self.guard.check()
         after = self.bounces.count()
         if before is not None and after is not None and after > before and "skip" not in outcome:
             text = f"the kernel's swiotlb copied data for the drive {after - before} times"
@@ -96,10 +110,7 @@ class Bench:
         offset, size = cases.REGION_OFFSET, cases.REGION_BYTES
         if case.test in ("lay", "check"):
             offset, size = cases.RETENTION_OFFSET, cases.RETENTION_BYTES
-        argv = [self.tools.integrity, case.test, "--device", self.drive.path]
-        # A drive's serial number is that of all its namespaces.
-        wwid = self.system.read(f"/sys/block/{self.drive.disk}/wwid")
-        argv += ["--identity", wwid or self.drive.serial]
+        argv = [self.tools.integrity, case.test, *drive_words(self.guard)]
         argv += ["--offset", str(offset), "--bytes", str(size), "--seed", str(self.seed)]
         argv += ["--load", str(self.scale.load_bytes)]
         argv += ["--limit-ms", str(self.needs["longest_end_ms"])]
@@ -114,7 +125,7 @@ class Bench:
             argv += ["--datapath", case.path]
         # A slow drive moves 50 MB/s at the least.
         limit = SLACK_S + 4 * self.scale.load_bytes / 50e6
-        ended = process.run(argv, limit, self.tick)
+        ended = process.run(argv, limit, self.tick, pass_fds=self.guard.pass_fds)
         if ended.hung:
             name = "INVALIDATE_HANG" if case.requirement.startswith("faults.") else "IO_HANG"
             place = f", blocked in {ended.blocked}" if ended.blocked else ""
@@ -137,7 +148,7 @@ class Bench:
 
     def _fio(self, case: Case) -> Record:
         seconds = self.scale.cell_seconds
-        env = {"DEV": self.drive.path, "ENGINE": self.tools.engine, "RUNTIME": str(seconds),
+        env = {"DEV": self.guard.child_path, "ENGINE": self.tools.engine, "RUNTIME": str(seconds),
                "SIZE": self.scale.size, **case.params}  # fmt: skip
         with tempfile.TemporaryDirectory() as folder:
             report = Path(folder) / "report.json"
@@ -155,7 +166,7 @@ class Bench:
             if case.kind == "precondition":
                 limit = SLACK_S + 2 * self.drive.bytes / 20e6
             before = self._stat()
-            ended = process.run(argv, limit, self.tick, env)
+            ended = process.run(argv, limit, self.tick, env, pass_fds=self.guard.pass_fds)
             after = self._stat()
             if ended.hung:
                 place = f", blocked in {ended.blocked}" if ended.blocked else ""
@@ -171,7 +182,7 @@ class Bench:
                 said = (ended.err or ended.out).strip()[-300:]
                 return {"findings": [], "error": f"fio ended with status {ended.status}: {said}"}
             keep = self.keep / f"{case.id.replace('/', '_')}.json"
-            keep.write_text(text[text.index("{") :])
+            files.write_text(keep, text[text.index("{") :])
         figures = figures_of(job, line)
         moved = [after[0] - before[0], after[1] - before[1]]
         wanted_bytes = 0

@@ -123,6 +123,9 @@ def scope(run: dict[str, Any]) -> list[str]:
 def summary(verdicts: list[judge.Judged], run: dict[str, Any]) -> model.Verdict:
     """The verdict of all, in a sentence. A quick run does not pass: it has a word of its own."""
     status = overall(v.status for v in verdicts)
+    ended = run.get("ended", "")
+    if ended and status != FAIL:
+        status = INCONCLUSIVE
     if run["quick"] and status == PASS:
         status = NO_FAULT
     counts = ", ".join(
@@ -130,7 +133,8 @@ def summary(verdicts: list[judge.Judged], run: dict[str, Any]) -> model.Verdict:
         for s in STATUSES
         if any(v.status == s for v in verdicts)
     )
-    return model.Verdict(status, f"requirements: {counts}; {'; '.join(scope(run))}")
+    before = f"{ended}; " if ended else ""
+    return model.Verdict(status, f"{before}requirements: {counts}; {'; '.join(scope(run))}")
 
 
 def exit_status(verdict: model.Verdict) -> int:

@@ -13,7 +13,8 @@ from .errors import QualError
 
 RUN, RESULTS, LOCK, FIO = "run.json", "cases.jsonl", ".lock", "fio"
 # What must be equal for a run to go on; and all facts about the machine but its state.
-IDENTITY = ("serial", "firmware", "device", "quick", "exporters", "requirements", "scale", "only")
+IDENTITY = ("identity", "serial", "firmware", "device", "quick", "exporters", "requirements", "scale",
+            "only")  # fmt: skip
 
 Record = dict[str, Any]
 
@@ -32,7 +33,9 @@ class Store:
         self._lock = ExitStack()
 
     def lock(self) -> None:
-        """One program at a time; the lock goes with the program, however it ends."""
+        """One program at a time; the lock goes with the program, however it ends. A folder in which
+        others could exchange the records is refused."""
+        files.own_folder(self.folder)
         if not self._lock.enter_context(files.try_lock(self.folder / LOCK)):
             raise QualError(f"another dmabuf-qual is at work in {self.folder}")
 

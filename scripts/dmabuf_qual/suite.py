@@ -11,6 +11,7 @@ from typing import Any
 
 from dmabuf_common import kmsg, measuring, process
 from dmabuf_common.clock import now
+from dmabuf_common.drive_guard import Gone, Guard
 from dmabuf_common.sysfs import System
 from dmabuf_common.terminal import Progress
 
@@ -41,16 +42,17 @@ class Request:
     scale: Scale
     quick: bool
     resume: bool
+    guard: Guard  # holds the drive as long as the run takes
     only: list[str] = field(default_factory=list)  # patterns of case ids; empty: all
     preflight: list[Check] = field(default_factory=list)
 
 
-def probe(tools: Tools, drive: Drive, exporter: str, path: str) -> dict[str, Any]:
+def probe(tools: Tools, guard: Guard, exporter: str, path: str) -> dict[str, Any]:
     """Does this exporter map for this drive on this datapath? Reads only."""
     kind, device = cases.split_exporter(exporter)
-    argv = [tools.integrity, "probe", "--device", drive.path, "--exporter", kind]
+    argv = [tools.integrity, "probe", *execute.drive_words(guard), "--exporter", kind]
     argv += ["--datapath", path, *(["--exporter-device", device] if device else [])]
-    ended = process.run(argv, 60)
+    ended = process.run(argv, 60, pass_fds=guard.pass_fds)
     try:
         said = json.loads(ended.out)
     except ValueError:
@@ -61,6 +63,11 @@ def probe(tools: Tools, drive: Drive, exporter: str, path: str) -> dict[str, Any
                 "text": f"{facts.get('memory')} memory, route {facts.get('route')}"}  # fmt: skip
     no = execute.refused(said["error"])
     return {WORKS: False, "name": no["name"] if no else "NOT_AVAILABLE", "text": said["error"]}
+
+
+def _identity(guard: Guard) -> dict[str, str]:
+    """Which drive it is, whatever its name is since the last start of the machine."""
+    return {name: value for name, value in guard.identity.record().items() if name != "device"}
 
 
 class Suite:
@@ -92,6 +99,7 @@ class Suite:
         more: dict[str, object] = {"exporters": request.exporters, "scale": scale}
         self.run = {
             "device": request.drive.path,
+            "identity": _identity(request.guard),
             "serial": request.drive.serial,
             "firmware": request.drive.firmware,
             "model": request.drive.model,
@@ -116,12 +124,13 @@ class Suite:
             # Of a run that goes on, what it began with counts.
             self.run = self.store.load()
             self.run.pop("finished", None)
+            self.run.pop("ended", None)
         self._begin_part()
         if "paths" not in self.run:
             say("which datapaths work here …")
             self.run["paths"] = {
                 exporter: {
-                    path: probe(self.tools, request.drive, exporter, path)
+                    path: probe(self.tools, request.guard, exporter, path)
                     for path in ("premapped", "registered", "bvec")
                 }
                 for exporter in request.exporters
@@ -223,16 +232,20 @@ class Suite:
         keep.mkdir(exist_ok=True)
         with Bounces(request.drive.pci) as bounces:
             bench = Bench(request.drive, self.tools, request.needs, request.scale,
-                          int(self.run["seed"]), keep, self._tick, self.system, bounces)  # fmt: skip
+                          int(self.run["seed"]), keep, self._tick, self.system, bounces,
+                          request.guard)  # fmt: skip
             try:
                 self._cases(bench, paths)
             except KeyboardInterrupt:
                 self._end_part()
                 self.store.save(self.run)
                 raise
+            except Gone as gone:
+                self.run["ended"] = str(gone)
         self._end_part()
-        self.run["health_after"] = self._health()
-        self.run["finished"] = now()
+        if "ended" not in self.run:
+            self.run["health_after"] = self._health()
+            self.run["finished"] = now()
         self.store.save(self.run)
         return self.verdicts()
 

@@ -29,7 +29,7 @@ def write(
     """
     document.to_document(results)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        files.own_folder(folder)
         written = []
         for name in formats:
             if name == "json":
@@ -42,6 +42,7 @@ def write(
             written.append(path)
         return written
     except OSError as error:
+        remedy = "" if "choose" in str(error.strerror) else "; choose another folder"
         raise ReportError(
-            f"the report cannot be written to {folder}: {error.strerror}; choose another folder"
+            f"the report cannot be written to {folder}: {error.strerror}{remedy}"
         ) from error

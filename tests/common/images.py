@@ -108,9 +108,26 @@ def md(path: Path, at: int = 0) -> None:
     put(path, at + 4096, block)
 
 
+def _nvpair(name: bytes, value: int | bytes) -> bytes:
+    """A name and its value, as ZFS writes them: XDR."""
+    def padded(text: bytes) -> bytes:
+        return struct.pack(">I", len(text)) + text + bytes(-len(text) % 4)
+
+    if isinstance(value, bytes):
+        rest = padded(name) + struct.pack(">II", 9, 1) + padded(value)
+    else:
+        rest = padded(name) + struct.pack(">IIQ", 8, 1, value)
+    return struct.pack(">II", 8 + len(rest), 0) + rest
+
+
 def zfs(path: Path, at: int = 0) -> None:
-    """Uberblocks in the first two of the four labels."""
+    """Uberblocks in the first two of the four labels, and what the pool is called: libblkid goes by the
+    former before 2.40 and by the latter since."""
+    pairs = b"".join(_nvpair(name, value) for name, value in (
+        (b"version", 5000), (b"name", b"tank"), (b"state", 1), (b"txg", 100), (b"pool_guid", 77),
+        (b"top_guid", 78), (b"guid", 79)))  # fmt: skip
     for label in (0, 256 << 10):
+        put(path, at + label + (16 << 10), struct.pack(">4BII", 1, 1, 0, 0, 0, 1) + pairs + bytes(8))
         for number in range(16):
             uber = struct.pack("<QQQQQ", 0x00BAB10C, 5000, 100 + number, 1, 1)
             put(path, at + label + (128 << 10) + number * 1024, uber)

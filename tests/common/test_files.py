@@ -2,7 +2,9 @@
 """What is written is whole, and a lock is held by one."""
 
 import os
+import stat
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -87,3 +89,73 @@ def test_who_waits_says_so_and_gets_the_lock(tmp_path: Path) -> None:
         assert waits.wait(60) and not got
     thread.join(60)
     assert got == ["lock"]
+
+
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("whole\n")
+    acts: list[tuple[str, Callable[[Path], object]]] = [
+        ("lines", lambda path: files.append_line(path, 1)),
+        ("lock", lambda path: files.try_lock(path).__enter__()),
+        ("wait", lambda path: files.lock(path, pytest.fail).__enter__()),
+    ]
+    for name, act in acts:
+        link = tmp_path / name
+        link.symlink_to(victim)
+        with pytest.raises(OSError, match="is a symbolic link, which is not followed"):
+            act(link)
+    assert victim.read_text() == "whole\n"
+    with pytest.raises(OSError, match="symbolic link"):
+        files.write_text(tmp_path / "lines", "x")
+    assert victim.read_text() == "whole\n"
+    files.write_text(tmp_path / "fresh", "x")
+    files.write_text(tmp_path / "fresh", "y")
+    assert (tmp_path / "fresh").read_text() == "y"
+
+
+def test_what_somebody_laid_in_the_way_of_a_replacement_is_not_written(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("whole")
+    (tmp_path / f".a.json.{os.getpid()}").symlink_to(victim)
+    (tmp_path / "a.json").symlink_to(victim)
+    files.replace(tmp_path / "a.json", "new")
+    assert victim.read_text() == "whole"
+    assert (tmp_path / "a.json").read_text() == "new" and not (tmp_path / "a.json").is_symlink()
+
+
+def test_no_fifo_keeps_a_program_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "lines")
+    with pytest.raises(OSError):
+        files.append_line(tmp_path / "lines", 1)
+
+
+def test_a_folder_of_ones_own_is_made_and_taken(tmp_path: Path) -> None:
+    assert files.own_folder(tmp_path / "a/b") == tmp_path / "a/b"
+    assert files.own_folder(tmp_path / "a/b").is_dir()
+    assert os.listdir(tmp_path / "a/b") == []
+    os.chmod(tmp_path / "a", 0o1777)
+    files.own_folder(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [({"st_uid": 12345}, "belongs to user 12345"), ({"st_mode": stat.S_IFDIR | 0o777}, "anybody may write"),
+     ({"st_mode": stat.S_IFDIR | 0o775, "st_gid": 12345}, "group 12345 may write")],
+)  # fmt: skip
+def test_a_folder_that_is_anothers_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, int], says: str
+) -> None:
+    real = os.fstat
+
+    def fake(descriptor: int) -> os.stat_result:
+        state = real(descriptor)
+        if not stat.S_ISDIR(state.st_mode):
+            return state
+        values = {name: getattr(state, name) for name in ("st_mode", "st_uid", "st_gid")}
+        values.update(change)
+        return os.stat_result((values["st_mode"], 1, 1, 1, values["st_uid"], values["st_gid"], 0, 0, 0, 0))
+
+    monkeypatch.setattr(os, "fstat", fake)
+    with pytest.raises(OSError, match=says) as caught:
+        files.own_folder(tmp_path)
+    assert caught.value.filename == str(tmp_path)

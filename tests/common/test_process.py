@@ -41,6 +41,14 @@ def test_status_and_what_was_said_are_kept(tmp_path: Path) -> None:
     assert sh("echo a; echo b >&2; echo c", merge=True).out == "a\nb\nc\n"
 
 
+def test_only_the_descriptors_that_are_passed_are_inherited(tmp_path: Path) -> None:
+    (tmp_path / "held").write_text("what is held")
+    with open(tmp_path / "held", encoding="utf-8") as file:
+        script = f"cat /proc/self/fd/{file.fileno()}"
+        assert sh(script).status != 0
+        assert sh(script, pass_fds=(file.fileno(),)).out == "what is held"
+
+
 def test_nothing_is_read_from_the_terminal() -> None:
     assert sh("cat").out == ""
 

@@ -102,3 +102,19 @@ def test_bins_of_a_foreign_store_do_not_fill_the_memory(tmp_path: Path, data: by
     store.db.execute("INSERT INTO bins VALUES (1, 'read', ?)", (data,))
     with pytest.raises(NightlyError, match="damaged"):
         store.bins(1)
+
+
+def test_no_table_is_written_through_a_link_nor_into_anothers_folder(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s.db")
+    for number in range(1, 3):
+        night(store, number, {"read_iops": 1.0})
+    victim, out = tmp_path / "victim", tmp_path / "out"
+    victim.write_text("whole")
+    out.mkdir()
+    for name in ("randread-4k-local.csv", "otava.yaml"):
+        (out / name).symlink_to(victim)
+    assert not any(path.is_symlink() for path in export.write(store, "p", out))
+    assert victim.read_text() == "whole"
+    out.chmod(0o777)
+    with pytest.raises(PermissionError, match="anybody may write to it"):
+        export.write(store, "p", out)

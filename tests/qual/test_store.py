@@ -45,6 +45,23 @@ def test_a_run_is_not_overwritten_nor_mixed(tmp_path: Path) -> None:
         Store(tmp_path).begin({**RUN, "serial": "y"}, resume=True)
 
 
+def test_a_folder_that_is_anothers_is_refused_and_no_link_in_it_followed(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    with pytest.raises(PermissionError, match="anybody may write to it"):
+        Store(shared).lock()
+    victim = tmp_path / "victim"
+    victim.write_text("whole")
+    for name in (".lock", "cases.jsonl"):
+        (tmp_path / name).symlink_to(victim)
+    with pytest.raises(OSError, match="symbolic link"):
+        Store(tmp_path).lock()
+    with pytest.raises(OSError, match="symbolic link"):
+        Store(tmp_path).add({"id": "a"})
+    assert victim.read_text() == "whole"
+
+
 def test_two_at_once_are_refused(tmp_path: Path) -> None:
     first = Store(tmp_path)
     first.lock()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from dmabuf_common import kmsg, measuring
+from dmabuf_common.drive_identity import Identity, Node
 from dmabuf_common.sysfs import System
 from dmabuf_common.verdict import FAIL, INCONCLUSIVE, PASS
 from dmabuf_qual import cases, environment, judge, requirements, suite
@@ -94,6 +95,15 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     return made
 
 
+class Held:
+    """What stands for the guard of a drive that stays where it is."""
+
+    identity = Identity(Node("nvme9n1", "259:9", "nvme9n1", 0, 10**12), serial="S")
+
+    def check(self) -> None:
+        """It is."""
+
+
 FULL = {"scale": cases.Scale(1 << 20, 60, 1, True), "quick": False}
 
 
@@ -105,7 +115,7 @@ def start(
     boot.parent.mkdir(parents=True, exist_ok=True)
     boot.write_text(machine.boot)
     words = {"exporters": ["udmabuf"], "needs": NEEDS, "scale": cases.QUICK, "quick": True, **changes}
-    request = suite.Request(DRIVE, machine.folder / "q", resume=resume, **words)
+    request = suite.Request(DRIVE, machine.folder / "q", resume=resume, guard=Held(), **words)  # type: ignore[arg-type]
     one = suite.Suite(request, Tools("i", "e", machine.folder), System(machine.folder / "root"))
     machine.done.clear()
     if said is not None:

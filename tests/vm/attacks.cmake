@@ -31,6 +31,8 @@ add_vm_test(attacks.paths LAB --paths 2 COMMAND
 add_vm_test(fio.paths LAB --paths 2 COMMAND ${python}/fio_paths.py)
 # One namespace by two names, and the same as one multipath head.
 add_vm_test(guard LAB --paths 2 --append nvme_core.multipath=N COMMAND ${python}/drive_guard.py)
+add_vm_test(nightly.drives LAB --paths 2 --append nvme_core.multipath=N --timeout 300
+  COMMAND ${python}/nightly_drives.py)
 add_vm_test(guard.head LAB --paths 2 COMMAND ${python}/drive_guard.py head)
 # Memory that the kernel does not use: above 4 GiB.
 add_vm_test(attacks.no_pages LAB --memory 3072 --append mem=4G COMMAND ${programs}/attacks carveout)

@@ -216,6 +216,10 @@ class Passthrough:
         data[77] ^= 4
         self._command(1, offset // 512, data)
 
+    def close(self) -> None:
+        """A run that comes later refuses a drive that somebody has open for writing, this way, too."""
+        os.close(self.fd)
+
 
 def corruption(tally: Tally) -> None:
     """One bit changes on the drive, behind everybody's back, after it was laid down."""
@@ -227,7 +231,9 @@ def corruption(tally: Tally) -> None:
             def damage(place: Path = place, done: threading.Event = done) -> None:
                 while "integrity/lay" not in records(place) and not done.is_set():
                     time.sleep(0.01)
-                Passthrough().flip(RETENTION_OFFSET + 5 * (1 << 20) + 7 * 512)
+                other = Passthrough()
+                other.flip(RETENTION_OFFSET + 5 * (1 << 20) + 7 * 512)
+                other.close()
 
             thread = threading.Thread(target=damage)
             thread.start()
@@ -258,8 +264,9 @@ def refusals(tally: Tally) -> None:
         argv = words(Path(folder) / "q")
         subprocess.run(["mkfs.ext4", "-qF", DEV], check=True)
         refused("no --erase", "--erase", [word for word in argv if word != "--erase"])
-        refused("wrong serial", "another serial",
+        refused("wrong serial", f"its serial number is {serial()}, not lab-other",
                 ["lab-other" if word == serial() else word for word in argv])
+        refused("signed", f"{DEV} holds ext4", argv)
         mount = Path(folder) / "mnt"
         mount.mkdir()
         subprocess.run(["mount", "-o", "ro,noload", DEV, str(mount)], check=True)
@@ -275,7 +282,7 @@ def refusals(tally: Tally) -> None:
             subprocess.run(["swapoff", DEV], check=True)
         held = os.open(DEV, os.O_RDWR | os.O_EXCL)
         try:
-            refused("held", "open for itself", argv)
+            refused("held", f"{DEV} is open for writing in process", argv)
         finally:
             os.close(held)
         subprocess.run(["sfdisk", "-q", DEV], input="size=64M\n", text=True, check=True)
@@ -287,7 +294,7 @@ def refusals(tally: Tally) -> None:
         subprocess.run(["mkfs.ext4", "-qF", part], check=True)
         subprocess.run(["mount", "-o", "ro,noload", part, str(mount)], check=True)
         try:
-            refused("a partition mounted", f"its partition {DISK}p1 is mounted", argv)
+            refused("a partition mounted", f"{part} is mounted", argv)
         finally:
             subprocess.run(["umount", str(mount)], check=True)
         subprocess.run(["wipefs", "-qa", DEV], check=True)

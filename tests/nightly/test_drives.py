@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A plan writes to the drive that it names, held for the whole night, and to nothing else."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "common"))
+# pylint: disable=wrong-import-position
+import images  # noqa: E402
+from drives import Machine  # noqa: E402
+
+from dmabuf_common.drive_guard import Demand, Gone, Refused  # noqa: E402
+from dmabuf_nightly import cli, drives, fio, jobfile, plan, runner  # noqa: E402
+from dmabuf_nightly.errors import NightlyError  # noqa: E402
+from dmabuf_nightly.store import Store  # noqa: E402
+
+MIB = 1 << 20
+DISK = "nvme987n1"
+JOB = """[global]
+ioengine=psync
+filename=${DEV}
+bs=4k
+size=64k
+[lay]
+rw=%s
+[again]
+filename=${DEV}
+stonewall
+rw=read
+"""
+TARGET = '[target]\nserial = "S1"\n'
+# What a host's fingerprint command prints.
+PRINTS = json.dumps({"format": "libdmabuf-fingerprint", "version": 1, "key": {"a": "b"}, "subject": {},
+                     "state": {}})  # fmt: skip
+PLAN = """version = 1
+name = "p"
+repeats = 5
+runtime = 0
+[parameters]
+DEV = "{dev}"
+{more}
+[[cases]]
+name = "c"
+job = "j.fio"
+jobs = ["again"]
+"""
+LOCAL = f"[hosts.local]\nfingerprint = {json.dumps(['echo', PRINTS])}\n"
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    (tmp_path / "root").mkdir()
+    made = Machine(tmp_path / "root")
+    # A name that no machine has: a test that goes wrong must not write to a drive.
+    made.drive(DISK)
+    made.partition(DISK, 1, "259:1", MIB, 8 * MIB)
+    return made
+
+
+class Lab:
+    """A plan, its job file, a store."""
+
+    def __init__(self, folder: Path, machine: Machine) -> None:
+        self.folder, self.machine = folder, machine
+        self.dev = "/dev/nvme987n1"
+        self.job()
+        self.store = Store(folder / "s.db")
+
+    def job(self, mode: str = "write", text: str = JOB) -> None:
+        (self.folder / "j.fio").write_text(text % mode if "%s" in text else text)
+
+    def plan(self, more: str = LOCAL + TARGET) -> plan.Plan:
+        # A machine that writes is this one; its drive is a file.
+        made = plan.parse(PLAN.format(dev=self.dev, more=more), self.folder)
+        (self.folder / "p.toml").write_text(made.text)
+        return made
+
+    def wanted(self, more: str = LOCAL + TARGET) -> dict[str, drives.Want]:
+        return drives.wanted(runner.Execution(self.store, self.plan(more), 0).planned())
+
+    def night(self, more: str = LOCAL + TARGET) -> Any:
+        """One run of a new night, with the drive held."""
+        made = self.plan(more)
+        number = runner.new_night(self.store, made, 1, "")
+        planned = runner.Execution(self.store, made, number).planned()
+        with drives.hold(planned, self.machine.system, self.machine.devices) as held:
+            execution = runner.Execution(self.store, made, number, held)
+            return execution.one(self.store.runs(number)[0])
+
+
+@pytest.fixture
+def lab(tmp_path: Path, machine: Machine) -> Lab:
+    return Lab(tmp_path, machine)
+
+
+def calls(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None] = lambda: None) -> list[dict[str, Any]]:
+    """What fio is started with, in place of starting it."""
+    seen: list[dict[str, Any]] = []
+
+    def run(argv: list[str], folder: Path, _mark: str, _limit: float, fds: Iterable[int] = ()) -> tuple[int, str]:
+        seen.append({"argv": argv, "fds": tuple(fds), "job": (folder / argv[-1]).read_text()})
+        act()
+        return 1, "Input/output error"
+
+    monkeypatch.setattr(fio, "run", run)
+    return seen
+
+
+@pytest.mark.parametrize("mode", ["write", "randwrite", "rw", "readwrite", "randrw:8", "trim", "trimwrite", ""])
+def test_a_plan_that_writes_must_say_to_which_drive(lab: Lab, mode: str) -> None:
+    lab.job(mode)
+    with pytest.raises(NightlyError, match=r"case c writes.*add \[target\] with serial"):
+        lab.wanted(LOCAL)
+    assert lab.wanted()["/dev/nvme987n1"].writes
+
+
+@pytest.mark.parametrize("mode", ["read", "randread", "randread:8"])
+def test_a_plan_that_reads_need_not(lab: Lab, mode: str) -> None:
+    lab.job(mode)
+    assert lab.wanted(LOCAL) == {}
+    assert not lab.wanted()["/dev/nvme987n1"].writes
+
+
+def test_the_program_refuses_before_anything_is_stored_or_run(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = calls(monkeypatch)
+    lab.plan(LOCAL)
+    argv = ["run", str(lab.folder / "p.toml"), "--store", str(lab.folder / "s.db")]
+    assert cli.main(argv) == 2
+    assert "does not say which drive" in capsys.readouterr().err
+    # There is no such drive here.
+    lab.plan(LOCAL.replace("hosts.local", "hosts.x") + TARGET.replace("S1", "nobody's"))
+    assert cli.main(argv) == 2
+    assert capsys.readouterr().err.count("/dev/nvme987n1") >= 1
+    assert (seen, lab.store.nights()) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ("[target]\nwwid = 'x'\n", "has no serial"),
+        (TARGET + "drive = 'x'\n", "unknown key 'drive'"),
+        ("[hosts.h]\naddress = 'x'\nfingerprint = ['f']\n[hosts.h.target]\nserial = 'S1'\n",
+         "address and a target"),
+    ],
+)  # fmt: skip
+def test_a_target_that_is_none_is_named(lab: Lab, more: str, says: str) -> None:
+    with pytest.raises(NightlyError, match=says):
+        lab.plan(more)
+
+
+def test_a_target_is_the_machines_own(lab: Lab) -> None:
+    more = ('[target]\nserial = "S1"\nwwid = "w"\nnsid = "1"\noverwrite_signature = ["ext4"]\n[hosts.a]\n'
+            '[hosts.b]\n[hosts.b.target]\nserial = "S2"\n'
+            '[hosts.c]\naddress = "x"\nfingerprint = ["f"]\n')  # fmt: skip
+    found = {host.name: host.target for host in lab.plan(more).hosts}
+    assert found["a"] == plan.Target("S1", "w", "1", ("ext4",))
+    assert found["a"] and found["a"].demand == Demand("S1", "w", "1")
+    assert (found["b"], found["c"]) == (plan.Target("S2"), None)
+
+
+def test_a_server_elsewhere_only_reads(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    more = TARGET + LOCAL.replace("hosts.local]", 'hosts.far]\naddress = "far"')
+    with pytest.raises(NightlyError, match="writes on host far, which only reads.*by its name"):
+        lab.wanted(more)
+    lab.job("read")
+    seen = calls(monkeypatch)
+    lab.night(more)
+    # A fio that is told before its --client keeps it for itself.
+    assert seen[0]["argv"][1:3] == ["--client=far", "--readonly"]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (JOB.replace("filename=${DEV}\nstonewall", "filename=/dev/nvme988n1"), "names /dev/nvme987n1, /dev/nvme988n1"),
+        (JOB.replace("filename=${DEV}\nstonewall", "filename=${DEV}:/dev/nvme988n1"), "names /dev/nvme987n1, /dev/nv"),
+        (JOB.replace("stonewall", "directory=/dev"), "has directory"),
+        (JOB.replace("stonewall", "filename_format=x"), "has filename_format"),
+        (JOB.replace("stonewall", "read_iolog=log"), "has read_iolog"),
+        (JOB.replace("filename=${DEV}\nstonewall", "filename=${DEV} ; no comment"), "names /dev/nvme987n1, "),
+    ],
+)  # fmt: skip
+def test_a_job_that_reaches_more_than_the_target_is_refused(lab: Lab, text: str, says: str) -> None:
+    lab.job(text=text % "write")
+    with pytest.raises(NightlyError, match=says):
+        lab.wanted()
+
+
+def test_one_target_is_one_drive(lab: Lab) -> None:
+    more = '[hosts.a]\n[hosts.b]\n[hosts.b.target]\nserial = "S2"\n'
+    with pytest.raises(NightlyError, match="each with another"):
+        lab.wanted(TARGET + more)
+    sides = '[sides.x]\nparameters = { DEV = "/dev/nvme988n1" }\n[sides.y]\n'
+    with pytest.raises(NightlyError, match="names /dev/nvme988n1 and /dev/nvme987n1 on host local"):
+        lab.wanted(LOCAL + TARGET + sides)
+
+
+@pytest.mark.parametrize(
+    ("act", "says"),
+    [
+        (lambda m: m.put("/proc/self/mountinfo", "22 1 259:1 / /data rw - ext4 none rw"),
+         "/dev/nvme987n1p1 is mounted at /data"),
+        (lambda m: m.holder("259:1", "md0", md_level="raid1"), r"/dev/nvme987n1p1 is held by md0 \(a RAID, raid1"),
+        (lambda m: m.put("/proc/swaps", "Filename\n/dev/nvme987n1 partition 1 0 -2"), "is swap space"),
+        (lambda m: images.zfs(m.root / "dev/nvme987n1"), "holds zfs_member"),
+        (lambda m: images.ext4(m.root / "dev/nvme987n1", MIB), "/dev/nvme987n1p1 holds ext4"),
+        (lambda m: (m.drive("nvme988n1", "259:4"),
+                    m.put("/proc/self/mountinfo", "22 1 259:4 / /data rw - ext4 none rw")),
+         "/dev/nvme988n1, the same namespace as /dev/nvme987n1, is mounted at /data"),
+        (lambda m: m.put("/sys/block/nvme987n1/device/serial", "S2"), "its serial number is S2, not S1"),
+    ],
+)  # fmt: skip
+def test_a_drive_that_is_in_use_or_signed_or_another_is_never_written(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, act: Callable[[Machine], object], says: str
+) -> None:
+    act(lab.machine)
+    seen = calls(monkeypatch)
+    before = (lab.machine.root / "dev/nvme987n1").read_bytes()
+    with pytest.raises(Refused, match=says):
+        lab.night()
+    assert seen == []
+    assert (lab.machine.root / "dev/nvme987n1").read_bytes() == before
+
+
+def test_fio_gets_the_descriptor_in_every_section_and_writes(lab: Lab) -> None:
+    outcome = lab.night()
+    assert (outcome.status, outcome.reasons) == (fio.VALID, [])
+    assert (lab.machine.root / "dev/nvme987n1").read_bytes()[: 64 << 10] != bytes(64 << 10)
+    kept = next((lab.folder / "s.db.files/night-0001").glob("*.fio")).read_text()
+    names = [line for line in kept.splitlines() if line.startswith("filename")]
+    assert len(names) == 2 and len(set(names)) == 1
+    assert names[0].startswith("filename=/proc/self/fd/")
+
+
+@pytest.mark.parametrize("target", ["", TARGET])
+def test_fio_itself_refuses_to_write_what_is_not_held(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    # As if this program had taken the job for one that reads.
+    monkeypatch.setattr(jobfile.Job, "writes", property(lambda _job: False))
+    node = lab.machine.root / "dev/nvme987n1"
+    if not target:
+        lab.dev = str(node)
+    outcome = lab.night(LOCAL + target)
+    assert outcome.status == fio.FAILED
+    assert node.read_bytes() == bytes(node.stat().st_size)
+
+
+def test_a_run_begins_with_a_look_at_the_drive(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = calls(monkeypatch)
+    made = lab.plan()
+    number = runner.new_night(lab.store, made, 1, "")
+    planned = runner.Execution(lab.store, made, number).planned()
+    with drives.hold(planned, lab.machine.system, lab.machine.devices) as held:
+        lab.machine.put("/proc/self/mountinfo", "22 1 259:1 / /data rw - ext4 none rw")
+        with pytest.raises(Gone, match="nvme987n1p1 is mounted"):
+            runner.Execution(lab.store, made, number, held).one(lab.store.runs(number)[0])
+    assert seen == []
+    assert {run.state for run in lab.store.runs(number)} == {"planned"}
+
+
+def test_a_drive_that_goes_away_ends_the_night_which_is_inconclusive(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls(monkeypatch, lambda: lab.machine.pull("nvme987n1"))
+    status = runner.guarded(lambda: int(bool(lab.night())), lab.store, lambda: 1)
+    assert status == 77
+    night = lab.store.night(1)
+    assert night.status == "inconclusive" and "the drive went away" in (night.verdict or "")
+    assert {run.state for run in lab.store.runs(1)} == {"planned"}
+    assert "night 1 is abandoned and inconclusive: /dev/nvme987n1 is not used any more" in capsys.readouterr().err
+
+
+def test_the_drive_is_let_go(lab: Lab) -> None:
+    lab.night()
+    open_now = {os.path.realpath(f"/proc/self/fd/{one}") for one in os.listdir("/proc/self/fd")}
+    assert str(lab.machine.root / "dev/nvme987n1") not in open_now
+
+
+def test_the_store_is_in_a_folder_of_ones_own_and_no_link(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    with pytest.raises(PermissionError, match="anybody may write to it"):
+        Store(shared / "n.db")
+    (tmp_path / "n.db").symlink_to(tmp_path / "victim")
+    with pytest.raises(NightlyError, match="is a symbolic link"):
+        Store(tmp_path / "n.db")
+    assert not (tmp_path / "victim").exists() and list(shared.iterdir()) == []
+
+
+def test_colons_in_names_are_kept() -> None:
+    job = jobfile.Job("[global]\nfilename=/dev/a\\:b:/x\n[j]\nrw=read\n", {})
+    assert job.files == ["/dev/a:b", "/x"]
+    assert job.on("/dev/a:b", "/d").text == "[global]\nfilename=/d:/x\n[j]\nrw=read\n"
+    assert job.on("/x", "/d").text == "[global]\nfilename=/dev/a\\:b:/d\n[j]\nrw=read\n"
