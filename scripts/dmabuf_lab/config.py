@@ -107,9 +107,12 @@ ENGINE = f"{GUEST_SOURCE}/{BUILD_DIR}/engine/libdmabuf.so"
 FIO_SOURCE = f"/usr/local/src/fio-{FIO_VERSION}"
 
 DEFAULT_TIMEOUT_S = 600
+# A guest that is not ready by then hangs: it takes 10 s on an idle machine, the debug kernel 25 s.
+BOOT_S = 240
 DEFAULT_MEMORY_MIB = 2048
 # The debug kernel is several times slower, and an eighth of its memory is shadow.
 DEBUG_TIMEOUT_S = 1800
+DEBUG_BOOT_S = 600
 DEBUG_MEMORY_MIB = 4096
 # Linux lets PCI peers talk through the host bridge of a Zen processor.
 DEFAULT_CPU = "EPYC"

@@ -163,20 +163,22 @@ def run(request: Request) -> int:
         if "TERM" in os.environ and request.shell:
             spec["env"]["TERM"] = os.environ["TERM"]
         sinks = {"lab.out": 1, "lab.err": 2}
+        boot_s = config.DEBUG_BOOT_S if kernel.debug else config.BOOT_S
         for last in (False, True):
             guest = vm.Guest(
                 lab.path, kernel, build.checkout(), machine, spec, sinks, 2 if request.console else None
             )
             _end_on_signals(guest)
             try:
-                outcome = guest.run(request.timeout_s)
+                outcome = guest.run(request.timeout_s, None if last else boot_s)
             except BrokenPipeError:
                 guest.kill()
                 say("the reader of the command's output went away, the guest was killed")
                 return EXIT_ERROR
             if last or not verdict.died_booting(outcome):
                 break
-            say("the guest died while it booted, before our modules were loaded: booting once more")
+            how = "hung" if outcome.hung_booting else "died"
+            say(f"the guest {how} while it booted, before our modules were loaded: booting once more")
     if request.log is not None:
         write_log(request.log, outcome)
     return report(verdict.judge(outcome, request.timeout_s, request.expect))

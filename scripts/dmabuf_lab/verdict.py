@@ -37,10 +37,10 @@ def qemu_message(text: str) -> str:
 
 
 def died_booting(outcome: Outcome) -> bool:
-    """Whether the guest died as it booted, before any module of ours was loaded.
+    """Whether the guest died or hung as it booted, before any module of ours was loaded.
 
     QEMU, emulating several CPUs, now and then loses an instruction that the kernel patches while it
-    boots (an int3 oops). That says nothing about what was to be tested.
+    boots (an int3 oops), or all CPUs wait for ever. That says nothing about what was to be tested.
     """
     died = not outcome.ended and not outcome.timed_out and not outcome.ready
     return died and not any("dmabuf_" in line for line in kernel_lines(outcome))
@@ -66,6 +66,8 @@ def judge(outcome: Outcome, timeout_s: float, expected: Sequence[str] = ()) -> V
         if outcome.status is not None:
             where = "the guest did not power off"
         reasons.append(f"time-out: {where} within {timeout_s:g} s, the guest was killed")
+    elif outcome.hung_booting:
+        reasons.append("the guest hung while it booted, with our modules loaded, and was killed")
     elif not outcome.ended:
         detail = qemu_message(outcome.qemu_error) or "see the log"
         where = "before the command started" if not outcome.ready else "while the command ran"

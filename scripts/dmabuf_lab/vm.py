@@ -35,6 +35,8 @@ class Outcome:
     timed_out: bool = False
     ended: bool = False
     ready: bool = False
+    # Not ready when it should have been; it was ended then.
+    hung_booting: bool = False
     release: str = ""
     boot_s: float = 0.0
     wall_s: float = 0.0
@@ -137,9 +139,13 @@ class Guest:
             self.process.kill()
         self.process.wait()
 
-    def run(self, timeout_s: float) -> Outcome:
-        """Serves the guest until it is gone or `timeout_s` seconds passed; then it is gone too."""
+    def run(self, timeout_s: float, boot_s: float | None = None) -> Outcome:
+        """Serves the guest until it is gone or `timeout_s` seconds passed; then it is gone too.
+
+        With `boot_s` it also has to be ready after so many seconds.
+        """
         deadline = self.start + timeout_s
+        self.ready_by = self.start + boot_s if boot_s else deadline
         # Ends the guest even if this thread is stuck writing to a full pipe.
         watchdog = threading.Timer(timeout_s + DUMP_GRACE_S + 2, self.process.kill)
         watchdog.daemon = True
@@ -165,6 +171,9 @@ class Guest:
         asked = False
         while open_channels:
             left = deadline - time.monotonic()
+            if not self.outcome.ready and left > 0 and time.monotonic() > self.ready_by:
+                self.outcome.hung_booting = True
+                return
             if left <= 0 and not asked:
                 if not self.outcome.ended:
                     self.outcome.timed_out = True

@@ -130,6 +130,8 @@ def test_expected_message_fails_nothing_and_others_still_do() -> None:
         (Outcome(console=["[ 2.3] Oops", "[ 2.0] dmabuf_rw: loading out-of-tree module"]), False),
         (Outcome(ready=True, console=["[ 2.3] Oops"]), False),
         (Outcome(timed_out=True), False),
+        (Outcome(hung_booting=True, console=["[ 2.3] Freeing initrd memory"]), True),
+        (Outcome(hung_booting=True, console=["[ 9.0] dmabuf_rw: loading out-of-tree"]), False),
         (Outcome(ended=True, status=1), False),
     ],
 )
