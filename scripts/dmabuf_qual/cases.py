@@ -150,9 +150,19 @@ def cell(exporter: str, path: str, rw: str, bs: str, depth: int, repeat: int) ->
     return Case(name, "cell", "performance.paths", exporter, path, "datapath-cell", words)
 
 
+def pts_sizes(block: int) -> list[str]:
+    """The sizes of the IOPS test that a drive with this logical block can do."""
+    return [size for size in PTS_SIZES if BLOCK_BYTES[size] % block == 0]
+
+
+def pts_names(block: int) -> set[str]:
+    """What the cells of one round of the IOPS test are called."""
+    return {f"{mix}-{size}" for mix in PTS_MIXES for size in pts_sizes(block)}
+
+
 def pts_cells(drive: Drive, round_number: int) -> list[Case]:
     """The cells of one round of the IOPS test."""
-    sizes = [size for size in PTS_SIZES if BLOCK_BYTES[size] % drive.block == 0]
+    sizes = pts_sizes(drive.block)
     return [
         Case(
             f"steady/round-{round_number:02}/{mix}-{size}",

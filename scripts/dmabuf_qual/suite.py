@@ -112,6 +112,7 @@ class Suite:
             "whole_drive": request.drive.name == request.drive.disk,
             "emulated": request.drive.emulated,
             "mdts": request.drive.mdts,
+            "block": request.drive.block,
             "seed": random.randrange(1, 1 << 31),
             "started": now(),
             "environment": facts,
@@ -193,7 +194,8 @@ class Suite:
 
     def _steady_state(self, bench: Bench) -> None:
         """Preconditioning, then rounds until they are steady, or too many."""
-        if judge.settled(self.store.records.values()):
+        block = self.request.drive.block
+        if judge.settled(self.store.records.values(), block):
             return
         if any(record["kind"] in judge.WINDOW_KINDS for record in self.store.records.values()):
             say("preconditioning and rounds begin anew: they must be of one uninterrupted run")
@@ -209,13 +211,13 @@ class Suite:
             listed = cases.pts_cells(self.request.drive, number)
             self.progress.total += len(listed)
             self._all(bench, listed)
-            rounds = judge.pts_rounds(self.store.records.values())
+            rounds = judge.pts_rounds(self.store.records.values(), block)
             looked = [steady.examine(values) for values in rounds.values()]
             if not looked or looked[0].rounds != number:
                 say(f"round {number} could not be measured: no more rounds")
                 return
             say(f"round {number}: {looked[0].text()}")
-            if judge.settled(self.store.records.values()):
+            if judge.settled(self.store.records.values(), block):
                 return
 
     def execute(self) -> list[judge.Judged]:

@@ -295,6 +295,8 @@ def test_preconditioning_that_did_not_write_all_twice_is_none() -> None:
 
 
 def pts(number: int, iops: dict[str, float]) -> list[Record]:
+    """A whole round: the cells that are not given do one I/O a second."""
+    iops = {**iops, **{name: 1.0 for name in sorted(cases.pts_names(512)) if name not in iops}}
     return [{"id": f"steady/round-{number:02}/{name}", "kind": "pts", "figures": {"read_iops": value},
              "requirement": "performance.steady", "exporter": "udmabuf", "path": "premapped",
              "test": "pts-iops", "part": 1, "findings": [], "seconds": 1.0} for name, value in iops.items()]  # fmt: skip
@@ -341,9 +343,44 @@ def test_rounds_count_only_on_a_drive_that_was_prepared() -> None:
     assert verdict("performance.steady", *flat, **SNIA).status == INCONCLUSIVE
     for bad in ({**READY, "error": "x"}, {**READY, "findings": [found("BOUNCED")]}):
         assert verdict("performance.steady", bad, *flat, **SNIA).status == INCONCLUSIVE
-    # A round with a measurement that is not valid is none.
-    flat[-1]["findings"] = [found("BENCH_ARITHMETIC")]
-    assert verdict("performance.steady", READY, *flat, **SNIA).status == INCONCLUSIVE
+
+
+@pytest.mark.parametrize("cell_name", ["50-8k", "0-4k"])
+def test_every_cell_of_the_rounds_is_judged(cell_name: str) -> None:
+    flat = {"0-4k": 100.0, "65-64k": 50.0, "100-1m": 10.0}
+
+    def steady_with(**change: Any) -> judge.Judged:
+        rounds = [r for n in range(1, 6) for r in pts(n, flat)]
+        hit = next(r for r in rounds if r["id"] == f"steady/round-03/{cell_name}")
+        hit.update(change)
+        return verdict("performance.steady", READY, *rounds, **SNIA)
+
+    hung = steady_with(findings=[found("IO_HANG")], figures={})
+    assert (hung.status, hung.names) == (FAIL, ["IO_HANG"])
+    assert steady_with(findings=[found("BENCH_ARITHMETIC")]).names == ["BENCH_ARITHMETIC"]
+    error = steady_with(error="fio ended with status 1: Input/output error", figures={})
+    assert (error.status, error.names) == (INCONCLUSIVE, [])
+    assert "Input/output error" in error.text
+    assert steady_with(figures={}).status == INCONCLUSIVE
+
+
+def test_a_round_counts_only_with_all_of_its_cells() -> None:
+    flat = {"0-4k": 100.0, "65-64k": 50.0, "100-1m": 10.0}
+    steady = [r for n in range(1, 6) for r in pts(n, flat)]
+    tracked = [r for r in steady if r["id"].split("/")[2] in flat]
+    assert len(tracked) == 15
+    assert verdict("performance.steady", READY, *tracked, **SNIA).status == INCONCLUSIVE
+    no_512 = [r for r in steady if not r["id"].endswith("-512")]
+    assert verdict("performance.steady", READY, *no_512, **SNIA).status == INCONCLUSIVE
+    # A drive with blocks of 4096 bytes cannot do them.
+    assert verdict("performance.steady", READY, *no_512, **SNIA, block=4096).status == PASS
+
+
+def test_a_round_that_is_missing_ends_the_window() -> None:
+    flat = {"0-4k": 100.0, "65-64k": 50.0, "100-1m": 10.0}
+    rounds = [r for n in (1, 2, 4, 5, 6) for r in pts(n, flat)]
+    assert len(judge.pts_rounds([READY, *rounds])["0-4k"]) == 2
+    assert verdict("performance.steady", READY, *rounds, **SNIA).status == INCONCLUSIVE
 
 
 def test_the_steady_state_needs_all_tracked_cells_and_never_passes_by_exhaustion() -> None:
@@ -553,9 +590,9 @@ def test_the_sums_are_checked_at_their_limits() -> None:
 
 def test_the_rounds_end_with_the_first_that_is_not_whole() -> None:
     flat = {"0-4k": 100.0, "65-64k": 50.0, "100-1m": 10.0}
-    rounds = [r for n in (1, 2, 4, 5, 6) for r in pts(n, flat)]
+    rounds = [r for n in range(1, 6) for r in pts(n, flat)]
     assert len(judge.pts_rounds([READY, *rounds])["0-4k"]) == 5
-    del rounds[3]
+    del rounds[len(cases.pts_names(512))]
     assert len(judge.pts_rounds([READY, *rounds])["0-4k"]) == 1
     # Reads and writes of a mix count together.
     both = pts(1, flat)
