@@ -62,6 +62,21 @@ def drive_words(guard: Guard) -> list[str]:
     return ["--device-fd", str(guard.descriptor), "--identity", identity]
 
 
+def unexpected(status: int, said: Any) -> str:
+    """What is wrong with how dmabuf-integrity ended, beside what it said; empty when nothing is."""
+    if not isinstance(said, dict):
+        return "said nothing of use"
+    if "error" in said:
+        wanted = 2
+    elif said.get("not_applicable") or said.get("missing"):
+        wanted = 77
+    elif "findings" not in said or "facts" not in said:
+        return "said nothing of use"
+    else:
+        wanted = 1 if said["findings"] else 0
+    return "" if status == wanted else f"ended with status {status}, which does not go with what it said"
+
+
 @dataclass
 class Bench:
     """What all cases of a run share."""
@@ -135,6 +150,9 @@ class Bench:
         except ValueError:
             return {"findings": [], "error": f"dmabuf-integrity ended with {ended.status} and said "
                     f"nothing of use: {ended.err.strip()[-300:]}"}  # fmt: skip
+        odd = unexpected(ended.status, said)
+        if odd:
+            return {"findings": [], "error": f"dmabuf-integrity {odd}: {ended.err.strip()[-300:]}"}
         if "error" in said:
             no = refused(said["error"])
             if no:

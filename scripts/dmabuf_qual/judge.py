@@ -60,6 +60,10 @@ REMEDY = {
 }
 
 
+# A probe that ended with an error which says nothing of the datapath.
+PROBE_FAILED = "PROBE_FAILED"
+
+
 @dataclass
 class Judged:
     """One requirement's verdict."""
@@ -193,21 +197,43 @@ def masked(records: list[Record]) -> list[Record]:
 def _accepted(records: list[Record], paths: dict[str, Any], needs: Requirements) -> Judged:
     """Refusals of required datapaths, found when the run began or by any case."""
     name = "path.accepted"
-    evidence, names = [], []
+    evidence, names, wrong = [], [], []
     for exporter, tried in paths.items():
         for path, what in tried.items():
             evidence.append((f"{exporter} {path}", what["text"], ""))
-            if path in needs["datapaths"] and not what["works"]:
+            hung = what.get("name") == "IO_HANG"
+            refused = path in needs["datapaths"] and not what["works"] and what["name"] != PROBE_FAILED
+            # A datapath that nobody requires may be absent, but must not hang.
+            if hung or refused:
                 names.append(what["name"])
+                wrong.append(what)
     if names:
-        first = next(w for t in paths.values() for p, w in t.items()
-                     if p in needs["datapaths"] and not w["works"])  # fmt: skip
+        first = wrong[0]
         return Judged(name, FAIL, f"{first['name']}: {first['text']}",
                       REMEDY.get(first["name"], "see docs/errors.md"), evidence, 0, names)  # fmt: skip
     if not paths or not records:
         return Judged(name, INCONCLUSIVE, "nothing was tried", "run it to the end (--resume)")
+    failed = [f"{e} {p}: {w['text']}" for e, t in paths.items() for p, w in t.items()
+              if w.get("name") == PROBE_FAILED]  # fmt: skip
+    if failed:
+        return Judged(name, INCONCLUSIVE, f"whether it works could not be found out: {failed[0]}",
+                      "look for the cause and run again", evidence)  # fmt: skip
     works = [f"{e} {p}" for e, t in paths.items() for p, w in t.items() if w["works"]]
     return Judged(name, PASS, f"accepted: {', '.join(works)}", "", evidence)
+
+
+def _memory_of(record: Record) -> Any:
+    """Where a case's memory was by its addresses; None when it does not say."""
+    facts = record.get("facts") or {}
+    return facts.get("memory") or (record.get("report") or {}).get("memory")
+
+
+def _tells_memory(record: Record) -> bool:
+    """Whether a case that was done has to say where the memory of another exporter than the control is."""
+    if record["exporter"] in ("", cases.CONTROL) or record["path"] in cases.CONTROLS:
+        return False
+    done = not {"skip", "missing", "error"} & record.keys()
+    return done and (record["kind"] == "cell" or record["test"] in ("read", "write", "load"))
 
 
 def _placement(records: list[Record], needs: Requirements, every: list[Record]) -> Judged:
@@ -232,6 +258,14 @@ def _placement(records: list[Record], needs: Requirements, every: list[Record]) 
             copy["findings"].append({"name": "VRAM_MIGRATED", "count": moves, "text":
                 f"the exporter moved the memory {moves} times while it was in use"})  # fmt: skip
         seen.append(copy)
+    if needs["memory"] == "peer" and not findings(seen):
+        untold = [r["id"] for r in records if _tells_memory(r) and _memory_of(r) is None]
+        if untold:
+            return Judged("path.placement", INCONCLUSIVE, f"where the memory was is not known: {untold[0]}",
+                          "look for what kept it from being said")  # fmt: skip
+        if not any(r["exporter"] != cases.CONTROL for r in seen):
+            return Judged("path.placement", INCONCLUSIVE, "no exporter of a device's memory was tested, only the "
+                          "control", "give --exporter")  # fmt: skip
     kinds = sorted({str((r.get("facts") or r.get("report") or {}).get("memory")) for r in seen})
     return _verdict("path.placement", seen, every,
                     lambda ran: f"{', '.join(kinds)} memory by its addresses in {len(ran)} cases, "

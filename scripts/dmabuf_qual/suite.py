@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A run: what works here, integrity first, then steady state and the comparison, then the end."""
 
+import errno
 import json
 import random
 from collections.abc import Iterable
@@ -29,6 +30,10 @@ from .store import FIO, Record, Store
 from .tools import Tools
 
 WORKS = "works"
+PROBE_S = 60
+# With these a probe says that something went wrong, not that there is no such datapath here.
+TROUBLE = (errno.EIO, errno.ENOMEM, errno.EPERM, errno.EACCES, errno.EBUSY, errno.ETIMEDOUT, errno.EAGAIN,
+           errno.EINTR, errno.EFAULT, errno.ENOSPC, errno.EMFILE, errno.ENFILE)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -52,17 +57,24 @@ def probe(tools: Tools, guard: Guard, exporter: str, path: str) -> dict[str, Any
     kind, device = cases.split_exporter(exporter)
     argv = [tools.integrity, "probe", *execute.drive_words(guard), "--exporter", kind]
     argv += ["--datapath", path, *(["--exporter-device", device] if device else [])]
-    ended = process.run(argv, 60, pass_fds=guard.pass_fds)
+    ended = process.run(argv, PROBE_S, pass_fds=guard.pass_fds)
+    if ended.hung:
+        place = f", blocked in {ended.blocked}" if ended.blocked else ""
+        return {WORKS: False, "name": "IO_HANG", "text": f"the probe did not end in {PROBE_S} s{place}"}
     try:
         said = json.loads(ended.out)
     except ValueError:
-        said = {"error": "the probe did not end" if ended.hung else ended.err.strip()[-200:]}
+        said = None
+    if not isinstance(said, dict) or execute.unexpected(ended.status, said):
+        text = f"the probe ended with status {ended.status}: {(ended.err or ended.out).strip()[-200:]}"
+        return {WORKS: False, "name": judge.PROBE_FAILED, "text": text}
     if "error" not in said:
         facts = said["facts"]
         return {WORKS: True, "name": "", "facts": facts,
                 "text": f"{facts.get('memory')} memory, route {facts.get('route')}"}  # fmt: skip
     no = execute.refused(said["error"])
-    return {WORKS: False, "name": no["name"] if no else "NOT_AVAILABLE", "text": said["error"]}
+    name = no["name"] if no else judge.PROBE_FAILED if said.get("errno") in TROUBLE else "NOT_AVAILABLE"
+    return {WORKS: False, "name": name, "text": said["error"]}
 
 
 def _identity(guard: Guard) -> dict[str, str]:

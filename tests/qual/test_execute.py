@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A case's record says what came of it: what hung, what could not be done, what was not bounced."""
 
+import dataclasses
+import errno
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +12,7 @@ import pytest
 from dmabuf_common import process
 from dmabuf_common.process import Ended
 from dmabuf_common.sysfs import System
-from dmabuf_qual import cases, execute, requirements
+from dmabuf_qual import cases, execute, requirements, suite
 from dmabuf_qual.drive import Drive
 from dmabuf_qual.execute import Bench
 from dmabuf_qual.tools import Tools
@@ -58,7 +60,9 @@ class Stand:
 
     def says(self, **said: Any) -> None:
         """What dmabuf-integrity prints."""
-        self.ended = Ended(0, json.dumps({"findings": [], "facts": {}, "compared_bytes": 1, "transfers": 1, **said}),
+        status = 2 if "error" in said else 77 if {"not_applicable", "missing"} & said.keys() else 0
+        status = 1 if said.get("findings") else status
+        self.ended = Ended(status, json.dumps({"findings": [], "facts": {}, "compared_bytes": 1, "transfers": 1, **said}),
                            "", 1.0)  # fmt: skip
 
     def measures(self, way: str = "read", ios: int = 60_000, written: int = 0) -> None:
@@ -131,6 +135,49 @@ def test_what_could_not_be_done_is_no_finding_and_a_refusal_is_one(stand: Stand)
     assert names(stand.bench.run(READ)) == ["REFUSED_MAP"]
     stand.ended = Ended(1, "", "no (ATTACH, EIO)", 1.0)
     assert names(stand.bench.run(CELL)) == ["REFUSED_ATTACH"]
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [(-11, {}), (1, {}), (2, {}), (77, {}), (3, {}), (0, {"error": "x"}), (0, {"not_applicable": "x"}),
+     (0, {"findings": [{"name": "STALE_DATA", "text": "x", "count": 1}]})],
+)  # fmt: skip
+def test_a_status_that_does_not_go_with_what_was_said_is_an_error(
+    stand: Stand, status: int, said: dict[str, Any]
+) -> None:
+    stand.says(**said)
+    stand.ended = dataclasses.replace(stand.ended, status=status)
+    record = stand.bench.run(READ)
+    assert names(record) == [] and f"status {status}" in record["error"]
+
+
+def test_what_is_no_object_is_an_error(stand: Stand) -> None:
+    stand.ended = Ended(0, "[]", "", 1.0)
+    assert "nothing of use" in stand.bench.run(READ)["error"]
+
+
+def probed(stand: Stand, ended: Ended) -> str:
+    stand.ended = ended
+    said = suite.probe(stand.bench.tools, stand.bench.guard, "udmabuf", "bvec")
+    assert said["works"] == (said["name"] == "")
+    return str(said["name"])
+
+
+def test_a_probe_that_hangs_or_breaks_is_not_a_datapath_that_is_not_there(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "run", lambda *_a, **_k: stand.ended)
+
+    def said(error: str, number: int) -> Ended:
+        return Ended(2, json.dumps({"case": "probe", "error": error, "errno": number}), "", 1.0)
+
+    assert probed(stand, Ended(0, '{"facts": {}, "findings": []}', "", 1.0)) == ""
+    assert probed(stand, Ended(-9, "", "", 60.0, hung=True)) == "IO_HANG"
+    assert probed(stand, Ended(-11, "", "", 1.0)) == "PROBE_FAILED"
+    assert probed(stand, Ended(-11, '{"facts": {}, "findings": []}', "", 1.0)) == "PROBE_FAILED"
+    assert probed(stand, said("no (MAP, EIO)", errno.EIO)) == "REFUSED_MAP"
+    assert probed(stand, said("out of memory", errno.ENOMEM)) == "PROBE_FAILED"
+    assert probed(stand, said("this kernel has none", errno.EOPNOTSUPP)) == "NOT_AVAILABLE"
 
 
 def test_what_swiotlb_copied_during_a_case_is_a_finding(stand: Stand) -> None:

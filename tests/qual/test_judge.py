@@ -206,6 +206,34 @@ def test_a_required_datapath_that_is_refused_fails_by_the_reason() -> None:
     assert verdict("path.accepted", record("read"), paths=paths).names == ["REFUSED_MAP"]
 
 
+def test_a_probe_that_hung_fails_and_one_that_broke_is_inconclusive() -> None:
+    for path in ("premapped", "bvec"):
+        for name, status in (("IO_HANG", FAIL), ("PROBE_FAILED", INCONCLUSIVE)):
+            bad = {"works": False, "name": name, "text": "the probe did not end", "facts": {}}
+            judged = verdict("path.accepted", record("read"), paths={"udmabuf": {"premapped": WORKS, path: bad}})
+            assert (judged.status, judged.names) == (status, [name] if status == FAIL else [])
+            assert "did not end" in judged.text
+    none = {"works": False, "name": "NOT_AVAILABLE", "text": "no such kernel", "facts": {}}
+    paths = {"udmabuf": {"premapped": WORKS, "registered": none}}
+    assert verdict("path.accepted", record("read"), paths=paths).status == PASS
+
+
+def test_device_memory_that_was_not_tested_does_not_pass() -> None:
+    control = record("read", facts={"memory": "system"})
+    device = record("read", exporter="drm", facts={"memory": "peer"})
+    untold = record("write", exporter="drm")
+    assert placed({"memory": "peer"}, control).status == INCONCLUSIVE
+    assert placed({"memory": "peer"}, control, device).status == PASS
+    judged = placed({"memory": "peer"}, control, device, untold)
+    assert judged.status == INCONCLUSIVE and untold["id"] in judged.text
+    # What was not done, or is not asked, has nothing to say.
+    assert placed({"memory": "peer"}, device, {**untold, "skip": "x"}).status == PASS
+    assert placed({"memory": "peer"}, device, record("roundtrip", exporter="drm")).status == PASS
+    assert placed({"memory": "any"}, control, untold).status == PASS
+    wrong = record("load", exporter="drm", facts={"memory": "system"})
+    assert placed({"memory": "peer"}, wrong, untold).names == ["VRAM_MIGRATED"]
+
+
 def test_datapaths_of_which_nothing_was_tried_are_not_accepted() -> None:
     paths = {"udmabuf": {"premapped": WORKS}}
     assert verdict("path.accepted", paths=paths).status == INCONCLUSIVE

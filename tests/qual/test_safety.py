@@ -128,10 +128,10 @@ INTEGRITY = """#!/bin/sh
 # Says whether what it was given is the drive, and which way it came.
 for word in "$@"; do [ "$before" = --device-fd ] && device=$word; before=$word; done
 echo "$*" >> "$CALLS"
-[ "$device" ] || { echo '{"error": "it came by name"}'; exit 1; }
-[ "$(cat "/proc/self/fd/$device" | head -c 5)" = drive ] || { echo '{"error": "it is no drive"}'; exit 1; }
+[ "$device" ] || { echo '{"error": "it came by name"}'; exit 2; }
+[ "$(cat "/proc/self/fd/$device" | head -c 5)" = drive ] || { echo '{"error": "it is no drive"}'; exit 2; }
 [ "$1" = probe ] && { echo '{"facts": {"memory": "ram", "route": "host"}}'; exit; }
-[ "$1" = fault ] && { echo '{"error": "EIO"}'; exit 1; }
+[ "$1" = fault ] && { echo '{"error": "EIO"}'; exit 2; }
 echo '{"findings": [], "facts": {}, "compared_bytes": 1, "transfers": 1}'
 """
 
