@@ -89,6 +89,20 @@ def figures(old: dict[str, Record], new: dict[str, Record]) -> Figures:
     return Figures(changed, len(common), by_chance)
 
 
+def _datapaths(old: Record, new: Record) -> list[Change]:
+    """Datapaths that work in one of two runs, of the exporters that were tried in both."""
+    before, after = judge.works(old), judge.works(new)
+    changes = []
+    for exporter in before.keys() & after.keys():
+        for path in set(before[exporter]) ^ set(after[exporter]):
+            gone = path in before[exporter]
+            there = new if gone else old
+            why = there["paths"][exporter].get(path, {}).get("text", "")
+            text = f"worked and does not work any more: {why}" if gone else "works, and did not before"
+            changes.append(Change(f"{exporter} {path}", text, gone))
+    return sorted(changes, key=lambda change: change.name)
+
+
 def compare(old: Path, new: Path, force: bool) -> tuple[list[Change], list[str]]:
     """Changes and notes; QualError when the runs must not be compared."""
     run_a, records_a = results.load(old)
@@ -113,6 +127,11 @@ def compare(old: Path, new: Path, force: bool) -> tuple[list[Change], list[str]]
             worse = {PASS: 0, SKIP: 1, INCONCLUSIVE: 2, FAIL: 3}
             changes.append(Change(after.id, f"{before.status} → {after.status}: {after.text}",
                                   worse[after.status] > worse[before.status]))  # fmt: skip
+        elif after.status == FAIL:
+            new_names = sorted(set(after.names) - set(before.names))
+            if new_names:
+                changes.append(Change(after.id, f"fails with {', '.join(new_names)}, too: {after.text}", True))
+    changes += _datapaths(run_a, run_b)
     found = figures(records_a, records_b)
     if not found.compared:
         notes.append(f"no figure was measured {LEAST_REPEATS} times in both: figures were not compared")

@@ -67,7 +67,7 @@ def measurements(folder: Path, records: list[Record], emulated: bool) -> list[mo
             for figure, values in samples.items()
         ]
         words = group[0]["params"]
-        proof = good[0]["report"] if good else None
+        proof = good[0].get("report") if good else None
         text = "emulated drive: says nothing about hardware" if emulated else ""
         status = PASS if good and not bad else FAIL if bad else INCONCLUSIVE
         made.append(
@@ -83,7 +83,8 @@ def measurements(folder: Path, records: list[Record], emulated: bool) -> list[mo
                 parameters={"rw": words["RW"]},
                 metrics=metrics,
                 latencies=_bins(folder, good),
-                proof=model.Proof(proof["proven"], proof["proof"]) if proof else None,
+                proof=model.Proof(proof["proven"], proof["proof"]) if proof and {"proven", "proof"} <= proof.keys()
+                else None,
             )
         )
     return made

@@ -2,7 +2,9 @@
 """A run's folder: what was asked for, and one line for each case that ended, safe at once."""
 
 import json
+import math
 import os
+import re
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,54 @@ RUN, RESULTS, LOCK, FIO = "run.json", "cases.jsonl", ".lock", "fio"
 IDENTITY = ("identity", "serial", "firmware", "device", "quick", "exporters", "requirements", "scale",
             "only")  # fmt: skip
 
+# What each record has; the judge relies on it.
+NEEDED = {"id", "kind", "requirement", "exporter", "path", "test", "params", "started", "seconds", "findings"}
+CELL_ID = re.compile(r"perf/[^/]*/[^/]+/[^/]+/\d+")
+PTS_ID = re.compile(r"steady/round-\d+/\d+-\w+")
+
 Record = dict[str, Any]
+
+
+def _number(value: Any) -> bool:
+    """Whether it is a number, and a finite one: JSON as Python reads it has NaN and Infinity."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _finding(one: Any) -> bool:
+    """Whether it has all that a finding has."""
+    return (isinstance(one, dict) and isinstance(one.get("name"), str) and isinstance(one.get("text"), str)
+            and _number(one.get("count")))  # fmt: skip
+
+
+def _malformed(record: Record) -> str:
+    """What a record has in it that no case writes; empty when nothing."""
+    for name in ("kind", "requirement", "exporter", "path", "test"):
+        if not isinstance(record[name], str):
+            return f"a {name} that is no text"
+    if not _number(record["seconds"]) or not _number(record["started"]):
+        return "a time that is no number"
+    if not isinstance(record["params"], dict):
+        return "no parameters"
+    if not isinstance(record["findings"], list) or not all(map(_finding, record["findings"])):
+        return "a finding that is none"
+    for name in ("facts", "figures", "report"):
+        if name in record and not isinstance(record[name], dict):
+            return f"{name} that are none"
+    if not all(map(_number, record.get("figures", {}).values())):
+        return "a figure that is no number"
+    for name in ("compared_bytes", "transfers"):
+        if name in record and not _number(record[name]):
+            return f"{name} that are no number"
+    facts = record.get("facts", {})
+    counts = ("agree", "differ", "invalidations", "max_command_bytes")
+    if not all(_number(value) for name, value in facts.items() if name.startswith("commands_") or name in counts):
+        return "a fact that is no number"
+    cell = CELL_ID.fullmatch(record["id"]) and {"RW", "BS", "DEPTH"} <= record["params"].keys()
+    if record["kind"] == "cell" and not cell:
+        return "no cell of the comparison"
+    if record["kind"] == "pts" and not PTS_ID.fullmatch(record["id"]):
+        return "no round"
+    return ""
 
 
 def _facts(run: Record) -> dict[str, str]:
@@ -49,6 +98,7 @@ class Store:
             run: Record = json.loads((self.folder / RUN).read_text())
         except (OSError, ValueError) as error:
             raise QualError(f"{self.folder} has no run in it: {error}") from error
+        self.records = {}
         for record in files.read_lines(self.folder / RESULTS):
             self._take(record)
         return run
@@ -56,8 +106,11 @@ class Store:
     def _take(self, record: Any) -> None:
         """A record, unless it is none or names a file elsewhere: a folder may be another's."""
         known = isinstance(record, dict) and isinstance(record.get("id"), str)
-        if not known or not {"kind", "requirement", "findings"} <= record.keys():
+        if not known or not NEEDED <= record.keys():
             raise QualError(f"{self.folder / RESULTS} has a line in it that is no record of a case")
+        wrong = _malformed(record)
+        if wrong:
+            raise QualError(f"{self.folder / RESULTS}: {record['id']} has {wrong}")
         name = record.get("file")
         if name is not None:
             inside = (self.folder / FIO).resolve()
@@ -65,6 +118,10 @@ class Store:
             if not plain or (inside / name).resolve().parent != inside:
                 raise QualError(f"{self.folder / RESULTS}: the file {name!r} of {record['id']} leads out of "
                                 f"{self.folder}")  # fmt: skip
+        known_as = self.records.get(record["id"])
+        window = record["kind"] in ("precondition", "pts")
+        if known_as is not None and not (window and known_as.get("part") != record.get("part")):
+            raise QualError(f"{self.folder / RESULTS} has two records of {record['id']}")
         self.records[record["id"]] = record
 
     def begin(self, run: Record, resume: bool) -> None:

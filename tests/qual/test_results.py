@@ -123,6 +123,16 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
         results.load(folder)
 
 
+def test_a_measurement_whose_report_proves_nothing_has_no_proof(tmp_path: Path) -> None:
+    for report in ({}, {"proven": True}, None):
+        folder = folder_of(tmp_path / f"q{report}", run_of(), {**CELL, **({"report": report} if report is not None else {})})
+        run, records = results.load(folder)
+        if report is None:
+            del records[CELL["id"]]["report"]
+        (made,) = results.document(folder, run, records, run["requirements"]).measurements
+        assert made.proof is None
+
+
 def test_a_record_that_is_none_is_refused(tmp_path: Path) -> None:
     for record in ({"kind": "cell"}, [1], "x"):
         folder = folder_of(tmp_path / f"q{len(list(tmp_path.iterdir()))}", run_of(), record)  # type: ignore[arg-type]

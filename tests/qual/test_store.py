@@ -15,7 +15,9 @@ from dmabuf_qual.drive import Drive
 from dmabuf_qual.errors import QualError
 from dmabuf_qual.store import IDENTITY, Record, Store
 
-RECORD: dict[str, object] = {"id": "a", "kind": "cell", "requirement": "r", "findings": []}
+RECORD: dict[str, object] = {"id": "a", "kind": "integrity", "requirement": "r", "exporter": "", "path": "", "test": "t",
+                             "params": {"RW": "read", "BS": "4k", "DEPTH": "1"}, "started": 0.0, "seconds": 1.0,
+                             "findings": []}  # fmt: skip
 RUN = {name: "x" for name in IDENTITY}
 DRIVE = Drive("/dev/nvme9n1", "nvme9n1", "nvme9n1", "nvme9", "0000:01:00.0", "M", "S", "F", 10**12,
               512, 0, False, 131072)  # fmt: skip
@@ -218,7 +220,7 @@ def run_in(folder: Path, needs: dict[str, object], records: list[Record]) -> Pat
 
 def test_two_runs_are_judged_by_the_same_thresholds(tmp_path: Path) -> None:
     needs = requirements.load(None)
-    slow = [{**RECORD, "id": f"perf/{e}/{path}/read-4k-1/1", "exporter": e, "path": path, "test": "t", "seconds": 1.0,
+    slow = [{**RECORD, "kind": "cell", "id": f"perf/{e}/{path}/read-4k-1/1", "exporter": e, "path": path, "test": "t", "seconds": 1.0,
              "figures": {"read_iops": iops}}
             for e, path, iops in (("", "host", 100.0), ("udmabuf", "premapped", 80.0))]  # fmt: skip
     loose = {**needs, "performance": {**needs["performance"], "least_iops_ratio": 0.5}}
@@ -226,6 +228,66 @@ def test_two_runs_are_judged_by_the_same_thresholds(tmp_path: Path) -> None:
     changes, notes = compare.compare(a, b, force=False)
     assert changes == []
     assert any("performance.least_iops_ratio: 0.5 / 0.9" in note for note in notes)
+
+
+def test_two_records_of_a_case_are_refused_unless_the_window_began_anew(tmp_path: Path) -> None:
+    def loads(name: str, *records: Record) -> None:
+        results.load(run_in(tmp_path / name, requirements.load(None), list(records)))
+
+    bad = {**RECORD, "findings": [{"name": "STALE_DATA", "text": "x", "count": 1}]}
+    with pytest.raises(QualError, match="two records of a"):
+        loads("a", bad, RECORD)
+    cell = {**RECORD, "kind": "pts", "id": "steady/round-01/0-4k", "part": 1}
+    with pytest.raises(QualError, match="two records of steady"):
+        loads("b", cell, cell)
+    loads("c", cell, {**cell, "part": 2}, RECORD)
+    store = Store(tmp_path / "c")
+    store.load()
+    store.load()
+    assert len(store.records) == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"findings": ["IO"]}, {"findings": [{"name": "X"}]}, {"findings": {}}, {"seconds": "1"}, {"path": None},
+     {"params": []}, {"facts": []}, {"facts": {"commands_4096": "1"}}, {"figures": {"read_iops": float("nan")}},
+     {"figures": {"read_iops": True}}, {"compared_bytes": "9"}, {"kind": "cell"}, {"kind": "pts"},
+     {"kind": "cell", "id": "perf/u/p/c/1", "params": {}}],
+)  # fmt: skip
+def test_a_record_that_no_case_writes_is_refused(tmp_path: Path, change: Record) -> None:
+    folder = run_in(tmp_path / "a", requirements.load(None), [{**RECORD, **change}])
+    with pytest.raises(QualError, match="cases.jsonl"):
+        results.load(folder)
+
+
+@pytest.mark.parametrize("name", ["exporter", "path", "test", "params", "started", "seconds"])
+def test_a_record_without_what_is_judged_is_refused(tmp_path: Path, name: str) -> None:
+    folder = run_in(tmp_path / "a", requirements.load(None), [{k: v for k, v in RECORD.items() if k != name}])
+    with pytest.raises(QualError, match="no record"):
+        results.load(folder)
+
+
+def test_another_finding_and_a_datapath_that_is_gone_are_worse(tmp_path: Path) -> None:
+    needs = requirements.load(None)
+
+    def with_names(name: str, *found: str) -> Path:
+        findings = [{"name": one, "text": "x", "count": 1} for one in found]
+        return run_in(tmp_path / name, needs, [{**RECORD, "requirement": "integrity.read", "findings": findings}])
+
+    one, two = with_names("one", "STALE_DATA"), with_names("two", "STALE_DATA", "DRIVE_CORRUPTED")
+    (change,) = compare.compare(one, two, force=False)[0]
+    assert (change.name, change.worse) == ("integrity.read", True) and "DRIVE_CORRUPTED" in change.text
+    assert compare.compare(two, one, force=False)[0] == []
+    works = {"works": True, "name": "", "text": "", "facts": {}}
+    gone = {"works": False, "name": "NOT_AVAILABLE", "text": "no such module", "facts": {}}
+    for folder, bvec in ((one, works), (two, gone)):
+        run = json.loads((folder / "run.json").read_text())
+        run["paths"] = {"udmabuf": {"premapped": works, "bvec": bvec}}
+        (folder / "run.json").write_text(json.dumps(run))
+    change = next(c for c in compare.compare(one, two, force=False)[0] if c.name == "udmabuf bvec")
+    assert change.worse and "no such module" in change.text
+    change = next(c for c in compare.compare(two, one, force=False)[0] if c.name == "udmabuf bvec")
+    assert change.worse is False
 
 
 def test_runs_of_different_machines_are_compared_by_force_alone(tmp_path: Path) -> None:
