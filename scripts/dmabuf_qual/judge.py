@@ -408,11 +408,31 @@ def medians(records: Iterable[Record]) -> dict[tuple[str, str, str], dict[str, f
     return {key: {f: median(v) for f, v in figures.items()} for key, figures in samples.items()}
 
 
+# Fewer repeats, or shorter ones, differ by chance as much as datapaths may.
+LEAST_REPEATS = 5
+
+
+def too_little(state: dict[str, Any]) -> str:
+    """What a run has too little of for its ratios to fail or pass; empty when it has enough."""
+    if "scale" not in state:
+        return ""
+    scale = cases.Scale.of_words(state["scale"])
+    wrong = []
+    if scale.repeats < LEAST_REPEATS:
+        wrong.append(f"{scale.repeats} repeats, of which {LEAST_REPEATS} are needed")
+    if scale.cell_seconds < cases.PTS_SECONDS:
+        wrong.append(f"measurements of {scale.cell_seconds} s, not {cases.PTS_SECONDS}")
+    return " and ".join(wrong)
+
+
 def _ratio(records: list[Record], state: dict[str, Any], needs: Requirements) -> Judged:
     name = "performance.ratio"
     if state.get("emulated"):
         return Judged(name, SKIP, "not applicable: the drive is emulated, its figures say nothing "
                       "about hardware")  # fmt: skip
+    measured = [r for r in records if r["kind"] == "cell" and r["path"] != "bounce"]
+    lost = [r["id"] for r in measured if not has_figures(r)]
+    lost += not_done("performance.paths", records, state, needs)[0]
     by_case = medians(records)
     limits, evidence, bad = needs["performance"], [], []
     for (exporter, path, cell), figures in sorted(by_case.items()):
@@ -423,19 +443,21 @@ def _ratio(records: list[Record], state: dict[str, Any], needs: Requirements) ->
             if figure.endswith("_iops") and control.get(figure):
                 ratio = value / control[figure]
                 evidence.append((f"{exporter} {path} {cell} {figure}", f"{ratio:.3f}", "of host"))
-                if ratio < limits["least_iops_ratio"]:
+                if not ratio >= limits["least_iops_ratio"]:
                     bad.append(f"{exporter} {path} {cell}: {figure} is {ratio:.2f} of host memory's")
         if control.get("cpu_s_per_gib") and "cpu_s_per_gib" in figures:
             ratio = figures["cpu_s_per_gib"] / control["cpu_s_per_gib"]
             evidence.append((f"{exporter} {path} {cell} CPU", f"{ratio:.3f}", "of host"))
-            if ratio > limits["most_cpu_ratio"]:
+            if not ratio <= limits["most_cpu_ratio"]:
                 bad.append(f"{exporter} {path} {cell}: CPU time is {ratio:.2f} of host memory's")
-    if bad:
+    few = too_little(state)
+    if few and not lost:
+        seen = f"; {bad[0]}" if bad else ""
+        return Judged(name, SKIP if state.get("quick") else INCONCLUSIVE, f"not judged by {few}{seen}",
+                      "run it without --quick, --repeats and --cell-seconds", evidence)  # fmt: skip
+    if bad and not few:
         return Judged(name, FAIL, f"SLOWER: {bad[0]}", "see the comparison of datapaths", evidence,
                       0, ["SLOWER"])  # fmt: skip
-    measured = [r for r in records if r["kind"] == "cell" and r["path"] != "bounce"]
-    lost = [r["id"] for r in measured if not has_figures(r)]
-    lost += not_done("performance.paths", records, state, needs)[0]
     if not evidence or lost:
         what = f"{len(lost)} measurements are missing or not valid: {lost[0]}" if lost else "nothing was measured"
         return Judged(name, INCONCLUSIVE, what, "run it to the end (--resume)", evidence)
@@ -472,13 +494,20 @@ DOUBTFUL = {
 }
 
 
+HEALTH_KEYS = {"media_errors", "critical", "spare_percent", "spare_threshold", "used_percent"}
+
+
 def _health(state: dict[str, Any], needs: Requirements) -> Judged:
     name, limits = "drive.health", needs["drive"]
     before, after = state.get("health_before"), state.get("health_after")
     if not before or not after:
         return Judged(name, INCONCLUSIVE, "the drive's SMART log was not read before and after",
                       "run it to the end (--resume), as root")  # fmt: skip
-    evidence = [(f"{key} before, after", f"{before[key]}, {after[key]}", "") for key in before]
+    missing = sorted((HEALTH_KEYS | DOUBTFUL.keys()) - (before.keys() & after.keys()))
+    if missing:
+        return Judged(name, INCONCLUSIVE, f"the drive's SMART log was kept without {missing[0]}",
+                      "run it anew with this release")  # fmt: skip
+    evidence = [(f"{key} before, after", f"{before[key]}, {after.get(key)}", "") for key in before]
 
     def fails(known: str, text: str, remedy: str) -> Judged:
         return Judged(name, FAIL, f"{known}: {text}", remedy, evidence, 0, [known])
@@ -498,6 +527,10 @@ def _health(state: dict[str, Any], needs: Requirements) -> Judged:
     if critical:
         return Judged(name, INCONCLUSIVE, "the drive was too hot: it may have throttled",
                       "cool it and run again", evidence)  # fmt: skip
+    for counter in ("media_errors", *DOUBTFUL):
+        if after[counter] < before[counter]:
+            return Judged(name, INCONCLUSIVE, f"{counter} fell from {before[counter]} to {after[counter]} during "
+                          "the run: the drive's counters cannot be relied on", "see nvme smart-log", evidence)  # fmt: skip
     for counter, (text, remedy) in DOUBTFUL.items():
         grown = after[counter] - before[counter]
         if grown > 0:

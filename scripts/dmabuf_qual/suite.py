@@ -194,7 +194,7 @@ class Suite:
         """Whether a case has ended; of the window, all is of one uninterrupted part."""
         record = self.store.records.get(case.id)
         window = case.kind in judge.WINDOW_KINDS
-        return record is not None and (not window or record["part"] == self.part)
+        return record is not None and (not window or record.get("part") == self.part)
 
     def _wanted(self, case: Case) -> bool:
         only = self.request.only
@@ -276,10 +276,11 @@ class Suite:
         )
         try:
             self._all(bench, first)
-            if request.scale.steady and not request.only:
-                # The data at the retention region would be overwritten: look at it before.
+            if request.scale.steady:
+                # Preconditioning, rounds and cells overwrite the retention region: look at it before.
                 self._all(bench, last)
-                self._steady_state(bench)
+                if not request.only:
+                    self._steady_state(bench)
                 self._all(bench, matrix)
             else:
                 self._all(bench, matrix)

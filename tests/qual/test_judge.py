@@ -486,11 +486,42 @@ def test_one_repeat_still_has_every_cell_and_no_ratio_passes_without_its_writes(
     reads = [cell_of for cell_of in cases.CELLS if "write" not in cell_of[0] and "rw" not in cell_of[0]]
     done = [run(path, 100.0, cell_of=cell_of) for path in ("host", "bounce", "premapped") for cell_of in cases.CELLS]
     only_reads = [run(path, 100.0, cell_of=cell_of) for path in ("host", "bounce", "premapped") for cell_of in reads]
-    assert verdict("performance.ratio", *done, **state).status == PASS
+    assert verdict("performance.ratio", *done, **state).status == INCONCLUSIVE
+    five = [run(path, 100.0, cell_of=cell_of, repeat=n) for path in ("host", "bounce", "premapped")
+            for cell_of in cases.CELLS for n in range(1, 6)]  # fmt: skip
+    assert verdict("performance.ratio", *five, **{**state, "scale": {**SCALE, "repeats": 5}}).status == PASS
     assert verdict("performance.ratio", *only_reads, **state).status == INCONCLUSIVE
     assert verdict("performance.paths", *done, **state).status == PASS
     partly = verdict("performance.paths", *only_reads, **state)
     assert partly.status == INCONCLUSIVE and "were not done" in partly.text
+
+
+@pytest.mark.parametrize(("change", "quick", "status"), [
+    ({"repeats": 5, "cell_seconds": 60}, False, FAIL), ({"repeats": 4, "cell_seconds": 60}, False, INCONCLUSIVE),
+    ({"repeats": 5, "cell_seconds": 59}, False, INCONCLUSIVE), (cases.QUICK.as_words(), True, SKIP),
+])  # fmt: skip
+def test_few_or_short_repeats_make_no_drive_slower(change: dict[str, int], quick: bool, status: str) -> None:
+    state = {"scale": {**SCALE, **change}, "quick": quick}
+    slow = [run(path, iops, repeat=n, cell_of=cell_of) for path, iops in (("host", 100.0), ("premapped", 89.0))
+            for n in range(1, 6) for cell_of in (*cases.CELLS, *cases.QUICK_CELLS)]  # fmt: skip
+    judged = verdict("performance.ratio", *slow, **state)
+    assert (judged.status, judged.names) == (status, ["SLOWER"] if status == FAIL else [])
+
+
+def test_a_figure_that_is_no_number_is_within_no_limit() -> None:
+    for iops, cpu in ((float("nan"), 1.0), (100.0, float("nan"))):
+        bad = {**run("premapped", 100.0), "figures": {"read_iops": iops, "write_iops": 1.0, "cpu_s_per_gib": cpu}}
+        assert verdict("performance.ratio", run("host", 100.0), bad).status != PASS
+
+
+@pytest.mark.parametrize("name", ["media_errors", "unsafe_shutdowns", "num_err_log_entries"])
+def test_a_counter_that_fell_or_is_missing_is_inconclusive(name: str) -> None:
+    judged = health({name: 9}, {name: 0})
+    assert (judged.status, judged.names) == (INCONCLUSIVE, []) and name in judged.text
+    without = {key: value for key, value in HEALTH.items() if key != name}
+    for before, after in ((without, without), (HEALTH, without), (without, HEALTH)):
+        judged = verdict("drive.health", health_before=before, health_after=after)
+        assert judged.status == INCONCLUSIVE and name in judged.text
 
 
 def test_a_requirement_of_which_a_part_was_done_does_not_pass() -> None:

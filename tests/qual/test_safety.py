@@ -130,7 +130,7 @@ for word in "$@"; do [ "$before" = --device-fd ] && device=$word; before=$word; 
 echo "$*" >> "$CALLS"
 [ "$device" ] || { echo '{"error": "it came by name"}'; exit 2; }
 [ "$(cat "/proc/self/fd/$device" | head -c 5)" = drive ] || { echo '{"error": "it is no drive"}'; exit 2; }
-[ "$1" = probe ] && { echo '{"facts": {"memory": "ram", "route": "host"}}'; exit; }
+[ "$1" = probe ] && { echo '{"findings": [], "facts": {"memory": "ram", "route": "host"}}'; exit; }
 [ "$1" = fault ] && { echo '{"error": "EIO"}'; exit 2; }
 echo '{"findings": [], "facts": {}, "compared_bytes": 1, "transfers": 1}'
 """

@@ -308,6 +308,12 @@ def test_the_window_and_the_preconditioning_are_of_one_uninterrupted_run(machine
     assert rounds(machine) == ["precondition", *(f"round-{n:02}" for n in range(1, 6))]
 
 
+def test_the_retention_region_is_looked_at_before_cells_overwrite_it(machine: Machine) -> None:
+    start(machine, **FULL, only=["integrity/*", "perf/*"])
+    cells = [number for number, name in enumerate(machine.done) if name.startswith("perf/")]
+    assert cells and machine.done.index("integrity/lay") < machine.done.index("integrity/check") < min(cells)
+
+
 def test_rounds_of_another_part_are_not_counted(machine: Machine) -> None:
     start(machine, **FULL)
     store = suite.Store(machine.folder / "q")
