@@ -136,9 +136,28 @@ def works(state: dict[str, Any]) -> dict[str, list[str]]:
     }
 
 
-def _verdict(
-    name: str, records: list[Record], every: list[Record], good: Callable[[list[Record]], str]
-) -> Judged:
+def nothing_done(record: Record, state: dict[str, Any]) -> str:
+    """What an integrity case that ended well left undone; empty when nothing. A size case only has to
+    work, and laying data down compares none."""
+    if record["kind"] != "integrity":
+        return ""
+    requirement = record["requirement"]
+    if requirement.startswith("integrity.") and record["test"] != "lay":
+        compared = record.get("compared_bytes", 0)
+        least = 1
+        if record["test"] == "load" and "scale" in state:
+            # Its reads alone compare the whole load, and what it wrote comes on top.
+            least = cases.Scale.of_words(state["scale"]).load_bytes
+        return f"{compared} bytes compared, of {least} at least" if compared < least else ""
+    if requirement.startswith("faults.") and not record.get("transfers", 0):
+        return "no transfer was made"
+    if requirement == "path.commands" and not any(key.startswith("commands_") for key in record.get("facts", {})):
+        return "the commands of no transfer were counted"
+    return ""
+
+
+def _verdict(name: str, records: list[Record], every: list[Record], good: Callable[[list[Record]], str],
+             state: dict[str, Any]) -> Judged:  # fmt: skip
     """The common rule: a finding fails, an error or nothing done is inconclusive."""
     seconds = sum(record["seconds"] for record in records)
     found = findings(records)
@@ -160,6 +179,11 @@ def _verdict(
     if missing:
         return Judged(name, INCONCLUSIVE, f"{missing[0]['id']} was not done: {missing[0]['missing']}",
                       "load the test exporter, docs/testexp.md", evidence, seconds)  # fmt: skip
+    undone = next(((r["id"], what) for r in ran
+                   if r["requirement"] == name and (what := nothing_done(r, state))), None)
+    if undone:
+        return Judged(name, INCONCLUSIVE, f"{undone[0]} did too little: {undone[1]}", "look for what kept it from its work",
+                      evidence, seconds)  # fmt: skip
     if records and not ran:
         return Judged(name, SKIP, f"not applicable: {records[0]['skip']}", "", [], seconds)
     if not records:
@@ -269,7 +293,7 @@ def _placement(records: list[Record], needs: Requirements, every: list[Record]) 
     kinds = sorted({str((r.get("facts") or r.get("report") or {}).get("memory")) for r in seen})
     return _verdict("path.placement", seen, every,
                     lambda ran: f"{', '.join(kinds)} memory by its addresses in {len(ran)} cases, "
-                    "and it did not move")  # fmt: skip
+                    "and it did not move", {})  # fmt: skip
 
 
 def needed_commands(length: int, mdts: int) -> int:
@@ -297,7 +321,7 @@ def _commands(records: list[Record], needs: Requirements, mdts: int | None,
                       "run as root on an NVMe drive")  # fmt: skip
     return _verdict("path.commands", judged, every,
                     lambda ran: f"every length takes as few commands as the drive's limit of "
-                    f"{(mdts or 0) // 1024} KiB asks for")  # fmt: skip
+                    f"{(mdts or 0) // 1024} KiB asks for", {})  # fmt: skip
 
 
 WINDOW_KINDS = ("precondition", "pts")
@@ -349,7 +373,7 @@ def _steady(records: list[Record], state: dict[str, Any]) -> Judged:
     # No cell of the rounds is judged anywhere else, and SNIA's test tracks three of 56.
     measured = [record for record in window(records) if record["kind"] == "pts"]
     if any(record["findings"] or "error" in record for record in measured):
-        return _verdict(name, measured, records, lambda ran: "")
+        return _verdict(name, measured, records, lambda ran: "", state)
     rounds = pts_rounds(records, int(state.get("block", 512)))
     if not rounds:
         return Judged(name, INCONCLUSIVE, "no round was completed", "run it to the end (--resume)")
@@ -547,7 +571,7 @@ def judge(records: dict[str, Record], state: dict[str, Any], needs: Requirements
         return [record for record in every if record["requirement"] == name]
 
     verdicts = [
-        _verdict(name, of(name), every, _compared)
+        _verdict(name, of(name), every, _compared, state)
         for name in ("integrity.drive", "integrity.read", "integrity.write", "integrity.segments")
     ]
     laid = "integrity/check" in records
@@ -555,28 +579,28 @@ def judge(records: dict[str, Record], state: dict[str, Any], needs: Requirements
         verdicts[0] = Judged("integrity.drive", INCONCLUSIVE, "what was laid down was not looked at",
                              "run it to the end (--resume)")  # fmt: skip
     trips = masked(every)
-    verdicts.append(_verdict("integrity.roundtrip", trips, every, _compared))
-    verdicts.append(_verdict("integrity.load", of("integrity.load"), every, _compared))
+    verdicts.append(_verdict("integrity.roundtrip", trips, every, _compared, state))
+    verdicts.append(_verdict("integrity.load", of("integrity.load"), every, _compared, state))
     verdicts.append(_accepted(every, state.get("paths", {}), needs))
     bounced: list[Record] = [{**r, "findings": [o for o in r["findings"] if o["name"] == "BOUNCED"]} for r in every]
     cells = [r for r in bounced if r["kind"] == "cell" or r["findings"]]
     verdicts.append(_verdict("path.proven", cells, every,
                              lambda ran: f"{len(ran)} measurements, each proven by counters"
                              + ("" if all(r.get("bounces_seen") for r in ran) else
-                                "; whether swiotlb copied could not be seen")))  # fmt: skip
+                                "; whether swiotlb copied could not be seen"), state))  # fmt: skip
     verdicts.append(_placement(every, needs, every))
     verdicts.append(_commands(of("path.commands"), needs, state.get("mdts"), every))
     verdicts.append(_verdict("path.size", of("path.size"), every,
-                             lambda ran: f"{needs['buffer_mib']} MiB work in {len(ran)} cases"))  # fmt: skip
+                             lambda ran: f"{needs['buffer_mib']} MiB work in {len(ran)} cases", state))  # fmt: skip
     for name in ("close", "liar", "fence", "invalidate", "revoke"):
         verdicts.append(_verdict(f"faults.{name}", of(f"faults.{name}"), every,
                                  lambda ran: f"{sum(r['transfers'] for r in ran)} transfers in "
-                                 f"{len(ran)} cases ended as they must"))  # fmt: skip
+                                 f"{len(ran)} cases ended as they must", state))  # fmt: skip
     others = ("BOUNCED", "VRAM_MIGRATED")
     sums: list[Record] = [{**r, "findings": [o for o in r["findings"] if o["name"] not in others]}
             for r in of("performance.paths")]  # fmt: skip
     verdicts.append(_verdict("performance.paths", sums, every,
-                             lambda ran: f"the sums of {len(ran)} measurements agree"))  # fmt: skip
+                             lambda ran: f"the sums of {len(ran)} measurements agree", state))  # fmt: skip
     verdicts.append(_steady([r for r in every if r["kind"] in WINDOW_KINDS], state))
     verdicts.append(_ratio(every, state, needs))
     verdicts.append(_ready(state))

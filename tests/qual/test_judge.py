@@ -74,6 +74,38 @@ def test_what_is_not_installed_is_not_what_does_not_apply() -> None:
     assert verdict("faults.liar", *both).status == INCONCLUSIVE
 
 
+@pytest.mark.parametrize("test", ["read", "write", "segments", "roundtrip", "load", "check"])
+def test_a_case_that_compared_nothing_does_not_pass(test: str) -> None:
+    idle = record(test, compared_bytes=0)
+    both = [record("check"), idle]
+    judged = verdict(cases.REQUIREMENT[test], *both)
+    assert (judged.status, judged.names) == (INCONCLUSIVE, [])
+    assert idle["id"] in judged.text and "0 bytes compared" in judged.text
+    without = {key: value for key, value in idle.items() if key != "compared_bytes"}
+    assert verdict(cases.REQUIREMENT[test], record("check"), without).status == INCONCLUSIVE
+    assert verdict("integrity.drive", record("check"), record("lay", compared_bytes=0)).status == PASS
+    assert verdict("path.size", record("size", compared_bytes=0, transfers=0)).status == PASS
+
+
+def test_a_load_has_to_compare_as_much_as_was_asked_for() -> None:
+    scale = cases.Scale(4 << 20, 60, 5, True).as_words()
+    for bytes_, status in (((4 << 20) - 1, INCONCLUSIVE), (4 << 20, PASS)):
+        assert verdict("integrity.load", record("load", compared_bytes=bytes_), scale=scale).status == status
+
+
+@pytest.mark.parametrize("test", ["close", "liar", "fence", "invalidate", "revoke"])
+def test_a_fault_without_a_transfer_was_not_tried(test: str) -> None:
+    assert verdict(f"faults.{test}", record(test, transfers=0)).status == INCONCLUSIVE
+    assert verdict(f"faults.{test}", record(test, transfers=1)).status == PASS
+    assert verdict(f"faults.{test}", record(test, transfers=0, skip="x")).status == SKIP
+
+
+def test_commands_that_were_not_counted_are_not_few() -> None:
+    judged = verdict("path.commands", record("geometry"), mdts=131072)
+    assert (judged.status, judged.names) == (INCONCLUSIVE, []) and "counted" in judged.text
+    assert verdict("path.commands", record("geometry", skip="x"), mdts=131072).status == SKIP
+
+
 def test_laid_down_and_not_looked_at_is_inconclusive() -> None:
     assert verdict("integrity.drive", record("lay")).status == INCONCLUSIVE
     assert verdict("integrity.drive", record("lay"), record("check")).status == PASS
