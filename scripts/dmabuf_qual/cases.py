@@ -57,6 +57,8 @@ PTS_SIZES = ("1m", "128k", "64k", "32k", "16k", "8k", "4k", "512")
 PTS_TRACKED = ((0, "4k"), (65, "64k"), (100, "1m"))
 PTS_DEPTH = 32
 PTS_SECONDS = 60
+# A measurement may end so much earlier than asked for: fio stops at a tick of its clock.
+LEAST_RUNTIME = 0.95
 PRECONDITION_SIZE = "128k"
 BLOCK_BYTES = {"512": 512, "4k": 4096, "8k": 8192, "16k": 16384, "32k": 32768, "64k": 65536,
                "128k": 131072, "1m": MIB}  # fmt: skip

@@ -25,8 +25,6 @@ from .store import Record
 from .tools import Tools
 
 SLACK_S = 120.0
-# A measurement may end so much earlier than asked for: fio stops at a tick of its clock.
-LEAST_RUNTIME = 0.95
 # A direction that chance gives fewer I/Os than this on average may have none at all.
 LEAST_EXPECTED = 20
 # A module's refusal in a message: "(NAME, EIO)".
@@ -211,7 +209,8 @@ class Bench:
         if ended.status and all(one["name"] in (NOTHING_DONE, ENDED_EARLY) for one in found):
             said = ended.err.strip()[-300:]
             return {"findings": [], "error": f"fio ended with status {ended.status}: {said}"}
-        return {"findings": found, "figures": figures, "report": line, "file": keep.name}
+        return {"findings": found, "figures": figures, "report": line, "file": keep.name,
+                "runtime_s": job["job_runtime"] / 1000, "size": self.scale.size}  # fmt: skip
 
     def _twice(self) -> int:
         """The bytes that preconditioning has to write, whole blocks of it."""
@@ -255,7 +254,7 @@ def check_done(
             if share:
                 return finding(NOTHING_DONE, f"fio did no {way}s, of which {share:.0%} of the I/Os are")
     ran = job["job_runtime"] / 1000
-    if ran < LEAST_RUNTIME * seconds:
+    if ran < cases.LEAST_RUNTIME * seconds:
         return finding(ENDED_EARLY, f"fio ran for {ran:.1f} s instead of {seconds:g} s")
     if job["write"]["io_bytes"] < wanted_bytes:
         return finding(ENDED_EARLY, f"fio wrote {job['write']['io_bytes']} bytes, of {wanted_bytes}")

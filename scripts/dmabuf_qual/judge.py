@@ -3,6 +3,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from math import isnan
 from statistics import median
 from typing import Any
 
@@ -110,7 +111,7 @@ def describe(record: Record, one: dict[str, Any], records: list[Record]) -> str:
 def has_figures(record: Record) -> bool:
     """Whether a measurement is valid: nothing was found wrong with it, and it did I/O."""
     figures = record.get("figures") or {}
-    return not record["findings"] and any(
+    return not record["findings"] and "error" not in record and any(
         figures.get(name, 0) > 0 for name in ("read_iops", "write_iops")
     )
 
@@ -343,8 +344,9 @@ def settled(records: Iterable[Record], block: int = 512) -> bool:
     )
 
 
-def not_snia(state: dict[str, Any]) -> str:
-    """In what the rounds are not those of SNIA's test; empty when they are."""
+def not_snia(state: dict[str, Any], measured: list[Record]) -> str:
+    """In what the rounds are not those of SNIA's test, by what was asked for and by what was measured;
+    empty when they are."""
     if "scale" not in state or "whole_drive" not in state:
         return "how long its rounds were is not known"
     scale = cases.Scale.of_words(state["scale"])
@@ -355,6 +357,14 @@ def not_snia(state: dict[str, Any]) -> str:
         wrong.append(f"over {scale.size} of the drive, not 100%")
     if not state["whole_drive"]:
         wrong.append("over a partition, not the drive")
+    for record in () if wrong else measured:
+        runtime, size = record.get("runtime_s"), record.get("size")
+        if runtime is None or size is None:
+            return f"how long {record['id']} was is not known"
+        if runtime < cases.LEAST_RUNTIME * cases.PTS_SECONDS:
+            return f"{record['id']} was {runtime:.0f} s long, not {cases.PTS_SECONDS}"
+        if size != "100%":
+            return f"{record['id']} was over {size} of the drive, not 100%"
     return ", ".join(wrong)
 
 
@@ -384,7 +394,7 @@ def _steady(records: list[Record], state: dict[str, Any]) -> Judged:
         texts.append((cell, looked.text(), ""))
         if not looked.steady and worst is None:
             worst = (cell, looked)
-    scaled = not_snia(state)
+    scaled = not_snia(state, measured)
     if scaled:
         text = "; ".join(f"{c}: {t}" for c, t, _ in texts)
         return Judged(name, INCONCLUSIVE, f"not SNIA's test ({scaled}): {text}",
@@ -467,12 +477,12 @@ def _ratio(records: list[Record], state: dict[str, Any], needs: Requirements) ->
             if figure.endswith("_iops") and control.get(figure):
                 ratio = value / control[figure]
                 evidence.append((f"{exporter} {path} {cell} {figure}", f"{ratio:.3f}", "of host"))
-                if not ratio >= limits["least_iops_ratio"]:
+                if isnan(ratio) or ratio < limits["least_iops_ratio"]:
                     bad.append(f"{exporter} {path} {cell}: {figure} is {ratio:.2f} of host memory's")
         if control.get("cpu_s_per_gib") and "cpu_s_per_gib" in figures:
             ratio = figures["cpu_s_per_gib"] / control["cpu_s_per_gib"]
             evidence.append((f"{exporter} {path} {cell} CPU", f"{ratio:.3f}", "of host"))
-            if not ratio <= limits["most_cpu_ratio"]:
+            if isnan(ratio) or ratio > limits["most_cpu_ratio"]:
                 bad.append(f"{exporter} {path} {cell}: CPU time is {ratio:.2f} of host memory's")
     few = too_little(state)
     if few and not lost:

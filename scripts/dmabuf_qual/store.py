@@ -53,7 +53,7 @@ def _malformed(record: Record) -> str:
             return f"{name} that are none"
     if not all(map(_number, record.get("figures", {}).values())):
         return "a figure that is no number"
-    for name in ("compared_bytes", "transfers"):
+    for name in ("compared_bytes", "transfers", "runtime_s"):
         if name in record and not _number(record[name]):
             return f"{name} that are no number"
     facts = record.get("facts", {})

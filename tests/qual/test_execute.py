@@ -195,6 +195,7 @@ def test_a_measurement_has_its_figures(stand: Stand) -> None:
     stand.measures()
     record = stand.bench.run(CELL)
     assert names(record) == [] and stand.env["RUNTIME"] == "60"
+    assert (record["runtime_s"], record["size"]) == (60.0, "100%")
     figures = record["figures"]
     assert figures["read_iops"] == 1000 and figures["read_mib_s"] == 1 and figures["read_mean_us"] == 2000
     assert figures["map_ms"] == 5 and "write_iops" not in figures

@@ -359,7 +359,8 @@ def pts(number: int, iops: dict[str, float]) -> list[Record]:
     iops = {**iops, **{name: 1.0 for name in sorted(cases.pts_names(512)) if name not in iops}}
     return [{"id": f"steady/round-{number:02}/{name}", "kind": "pts", "figures": {"read_iops": value},
              "requirement": "performance.steady", "exporter": "udmabuf", "path": "premapped",
-             "test": "pts-iops", "part": 1, "findings": [], "seconds": 1.0} for name, value in iops.items()]  # fmt: skip
+             "test": "pts-iops", "part": 1, "findings": [], "seconds": 1.0, "runtime_s": 60.0,
+             "size": "100%"} for name, value in iops.items()]  # fmt: skip
 
 
 READY: Record = {"id": "steady/precondition", "kind": "precondition", "findings": [], "seconds": 1.0,
@@ -388,6 +389,20 @@ def test_rounds_that_are_not_snias_are_never_a_steady_state(change: dict[str, An
     assert "not SNIA" in judged.text and says in judged.text
     wild = [r for n in range(1, 26) for r in pts(n, {**flat, "0-4k": 100.0 + 60 * (n % 2)})]
     assert verdict("performance.steady", READY, *wild, **state).status == INCONCLUSIVE
+
+
+@pytest.mark.parametrize(("change", "says"), [
+    ({"runtime_s": 1.0}, "1 s long"), ({"size": "1g"}, "over 1g"), ({"runtime_s": None}, "not known"), ({"size": None}, "not known"),
+])  # fmt: skip
+def test_what_was_measured_says_whether_it_was_snias_test_whatever_was_asked_for(
+    change: dict[str, Any], says: str
+) -> None:
+    steady = [r for n in range(1, 6) for r in pts(n, {"0-4k": 100.0})]
+    assert verdict("performance.steady", READY, *steady, **SNIA).status == PASS
+    steady[70].update(change)
+    judged = verdict("performance.steady", READY, *steady, **SNIA)
+    assert judged.status == INCONCLUSIVE
+    assert says in judged.text and steady[70]["id"] in judged.text
 
 
 def test_longer_rounds_are_snias() -> None:
