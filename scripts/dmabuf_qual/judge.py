@@ -446,8 +446,9 @@ def medians(records: Iterable[Record]) -> dict[tuple[str, str, str], dict[str, f
 LEAST_REPEATS = 5
 
 
-def too_little(state: dict[str, Any]) -> str:
-    """What a run has too little of for its ratios to fail or pass; empty when it has enough."""
+def too_little(state: dict[str, Any], measured: list[Record]) -> str:
+    """What a run has too little of for its ratios to fail or pass, by what was asked for and by what was
+    measured; empty when it has enough."""
     if "scale" not in state:
         return ""
     scale = cases.Scale.of_words(state["scale"])
@@ -456,6 +457,10 @@ def too_little(state: dict[str, Any]) -> str:
         wrong.append(f"{scale.repeats} repeats, of which {LEAST_REPEATS} are needed")
     if scale.cell_seconds < cases.PTS_SECONDS:
         wrong.append(f"measurements of {scale.cell_seconds} s, not {cases.PTS_SECONDS}")
+    short = [r["id"] for r in measured if has_figures(r)
+             and r.get("runtime_s", 0.0) < cases.LEAST_RUNTIME * cases.PTS_SECONDS]  # fmt: skip
+    if short and not wrong:
+        wrong.append(f"measurements of less than {cases.PTS_SECONDS} s, or of unknown length: {short[0]}")
     return " and ".join(wrong)
 
 
@@ -484,7 +489,7 @@ def _ratio(records: list[Record], state: dict[str, Any], needs: Requirements) ->
             evidence.append((f"{exporter} {path} {cell} CPU", f"{ratio:.3f}", "of host"))
             if isnan(ratio) or ratio > limits["most_cpu_ratio"]:
                 bad.append(f"{exporter} {path} {cell}: CPU time is {ratio:.2f} of host memory's")
-    few = too_little(state)
+    few = too_little(state, measured)
     if few and not lost:
         seen = f"; {bad[0]}" if bad else ""
         return Judged(name, SKIP if state.get("quick") else INCONCLUSIVE, f"not judged by {few}{seen}",

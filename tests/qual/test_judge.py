@@ -495,7 +495,7 @@ def run(
     case = cases.cell(exporter, path, *cell_of, repeat)
     return {**record("read"), "id": case.id, "kind": "cell", "exporter": exporter, "path": path,
             "requirement": case.requirement, "params": case.params, "test": case.test,
-            "figures": {"read_iops": iops, "cpu_s_per_gib": cpu}}  # fmt: skip
+            "figures": {"read_iops": iops, "cpu_s_per_gib": cpu}, "runtime_s": 60.0}  # fmt: skip
 
 
 def test_ratios_are_not_judged_on_an_emulated_drive() -> None:
@@ -553,6 +553,14 @@ def test_few_or_short_repeats_make_no_drive_slower(change: dict[str, int], quick
             for n in range(1, 6) for cell_of in (*cases.CELLS, *cases.QUICK_CELLS)]  # fmt: skip
     judged = verdict("performance.ratio", *slow, **state)
     assert (judged.status, judged.names) == (status, ["SLOWER"] if status == FAIL else [])
+    if status == FAIL:
+        for short in (1.0, 56.9):
+            slow[3]["runtime_s"] = short
+            assert verdict("performance.ratio", *slow, **state).status == INCONCLUSIVE
+        slow[3]["runtime_s"] = 57.0
+        assert verdict("performance.ratio", *slow, **state).status == FAIL
+        del slow[3]["runtime_s"]
+        assert verdict("performance.ratio", *slow, **state).status == INCONCLUSIVE
 
 
 def test_a_figure_that_is_no_number_is_within_no_limit() -> None:
