@@ -34,6 +34,9 @@ def keep(store: Store, judgement: Judgement) -> None:
         say(f"night {judgement.night} is not complete, so that nothing of this is stored; "
             "`dmabuf-nightly run --resume` goes on with it")  # fmt: skip
         return
+    if store.night(judgement.night).abandoned:
+        say(f"night {judgement.night} was abandoned, and stays so")
+        return
     judgement.save()
     verdict = results.build(judgement).verdict
     store.finish(judgement.night, verdict.status, verdict.text)

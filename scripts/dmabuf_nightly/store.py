@@ -155,6 +155,16 @@ class Run:
         return self.state == "done" and self.status == VALID
 
 
+# What is left of a night where more runs than this were unclear was chosen by what made them so.
+LEAST_VALID = 0.8
+
+
+def too_few_valid(runs: Sequence[Run]) -> bool:
+    """Whether too large a share of the runs that were done is not valid."""
+    done = [run for run in runs if run.state == "done"]
+    return sum(run.valid for run in done) < LEAST_VALID * len(done)
+
+
 class Store:
     """One SQLite file, and a folder of the same name with `.files` for fio's output."""
 
