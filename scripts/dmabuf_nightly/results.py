@@ -301,9 +301,12 @@ def build(judgement: Judgement) -> model.Results:
         if subject(f).against == "baseline"
     ]  # fmt: skip
     status = verdict.overall(r.status for r in requirements)
+    sentence = verdict_text(requirements, status)
+    if own := plan.rules.own():
+        sentence = f"{sentence.rstrip('.')}. Rules of this plan: {', '.join(own)}."
     results = model.Results(
         TOOL, f"Night {night.id} of plan {plan.name}", night.started, night.finished or now(),
-        model.Verdict(status, verdict_text(requirements, status)), key, environment,
+        model.Verdict(status, sentence), key, environment,
         requirements, [measurement(judgement, series) for series in every],
         [c for c in compared if c is not None], [h for h in histories if h is not None],
     )  # fmt: skip
