@@ -409,7 +409,7 @@ def _fingerprint(args: argparse.Namespace) -> int:
     seen = found.health
     complained = health.complaints_so_far()
     if complained is None:
-        seen.unseen.append("the kernel's log (/dev/kmsg needs root)")
+        seen.unseen.append(health.LOG)
     else:
         seen.counters["kernel complaints"] = complained
     print(machine.to_json(found.facts, seen))
