@@ -31,12 +31,12 @@ def complete(store: Store, night: Night) -> bool:
 
 def keep(store: Store, judgement: Judgement) -> None:
     """Stores what a night decided and came to; a night that is not complete may still change."""
+    if store.night(judgement.night).abandoned:
+        say(f"night {judgement.night} was abandoned, and stays so")
+        return
     if not complete(store, store.night(judgement.night)):
         say(f"night {judgement.night} is not complete, so that nothing of this is stored; "
             "`dmabuf-nightly run --resume` goes on with it")  # fmt: skip
-        return
-    if store.night(judgement.night).abandoned:
-        say(f"night {judgement.night} was abandoned, and stays so")
         return
     judgement.save()
     verdict = results.build(judgement).verdict

@@ -43,6 +43,7 @@ exit status:
   0 all requirements hold; 1 one failed; 2 wrong usage, or the program could not do its work;
   77 nothing was decided: inconclusive, nothing to judge, or the drive went away in the middle;
   130 interrupted, what is done is kept. A drive that is refused is never written to, and ends it with 2.
+  analyze: that of the night that was asked for; what the ones before it came to is printed.
   bisect: 0 good, 1 bad, 125 cannot tell; 255 when bisecting makes no sense (git then stops).
 """
 

@@ -47,11 +47,14 @@ def test_a_rerun_that_failed_fails_the_night(made: Made) -> None:
     assert found.measurements[0].status == "fail"
 
 
-def test_an_abandoned_night_is_inconclusive_with_its_reason(made: Made) -> None:
+def test_an_abandoned_night_is_inconclusive_with_its_reason(
+    made: Made, capsys: pytest.CaptureFixture[str]
+) -> None:
     night = made.night(1000, status=None, done=6)
     made.store.finish(night, "inconclusive", "abandoned: the drive went away")
     assert made.call("analyze") == 77
     assert "abandoned: the drive went away" in judged(made, night).verdict.text
+    assert "--resume" not in "".join(capsys.readouterr())
     # One that was run whole and was given up when it was to go on is no night either.
     night = made.night(1000, status=None)
     made.store.finish(night, "inconclusive", "abandoned: booted again")
