@@ -2,6 +2,7 @@
 """Stored nights, judged here: those that nobody judged before come first, in their order, since what
 a night decides rests on what the nights before it decided."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +31,9 @@ def complete(store: Store, night: Night) -> bool:
 
 def keep(store: Store, judgement: Judgement) -> None:
     """Stores what a night decided and came to; a night that is not complete may still change."""
+    if store.night(judgement.night).abandoned:
+        say(f"night {judgement.night} was abandoned, and stays so")
+        return
     if not complete(store, store.night(judgement.night)):
         say(f"night {judgement.night} is not complete, so that nothing of this is stored; "
             "`dmabuf-nightly run --resume` goes on with it")  # fmt: skip
@@ -39,11 +43,18 @@ def keep(store: Store, judgement: Judgement) -> None:
     store.finish(judgement.night, verdict.status, verdict.text)
 
 
-def in_order(store: Store, night: Night, need_baseline: bool = False) -> Judgement:
-    """Judges a night, before it those of its plan that were only measured, and stores all that."""
+def in_order(
+    store: Store, night: Night, need_baseline: bool = False,
+    told: Callable[[Judgement], None] | None = None,
+) -> Judgement:  # fmt: skip
+    """Judges a night, before it those of its plan that were only measured, and stores all that.
+    told: called with each of these earlier ones when it is stored."""
     for earlier in store.nights(night.plan):
         if earlier.id < night.id and earlier.status == MEASURED:
-            keep(store, judge_night(store, earlier, need_baseline))
+            judgement = judge_night(store, earlier, need_baseline)
+            keep(store, judgement)
+            if told:
+                told(judgement)
     judgement = judge_night(store, night, need_baseline)
     if night.kind == "night":
         keep(store, judgement)

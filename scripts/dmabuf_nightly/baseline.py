@@ -66,6 +66,9 @@ def pin(
     Raises NightlyError when a night is not of this plan, a series has no valid runs, or its runs
     are of machines that must not be compared.
     """
+    twice = next((n for n in nights if nights.count(n) > 1), None)
+    if twice is not None:
+        raise NightlyError(f"night {twice} is named twice, and would count as two")
     known = {night.id for night in store.nights(plan)}
     wrong = next((n for n in nights if n not in known), None)
     if not nights or wrong is not None:
@@ -115,7 +118,7 @@ def pin(
                 "INSERT INTO baseline (plan, test, side, host, key, pinned, nights, note) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (plan, series.test, series.side, series.host, runs[0].key, now(),
-                 json.dumps(list(nights)), note),
+                 json.dumps([n for n in nights if any(run.night == n for run in runs)]), note),
             )  # fmt: skip
             store.db.executemany(
                 "INSERT INTO baseline_run VALUES (?, ?)",

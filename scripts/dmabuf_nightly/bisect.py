@@ -160,8 +160,11 @@ def _reference(store: Store, plan: Plan, series: Series) -> list[Run]:
         run for night in nights[-ROUNDS:] for run in store.runs(night.id)
         if run.series == series and run.valid
     ]  # fmt: skip
-    # Of rounds on machines that differ, only the newest say what this one gives.
-    runs = [run for run in runs if store.comparable(run.key, runs[-1].key)]
+    # Of rounds on machines that differ, or of other commits, only the newest say what this one gives.
+    runs = [
+        run for run in runs
+        if store.comparable(run.key, runs[-1].key) and run.subject == runs[-1].subject
+    ]  # fmt: skip
     if len(runs) < plan.rules.least_runs:
         raise NightlyError(
             f"no known-good commit of {series} was measured by this text of the plan within "

@@ -43,6 +43,7 @@ exit status:
   0 all requirements hold; 1 one failed; 2 wrong usage, or the program could not do its work;
   77 nothing was decided: inconclusive, nothing to judge, or the drive went away in the middle;
   130 interrupted, what is done is kept. A drive that is refused is never written to, and ends it with 2.
+  analyze: that of the night that was asked for; what the ones before it came to is printed.
   bisect: 0 good, 1 bad, 125 cannot tell; 255 when bisecting makes no sense (git then stops).
 """
 
@@ -185,7 +186,7 @@ def _conclude(
     """Shows and reports a judgement. told: what the night had come to before, if it was judged."""
     from dmabuf_report.write import write as write_report
 
-    from . import notify, results
+    from . import results
 
     found = results.build(judgement)
     show(found)
@@ -193,14 +194,26 @@ def _conclude(
         for path in write_report(found, args.report, args.format or FORMATS):
             say(f"wrote {path}")
     status = EXIT_STATUS[found.verdict.status]
+    if not _notify(judgement, found, args, told):
+        return status or EXIT_ERROR
+    return status
+
+
+def _notify(
+    judgement: "Judgement", found: model.Results, args: argparse.Namespace,
+    told: tuple[str | None, list[str]] | None = None,
+) -> bool:  # fmt: skip
+    """Tells of a night that came to something new; whether nothing went wrong with that."""
+    from . import notify
+
     night = judgement.store.night(judgement.night)
     news = notify.state(judgement.store, night) != told and notify.changed(judgement.store, night)
     if args.notify and night.finished and news:
         wrong = notify.tell(args.notify, notify.document(judgement.store, night, found))
         if wrong:
             say(f"the notice of night {night.id} was not sent: {args.notify}: {wrong}")
-            return status or EXIT_ERROR
-    return status
+            return False
+    return True
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -274,13 +287,23 @@ def _night(store: Store, args: argparse.Namespace) -> Night:
 
 
 def _analyze(args: argparse.Namespace) -> int:
-    from . import analyse, notify
+    from . import analyse, notify, results
 
     store = Store(args.store, create=False)
+    sent = True
+
+    def earlier(judgement: "Judgement") -> None:
+        nonlocal sent
+        found = results.build(judgement)
+        print(f"night {judgement.night}: {found.verdict.status}: {found.verdict.text}")
+        measured = (MEASURED, list[str]())
+        sent = _notify(judgement, found, args, measured) and sent
+
     with store.only_runner():
         night = _night(store, args)
         told = notify.state(store, night)
-        return _conclude(analyse.in_order(store, night, args.need_baseline), args, told)
+        status = _conclude(analyse.in_order(store, night, args.need_baseline, earlier), args, told)
+    return status if sent else status or EXIT_ERROR
 
 
 def _report(args: argparse.Namespace) -> int:
@@ -409,7 +432,7 @@ def _fingerprint(args: argparse.Namespace) -> int:
     seen = found.health
     complained = health.complaints_so_far()
     if complained is None:
-        seen.unseen.append("the kernel's log (/dev/kmsg needs root)")
+        seen.unseen.append(health.LOG)
     else:
         seen.counters["kernel complaints"] = complained
     print(machine.to_json(found.facts, seen))

@@ -37,6 +37,8 @@ RECENT = 5
 NIGHT_ALPHA = 0.02
 # Fewer nights do not say how much nights differ.
 LEAST_NIGHTS = 6
+# A change that must be larger than this to count can hide any: nothing can be shown by then.
+MOST_THRESHOLD = 0.5
 # Another one of so many nights before has to agree.
 BEFORE = 2
 
@@ -166,7 +168,19 @@ def first_look(questions: Sequence[Question], rules: Rules) -> list[Finding]:
             finding.change_from = change_suspect(finding.question, finding.threshold, rules)
             if finding.change_from is not None:
                 finding.state = SUSPECT
+            else:
+                _doubt(finding)
     return findings
+
+
+def _doubt(finding: Finding) -> None:
+    """What is found to be the same where nights differ by half is not shown to be so."""
+    if finding.threshold >= MOST_THRESHOLD:
+        finding.state = INCONCLUSIVE
+        finding.text = (
+            f"nights differ so much that nothing can be shown: {finding.threshold:.1%} would count; find "
+            "out why they do"
+        )
 
 
 def night_spread(question: Question) -> tuple[float, float]:
@@ -262,6 +276,7 @@ def second_look(
         worse = worsening(contrasts[index].ratio, finding.question.better) > 0
         if index not in passed or not worse:
             finding.state = CLEARED
+            _doubt(finding)
         elif (
             finding.change_from is not None
             or seen_before(finding.question)

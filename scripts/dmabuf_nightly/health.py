@@ -19,6 +19,10 @@ SMART_COUNTERS = {
     "media_errors": "the drive reported media errors",
 }
 
+# What `unseen` calls what a drive must be watched by.
+SMART = "the drive's SMART log (needs root)"
+LOG = "the kernel's log (/dev/kmsg needs root)"
+
 
 @dataclass
 class Snapshot:
@@ -39,7 +43,7 @@ def complaints_so_far() -> int | None:
 def _smart(controller: str, nsid: int | None, snapshot: Snapshot) -> None:
     found = nvme.health(controller)
     if found is None:
-        snapshot.unseen.append("the drive's SMART log (needs root)")
+        snapshot.unseen.append(SMART)
         return
     for name in SMART_COUNTERS:
         snapshot.counters[name] = int(getattr(found, name))
@@ -112,11 +116,27 @@ def links_below(snapshot: Snapshot) -> list[str]:
     return found
 
 
+def blind(target: str, seen: Snapshot, unseen: list[str]) -> list[str]:
+    """What an NVMe drive is watched by, and was not: nothing would say that it had trouble. A file, or
+    a drive that has no SMART log, is not judged by one."""
+    nvme_drive = target.startswith("/dev/") and (SMART in unseen or "critical_warning" in seen.steady)
+    return [f"{what} could not be seen" for what in (SMART, LOG) if nvme_drive and what in unseen]
+
+
 def reasons(before: Snapshot, after: Snapshot, messages: list[str]) -> list[str]:
     """Why what was measured between the two is neither good nor bad; empty when nothing is amiss."""
     found = []
-    for name, value in after.counters.items():
-        grown = value - before.counters.get(name, value)
+    for name in dict.fromkeys([*before.counters, *after.counters]):
+        if name not in after.counters:
+            found.append(f"{name} could be read before the run, and not after it")
+            continue
+        if name not in before.counters:
+            found.append(f"{name} could not be read before the run, and could after it")
+            continue
+        old_count, new_count = before.counters[name], after.counters[name]
+        grown = new_count - old_count
+        if grown < 0:
+            found.append(f"{name} fell from {old_count} to {new_count}, so that what it counted is unknown")
         if grown > 0:
             what = SMART_COUNTERS.get(name)
             if name == "kernel complaints":

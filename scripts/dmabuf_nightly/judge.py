@@ -139,41 +139,59 @@ class _Judge:
         case = self.plan.case(series.test)
         key, unfit = self.key(series)
         pinned = self.baselines.get(series)
+        # A night that was pinned is compared with the others of the baseline, and never with itself.
+        old_runs = [r for r in pinned.runs if r.valid and r.night != self.night] if pinned else []
         past = self.past(series, key)
         asked = []
-        for metric in metrics_of(case, self.result.runs.get(series, [])):
+        for metric in metrics_of(case, [*self.result.runs.get(series, []), *old_runs]):
             about = Subject(series, metric, "baseline")
-            if unfit:
-                self.unfit[about] = unfit
-            old: list[float] = []
-            if not pinned and self.need_baseline and not self.plan.old:
-                self.unfit[about] = (
-                    "no baseline is pinned, and one is demanded; `dmabuf-nightly baseline pin "
-                    f"--plan {self.plan.name} --last 3` pins one"
-                )
             if pinned:
-                self.result.old_names[about] = pinned.name
-                old = _values(pinned.runs, metric)
-                if key and not self.store.comparable(pinned.key, key):
-                    changed = self.store.differences(pinned.key, key)
-                    self.unfit[about] = (
-                        f"this is not the machine of the {pinned.name}: {', '.join(changed)} "
-                        "differ; pin a baseline for this one"
-                    )
-                    old = []
+                left_out = " without this one" if self.night in pinned.nights else ""
+                self.result.old_names[about] = pinned.name + left_out
+            why = unfit or self._unfit(series, metric, key, pinned, old_runs)
+            if why:
+                self.unfit[about] = why
             by_night = past.of(metric, self.plan.rules.least_runs)
             slower = {n for n, s in self.earlier[about].items() if s in (SUSPECT, CONFIRMED)}
             asked.append(
                 Question(
-                    about, metric_kind(metric)[1], self.plan.rules.floor(metric), old,
+                    about, metric_kind(metric)[1], self.plan.rules.floor(metric),
+                    [] if why else _values(old_runs, metric),
                     _values(runs, metric),
                     [stats.median(values) for values in by_night.values()],
                     frozenset(i for i, night in enumerate(by_night) if night in slower),
                     list(by_night.values()),
-                    len(pinned.nights) if pinned else 0,
+                    len({run.night for run in old_runs}),
                 )
             )  # fmt: skip
         return asked
+
+    def _unfit(
+        self, series: Series, metric: str, key: str, pinned: baseline.Baseline | None,
+        old_runs: Sequence[Run],
+    ) -> str:  # fmt: skip
+        """Why a metric cannot be compared with the baseline, though it should be; "" when it can."""
+        if pinned is None:
+            if not self.need_baseline or self.plan.old:
+                return ""
+            return (
+                "no baseline is pinned, and one is demanded; `dmabuf-nightly baseline pin "
+                f"--plan {self.plan.name} --last 3` pins one"
+            )
+        if key and not self.store.comparable(pinned.key, key):
+            changed = self.store.differences(pinned.key, key)
+            return (
+                f"this is not the machine of the {pinned.name}: {', '.join(changed)} "
+                "differ; pin a baseline for this one"
+            )
+        if not old_runs:
+            return f"the {pinned.name} holds no night but this one; pin others"
+        if not any(metric in run.metrics for run in old_runs):
+            return f"the {pinned.name} has no {metric}; pin a baseline that has it"
+        valid = self.result.valid(series)
+        if valid and not any(metric in run.metrics for run in valid):
+            return f"no run of this night has {metric}, and the {pinned.name} has it"
+        return ""
 
     def side_questions(self, host: str, case: Case) -> list[Question]:
         """What is asked about two sides of one night."""
@@ -184,8 +202,10 @@ class _Judge:
         for metric in metrics_of(case, [*self.result.runs.get(new, [])]):
             about = Subject(new, metric, f"side {self.plan.old}")
             self.result.old_names[about] = f"side {self.plan.old}"
-            keys = [self.key(series)[0] for series in (old, new)]
-            if old_runs and new_runs and not self.store.comparable(keys[0], keys[1]):
+            keys, changes = zip(*(self.key(series) for series in (old, new)), strict=True)
+            if why := next(filter(None, changes), ""):
+                self.unfit[about] = why
+            elif old_runs and new_runs and not self.store.comparable(keys[0], keys[1]):
                 changed = self.store.differences(keys[0], keys[1])
                 self.unfit[about] = f"the sides ran on different machines: {', '.join(changed)}"
             asked.append(

@@ -175,7 +175,8 @@ class Around:
             watch.conditions.update({f"{k} {when}": v for k, v in seen.shown.items()})
         unseen = list(after.health.unseen)
         if self.log is not None and not self.log.readable:
-            unseen.append("the kernel's log (/dev/kmsg needs root)")
+            unseen.append(health.LOG)
+        watch.reasons += health.blind(self.target, after.health, unseen)
         if unseen:
             watch.conditions["could not be seen"] = "; ".join(sorted(set(unseen)))
         self.close()

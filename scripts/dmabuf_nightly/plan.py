@@ -52,6 +52,16 @@ class Rules:
     history: int = 30
     floors: dict[str, float] = field(default_factory=dict)
 
+    def own(self) -> list[str]:
+        """What is not as `selftest` computes its figures for."""
+        usual = Rules()
+        found = [
+            f"{name} {getattr(self, name)} (usual: {getattr(usual, name)})"
+            for name in ("alpha", "correction", "mad_factor", "least_runs", "history")
+            if getattr(self, name) != getattr(usual, name)
+        ]
+        return [*found, *(f"floor of {name} {value:g}" for name, value in self.floors.items())]
+
     def floor(self, metric: str) -> float:
         """The relative effect that a change of this metric must pass, whatever its history."""
         if metric in self.floors:
@@ -229,8 +239,10 @@ def _rules(table: _Table) -> Rules:
                 metric_kind(name)
             except KeyError:
                 raise NightlyError(f"{table.where}: floors names no metric: {name!r}") from None
-        if not isinstance(value, (int, float)) or not 0 <= value < 1:
-            raise NightlyError(f"{table.where}: the floor of {name} must be in 0 … 1, as 0.02")
+        if not isinstance(value, (int, float)) or not 0 <= value < 0.5:
+            raise NightlyError(
+                f"{table.where}: the floor of {name} must be at least 0 and below 0.5, as 0.02"
+            )
         floors[name] = float(value)
     default = Rules()
     rules = Rules(
@@ -246,6 +258,8 @@ def _rules(table: _Table) -> Rules:
         raise NightlyError(f"{table.where}: alpha must be in 0 … 0.2, not {rules.alpha}")
     if rules.correction not in CORRECTIONS:
         raise NightlyError(f"{table.where}: correction must be one of {', '.join(CORRECTIONS)}")
+    if not 0 < rules.mad_factor <= 10:
+        raise NightlyError(f"{table.where}: mad_factor must be in 0 … 10, not {rules.mad_factor}")
     if rules.least_runs < 5:
         raise NightlyError(f"{table.where}: least_runs must be at least 5: fewer decide nothing")
     if rules.history < 6:

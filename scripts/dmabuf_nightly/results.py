@@ -11,7 +11,7 @@ from . import baseline as baseline_module
 from . import decide, edivisive, fio
 from .judge import Judgement, Subject, metrics_of, subject
 from .plan import metric_kind
-from .store import Run, Series
+from .store import LEAST_VALID, Run, Series, too_few_valid
 
 TOOL = model.Tool("dmabuf-nightly", "0.1.0")
 
@@ -32,11 +32,12 @@ def _id(*words: str) -> str:
 
 
 def runs_requirement(judgement: Judgement, series: Series) -> model.Requirement:
-    """Whether the runs of a series can be believed."""
-    runs = [run for run in judgement.runs.get(series, []) if run.phase == 0]
+    """Whether the runs of a series can be believed. One that failed counts in a rerun, too."""
+    every = judgement.runs.get(series, [])
+    runs = [run for run in every if run.phase == 0]
     done = [run for run in runs if run.state == "done"]
     valid = [run for run in done if run.valid]
-    failed = [run for run in done if run.status == fio.FAILED]
+    failed = [run for run in every if run.state == "done" and run.status == fio.FAILED]
     least = judgement.plan.rules.least_runs
     requirement = model.Requirement(
         _id(series.test, series.side, series.host, "runs"), f"{series}: runs", verdict.PASS, "",
@@ -48,19 +49,42 @@ def runs_requirement(judgement: Judgement, series: Series) -> model.Requirement:
         requirement.text += f", {len(proven)} with a proven datapath"
     if failed:
         requirement.status = verdict.FAIL
-        requirement.text = f"{len(failed)} of {len(runs)} runs failed: {failed[0].reasons[0]}"
+        requirement.text = f"{len(failed)} of {len(every)} runs failed: {failed[0].reasons[0]}"
         requirement.remedy = "see fio's output beside the store, and docs/errors.md for the reason"
     elif len(valid) < least:
         requirement.status = verdict.INCONCLUSIVE
         why = next((run.reasons[0] for run in done if run.reasons), "they have not been run")
         requirement.text += f", and {least} are needed: {why}"
         requirement.remedy = "remove the cause and run the night again"
-    for run in done:
-        for reason in run.reasons:
-            name = f"run {run.repeat}" + ("" if run.valid else f", {run.status}")
+    elif too_few_valid(runs):
+        requirement.status = verdict.INCONCLUSIVE
+        why = next(run.reasons[0] for run in done if not run.valid)
+        requirement.text += f", and at least {LEAST_VALID:.0%} of them must be: {why}".replace("%", " %")
+        requirement.remedy = "remove the cause and run the night again"
+    for run in every:
+        for reason in run.reasons if run.state == "done" else ():
+            name = f"{'rerun' if run.phase else 'run'} {run.repeat}" + ("" if run.valid else f", {run.status}")
             requirement.evidence.append(
                 model.Evidence(name, reason, file=run.files.get("fio"))
             )
+    return requirement
+
+
+def whole_requirement(judgement: Judgement) -> model.Requirement | None:
+    """Why the night is none: it was given up, or not all of it was run. None: it is whole."""
+    night = judgement.store.night(judgement.night)
+    runs = [run for those in judgement.runs.values() for run in those]
+    left = sum(run.state != "done" for run in runs)
+    if not left and not night.abandoned:
+        return None
+    text = f"{left} of {len(runs)} runs are missing: the night was interrupted"
+    requirement = model.Requirement(
+        "night.whole", f"Night {night.id}: whole", verdict.INCONCLUSIVE,
+        night.verdict if night.abandoned and night.verdict else text,
+    )  # fmt: skip
+    requirement.remedy = (
+        "run the night again" if night.abandoned else "`dmabuf-nightly run --resume` goes on with it"
+    )
     return requirement
 
 
@@ -121,7 +145,7 @@ def measurement(judgement: Judgement, series: Series) -> model.Measurement:
     if len(runs) < judgement.plan.rules.least_runs:
         made.status = verdict.INCONCLUSIVE
         made.text = f"{len(runs)} valid runs"
-    if any(run.status == fio.FAILED for run in every):
+    if any(run.status == fio.FAILED for run in judgement.runs.get(series, [])):
         made.status = verdict.FAIL
         made.text = "a run failed"
     if not runs:
@@ -266,7 +290,9 @@ def build(judgement: Judgement) -> model.Results:
         Series(case.name, side.name, host)
         for case in plan.cases for host in case.hosts for side in plan.sides
     ]  # fmt: skip
-    requirements = [runs_requirement(judgement, series) for series in every]
+    whole = whole_requirement(judgement)
+    requirements = [whole] if whole else []
+    requirements += [runs_requirement(judgement, series) for series in every]
     requirements += [metric_requirement(finding) for finding in judgement.findings]
     key, environment = _environment(judgement)
     compared = [comparison(judgement, finding) for finding in judgement.findings]
@@ -275,9 +301,12 @@ def build(judgement: Judgement) -> model.Results:
         if subject(f).against == "baseline"
     ]  # fmt: skip
     status = verdict.overall(r.status for r in requirements)
+    sentence = verdict_text(requirements, status)
+    if own := plan.rules.own():
+        sentence = f"{sentence.rstrip('.')}. Rules of this plan: {', '.join(own)}."
     results = model.Results(
         TOOL, f"Night {night.id} of plan {plan.name}", night.started, night.finished or now(),
-        model.Verdict(status, verdict_text(requirements, status)), key, environment,
+        model.Verdict(status, sentence), key, environment,
         requirements, [measurement(judgement, series) for series in every],
         [c for c in compared if c is not None], [h for h in histories if h is not None],
     )  # fmt: skip

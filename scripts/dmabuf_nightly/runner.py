@@ -19,7 +19,7 @@ from . import drives, fio, jobfile, machine, schedule
 from .errors import NightlyError
 from .plan import Case, Host, Plan, Side
 from .progress import say
-from .store import ABANDONED, Night, Run, Series, Store
+from .store import ABANDONED, Night, Run, Series, Store, too_few_valid
 
 if TYPE_CHECKING:
     from .judge import Judgement
@@ -211,6 +211,9 @@ def measured(store: Store, plan: Plan, night: int) -> tuple[str, str]:
         if valid < least:
             why = next((run.reasons[0] for run in those if run.reasons), "they have not been run")
             return INCONCLUSIVE, f"{series}: {valid} runs are valid, and {least} are needed: {why}"
+        if too_few_valid(those):
+            why = next(run.reasons[0] for run in those if run.reasons and not run.valid)
+            return INCONCLUSIVE, f"{series}: {valid} of {len(those)} runs are valid, which is too few: {why}"
     return PASS, f"{sum(run.valid for run in runs)} of {len(runs)} runs are valid"
 
 

@@ -3,6 +3,7 @@
 program loses the run in flight and nothing else. fio's own output is kept in files beside it."""
 
 import json
+import math
 import os
 import sqlite3
 import uuid
@@ -11,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from dmabuf_common import files
 from dmabuf_common.clock import now
@@ -19,9 +20,11 @@ from dmabuf_common.fingerprint import Facts, differences, digest
 
 from . import migrate
 from .errors import NightlyError
-from .fio import VALID, Outcome
+from .fio import INCONCLUSIVE, VALID, Outcome
 from .migrate import ACKNOWLEDGED
 from .progress import say
+
+T = TypeVar("T", list[Any], dict[str, Any])
 
 SCHEMA_VERSION = 2
 
@@ -92,6 +95,22 @@ def _inflate(data: bytes) -> bytes:
     return text
 
 
+def _stored(row: sqlite3.Row, column: str, kind: type[T]) -> T:
+    """What was stored as JSON; empty where a run is not done."""
+    if not row[column]:
+        return kind()
+    try:
+        found = json.loads(row[column])
+    except ValueError:
+        found = None
+    if not isinstance(found, kind):
+        raise NightlyError(
+            f"the store is damaged: {column} of run {row['id']} cannot be read; take a copy of the store "
+            "from before that"
+        )
+    return found
+
+
 @dataclass(frozen=True)
 class Series:
     """What is compared with itself from night to night."""
@@ -153,6 +172,16 @@ class Run:
     def valid(self) -> bool:
         """Whether its figures count."""
         return self.state == "done" and self.status == VALID
+
+
+# What is left of a night where more runs than this were unclear was chosen by what made them so.
+LEAST_VALID = 0.8
+
+
+def too_few_valid(runs: Sequence[Run]) -> bool:
+    """Whether too large a share of the runs that were done is not valid."""
+    done = [run for run in runs if run.state == "done"]
+    return sum(run.valid for run in done) < LEAST_VALID * len(done)
 
 
 class Store:
@@ -294,15 +323,20 @@ class Store:
                 row["id"], row["night"], row["phase"], row["position"],
                 Series(row["test"], row["side"], row["host"]), row["repeat"], row["state"],
                 row["started"] or "", row["seconds"] or 0.0, row["status"] or "",
-                json.loads(row["reasons"] or "[]"), row["key"] or "", row["subject"] or "",
-                json.loads(row["conditions"] or "{}"), json.loads(row["outcome"] or "{}"),
-                json.loads(row["files"] or "{}"),
+                _stored(row, "reasons", list), row["key"] or "", row["subject"] or "",
+                _stored(row, "conditions", dict), _stored(row, "outcome", dict),
+                _stored(row, "files", dict),
             )  # fmt: skip
         for row in self.db.execute(
             f"SELECT run, name, value FROM metric WHERE run IN (SELECT id FROM run WHERE {where})",
             values,
         ):
-            made[row["run"]].metrics[row["name"]] = row["value"]
+            run = made[row["run"]]
+            if math.isfinite(row["value"]):
+                run.metrics[row["name"]] = row["value"]
+            elif run.status == VALID:
+                run.status = INCONCLUSIVE
+                run.reasons.append(f"{row['name']} is no number: {row['value']}")
         return list(made.values())
 
     def series_runs(self, series: Series, plan: str, before: int) -> list[Run]:
@@ -369,6 +403,9 @@ class Store:
         """Writes all that a run gave, in one transaction."""
         known = ("datapath", "exporter", "proven", "proof", "block_bytes", "depth", "version",
                  "memory", "route")  # fmt: skip
+        for name, value in outcome.metrics.items():
+            if not math.isfinite(value):
+                outcome.unclear(f"{name} is no number: {value}")
         with self.transaction():
             self.db.execute(
                 "UPDATE run SET state = 'done', seconds = ?, status = ?, reasons = ?, key = ?, "
@@ -380,7 +417,7 @@ class Store:
             )  # fmt: skip
             self.db.executemany(
                 "INSERT OR REPLACE INTO metric VALUES (?, ?, ?)",
-                [(run, name, value) for name, value in outcome.metrics.items()],
+                [(run, name, value) for name, value in outcome.metrics.items() if math.isfinite(value)],
             )
             self.db.executemany(
                 "INSERT OR REPLACE INTO bins VALUES (?, ?, ?)",

@@ -53,6 +53,25 @@ def test_a_change_of_state_is_told_once(made: Made, tmp_path: Path) -> None:
     assert said.startswith(" p 9 fail: 1 of 2 requirements failed")
 
 
+def test_a_night_in_the_middle_is_said_and_told(
+    made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for level in (500, 500, 1000):
+        made.night(level)
+    capsys.readouterr()
+    told = tmp_path / "told"
+    # The exit status is the last night's; a copy has all that ever failed in it.
+    assert made.call("analyze", "--notify", f'echo "$DMABUF_NIGHT $DMABUF_STATUS" >> {told}') == 0
+    assert told.read_text().splitlines() == ["7 inconclusive", "8 fail", "9 pass"]
+    said = capsys.readouterr().out.splitlines()
+    assert [line[:16] for line in said[:2]] == ["night 7: inconcl", "night 8: fail: 1"]
+    assert said[-1].startswith("pass: ")
+    made.night(500)
+    made.night(1000)
+    assert made.call("analyze", "--notify", 'test "$DMABUF_NIGHT" = 11') == 2
+    assert "the notice of night 10 was not sent" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("more", [["--notify", "true"], ["--need-baseline"], ["--report", "out"]])
 def test_what_needs_a_verdict_is_refused_where_there_is_none(made: Made, more: list[str]) -> None:
     (made.path.parent / "j.fio").write_text("[global]\nioengine=null\nfilename=/dev/null\n[j]\n")

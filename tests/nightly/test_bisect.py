@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dmabuf_common import stats
-from dmabuf_nightly import bisect, plan
+from dmabuf_nightly import bisect, plan, runner
 from dmabuf_nightly.bisect import ABORT, BAD, GOOD, SKIP
 from dmabuf_nightly.errors import NightlyError
 from made import KEY, PLAN, SERIES, Made
@@ -79,6 +79,18 @@ def test_another_machine_cannot_tell(steps: Steps) -> None:
     steps.known_good()
     steps.key = {**KEY, "CPU": "another"}
     assert (steps.step(1000).status, "CPU differ" in steps.step(1000).text) == (SKIP, True)
+
+
+def test_a_reference_is_of_one_commit(steps: Steps) -> None:
+    """The newer commit was interrupted after its first round."""
+    for level, commit, rounds in ((990, "old", 3), (1000, "new", 1)):
+        for _ in range(rounds):
+            night = runner.new_night(steps.made.store, steps.plan, 1, "", bisect.REFERENCE)
+            for run in steps.made.store.runs(night):
+                steps.made.complete(run.id, level, KEY, {"module": commit})
+            steps.made.store.finish(night, bisect.REFERENCE, "")
+    found = bisect._reference(steps.made.store, steps.plan, SERIES)
+    assert [run.metrics["read_iops"] for run in found] == [1000] * 10
 
 
 def test_looks_are_corrected_for() -> None:

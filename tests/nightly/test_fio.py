@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dmabuf_nightly import fio, health
+from dmabuf_nightly import fio, health, machine
 from dmabuf_nightly.errors import NightlyError
 from dmabuf_nightly.jobfile import Job
-from dmabuf_nightly.plan import Case
+from dmabuf_nightly.plan import Case, Host
 
 OURS = Job("", {"ioengine": "external:/x/libdmabuf.so", "bs": "4k", "iodepth": "8"})
 CASE = Case("c", Path(), runtime=10.0)
@@ -85,3 +85,50 @@ def test_trouble_during_a_run_is_a_reason() -> None:
                  "link speed is 8 and could be 16", "the kernel complained: WARNING"):  # fmt: skip
         assert said in found
     assert "link width is" not in found
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "said"),
+    [({"media_errors": 3}, {}, "media_errors could be read before the run, and not after it"),
+     ({}, {"media_errors": 3}, "media_errors could not be read before the run, and could after it"),
+     ({"aer_dev_fatal x": 5}, {"aer_dev_fatal x": 1}, "aer_dev_fatal x fell from 5 to 1")],
+)  # fmt: skip
+def test_a_counter_that_vanishes_or_falls_is_a_reason(
+    then: dict[str, int], now: dict[str, int], said: str
+) -> None:
+    found = health.reasons(health.Snapshot(then), health.Snapshot(now), [])
+    assert len(found) == 1 and found[0].startswith(said)
+
+
+SMART = "the drive's SMART log (needs root)"
+LOG = "the kernel's log (/dev/kmsg needs root)"
+SMART_SEEN = {"critical_warning": "0"}
+
+
+@pytest.mark.parametrize(
+    ("target", "steady", "unseen", "readable", "said"),
+    [("/dev/nvme0n1", {}, [SMART], True, [SMART]),
+     ("/dev/nvme0n1", SMART_SEEN, [], False, [LOG]),
+     ("/dev/nvme0n1", SMART_SEEN, ["the CPU's throttle counters"], True, []),
+     ("/tmp/file", {}, [SMART], False, []),  # a file on somebody's own drive
+     ("/dev/loop0", {}, [], False, [])],
+)  # fmt: skip
+def test_a_drive_that_cannot_be_watched_is_a_reason(
+    monkeypatch: pytest.MonkeyPatch, target: str, steady: dict[str, str], unseen: list[str],
+    readable: bool, said: list[str],
+) -> None:  # fmt: skip
+    class Log:
+        def messages(self) -> list[str]:
+            return []
+
+        def close(self) -> None:
+            pass
+
+    facts = {"key": {"CPU": "x"}, "subject": {}, "state": {}}
+    seen = health.Snapshot({}, steady, {}, unseen)
+    log = Log()
+    log.readable = readable  # type: ignore[attr-defined]
+    monkeypatch.setattr(machine, "KernelLog", lambda: log)
+    monkeypatch.setattr(machine, "look", lambda *_: machine.Look(facts, seen))
+    watch = machine.Around(Host(), target, "").done()
+    assert watch.reasons == [f"{what} could not be seen" for what in said]

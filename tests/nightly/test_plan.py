@@ -60,6 +60,12 @@ def test_a_plan_is_read(folder: Path) -> None:
         (HEAD + '[hosts.h]\naddress = "x"\n' + CASE, "no fingerprint"),
         (HEAD + "[rules]\nleast_runs = 3\n" + CASE, "at least 5"),
         (HEAD + '[rules]\ncorrection = "none"\n' + CASE, "holm, bh"),
+        (HEAD + "[rules]\nmad_factor = 1e9\n" + CASE, "mad_factor must be in 0 … 10"),
+        (HEAD + "[rules]\nmad_factor = 0\n" + CASE, "mad_factor must be in 0 … 10"),
+        (HEAD + "[rules]\nmad_factor = nan\n" + CASE, "mad_factor must be in 0 … 10"),
+        (HEAD + "[rules]\nalpha = nan\n" + CASE, "alpha must be"),
+        (HEAD + "[rules.floors]\niops = nan\n" + CASE, "the floor of iops must be"),
+        (HEAD + "[rules.floors]\niops = 0.5\n" + CASE, "the floor of iops must be"),
         (HEAD + "[rules.floors]\nspeed = 0.1\n" + CASE, "names no metric"),
     ],
 )
