@@ -5,6 +5,7 @@ What a job says is read here only to tell what must be held. That nothing else i
 sees to: it runs with --readonly unless the drive is held.
 """
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -44,8 +45,14 @@ def _remote(case: Case, host: Host) -> NightlyError:
 def _nameless(case: Case) -> NightlyError:
     return NightlyError(
         f"case {case.name} writes, and the plan does not say which drive that is meant for; add "
-        '[target] with serial = "…" (see nvme list), or take the case out'
+        '[target] with serial = "…" (see nvme list), or take the case out. Only a block device can be a '
+        "target: no plan writes to a file in a file system"
     )
+
+
+def _plain(path: str) -> bool:
+    """Whether there is one way alone to spell this path."""
+    return path.startswith("/") and not path.startswith("//") and os.path.normpath(path) == path
 
 
 def _only(case: Case, job: Job) -> str:
@@ -59,7 +66,13 @@ def _only(case: Case, job: Job) -> str:
     paths = list(dict.fromkeys(job.files))
     if len(paths) != 1:
         raise NightlyError(
-            f"{case.job.name} names {', '.join(paths)}; with a [target], all jobs use that one drive"
+            f"{case.job.name} names {', '.join(paths)}; with a [target], all jobs use that one drive (a "
+            "colon parts names; one in a name is written \\:)"
+        )
+    if not _plain(paths[0]):
+        raise NightlyError(
+            f"{case.job.name} names {paths[0]!r}; write the drive's whole path, as in /dev/nvme1n1, without "
+            "//, . or .."
         )
     return paths[0]
 

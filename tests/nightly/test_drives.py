@@ -185,13 +185,72 @@ def test_a_server_elsewhere_only_reads(lab: Lab, monkeypatch: pytest.MonkeyPatch
         (JOB.replace("stonewall", "directory=/dev"), "has directory"),
         (JOB.replace("stonewall", "filename_format=x"), "has filename_format"),
         (JOB.replace("stonewall", "read_iolog=log"), "has read_iolog"),
-        (JOB.replace("filename=${DEV}\nstonewall", "filename=${DEV} ; no comment"), "names /dev/nvme987n1, "),
+        (JOB.replace("filename=${DEV}\nstonewall", "filename=/dev/disk/by-path/pci-0000:01:00.0-nvme-1"),
+         r"names .*one in a name is written \\:"),
     ],
 )  # fmt: skip
 def test_a_job_that_reaches_more_than_the_target_is_refused(lab: Lab, text: str, says: str) -> None:
     lab.job(text=text % "write")
     with pytest.raises(NightlyError, match=says):
         lab.wanted()
+
+
+@pytest.mark.parametrize("name", ["/dev//nvme987n1", "//dev/nvme987n1", "/dev/./nvme987n1", "/dev/x/../nvme987n1",
+                                  "/dev/nvme987n1/", "nvme987n1", "dev/nvme987n1", ""])  # fmt: skip
+def test_a_target_has_one_spelling(lab: Lab, name: str) -> None:
+    for text in (JOB.replace("${DEV}", name), JOB.replace("filename=${DEV}\nstonewall", f"filename={name}")):
+        lab.job(text=text % "write")
+        with pytest.raises(NightlyError, match=r"write the drive's whole path|names /dev/nvme987n1, |no filename"):
+            lab.wanted()
+
+
+def test_a_comment_at_the_end_of_a_line_is_none_of_it(lab: Lab) -> None:
+    text = JOB.replace("${DEV}", "${DEV} ; the ${SCRATCH} drive").replace("[again]", "[again] # rw=write")
+    lab.job(text=text % "read # not write")
+    assert lab.wanted(LOCAL) == {}
+    lab.job(text=text % "write;x")
+    assert list(lab.wanted()) == ["/dev/nvme987n1"]
+    assert not {";", "#"} & set(runner.Execution(lab.store, lab.plan(), 0).planned()[0][2].text)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("include=more", "would include a file"),
+        ("include:more", "would include a file"),
+        ("includes", "would include a file"),
+        ("${X}", "would include a file"),
+        ("${Y}lename=/dev/nvme988n1", "has a control character"),
+        ("description=a\x0bfilename=/dev/nvme988n1", "has a control character"),
+        ("description=a\x1ffilename=/dev/nvme988n1", "has a control character"),
+        ("description=a\u2028filename=/dev/nvme988n1", "has a control character"),
+        ("bs=${no-name}", r"has \$, ; or #"),
+        ("${no-name}filename=/dev/nvme988n1", r"has \$, ; or #"),
+        ("bs=${Z}", r"has \$, ; or #"),
+        ("filename /dev/nvme988n1", "neither a section"),
+        ("[half", "neither a section"),
+        ("description=" + "x" * 4000, "more than 4000 bytes"),
+        ("description=" + "é" * 2000, "more than 4000 bytes"),
+    ],
+)  # fmt: skip
+def test_a_line_that_fio_reads_otherwise_is_refused(lab: Lab, line: str, says: str) -> None:
+    (lab.folder / "more").write_text("filename=/dev/nvme988n1\n")
+    lab.job(text=JOB % "write" + line + "\n")
+    more = r'X = "include more"' + "\n" + r'Y = "a=b\nfi"' + "\n" + 'Z = "4k;"\n'
+    with pytest.raises(NightlyError, match=says):
+        lab.wanted(more + LOCAL + TARGET)
+
+
+def test_a_line_of_a_plans_options_is_judged_too(lab: Lab) -> None:
+    more = r'[options]' + "\n" + r'description = "x\nfilename=/dev/nvme988n1"' + "\n"
+    with pytest.raises(NightlyError, match="has a control character"):
+        lab.wanted(more + LOCAL + TARGET)
+
+
+def test_a_file_is_no_target(lab: Lab) -> None:
+    lab.dev = "/mnt/scratch/file"
+    with pytest.raises(NightlyError, match="no plan writes to a file in a file system"):
+        lab.wanted(LOCAL)
 
 
 def test_one_target_is_one_drive(lab: Lab) -> None:
