@@ -70,6 +70,28 @@ class Job:
         """What each filename= of each section names."""
         return [file for name, value in self.options if name == "filename" for file in split(value)]
 
+    @property
+    def sections(self) -> list[set[str]]:
+        """What each section uses: the files that it names, and those that a [global] before it does."""
+        found: list[set[str]] = []
+        inherited: set[str] = set()
+        here = inherited
+        for line in self.text.splitlines():
+            section, option = _SECTION.match(line), _OPTION.match(line)
+            if section and section.group(1).startswith("global"):  # so fio tells them
+                here = inherited
+            elif section:
+                here = set(inherited)
+                found.append(here)
+            elif option and option.group(1) == "filename":
+                here.update(split(option.group(2) or ""))
+        return found
+
+    @property
+    def placed_report(self) -> str:
+        """Where [global] says that the engine reports."""
+        return self.values.get(REPORT, "")
+
     def on(self, path: str, instead: str) -> "Job":
         """The same job with another path for a file, wherever a section names it, spelled as `path`."""
         lines = []
