@@ -1,27 +1,49 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The drives of a night: a job that writes does so to the drive that the plan names, and to no other.
 
-What a job says is read here only to tell what must be held. That nothing else is written, fio itself
-sees to: it runs with --readonly unless the drive is held.
+What a job says is read here to tell what must be held, and to refuse what writes beside the files that
+filename= names. For these files fio itself sees to it: it runs with --readonly unless the drive is held.
+Jobs are judged once, when the night begins, and it is that text that runs, whatever the files say by then.
 """
 
+import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from dmabuf_common import drive_guard
+from dmabuf_common import drive_guard, drive_users
 from dmabuf_common.drive_devices import Devices
 from dmabuf_common.drive_guard import Guard
 from dmabuf_common.sysfs import System
 
 from .errors import NightlyError
-from .jobfile import Job
+from .jobfile import REPORT, Job
 from .plan import Case, Host, Target
+from .store import Series
 
 # Options by which a job gets at files that filename= does not name.
 ELSEWHERE = ("directory", "opendir", "filename_format", "read_iolog", "replay_redirect")
 
-Planned = tuple[Case, Host, Job]
+# Engines that do no more than read and write the files of filename=, as rw= says, and are done when fio
+# is. mmap is none: the kernel writes its pages back later. io_uring_cmd and sg want a character device,
+# which cannot be held. exec, filecreate, filedelete, dircreate and the like do something else altogether.
+ENGINES = ("io_uring", "libaio", "null", "posixaio", "psync", "pvsync", "pvsync2", "sync", "vsync")
+OURS = re.compile(r"(external:)?([^:\s]*/)?libdmabuf[^/:\s]*\.so[.0-9]*")
+# Options that run a program, or write to or remove a file that filename= does not name.
+BESIDE = ("exec_prerun", "exec_postrun", "write_iolog", "merge_blktrace_file", "profile")
+UNLINKS = ("unlink", "unlink_each_loop")
+MEMORY = ("iomem", "mem")
+
+
+class Planned(NamedTuple):
+    """A job that a night has, its report not yet named."""
+
+    case: Case
+    host: Host
+    job: Job
+    series: Series
 
 
 @dataclass
@@ -44,8 +66,14 @@ def _remote(case: Case, host: Host) -> NightlyError:
 def _nameless(case: Case) -> NightlyError:
     return NightlyError(
         f"case {case.name} writes, and the plan does not say which drive that is meant for; add "
-        '[target] with serial = "…" (see nvme list), or take the case out'
+        '[target] with serial = "…" (see nvme list), or take the case out. Only a block device can be a '
+        "target: no plan writes to a file in a file system"
     )
+
+
+def _plain(path: str) -> bool:
+    """Whether there is one way alone to spell this path."""
+    return path.startswith("/") and not path.startswith("//") and os.path.normpath(path) == path
 
 
 def _only(case: Case, job: Job) -> str:
@@ -59,16 +87,45 @@ def _only(case: Case, job: Job) -> str:
     paths = list(dict.fromkeys(job.files))
     if len(paths) != 1:
         raise NightlyError(
-            f"{case.job.name} names {', '.join(paths)}; with a [target], all jobs use that one drive"
+            f"{case.job.name} names {', '.join(paths)}; with a [target], all jobs use that one drive (a "
+            "colon parts names; one in a name is written \\:)"
+        )
+    if not _plain(paths[0]):
+        raise NightlyError(
+            f"{case.job.name} names {paths[0]!r}; write the drive's whole path, as in /dev/nvme1n1, without "
+            "//, . or .."
         )
     return paths[0]
+
+
+def allowed(case: Case, job: Job) -> None:
+    """NightlyError for a job that could write beside what filename= names: --readonly keeps fio from
+    none of this. So it is asked of every job, also of those that only read, and of other machines'."""
+    where = case.job.name
+    for name, value in job.options:
+        if name == "ioengine" and value not in ENGINES and not OURS.fullmatch(value):
+            raise NightlyError(
+                f"{where} has ioengine={value}, of which it is not known that it does no more than read and "
+                f"write filename=; use libdmabuf.so or one of {', '.join(ENGINES)}"
+            )
+        if name in BESIDE or (name in UNLINKS and value != "0"):
+            raise NightlyError(
+                f"{where} has {name}, which runs a program, or writes to or removes what filename= does not "
+                "name; take it out"
+            )
+        if name in MEMORY and ":" in value:
+            raise NightlyError(f"{where} has {name}={value}, which writes to that file; use {name}=mmap")
+    reports = [value for name, value in job.options if name == REPORT]
+    if reports not in ([], [job.placed_report]):
+        raise NightlyError(f"{where} has {REPORT}, which this program sets itself; take it out")
 
 
 def wanted(planned: Iterable[Planned]) -> dict[str, Want]:
     """The drives that must be held or known, by path. NightlyError for what must not run."""
     found: dict[str, Want] = {}
     of_host: dict[str, str] = {}
-    for case, host, job in planned:
+    for case, host, job, _ in planned:
+        allowed(case, job)
         if host.target is None:
             if job.writes:
                 raise _remote(case, host) if host.address else _nameless(case)
@@ -86,21 +143,48 @@ def wanted(planned: Iterable[Planned]) -> dict[str, Want]:
     return found
 
 
+def _one_name(found: Iterable[str], system: System) -> None:
+    """NightlyError where two names lead to one device: one of the two could not be claimed, and nothing
+    would say why."""
+    names: dict[str, str] = {}
+    for path in found:
+        number = drive_users.number_of_path(system, path)
+        if number and names.setdefault(number, path) != path:
+            raise NightlyError(
+                f"the plan's hosts name {names[number]} and {path}, which are one drive (device {number}); "
+                "use one name"
+            )
+
+
 class Drives:
-    """The drives that are held, or known."""
+    """The drives that are held, or known, and the jobs that were judged for them."""
 
-    def __init__(self, guards: dict[str, Guard] | None = None) -> None:
+    def __init__(
+        self, guards: dict[str, Guard] | None = None, jobs: dict[Series, Job] | None = None
+    ) -> None:
         self._guards = guards or {}
+        self._jobs = jobs
 
-    def of(self, host: Host, job: Job) -> Guard | None:
-        """The drive of a job that is about to run, looked at again. None where the plan names no
-        target: such a job only reads. Raises Gone."""
-        if host.target is None:
+    def job(self, series: Series) -> Job | None:
+        """The job as it was when the night began. None where nothing is held for a night."""
+        if self._jobs is None:
             return None
-        guard = next((self._guards[path] for path in job.files if path in self._guards), None)
-        if guard:
-            guard.check()
-        return guard
+        if series not in self._jobs:
+            raise NightlyError(f"{series} was not planned when the night began, and is not run")
+        return self._jobs[series]
+
+    def give(self, host: Host, job: Job) -> tuple[Guard | None, Job]:
+        """The drive of a job that is about to run, looked at again, and the job with the descriptor in
+        place of its name. None where the plan names no target: such a job only reads. Raises Gone."""
+        path = job.files[0]
+        if host.target is None or path not in self._guards:
+            return None, job
+        guard = self._guards[path]
+        guard.check()
+        ran = job.on(path, guard.child_path)
+        if any(files != {guard.child_path} for files in ran.sections):
+            raise NightlyError(f"a section would use more than {path}, and is not run")
+        return guard, ran
 
 
 @contextmanager
@@ -109,13 +193,16 @@ def hold(
 ) -> Iterator[Drives]:
     """Claims what is written to and looks at what is only read; lets go of all of it in the end.
     Raises drive_guard.Refused before anything is written."""
+    planned = list(planned)
     with ExitStack() as stack:
         guards = {}
-        for path, want in wanted(planned).items():
+        found = wanted(planned)
+        _one_name(found, system or System())
+        for path, want in found.items():
             demand = want.target.demand
             if want.writes:
                 guard = drive_guard.claim(path, demand, want.target.consent, system, devices)
             else:
                 guard = drive_guard.observe(path, demand, system, devices)
             guards[path] = stack.enter_context(guard)
-        yield Drives(guards)
+        yield Drives(guards, {one.series: one.job for one in planned})

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 RERUNS = (1, 2)
 # A night that paused for longer than this is no single night.
 MOST_HOURS = 12
+# Where the engine reports is different for each run; a job is judged without.
+STAND_IN = "x"
+# Which job a run was, among the conditions that are stored with it: by the name of its case.
+JOB = "job of "
 
 
 def parameters(case: Case, host: Host, side: Side) -> dict[str, str]:
@@ -54,15 +58,21 @@ class Execution:
         self.mark = f"{store.uuid}:"
         self.folder = store.files / f"night-{night:04d}"
 
-    def prepare(self, series: Series, report: str) -> tuple[Case, Host, jobfile.Job]:
-        """The job that a run of this series will be; NightlyError when it cannot be made."""
+    def prepare(self, series: Series) -> tuple[Case, Host, jobfile.Job]:
+        """The job that a run of this series will be, by what its file says now, with a stand-in for
+        where it reports; NightlyError when it cannot be made."""
         case, host = self.plan.case(series.test), self.plan.host(series.host)
         side = self.plan.side(series.side)
         values = parameters(case, host, side)
         options = {**case.options, **side.options}
+        if jobfile.REPORT in options:
+            raise NightlyError(f"case {case.name} has the option {jobfile.REPORT}, which this program sets "
+                               "itself; take it out")  # fmt: skip
         job = jobfile.expand(case.job, values, options)
         if case.proof if case.proof is not None else job.ours:
-            job = jobfile.expand(case.job, values, {**options, "dmabuf_report": report})
+            job = jobfile.expand(case.job, values, {**options, jobfile.REPORT: STAND_IN})
+        elif job.placed_report:
+            raise NightlyError(f"{case.job.name} has {jobfile.REPORT}, which this program sets itself; take it out")
         if not target_of(job):
             raise NightlyError(
                 f"{case.job.name} names no filename in [global], so that nothing says which drive "
@@ -73,14 +83,23 @@ class Execution:
     def planned(self) -> list[drives.Planned]:
         """Every job that the night has."""
         return [
-            self.prepare(Series(case.name, side.name, host), "x")
+            drives.Planned(*self.prepare(series), series)
             for case in self.plan.cases for side in self.plan.sides for host in case.hosts
+            for series in [Series(case.name, side.name, host)]
         ]  # fmt: skip
 
     def check(self) -> None:
         """Every job can be made, and may be run; so that a mistake shows now, and not at three in the
         morning."""
         drives.wanted(self.planned())
+
+    def judged(self, series: Series) -> jobfile.Job:
+        """The job that was judged when the night began: its file may say something else by now."""
+        kept = self.drives.job(series)
+        if kept is None:
+            case, _, kept = self.prepare(series)
+            drives.allowed(case, kept)
+        return kept
 
     def one(self, run: Run) -> fio.Outcome:
         """Runs fio once and stores what it gave. Raises Gone when its drive is not there any more."""
@@ -94,9 +113,9 @@ class Execution:
             report = f"{host.folder}/dmabuf-nightly-{secrets.token_hex(8)}.jsonl"
         for path in (output, Path(report)):
             path.unlink(missing_ok=True)
-        case, host, job = self.prepare(run.series, report)
-        guard = self.drives.of(host, job)
-        ran = job.on(guard.path, guard.child_path) if guard else job
+        judged = self.judged(run.series)
+        case, job = self.plan.case(run.series.test), judged.reporting(report)
+        guard, ran = self.drives.give(host, job)
         files.write_text(job_path, ran.text)
         self.store.begin(run.id)
         around = machine.Around(host, *machine.what(job.values, target_of(job)))
@@ -115,7 +134,7 @@ class Execution:
         seconds = time.monotonic() - start
         text = output.read_text(errors="replace") if output.exists() else ""
         proof_text = None
-        if "dmabuf_report" in job.values:
+        if job.placed_report:
             proof_text = machine.report(host, report)
             if host.address and proof_text:
                 files.write_text(self.folder / f"{stem}.report.jsonl", proof_text)
@@ -131,7 +150,7 @@ class Execution:
         self.store.complete(
             run.id, outcome, seconds,
             {**watch.facts["key"], "memory": outcome.memory, "route": outcome.route}, watch.facts["subject"],
-            watch.conditions,
+            {**watch.conditions, JOB + case.name: judged.digest[:16]},
             {name: str(path.relative_to(base)) for name, path in kept.items() if path.exists()},
         )  # fmt: skip
         return outcome
@@ -261,7 +280,10 @@ def changed(store: Store, plan: Plan, night: int) -> str:
     for run in store.runs(night):
         if run.state != "done" or run.series.test not in known:
             continue
-        _, host, job = execution.prepare(run.series, "x")
+        _, host, job = execution.prepare(run.series)
+        digest = job.digest[:16]
+        if run.conditions.get(JOB + run.series.test, digest) != digest:
+            return f"the job of case {run.series.test} is another one by now"
         what = machine.what(job.values, target_of(job))
         if (host.name, *what) not in seen:
             seen[host.name, *what] = machine.look(host, *what)

@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -185,13 +186,72 @@ def test_a_server_elsewhere_only_reads(lab: Lab, monkeypatch: pytest.MonkeyPatch
         (JOB.replace("stonewall", "directory=/dev"), "has directory"),
         (JOB.replace("stonewall", "filename_format=x"), "has filename_format"),
         (JOB.replace("stonewall", "read_iolog=log"), "has read_iolog"),
-        (JOB.replace("filename=${DEV}\nstonewall", "filename=${DEV} ; no comment"), "names /dev/nvme987n1, "),
+        (JOB.replace("filename=${DEV}\nstonewall", "filename=/dev/disk/by-path/pci-0000:01:00.0-nvme-1"),
+         r"names .*one in a name is written \\:"),
     ],
 )  # fmt: skip
 def test_a_job_that_reaches_more_than_the_target_is_refused(lab: Lab, text: str, says: str) -> None:
     lab.job(text=text % "write")
     with pytest.raises(NightlyError, match=says):
         lab.wanted()
+
+
+@pytest.mark.parametrize("name", ["/dev//nvme987n1", "//dev/nvme987n1", "/dev/./nvme987n1", "/dev/x/../nvme987n1",
+                                  "/dev/nvme987n1/", "nvme987n1", "dev/nvme987n1", ""])  # fmt: skip
+def test_a_target_has_one_spelling(lab: Lab, name: str) -> None:
+    for text in (JOB.replace("${DEV}", name), JOB.replace("filename=${DEV}\nstonewall", f"filename={name}")):
+        lab.job(text=text % "write")
+        with pytest.raises(NightlyError, match=r"write the drive's whole path|names /dev/nvme987n1, |no filename"):
+            lab.wanted()
+
+
+def test_a_comment_at_the_end_of_a_line_is_none_of_it(lab: Lab) -> None:
+    text = JOB.replace("${DEV}", "${DEV} ; the ${SCRATCH} drive").replace("[again]", "[again] # rw=write")
+    lab.job(text=text % "read # not write")
+    assert lab.wanted(LOCAL) == {}
+    lab.job(text=text % "write;x")
+    assert list(lab.wanted()) == ["/dev/nvme987n1"]
+    assert not {";", "#"} & set(runner.Execution(lab.store, lab.plan(), 0).planned()[0][2].text)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("include=more", "would include a file"),
+        ("include:more", "would include a file"),
+        ("includes", "would include a file"),
+        ("${X}", "would include a file"),
+        ("${Y}lename=/dev/nvme988n1", "has a control character"),
+        ("description=a\x0bfilename=/dev/nvme988n1", "has a control character"),
+        ("description=a\x1ffilename=/dev/nvme988n1", "has a control character"),
+        ("description=a\u2028filename=/dev/nvme988n1", "has a control character"),
+        ("bs=${no-name}", r"has \$, ; or #"),
+        ("${no-name}filename=/dev/nvme988n1", r"has \$, ; or #"),
+        ("bs=${Z}", r"has \$, ; or #"),
+        ("filename /dev/nvme988n1", "neither a section"),
+        ("[half", "neither a section"),
+        ("description=" + "x" * 4000, "more than 4000 bytes"),
+        ("description=" + "é" * 2000, "more than 4000 bytes"),
+    ],
+)  # fmt: skip
+def test_a_line_that_fio_reads_otherwise_is_refused(lab: Lab, line: str, says: str) -> None:
+    (lab.folder / "more").write_text("filename=/dev/nvme988n1\n")
+    lab.job(text=JOB % "write" + line + "\n")
+    more = r'X = "include more"' + "\n" + r'Y = "a=b\nfi"' + "\n" + 'Z = "4k;"\n'
+    with pytest.raises(NightlyError, match=says):
+        lab.wanted(more + LOCAL + TARGET)
+
+
+def test_a_line_of_a_plans_options_is_judged_too(lab: Lab) -> None:
+    more = r'[options]' + "\n" + r'description = "x\nfilename=/dev/nvme988n1"' + "\n"
+    with pytest.raises(NightlyError, match="has a control character"):
+        lab.wanted(more + LOCAL + TARGET)
+
+
+def test_a_file_is_no_target(lab: Lab) -> None:
+    lab.dev = "/mnt/scratch/file"
+    with pytest.raises(NightlyError, match="no plan writes to a file in a file system"):
+        lab.wanted(LOCAL)
 
 
 def test_one_target_is_one_drive(lab: Lab) -> None:
@@ -277,6 +337,143 @@ def test_a_drive_that_goes_away_ends_the_night_which_is_inconclusive(
     assert night.status == "inconclusive" and "the drive went away" in (night.verdict or "")
     assert {run.state for run in lab.store.runs(1)} == {"planned"}
     assert "night 1 is abandoned and inconclusive: /dev/nvme987n1 is not used any more" in capsys.readouterr().err
+
+
+def held_night(lab: Lab, more: str, act: Callable[[], object]) -> None:
+    """A night of one run, before which something happens."""
+    made = lab.plan(more)
+    number = runner.new_night(lab.store, made, 1, "")
+    planned = runner.Execution(lab.store, made, number).planned()
+    with drives.hold(planned, lab.machine.system, lab.machine.devices) as held:
+        act()
+        runner.Execution(lab.store, made, number, held).one(lab.store.runs(number)[0])
+
+
+@pytest.mark.parametrize("target", ["", TARGET])
+def test_what_was_judged_is_what_runs(lab: Lab, monkeypatch: pytest.MonkeyPatch, target: str) -> None:
+    mode = "write" if target else "read"
+    (lab.folder / "more").write_text("description=first\n")
+    lab.job(text=JOB % mode + "include more\n")
+    seen = calls(monkeypatch)
+
+    def edit() -> None:
+        (lab.folder / "more").write_text("filename=/dev/nvme988n1\nrw=write\nexec_prerun=x\n")
+        lab.job(text=JOB % "write" + "include more\n[k]\nfilename=/dev/nvme988n1\nrw=write\n")
+
+    held_night(lab, LOCAL + target, edit)
+    assert "description=first" in seen[0]["job"] and f"rw={mode}" in seen[0]["job"]
+    assert not re.search(r"nvme988n1|exec_prerun|\[k\]", seen[0]["job"])
+    night = lab.store.runs(1)[0]
+    assert len(night.conditions["job of c"]) == 16
+
+
+def test_a_job_that_was_not_judged_is_not_run(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = calls(monkeypatch)
+    made = lab.plan()
+    number = runner.new_night(lab.store, made, 1, "")
+    with drives.hold([], lab.machine.system, lab.machine.devices) as held:
+        with pytest.raises(NightlyError, match="was not planned when the night began"):
+            runner.Execution(lab.store, made, number, held).one(lab.store.runs(number)[0])
+    lab.job(text=JOB % "read" + "exec_prerun=x\n")
+    with pytest.raises(NightlyError, match="has exec_prerun"):
+        runner.Execution(lab.store, made, number).one(lab.store.runs(number)[0])
+    assert seen == []
+
+
+def test_a_name_that_was_not_replaced_stops_the_run(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As if on() had missed one.
+    seen = calls(monkeypatch)
+    monkeypatch.setattr(jobfile.Job, "on", lambda job, path, instead: jobfile.Job(
+        job.text.replace(f"filename={path}", f"filename={instead}", 1), job.values))  # fmt: skip
+    with pytest.raises(NightlyError, match="a section would use more than /dev/nvme987n1"):
+        lab.night()
+    assert seen == []
+    assert {run.state for run in lab.store.runs(1)} == {"planned"}
+
+
+def test_sections_use_what_global_names() -> None:
+    text = "[global]\nfilename=/a\n[x]\n[y]\nfilename=/b\n[globally]\nfilename=/c\n[z]\n"
+    assert jobfile.Job(text, {}).sections == [{"/a"}, {"/a", "/b"}, {"/a", "/c"}]
+
+
+ENGINES_THAT_DO_MORE = ["exec", "filecreate", "filedelete", "filestat", "dircreate", "dirdelete", "e4defrag", "mmap",
+                        "io_uring_cmd", "sg", "splice", "falloc", "ftruncate", "rbd", "net", "external:/x/other.so",
+                        "libaio:x", "libdmabuf.so:/x/other.so", "/libdmabuf/other.so", ""]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(f"ioengine={name}" for name in ENGINES_THAT_DO_MORE),
+        "exec_prerun=blkdiscard /dev/nvme988n1",
+        "exec_postrun = x",
+        "write_iolog=/dev/nvme988n1",
+        "merge_blktrace_file=/dev/nvme988n1",
+        "profile=tiobench",
+        "unlink=1",
+        "unlink",
+        "unlink_each_loop=1",
+        "iomem=mmap:/dev/nvme988n1",
+        "mem=mmaphuge:/dev/nvme988n1",
+        "dmabuf_report=/dev/nvme988n1",
+    ],
+)
+@pytest.mark.parametrize(
+    "more", [LOCAL, LOCAL + TARGET, LOCAL.replace("hosts.local]", 'hosts.far]\naddress = "far"')],
+    ids=["reads", "target", "remote"],
+)  # fmt: skip
+def test_what_writes_beside_filename_is_refused(lab: Lab, line: str, more: str) -> None:
+    lab.job(text=JOB % "read" + line + "\n")
+    with pytest.raises(NightlyError, match=f"j.fio has {line.split('=')[0].strip()}"):
+        lab.wanted(more)
+    # [global] says so, or the plan does.
+    lab.job(text=(JOB % "read").replace("ioengine=psync", line))
+    with pytest.raises(NightlyError, match=f" has (the option )?{line.split('=')[0].strip()}"):
+        lab.wanted(more)
+    lab.job("read")
+    name, _, value = line.partition("=")
+    with pytest.raises(NightlyError, match=f" has (the option )?{name.strip()}"):
+        lab.wanted(f'[options]\n{name} = "{value or 1}"\n' + more)
+
+
+@pytest.mark.parametrize("line", [
+    *(f"ioengine={name}" for name in drives.ENGINES), "ioengine=external:/usr/lib/libdmabuf.so", "unlink=0",
+    "ioengine=libdmabuf.so", "iomem=mmap", "mem=malloc",
+])  # fmt: skip
+def test_what_does_not_is_not(lab: Lab, line: str) -> None:
+    lab.job(text=JOB % "write" + line + "\n")
+    assert lab.wanted()["/dev/nvme987n1"].writes
+
+
+SHIPPED = sorted(path for path in plan.shipped_jobs().rglob("*.fio") if path.parent.name != "include")
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_every_shipped_job_can_be_run(lab: Lab, path: Path) -> None:
+    texts = [file.read_text() for file in (path, *plan.shipped_jobs().glob("include/*.fio"))]
+    names = {name: "1" for text in texts for name in re.findall(r"\$\{(\w+)\}", text)}
+    values = {**names, "DEV": lab.dev, "ENGINE": "external:/src/build/lab/engine/libdmabuf.so", "RW": "randwrite"}
+    lab.job(text=path.read_text().replace("../include", str(plan.shipped_jobs() / "include")))
+    more = "\n".join(f'{name} = "{value}"' for name, value in values.items() if name != "DEV") + "\n"
+    found = lab.wanted(more + LOCAL + TARGET)
+    assert list(found) == [lab.dev]
+    destroys = re.search(r"Destroys data\s+(\w+)", texts[0])
+    assert destroys and found[lab.dev].writes == (destroys.group(1) != "No")
+
+
+def test_every_shipped_plan_can_be_run(lab: Lab) -> None:
+    found = sorted(plan.shipped_jobs().glob("plans/*.toml"))
+    assert found and len(SHIPPED) > 30
+    for path in found:
+        runner.Execution(lab.store, plan.load(path), 0).check()
+
+
+def test_two_names_of_one_drive_are_told(lab: Lab) -> None:
+    lab.machine.put("/sys/class/block/nvme987n1/dev", "259:0")
+    lab.machine.put("/sys/class/block/other/dev", "259:0")
+    more = ('[hosts.a]\n[hosts.b]\nparameters = { DEV = "/dev/other" }\n' + TARGET)
+    with pytest.raises(NightlyError, match=r"name /dev/nvme987n1 and /dev/other, which are one drive \(device 259:0\)"):
+        held_night(lab, more, lambda: None)
 
 
 def test_the_drive_is_let_go(lab: Lab) -> None:

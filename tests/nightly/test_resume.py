@@ -74,6 +74,18 @@ def test_a_night_of_another_machine_or_subject_is_not(
     assert made.store.nights()[-1].finished
 
 
+def test_a_night_of_another_job_is_not(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    begun(made)
+    digest = runner.Execution(made.store, wanted(made), 0).planned()[0].job.digest[:16]
+    conditions = f'{{"boot": "b", "job of c": "{digest}"}}'
+    made.store.db.execute("UPDATE run SET conditions = ? WHERE state = 'done'", (conditions,))
+    assert runner.unfinished(made.store, wanted(made)) is not None
+    job = made.path.parent / "j.fio"
+    job.write_text(job.read_text() + "bs=8k\n")
+    assert runner.unfinished(made.store, wanted(made)) is None
+    assert "the job of case c is another one by now" in capsys.readouterr().err
+
+
 def test_a_night_of_other_cases_is_not(made: Made) -> None:
     """--case that is not as it was would leave cases without a run, or runs without a case."""
     text = TWO.format(plan="p")
