@@ -157,7 +157,9 @@ class Guard:
         return found
 
     def _users(self) -> list[str]:
-        return drive_users.reasons(self._system, self._nodes())
+        return [
+            *drive_users.unseen(self._system), *drive_users.reasons(self._system, self._nodes())
+        ]  # fmt: skip
 
     def _claim_others(self) -> list[str]:
         """Holds the other names of the namespace, too, also those that came since: whoever mounts one

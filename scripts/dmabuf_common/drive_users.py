@@ -12,6 +12,10 @@ from .drive_identity import Node
 from .sysfs import System
 
 TARGETS = "/sys/kernel/config"
+# The numbers of the namespaces that a machine begins with: <linux/proc_ns.h>.
+_FIRST = {"pid": "pid:[4026531836]", "user": "user:[4026531837]"}
+# What exports drives, each with the folder in TARGETS that says which.
+_EXPORTERS = {"nvmet": "nvmet", "target_core_mod": "target"}
 # A device mapper device says in its uuid what made it.
 _MAPPERS = {"LVM": "LVM", "CRYPT": "encryption", "mpath": "multipath", "part": "a partition mapping",
             "VDO": "VDO"}  # fmt: skip
@@ -62,6 +66,24 @@ def _link(system: System, name: str) -> str:
         return os.readlink(system.path(name))
     except OSError:
         return ""
+
+
+def unseen(system: System) -> list[str]:
+    """Why nobody here could say who uses a drive. Processes of another user, and those outside of a
+    container, hide what they have open; configfs that is not mounted hides what is exported."""
+    found = []
+    user = re.search(r"^Uid:\s*\d+\s+(\d+)", system.read("/proc/self/status"), re.M)
+    # A kernel that was built without a kind of namespace has no link for it.
+    inside = [
+        kind for kind, first in _FIRST.items()
+        if _link(system, f"/proc/self/ns/{kind}") not in (first, "")
+    ]  # fmt: skip
+    if not user or int(user.group(1)) != 0 or inside or not system.names("/proc/self/ns"):
+        found.append("it cannot be seen who has it open: run as root, outside of containers")
+    for module, folder in _EXPORTERS.items():
+        if system.exists(f"/sys/module/{module}") and not system.exists(f"{TARGETS}/{folder}"):
+            found.append(f"it cannot be seen whether {module} exports it: mount configfs at {TARGETS}")
+    return found
 
 
 def btrfs(system: System) -> dict[str, set[str]]:

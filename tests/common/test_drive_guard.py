@@ -125,14 +125,62 @@ def refused_or_taken(machine: Machine, path: str = "/dev/nvme0n1") -> str:
 
 def test_a_mount_of_another_mount_namespace_is_seen(machine: Machine) -> None:
     for process, space in (("self", "mnt:[1]"), ("41", "mnt:[1]"), ("42", "mnt:[2]")):
-        (machine.root / f"proc/{process}/ns").mkdir(parents=True)
-        (machine.root / f"proc/{process}/ns/mnt").symlink_to(space)
+        machine.name_space(process, "mnt", space)
     machine.put("/proc/41/mountinfo", MOUNT.format("259:1", "/seen-before", "xfs", "/dev/x"))
     machine.put("/proc/42/comm", "pod")
     machine.put("/proc/42/mountinfo", MOUNT.format("259:2", "/", "xfs", "/dev/x"))
     said = refusal(machine)
     assert "/dev/nvme0n1p2 is mounted at / in the mount namespace of process 42 (pod)" in said
     assert "seen-before" not in said
+
+
+UNSEEN = "it cannot be seen who has it open: run as root, outside of containers"
+
+
+@pytest.mark.parametrize("kind", ["pid", "user"])
+def test_where_other_processes_are_not_seen_nothing_is_written(machine: Machine, kind: str) -> None:
+    machine.name_space("self", kind, f"{kind}:[4026532999]")
+    assert UNSEEN in refusal(machine)
+    with observe("/dev/nvme0n1", system=machine.system, devices=machine.devices) as guard:
+        assert UNSEEN in guard.against()[0]
+        guard.check()
+
+
+@pytest.mark.parametrize("status", ["Uid:\t0\t1000\t0\t0", "Uid:\t1000\t1000\t1000\t1000", ""])
+def test_without_root_nothing_is_written(machine: Machine, status: str) -> None:
+    machine.put("/proc/self/status", status)
+    assert UNSEEN in refusal(machine)
+
+
+def test_a_program_that_became_root_may_look(machine: Machine) -> None:
+    machine.put("/proc/self/status", "Uid:\t1000\t0\t0\t0")
+    assert not refused_or_taken(machine)
+
+
+def test_a_kernel_without_these_namespaces_hides_nothing(machine: Machine) -> None:
+    machine.name_space("self", "mnt", "mnt:[4026531841]")
+    for kind in ("pid", "user"):
+        (machine.root / f"proc/self/ns/{kind}").unlink()
+    assert not refused_or_taken(machine)
+    (machine.root / "proc/self/ns/mnt").unlink()
+    assert UNSEEN in refusal(machine)
+
+
+@pytest.mark.parametrize(("module", "folder"), [("nvmet", "nvmet"), ("target_core_mod", "target")])
+def test_where_exports_are_not_seen_nothing_is_written(
+    machine: Machine, module: str, folder: str
+) -> None:
+    machine.put(f"/sys/module/{module}/refcnt", "0")
+    says = f"it cannot be seen whether {module} exports it: mount configfs at /sys/kernel/config"
+    assert says in refusal(machine)
+    (machine.root / "sys/kernel/config").mkdir(parents=True)
+    assert says in refusal(machine)
+    (machine.root / "sys/kernel/config" / folder).mkdir()
+    with take(machine) as guard:
+        guard.check()
+        (machine.root / "sys/kernel/config" / folder).rmdir()
+        with pytest.raises(Gone, match=says):
+            guard.check()
 
 
 def test_swap_is_refused(machine: Machine) -> None:
