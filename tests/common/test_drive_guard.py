@@ -10,7 +10,7 @@ import images
 import pytest
 from drives import Machine
 
-from dmabuf_common import drive_signatures
+from dmabuf_common import drive_guard, drive_signatures
 from dmabuf_common.drive_guard import Demand, Gone, Guard, Refused, claim, observe
 from dmabuf_common.drive_signatures import CannotLook
 
@@ -353,6 +353,91 @@ def test_what_begins_in_a_partition_is_found(machine: Machine) -> None:
     images.luks(machine.root / "dev/nvme0n1", 16 * MIB)
     assert "/dev/nvme0n1p2 holds crypto_LUKS" in refusal(machine)
     assert not refused_or_taken(machine, "/dev/nvme0n1p1")
+
+
+SECTORS = MIB // 512
+
+
+@pytest.fixture
+def unread(tmp_path: Path) -> Machine:
+    """A drive whose partition table the kernel has not read."""
+    made = Machine(tmp_path)
+    made.drive()
+    return made
+
+
+def test_a_partition_that_the_kernel_has_not_read_is_found(unread: Machine) -> None:
+    images.gpt(unread.root / "dev/nvme0n1")
+    images.ext4(unread.root / "dev/nvme0n1", MIB)
+    says = f"a partition of /dev/nvme0n1, from byte {MIB} on, holds ext4"
+    assert says in refusal(unread, consent=["gpt"])
+    assert "--overwrite-signature ext4 --overwrite-signature gpt" in refusal(unread)
+    take(unread, consent=["gpt", "ext4"]).close()
+
+
+def test_the_partitions_of_each_of_two_tables_are_found(unread: Machine) -> None:
+    images.gpt(unread.root / "dev/nvme0n1", protective=False)
+    images.dos(unread.root / "dev/nvme0n1", 0, (0x83, 40 * SECTORS, 8 * SECTORS))
+    images.xfs(unread.root / "dev/nvme0n1", MIB)
+    images.luks(unread.root / "dev/nvme0n1", 40 * MIB)
+    said = refusal(unread, consent=["gpt", "dos"])
+    assert f"from byte {MIB} on, holds xfs" in said
+    assert f"from byte {40 * MIB} on, holds crypto_LUKS" in said
+
+
+def test_a_partition_of_a_partition_is_found(unread: Machine) -> None:
+    """A virtual machine's disk is often a partition with a table of its own."""
+    node = unread.root / "dev/nvme0n1"
+    images.dos(node, 0, (0x83, 16 * SECTORS, 32 * SECTORS))
+    images.dos(node, 16 * MIB, (0x83, 4 * SECTORS, 8 * SECTORS))
+    images.lvm(node, 20 * MIB)
+    said = refusal(unread, consent=["dos"])
+    assert f"from byte {20 * MIB} on, holds LVM2_member" in said
+
+
+def test_logical_partitions_are_found_and_no_others(unread: Machine) -> None:
+    node = unread.root / "dev/nvme0n1"
+    images.dos(node, 0, (0x05, 16 * SECTORS, 32 * SECTORS))
+    images.dos(node, 16 * MIB, (0x83, SECTORS, 4 * SECTORS), (0x05, 8 * SECTORS, 8 * SECTORS))
+    images.dos(node, 24 * MIB, (0x83, SECTORS, 4 * SECTORS), (0x05, 16 * SECTORS, 8 * SECTORS))
+    images.dos(node, 32 * MIB, (0x83, SECTORS, 4 * SECTORS))
+    images.swap(node, 17 * MIB)
+    images.xfs(node, 25 * MIB)
+    images.ext4(node, 33 * MIB)
+    # Where the link of the second table led, were it counted from there.
+    images.btrfs(node, 40 * MIB)
+    # The kernel shows an extended partition as two sectors.
+    unread.partition("nvme0n1", 1, "259:1", 16 * MIB, 1024)
+    take(unread, consent=["dos", "swap", "xfs", "ext4"]).close()
+    said = refusal(unread, consent=["dos"])
+    for at, kind in ((17, "swap"), (25, "xfs"), (33, "ext4")):
+        assert f"from byte {at * MIB} on, holds {kind}" in said
+
+
+def test_a_table_of_a_larger_drive_is_no_hindrance(unread: Machine) -> None:
+    node = unread.root / "dev/nvme0n1"
+    images.dos(node, 0, (0x83, SECTORS, 1 << 31), (0x83, 1 << 31, SECTORS))
+    images.ext4(node, MIB)
+    assert "holds ext4" in refusal(unread, consent=["dos"])
+    take(unread, consent=["dos", "ext4"]).close()
+
+
+def test_tables_within_tables_have_an_end(unread: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = unread.root / "dev/nvme0n1"
+    for at in range(20):
+        images.dos(node, at * MIB, (0x83, SECTORS, 40 * SECTORS))
+    monkeypatch.setattr(drive_guard, "MOST_PARTITIONS", 30)
+    take(unread, consent=["dos"]).close()
+    monkeypatch.setattr(drive_guard, "MOST_PARTITIONS", 10)
+    assert "more than 10 partitions" in refusal(unread, consent=["dos"])
+
+
+def test_a_partition_table_that_cannot_be_read_is_not_taken_for_empty(
+    unread: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images.dos(unread.root / "dev/nvme0n1")
+    monkeypatch.setattr(drive_signatures._library(), "blkid_probe_get_partitions", lambda _: None)
+    assert "does not list the partitions of a dos" in refusal(unread, consent=["dos"])
 
 
 def test_consent_names_all_that_is_there_and_nothing_else(machine: Machine) -> None:
