@@ -191,7 +191,7 @@ def _descendant(system: System, process: str) -> bool:
 
 def writers(system: System, numbers: set[str]) -> dict[str, str]:
     """Programs that have one of these devices open for writing, a virtual machine for one, by device
-    number. Most of them claim nothing. `numbers` may be those of character devices (ng0n1), too."""
+    number. Most of them claim nothing. `numbers` may be those of character devices, too."""
     found: dict[str, str] = {}
     for process in _processes(system):
         for number in _open_for_writing(system, process, numbers):
@@ -220,11 +220,15 @@ def _open_for_writing(system: System, process: str, numbers: set[str]) -> Iterat
             yield number
 
 
-def generic(system: System, disk: str) -> str:
-    """The number of a namespace's character device, which takes commands past the block layer."""
-    name = disk.replace("nvme", "ng", 1)
-    number = system.read(f"/sys/class/nvme-generic/{name}/dev")
-    return f"char {number}" if number else ""
+def generic(system: System, disk: str) -> dict[str, str]:
+    """A drive's character devices, which take commands past the block layer: by their numbers, their
+    names in /dev. A namespace has one (ng0n1), a SCSI drive up to two (sg0, bsg/0:0:0:0)."""
+    own = f"/sys/block/{disk}/device"
+    found = {f"/sys/class/nvme-generic/{disk.replace('nvme', 'ng', 1)}": ""}
+    found |= {f"{own}/scsi_generic/{name}": "" for name in system.names(f"{own}/scsi_generic")}
+    found |= {f"{own}/bsg/{name}": "bsg/" for name in system.names(f"{own}/bsg")}
+    numbers = {system.read(f"{one}/dev"): f"/dev/{top}{Path(one).name}" for one, top in found.items()}
+    return {f"char {number}": name for number, name in numbers.items() if number}
 
 
 def reasons(system: System, nodes: Iterable[tuple[Node, str]]) -> list[str]:
@@ -261,8 +265,8 @@ def writing(system: System, nodes: Iterable[tuple[Node, str]]) -> list[str]:
     names: dict[str, str] = {}
     for node, words in nodes:
         names[node.number] = words
-        if node.whole and generic(system, node.disk):
-            names[generic(system, node.disk)] = f"{words}, as character device,"
+        for number, name in (generic(system, node.disk) if node.whole else {}).items():
+            names[number] = f"{words.removesuffix(',')}, by its character device {name},"
     open_now: Mapping[str, str] = writers(system, set(names))
     return [
         f"{names[number]} is open for writing in {who}: end that first"

@@ -134,6 +134,32 @@ def test_a_mount_of_another_mount_namespace_is_seen(machine: Machine) -> None:
     assert "seen-before" not in said
 
 
+@pytest.mark.parametrize(
+    ("disk", "place", "says"),
+    [
+        ("nvme0n1", "/sys/class/nvme-generic/ng0n1", "/dev/ng0n1"),
+        ("sda", "/sys/block/sda/device/scsi_generic/sg3", "/dev/sg3"),
+        ("sda", "/sys/block/sda/device/bsg/0:0:1:0", "/dev/bsg/0:0:1:0"),
+    ],
+)
+@pytest.mark.parametrize(("flags", "refused"), [(os.O_RDWR, True), (os.O_RDONLY, False)])
+def test_a_character_device_is_a_name_of_the_drive(
+    tmp_path: Path, disk: str, place: str, says: str, flags: int, refused: bool
+) -> None:
+    machine = Machine(tmp_path)
+    machine.drive(disk, "259:0")
+    # Any character device will do in its place.
+    state = os.stat("/dev/full")
+    machine.put(f"{place}/dev", f"{os.major(state.st_rdev)}:{os.minor(state.st_rdev)}")
+    machine.put("/proc/77/comm", "qemu")
+    machine.put("/proc/77/fdinfo/5", f"pos: 0\nflags: {flags:#o}".replace("0o", "0"))
+    (machine.root / "proc/77/fd").mkdir()
+    (machine.root / "proc/77/fd/5").symlink_to("/dev/full")
+    said = refused_or_taken(machine, f"/dev/{disk}")
+    wanted = f"/dev/{disk}, by its character device {says}, is open for writing in process 77 (qemu)"
+    assert wanted in said if refused else not said
+
+
 UNSEEN = "it cannot be seen who has it open: run as root, outside of containers"
 
 

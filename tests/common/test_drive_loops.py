@@ -213,7 +213,7 @@ def test_a_program_that_sends_commands_past_the_block_layer_is_named(tmp_path: P
     shutil.rmtree(tmp_path / "proc")
     (tmp_path / "proc").symlink_to("/proc")
     with Orphan([sys.executable, "-c", HOLD, "/dev/full", str(os.O_RDWR)]) as process:
-        with pytest.raises(Refused, match=f"/dev/nvme0n1, as character device, is open .* process {process} "):
+        with pytest.raises(Refused, match=f"by its character device /dev/ng0n1, is open .* process {process} "):
             claim("/dev/nvme0n1", Demand("S1"), (), machine.system, machine.devices)
 
 
