@@ -69,8 +69,9 @@ class Guard:
 
     @property
     def pass_fds(self) -> tuple[int, ...]:
-        """For subprocess: what a child must inherit."""
-        return (self._descriptor,)
+        """For subprocess: what a child must inherit. The claims of the other names are among it: a child
+        that goes on when this program is killed still writes."""
+        return (self._descriptor, *self._others.values())
 
     def __enter__(self) -> "Guard":
         return self

@@ -3,6 +3,8 @@
 on it; and it is given up when it goes away."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -316,6 +318,23 @@ def test_the_other_path_is_held_as_long_as_the_drive(machine: Machine) -> None:
         with pytest.raises(OSError, match="busy"):
             machine.devices.claim(str(machine.root / "dev/nvme1n1"), os.O_RDONLY)
     os.close(machine.devices.claim(str(machine.root / "dev/nvme1n1"), os.O_RDONLY))
+
+
+def test_a_child_keeps_the_other_path_held_when_the_run_is_killed(machine: Machine) -> None:
+    twin(machine)
+    other = str(machine.root / "dev/nvme1n1")
+    with take(machine) as guard:
+        assert guard.pass_fds[0] == guard.descriptor
+        assert [machine.devices.number(one) for one in guard.pass_fds] == ["259:0", "259:8"]
+        argv = [sys.executable, "-c", "print(flush=True); input()"]
+        with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                              pass_fds=guard.pass_fds) as child:  # fmt: skip
+            assert child.stdout is not None
+            child.stdout.readline()
+            guard.close()
+            with pytest.raises(OSError, match="busy"):
+                machine.devices.claim(other, os.O_RDONLY)
+    os.close(machine.devices.claim(other, os.O_RDONLY))
 
 
 def test_a_name_that_leads_elsewhere_does_not_stand_for_the_other_path(machine: Machine) -> None:
