@@ -14,6 +14,8 @@ from .sysfs import System
 TARGETS = "/sys/kernel/config"
 # The numbers of the namespaces that a machine begins with: <linux/proc_ns.h>.
 _FIRST = {"pid": "pid:[4026531836]", "user": "user:[4026531837]"}
+# <linux/capability.h>: without, root sees nothing of a process that has more rights.
+_CAP_SYS_PTRACE = 1 << 19
 # What exports drives, each with the folder in TARGETS that says which.
 _EXPORTERS = {"nvmet": "nvmet", "target_core_mod": "target"}
 # A device mapper device says in its uuid what made it.
@@ -72,13 +74,16 @@ def unseen(system: System) -> list[str]:
     """Why nobody here could say who uses a drive. Processes of another user, and those outside of a
     container, hide what they have open; configfs that is not mounted hides what is exported."""
     found = []
-    user = re.search(r"^Uid:\s*\d+\s+(\d+)", system.read("/proc/self/status"), re.M)
+    status = system.read("/proc/self/status")
+    root = re.search(r"^Uid:\s*\d+\s+0\s", status, re.M)
+    rights = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.M)
+    may_look = root and rights and int(rights.group(1), 16) & _CAP_SYS_PTRACE
     # A kernel that was built without a kind of namespace has no link for it.
     inside = [
         kind for kind, first in _FIRST.items()
         if _link(system, f"/proc/self/ns/{kind}") not in (first, "")
     ]  # fmt: skip
-    if not user or int(user.group(1)) != 0 or inside or not system.names("/proc/self/ns"):
+    if not may_look or inside or not system.names("/proc/self/ns"):
         found.append("it cannot be seen who has it open: run as root, outside of containers")
     for module, folder in _EXPORTERS.items():
         if system.exists(f"/sys/module/{module}") and not system.exists(f"{TARGETS}/{folder}"):

@@ -59,7 +59,7 @@ class Machine:
         self.root = root
         self.system = System(root)
         self.devices = FakeDevices()
-        self.put("/proc/self/status", "Name:\tpython3\nUid:\t0\t0\t0\t0")
+        self.put("/proc/self/status", "Name:\tpython3\nUid:\t0\t0\t0\t0\nCapEff:\t000001ffffffffff")
         self.name_space("self", "pid", "pid:[4026531836]")
         self.name_space("self", "user", "user:[4026531837]")
         self.put("/proc/self/mountinfo", "22 1 8:1 / / rw - ext4 /dev/sda1 rw")

@@ -174,14 +174,24 @@ def test_where_other_processes_are_not_seen_nothing_is_written(machine: Machine,
         guard.check()
 
 
-@pytest.mark.parametrize("status", ["Uid:\t0\t1000\t0\t0", "Uid:\t1000\t1000\t1000\t1000", ""])
-def test_without_root_nothing_is_written(machine: Machine, status: str) -> None:
+ALL = "\nCapEff:\t000001ffffffffff"
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        f"Uid:\t0\t1000\t0\t0{ALL}", f"Uid:\t1000\t1000\t1000\t1000{ALL}", "",
+        # All capabilities but CAP_SYS_PTRACE, as in a container that shares the PID namespace.
+        "Uid:\t0\t0\t0\t0\nCapEff:\t000001fffff7ffff", "Uid:\t0\t0\t0\t0",
+    ],
+)  # fmt: skip
+def test_without_roots_rights_nothing_is_written(machine: Machine, status: str) -> None:
     machine.put("/proc/self/status", status)
     assert UNSEEN in refusal(machine)
 
 
 def test_a_program_that_became_root_may_look(machine: Machine) -> None:
-    machine.put("/proc/self/status", "Uid:\t1000\t0\t0\t0")
+    machine.put("/proc/self/status", f"Uid:\t1000\t0\t0\t0{ALL}")
     assert not refused_or_taken(machine)
 
 

@@ -27,6 +27,13 @@ def run(*argv: str) -> str:
     return subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
 
 
+def needs_sight() -> None:
+    """Skips where the guard refuses every drive, since it could not see who uses it."""
+    blind = drive_users.unseen(System())
+    if blind:
+        pytest.skip(blind[0])
+
+
 class Loops:
     """Loop devices of this test, and a machine on which they are drives with an identity."""
 
@@ -64,6 +71,7 @@ class Loops:
         return f"/dev/{name}"
 
     def claim(self, path: str, serial: str = "S1", *consent: str) -> Guard:
+        needs_sight()
         return claim(path, Demand(serial), consent, self.system)
 
     def refusal(self, path: str, serial: str = "S1") -> str:
@@ -75,18 +83,10 @@ class Loops:
         return (self.root / f"file{index}").read_bytes()
 
 
-def needs_sight() -> None:
-    """Skips where the guard refuses every drive, since it could not see who uses it."""
-    if os.geteuid() != 0:
-        pytest.skip("loop devices need root")
-    blind = drive_users.unseen(System())
-    if blind:
-        pytest.skip(blind[0])
-
-
 @pytest.fixture
 def loops(tmp_path: Path) -> Iterator[Loops]:
-    needs_sight()
+    if os.geteuid() != 0:
+        pytest.skip("loop devices need root")
     try:
         (tmp_path / "probe").write_bytes(bytes(images.MIB))
         run("losetup", "--detach", run("losetup", "--find", "--show", str(tmp_path / "probe")))
