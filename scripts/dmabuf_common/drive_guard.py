@@ -19,13 +19,16 @@ from types import TracebackType
 from . import drive_identity, drive_users
 from .drive_devices import Devices
 from .drive_identity import Demand, Identity, Node
-from .drive_signatures import CannotLook, Signature, find
+from .drive_signatures import CannotLook, Signature, entries, find
 from .sysfs import System
 
 __all__ = ["CONSENT", "Demand", "Gone", "Guard", "Identity", "Refused", "claim", "observe"]
 
 # The option of all programs by which somebody agrees to lose what a signature stands for.
 CONSENT = "--overwrite-signature"
+
+# More than tables in earnest have; so that tables within tables end.
+MOST_PARTITIONS = 1024
 
 
 class Refused(Exception):
@@ -66,8 +69,9 @@ class Guard:
 
     @property
     def pass_fds(self) -> tuple[int, ...]:
-        """For subprocess: what a child must inherit."""
-        return (self._descriptor,)
+        """For subprocess: what a child must inherit. The claims of the other names are among it: a child
+        that goes on when this program is killed still writes."""
+        return (self._descriptor, *self._others.values())
 
     def __enter__(self) -> "Guard":
         return self
@@ -157,7 +161,9 @@ class Guard:
         return found
 
     def _users(self) -> list[str]:
-        return drive_users.reasons(self._system, self._nodes())
+        return [
+            *drive_users.unseen(self._system), *drive_users.reasons(self._system, self._nodes())
+        ]  # fmt: skip
 
     def _claim_others(self) -> list[str]:
         """Holds the other names of the namespace, too, also those that came since: whoever mounts one
@@ -204,17 +210,34 @@ class Guard:
     # What is on it
 
     def _signatures(self) -> list[tuple[str, Signature]]:
-        """Everything that the data begins with, and that of each partition, each with its place."""
+        """Everything that the data begins with, and that of each partition, each with its place: of
+        those that the kernel has found, and of those that a table names, within partitions, too."""
         own = self.identity.node
-        ranges = [(own.path, 0, own.bytes)]
+        places = {(0, own.bytes): own.path}
         if own.whole:
-            parts = drive_identity.partitions(self._system, own.disk)
-            ranges += [(part.path, part.start, part.bytes) for part in parts]
-        return [
-            (place, signature)
-            for place, start, size in ranges
-            for signature in find(self._descriptor, start, size)
-        ]
+            for part in drive_identity.partitions(self._system, own.disk):
+                places.setdefault((part.start, part.bytes), part.path)
+        found = []
+        # An extended partition begins with a piece of the table that lists it.
+        extended: set[int] = set()
+        ranges = list(places)
+        # The list grows as tables are found.
+        for start, size in ranges:
+            for signature in find(self._descriptor, start, size):
+                found.append((places[start, size], signature))
+                if not signature.table or start in extended:
+                    continue
+                for entry in entries(self._descriptor, start, size, signature.type):
+                    if entry.extended:
+                        extended.add(entry.start)
+                    # A table can be that of a larger drive.
+                    one = (entry.start, min(entry.bytes, own.bytes - entry.start))
+                    if one[1] > 0 and one not in places:
+                        places[one] = f"a partition of {own.path}, from byte {entry.start} on,"
+                        ranges.append(one)
+            if len(ranges) > MOST_PARTITIONS:
+                raise CannotLook(f"it has more than {MOST_PARTITIONS} partitions: wipe their table first")
+        return found
 
     def _signed(self, consent: frozenset[str], only: bool) -> list[str]:
         """Reasons by what is on it. Consent counts only when it names what is there, no more and no

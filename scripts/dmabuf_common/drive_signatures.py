@@ -4,6 +4,8 @@ also where nothing of it is active. Read from an open descriptor, never from a p
 
 import ctypes
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 
@@ -14,6 +16,9 @@ PACKAGE = "libblkid1"
 _SUBLKS_LABEL, _SUBLKS_UUID, _SUBLKS_TYPE, _SUBLKS_USAGE = 1 << 1, 1 << 3, 1 << 5, 1 << 7
 _SUBLKS_MAGIC, _SUBLKS_BADCSUM = 1 << 9, 1 << 10
 _PARTS_FORCE_GPT, _PARTS_MAGIC = 1 << 1, 1 << 3
+_FLTR_ONLYIN = 2
+# libblkid counts partitions in these, whatever the drive's own sectors are.
+_SECTOR = 512
 # More than a drive can have; so that a fault of the library ends.
 _MOST = 64
 
@@ -31,12 +36,23 @@ class Signature:
     label: str = ""
     uuid: str = ""
     damaged: bool = False
+    table: bool = False
 
     def __str__(self) -> str:
         more = [f'"{self.label}"'] if self.label else []
         more += [f"UUID {self.uuid}"] if self.uuid else []
         more += ["damaged"] if self.damaged else []
         return f"{self.type} ({', '.join(more)})" if more else self.type
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A partition as its table says it, in bytes of the whole device. An extended one is a frame for
+    others, which are entries of the same table."""
+
+    start: int
+    bytes: int
+    extended: bool
 
 
 @cache
@@ -57,6 +73,18 @@ def _library() -> ctypes.CDLL:
     library.blkid_probe_lookup_value.argtypes = [
         probe, ctypes.c_char_p, ctypes.POINTER(ctypes.c_char_p), ctypes.POINTER(ctypes.c_size_t)
     ]  # fmt: skip
+    library.blkid_probe_filter_partitions_type.argtypes = [
+        probe, number, ctypes.POINTER(ctypes.c_char_p)
+    ]  # fmt: skip
+    library.blkid_probe_get_partitions.restype = probe
+    library.blkid_probe_get_partitions.argtypes = [probe]
+    library.blkid_partlist_numof_partitions.argtypes = [probe]
+    library.blkid_partlist_get_partition.restype = probe
+    library.blkid_partlist_get_partition.argtypes = [probe, number]
+    for name in ("get_start", "get_size"):
+        getattr(library, f"blkid_partition_{name}").restype = large
+        getattr(library, f"blkid_partition_{name}").argtypes = [probe]
+    library.blkid_partition_is_extended.argtypes = [probe]
     for name in ("enable_superblocks", "set_superblocks_flags", "enable_partitions",
                  "set_partitions_flags"):  # fmt: skip
         getattr(library, f"blkid_probe_{name}").argtypes = [probe, number]
@@ -76,7 +104,7 @@ def _signature(library: ctypes.CDLL, probe: int) -> Signature:
 
     table = value("PTTYPE")
     if table:
-        return Signature(table, int(value("PTMAGIC_OFFSET") or 0), uuid=value("PTUUID"))
+        return Signature(table, int(value("PTMAGIC_OFFSET") or 0), uuid=value("PTUUID"), table=True)
     return Signature(value("TYPE") or value("USAGE") or "unknown", int(value("SBMAGIC_OFFSET") or 0),
                      value("LABEL"), value("UUID"), bool(value("SBBADCSUM")))  # fmt: skip
 
@@ -84,15 +112,7 @@ def _signature(library: ctypes.CDLL, probe: int) -> Signature:
 def find(descriptor: int, offset: int = 0, size: int = 0) -> list[Signature]:
     """All signatures in a range of what the descriptor has open; size 0: up to its end. CannotLook
     where that cannot be known: neither a fault of reading nor a missing library means "none"."""
-    library = _library()
-    # What another name of the same namespace wrote is not in this device's page cache.
-    os.posix_fadvise(descriptor, offset, size, os.POSIX_FADV_DONTNEED)
-    probe = library.blkid_new_probe()
-    if not probe:
-        raise CannotLook(f"{LIBRARY} could not begin: out of memory")
-    try:
-        if library.blkid_probe_set_device(probe, descriptor, offset, size) != 0:
-            raise CannotLook(f"{LIBRARY} does not take the device: {os.strerror(ctypes.get_errno())}")
+    with _probe(descriptor, offset, size) as (library, probe):
         library.blkid_probe_enable_superblocks(probe, 1)
         library.blkid_probe_set_superblocks_flags(
             probe,
@@ -102,6 +122,48 @@ def find(descriptor: int, offset: int = 0, size: int = 0) -> list[Signature]:
         library.blkid_probe_enable_partitions(probe, 1)
         library.blkid_probe_set_partitions_flags(probe, _PARTS_FORCE_GPT | _PARTS_MAGIC)
         return _all(library, probe)
+
+
+def entries(descriptor: int, offset: int, size: int, table: str) -> list[Entry]:
+    """The partitions of a table of this type, which find() found in the same range. The kernel knows
+    those only of a table that it has read, and of one of several."""
+    with _probe(descriptor, offset, size) as (library, probe):
+        library.blkid_probe_enable_superblocks(probe, 0)
+        library.blkid_probe_enable_partitions(probe, 1)
+        library.blkid_probe_set_partitions_flags(probe, _PARTS_FORCE_GPT)
+        # Without, the library lists the first table that it finds, and no other.
+        names = (ctypes.c_char_p * 2)(table.encode(), None)
+        library.blkid_probe_filter_partitions_type(probe, _FLTR_ONLYIN, names)
+        listed = library.blkid_probe_get_partitions(probe)
+        if not listed:
+            raise CannotLook(f"{LIBRARY} does not list the partitions of a {table} that is on it: look "
+                             "at it with wipefs, and remove that signature first")  # fmt: skip
+        one_by_one = (
+            library.blkid_partlist_get_partition(listed, index)
+            for index in range(library.blkid_partlist_numof_partitions(listed))
+        )
+        return [
+            Entry(
+                offset + library.blkid_partition_get_start(one) * _SECTOR,
+                library.blkid_partition_get_size(one) * _SECTOR,
+                library.blkid_partition_is_extended(one) == 1,
+            )
+            for one in one_by_one
+        ]
+
+
+@contextmanager
+def _probe(descriptor: int, offset: int, size: int) -> Iterator[tuple[ctypes.CDLL, int]]:
+    library = _library()
+    # What another name of the same namespace wrote is not in this device's page cache.
+    os.posix_fadvise(descriptor, offset, size, os.POSIX_FADV_DONTNEED)
+    probe = library.blkid_new_probe()
+    if not probe:
+        raise CannotLook(f"{LIBRARY} could not begin: out of memory")
+    try:
+        if library.blkid_probe_set_device(probe, descriptor, offset, size) != 0:
+            raise CannotLook(f"{LIBRARY} does not take the device: {os.strerror(ctypes.get_errno())}")
+        yield library, probe
     finally:
         library.blkid_free_probe(probe)
         os.posix_fadvise(descriptor, offset, size, os.POSIX_FADV_DONTNEED)

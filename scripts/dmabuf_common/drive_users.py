@@ -12,6 +12,12 @@ from .drive_identity import Node
 from .sysfs import System
 
 TARGETS = "/sys/kernel/config"
+# The numbers of the namespaces that a machine begins with: <linux/proc_ns.h>.
+_FIRST = {"pid": "pid:[4026531836]", "user": "user:[4026531837]"}
+# <linux/capability.h>: without, root sees nothing of a process that has more rights.
+_CAP_SYS_PTRACE = 1 << 19
+# What exports drives, each with the folder in TARGETS that says which.
+_EXPORTERS = {"nvmet": "nvmet", "target_core_mod": "target"}
 # A device mapper device says in its uuid what made it.
 _MAPPERS = {"LVM": "LVM", "CRYPT": "encryption", "mpath": "multipath", "part": "a partition mapping",
             "VDO": "VDO"}  # fmt: skip
@@ -62,6 +68,27 @@ def _link(system: System, name: str) -> str:
         return os.readlink(system.path(name))
     except OSError:
         return ""
+
+
+def unseen(system: System) -> list[str]:
+    """Why nobody here could say who uses a drive. Processes of another user, and those outside of a
+    container, hide what they have open; configfs that is not mounted hides what is exported."""
+    found = []
+    status = system.read("/proc/self/status")
+    root = re.search(r"^Uid:\s*\d+\s+0\s", status, re.M)
+    rights = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.M)
+    may_look = root and rights and int(rights.group(1), 16) & _CAP_SYS_PTRACE
+    # A kernel that was built without a kind of namespace has no link for it.
+    inside = [
+        kind for kind, first in _FIRST.items()
+        if _link(system, f"/proc/self/ns/{kind}") not in (first, "")
+    ]  # fmt: skip
+    if not may_look or inside or not system.names("/proc/self/ns"):
+        found.append("it cannot be seen who has it open: run as root, outside of containers")
+    for module, folder in _EXPORTERS.items():
+        if system.exists(f"/sys/module/{module}") and not system.exists(f"{TARGETS}/{folder}"):
+            found.append(f"it cannot be seen whether {module} exports it: mount configfs at {TARGETS}")
+    return found
 
 
 def btrfs(system: System) -> dict[str, set[str]]:
@@ -169,7 +196,7 @@ def _descendant(system: System, process: str) -> bool:
 
 def writers(system: System, numbers: set[str]) -> dict[str, str]:
     """Programs that have one of these devices open for writing, a virtual machine for one, by device
-    number. Most of them claim nothing. `numbers` may be those of character devices (ng0n1), too."""
+    number. Most of them claim nothing. `numbers` may be those of character devices, too."""
     found: dict[str, str] = {}
     for process in _processes(system):
         for number in _open_for_writing(system, process, numbers):
@@ -198,11 +225,15 @@ def _open_for_writing(system: System, process: str, numbers: set[str]) -> Iterat
             yield number
 
 
-def generic(system: System, disk: str) -> str:
-    """The number of a namespace's character device, which takes commands past the block layer."""
-    name = disk.replace("nvme", "ng", 1)
-    number = system.read(f"/sys/class/nvme-generic/{name}/dev")
-    return f"char {number}" if number else ""
+def generic(system: System, disk: str) -> dict[str, str]:
+    """A drive's character devices, which take commands past the block layer: by their numbers, their
+    names in /dev. A namespace has one (ng0n1), a SCSI drive up to two (sg0, bsg/0:0:0:0)."""
+    own = f"/sys/block/{disk}/device"
+    found = {f"/sys/class/nvme-generic/{disk.replace('nvme', 'ng', 1)}": ""}
+    found |= {f"{own}/scsi_generic/{name}": "" for name in system.names(f"{own}/scsi_generic")}
+    found |= {f"{own}/bsg/{name}": "bsg/" for name in system.names(f"{own}/bsg")}
+    numbers = {system.read(f"{one}/dev"): f"/dev/{top}{Path(one).name}" for one, top in found.items()}
+    return {f"char {number}": name for number, name in numbers.items() if number}
 
 
 def reasons(system: System, nodes: Iterable[tuple[Node, str]]) -> list[str]:
@@ -239,8 +270,8 @@ def writing(system: System, nodes: Iterable[tuple[Node, str]]) -> list[str]:
     names: dict[str, str] = {}
     for node, words in nodes:
         names[node.number] = words
-        if node.whole and generic(system, node.disk):
-            names[generic(system, node.disk)] = f"{words}, as character device,"
+        for number, name in (generic(system, node.disk) if node.whole else {}).items():
+            names[number] = f"{words.removesuffix(',')}, by its character device {name},"
     open_now: Mapping[str, str] = writers(system, set(names))
     return [
         f"{names[number]} is open for writing in {who}: end that first"

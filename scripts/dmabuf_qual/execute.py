@@ -13,6 +13,7 @@ from typing import Any
 
 from dmabuf_common import files, process
 from dmabuf_common.drive_guard import Guard
+from dmabuf_common.drive_identity import plain
 from dmabuf_common.sysfs import System
 
 from . import cases
@@ -55,8 +56,10 @@ def refused(message: str) -> Finding | None:
 
 def drive_words(guard: Guard) -> list[str]:
     """How dmabuf-integrity is told its drive: the open one, whose claim is ours, whatever its name leads
-    to by now. It compares the identity, too; a serial number is that of all namespaces of a drive."""
-    identity = guard.identity.wwid or guard.identity.serial
+    to by now. It compares the identity, too; a serial number is that of all namespaces of a drive. A wwid of zeros is that of all drives that have
+    none, and dmabuf-integrity takes none such."""
+    own = guard.identity
+    identity = own.wwid if plain(own.wwid) else own.serial
     return ["--device-fd", str(guard.descriptor), "--identity", identity]
 
 

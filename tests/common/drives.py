@@ -59,6 +59,9 @@ class Machine:
         self.root = root
         self.system = System(root)
         self.devices = FakeDevices()
+        self.put("/proc/self/status", "Name:\tpython3\nUid:\t0\t0\t0\t0\nCapEff:\t000001ffffffffff")
+        self.name_space("self", "pid", "pid:[4026531836]")
+        self.name_space("self", "user", "user:[4026531837]")
         self.put("/proc/self/mountinfo", "22 1 8:1 / / rw - ext4 /dev/sda1 rw")
         self.put("/proc/swaps", "Filename Type Size Used Priority")
         (root / "dev").mkdir()
@@ -68,6 +71,13 @@ class Machine:
         path = self.root / name.lstrip("/")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text + "\n")
+
+    def name_space(self, process: str, kind: str, says: str) -> None:
+        """Which namespace of a kind a process is in."""
+        path = self.root / f"proc/{process}/ns" / kind
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        path.symlink_to(says)
 
     def link(self, name: str, to: str) -> None:
         path = self.root / name.lstrip("/")

@@ -149,10 +149,12 @@ def btrfs(path: Path, at: int = 0) -> None:
     put(path, at + 65536, block)
 
 
-def dos(path: Path, at: int = 0) -> None:
+def dos(path: Path, at: int = 0, *entries: tuple[int, int, int]) -> None:
+    """A table of `entries`, each its type, first sector and sectors."""
     block = bytearray(512)
     block[440:444] = b"\x78\x56\x34\x12"
-    struct.pack_into("<BBBBBBBBII", block, 446, 0, 0, 2, 0, 0x83, 0, 0, 0, 2048, 65536)
+    for index, (kind, first, sectors) in enumerate(entries or [(0x83, 2048, 65536)]):
+        struct.pack_into("<BBBBBBBBII", block, 446 + 16 * index, 0, 0, 2, 0, kind, 0, 0, 0, first, sectors)
     block[510:512] = b"\x55\xaa"
     put(path, at, block)
 

@@ -3,6 +3,8 @@
 on it; and it is given up when it goes away."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import images
 import pytest
 from drives import Machine
 
-from dmabuf_common import drive_signatures
+from dmabuf_common import drive_guard, drive_signatures
 from dmabuf_common.drive_guard import Demand, Gone, Guard, Refused, claim, observe
 from dmabuf_common.drive_signatures import CannotLook
 
@@ -125,14 +127,98 @@ def refused_or_taken(machine: Machine, path: str = "/dev/nvme0n1") -> str:
 
 def test_a_mount_of_another_mount_namespace_is_seen(machine: Machine) -> None:
     for process, space in (("self", "mnt:[1]"), ("41", "mnt:[1]"), ("42", "mnt:[2]")):
-        (machine.root / f"proc/{process}/ns").mkdir(parents=True)
-        (machine.root / f"proc/{process}/ns/mnt").symlink_to(space)
+        machine.name_space(process, "mnt", space)
     machine.put("/proc/41/mountinfo", MOUNT.format("259:1", "/seen-before", "xfs", "/dev/x"))
     machine.put("/proc/42/comm", "pod")
     machine.put("/proc/42/mountinfo", MOUNT.format("259:2", "/", "xfs", "/dev/x"))
     said = refusal(machine)
     assert "/dev/nvme0n1p2 is mounted at / in the mount namespace of process 42 (pod)" in said
     assert "seen-before" not in said
+
+
+@pytest.mark.parametrize(
+    ("disk", "place", "says"),
+    [
+        ("nvme0n1", "/sys/class/nvme-generic/ng0n1", "/dev/ng0n1"),
+        ("sda", "/sys/block/sda/device/scsi_generic/sg3", "/dev/sg3"),
+        ("sda", "/sys/block/sda/device/bsg/0:0:1:0", "/dev/bsg/0:0:1:0"),
+    ],
+)
+@pytest.mark.parametrize(("flags", "refused"), [(os.O_RDWR, True), (os.O_RDONLY, False)])
+def test_a_character_device_is_a_name_of_the_drive(
+    tmp_path: Path, disk: str, place: str, says: str, flags: int, refused: bool
+) -> None:
+    machine = Machine(tmp_path)
+    machine.drive(disk, "259:0")
+    # Any character device will do in its place.
+    state = os.stat("/dev/full")
+    machine.put(f"{place}/dev", f"{os.major(state.st_rdev)}:{os.minor(state.st_rdev)}")
+    machine.put("/proc/77/comm", "qemu")
+    machine.put("/proc/77/fdinfo/5", f"pos: 0\nflags: {flags:#o}".replace("0o", "0"))
+    (machine.root / "proc/77/fd").mkdir()
+    (machine.root / "proc/77/fd/5").symlink_to("/dev/full")
+    said = refused_or_taken(machine, f"/dev/{disk}")
+    wanted = f"/dev/{disk}, by its character device {says}, is open for writing in process 77 (qemu)"
+    assert wanted in said if refused else not said
+
+
+UNSEEN = "it cannot be seen who has it open: run as root, outside of containers"
+
+
+@pytest.mark.parametrize("kind", ["pid", "user"])
+def test_where_other_processes_are_not_seen_nothing_is_written(machine: Machine, kind: str) -> None:
+    machine.name_space("self", kind, f"{kind}:[4026532999]")
+    assert UNSEEN in refusal(machine)
+    with observe("/dev/nvme0n1", system=machine.system, devices=machine.devices) as guard:
+        assert UNSEEN in guard.against()[0]
+        guard.check()
+
+
+ALL = "\nCapEff:\t000001ffffffffff"
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        f"Uid:\t0\t1000\t0\t0{ALL}", f"Uid:\t1000\t1000\t1000\t1000{ALL}", "",
+        # All capabilities but CAP_SYS_PTRACE, as in a container that shares the PID namespace.
+        "Uid:\t0\t0\t0\t0\nCapEff:\t000001fffff7ffff", "Uid:\t0\t0\t0\t0",
+    ],
+)  # fmt: skip
+def test_without_roots_rights_nothing_is_written(machine: Machine, status: str) -> None:
+    machine.put("/proc/self/status", status)
+    assert UNSEEN in refusal(machine)
+
+
+def test_a_program_that_became_root_may_look(machine: Machine) -> None:
+    machine.put("/proc/self/status", f"Uid:\t1000\t0\t0\t0{ALL}")
+    assert not refused_or_taken(machine)
+
+
+def test_a_kernel_without_these_namespaces_hides_nothing(machine: Machine) -> None:
+    machine.name_space("self", "mnt", "mnt:[4026531841]")
+    for kind in ("pid", "user"):
+        (machine.root / f"proc/self/ns/{kind}").unlink()
+    assert not refused_or_taken(machine)
+    (machine.root / "proc/self/ns/mnt").unlink()
+    assert UNSEEN in refusal(machine)
+
+
+@pytest.mark.parametrize(("module", "folder"), [("nvmet", "nvmet"), ("target_core_mod", "target")])
+def test_where_exports_are_not_seen_nothing_is_written(
+    machine: Machine, module: str, folder: str
+) -> None:
+    machine.put(f"/sys/module/{module}/refcnt", "0")
+    says = f"it cannot be seen whether {module} exports it: mount configfs at /sys/kernel/config"
+    assert says in refusal(machine)
+    (machine.root / "sys/kernel/config").mkdir(parents=True)
+    assert says in refusal(machine)
+    (machine.root / "sys/kernel/config" / folder).mkdir()
+    with take(machine) as guard:
+        guard.check()
+        (machine.root / "sys/kernel/config" / folder).rmdir()
+        with pytest.raises(Gone, match=says):
+            guard.check()
 
 
 def test_swap_is_refused(machine: Machine) -> None:
@@ -244,6 +330,23 @@ def test_the_other_path_is_held_as_long_as_the_drive(machine: Machine) -> None:
     os.close(machine.devices.claim(str(machine.root / "dev/nvme1n1"), os.O_RDONLY))
 
 
+def test_a_child_keeps_the_other_path_held_when_the_run_is_killed(machine: Machine) -> None:
+    twin(machine)
+    other = str(machine.root / "dev/nvme1n1")
+    with take(machine) as guard:
+        assert guard.pass_fds[0] == guard.descriptor
+        assert [machine.devices.number(one) for one in guard.pass_fds] == ["259:0", "259:8"]
+        argv = [sys.executable, "-c", "print(flush=True); input()"]
+        with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                              pass_fds=guard.pass_fds) as child:  # fmt: skip
+            assert child.stdout is not None
+            child.stdout.readline()
+            guard.close()
+            with pytest.raises(OSError, match="busy"):
+                machine.devices.claim(other, os.O_RDONLY)
+    os.close(machine.devices.claim(other, os.O_RDONLY))
+
+
 def test_a_name_that_leads_elsewhere_does_not_stand_for_the_other_path(machine: Machine) -> None:
     twin(machine)
     (machine.root / "dev/nvme1n1").unlink()
@@ -305,6 +408,91 @@ def test_what_begins_in_a_partition_is_found(machine: Machine) -> None:
     images.luks(machine.root / "dev/nvme0n1", 16 * MIB)
     assert "/dev/nvme0n1p2 holds crypto_LUKS" in refusal(machine)
     assert not refused_or_taken(machine, "/dev/nvme0n1p1")
+
+
+SECTORS = MIB // 512
+
+
+@pytest.fixture
+def unread(tmp_path: Path) -> Machine:
+    """A drive whose partition table the kernel has not read."""
+    made = Machine(tmp_path)
+    made.drive()
+    return made
+
+
+def test_a_partition_that_the_kernel_has_not_read_is_found(unread: Machine) -> None:
+    images.gpt(unread.root / "dev/nvme0n1")
+    images.ext4(unread.root / "dev/nvme0n1", MIB)
+    says = f"a partition of /dev/nvme0n1, from byte {MIB} on, holds ext4"
+    assert says in refusal(unread, consent=["gpt"])
+    assert "--overwrite-signature ext4 --overwrite-signature gpt" in refusal(unread)
+    take(unread, consent=["gpt", "ext4"]).close()
+
+
+def test_the_partitions_of_each_of_two_tables_are_found(unread: Machine) -> None:
+    images.gpt(unread.root / "dev/nvme0n1", protective=False)
+    images.dos(unread.root / "dev/nvme0n1", 0, (0x83, 40 * SECTORS, 8 * SECTORS))
+    images.xfs(unread.root / "dev/nvme0n1", MIB)
+    images.luks(unread.root / "dev/nvme0n1", 40 * MIB)
+    said = refusal(unread, consent=["gpt", "dos"])
+    assert f"from byte {MIB} on, holds xfs" in said
+    assert f"from byte {40 * MIB} on, holds crypto_LUKS" in said
+
+
+def test_a_partition_of_a_partition_is_found(unread: Machine) -> None:
+    """A virtual machine's disk is often a partition with a table of its own."""
+    node = unread.root / "dev/nvme0n1"
+    images.dos(node, 0, (0x83, 16 * SECTORS, 32 * SECTORS))
+    images.dos(node, 16 * MIB, (0x83, 4 * SECTORS, 8 * SECTORS))
+    images.lvm(node, 20 * MIB)
+    said = refusal(unread, consent=["dos"])
+    assert f"from byte {20 * MIB} on, holds LVM2_member" in said
+
+
+def test_logical_partitions_are_found_and_no_others(unread: Machine) -> None:
+    node = unread.root / "dev/nvme0n1"
+    images.dos(node, 0, (0x05, 16 * SECTORS, 32 * SECTORS))
+    images.dos(node, 16 * MIB, (0x83, SECTORS, 4 * SECTORS), (0x05, 8 * SECTORS, 8 * SECTORS))
+    images.dos(node, 24 * MIB, (0x83, SECTORS, 4 * SECTORS), (0x05, 16 * SECTORS, 8 * SECTORS))
+    images.dos(node, 32 * MIB, (0x83, SECTORS, 4 * SECTORS))
+    images.swap(node, 17 * MIB)
+    images.xfs(node, 25 * MIB)
+    images.ext4(node, 33 * MIB)
+    # Where the link of the second table led, were it counted from there.
+    images.btrfs(node, 40 * MIB)
+    # The kernel shows an extended partition as two sectors.
+    unread.partition("nvme0n1", 1, "259:1", 16 * MIB, 1024)
+    take(unread, consent=["dos", "swap", "xfs", "ext4"]).close()
+    said = refusal(unread, consent=["dos"])
+    for at, kind in ((17, "swap"), (25, "xfs"), (33, "ext4")):
+        assert f"from byte {at * MIB} on, holds {kind}" in said
+
+
+def test_a_table_of_a_larger_drive_is_no_hindrance(unread: Machine) -> None:
+    node = unread.root / "dev/nvme0n1"
+    images.dos(node, 0, (0x83, SECTORS, 1 << 31), (0x83, 1 << 31, SECTORS))
+    images.ext4(node, MIB)
+    assert "holds ext4" in refusal(unread, consent=["dos"])
+    take(unread, consent=["dos", "ext4"]).close()
+
+
+def test_tables_within_tables_have_an_end(unread: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = unread.root / "dev/nvme0n1"
+    for at in range(20):
+        images.dos(node, at * MIB, (0x83, SECTORS, 40 * SECTORS))
+    monkeypatch.setattr(drive_guard, "MOST_PARTITIONS", 30)
+    take(unread, consent=["dos"]).close()
+    monkeypatch.setattr(drive_guard, "MOST_PARTITIONS", 10)
+    assert "more than 10 partitions" in refusal(unread, consent=["dos"])
+
+
+def test_a_partition_table_that_cannot_be_read_is_not_taken_for_empty(
+    unread: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images.dos(unread.root / "dev/nvme0n1")
+    monkeypatch.setattr(drive_signatures._library(), "blkid_probe_get_partitions", lambda _: None)
+    assert "does not list the partitions of a dos" in refusal(unread, consent=["dos"])
 
 
 def test_consent_names_all_that_is_there_and_nothing_else(machine: Machine) -> None:

@@ -14,6 +14,7 @@ import images
 import pytest
 from drives import Machine
 
+from dmabuf_common import drive_users
 from dmabuf_common.drive_devices import Devices
 from dmabuf_common.drive_guard import Demand, Gone, Guard, Refused, claim
 from dmabuf_common.drive_signatures import CannotLook, find
@@ -24,6 +25,13 @@ HOLD = "import os, sys; os.open(sys.argv[1], int(sys.argv[2])); print(flush=True
 
 def run(*argv: str) -> str:
     return subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def needs_sight() -> None:
+    """Skips where the guard refuses every drive, since it could not see who uses it."""
+    blind = drive_users.unseen(System())
+    if blind:
+        pytest.skip(blind[0])
 
 
 class Loops:
@@ -63,6 +71,7 @@ class Loops:
         return f"/dev/{name}"
 
     def claim(self, path: str, serial: str = "S1", *consent: str) -> Guard:
+        needs_sight()
         return claim(path, Demand(serial), consent, self.system)
 
     def refusal(self, path: str, serial: str = "S1") -> str:
@@ -194,6 +203,7 @@ def test_a_program_that_has_it_open_for_writing_is_named(loops: Loops, flags: in
 
 
 def test_a_program_that_sends_commands_past_the_block_layer_is_named(tmp_path: Path) -> None:
+    needs_sight()
     machine = Machine(tmp_path)
     machine.drive()
     # Any character device will do in the place of ng0n1.
@@ -203,7 +213,7 @@ def test_a_program_that_sends_commands_past_the_block_layer_is_named(tmp_path: P
     shutil.rmtree(tmp_path / "proc")
     (tmp_path / "proc").symlink_to("/proc")
     with Orphan([sys.executable, "-c", HOLD, "/dev/full", str(os.O_RDWR)]) as process:
-        with pytest.raises(Refused, match=f"/dev/nvme0n1, as character device, is open .* process {process} "):
+        with pytest.raises(Refused, match=f"by its character device /dev/ng0n1, is open .* process {process} "):
             claim("/dev/nvme0n1", Demand("S1"), (), machine.system, machine.devices)
 
 

@@ -13,7 +13,7 @@ import images
 import pytest
 
 from dmabuf_common import drive_signatures
-from dmabuf_common.drive_signatures import CannotLook, Signature, find
+from dmabuf_common.drive_signatures import CannotLook, Entry, Signature, entries, find
 
 
 @pytest.fixture
@@ -65,6 +65,30 @@ def test_a_gpt_is_found_without_its_protective_table_and_by_its_copy(image: Path
     assert [one.type for one in look(image)] == ["gpt"]
     images.put(image, 0, bytes(images.MIB))
     assert [one.type for one in look(image)] == ["gpt"]
+
+
+@pytest.mark.parametrize("kind", images.ALL)
+def test_only_partition_tables_are_called_so(image: Path, kind: str) -> None:
+    images.ALL[kind](image)
+    assert [one.table for one in look(image)] == [kind in ("gpt", "dos")]
+
+
+def test_the_entries_of_a_table_are_counted_from_the_beginning_of_the_device(image: Path) -> None:
+    images.dos(image, 16 * images.MIB, (0x83, 2048, 4096), (0x05, 8192, 4096))
+    images.dos(image, 20 * images.MIB, (0x83, 64, 128))
+    with open(image, "rb") as file:
+        found = entries(file.fileno(), 16 * images.MIB, 32 * images.MIB, "dos")
+    assert found == [
+        Entry(17 * images.MIB, 2 * images.MIB, False), Entry(20 * images.MIB, 2 * images.MIB, True),
+        Entry(20 * images.MIB + 64 * 512, 128 * 512, False),
+    ]  # fmt: skip
+
+
+def test_what_libblkid_calls_a_table_without_entries_has_none(image: Path) -> None:
+    images.dos(image, 0, (0xEE, 1, images.SIZE // 512 - 1))
+    assert [one.type for one in look(image)] == ["PMBR"]
+    with open(image, "rb") as file:
+        assert not entries(file.fileno(), 0, images.SIZE, "PMBR")
 
 
 def test_a_damaged_superblock_still_counts(image: Path) -> None:
