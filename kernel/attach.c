@@ -35,8 +35,8 @@
 #include "attach.h"
 #include "fence.h"
 #include "limits.h"
-#include "nvme_proof.h"
 #include "mapping.h"
+#include "nvme_proof.h"
 #include "trace.h"
 
 /* Segments that are looked at to find out where memory is: an exporter waits, or none does. */

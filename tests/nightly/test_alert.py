@@ -14,16 +14,6 @@ from made import PLAN, SERIES, Made
 PLAN_TEXT = PLAN.format(plan="p")
 
 
-@pytest.fixture
-def made(tmp_path: Path) -> Made:
-    found = Made(tmp_path / "s.db")
-    for _ in range(6):
-        found.night(1000)
-    assert found.call("baseline", "pin", "--plan", "p", "--nights", "1,2,3") == 0
-    assert found.call("analyze") == 0
-    return found
-
-
 def test_a_night_without_a_baseline_is_not_good_where_one_is_demanded(tmp_path: Path) -> None:
     new = Made(tmp_path / "new.db")
     new.night(1000)

@@ -11,17 +11,6 @@ from dmabuf_report import model
 from made import KEY, PLAN, SUBJECT, Made
 
 
-@pytest.fixture
-def made(tmp_path: Path) -> Made:
-    """Six good nights, of which three are pinned."""
-    found = Made(tmp_path / "s.db")
-    for _ in range(6):
-        found.night(1000)
-    assert found.call("baseline", "pin", "--plan", "p", "--nights", "1,2,3") == 0
-    assert found.call("analyze") == 0
-    return found
-
-
 def judged(made: Made, night: int) -> model.Results:
     """What a night comes to."""
     return results.build(analyse.judge_night(made.store, made.store.night(night)))
