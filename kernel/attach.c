@@ -36,6 +36,7 @@
 #include "fence.h"
 #include "limits.h"
 #include "mapping.h"
+#include "nvme_driver.h"
 #include "nvme_proof.h"
 #include "trace.h"
 
@@ -418,7 +419,7 @@ static bool device_departs(const struct device *dev)
  */
 static bool device_is_drive(const struct device *dev)
 {
-	return !device_departs(dev) && !strcmp(dev_driver_string(dev), "nvme");
+	return !device_departs(dev) && dmabuf_rw_nvme_drives(dev);
 }
 
 static struct dmabuf_rw_attach *attach_alloc(struct dma_buf *dmabuf, struct device *dev)
@@ -765,10 +766,14 @@ struct dmabuf_rw_result dmabuf_rw_io_revive(struct dmabuf_rw_mapping *m)
  */
 static void device_leaves(struct device *dev)
 {
-	struct departing *d = kmalloc_obj(*d, GFP_KERNEL | __GFP_NOFAIL);
 	struct dmabuf_rw_attach *a;
+	struct departing *d;
 	int bucket;
 
+	/* No other driver's device is ever attached to. */
+	if (!dmabuf_rw_nvme_drives(dev))
+		return;
+	d = kmalloc_obj(*d, GFP_KERNEL | __GFP_NOFAIL);
 	d->dev = dev;
 	guard(mutex)(&attachments_lock);
 	list_add(&d->node, &departing_devices);
@@ -819,6 +824,7 @@ static void device_has_left(struct device *dev)
 	guard(mutex)(&attachments_lock);
 	list_for_each_entry_safe(d, next, &departing_devices, node) {
 		if (d->dev == dev) {
+			dmabuf_rw_nvme_forget();
 			list_del(&d->node);
 			kfree(d);
 		}
@@ -834,7 +840,6 @@ static int pci_event(struct notifier_block *nb, unsigned long event, void *data)
 		break;
 	case BUS_NOTIFY_UNBOUND_DRIVER:
 	case BUS_NOTIFY_REMOVED_DEVICE:
-		dmabuf_rw_nvme_forget();
 		device_has_left(data);
 		break;
 	}
