@@ -14,6 +14,7 @@
 #include "limits.h"
 #include "map.h"
 #include "mapping.h"
+#include "member.h"
 #include "pages.h"
 #include "premapped.h"
 #include "registered.h"
