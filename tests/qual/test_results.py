@@ -10,6 +10,7 @@ import pytest
 from dmabuf_common.verdict import FAIL, INCONCLUSIVE, NO_FAULT, PASS, SKIP
 from dmabuf_qual import cases, cli, judge, requirements, results, store
 from dmabuf_qual.errors import QualError
+from dmabuf_report import model
 
 DEFAULTS = requirements.load(None)
 FULL = cases.Scale(16 << 30, 60, 5, True)
@@ -162,3 +163,34 @@ def test_a_folder_that_another_release_made_is_refused(tmp_path: Path, name: str
     (folder / store.RUN).write_text(json.dumps(run))
     with pytest.raises(QualError, match=name):
         results.load(folder)
+
+
+MODULE = {"reads": 6, "writes": 2, "read_bytes": 24576, "write_bytes": 8192, "commands": 9}
+
+
+def cell_of(folder: Path, path: str = "premapped", modules: tuple[Any, ...] = (MODULE, MODULE),
+            busy: tuple[float, ...] = (10.0, 30.0), emulated: bool = False) -> model.Measurement:  # fmt: skip
+    """A cell whose repeats have these counters and this CPU."""
+    records = [{**CELL, "id": f"perf/udmabuf/{path}/randread-4k-32/{n}", "path": path, "file": f"{n}.json",
+                "report": {"proven": True, "proof": "p", "module": module}} for n, module in enumerate(modules)]  # fmt: skip
+    folder_of(folder, run_of(), *records)
+    (folder / "fio").mkdir()
+    for number, share in enumerate(busy):
+        job = {"read": {}, "write": {}, "usr_cpu": share / 4, "sys_cpu": share * 3 / 4}
+        (folder / f"fio/{number}.json").write_text(json.dumps({"jobs": [job]}))
+    (made,) = results.measurements(folder, records, emulated)
+    return made
+
+
+def test_commands_and_cpu_of_all_repeats_are_shown(tmp_path: Path) -> None:
+    made = cell_of(tmp_path / "q", emulated=True)
+    assert made.commands == model.Commands(18, 16, 65536)
+    assert (made.cpu_percent, made.emulated, made.depth) == (20, True, 32)
+    assert cell_of(tmp_path / "r").emulated is False
+
+
+def test_what_was_not_counted_is_not_shown(tmp_path: Path) -> None:
+    # The module's commands of bvec are calls of the block layer.
+    assert cell_of(tmp_path / "a", "bvec").commands is None
+    assert cell_of(tmp_path / "b", modules=(MODULE, None)).commands is None
+    assert cell_of(tmp_path / "c", busy=()).cpu_percent is None
