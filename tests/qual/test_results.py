@@ -51,6 +51,14 @@ def test_other_thresholds_stand_in_the_verdict() -> None:
     assert "most_cpu_ratio" not in text
 
 
+def test_a_threshold_that_is_written_another_way_is_the_same() -> None:
+    for name, value in DEFAULTS.items():
+        if isinstance(value, (int, float)):
+            other = int(value) if isinstance(value, float) and value == int(value) else float(value)
+            assert requirements.changed({**DEFAULTS, name: other}) == [], name
+            assert requirements.changed({**DEFAULTS, name: value + 1}), name
+
+
 def test_what_was_left_out_and_what_the_drive_is_stands_in_the_verdict() -> None:
     assert "only cases that match perf/*" in sentence(run_of(only=["perf/*"]), INCONCLUSIVE)
     assert "says nothing about the speed of hardware" in sentence(run_of(emulated=True))
