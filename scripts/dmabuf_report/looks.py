@@ -45,12 +45,12 @@ class Look:
     marker: str
     dashes: DashStyle
     filling: str
-    width: float
+    size: float
 
     def words(self) -> dict[str, Any]:
         """As matplotlib's plot() takes it."""
         return {"color": self.colour, "marker": self.marker, "linestyle": self.dashes,
-                "fillstyle": self.filling, "linewidth": self.width}  # fmt: skip
+                "fillstyle": self.filling, "markersize": 5.0 * self.size, "linewidth": 1.5 * self.size}  # fmt: skip
 
 
 def _rgb(colour: str) -> tuple[int, int, int]:
@@ -66,7 +66,7 @@ def _spare(taken: Iterable[str]) -> str:
 
     steps = range(0, 256, 17)
     dark = (rgb for rgb in itertools.product(steps, steps, steps)
-            if colorsys.rgb_to_yiq(*(part / 255 for part in rgb))[0] < 0.7)  # fmt: skip
+            if colorsys.rgb_to_yiq(*(part / 255 for part in rgb))[0] < 0.55)  # fmt: skip
     return "#{:02x}{:02x}{:02x}".format(*max(dark, key=apart))
 
 
@@ -106,9 +106,9 @@ class Looks:
         self.variants = sorted({variant for _, _, variant in every} - {""}) or [""]
 
     def of_variant(self, variant: str) -> tuple[str, float]:
-        """Filling of the markers and width of the line."""
+        """Filling of the markers, and how much larger than usual they are."""
         number = self.variants.index(variant) if variant else 0
-        return FILLINGS[number % len(FILLINGS)], 1.5 + number // len(FILLINGS)
+        return FILLINGS[number % len(FILLINGS)], 1.5 ** (number // len(FILLINGS))
 
     def of(self, datapath: str, depth: int | None, variant: str) -> Look:
         """The look of a series."""

@@ -118,7 +118,9 @@ def _legend(figure: Figure, looks: Looks, shown: list[Series], depths: bool = Tr
     """A column for the colours, one for line styles and markers, one for fillings."""
     columns: list[tuple[str, list[tuple[str, Line2D]]]] = []
     paths = sorted({path for path, _, _ in shown})
-    columns.append(("datapath", [(path, Line2D([], [], color=looks.colour[path], linewidth=3)) for path in paths]))
+    columns.append(("datapath", [
+        (_short(path, 24), Line2D([], [], color=looks.colour[path], linewidth=3)) for path in paths
+    ]))
     known = sorted({depth for _, depth, _ in shown if depth is not None})
     if known and depths:
         lines = []
@@ -129,10 +131,13 @@ def _legend(figure: Figure, looks: Looks, shown: list[Series], depths: bool = Tr
     variants = sorted({variant for _, _, variant in shown} - {""})
     if variants:
         lines = []
+        # Two that would be the same are not shortened.
+        short = {name: _short(name, 40) for name in variants}
+        names = short if len(set(short.values())) == len(short) else {name: name for name in variants}
         for name in variants:
-            filling, width = looks.of_variant(name)
-            lines.append((name, Line2D([], [], color=GREY, marker="o", markersize=6, linewidth=width,
-                                       fillstyle=filling, linestyle="")))  # fmt: skip
+            filling, size = looks.of_variant(name)
+            lines.append((names[name], Line2D([], [], color=GREY, marker="o", markersize=5.5 * size,
+                                                   fillstyle=filling, linestyle="")))  # fmt: skip
         columns.append((looks.heading, lines))
     rows = max(len(lines) for _, lines in columns)
     nothing = Line2D([], [], linestyle="")
@@ -143,11 +148,26 @@ def _legend(figure: Figure, looks: Looks, shown: list[Series], depths: bool = Tr
         heads.append(len(labels))
         handles += [nothing, *(line for _, line in lines), *[nothing] * (rows - len(lines))]
         labels += [title, *(name for name, _ in lines), *[""] * (rows - len(lines))]
-    made = figure.legend(handles, labels, loc="lower left", ncols=len(columns), frameon=False,
-                         fontsize=8, handlelength=3.5, labelspacing=0.35)  # fmt: skip
+    size = 8.0
+    # Long names make the legend smaller, and are not cut.
+    while (made := _columns(figure, handles, labels, heads, size)) and size > 4:
+        wide = made.get_window_extent().width / (figure.get_figwidth() * figure.get_dpi())
+        if wide <= 0.98:
+            break
+        made.remove()
+        size *= min(0.97, 0.97 / wide)
     _leave_room(figure, _legend_height(shown))
+
+
+def _columns(
+    figure: Figure, handles: list[Line2D], labels: list[str], heads: list[int], size: float
+) -> Any:
+    """A legend whose entries of these numbers are the heads of its columns."""
+    made = figure.legend(handles, labels, loc="lower left", ncols=len(heads), frameon=False,
+                         fontsize=size, handlelength=3.5, labelspacing=0.35)  # fmt: skip
     for number in heads:
         made.get_texts()[number].set_fontweight("bold")
+    return made
 
 
 def _leave_room(figure: Figure, inches: float) -> None:
@@ -190,7 +210,7 @@ def latency_curves(looks: Looks, name: str, measurements: list[Measurement], way
     deepest = min(min(beyond) for _, _, beyond in curves)
     for number, (series, ns, beyond) in enumerate(curves):
         # Some markers on the way, not all at the same places.
-        axes.plot([1 / b for b in beyond], ns, drawstyle="steps-post", markersize=4.5,
+        axes.plot([1 / b for b in beyond], ns, drawstyle="steps-post",
                   markevery=(0.03 + 0.02 * (number % 5), 0.15), **looks.of(*series).words())  # fmt: skip
     axes.set_xscale("log")
     axes.set_yscale("log")
@@ -247,7 +267,7 @@ def sweep(looks: Looks, load: str, measurements: list[Measurement], metric: str)
         if len(set(x)) < len(x):  # two cases of one size: no line leads from one to the other
             words["linestyle"] = ""
         axes.errorbar(x, [dot.value for dot in points], yerr=list(zip(*(dot.spread for dot in points), strict=True)),
-                      markersize=5.5, capsize=3, elinewidth=1, **words)  # fmt: skip
+                      capsize=3, elinewidth=1, **words)  # fmt: skip
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.minorticks_off()
@@ -284,7 +304,7 @@ def by_case(looks: Looks, measurements: list[Measurement], metric: str) -> str |
         for place, dot in enumerate(dots):
             look = looks.of(*series_of(dot.measurement)).words()
             axes.errorbar([dot.value], [y + 0.15 + 0.14 * place], xerr=[[part] for part in dot.spread],
-                          markersize=5.5, capsize=2, elinewidth=1, **{**look, "linestyle": ""})  # fmt: skip
+                          capsize=2, elinewidth=1, **{**look, "linestyle": ""})  # fmt: skip
         y += room[number]
     axes.set_ylim(y, 0)
     axes.set_yticks(ticks, [_short(case) for case in cases])
@@ -298,9 +318,9 @@ def by_case(looks: Looks, measurements: list[Measurement], metric: str) -> str |
     return _svg(figure, f"cases {metric}")
 
 
-def _short(name: str) -> str:
-    """A name that leaves room for the plot."""
-    return name if len(name) <= 28 else f"{name[:18]}…{name[-9:]}"
+def _short(name: str, most: int = 28) -> str:
+    """A name that leaves room for the plot: its begin and its end."""
+    return name if len(name) <= most else f"{name[:most // 2]}…{name[most // 2 + 1 - most:]}"
 
 
 def command_sizes(looks: Looks, measurements: list[Measurement]) -> str | None:
@@ -360,7 +380,7 @@ def history(looks: Looks, h: History) -> str | None:
     days: Any = matplotlib.dates.date2num(times)
     words = {**looks.of(h.datapath, h.depth, "").words(), "linewidth": 1.2}
     said = ", ".join(filter(None, (h.datapath, f"depth {h.depth}" if h.depth else ""))) or "median of a night"
-    axes.plot(days, [p.value for p in h.points], markersize=4.5, label=said, **words)
+    axes.plot(days, [p.value for p in h.points], label=said, **words)
     if h.baseline is not None:
         axes.axhline(h.baseline, color=GREY, linestyle="--", linewidth=1, label="pinned baseline")
     worse = {"higher": -1, "lower": 1}.get(h.better, 0)

@@ -78,6 +78,25 @@ def test_a_legend_names_the_side_where_there_are_two(figures: dict[str, Figure])
     assert legend(figures["cases read_iops"])[-3:] == ["memory, side", "udmabuf new", "udmabuf old"]
 
 
+def test_a_legend_is_as_wide_as_the_page_at_most(figures: dict[str, Figure]) -> None:
+    host = "rack12-storage-node-03.lab.example.com"
+    plots.all_of(results(*[measured(f"a-new-datapath-{n}", 48, exporter="drm:/dev/dri/card1", side=side, host=host)
+                           for n in range(3) for side in ("old", "new")]))  # fmt: skip
+    figure = figures["cases read_iops"]
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.get_figwidth() * figure.get_dpi()
+    # Shortened names still differ.
+    assert len([text for text in legend(figure) if "…" in text]) == len(set(legend(figure)) - {
+        "datapath", "queue depth", "48", "memory, side, host", *[f"a-new-datapath-{n}" for n in range(3)]}) == 2  # fmt: skip
+
+
+def test_the_seventh_kind_of_memory_is_told_from_the_first_without_a_line(figures: dict[str, Figure]) -> None:
+    plots.all_of(results(*[measured("host", exporter=f"e{n}") for n in range(7)]))
+    points = [line for line in figures["cases read_iops"].axes[0].get_lines() if str(line.get_marker()) == "o"]
+    seen = [(line.get_fillstyle(), line.get_markersize()) for line in points]
+    assert len(set(seen)) == len(seen) == 7
+
+
 def test_no_line_leads_from_a_random_to_a_sequential_load(figures: dict[str, Figure]) -> None:
     plots.all_of(results(measured("host", size=4096, load="randread"), measured("host", size=65536, load="read"),
                          measured("host", size=1 << 20, load="read")))  # fmt: skip
