@@ -76,7 +76,9 @@ def render(results: Results) -> str:
         (title, [fact for fact in results.environment if fact.role == role])
         for role, title in roles
     ]
+    best = summary.rows(results.measurements)
     return environment.get_template("page.html.j2").render(
         r=results, words=WORDS, counts=counts, sections=sections, environments=environments,
-        best=summary.rows(results.measurements), ways=summary.WAYS, cpu_limit=summary.CPU_LIMIT,
+        best=best, ways=[way for way in summary.WAYS if any(way in row.best for row in best)],
+        cpu_limit=summary.CPU_LIMIT,
     )

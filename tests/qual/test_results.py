@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dmabuf_common import stats
 from dmabuf_common.verdict import FAIL, INCONCLUSIVE, NO_FAULT, PASS, SKIP
 from dmabuf_qual import cases, cli, judge, requirements, results, store
 from dmabuf_qual.errors import QualError
@@ -202,3 +203,17 @@ def test_what_was_not_counted_is_not_shown(tmp_path: Path) -> None:
     assert cell_of(tmp_path / "a", "bvec").commands is None
     assert cell_of(tmp_path / "b", modules=(MODULE, None)).commands is None
     assert cell_of(tmp_path / "c", busy=()).cpu_percent is None
+
+
+def test_the_interval_of_a_figure_is_what_the_page_calls_it(tmp_path: Path) -> None:
+    def interval(*values: float) -> tuple[float | None, float | None]:
+        folder = tmp_path / str(len(values))
+        records = [{**CELL, "id": f"perf/udmabuf/premapped/randread-4k-32/{n}", "file": f"{n}.json",
+                    "figures": {"read_iops": value}} for n, value in enumerate(values)]  # fmt: skip
+        (made,) = results.measurements(folder_of(folder, run_of(), *records), records, False)
+        return made.metrics[0].low, made.metrics[0].high
+
+    assert interval(3.0) == (None, None)
+    assert interval(1.0, 2.0, 3.0, 4.0, 5.0) == stats.median_interval([1.0, 2.0, 3.0, 4.0, 5.0]) == (1, 5)
+    # Of 17 it is not from the least to the greatest.
+    assert interval(*[float(n) for n in range(1, 18)]) == (5, 13)

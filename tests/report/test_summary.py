@@ -80,6 +80,12 @@ def test_the_page_says_emulated_where_the_drive_is() -> None:
     assert "no, 3&nbsp;% of a CPU" in part
 
 
+def test_a_direction_that_nothing_did_has_no_columns() -> None:
+    assert ">Write<" not in page(measured("c", "premapped", 1), measured("c", "host", 1))
+    part = page(measured("c", "premapped", 1), measured("c", "host", write=1))
+    assert ">Read<" in part and ">Write<" in part
+
+
 def test_a_report_without_bandwidth_has_none() -> None:
     made = results()
     made.measurements = []
