@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from dmabuf_common import clock, files, stats, verdict
+from dmabuf_report.tidy import cell
 
 from . import acknowledge
 from .plan import metric_kind
@@ -105,11 +106,6 @@ def open_metrics(store: Store, plan: str) -> str:
         lines += [f"# TYPE {full} gauge", f"# HELP {full} {text}"]
         lines += [_sample(full, about, value) for about, value in samples]
     return "\n".join([*lines, "# EOF"]) + "\n"
-
-
-def cell(text: str) -> str:
-    """Text for a cell, which a spreadsheet must not take for a formula."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
 
 def write(store: Store, plan: str, folder: Path) -> list[Path]:

@@ -402,7 +402,7 @@ class Store:
     ) -> None:  # fmt: skip
         """Writes all that a run gave, in one transaction."""
         known = ("datapath", "exporter", "proven", "proof", "block_bytes", "depth", "version",
-                 "memory", "route")  # fmt: skip
+                 "memory", "route", "load", "cpu_percent", "commands")  # fmt: skip
         for name, value in outcome.metrics.items():
             if not math.isfinite(value):
                 outcome.unclear(f"{name} is no number: {value}")
