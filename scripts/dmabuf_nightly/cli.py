@@ -21,7 +21,7 @@ from dmabuf_common.verdict import (
 from dmabuf_report import model
 from dmabuf_report.errors import ReportError
 
-from . import acknowledge, baseline, drives, health, machine, plan, prune, runner
+from . import acknowledge, baseline, drives, health, machine, plan, prune, ratios, runner
 from .errors import EXIT_BISECT_ABORT, NightlyError
 from .progress import say
 from .store import MEASURED, Night, Series, Store
@@ -347,6 +347,8 @@ def _baseline(args: argparse.Namespace) -> int:
             return EXIT_UNDECIDED
     for one in shown:
         note = f", {one.note}" if one.note else ""
+        if not one.jobs_known:
+            note += "; its jobs are not stored, so that datapath, block size and depth alone are compared"
         print(f"{one.series}: {one.name}, {len(one.runs)} runs, pinned {one.pinned}{note}")
     return EXIT_PASS
 
@@ -413,8 +415,12 @@ def _acknowledge(args: argparse.Namespace) -> int:
             raise NightlyError(f"nothing is acknowledged of {series}: {args.metric}")
         print(f"{series}: {args.metric} fails again when it is slower")
         return EXIT_PASS
-    known = acknowledge.add(store, args.plan, series, args.metric, args.night, args.note,
-                            args.ratio)  # fmt: skip
+    if args.ratio is None:
+        known = acknowledge.add(store, args.plan, series, args.metric, args.night, args.note)
+    else:
+        given = ratios.find(store, args.plan, series, args.metric, args.night, args.ratio)
+        known = acknowledge.put(store, args.plan, acknowledge.Known(
+            series, args.metric, given.against, given.night, given.ratio, args.note))  # fmt: skip
     print(f"{series}: {args.metric} is known to be at {known.ratio:.3f} since night {known.night}")
     return EXIT_PASS
 

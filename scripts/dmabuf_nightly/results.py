@@ -216,7 +216,7 @@ def history(judgement: Judgement, about: Subject) -> model.History | None:
     by_night: dict[int, list[float]] = {}
     earlier = judgement.store.series_runs(about.series, judgement.plan.name, judgement.night)
     for run in [*earlier, *runs]:
-        if run.valid and judgement.store.comparable(run.key, runs[0].key) and about.metric in run.metrics:
+        if run.valid and judgement.store.alike(runs[0], run) and about.metric in run.metrics:
             by_night.setdefault(run.night, []).append(run.metrics[about.metric])
     least = judgement.plan.rules.least_runs
     kept = {n: values for n, values in by_night.items() if len(values) >= least and n in nights}
