@@ -89,6 +89,8 @@ def rank_p(old: Sequence[float], new: Sequence[float]) -> float:
     normal approximation, which selftest needs some 100 000 times."""
     every = np.concatenate((np.asarray(old, float), np.asarray(new, float)))
     first, last, total = len(old), len(new), len(every)
+    if not total:
+        return 1.0
     ordered = np.sort(every)
     low, high = np.searchsorted(ordered, every), np.searchsorted(ordered, every, "right")
     if high[0] - low[0] == total:

@@ -8,7 +8,7 @@ would count. Otherwise the case is run again, and in the end it is 125: git take
 
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dmabuf_common import clock, stats
 from dmabuf_common.verdict import EXIT_FAIL, EXIT_PASS
@@ -128,8 +128,9 @@ def known_good(
     limit = effect if effect is not None else plan.rules.floor(metric)
     begun = [night.id for night in store.nights(plan.name, REFERENCE)]
     measured = _Measured([], 0, "nothing was run")
-    for measured in _rounds(store, plan, series, metric, pinned.runs[0], f"the {pinned.name}", execute,
-                            label, REFERENCE):  # fmt: skip
+    like = replace(pinned.runs[0], key=pinned.key)
+    for measured in _rounds(store, plan, series, metric, like, f"the {pinned.name}", execute, label,
+                            REFERENCE):  # fmt: skip
         if measured.why:
             break
     fresh = [n.id for n in store.nights(plan.name, REFERENCE) if n.id not in begun]

@@ -231,8 +231,9 @@ class _Judge:
                 f"{name} have no valid run any more; pin a baseline")
         if tonight is not None:
             for old in old_runs:
-                if not self.store.comparable(old.key, tonight.key):
-                    changed = self.store.differences(old.key, tonight.key)
+                key = pinned.key if pinned else old.key
+                if not self.store.comparable(key, tonight.key):
+                    changed = self.store.differences(key, tonight.key)
                     return (
                         f"this is not the machine of {name}: {', '.join(changed)} "
                         "differ; pin a baseline for this one"
