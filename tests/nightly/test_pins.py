@@ -42,6 +42,16 @@ def test_a_change_that_the_pin_accepted_is_none(tmp_path: Path) -> None:
     assert (finding.state, finding.change) == (decide.SAME, None)
 
 
+def test_a_change_before_the_last_pinned_night_is_none() -> None:
+    levels = [100.0, 100.4, 99.6, 100.2, 99.8] * 2 + [94.0, 94.3, 93.8]
+    question = decide.Question(0, "higher", 0.02, [], [94.1] * 10, levels)
+    assert decide.change_suspect(question, 0.02, decide.Rules()) == decide.Change(0, 10)
+    question.settled = 10
+    assert decide.change_suspect(question, 0.02, decide.Rules()) == decide.Change(0, 10)
+    question.settled = 11
+    assert decide.change_suspect(question, 0.02, decide.Rules()) is None
+
+
 def test_a_night_as_fast_as_the_baseline_is_good_after_a_better_week(made: Made) -> None:
     assert last(made, [1100] * 6) == [0] * 6
     assert last(made, [1000] * 5) == [0] * 5
