@@ -357,9 +357,11 @@ class _Judge:
                 self.result.old_names[about] = _nights([nights[i] for i in finding.change.before])
             if finding.fresh is None:
                 what += f" since night {first}"
+                finding.extra["new"] = f"nights {first} to {self.night}"
         elif finding.together is not None and finding.fresh is None:
             together = [*(nights[index] for index in finding.with_nights), self.night]
             what += f" of {_nights(together)} together"
+            finding.extra["new"] = _nights(together)
         contrast = finding.judged
         if finding.text:
             return

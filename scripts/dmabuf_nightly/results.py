@@ -187,7 +187,7 @@ def comparison(judgement: Judgement, finding: decide.Finding) -> model.Compariso
     return model.Comparison(
         str(Series(about.series.test, about.series.side, "")), about.metric, unit, better,
         judgement.old_names.get(about, "earlier nights"),
-        f"night {judgement.night}" + (", reruns" if finding.fresh else ""),
+        finding.extra.get("new", f"night {judgement.night}") + (", reruns" if finding.fresh else ""),
         stats.median(contrast.old), stats.median(contrast.new), contrast.ratio, low, high,
         finding.threshold, min(1.0, finding.p_adjusted if finding.p_adjusted is not None else 1.0),
         status_of(finding), finding.state, finding.text,

@@ -4,7 +4,7 @@
 from pathlib import Path
 
 import pytest
-from dmabuf_nightly import analyse, decide
+from dmabuf_nightly import analyse, decide, results
 from dmabuf_nightly.earlier import Hold
 from made import KEY, Made
 
@@ -105,6 +105,9 @@ def test_a_change_against_the_history_shows_the_figures_that_it_is_based_on(made
     assert finding.contrast.ratio == pytest.approx(0.9, rel=0.01)
     assert finding.text.startswith("read_iops since night 13 is ")
     assert "worse than nights 3 to 12 (ratio 0." in finding.text
+    row = results.build(analyse.judge_night(made.store, made.store.night(night))).comparisons[0]
+    assert (row.old_name, row.new_name) == ("nights 3 to 12", "nights 13 to 15")
+    assert row.new / row.old == pytest.approx(row.ratio)
 
 
 def test_three_fast_nights_in_a_row_end_a_hold() -> None:
