@@ -108,6 +108,10 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument("--night", type=int, help="default: the last")
     report.add_argument("--out", type=Path, required=True, metavar="DIR", dest="report")
     report.add_argument("--format", action="append", choices=FORMATS, default=[])
+    public = add("publish", "write a page of a night, and a list of the nights, for anybody to see")
+    public.add_argument("--plan", required=True, metavar="NAME")
+    public.add_argument("--night", type=int, help="default: the last that was judged")
+    public.add_argument("--out", type=Path, required=True, metavar="DIR")
     nights = add("nights", "list the stored nights")
     nights.add_argument("--plan")
     base = commands.add_parser("baseline", help="pin or show baselines; they never move by themselves")
@@ -318,6 +322,14 @@ def _report(args: argparse.Namespace) -> int:
     return EXIT_PASS
 
 
+def _publish(args: argparse.Namespace) -> int:
+    from . import publish
+
+    for path in publish.publish(Store(args.store, create=False), args.plan, args.night, args.out):
+        print(path)
+    return EXIT_PASS
+
+
 def _nights(args: argparse.Namespace) -> int:
     store = Store(args.store, create=False)
     for night in store.nights(args.plan):
@@ -454,7 +466,7 @@ def _selftest(args: argparse.Namespace) -> int:
 
 
 COMMANDS = {
-    "run": _run, "analyze": _analyze, "report": _report, "nights": _nights,
+    "run": _run, "analyze": _analyze, "report": _report, "publish": _publish, "nights": _nights,
     "baseline": _baseline, "bisect": _bisect, "export": _export, "acknowledge": _acknowledge,
     "prune": _prune, "fingerprint": _fingerprint,
     "selftest": _selftest,
