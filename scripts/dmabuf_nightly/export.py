@@ -22,7 +22,7 @@ def _safe(series: Series) -> str:
 
 def tables(store: Store, plan: str) -> dict[Series, list[dict[str, str]]]:
     """Rows by series: time, attributes and the median of each metric over the valid runs of the
-    latest machine. Runs of other machines have another key and would look like a change."""
+    latest machine and job. Runs of others would look like a change."""
     groups: dict[Series, dict[int, list[Run]]] = {}
     nights = {night.id: night for night in store.nights(plan)}
     for number in nights:
@@ -31,10 +31,10 @@ def tables(store: Store, plan: str) -> dict[Series, list[dict[str, str]]]:
                 groups.setdefault(run.series, {}).setdefault(number, []).append(run)
     made: dict[Series, list[dict[str, str]]] = {}
     for series, by_night in groups.items():
-        latest = by_night[max(by_night)][-1].key
+        latest = by_night[max(by_night)][-1]
         rows = []
         for number, runs in sorted(by_night.items()):
-            mine = [run for run in runs if store.comparable(run.key, latest)]
+            mine = [run for run in runs if store.alike(latest, run)]
             if not mine:
                 continue
             row = {

@@ -198,7 +198,7 @@ def comparison(judgement: Judgement, finding: decide.Finding) -> model.Compariso
     return model.Comparison(
         str(Series(about.series.test, about.series.side, "")), about.metric, unit, better,
         judgement.old_names.get(about, "earlier nights"),
-        f"night {judgement.night}" + (", reruns" if finding.fresh else ""),
+        finding.extra.get("new", f"night {judgement.night}") + (", reruns" if finding.fresh else ""),
         stats.median(contrast.old), stats.median(contrast.new), contrast.ratio, low, high,
         finding.threshold, min(1.0, finding.p_adjusted if finding.p_adjusted is not None else 1.0),
         status_of(finding), finding.state, finding.text,
@@ -227,7 +227,7 @@ def history(judgement: Judgement, about: Subject) -> model.History | None:
     by_night: dict[int, list[float]] = {}
     earlier = judgement.store.series_runs(about.series, judgement.plan.name, judgement.night)
     for run in [*earlier, *runs]:
-        if run.valid and judgement.store.comparable(run.key, runs[0].key) and about.metric in run.metrics:
+        if run.valid and judgement.store.alike(runs[0], run) and about.metric in run.metrics:
             by_night.setdefault(run.night, []).append(run.metrics[about.metric])
     least = judgement.plan.rules.least_runs
     kept = {n: values for n, values in by_night.items() if len(values) >= least and n in nights}

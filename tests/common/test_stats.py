@@ -89,6 +89,16 @@ def test_the_rank_test_on_samples_that_do_not_overlap() -> None:
     assert stats.rank_p([1, 1], [1, 1]) == 1
 
 
+def test_the_rank_test_agrees_with_scipy() -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(300):
+        old = rng.normal(0, 1, rng.integers(5, 40)).round(int(rng.integers(0, 3)))
+        new = rng.normal(0.5, 1, rng.integers(5, 40)).round(int(rng.integers(0, 9)))
+        other = scipy_stats.mannwhitneyu(old, new, alternative="two-sided").pvalue
+        assert stats.rank_p(list(old), list(new)) == pytest.approx(min(1, other), rel=1e-9)
+    assert stats.rank_p([], []) == 1
+
+
 def test_holm() -> None:
     # Sorted .01 .03 .04: times 3, 2, 1 are .03 .06 .04; never falling: .03 .06 .06.
     assert stats.holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
