@@ -14,7 +14,7 @@ from dmabuf_common.drive_guard import Demand, Guard
 from dmabuf_common.terminal import duration
 from dmabuf_common.verdict import EXIT_FAIL, EXIT_PASS, PASS
 
-from . import VERSION, cases, compare, drive, execute, judge, plan, preflight, requirements, results
+from . import VERSION, cases, compare, drive, execute, plan, preflight, requirements, results, rules
 from . import safety, suite, tools
 from .errors import QualError
 from .progress import say
@@ -163,7 +163,7 @@ def _plan(args: argparse.Namespace) -> int:
     return EXIT_PASS
 
 
-def _show(verdicts: list[judge.Judged], run: dict[str, Any]) -> int:
+def _show(verdicts: list[rules.Judged], run: dict[str, Any]) -> int:
     """The verdicts on stdout; the exit status."""
     width = max(len(v.id) for v in verdicts)
     for v in verdicts:

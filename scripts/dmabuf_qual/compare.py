@@ -8,7 +8,7 @@ from types import ModuleType
 
 from dmabuf_common.verdict import FAIL, INCONCLUSIVE, PASS, SKIP
 
-from . import judge, requirements, results
+from . import judge, requirements, results, rules
 from .errors import QualError
 from .store import Record
 
@@ -30,7 +30,7 @@ class Change:
 def _samples(records: dict[str, Record]) -> dict[tuple[str, ...], list[float]]:
     samples: dict[tuple[str, ...], list[float]] = {}
     for record in records.values():
-        if record["kind"] != "cell" or not judge.has_figures(record):
+        if record["kind"] != "cell" or not rules.has_figures(record):
             continue
         cell = record["id"].split("/")[-2]
         for figure, value in record["figures"].items():
@@ -91,7 +91,7 @@ def figures(old: dict[str, Record], new: dict[str, Record]) -> Figures:
 
 def _datapaths(old: Record, new: Record) -> list[Change]:
     """Datapaths that work in one of two runs, of the exporters that were tried in both."""
-    before, after = judge.works(old), judge.works(new)
+    before, after = rules.works(old), rules.works(new)
     changes = []
     for exporter in before.keys() & after.keys():
         for path in set(before[exporter]) ^ set(after[exporter]):

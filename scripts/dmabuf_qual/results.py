@@ -10,7 +10,7 @@ from dmabuf_common.clock import iso
 from dmabuf_common.verdict import EXIT_STATUS, FAIL, INCONCLUSIVE, NO_FAULT, PASS, STATUSES, overall
 from dmabuf_report import model
 
-from . import VERSION, cases, judge, requirements
+from . import VERSION, cases, judge, requirements, rules
 from .errors import QualError
 from .requirements import Requirements
 from .store import FIO, RUN, Record, Store
@@ -56,7 +56,7 @@ def measurements(folder: Path, records: list[Record], emulated: bool) -> list[mo
             groups.setdefault((record["exporter"], record["path"], cell), []).append(record)
     made = []
     for (exporter, path, cell), group in sorted(groups.items()):
-        good = [r for r in group if judge.has_figures(r)]
+        good = [r for r in group if rules.has_figures(r)]
         bad = len(group) - len(good)
         samples: dict[str, list[float]] = {}
         for record in good:
@@ -90,7 +90,7 @@ def measurements(folder: Path, records: list[Record], emulated: bool) -> list[mo
     return made
 
 
-def requirement(judged: judge.Judged) -> model.Requirement:
+def requirement(judged: rules.Judged) -> model.Requirement:
     """A verdict in the report's words."""
     evidence = [model.Evidence(name, value, unit) for name, value, unit in judged.evidence]
     return model.Requirement(judged.id, judged.title, judged.status, judged.text, judged.remedy,
@@ -121,7 +121,7 @@ def scope(run: dict[str, Any]) -> list[str]:
     return words
 
 
-def summary(verdicts: list[judge.Judged], run: dict[str, Any]) -> model.Verdict:
+def summary(verdicts: list[rules.Judged], run: dict[str, Any]) -> model.Verdict:
     """The verdict of all, in a sentence. A quick run does not pass: it has a word of its own."""
     status = overall(v.status for v in verdicts)
     ended = run.get("ended", "")

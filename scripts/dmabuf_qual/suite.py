@@ -16,7 +16,7 @@ from dmabuf_common.drive_guard import Gone, Guard
 from dmabuf_common.sysfs import System
 from dmabuf_common.terminal import Progress
 
-from . import cases, drive as drives, environment, execute, judge, klog, steady
+from . import cases, drive as drives, environment, execute, judge, judge_steady, klog, rules, steady
 from .bounces import Bounces
 from .cases import Case, Scale
 from .drive import Drive
@@ -67,13 +67,13 @@ def probe(tools: Tools, guard: Guard, exporter: str, path: str) -> dict[str, Any
         said = None
     if not isinstance(said, dict) or execute.unexpected(ended.status, said):
         text = f"the probe ended with status {ended.status}: {(ended.err or ended.out).strip()[-200:]}"
-        return {WORKS: False, "name": judge.PROBE_FAILED, "text": text}
+        return {WORKS: False, "name": rules.PROBE_FAILED, "text": text}
     if "error" not in said:
         facts = said["facts"]
         return {WORKS: True, "name": "", "facts": facts,
                 "text": f"{facts.get('memory')} memory, route {facts.get('route')}"}  # fmt: skip
     no = execute.refused(said["error"])
-    name = no["name"] if no else judge.PROBE_FAILED if said.get("errno") in TROUBLE else "NOT_AVAILABLE"
+    name = no["name"] if no else rules.PROBE_FAILED if said.get("errno") in TROUBLE else "NOT_AVAILABLE"
     return {WORKS: False, "name": name, "text": said["error"]}
 
 
@@ -193,7 +193,7 @@ class Suite:
     def _has(self, case: Case) -> bool:
         """Whether a case has ended; of the window, all is of one uninterrupted part."""
         record = self.store.records.get(case.id)
-        window = case.kind in judge.WINDOW_KINDS
+        window = case.kind in judge_steady.WINDOW_KINDS
         return record is not None and (not window or record.get("part") == self.part)
 
     def _wanted(self, case: Case) -> bool:
@@ -207,9 +207,9 @@ class Suite:
     def _steady_state(self, bench: Bench) -> None:
         """Preconditioning, then rounds until they are steady, or too many."""
         block = self.request.drive.block
-        if judge.settled(self.store.records.values(), block):
+        if judge_steady.settled(self.store.records.values(), block):
             return
-        if any(record["kind"] in judge.WINDOW_KINDS for record in self.store.records.values()):
+        if any(record["kind"] in judge_steady.WINDOW_KINDS for record in self.store.records.values()):
             say("preconditioning and rounds begin anew: they must be of one uninterrupted run")
         every = Case("steady/precondition", "precondition", "performance.steady", cases.CONTROL,
                      "premapped", "precondition", {"DEPTH": str(cases.PTS_DEPTH)})  # fmt: skip
@@ -223,25 +223,25 @@ class Suite:
             listed = cases.pts_cells(self.request.drive, number)
             self.progress.total += len(listed)
             self._all(bench, listed)
-            rounds = judge.pts_rounds(self.store.records.values(), block)
+            rounds = judge_steady.pts_rounds(self.store.records.values(), block)
             looked = [steady.examine(values) for values in rounds.values()]
             if not looked or looked[0].rounds != number:
                 say(f"round {number} could not be measured: no more rounds")
                 return
             say(f"round {number}: {looked[0].text()}")
-            if judge.settled(self.store.records.values(), block):
+            if judge_steady.settled(self.store.records.values(), block):
                 return
 
-    def execute(self) -> list[judge.Judged]:
+    def execute(self) -> list[rules.Judged]:
         """Runs all that is left, when nobody else measures on this machine; returns the verdicts.
         KeyboardInterrupt when the user stops it."""
         with measuring.alone([measuring.LOCAL], f"dmabuf-qual of {self.request.drive.path}", say):
             return self._execute()
 
-    def _execute(self) -> list[judge.Judged]:
+    def _execute(self) -> list[rules.Judged]:
         self._prepare()
         request = self.request
-        paths = judge.works(self.run)
+        paths = rules.works(self.run)
         keep = request.folder / FIO
         keep.mkdir(exist_ok=True)
         with Bounces(request.drive.pci) as bounces:
@@ -292,7 +292,7 @@ class Suite:
                 "--resume goes on")  # fmt: skip
             raise
 
-    def verdicts(self) -> list[judge.Judged]:
+    def verdicts(self) -> list[rules.Judged]:
         """Of what is there."""
         return judge.judge(self.store.records, self.run, self.request.needs)
 

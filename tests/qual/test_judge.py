@@ -8,7 +8,7 @@ import pytest
 
 from dmabuf_common.nvme import Health
 from dmabuf_common.verdict import FAIL, INCONCLUSIVE, PASS, SKIP, overall
-from dmabuf_qual import cases, execute, judge, requirements
+from dmabuf_qual import cases, execute, judge, judge_steady, requirements, rules
 from dmabuf_qual.store import Record
 
 NEEDS = requirements.load(None)
@@ -29,7 +29,7 @@ def found(name: str) -> dict[str, Any]:
     return {"name": name, "text": "a place", "count": 3}
 
 
-def verdict(name: str, *records: Record, **state: Any) -> judge.Judged:
+def verdict(name: str, *records: Record, **state: Any) -> rules.Judged:
     by_id = {r["id"]: r for r in records}
     return next(v for v in judge.judge(by_id, state, NEEDS) if v.id == name)
 
@@ -37,7 +37,7 @@ def verdict(name: str, *records: Record, **state: Any) -> judge.Judged:
 def test_nothing_done_passes_nothing() -> None:
     verdicts = judge.judge({}, {}, NEEDS)
     assert not [v.id for v in verdicts if v.status == PASS]
-    assert {v.id for v in verdicts} == set(judge.TITLES)
+    assert {v.id for v in verdicts} == set(rules.TITLES)
     assert overall(v.status for v in verdicts) == INCONCLUSIVE
 
 
@@ -173,7 +173,7 @@ def test_commands_beyond_what_is_needed_may_be_allowed() -> None:
         assert next(v for v in judged if v.id == "path.commands").status == status
 
 
-def placed(needs: dict[str, Any], *records: Record) -> judge.Judged:
+def placed(needs: dict[str, Any], *records: Record) -> rules.Judged:
     by_id = {r["id"]: r for r in records}
     return next(v for v in judge.judge(by_id, {}, {**NEEDS, **needs}) if v.id == "path.placement")
 
@@ -424,7 +424,7 @@ def test_rounds_count_only_on_a_drive_that_was_prepared() -> None:
 def test_every_cell_of_the_rounds_is_judged(cell_name: str) -> None:
     flat = {"0-4k": 100.0, "65-64k": 50.0, "100-1m": 10.0}
 
-    def steady_with(**change: Any) -> judge.Judged:
+    def steady_with(**change: Any) -> rules.Judged:
         rounds = [r for n in range(1, 6) for r in pts(n, flat)]
         hit = next(r for r in rounds if r["id"] == f"steady/round-03/{cell_name}")
         hit.update(change)
@@ -454,7 +454,7 @@ def test_a_round_counts_only_with_all_of_its_cells() -> None:
 def test_a_round_that_is_missing_ends_the_window() -> None:
     flat = {"0-4k": 100.0, "65-64k": 50.0, "100-1m": 10.0}
     rounds = [r for n in (1, 2, 4, 5, 6) for r in pts(n, flat)]
-    assert len(judge.pts_rounds([READY, *rounds])["0-4k"]) == 2
+    assert len(judge_steady.pts_rounds([READY, *rounds])["0-4k"]) == 2
     assert verdict("performance.steady", READY, *rounds, **SNIA).status == INCONCLUSIVE
 
 
@@ -592,7 +592,7 @@ def test_a_requirement_of_which_a_part_was_done_does_not_pass() -> None:
     assert verdict("integrity.drive", record("lay"), record("check"), **state).status == PASS
 
 
-def health(before: dict[str, int], after: dict[str, int]) -> judge.Judged:
+def health(before: dict[str, int], after: dict[str, int]) -> rules.Judged:
     return verdict("drive.health", health_before={**HEALTH, **before}, health_after={**HEALTH, **after})
 
 
@@ -705,13 +705,13 @@ def test_the_sums_are_checked_at_their_limits() -> None:
 def test_the_rounds_end_with_the_first_that_is_not_whole() -> None:
     flat = {"0-4k": 100.0, "65-64k": 50.0, "100-1m": 10.0}
     rounds = [r for n in range(1, 6) for r in pts(n, flat)]
-    assert len(judge.pts_rounds([READY, *rounds])["0-4k"]) == 5
+    assert len(judge_steady.pts_rounds([READY, *rounds])["0-4k"]) == 5
     del rounds[len(cases.pts_names(512))]
-    assert len(judge.pts_rounds([READY, *rounds])["0-4k"]) == 1
+    assert len(judge_steady.pts_rounds([READY, *rounds])["0-4k"]) == 1
     # Reads and writes of a mix count together.
     both = pts(1, flat)
     both[0]["figures"] = {"read_iops": 30.0, "write_iops": 12.0}
-    assert judge.pts_rounds([READY, *both])["0-4k"] == [42.0]
+    assert judge_steady.pts_rounds([READY, *both])["0-4k"] == [42.0]
 
 
 def test_25_rounds_without_a_steady_state_are_the_last() -> None:
@@ -722,12 +722,12 @@ def test_25_rounds_without_a_steady_state_are_the_last() -> None:
 
     early = verdict("performance.steady", READY, *wild(24), **SNIA)
     assert (early.status, early.names) == (INCONCLUSIVE, [])
-    assert not judge.settled([READY, *wild(24)])
+    assert not judge_steady.settled([READY, *wild(24)])
     assert verdict("performance.steady", READY, *wild(25), **SNIA).names == ["NOT_STEADY"]
-    assert judge.settled([READY, *wild(25)])
-    assert judge.settled([READY, *(r for n in range(1, 6) for r in pts(n, flat))])
-    assert not judge.settled([READY, *(r for n in range(1, 5) for r in pts(n, flat))])
-    assert not judge.settled([])
+    assert judge_steady.settled([READY, *wild(25)])
+    assert judge_steady.settled([READY, *(r for n in range(1, 6) for r in pts(n, flat))])
+    assert not judge_steady.settled([READY, *(r for n in range(1, 5) for r in pts(n, flat))])
+    assert not judge_steady.settled([])
 
 
 def test_a_ratio_is_of_one_to_the_other_and_of_the_middle_one() -> None:

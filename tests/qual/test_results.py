@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 from dmabuf_common.verdict import FAIL, INCONCLUSIVE, NO_FAULT, PASS, SKIP
-from dmabuf_qual import cases, cli, judge, requirements, results, store
+from dmabuf_qual import cases, cli, requirements, results, rules, store
 from dmabuf_qual.errors import QualError
 
 DEFAULTS = requirements.load(None)
 FULL = cases.Scale(16 << 30, 60, 5, True)
 
 
-def judged(*statuses: str) -> list[judge.Judged]:
-    return [judge.Judged(f"a.r{n}", status, "why") for n, status in enumerate(statuses)]
+def judged(*statuses: str) -> list[rules.Judged]:
+    return [rules.Judged(f"a.r{n}", status, "why") for n, status in enumerate(statuses)]
 
 
 def run_of(scale: cases.Scale = FULL, needs: dict[str, Any] = DEFAULTS, **more: Any) -> dict[str, Any]:

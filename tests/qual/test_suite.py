@@ -12,7 +12,7 @@ from dmabuf_common import kmsg, measuring
 from dmabuf_common.drive_identity import Identity, Node
 from dmabuf_common.sysfs import System
 from dmabuf_common.verdict import FAIL, INCONCLUSIVE, PASS
-from dmabuf_qual import cases, environment, judge, requirements, suite
+from dmabuf_qual import cases, environment, judge, judge_steady, requirements, rules, suite
 from dmabuf_qual.cases import Case
 from dmabuf_qual.drive import Drive
 from dmabuf_qual.errors import QualError
@@ -109,7 +109,7 @@ FULL = {"scale": cases.Scale(1 << 20, 60, 1, True), "quick": False}
 
 def start(
     machine: Machine, resume: bool = False, said: list[str] | None = None, **changes: Any
-) -> dict[str, judge.Judged]:
+) -> dict[str, rules.Judged]:
     """A run to its end; the verdicts. `said`: gets what the run says."""
     boot = machine.folder / "root/proc/sys/kernel/random/boot_id"
     boot.parent.mkdir(parents=True, exist_ok=True)
@@ -329,7 +329,7 @@ def test_rounds_of_another_part_are_not_counted(machine: Machine) -> None:
     assert verdict_of(records, run).status == INCONCLUSIVE
 
 
-def verdict_of(records: dict[str, Record], run: dict[str, Any]) -> judge.Judged:
+def verdict_of(records: dict[str, Record], run: dict[str, Any]) -> rules.Judged:
     return next(v for v in judge.judge(records, run, NEEDS) if v.id == "performance.steady")
 
 
