@@ -10,7 +10,8 @@ from dmabuf_common.verdict import FAIL, INCONCLUSIVE, PASS, SKIP
 
 from . import cases
 from .judge_steady import WINDOW_KINDS, steadiness
-from .rules import Judged, has_figures, not_done, verdict
+from .judge_tails import judge_tails
+from .rules import Judged, has_figures, not_done, too_little, verdict
 from .requirements import Requirements
 from .store import Record
 
@@ -36,28 +37,6 @@ def medians(records: Iterable[Record]) -> dict[tuple[str, str, str], dict[str, f
         for figure, value in record["figures"].items():
             samples.setdefault(key, {}).setdefault(figure, []).append(value)
     return {key: {f: median(v) for f, v in figures.items()} for key, figures in samples.items()}
-
-
-# Fewer repeats, or shorter ones, differ by chance as much as datapaths may.
-LEAST_REPEATS = 5
-
-
-def too_little(state: dict[str, Any], measured: list[Record]) -> str:
-    """What a run has too little of for its ratios to fail or pass, by what was asked for and by what was
-    measured; empty when it has enough."""
-    if "scale" not in state:
-        return ""
-    scale = cases.Scale.of_words(state["scale"])
-    wrong = []
-    if scale.repeats < LEAST_REPEATS:
-        wrong.append(f"{scale.repeats} repeats, of which {LEAST_REPEATS} are needed")
-    if scale.cell_seconds < cases.PTS_SECONDS:
-        wrong.append(f"measurements of {scale.cell_seconds} s, not {cases.PTS_SECONDS}")
-    short = [r["id"] for r in measured if has_figures(r)
-             and r.get("runtime_s", 0.0) < cases.LEAST_RUNTIME * cases.PTS_SECONDS]  # fmt: skip
-    if short and not wrong:
-        wrong.append(f"measurements of less than {cases.PTS_SECONDS} s, or of unknown length: {short[0]}")
-    return " and ".join(wrong)
 
 
 def _ratio(records: list[Record], state: dict[str, Any], needs: Requirements) -> Judged:
@@ -105,4 +84,5 @@ def performance(every: list[Record], state: dict[str, Any], needs: Requirements)
         _paths(every, state),
         steadiness([r for r in every if r["kind"] in WINDOW_KINDS], state),
         _ratio(every, state, needs),
+        judge_tails(every, state, needs),
     ]

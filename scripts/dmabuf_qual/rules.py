@@ -31,6 +31,7 @@ TITLES = {
     "performance.paths": "The measurements agree with themselves, with the module and with the kernel",
     "performance.steady": "The drive reaches a steady state",
     "performance.ratio": "Datapaths keep up with host memory",
+    "performance.tails": "No datapath has a longer tail of latencies than host memory",
     "machine.ready": "Machine and drive are fit for the run",
     "drive.health": "The drive is well, before and after",
     "drive.log": "The kernel had nothing to complain about",
@@ -54,6 +55,7 @@ REMEDY = {
     "INVALIDATE_HANG": "see dmesg for hung tasks, and report it",
     "IO_HANG": "see dmesg; the drive or its driver does not answer",
     "BENCH_ARITHMETIC": "do not use these figures",
+    "SLOW_TAIL": "look for interrupts, power states and other load; compare with the other datapaths",
     "NOTHING_DONE": "look for a drive that stalls; see dmesg",
     "ENDED_EARLY": "look for what ended fio; see dmesg",
 }
@@ -133,6 +135,28 @@ def works(state: dict[str, Any]) -> dict[str, list[str]]:
         exporter: [path for path, what in tried.items() if what["works"]]
         for exporter, tried in state.get("paths", {}).items()
     }
+
+
+# Fewer repeats, or shorter ones, differ by chance as much as datapaths may.
+LEAST_REPEATS = 5
+
+
+def too_little(state: dict[str, Any], measured: list[Record]) -> str:
+    """What a run has too little of for its ratios to fail or pass, by what was asked for and by what was
+    measured; empty when it has enough."""
+    if "scale" not in state:
+        return ""
+    scale = cases.Scale.of_words(state["scale"])
+    wrong = []
+    if scale.repeats < LEAST_REPEATS:
+        wrong.append(f"{scale.repeats} repeats, of which {LEAST_REPEATS} are needed")
+    if scale.cell_seconds < cases.PTS_SECONDS:
+        wrong.append(f"measurements of {scale.cell_seconds} s, not {cases.PTS_SECONDS}")
+    short = [r["id"] for r in measured if has_figures(r)
+             and r.get("runtime_s", 0.0) < cases.LEAST_RUNTIME * cases.PTS_SECONDS]  # fmt: skip
+    if short and not wrong:
+        wrong.append(f"measurements of less than {cases.PTS_SECONDS} s, or of unknown length: {short[0]}")
+    return " and ".join(wrong)
 
 
 def nothing_done(record: Record, state: dict[str, Any]) -> str:

@@ -37,6 +37,14 @@ def _finding(one: Any) -> bool:
             and _number(one.get("count")))  # fmt: skip
 
 
+def _latency(bins: Any) -> bool:
+    """Whether it is, by direction, pairs of ns and how many."""
+    return isinstance(bins, dict) and all(
+        isinstance(listed, list) and all(isinstance(pair, list) and len(pair) == 2 and all(map(_number, pair))
+                                         and min(pair) >= 0 for pair in listed)
+        for listed in bins.values())  # fmt: skip
+
+
 def _malformed(record: Record) -> str:
     """What a record has in it that no case writes; empty when nothing."""
     for name in ("kind", "requirement", "exporter", "path", "test"):
@@ -53,6 +61,8 @@ def _malformed(record: Record) -> str:
             return f"{name} that are none"
     if not all(map(_number, record.get("figures", {}).values())):
         return "a figure that is no number"
+    if not _latency(record.get("latency", {})):
+        return "latency bins that are none"
     for name in ("compared_bytes", "transfers", "runtime_s"):
         if name in record and not _number(record[name]):
             return f"{name} that are no number"
