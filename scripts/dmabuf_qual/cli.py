@@ -15,7 +15,7 @@ from dmabuf_common.terminal import duration
 from dmabuf_common.verdict import EXIT_FAIL, EXIT_PASS, PASS
 
 from . import VERSION, cases, compare, drive, execute, plan, preflight, requirements, results, rules
-from . import safety, suite, tools
+from . import safety, snia, suite, tools
 from .errors import QualError
 from .progress import say
 
@@ -57,16 +57,22 @@ def parser() -> argparse.ArgumentParser:
                         help="heap, drm, testexp; the control udmabuf is always there")  # fmt: skip
         to.add_argument("--requirements", type=Path, metavar="FILE", help="thresholds, TOML")
 
+    def tests(to: argparse.ArgumentParser) -> None:
+        to.add_argument("--tests", default=cases.USUAL_TESTS, metavar="LIST",
+                        help=f"SNIA's tests to do, of {', '.join(snia.TESTS)} (default: %(default)s)")  # fmt: skip
+
     check = command("preflight", "what will go wrong here; only reads")
     scope(check)
     planned = command("plan", "hours, bytes written, share of the drive's endurance; only reads")
     scope(planned)
+    tests(planned)
     planned.add_argument("--quick", action="store_true")
     planned.add_argument("--rated-tbw", type=float, metavar="TB", help="from the drive's data sheet")
     planned.add_argument("--write-speed", type=float, default=plan.ASSUMED_BYTES_S / 1e6,
                          metavar="MB/s", help="assumed (default: %(default)s)")  # fmt: skip
     run = command("run", "the qualification; DESTROYS the data on the drive")
     scope(run)
+    tests(run)
     run.add_argument("--quick", action="store_true", help="minutes: looks for faults, qualifies nothing")
     run.add_argument("--resume", action="store_true", help="go on with the run in --output")
     run.add_argument("--erase", action="store_true", help="the drive's data may be destroyed")
@@ -115,11 +121,20 @@ def _exporters(args: argparse.Namespace) -> list[str]:
     return wanted
 
 
+def tests_of(words: str) -> str:
+    """--tests, each once and in their order; QualError for one that there is not."""
+    wanted = words.split(",")
+    for one in wanted:
+        if one not in snia.TESTS:
+            raise QualError(f"--tests: there is no test {one!r}; there are {', '.join(snia.TESTS)}")
+    return ",".join(one for one in snia.TESTS if one in wanted)
+
+
 def scale_of(
     args: argparse.Namespace, needs: requirements.Requirements, drive_bytes: int
 ) -> cases.Scale:
     """How large the run is; QualError for a size that the drive has not."""
-    scale = cases.usual(needs, args.quick)
+    scale = dataclasses.replace(cases.usual(needs, args.quick), tests=tests_of(args.tests))
     for name in ("cell_seconds", "repeats"):
         value = getattr(args, name, None)
         if value is not None:

@@ -214,6 +214,7 @@ class Bench:
             return {"findings": [], "error": f"fio ended with status {ended.status}: {said}"}
         return {"findings": found, "figures": figures, "report": line, "file": keep.name,
                 "runtime_s": job["job_runtime"] / 1000, "size": self.scale.size,
+                "written_bytes": job["write"]["io_bytes"],
                 **({"latency": latency_of(job)} if case.kind == "cell" else {})}  # fmt: skip
 
     def _twice(self) -> int:

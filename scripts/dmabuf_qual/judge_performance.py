@@ -9,7 +9,7 @@ from typing import Any
 from dmabuf_common.verdict import FAIL, INCONCLUSIVE, PASS, SKIP
 
 from . import cases
-from .judge_steady import WINDOW_KINDS, steadiness
+from .judge_steady import tests
 from .judge_tails import judge_tails
 from .rules import Judged, has_figures, not_done, too_little, verdict
 from .requirements import Requirements
@@ -82,7 +82,7 @@ def performance(every: list[Record], state: dict[str, Any], needs: Requirements)
     """performance.*"""
     return [
         _paths(every, state),
-        steadiness([r for r in every if r["kind"] in WINDOW_KINDS], state),
+        *tests(every, state),
         _ratio(every, state, needs),
         judge_tails(every, state, needs),
     ]

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 from dmabuf_common.nvme import Health
 
-from . import cases, steady
+from . import cases, snia, steady
 from .cases import Scale
 from .drive import Drive
 from .requirements import Requirements
+from .snia import Rounds
 
 # What a plan assumes of a drive that nobody has measured yet.
 ASSUMED_BYTES_S = 1e9
@@ -43,22 +44,30 @@ def parts(
         Part("integrity and faults", (integrity_s, integrity_s), (checked, checked)),
         Part("comparison of datapaths", (cell_s, cell_s), (0.0, cell_written)),
     ]
-    if scale.steady:
-        fill = 2.0 * drive.bytes
-        made.append(Part("preconditioning", (fill / speed, fill / speed), (fill, fill)))
-        one = len(cases.pts_cells(drive, 1))
-        round_s = one * (scale.cell_seconds + OVERHEAD_S)
-        mixes = sum(100 - mix for mix in cases.PTS_MIXES) / 100 / len(cases.PTS_MIXES)
-        round_written = one * scale.cell_seconds * speed * mixes
-        made.append(
-            Part(
-                "rounds to the steady state",
-                (steady.WINDOW * round_s, steady.MOST_ROUNDS * round_s),
-                (0.0, steady.MOST_ROUNDS * round_written),
-            )
-        )
+    for rounds in snia.of_tests(scale.tests) if scale.steady else ():
+        made += _rounds(rounds, drive, scale, speed)
     del needs
     return made
+
+
+def _rounds(rounds: Rounds, drive: Drive, scale: Scale, speed: float) -> list[Part]:
+    """Preconditioning and rounds of one of SNIA's tests."""
+    listed = rounds.cells(drive.block, 1)
+    round_s = len(listed) * (scale.cell_seconds + OVERHEAD_S)
+    # A mix writes what it does not read, and no more than the drive takes.
+    round_written = sum(cases.shares(case)[1] for case in listed) * scale.cell_seconds * speed
+    if not rounds.tracked:
+        most = min(snia.SATURATION_TIMES * drive.bytes + round_written, snia.SATURATION_ROUNDS * round_written)
+        least_s = most / round_written * round_s
+        return [Part("write saturation", (least_s, snia.SATURATION_ROUNDS * round_s), (0.0, most))]
+    fill = 2.0 * drive.bytes
+    name = "the steady state" if rounds is snia.IOPS else f"the steady state, {rounds.prefix}"
+    return [
+        Part(f"preconditioning, {rounds.prefix}" if rounds is not snia.IOPS else "preconditioning",
+             (fill / speed, fill / speed), (fill, fill)),
+        Part(f"rounds to {name}", (steady.WINDOW * round_s, steady.MOST_ROUNDS * round_s),
+             (0.0, steady.MOST_ROUNDS * round_written)),
+    ]  # fmt: skip
 
 
 def endurance(written: float, rated_tbw: float | None, health: Health | None) -> str:

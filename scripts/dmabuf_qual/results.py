@@ -103,13 +103,16 @@ def scope(run: dict[str, Any]) -> list[str]:
     words = []
     needs, scale = run["requirements"], run["scale"]
     usual = cases.usual(needs, run["quick"]).as_words()
-    other = [f"{name} {value} (not {usual[name]})" for name, value in scale.items() if value != usual[name]]
+    other = [f"{name} {value} (not {usual[name]})" for name, value in scale.items()
+             if name in usual and value != usual[name]]  # fmt: skip
     if run["quick"]:
         words.append("a quick run: it looks for faults and qualifies nothing")
     if other:
         words.append(f"scaled: {', '.join(other)}")
     elif not run["quick"]:
         words.append("the whole scale")
+    if "tests" in scale:
+        words.append(f"SNIA's tests: {scale['tests'].replace(',', ', ')}")
     thresholds = requirements.changed(needs)
     words.append(f"other thresholds: {', '.join(thresholds)}" if thresholds else "the default thresholds")
     if run["only"]:

@@ -21,7 +21,7 @@ IDENTITY = ("identity", "serial", "firmware", "device", "quick", "exporters", "r
 # What each record has; the judge relies on it.
 NEEDED = {"id", "kind", "requirement", "exporter", "path", "test", "params", "started", "seconds", "findings"}
 CELL_ID = re.compile(r"perf/[^/]*/[^/]+/[^/]+/\d+")
-PTS_ID = re.compile(r"steady/round-\d+/\d+-\w+")
+PTS_ID = re.compile(r"(steady|throughput-128k|throughput-1m|latency|saturation)/round-\d+/\d+-\w+")
 
 Record = dict[str, Any]
 
@@ -63,7 +63,7 @@ def _malformed(record: Record) -> str:
         return "a figure that is no number"
     if not _latency(record.get("latency", {})):
         return "latency bins that are none"
-    for name in ("compared_bytes", "transfers", "runtime_s"):
+    for name in ("compared_bytes", "transfers", "runtime_s", "written_bytes"):
         if name in record and not _number(record[name]):
             return f"{name} that are no number"
     facts = record.get("facts", {})

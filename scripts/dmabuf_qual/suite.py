@@ -16,7 +16,7 @@ from dmabuf_common.drive_guard import Gone, Guard
 from dmabuf_common.sysfs import System
 from dmabuf_common.terminal import Progress
 
-from . import cases, drive as drives, environment, execute, judge, judge_steady, klog, rules, steady
+from . import cases, drive as drives, environment, execute, judge, judge_steady, klog, rules, snia, steady
 from .bounces import Bounces
 from .cases import Case, Scale
 from .drive import Drive
@@ -26,6 +26,7 @@ from .klog import Watch
 from .preflight import Check
 from .progress import say
 from .requirements import Requirements
+from .snia import Rounds
 from .store import FIO, Record, Store
 from .tools import Tools
 
@@ -125,6 +126,7 @@ class Suite:
             "emulated": request.drive.emulated,
             "mdts": request.drive.mdts,
             "block": request.drive.block,
+            "drive_bytes": request.drive.bytes,
             "seed": random.randrange(1, 1 << 31),
             "started": now(),
             "environment": facts,
@@ -204,33 +206,41 @@ class Suite:
         for case in listed:
             self._do(bench, case)
 
-    def _steady_state(self, bench: Bench) -> None:
-        """Preconditioning, then rounds until they are steady, or too many."""
+    def _rounds(self, bench: Bench, rounds: Rounds) -> None:
+        """Preconditioning, then rounds until they are steady, or too many; or until the drive is saturated."""
+        if self._at_end(rounds):
+            return
+        known = self.store.records.values()
+        if any(record["kind"] in judge_steady.WINDOW_KINDS and rounds.mine(record["id"]) for record in known):
+            say(f"preconditioning and rounds of the {rounds.test} test begin anew: they must be of one uninterrupted run")
+        if rounds.prepares:
+            every = rounds.precondition()
+            self.progress.total += 1
+            self._do(bench, every)
+            ready = self.store.records[every.id]
+            if ready["findings"] or "error" in ready:
+                say("the drive could not be brought into its state: no rounds")
+                return
         block = self.request.drive.block
-        if judge_steady.settled(self.store.records.values(), block):
-            return
-        if any(record["kind"] in judge_steady.WINDOW_KINDS for record in self.store.records.values()):
-            say("preconditioning and rounds begin anew: they must be of one uninterrupted run")
-        every = Case("steady/precondition", "precondition", "performance.steady", cases.CONTROL,
-                     "premapped", "precondition", {"DEPTH": str(cases.PTS_DEPTH)})  # fmt: skip
-        self.progress.total += 1
-        self._do(bench, every)
-        ready = self.store.records[every.id]
-        if ready["findings"] or "error" in ready:
-            say("the drive could not be brought into its state: no rounds")
-            return
-        for number in range(1, steady.MOST_ROUNDS + 1):
-            listed = cases.pts_cells(self.request.drive, number)
+        for number in range(1, (steady.MOST_ROUNDS if rounds.tracked else snia.SATURATION_ROUNDS) + 1):
+            listed = rounds.cells(block, number)
             self.progress.total += len(listed)
             self._all(bench, listed)
-            rounds = judge_steady.pts_rounds(self.store.records.values(), block)
-            looked = [steady.examine(values) for values in rounds.values()]
-            if not looked or looked[0].rounds != number:
+            if len(judge_steady.whole_rounds(self.store.records.values(), block, rounds)) != number:
                 say(f"round {number} could not be measured: no more rounds")
                 return
-            say(f"round {number}: {looked[0].text()}")
-            if judge_steady.settled(self.store.records.values(), block):
+            values = judge_steady.tracked(self.store.records.values(), block, rounds)
+            looked = [steady.examine(one).text() for one in values.values()]
+            say(f"{rounds.prefix}, round {number}: {looked[0] if looked else 'done'}")
+            if self._at_end(rounds):
                 return
+
+    def _at_end(self, rounds: Rounds) -> bool:
+        """Whether no more rounds are needed."""
+        drive = self.request.drive
+        if rounds.tracked:
+            return judge_steady.settled(self.store.records.values(), rounds, drive.block)
+        return judge_steady.saturated(self.store.records.values(), drive.bytes)
 
     def execute(self) -> list[rules.Judged]:
         """Runs all that is left, when nobody else measures on this machine; returns the verdicts.
@@ -279,8 +289,8 @@ class Suite:
             if request.scale.steady:
                 # Preconditioning, rounds and cells overwrite the retention region: look at it before.
                 self._all(bench, last)
-                if not request.only:
-                    self._steady_state(bench)
+                for rounds in snia.of_tests(request.scale.tests) if not request.only else ():
+                    self._rounds(bench, rounds)
                 self._all(bench, matrix)
             else:
                 self._all(bench, matrix)

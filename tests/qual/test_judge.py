@@ -8,7 +8,7 @@ import pytest
 
 from dmabuf_common.nvme import Health
 from dmabuf_common.verdict import FAIL, INCONCLUSIVE, PASS, SKIP, overall
-from dmabuf_qual import cases, execute, judge, judge_steady, requirements, rules
+from dmabuf_qual import cases, execute, judge, judge_steady, requirements, rules, snia
 from dmabuf_qual.store import Record
 
 NEEDS = requirements.load(None)
@@ -35,7 +35,8 @@ def verdict(name: str, *records: Record, **state: Any) -> rules.Judged:
 
 
 def test_nothing_done_passes_nothing() -> None:
-    verdicts = judge.judge({}, {}, NEEDS)
+    every = cases.Scale(1, 60, 5, True, tests=",".join(snia.TESTS)).as_words()
+    verdicts = judge.judge({}, {"steady": True, "scale": every}, NEEDS)
     assert not [v.id for v in verdicts if v.status == PASS]
     assert {v.id for v in verdicts} == set(rules.TITLES)
     assert overall(v.status for v in verdicts) == INCONCLUSIVE
@@ -356,7 +357,7 @@ def test_preconditioning_that_did_not_write_all_twice_is_none() -> None:
 
 def pts(number: int, iops: dict[str, float]) -> list[Record]:
     """A whole round: the cells that are not given do one I/O a second."""
-    iops = {**iops, **{name: 1.0 for name in sorted(cases.pts_names(512)) if name not in iops}}
+    iops = {**iops, **{name: 1.0 for name in sorted(snia.IOPS.names(512)) if name not in iops}}
     return [{"id": f"steady/round-{number:02}/{name}", "kind": "pts", "figures": {"read_iops": value},
              "requirement": "performance.steady", "exporter": "udmabuf", "path": "premapped",
              "test": "pts-iops", "part": 1, "findings": [], "seconds": 1.0, "runtime_s": 60.0,
@@ -454,7 +455,7 @@ def test_a_round_counts_only_with_all_of_its_cells() -> None:
 def test_a_round_that_is_missing_ends_the_window() -> None:
     flat = {"0-4k": 100.0, "65-64k": 50.0, "100-1m": 10.0}
     rounds = [r for n in (1, 2, 4, 5, 6) for r in pts(n, flat)]
-    assert len(judge_steady.pts_rounds([READY, *rounds])["0-4k"]) == 2
+    assert len(judge_steady.tracked([READY, *rounds])["0-4k"]) == 2
     assert verdict("performance.steady", READY, *rounds, **SNIA).status == INCONCLUSIVE
 
 
@@ -705,13 +706,13 @@ def test_the_sums_are_checked_at_their_limits() -> None:
 def test_the_rounds_end_with_the_first_that_is_not_whole() -> None:
     flat = {"0-4k": 100.0, "65-64k": 50.0, "100-1m": 10.0}
     rounds = [r for n in range(1, 6) for r in pts(n, flat)]
-    assert len(judge_steady.pts_rounds([READY, *rounds])["0-4k"]) == 5
-    del rounds[len(cases.pts_names(512))]
-    assert len(judge_steady.pts_rounds([READY, *rounds])["0-4k"]) == 1
+    assert len(judge_steady.tracked([READY, *rounds])["0-4k"]) == 5
+    del rounds[len(snia.IOPS.names(512))]
+    assert len(judge_steady.tracked([READY, *rounds])["0-4k"]) == 1
     # Reads and writes of a mix count together.
     both = pts(1, flat)
     both[0]["figures"] = {"read_iops": 30.0, "write_iops": 12.0}
-    assert judge_steady.pts_rounds([READY, *both])["0-4k"] == [42.0]
+    assert judge_steady.tracked([READY, *both])["0-4k"] == [42.0]
 
 
 def test_25_rounds_without_a_steady_state_are_the_last() -> None:

@@ -43,6 +43,7 @@ class Machine:
         self.done: list[str] = []
         self.during: Callable[[Case], None] = lambda _case: None
         self.iops = 100.0
+        self.written = 0
 
     def say(self, text: str, skip: int = 0) -> None:
         """A message of the kernel's, before which as many others were overwritten."""
@@ -61,7 +62,8 @@ class Machine:
         }  # fmt: skip
         if case.kind == "integrity":
             return {**record, "compared_bytes": 1, "transfers": 1, "facts": {}}
-        return {**record, "figures": {"read_iops": self.iops}, "runtime_s": 60.0, "size": "100%"}
+        figures = {"read_iops": self.iops, "read_mib_s": self.iops, "read_mean_us": 1.0}
+        return {**record, "figures": figures, "runtime_s": 60.0, "size": "100%", "written_bytes": self.written}
 
 
 @pytest.fixture
@@ -389,3 +391,33 @@ def test_two_runs_on_one_machine_do_not_measure_each_other(machine: Machine) -> 
     thread.join()
     assert order == ["the other ends before 0 cases"]
     assert "another" in said[0] and "waits" in said[0]
+
+
+def test_the_tests_that_were_asked_for_are_done_in_their_order(machine: Machine) -> None:
+    scale = cases.Scale(1 << 20, 60, 1, True, tests="iops,throughput,latency,saturation")
+    machine.written = DRIVE.bytes
+    judged = start(machine, scale=scale, quick=False)
+    done = list(dict.fromkeys(one.split("/")[0] for one in machine.done))
+    assert done == ["integrity", "saturation", "steady", "throughput-128k", "throughput-1m", "latency", "perf"]
+    # Four times the drive, and then five rounds each, every one with a preconditioning of its own.
+    assert sum(one.startswith("saturation/") for one in machine.done) == 4
+    assert sum(one.endswith("/precondition") for one in machine.done) == 4
+    for name in ("steady", "throughput", "latency", "saturation"):
+        assert judged[f"performance.{name}"].status == PASS, judged[f"performance.{name}"]
+
+
+def test_a_latency_test_that_was_interrupted_begins_anew_and_the_iops_test_does_not(machine: Machine) -> None:
+    scale = cases.Scale(1 << 20, 60, 1, True, tests="iops,latency")
+
+    def during(case: Case) -> None:
+        if case.id.startswith("latency/round-03"):
+            stop()
+
+    machine.during = during
+    with pytest.raises(KeyboardInterrupt):
+        start(machine, scale=scale, quick=False)
+    machine.during = lambda _case: None
+    judged = start(machine, resume=True, scale=scale, quick=False)
+    assert not rounds(machine)
+    assert machine.done[0] == "latency/precondition"
+    assert judged["performance.latency"].status == judged["performance.steady"].status == PASS
