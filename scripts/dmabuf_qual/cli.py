@@ -14,7 +14,7 @@ from dmabuf_common.drive_guard import Demand, Guard
 from dmabuf_common.terminal import duration
 from dmabuf_common.verdict import EXIT_FAIL, EXIT_PASS, PASS
 
-from . import VERSION, cases, compare, drive, execute, plan, preflight, requirements, results, rules
+from . import VERSION, budget, cases, compare, drive, execute, plan, preflight, requirements, results, rules
 from . import safety, snia, suite, tools
 from .errors import QualError
 from .progress import say
@@ -61,18 +61,25 @@ def parser() -> argparse.ArgumentParser:
         to.add_argument("--tests", default=cases.USUAL_TESTS, metavar="LIST",
                         help=f"SNIA's tests to do, of {', '.join(snia.TESTS)} (default: %(default)s)")  # fmt: skip
 
+    def bounds(to: argparse.ArgumentParser) -> None:
+        to.add_argument("--write-speed", type=arguments.above_zero, default=plan.ASSUMED_BYTES_S / 1e6,
+                        metavar="MB/s", help="of the drive, assumed until it was measured "
+                        "(default: %(default)s)")  # fmt: skip
+        to.add_argument("--most-written", metavar="BYTES", help="the run does not begin where it writes more (2t), and "
+                        "ends before it would")  # fmt: skip
+
     check = command("preflight", "what will go wrong here; only reads")
     scope(check)
     planned = command("plan", "hours, bytes written, share of the drive's endurance; only reads")
     scope(planned)
     tests(planned)
+    bounds(planned)
     planned.add_argument("--quick", action="store_true")
     planned.add_argument("--rated-tbw", type=float, metavar="TB", help="from the drive's data sheet")
-    planned.add_argument("--write-speed", type=float, default=plan.ASSUMED_BYTES_S / 1e6,
-                         metavar="MB/s", help="assumed (default: %(default)s)")  # fmt: skip
     run = command("run", "the qualification; DESTROYS the data on the drive")
     scope(run)
     tests(run)
+    bounds(run)
     run.add_argument("--quick", action="store_true", help="minutes: looks for faults, qualifies nothing")
     run.add_argument("--resume", action="store_true", help="go on with the run in --output")
     run.add_argument("--erase", action="store_true", help="the drive's data may be destroyed")
@@ -175,7 +182,11 @@ def _plan(args: argparse.Namespace) -> int:
     print(plan.table(made))
     print(plan.endurance(whole.written[1], args.rated_tbw, drive.health(found)))
     print(f"assumed: {args.write_speed:.0f} MB/s of writes, three datapaths for each exporter")
-    return EXIT_PASS
+    limit = budget.parse(args.most_written)
+    against = budget.refusal(made, limit, drive.health(found)) if limit is not None else ""
+    if against:
+        print(f"note  a run would be refused: {against}")
+    return EXIT_FAIL if against else EXIT_PASS
 
 
 def _show(verdicts: list[rules.Judged], run: dict[str, Any]) -> int:
@@ -209,12 +220,16 @@ def _qualify(args: argparse.Namespace, needs: requirements.Requirements, found: 
             say(f"{one.level}: {one.name}: {one.text}")
     if not Path("/dev/dmabuf_rw").exists():
         raise QualError("there is no /dev/dmabuf_rw: modprobe dmabuf_rw")
-    whole = plan.total(plan.parts(found, len(exporters), needs, scale))
+    made = plan.parts(found, len(exporters), needs, scale, args.write_speed * 1e6)
+    limit = budget.parse(args.most_written)
+    if limit is not None and (against := budget.refusal(made, limit, drive.health(found))):
+        raise QualError(against)
+    whole = plan.total(made)
     say(f"{found.model} {found.serial}: {duration(whole.seconds[0])} or more")
     work = suite.Suite(
         suite.Request(
             found, args.output, exporters, needs, scale, args.quick, args.resume, guard, args.only,
-            checks
+            checks, limit, args.write_speed * 1e6
         ),
         have,
     )

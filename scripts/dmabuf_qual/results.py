@@ -10,7 +10,7 @@ from dmabuf_common.clock import iso
 from dmabuf_common.verdict import EXIT_STATUS, FAIL, INCONCLUSIVE, NO_FAULT, PASS, STATUSES, overall
 from dmabuf_report import model
 
-from . import VERSION, cases, judge, requirements, rules
+from . import VERSION, budget, cases, judge, requirements, rules
 from .errors import QualError
 from .requirements import Requirements
 from .store import FIO, RUN, Record, Store
@@ -117,6 +117,8 @@ def scope(run: dict[str, Any]) -> list[str]:
     words.append(f"other thresholds: {', '.join(thresholds)}" if thresholds else "the default thresholds")
     if run["only"]:
         words.append(f"only cases that match {', '.join(run['only'])}")
+    if run.get("most_written"):
+        words.append(f"--most-written {budget.amount(run['most_written'])}")
     if not run.get("whole_drive", True):
         words.append("a partition, not the drive")
     if run["emulated"]:

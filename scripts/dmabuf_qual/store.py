@@ -89,6 +89,8 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.records: dict[str, Record] = {}
+        # Those that were done anew since, too.
+        self.all: list[Record] = []
         self._lock = ExitStack()
 
     def lock(self) -> None:
@@ -108,7 +110,7 @@ class Store:
             run: Record = json.loads((self.folder / RUN).read_text())
         except (OSError, ValueError) as error:
             raise QualError(f"{self.folder} has no run in it: {error}") from error
-        self.records = {}
+        self.records, self.all = {}, []
         for record in files.read_lines(self.folder / RESULTS):
             self._take(record)
         return run
@@ -133,6 +135,7 @@ class Store:
         if known_as is not None and not (window and known_as.get("part") != record.get("part")):
             raise QualError(f"{self.folder / RESULTS} has two records of {record['id']}")
         self.records[record["id"]] = record
+        self.all.append(record)
 
     def begin(self, run: Record, resume: bool) -> None:
         """Starts a new run, or goes on with one that was asked for the same."""
@@ -164,3 +167,4 @@ class Store:
         """Writes a record, and waits until it is on the disk."""
         files.append_line(self.folder / RESULTS, record)
         self.records[record["id"]] = record
+        self.all.append(record)

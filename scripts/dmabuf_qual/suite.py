@@ -16,7 +16,7 @@ from dmabuf_common.drive_guard import Gone, Guard
 from dmabuf_common.sysfs import System
 from dmabuf_common.terminal import Progress
 
-from . import cases, drive as drives, environment, execute, judge, judge_steady, klog, rules, snia, steady
+from . import budget, cases, drive as drives, environment, execute, judge, judge_steady, klog, plan, rules, snia, steady
 from .bounces import Bounces
 from .cases import Case, Scale
 from .drive import Drive
@@ -51,6 +51,8 @@ class Request:
     guard: Guard  # holds the drive as long as the run takes
     only: list[str] = field(default_factory=list)  # patterns of case ids; empty: all
     preflight: list[Check] = field(default_factory=list)
+    most_written: int | None = None  # bytes
+    assumed: float = plan.ASSUMED_BYTES_S  # bytes a second of writes, until some were measured
 
 
 def probe(tools: Tools, guard: Guard, exporter: str, path: str) -> dict[str, Any]:
@@ -76,6 +78,10 @@ def probe(tools: Tools, guard: Guard, exporter: str, path: str) -> dict[str, Any
     no = execute.refused(said["error"])
     name = no["name"] if no else rules.PROBE_FAILED if said.get("errno") in TROUBLE else "NOT_AVAILABLE"
     return {WORKS: False, "name": name, "text": said["error"]}
+
+
+class Spent(Exception):
+    """The next case might write more than the user allowed."""
 
 
 def _identity(guard: Guard) -> dict[str, str]:
@@ -140,6 +146,8 @@ class Suite:
             self.run = self.store.load()
             self.run.pop("finished", None)
             self.run.pop("ended", None)
+        # A run that goes on may be allowed more than it was.
+        self.run["most_written"] = request.most_written
         self._begin_part()
         if "paths" not in self.run:
             say("which datapaths work here …")
@@ -187,10 +195,34 @@ class Suite:
         if self._has(case) or not self._wanted(case):
             return
         assert self.watch is not None
+        self._afford(case)
         self.progress.start(case.id)
         record = bench.run(case)
         self.store.add({**record, "part": self.part, "kernel_log": self.watch.look()})
         self.progress.end(word_for(record))
+
+    def _afford(self, case: Case | None) -> None:
+        """Raises Spent where a case might write more than is left of --most-written, or more is written."""
+        limit, request = self.request.most_written, self.request
+        if limit is None:
+            return
+        so_far = self._written()
+        if so_far > limit:
+            raise Spent(budget.over(so_far, limit))
+        if case is None:
+            return
+        fastest = budget.speed(self.store.all, request.assumed)
+        more = budget.most(case, request.drive, request.scale, fastest)
+        if so_far + more > limit:
+            raise Spent(budget.ended(so_far, limit, case.id, more))
+
+    def _written(self) -> float:
+        """By all parts of the run; Spent where that is not known."""
+        request, after = self.request, drives.health(self.request.drive)
+        if after is None:
+            raise Spent(f"{budget.NAME}: what was written is not known: the drive's SMART log cannot be read any more")
+        return budget.used(self.run["health_before"], after, self.store.all, request.drive, request.scale,
+                           request.assumed)  # fmt: skip
 
     def _has(self, case: Case) -> bool:
         """Whether a case has ended; of the window, all is of one uninterrupted part."""
@@ -258,17 +290,23 @@ class Suite:
             bench = Bench(request.drive, self.tools, request.needs, request.scale,
                           int(self.run["seed"]), keep, self._tick, self.system, bounces,
                           request.guard)  # fmt: skip
+            there = True
             try:
                 self._cases(bench, paths)
+                self._afford(None)
             except KeyboardInterrupt:
                 self._end_part()
                 self.store.save(self.run)
                 raise
             except Gone as gone:
                 self.run["ended"] = str(gone)
+                there = False
+            except Spent as spent:
+                self.run["ended"] = str(spent)
         self._end_part()
-        if "ended" not in self.run:
+        if there:
             self.run["health_after"] = self._health()
+        if "ended" not in self.run:
             self.run["finished"] = now()
         self.store.save(self.run)
         return self.verdicts()

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from dmabuf_common import kmsg, measuring
 from dmabuf_common.drive_identity import Identity, Node
+from dmabuf_common.nvme import Health
 from dmabuf_common.sysfs import System
 from dmabuf_common.verdict import FAIL, INCONCLUSIVE, PASS
-from dmabuf_qual import cases, environment, judge, judge_steady, requirements, rules, suite
+from dmabuf_qual import cases, environment, judge, judge_steady, requirements, results, rules, suite
 from dmabuf_qual.cases import Case
 from dmabuf_qual.drive import Drive
 from dmabuf_qual.errors import QualError
@@ -421,3 +422,66 @@ def test_a_latency_test_that_was_interrupted_begins_anew_and_the_iops_test_does_
     assert not rounds(machine)
     assert machine.done[0] == "latency/precondition"
     assert judged["performance.latency"].status == judged["performance.steady"].status == PASS
+
+
+class Counter:
+    """A drive's SMART log that counts what was written."""
+
+    def __init__(self, machine: Machine, each: int = 0) -> None:
+        self.written, self.each, self.machine = 10**12, each, machine
+        machine.patch.setattr(suite.drives, "health", lambda _drive: self.health())
+        machine.during = self.during
+
+    def during(self, _case: Case) -> None:
+        self.written += self.each
+
+    def health(self) -> Health:
+        return Health(critical=0, temperature_c=30, used_percent=1, written_bytes=self.written, media_errors=0,
+                      spare_threshold=10)  # fmt: skip
+
+
+def test_a_run_ends_before_more_is_written_than_was_allowed(machine: Machine) -> None:
+    counter = Counter(machine, each=100 << 20)
+    limit = 1 << 30
+    start(machine, most_written=limit)
+    assert counter.written - 10**12 <= limit
+    assert 3 <= len(machine.done) <= 10
+    run = suite.Store(machine.folder / "q").load()
+    assert run["ended"].startswith("MOST_WRITTEN: ") and "finished" not in run
+    # The drive is still there, and its health is looked at.
+    assert run["health_after"]["written_bytes"] == counter.written
+    assert results.summary([], run).status == INCONCLUSIVE
+    # The same limit lets nothing more be done, a larger one all the rest.
+    before = len(machine.done)
+    start(machine, resume=True, most_written=limit)
+    assert machine.done == []
+    start(machine, resume=True, most_written=1 << 40)
+    assert len(machine.done) > before and "ended" not in suite.Store(machine.folder / "q").load()
+
+
+def test_a_counter_that_stands_still_lets_no_more_be_written(machine: Machine) -> None:
+    Counter(machine)
+    start(machine, most_written=2 << 30)
+    assert len(machine.done) <= 8
+    assert suite.Store(machine.folder / "q").load()["ended"].startswith("MOST_WRITTEN: ")
+
+
+def test_a_case_that_wrote_more_than_was_thought_possible_is_told(machine: Machine) -> None:
+    counter = Counter(machine)
+    last = cases.planned(["udmabuf"], {"udmabuf": ["premapped"]}, NEEDS, cases.QUICK)[-1]
+
+    def during(case: Case) -> None:
+        counter.written += (1 << 50) if case.id == last.id else 0
+
+    machine.during = during
+    start(machine, most_written=1 << 40)
+    assert "more than was thought possible" in suite.Store(machine.folder / "q").load()["ended"]
+
+
+def test_a_smart_log_that_is_gone_ends_a_run_that_counts_by_it(machine: Machine) -> None:
+    counter = Counter(machine)
+    machine.during = lambda case: machine.patch.setattr(suite.drives, "health", lambda _drive: None)
+    del counter
+    start(machine, most_written=1 << 40)
+    assert len(machine.done) == 1
+    assert "cannot be read any more" in suite.Store(machine.folder / "q").load()["ended"]
