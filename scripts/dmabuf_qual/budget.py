@@ -48,7 +48,7 @@ def speed(records: Iterable[Record], assumed: float) -> float:
     """Bytes a second that the next case may write at the most."""
     seen = [record["written_bytes"] / record["runtime_s"] for record in records
             if record.get("written_bytes") and record.get("runtime_s")]  # fmt: skip
-    return max([assumed, *(MARGIN * one for one in seen)])
+    return float(max([assumed, *(MARGIN * one for one in seen)]))
 
 
 def used(before: Mapping[str, Any] | None, after: Health | None, records: Iterable[Record], drive: Drive,

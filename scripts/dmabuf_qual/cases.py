@@ -19,6 +19,7 @@ RETENTION_OFFSET, RETENTION_BYTES = 64 * MIB, 16 * MIB
 LEAST_DRIVE = RETENTION_OFFSET + RETENTION_BYTES
 
 EACH_PATH = ("read", "write", "segments", "roundtrip", "load", "close")
+AFTER_LOAD = ("read", "write", "load")
 FAULTS = ("liar", "fence", "invalidate", "revoke")
 
 REQUIREMENT = {
@@ -147,6 +148,12 @@ def integrity(test: str, exporter: str, path: str, **params: str) -> Case:
     return Case(name, "integrity", REQUIREMENT[test], exporter, path, test, dict(params))
 
 
+def integrity_after(test: str, exporter: str, path: str) -> Case:
+    """Likewise, once more after the measurements."""
+    case = integrity(test, exporter, path)
+    return replace(case, id=case.id.replace("integrity", "integrity-after", 1), requirement="integrity.after")
+
+
 def cell(exporter: str, path: str, rw: str, bs: str, depth: int, repeat: int) -> Case:
     """One measurement of the comparison."""
     name = f"perf/{exporter.replace('/', '_')}/{path}/{rw}-{bs}-{depth}/{repeat}"
@@ -193,6 +200,16 @@ def after_measuring() -> list[Case]:
     return [integrity("check", "", "")]
 
 
+def after_load(exporters: list[str], paths: dict[str, list[str]]) -> list[Case]:
+    """Data once more, when all was measured; and what is laid down before that has to lie there at the end."""
+    return [
+        integrity_after("lay", "", ""),
+        *(integrity_after(test, exporter, path) for exporter in exporters for path in paths[exporter]
+          for test in AFTER_LOAD),
+        integrity_after("check", "", ""),
+    ]  # fmt: skip
+
+
 def planned(
     exporters: list[str], paths: dict[str, list[str]], needs: Requirements, scale: Scale
 ) -> list[Case]:
@@ -201,4 +218,5 @@ def planned(
         *before_measuring(exporters, paths, needs),
         *measuring(exporters, paths, scale),
         *after_measuring(),
+        *(after_load(exporters, paths) if scale.steady else ()),
     ]

@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from dmabuf_common.verdict import INCONCLUSIVE, PASS
+from dmabuf_common.verdict import INCONCLUSIVE, PASS, SKIP
 
 from . import cases
 from .rules import Judged, verdict
@@ -22,7 +22,7 @@ def masked(records: list[Record]) -> list[Record]:
     for record in records:
         if record["test"] != "roundtrip":
             continue
-        alone = [r for r in records if r["test"] in ("read", "write")
+        alone = [r for r in records if r["requirement"] in ("integrity.read", "integrity.write")
                  and (r["exporter"], r["path"]) == (record["exporter"], record["path"])]  # fmt: skip
         wrong = [one["name"] for r in alone for one in r["findings"] if one["name"] in (
             "READ_NOT_LANDED", "WRITE_NOT_LANDED", "WRITE_NOT_FETCHED", "MISADDRESSED",
@@ -52,6 +52,10 @@ def integrity(every: list[Record], state: dict[str, Any]) -> list[Judged]:
                              "run it to the end (--resume)")  # fmt: skip
     verdicts.append(verdict("integrity.roundtrip", masked(every), every, _compared, state))
     verdicts.append(verdict("integrity.load", of("integrity.load"), every, _compared, state))
+    if state.get("steady"):
+        verdicts.append(verdict("integrity.after", of("integrity.after"), every, _compared, state))
+    else:
+        verdicts.append(Judged("integrity.after", SKIP, "not applicable: a quick run is too short to wear anything out"))
     return verdicts
 
 

@@ -35,6 +35,9 @@ def parts(
     per_path = 7 * cases.REGION_BYTES * 2 + load + 2 * cases.REGION_BYTES
     checked = per_path * paths + cases.RETENTION_BYTES
     integrity_s = paths * (len(cases.EACH_PATH) * OVERHEAD_S + 2 * load / speed) + 10
+    again = len(cases.AFTER_LOAD)
+    again_s = paths * (again * OVERHEAD_S + 2 * load / speed) + 10
+    again_written = (again * 2 * cases.REGION_BYTES + load + 2 * cases.REGION_BYTES) * paths + cases.RETENTION_BYTES
     cells = cases.cells_of(scale)
     runs = len(cells) * scale.repeats * (4 * exporters + 1)
     writing = sum("write" in rw or "rw" in rw for rw, _, _ in cells) / len(cells)
@@ -44,6 +47,8 @@ def parts(
         Part("integrity and faults", (integrity_s, integrity_s), (checked, checked)),
         Part("comparison of datapaths", (cell_s, cell_s), (0.0, cell_written)),
     ]
+    if scale.steady:
+        made.append(Part("integrity once more", (again_s, again_s), (again_written, again_written)))
     for rounds in snia.of_tests(scale.tests) if scale.steady else ():
         made += _rounds(rounds, drive, scale, speed)
     del needs

@@ -18,6 +18,7 @@ TITLES = {
     "integrity.segments": "Data is right across the pieces of the memory",
     "integrity.roundtrip": "No fault hides in a round trip",
     "integrity.load": "Data is right with many I/Os in flight",
+    "integrity.after": "Data is right after the measurements, too",
     "path.accepted": "Drive, exporter and module accept each other on the datapaths required",
     "path.proven": "The datapath that was asked for is the one that ran",
     "path.placement": "The memory is, and stays, where it should be",
@@ -95,8 +96,8 @@ def blame(record: Record, one: dict[str, Any], records: list[Record]) -> str:
     """What the udmabuf control beside a failing exporter says."""
     if not record["exporter"] or record["exporter"] == cases.CONTROL:
         return ""
-    same = [r for r in records if r["exporter"] == cases.CONTROL and r["test"] == record["test"]
-            and r["path"] == record["path"]]  # fmt: skip
+    same = [r for r in records if r["exporter"] == cases.CONTROL and r["path"] == record["path"]
+            and (r["test"], r["requirement"]) == (record["test"], record["requirement"])]  # fmt: skip
     if not same:
         return ""
     if any(found["name"] == one["name"] for r in same for found in r["findings"]):

@@ -318,7 +318,8 @@ class Suite:
         matrix = cases.measuring(request.exporters, paths, request.scale)
         random.Random(self.run["seed"]).shuffle(matrix)
         last = cases.after_measuring()
-        every = [*first, *matrix, *last]
+        again = cases.after_load(request.exporters, paths) if request.scale.steady else []
+        every = [*first, *matrix, *last, *again]
         self.progress.total = sum(
             self._wanted(case) and not self._has(case) for case in every
         )
@@ -330,6 +331,7 @@ class Suite:
                 for rounds in snia.of_tests(request.scale.tests) if not request.only else ():
                     self._rounds(bench, rounds)
                 self._all(bench, matrix)
+                self._all(bench, again)
             else:
                 self._all(bench, matrix)
                 self._all(bench, last)

@@ -780,3 +780,39 @@ def test_what_is_said_counts_what_it_says() -> None:
     assert "system memory" in verdict("path.placement", measured).text
     geometry = record("geometry", facts={"commands_524288": 1, "max_command_bytes": 131072, "other": 99})
     assert "limit of 512 KiB" in verdict("path.commands", geometry, mdts=524288).text
+
+
+def after(test: str, path: str = "premapped", exporter: str = "udmabuf", **more: Any) -> Record:
+    case = cases.integrity_after(test, "" if test in ("lay", "check") else exporter,
+                                 "" if test in ("lay", "check") else path)  # fmt: skip
+    return {**record(test, path, exporter), "id": case.id, "requirement": case.requirement, **more}
+
+
+def test_what_goes_wrong_after_the_load_has_a_requirement_of_its_own() -> None:
+    good = [record("check"), record("read"), record("roundtrip", facts={"agree": 5, "differ": 0}),
+            after("lay", compared_bytes=0), after("read"), after("check")]  # fmt: skip
+    assert verdict("integrity.after", *good, steady=True).status == PASS
+    bad = [*good[:4], after("read", findings=[found("READ_NOT_LANDED")]), after("check")]
+    judged = verdict("integrity.after", *bad, steady=True)
+    assert (judged.status, judged.names) == (FAIL, ["READ_NOT_LANDED"])
+    # What was right before stays right.
+    for name in ("integrity.read", "integrity.drive", "integrity.roundtrip"):
+        assert verdict(name, *bad, steady=True).status == PASS, name
+    lost = [*good[:5], after("check", findings=[found("DRIVE_CORRUPTED")])]
+    assert verdict("integrity.after", *lost, steady=True).names == ["DRIVE_CORRUPTED"]
+    assert verdict("integrity.drive", *lost, steady=True).status == PASS
+
+
+def test_the_control_after_the_load_says_whose_fault_is_after_the_load() -> None:
+    bad = after("read", exporter="heap", findings=[found("READ_NOT_LANDED")])
+    early = record("read", findings=[found("READ_NOT_LANDED")])
+    assert "control is right" in verdict("integrity.after", bad, after("read"), early, steady=True).text
+
+
+def test_nothing_after_the_load_passes_nothing_and_a_quick_run_has_none() -> None:
+    assert verdict("integrity.after", record("read"), steady=True).status == INCONCLUSIVE
+    assert verdict("integrity.after", record("read"), steady=False).status == SKIP
+    state = {"steady": True, "scale": SCALE, "paths": {"udmabuf": {"premapped": WORKS}}}
+    left = [after("lay", compared_bytes=0), after("read"), after("check")]
+    assert "were not done" in verdict("integrity.after", *left, **state).text
+    assert verdict("integrity.after", after("read", compared_bytes=0), steady=True).status == INCONCLUSIVE

@@ -399,7 +399,8 @@ def test_the_tests_that_were_asked_for_are_done_in_their_order(machine: Machine)
     machine.written = DRIVE.bytes
     judged = start(machine, scale=scale, quick=False)
     done = list(dict.fromkeys(one.split("/")[0] for one in machine.done))
-    assert done == ["integrity", "saturation", "steady", "throughput-128k", "throughput-1m", "latency", "perf"]
+    assert done == ["integrity", "saturation", "steady", "throughput-128k", "throughput-1m", "latency", "perf",
+                    "integrity-after"]  # fmt: skip
     # Four times the drive, and then five rounds each, every one with a preconditioning of its own.
     assert sum(one.startswith("saturation/") for one in machine.done) == 4
     assert sum(one.endswith("/precondition") for one in machine.done) == 4
@@ -485,3 +486,19 @@ def test_a_smart_log_that_is_gone_ends_a_run_that_counts_by_it(machine: Machine)
     start(machine, most_written=1 << 40)
     assert len(machine.done) == 1
     assert "cannot be read any more" in suite.Store(machine.folder / "q").load()["ended"]
+
+
+def test_data_is_looked_at_again_after_the_load(machine: Machine) -> None:
+    judged = start(machine, **FULL)
+    late = [name for name in machine.done if name.startswith("integrity-after/")]
+    assert late == ["integrity-after/lay", "integrity-after/udmabuf/premapped/read",
+                    "integrity-after/udmabuf/premapped/write", "integrity-after/udmabuf/premapped/load",
+                    "integrity-after/check"]  # fmt: skip
+    assert machine.done[-len(late) :] == late and machine.done[-len(late) - 1].startswith("perf/")
+    # The made-up load compares one byte.
+    assert judged["integrity.after"].status == INCONCLUSIVE and "load did too little" in judged["integrity.after"].text
+
+
+def test_a_quick_run_does_not_look_again(machine: Machine) -> None:
+    start(machine)
+    assert not any(name.startswith("integrity-after/") for name in machine.done)
