@@ -117,6 +117,8 @@ def scope(run: dict[str, Any]) -> list[str]:
     words.append(f"other thresholds: {', '.join(thresholds)}" if thresholds else "the default thresholds")
     if run["only"]:
         words.append(f"only cases that match {', '.join(run['only'])}")
+    if run.get("among"):
+        words.insert(0, f"{len(run['among'])} drives ran at once, of which this is one: {', '.join(run['among'])}")
     if run.get("most_written"):
         words.append(f"--most-written {budget.amount(run['most_written'])}")
     if not run.get("whole_drive", True):

@@ -16,7 +16,7 @@ from .errors import QualError
 RUN, RESULTS, LOCK, FIO = "run.json", "cases.jsonl", ".lock", "fio"
 # What must be equal for a run to go on; and all facts about the machine but its state.
 IDENTITY = ("identity", "serial", "firmware", "device", "quick", "exporters", "requirements", "scale",
-            "only")  # fmt: skip
+            "only", "among")  # fmt: skip
 
 # What each record has; the judge relies on it.
 NEEDED = {"id", "kind", "requirement", "exporter", "path", "test", "params", "started", "seconds", "findings"}

@@ -53,6 +53,7 @@ class Request:
     preflight: list[Check] = field(default_factory=list)
     most_written: int | None = None  # bytes
     assumed: float = plan.ASSUMED_BYTES_S  # bytes a second of writes, until some were measured
+    among: tuple[str, ...] = ()  # the serial numbers of the drives that run at once; who started them has the lock
 
 
 def probe(tools: Tools, guard: Guard, exporter: str, path: str) -> dict[str, Any]:
@@ -116,6 +117,8 @@ class Suite:
         )
         scale = request.scale.as_words()
         more: dict[str, object] = {"exporters": request.exporters, "scale": scale}
+        if request.among:
+            more["drives at once"] = len(request.among)
         self.run = {
             "device": request.drive.path,
             "identity": _identity(request.guard),
@@ -139,6 +142,7 @@ class Suite:
             "comparability_key": environment.comparability_key(facts, more),
             "health_before": self._health(),
             "parts": [],
+            **({"among": list(request.among)} if request.among else {}),
         }
         self.store.begin(self.run, request.resume)
         if request.resume:
@@ -277,6 +281,8 @@ class Suite:
     def execute(self) -> list[rules.Judged]:
         """Runs all that is left, when nobody else measures on this machine; returns the verdicts.
         KeyboardInterrupt when the user stops it."""
+        if self.request.among:
+            return self._execute()
         with measuring.alone([measuring.LOCAL], f"dmabuf-qual of {self.request.drive.path}", say):
             return self._execute()
 

@@ -502,3 +502,17 @@ def test_data_is_looked_at_again_after_the_load(machine: Machine) -> None:
 def test_a_quick_run_does_not_look_again(machine: Machine) -> None:
     start(machine)
     assert not any(name.startswith("integrity-after/") for name in machine.done)
+
+
+def test_a_run_among_others_does_not_wait_and_is_comparable_with_its_like(machine: Machine) -> None:
+    with measuring.alone([measuring.LOCAL], "dmabuf-qual of 2 drives", lambda _text: None):
+        start(machine, among=("S", "T"))
+    run = suite.Store(machine.folder / "q").load()
+    assert run["among"] == ["S", "T"] and len(machine.done) > 3
+    with pytest.raises(QualError, match="its among was"):
+        start(machine, resume=True)
+    machine.folder = machine.folder / "alone"
+    machine.folder.mkdir()
+    start(machine)
+    other = suite.Store(machine.folder / "q").load()
+    assert "among" not in other and other["comparability_key"] != run["comparability_key"]
