@@ -43,7 +43,7 @@ DOUBTFUL = {
 HEALTH_KEYS = {"media_errors", "critical", "spare_percent", "spare_threshold", "used_percent"}
 
 
-def _health(state: dict[str, Any], needs: Requirements) -> Judged:
+def _health(every: list[Record], state: dict[str, Any], needs: Requirements) -> Judged:
     name, limits = "drive.health", needs["drive"]
     before, after = state.get("health_before"), state.get("health_after")
     if not before or not after:
@@ -54,6 +54,9 @@ def _health(state: dict[str, Any], needs: Requirements) -> Judged:
         return Judged(name, INCONCLUSIVE, f"the drive's SMART log was kept without {missing[0]}",
                       "run it anew with this release")  # fmt: skip
     evidence = [(f"{key} before, after", f"{before[key]}, {after.get(key)}", "") for key in before]
+    between = [(record["id"], record["health"]) for record in every if record.get("health")]
+    if between:
+        evidence.append(("hottest", str(max(seen["temperature_c"] for _, seen in between)), "°C"))
 
     def fails(known: str, text: str, remedy: str) -> Judged:
         return Judged(name, FAIL, f"{known}: {text}", remedy, evidence, 0, [known])
@@ -65,6 +68,9 @@ def _health(state: dict[str, Any], needs: Requirements) -> Judged:
     critical = after["critical"] | before["critical"]
     if critical & ~(1 << 1):
         return fails("CRITICAL_WARNING", f"0x{critical:02x}", "see nvme smart-log")
+    for place, seen in between:
+        if seen["critical"] & ~(1 << 1):
+            return fails("CRITICAL_WARNING", f"0x{seen['critical']:02x} after {place}", "see nvme smart-log")
     if after["spare_percent"] < after["spare_threshold"]:
         return fails("SPARE_LOW", f"{after['spare_percent']} % of the spare blocks are left, the drive's own "
                      f"limit is {after['spare_threshold']} %", "replace the drive")  # fmt: skip
@@ -73,6 +79,13 @@ def _health(state: dict[str, Any], needs: Requirements) -> Judged:
     if critical:
         return Judged(name, INCONCLUSIVE, "the drive was too hot: it may have throttled",
                       "cool it and run again", evidence)  # fmt: skip
+    for place, seen in between:
+        if seen["critical"]:
+            return Judged(name, INCONCLUSIVE, f"the drive was too hot after {place}: it may have throttled",
+                          "cool it and run again", evidence)  # fmt: skip
+    if after["spare_percent"] < before["spare_percent"]:
+        return Judged(name, INCONCLUSIVE, f"spare blocks were used: from {before['spare_percent']} % to "
+                      f"{after['spare_percent']} % during the run", "see nvme smart-log, and run it again", evidence)  # fmt: skip
     for counter in ("media_errors", *DOUBTFUL):
         if after[counter] < before[counter]:
             return Judged(name, INCONCLUSIVE, f"{counter} fell from {before[counter]} to {after[counter]} during "
@@ -116,4 +129,4 @@ def _log(records: list[Record], state: dict[str, Any]) -> Judged:
 
 def machine(every: list[Record], state: dict[str, Any], needs: Requirements) -> list[Judged]:
     """machine.* and drive.*"""
-    return [_ready(state), _health(state, needs), _log(every, state)]
+    return [_ready(state), _health(every, state, needs), _log(every, state)]

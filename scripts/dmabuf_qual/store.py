@@ -56,13 +56,16 @@ def _malformed(record: Record) -> str:
         return "no parameters"
     if not isinstance(record["findings"], list) or not all(map(_finding, record["findings"])):
         return "a finding that is none"
-    for name in ("facts", "figures", "report"):
+    for name in ("facts", "figures", "report", "health"):
         if name in record and not isinstance(record[name], dict):
             return f"{name} that are none"
-    if not all(map(_number, record.get("figures", {}).values())):
+    if not all(map(_number, [*record.get("figures", {}).values(), *record.get("health", {}).values()])):
         return "a figure that is no number"
     if not _latency(record.get("latency", {})):
         return "latency bins that are none"
+    health = record.get("health")
+    if health is not None and not all(isinstance(health.get(name), int) for name in ("critical", "temperature_c")):
+        return "a health that is none"
     for name in ("compared_bytes", "transfers", "runtime_s", "written_bytes"):
         if name in record and not _number(record[name]):
             return f"{name} that are no number"

@@ -191,6 +191,13 @@ class Suite:
         found = drives.health(self.request.drive)
         return None if found is None else asdict(found)
 
+    def _health_now(self) -> dict[str, dict[str, int]]:
+        """What may be over when the run ends; nothing where the drive does not say."""
+        found = drives.health(self.request.drive)
+        if found is None:
+            return {}
+        return {"health": {"critical": found.critical, "temperature_c": found.temperature_c}}
+
     def _tick(self) -> None:
         self.progress.tick()
 
@@ -202,7 +209,7 @@ class Suite:
         self._afford(case)
         self.progress.start(case.id)
         record = bench.run(case)
-        self.store.add({**record, "part": self.part, "kernel_log": self.watch.look()})
+        self.store.add({**record, "part": self.part, "kernel_log": self.watch.look(), **self._health_now()})
         self.progress.end(word_for(record))
 
     def _afford(self, case: Case | None) -> None:

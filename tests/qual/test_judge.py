@@ -816,3 +816,24 @@ def test_nothing_after_the_load_passes_nothing_and_a_quick_run_has_none() -> Non
     left = [after("lay", compared_bytes=0), after("read"), after("check")]
     assert "were not done" in verdict("integrity.after", *left, **state).text
     assert verdict("integrity.after", after("read", compared_bytes=0), steady=True).status == INCONCLUSIVE
+
+
+def test_spare_that_was_used_during_the_run_is_doubtful() -> None:
+    judged = health({"spare_percent": 100}, {"spare_percent": 99})
+    assert (judged.status, judged.names) == (INCONCLUSIVE, []) and "100 % to 99 %" in judged.text and judged.remedy
+    assert health({"spare_percent": 99}, {"spare_percent": 99}).status == PASS
+
+
+def test_what_the_drive_said_between_two_cases_counts_although_it_is_over() -> None:
+    def between(critical: int, temperature: int) -> rules.Judged:
+        hot = {**record("read"), "health": {"critical": critical, "temperature_c": temperature}}
+        return verdict("drive.health", record("write"), hot, health_before=HEALTH, health_after=HEALTH)
+
+    fine = between(0, 71)
+    assert fine.status == PASS and ("hottest", "71", "°C") in fine.evidence
+    judged = between(2, 90)
+    assert (judged.status, judged.names) == (INCONCLUSIVE, []) and "too hot" in judged.text
+    assert "integrity/udmabuf/premapped/read" in judged.text
+    judged = between(4, 40)
+    assert (judged.status, judged.names) == (FAIL, ["CRITICAL_WARNING"])
+    assert "integrity/udmabuf/premapped/read" in judged.text

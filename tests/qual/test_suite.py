@@ -516,3 +516,11 @@ def test_a_run_among_others_does_not_wait_and_is_comparable_with_its_like(machin
     start(machine)
     other = suite.Store(machine.folder / "q").load()
     assert "among" not in other and other["comparability_key"] != run["comparability_key"]
+
+
+def test_the_drives_health_is_kept_after_each_case(machine: Machine) -> None:
+    Counter(machine)
+    start(machine)
+    records = suite.Store(machine.folder / "q")
+    records.load()
+    assert all(r["health"] == {"critical": 0, "temperature_c": 30} for r in records.records.values())
