@@ -16,6 +16,7 @@ from . import cases, plan
 from .cases import Case, Scale
 from .drive import Drive
 from .errors import QualError
+from .plan import amount
 from .store import Record
 
 NAME = "MOST_WRITTEN"
@@ -65,11 +66,6 @@ def used(before: Mapping[str, Any] | None, after: Health | None, records: Iterab
             own += most(Case(**{name: record[name] for name in known}), drive, scale, fastest)
     counted = after.written_bytes - before["written_bytes"] if before and after else 0
     return float(max(own, counted))
-
-
-def amount(count: float) -> str:
-    """In words."""
-    return f"{count / 1e12:.2f} TB" if count >= 1e12 else f"{count / 1e9:.1f} GB"
 
 
 def refusal(made: list[plan.Part], limit: int, health: Health | None) -> str:

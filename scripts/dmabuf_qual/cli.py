@@ -12,7 +12,6 @@ from typing import Any
 
 from dmabuf_common import arguments, drive_guard, program
 from dmabuf_common.drive_guard import Demand, Guard
-from dmabuf_common.terminal import duration
 from dmabuf_common.verdict import EXIT_FAIL, EXIT_PASS, PASS
 
 from . import VERSION, beside, budget, cases, compare, drive, execute, plan, preflight, requirements, results, rules
@@ -211,11 +210,14 @@ def _preflight(args: argparse.Namespace) -> int:
 def _plan(args: argparse.Namespace) -> int:
     needs = requirements.load(args.requirements)
     found = drive.find(args.device)
-    made = plan.parts(found, len(_exporters(args)), needs, scale_of(args, needs, found.bytes), args.write_speed * 1e6)
+    scale = scale_of(args, needs, found.bytes)
+    made = plan.parts(found, len(_exporters(args)), needs, scale, args.write_speed * 1e6)
     whole = plan.total(made)
     print(plan.table(made))
     print(plan.endurance(whole.written[1], args.rated_tbw, drive.health(found)))
     print(f"assumed: {args.write_speed:.0f} MB/s of writes, three datapaths for each exporter")
+    for line in plan.advice(found, len(_exporters(args)), needs, scale, args.write_speed * 1e6):
+        print(line)
     limit = budget.parse(args.most_written)
     against = budget.refusal(made, limit, drive.health(found)) if limit is not None else ""
     if against:
@@ -272,8 +274,10 @@ def _qualify(args: argparse.Namespace, needs: requirements.Requirements, found: 
     limit = budget.parse(args.most_written)
     if limit is not None and (against := budget.refusal(made, limit, drive.health(found))):
         raise QualError(against)
-    whole = plan.total(made)
-    say(f"{found.model} {found.serial}: {duration(whole.seconds[0])} or more")
+    say(f"{found.model} {found.serial}: {plan.sentence(made)}, at {args.write_speed:.0f} MB/s of writes")
+    say(plan.endurance(plan.total(made).written[1], None, drive.health(found)))
+    for line in plan.advice(found, len(exporters), needs, scale, args.write_speed * 1e6):
+        say(line)
     work = suite.Suite(
         suite.Request(
             found, target.output, exporters, needs, scale, args.quick, args.resume, guard, args.only,

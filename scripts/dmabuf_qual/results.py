@@ -10,7 +10,7 @@ from dmabuf_common.clock import iso
 from dmabuf_common.verdict import EXIT_STATUS, FAIL, INCONCLUSIVE, NO_FAULT, PASS, STATUSES, overall
 from dmabuf_report import model
 
-from . import VERSION, budget, cases, judge, requirements, rules
+from . import VERSION, cases, judge, plan, requirements, rules
 from .errors import QualError
 from .requirements import Requirements
 from .store import FIO, RUN, Record, Store
@@ -120,7 +120,7 @@ def scope(run: dict[str, Any]) -> list[str]:
     if run.get("among"):
         words.insert(0, f"{len(run['among'])} drives ran at once, of which this is one: {', '.join(run['among'])}")
     if run.get("most_written"):
-        words.append(f"--most-written {budget.amount(run['most_written'])}")
+        words.append(f"--most-written {plan.amount(run['most_written'])}")
     if not run.get("whole_drive", True):
         words.append("a partition, not the drive")
     if run["emulated"]:

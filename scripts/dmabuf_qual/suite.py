@@ -264,6 +264,7 @@ class Suite:
             if ready["findings"] or "error" in ready:
                 say("the drive could not be brought into its state: no rounds")
                 return
+            self._foretell(rounds, ready)
         block = self.request.drive.block
         for number in range(1, (steady.MOST_ROUNDS if rounds.tracked else snia.SATURATION_ROUNDS) + 1):
             listed = rounds.cells(block, number)
@@ -277,6 +278,15 @@ class Suite:
             say(f"{rounds.prefix}, round {number}: {looked[0] if looked else 'done'}")
             if self._at_end(rounds):
                 return
+
+    def _foretell(self, rounds: Rounds, ready: Record) -> None:
+        """What the rounds will take and write, now that the drive's speed is known."""
+        if not ready.get("written_bytes") or not ready.get("runtime_s"):
+            return
+        speed = ready["written_bytes"] / ready["runtime_s"]
+        part = plan.rounds_of(rounds, self.request.drive, self.request.scale, speed)[-1]
+        say(f"the drive writes {speed / 1e6:.0f} MB/s: {part.name} take {plan.span(part.seconds)} and write up to "
+            f"{plan.amount(part.written[1])}")  # fmt: skip
 
     def _at_end(self, rounds: Rounds) -> bool:
         """Whether no more rounds are needed."""

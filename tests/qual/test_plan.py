@@ -2,6 +2,7 @@
 """A plan says hours and bytes of all that a run does, and at the most what it may become."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 from dmabuf_qual import cases, plan, requirements
@@ -50,3 +51,53 @@ def test_saturation_writes_the_drive_four_times_or_takes_a_day() -> None:
 
 def test_without_the_iops_test_nothing_of_it_is_planned() -> None:
     assert "preconditioning" not in parts("latency")
+
+
+def test_a_night_is_long_enough_for_what_is_advised() -> None:
+    made = plan.parts(DRIVE, 1, NEEDS, FULL, SPEED)
+    lines = plan.advice(DRIVE, 1, NEEDS, FULL, SPEED)
+    assert plan.total(made).seconds[1] > plan.NIGHT_S
+    seconds = int(next(word for word in lines[0].split() if word.isdecimal()))
+    assert f"--cell-seconds {seconds}" in lines[0] and "not SNIA's" in lines[0]
+    fits = plan.parts(DRIVE, 1, NEEDS, dataclasses.replace(FULL, cell_seconds=seconds), SPEED)
+    more = plan.parts(DRIVE, 1, NEEDS, dataclasses.replace(FULL, cell_seconds=seconds + 1), SPEED)
+    assert plan.total(fits).seconds[1] <= plan.NIGHT_S < plan.total(more).seconds[1]
+    assert "--resume" in lines[1] and "in one piece" in lines[1]
+
+
+def test_a_drive_that_takes_a_night_to_fill_is_measured_in_part() -> None:
+    slow = plan.advice(DRIVE, 1, NEEDS, FULL, 1e8)
+    assert "--size" in slow[0]
+    size = next(word for word in slow[0].split() if word.endswith("%"))
+    words = {"cell_seconds": plan.LEAST_CELL_S, "size": size}
+    assert plan.total(plan.parts(DRIVE, 1, NEEDS, dataclasses.replace(FULL, **words), 1e8)).seconds[1] <= plan.NIGHT_S
+
+
+def test_what_fits_needs_no_advice() -> None:
+    assert plan.advice(DRIVE, 1, NEEDS, cases.QUICK, SPEED) == []
+
+
+def test_hours_and_bytes_in_a_sentence() -> None:
+    text = plan.sentence(plan.parts(DRIVE, 1, NEEDS, FULL, SPEED))
+    assert " to " in text and " h" in text and "at least 8." in text and " TB" in text and "up to" in text
+    quick = plan.sentence(plan.parts(DRIVE, 1, NEEDS, cases.QUICK, SPEED))
+    assert "min" in quick or " s" in quick
+
+
+def test_a_part_of_the_drive_is_filled_in_part() -> None:
+    half = plan.parts(DRIVE, 1, NEEDS, dataclasses.replace(FULL, size="50%"), SPEED)
+    assert {p.name: p for p in half}["preconditioning"].written == (BYTES, BYTES)
+
+
+@pytest.mark.parametrize("speed", [1000, 3000, 7000])
+def test_the_documentation_has_the_figures_of_the_plan(speed: int) -> None:
+    text = (Path(__file__).parents[2] / "docs/qualification.md").read_text()
+    usual = cases.usual(NEEDS, False)
+    whole = plan.total(plan.parts(DRIVE, 2, NEEDS, usual, speed * 1e6))
+    row = (f"| 4 TB, {speed} MB/s | {plan.span(whole.seconds)} | {plan.amount(whole.written[0])} | "
+           f"{plan.amount(whole.written[1])} |")  # fmt: skip
+    assert row in text, row
+    if speed == 3000:
+        short = next(word for word in plan.advice(DRIVE, 2, NEEDS, usual, speed * 1e6)[0].split() if word.isdecimal())
+        fast = plan.total(plan.parts(DRIVE, 2, NEEDS, dataclasses.replace(usual, cell_seconds=int(short)), speed * 1e6))
+        assert f"`--cell-seconds {short}` makes it {plan.span(fast.seconds)}" in text

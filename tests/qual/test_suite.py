@@ -524,3 +524,12 @@ def test_the_drives_health_is_kept_after_each_case(machine: Machine) -> None:
     records = suite.Store(machine.folder / "q")
     records.load()
     assert all(r["health"] == {"critical": 0, "temperature_c": 30} for r in records.records.values())
+
+
+def test_how_much_the_rounds_will_write_is_said_when_the_drives_speed_is_known(machine: Machine) -> None:
+    said: list[str] = []
+    machine.written = 180 * 10**9
+    start(machine, said=said, **FULL)
+    line = next(text for text in said if "MB/s" in text)
+    # 180 GB in 60 s; 25 rounds of 28 minutes' worth of writes.
+    assert "3000 MB/s" in line and "126.00 TB" in line
