@@ -12,10 +12,11 @@ from typing import Any
 
 from dmabuf_common import arguments, drive_guard, program
 from dmabuf_common.drive_guard import Demand, Guard
+from dmabuf_common.sysfs import System
 from dmabuf_common.verdict import EXIT_FAIL, EXIT_PASS, PASS
 
 from . import VERSION, beside, budget, cases, compare, drive, execute, plan, preflight, requirements, results, rules
-from . import safety, snia, suite, tools
+from . import safety, snia, suite, tools, whereabouts
 from .errors import QualError
 from .progress import say
 
@@ -191,9 +192,9 @@ def scale_of(
 def _examine(
     args: argparse.Namespace, found: drive.Drive, needs: requirements.Requirements
 ) -> list[preflight.Check]:
-    return preflight.examine(
-        found, drive.health(found), _exporters(args), needs["buffer_mib"], needs["memory"], args.peer
-    )
+    wanted = _exporters(args)
+    found_here = preflight.examine(found, drive.health(found), wanted, needs["buffer_mib"], needs["memory"], args.peer)
+    return [*found_here, *whereabouts.checks(System(), wanted, needs["memory"])]
 
 
 def _preflight(args: argparse.Namespace) -> int:

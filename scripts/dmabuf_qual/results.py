@@ -10,7 +10,7 @@ from dmabuf_common.clock import iso
 from dmabuf_common.verdict import EXIT_STATUS, FAIL, INCONCLUSIVE, NO_FAULT, PASS, STATUSES, overall
 from dmabuf_report import model
 
-from . import VERSION, cases, judge, plan, requirements, rules
+from . import VERSION, cases, judge, plan, requirements, rules, whereabouts
 from .errors import QualError
 from .requirements import Requirements
 from .store import FIO, RUN, Record, Store
@@ -100,7 +100,7 @@ def requirement(judged: rules.Judged) -> model.Requirement:
 def scope(run: dict[str, Any]) -> list[str]:
     """What a reader must know of a verdict: how large the run was, by what it was judged, and of what
     its figures are."""
-    words = []
+    words = [whereabouts.words(run)]
     needs, scale = run["requirements"], run["scale"]
     usual = cases.usual(needs, run["quick"]).as_words()
     other = [f"{name} {value} (not {usual[name]})" for name, value in scale.items()
@@ -165,7 +165,7 @@ def document(folder: Path, run: dict[str, Any], records: dict[str, Record],
              needs: Requirements) -> model.Results:  # fmt: skip
     """The whole document of a run, finished or not."""
     verdicts = judge.judge(records, run, needs)
-    notes = []
+    notes = whereabouts.notes(run)
     if run["emulated"]:
         notes.append("The drive is emulated: figures compare datapaths with each other and say "
                      "nothing about hardware.")  # fmt: skip

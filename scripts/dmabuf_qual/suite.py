@@ -16,7 +16,7 @@ from dmabuf_common.drive_guard import Gone, Guard
 from dmabuf_common.sysfs import System
 from dmabuf_common.terminal import Progress
 
-from . import budget, cases, drive as drives, environment, execute, judge, judge_steady, klog, plan, rules, snia, steady
+from . import budget, cases, drive as drives, environment, execute, judge, judge_steady, klog, plan, rules, snia, steady, whereabouts
 from .bounces import Bounces
 from .cases import Case, Scale
 from .drive import Drive
@@ -162,6 +162,8 @@ class Suite:
                 }
                 for exporter in request.exporters
             }
+            self.run["devices"] = whereabouts.addresses(self.system, self.run["paths"])
+        say(whereabouts.words(self.run))
         self.store.save(self.run)
 
     def _begin_part(self) -> None:

@@ -13,6 +13,7 @@ from dmabuf_qual.errors import QualError
 
 DEFAULTS = requirements.load(None)
 FULL = cases.Scale(16 << 30, 60, 5, True)
+UDMABUF = {"paths": {"udmabuf": {"premapped": {"works": True, "facts": {"memory": "system"}}}}}
 
 
 def judged(*statuses: str) -> list[rules.Judged]:
@@ -25,12 +26,13 @@ def run_of(scale: cases.Scale = FULL, needs: dict[str, Any] = DEFAULTS, **more: 
 
 
 def sentence(run: dict[str, Any], *statuses: str) -> str:
-    return results.summary(judged(*statuses or (PASS,)), run).text
+    return results.summary(judged(*statuses or (PASS,)), {**run, **UDMABUF}).text
 
 
 def test_a_whole_run_by_the_defaults_says_so() -> None:
     text = sentence(run_of(), PASS, SKIP)
-    assert text == "requirements: 1 pass, 1 skip; the whole scale; the default thresholds"
+    assert text == ("requirements: 1 pass, 1 skip; memory: udmabuf system memory; the whole scale; "
+                    "the default thresholds")  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -533,3 +533,18 @@ def test_how_much_the_rounds_will_write_is_said_when_the_drives_speed_is_known(m
     line = next(text for text in said if "MB/s" in text)
     # 180 GB in 60 s; 25 rounds of 28 minutes' worth of writes.
     assert "3000 MB/s" in line and "126.00 TB" in line
+
+
+def test_where_the_memory_is_is_said_as_the_run_begins(machine: Machine) -> None:
+    facts = {"memory": "system", "exporter_device": "/dev/dri/card1"}
+    machine.patch.setattr(suite, "probe", lambda _t, _d, _e, path: {
+        "works": path == "premapped", "name": "", "text": "", "facts": facts})  # fmt: skip
+    device = machine.folder / "root/sys/devices/pci0000:00/0000:02:00.0"
+    device.mkdir(parents=True)
+    (machine.folder / "root/sys/class/drm/card1").mkdir(parents=True)
+    (machine.folder / "root/sys/class/drm/card1/device").symlink_to(device)
+    said: list[str] = []
+    start(machine, said=said, exporters=["udmabuf", "drm:/dev/dri/card1"])
+    assert any("NOT device memory of 0000:02:00.0" in text for text in said)
+    run = suite.Store(machine.folder / "q").load()
+    assert run["devices"]["drm:/dev/dri/card1"] == "0000:02:00.0"
