@@ -176,6 +176,8 @@ def scale_of(
 ) -> cases.Scale:
     """How large the run is; QualError for a size that the drive has not."""
     scale = dataclasses.replace(cases.usual(needs, args.quick), tests=tests_of(args.tests))
+    if args.quick and scale.tests != cases.USUAL_TESTS:
+        raise QualError("--tests goes without --quick: a quick run does none of SNIA's tests")
     for name in ("cell_seconds", "repeats"):
         value = getattr(args, name, None)
         if value is not None:

@@ -122,8 +122,10 @@ def compare(old: Path, new: Path, force: bool) -> tuple[list[Change], list[str]]
     changes = []
     verdicts_a = {v.id: v for v in judge.judge(records_a, run_a, run_b["requirements"])}
     for after in judge.judge(records_b, run_b, run_b["requirements"]):
-        before = verdicts_a[after.id]
-        if before.status != after.status:
+        before = verdicts_a.pop(after.id, None)
+        if before is None:
+            notes.append(f"{after.id} was judged in the second run alone: {after.status}")
+        elif before.status != after.status:
             worse = {PASS: 0, SKIP: 1, INCONCLUSIVE: 2, FAIL: 3}
             changes.append(Change(after.id, f"{before.status} → {after.status}: {after.text}",
                                   worse[after.status] > worse[before.status]))  # fmt: skip
@@ -131,6 +133,7 @@ def compare(old: Path, new: Path, force: bool) -> tuple[list[Change], list[str]]
             new_names = sorted(set(after.names) - set(before.names))
             if new_names:
                 changes.append(Change(after.id, f"fails with {', '.join(new_names)}, too: {after.text}", True))
+    notes += [f"{name} was judged in the first run alone: {before.status}" for name, before in verdicts_a.items()]
     changes += _datapaths(run_a, run_b)
     found = figures(records_a, records_b)
     if not found.compared:

@@ -170,3 +170,16 @@ def test_the_scale_of_older_runs_has_the_test_that_they_did() -> None:
     assert "tests" not in words and cases.Scale.of_words(words).tests == "iops"
     more = cases.Scale(1, 60, 5, True, tests="iops,latency")
     assert cases.Scale.of_words(more.as_words()) == more
+
+
+def test_a_quick_run_takes_no_tests() -> None:
+    args = cli.parser().parse_args(["run", "--quick", "--tests", "iops,latency", "--output", "q", "/dev/x"])
+    with pytest.raises(QualError, match="--quick"):
+        cli.scale_of(args, NEEDS, 1 << 40)
+
+
+def test_of_a_day_of_rounds_a_report_shows_some() -> None:
+    for count, shown in ((4, 4), (60, 60), (61, 31), (1440, 60)):
+        others = [r for r in everything() if not snia.SATURATION.mine(r["id"])]
+        judged = verdicts([*others, *window(snia.SATURATION, count)], state())["performance.saturation"]
+        assert len(judged.evidence) == shown and judged.evidence[0][0] == "saturation 1"
