@@ -144,8 +144,8 @@ def drives_of(args: argparse.Namespace) -> list[Target]:
     names = serials if len(set(serials)) == count else wwids
     folders = [re.sub(r"[^A-Za-z0-9.-]", "_", name) for name in names]
     if len(set(folders)) != count or {"", ".", ".."} & set(folders):
-        raise QualError(f"{count} drives need a --serial each, in their order, or a --wwid where that is not enough, and "
-                        "no two the same")  # fmt: skip
+        raise QualError(f"{count} drives need a --serial each, in their order, or a --wwid where that is not enough, "
+                        "and no two the same")  # fmt: skip
     return [Target(device, Demand(serial, wwid, ""), args.output / folder, name, tuple(names))
             for device, serial, wwid, folder, name in zip(args.device, serials, wwids, folders, names,
                                                           strict=True)]  # fmt: skip

@@ -55,7 +55,7 @@ def integrity(every: list[Record], state: dict[str, Any]) -> list[Judged]:
     if state.get("steady"):
         verdicts.append(verdict("integrity.after", of("integrity.after"), every, _compared, state))
     else:
-        verdicts.append(Judged("integrity.after", SKIP, "not applicable: a quick run is too short to wear anything out"))
+        verdicts.append(Judged("integrity.after", SKIP, "not applicable: a quick run is too short to upset anything"))
     return verdicts
 
 

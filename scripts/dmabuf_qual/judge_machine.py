@@ -85,7 +85,8 @@ def _health(every: list[Record], state: dict[str, Any], needs: Requirements) -> 
                           "cool it and run again", evidence)  # fmt: skip
     if after["spare_percent"] < before["spare_percent"]:
         return Judged(name, INCONCLUSIVE, f"spare blocks were used: from {before['spare_percent']} % to "
-                      f"{after['spare_percent']} % during the run", "see nvme smart-log, and run it again", evidence)  # fmt: skip
+                      f"{after['spare_percent']} % during the run", "see nvme smart-log, and run it again",
+                      evidence)  # fmt: skip
     for counter in ("media_errors", *DOUBTFUL):
         if after[counter] < before[counter]:
             return Judged(name, INCONCLUSIVE, f"{counter} fell from {before[counter]} to {after[counter]} during "

@@ -152,7 +152,8 @@ def steadiness(name: str, records: list[Record], state: dict[str, Any], rounds: 
     text = "; ".join(f"{c}: {t}" for c, t, _ in texts)
     if scaled:
         return Judged(name, INCONCLUSIVE, f"not SNIA's test ({scaled}): {text}",
-                      "run it without --cell-seconds and --size, on the whole drive", texts + means, seconds)  # fmt: skip
+                      "run it without --cell-seconds and --size, on the whole drive", texts + means,
+                      seconds)  # fmt: skip
     if worst is None:
         return Judged(name, PASS, text, "", texts + means, seconds)
     ended = worst[1].rounds >= steady.MOST_ROUNDS

@@ -75,6 +75,6 @@ def judge_tails(records: list[Record], state: dict[str, Any], needs: Requirement
         return Judged(name, INCONCLUSIVE, f"the repeats differ too much to say: {unsure[0]}",
                       "give more --repeats", evidence)  # fmt: skip
     if scarce:
-        return Judged(name, INCONCLUSIVE, f"too few samples for {scarce[0]}: {tails.LEAST_BEYOND} have to lie beyond it",
+        return Judged(name, INCONCLUSIVE, f"too few samples for {scarce[0]}: {tails.LEAST_BEYOND} have to lie beyond",
                       "give more --repeats or --cell-seconds", evidence)  # fmt: skip
     return Judged(name, PASS, f"{len(evidence)} percentiles within limits, their intervals included", "", evidence)

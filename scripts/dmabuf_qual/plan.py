@@ -127,13 +127,13 @@ def advice(
                         if takes(cell_seconds=seconds, **size)[1] <= NIGHT_S), 0)  # fmt: skip
         if longest:
             words = f"--cell-seconds {longest}" + "".join(f" --size {one}" for one in size.values())
-            lines.append(f"in a night: {words} takes {span(takes(cell_seconds=longest, **size))}; the verdict says that it "
-                         "is scaled, and its steady state is not SNIA's")  # fmt: skip
+            lines.append(f"in a night: {words} takes {span(takes(cell_seconds=longest, **size))}; the verdict says "
+                         "that it is scaled, and its steady state is not SNIA's")  # fmt: skip
             break
     whole = [part for rounds in snia.of_tests(scale.tests) for part in rounds_of(rounds, drive, scale, speed)]
     if scale.steady and whole:
-        lines.append(f"or as it is, in parts: Ctrl-C stops it and --resume goes on; preconditioning and rounds of a test "
-                     f"({span(total(whole).seconds)}) have to be in one piece")  # fmt: skip
+        lines.append(f"or as it is, in parts: Ctrl-C stops it and --resume goes on; preconditioning and rounds of a "
+                     f"test ({span(total(whole).seconds)}) have to be in one piece")  # fmt: skip
     return lines
 
 

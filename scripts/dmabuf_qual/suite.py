@@ -16,7 +16,8 @@ from dmabuf_common.drive_guard import Gone, Guard
 from dmabuf_common.sysfs import System
 from dmabuf_common.terminal import Progress
 
-from . import budget, cases, drive as drives, environment, execute, judge, judge_steady, klog, plan, rules, snia, steady, whereabouts
+from . import budget, cases, drive as drives, environment, execute, judge, judge_steady, klog, plan
+from . import rules, snia, steady, whereabouts
 from .bounces import Bounces
 from .cases import Case, Scale
 from .drive import Drive
@@ -257,7 +258,8 @@ class Suite:
             return
         known = self.store.records.values()
         if any(record["kind"] in judge_steady.WINDOW_KINDS and rounds.mine(record["id"]) for record in known):
-            say(f"preconditioning and rounds of the {rounds.test} test begin anew: they must be of one uninterrupted run")
+            say(f"preconditioning and rounds of the {rounds.test} test begin anew: they must be of one uninterrupted "
+                "run")  # fmt: skip
         if rounds.prepares:
             every = rounds.precondition()
             self.progress.total += 1

@@ -15,8 +15,8 @@ from .preflight import GREEN, YELLOW, Check
 OF_THE_MACHINE = (cases.CONTROL, "heap", "testexp")
 # Drivers of screens whose buffers are the machine's own memory: those of management controllers, of
 # virtual machines, of frame buffers that the firmware left, and of no hardware at all.
-WITHOUT_MEMORY = ("ast", "mgag200", "cirrus", "virtio_gpu", "virtio-pci", "hyperv_drm", "simple-framebuffer", "simpledrm",
-                  "efi-framebuffer", "vgem", "vkms", "udl", "gud")  # fmt: skip
+WITHOUT_MEMORY = ("ast", "mgag200", "cirrus", "virtio_gpu", "virtio-pci", "hyperv_drm", "simple-framebuffer",
+                  "simpledrm", "efi-framebuffer", "vgem", "vkms", "udl", "gud")  # fmt: skip
 
 
 def means_device(spec: str) -> bool:
@@ -87,8 +87,9 @@ def checks(system: System, wanted: list[str], memory: str) -> list[Check]:
         there = system.exists(f"/sys/class/drm/{card}/device") if device else False
         where = address(system, spec, {})
         if driver in WITHOUT_MEMORY or (there and not where):
-            found.append(Check("SYSTEM_MEMORY", YELLOW, f"{spec} ({driver or 'no PCI device'}{f', {where}' if where else ''}): its "
-                               "buffers are the machine's own memory, not a device's",
+            who = ", ".join(word for word in (driver or "no PCI device", where) if word)
+            found.append(Check("SYSTEM_MEMORY", YELLOW, f"{spec} ({who}): its buffers are the machine's own memory, not a "
+                               "device's",
                                "name a GPU's card: ls -l /dev/dri/by-path"))  # fmt: skip
         elif memory != "peer":
             found.append(Check("MEMORY_ANY", YELLOW, f"{spec}: the requirements say memory = \"{memory}\": the run "
