@@ -183,3 +183,35 @@ def test_of_a_day_of_rounds_a_report_shows_some() -> None:
         others = [r for r in everything() if not snia.SATURATION.mine(r["id"])]
         judged = verdicts([*others, *window(snia.SATURATION, count)], state())["performance.saturation"]
         assert len(judged.evidence) == shown and judged.evidence[0][0] == "saturation 1"
+
+
+def test_rounds_that_ended_without_a_steady_state_outweigh_those_that_were_cut_off() -> None:
+    def wild(case: str) -> dict[str, float]:
+        number = int(case.split("/")[1].removeprefix("round-")) if "round" in case else 0
+        return {"write_mib_s": 10.0 + 9 * (number % 2)}
+
+    first, second = snia.THROUGHPUT
+    others = [r for r in everything() if not first.mine(r["id"]) and not second.mine(r["id"])]
+    for one, other in ((first, second), (second, first)):
+        records = [*others, *window(one, 4), *window(other, 25, wild)]
+        assert verdicts(records, state())["performance.throughput"].names == ["NOT_STEADY"]
+
+
+def test_the_mean_latency_of_a_mix_is_that_of_its_ios() -> None:
+    figures = {"read_iops": 30.0, "write_iops": 10.0, "read_mean_us": 100.0, "write_mean_us": 20.0, "read_mib_s": 3.0,
+               "write_mib_s": 1.0}  # fmt: skip
+    record: Record = {"figures": figures}
+    assert judge_steady.value(record, "mean_us") == 80.0
+    assert (judge_steady.value(record, "iops"), judge_steady.value(record, "mib_s")) == (40.0, 4.0)
+    assert judge_steady.value({"figures": {"read_iops": 5.0, "read_mean_us": 7.0}}, "mean_us") == 7.0
+    assert judge_steady.value({"figures": {}}, "mean_us") == 0.0
+
+
+def test_what_a_test_reports_is_the_mean_of_the_last_five_rounds() -> None:
+    def first_slow(case: str) -> dict[str, float]:
+        return {"read_mib_s": 900.0} if "round-01" in case else {}
+
+    rounds = snia.THROUGHPUT[0]
+    others = [r for r in everything() if not rounds.mine(r["id"])]
+    judged = verdicts([*others, *window(rounds, 6, first_slow)], state())["performance.throughput"]
+    assert ("throughput-128k 100-128k", "18", "MiB/s") in judged.evidence

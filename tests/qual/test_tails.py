@@ -117,6 +117,12 @@ def test_percentiles_are_of_the_sum_of_the_bins() -> None:
     assert [tails.Side(both).percentile(picked, 99) for picked in ([0], [1], [0, 1])] == [200.0, 300.0, 200.0]
     # fewer than 100 beyond it
     assert tails.Side([[[100, 9_000], [300, 900]]]).percentile([0], 99) is None
+    # exactly 99 of 100 are no longer than this
+    assert tails.Side([[[100, 9_900], [200, 100]]]).percentile([0], 99) == 100.0
+    # a repeat with few samples may be picked alone: then too few are beyond
+    thin, thick = [[100, 10]], [[100, 9_900], [200, 100]]
+    assert tails.ratio(tails.Side([thin, thick]), tails.Side([thick, thick]), 99, 0.95) is None
+    assert tails.ratio(tails.Side([thick, thick]), tails.Side([thin, thick]), 99, 0.95) is None
     # the same repeat, picked twice, counts twice
     assert tails.Side([[[100, 9_000], [300, 1_000]]]).percentile([0, 0], 99) == 300.0
 
@@ -141,3 +147,22 @@ def test_bins_that_are_none_are_refused(tmp_path: Path, odd: Any) -> None:
 def test_a_measurement_keeps_its_bins() -> None:
     job = {"read": {"clat_ns": {"bins": {"2000": 5, "1000": 7}}}, "write": {"clat_ns": {}}}
     assert execute.latency_of(job) == {"read": [[1000, 7], [2000, 5]]}
+
+
+def test_each_datapath_is_compared_with_the_host_and_the_host_with_nothing() -> None:
+    judged = verdict(HOST + five("premapped", [1.0] * 5) + five("bvec", [1.0] * 5))
+    assert [name for name, _, _ in judged.evidence] == [
+        f"udmabuf {path} randread-4k-32 read p{p}" for path in ("bvec", "premapped") for p in ("99", "99.9")]
+
+
+def test_among_many_percentiles_each_interval_is_wider() -> None:
+    def width(records: list[Record]) -> float:
+        shown = next(v for name, v, _ in verdict(records).evidence if name == "udmabuf premapped randread-4k-32 read p99")
+        low, high = shown.split("(")[1].rstrip(")").split(" … ")
+        return float(high) - float(low)
+
+    # Each repeat's tail is another's: the interval has many steps.
+    host = [run("host", [[1000, 90_000], [2000 + 97 * n, 10_000]], n) for n in range(1, 16)]
+    path = [run("premapped", [[1000, 90_000], [2100 + 131 * n, 10_000]], n) for n in range(1, 16)]
+    others = [{**r, "path": f"other{n}", "id": r["id"].replace("premapped", f"other{n}")} for r in path for n in range(20)]
+    assert width(host + path + others) > width(host + path)
