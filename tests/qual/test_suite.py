@@ -462,9 +462,26 @@ def test_a_run_ends_before_more_is_written_than_was_allowed(machine: Machine) ->
 
 def test_a_counter_that_stands_still_lets_no_more_be_written(machine: Machine) -> None:
     Counter(machine)
-    start(machine, most_written=2 << 30)
-    assert len(machine.done) <= 8
-    assert suite.Store(machine.folder / "q").load()["ended"].startswith("MOST_WRITTEN: ")
+    # Each of the first cases may write 256 MiB: four fit exactly.
+    start(machine, most_written=1 << 30)
+    assert len(machine.done) == 4
+    ended = suite.Store(machine.folder / "q").load()["ended"]
+    assert ended.startswith("MOST_WRITTEN: 1.1 GB of 1.1 GB are written") and "was not begun" in ended
+
+
+def test_what_was_written_before_rounds_began_anew_counts_too(machine: Machine) -> None:
+    def during(case: Case) -> None:
+        if case.id.startswith("steady/round-02"):
+            stop()
+
+    Counter(machine)
+    machine.during, machine.written = during, 10**12
+    with pytest.raises(KeyboardInterrupt):
+        start(machine, **FULL)
+    machine.during = lambda _case: None
+    # 57 TB so far, and each case writes one more.
+    start(machine, resume=True, most_written=100 * 10**12, **FULL)
+    assert 30 < len(machine.done) <= 43
 
 
 def test_a_case_that_wrote_more_than_was_thought_possible_is_told(machine: Machine) -> None:

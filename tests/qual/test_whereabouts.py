@@ -48,6 +48,9 @@ def test_a_framebuffer_in_the_machines_own_memory_is_no_device_memory() -> None:
     notes = whereabouts.notes(run)
     assert len(notes) == 1 and spec in notes[0] and 'memory = "peer"' in notes[0]
     assert "partly device memory" in words(run_of({"udmabuf": tried("system"), spec: tried("mixed")}))
+    both = tried("system")
+    both["bvec"] = tried("peer")["premapped"]
+    assert "partly device memory" in words(run_of({"udmabuf": tried("system"), spec: both}))
     # Of a heap nothing else was meant.
     assert whereabouts.notes(run_of({"udmabuf": tried("system"), "heap": tried("system")})) == []
     assert "heap system memory" in words(run_of({"udmabuf": tried("system"), "heap": tried("system")}))
