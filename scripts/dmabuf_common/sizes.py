@@ -3,8 +3,8 @@
 
 import re
 
-_SIZE = re.compile(r"(\d+)\s*(|k|m|g)(?:i?b)?")
-_SHIFT = {"": 0, "k": 10, "m": 20, "g": 30}
+_SIZE = re.compile(r"(\d+)\s*(|k|m|g|t)(?:i?b)?")
+_SHIFT = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 
 
 def parse(text: str) -> int | None:

@@ -61,6 +61,14 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
         "--icount", action="store_true", help="one vCPU whose clock counts instructions"
     )
     parser.add_argument(
+        "--icount-shift",
+        type=int,
+        choices=range(11),
+        metavar="N",
+        help="with --icount: an instruction takes 1 ns << N of the guest's time "
+        f"(default: {config.DEFAULT_ICOUNT_SHIFT}); more of it makes the guest's hours pass sooner",
+    )
+    parser.add_argument(
         "--no-multipath", action="store_true", help="the kernel's NVMe driver without multipath"
     )
     parser.add_argument(
@@ -194,6 +202,7 @@ def request(args: argparse.Namespace) -> runner.Request:
         memory_mib=args.memory or memory_mib,
         p2p=args.p2p,
         icount=args.icount,
+        icount_shift=args.icount_shift,
         multipath=not args.no_multipath,
         mdts=args.mdts,
         share=args.share,

@@ -118,6 +118,8 @@ DEBUG_MEMORY_MIB = 4096
 DEFAULT_CPU = "EPYC"
 DEFAULT_SMP = 2
 DISK_BYTES = 1 << 30
+# With --icount an instruction takes 1 ns << this.
+DEFAULT_ICOUNT_SHIFT = 1
 P2P_BAR_MIB = 16
 
 _FOUR_KIB = "logical_block_size=4096,physical_block_size=4096"

@@ -16,15 +16,16 @@ from .guest_kernel import GuestKernel
 class Machine:
     """What the caller can choose about the guest.
 
-    iommu: "off", "lazy" or "strict"; memory_mib in MiB; p2p: NVMe and a PCI BAR (ivshmem) behind
-    root ports of their own; icount: one vCPU whose clock counts instructions; mdts: the NVMe drive
-    moves at most 4 KiB << mdts in a command, 0: no limit, None: QEMU's own; share: a folder of the
-    host shown read-write at /share; append: more kernel parameters; cpu: QEMU's CPU model (the
-    kernel lets PCI peers talk through the host bridge on some only); qmp: the guest may command its
-    own QEMU, by the virtio-serial port lab.qmp; formats: one more NVMe drive, with the namespaces of
-    config.FORMATS; errors: one more, with the sectors of config.BAD_SECTORS; paths: controllers of the
-    first NVMe drive, which share its namespace as one multipath head, 0: a plain disk; nodes: NUMA
-    nodes that memory and CPUs are dealt out to; debug: the kernel is the debug kernel.
+    iommu: "off", "lazy" or "strict"; memory_mib in MiB; p2p: NVMe and a PCI BAR (ivshmem) behind root
+    ports of their own; icount: one vCPU whose clock counts instructions, each of which takes 1 ns <<
+    icount_shift; mdts: the NVMe drive moves at most 4 KiB << mdts in a command, 0: no limit, None:
+    QEMU's own; share: a folder of the host shown read-write at /share; append: more kernel parameters;
+    cpu: QEMU's CPU model (the kernel lets PCI peers talk through the host bridge on some only); qmp:
+    the guest may command its own QEMU, by the virtio-serial port lab.qmp; formats: one more NVMe drive,
+    with the namespaces of config.FORMATS; errors: one more, with the sectors of config.BAD_SECTORS;
+    paths: controllers of the first NVMe drive, which share its namespace as one multipath head, 0: a
+    plain disk; nodes: NUMA nodes that memory and CPUs are dealt out to; debug: the kernel is the debug
+    kernel.
     """
 
     release: str
@@ -33,6 +34,7 @@ class Machine:
     memory_mib: int = config.DEFAULT_MEMORY_MIB
     p2p: bool = False
     icount: bool = False
+    icount_shift: int = config.DEFAULT_ICOUNT_SHIFT
     multipath: bool = True
     mdts: int | None = None
     share: Path | None = None
@@ -252,7 +254,7 @@ def arguments(
         *("-append", kernel_parameters(machine)),
     ]
     if machine.icount:
-        words += ["-icount", "shift=1"]
+        words += ["-icount", f"shift={machine.icount_shift}"]
     if machine.iommu != "off":
         words += ["-device", "intel-iommu,aw-bits=48"]
     words += _share("root", root, True) + _share("src", checkout, True)

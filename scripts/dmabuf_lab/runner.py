@@ -28,6 +28,7 @@ class Request:
     memory_mib: int = config.DEFAULT_MEMORY_MIB
     p2p: bool = False
     icount: bool = False
+    icount_shift: int | None = None
     multipath: bool = True
     mdts: int | None = None
     share: Path | None = None
@@ -83,6 +84,8 @@ def guest_environment(
 def _machine(request: Request, kernel: guest_kernel.GuestKernel) -> qemu.Machine:
     if request.icount and request.smp not in (None, 1):
         raise LabError("--icount needs one vCPU, so --smp must be 1")
+    if request.icount_shift is not None and not request.icount:
+        raise LabError("--icount-shift says how long an instruction takes, and needs --icount")
     if request.paths and not request.multipath:
         raise LabError("--paths makes a multipath head, and does not go with --no-multipath")
     if request.share is not None and not request.share.is_dir():
@@ -95,6 +98,7 @@ def _machine(request: Request, kernel: guest_kernel.GuestKernel) -> qemu.Machine
         memory_mib=request.memory_mib,
         p2p=request.p2p,
         icount=request.icount,
+        icount_shift=config.DEFAULT_ICOUNT_SHIFT if request.icount_shift is None else request.icount_shift,
         multipath=request.multipath,
         mdts=request.mdts,
         share=request.share.resolve() if request.share else None,

@@ -6,7 +6,6 @@ from typing import Any
 
 from dmabuf_common import sizes
 
-from .drive import Drive
 from .requirements import Requirements
 
 MIB = 1 << 20
@@ -20,6 +19,7 @@ RETENTION_OFFSET, RETENTION_BYTES = 64 * MIB, 16 * MIB
 LEAST_DRIVE = RETENTION_OFFSET + RETENTION_BYTES
 
 EACH_PATH = ("read", "write", "segments", "roundtrip", "load", "close")
+AFTER_LOAD = ("read", "write", "load")
 FAULTS = ("liar", "fence", "invalidate", "revoke")
 
 REQUIREMENT = {
@@ -51,12 +51,10 @@ CELLS = (
     ("read", "1m", 8),
     ("write", "1m", 8),
 )
-PTS_MIXES = (100, 95, 65, 50, 35, 5, 0)
-PTS_SIZES = ("1m", "128k", "64k", "32k", "16k", "8k", "4k", "512")
-# What has to be steady: the cells that the specification tracks.
-PTS_TRACKED = ((0, "4k"), (65, "64k"), (100, "1m"))
+# Of the specification of SNIA: depth, where it leaves it open, and length.
 PTS_DEPTH = 32
 PTS_SECONDS = 60
+USUAL_TESTS = "iops"
 # A measurement may end so much earlier than asked for: fio stops at a tick of its clock.
 LEAST_RUNTIME = 0.95
 PRECONDITION_SIZE = "128k"
@@ -73,17 +71,22 @@ class Scale:
     repeats: int
     steady: bool
     size: str = "100%"
+    tests: str = USUAL_TESTS  # SNIA's, with commas between them
 
     def as_words(self) -> dict[str, str | int | bool]:
         """For run.json."""
-        return {"load_bytes": self.load_bytes, "cell_seconds": self.cell_seconds,
-                "repeats": self.repeats, "steady": self.steady, "size": self.size}  # fmt: skip
+        words: dict[str, str | int | bool] = {
+            "load_bytes": self.load_bytes, "cell_seconds": self.cell_seconds, "repeats": self.repeats,
+            "steady": self.steady, "size": self.size,
+        }  # fmt: skip
+        # Left out where it is the usual, as in runs of older releases: they stay comparable.
+        return words if self.tests == USUAL_TESTS else {**words, "tests": self.tests}
 
     @staticmethod
     def of_words(words: dict[str, Any]) -> "Scale":
         """From run.json."""
         return Scale(int(words["load_bytes"]), int(words["cell_seconds"]), int(words["repeats"]),
-                     bool(words["steady"]), str(words["size"]))  # fmt: skip
+                     bool(words["steady"]), str(words["size"]), str(words.get("tests", USUAL_TESTS)))  # fmt: skip
 
 
 # The load of a whole run is a requirement.
@@ -145,39 +148,17 @@ def integrity(test: str, exporter: str, path: str, **params: str) -> Case:
     return Case(name, "integrity", REQUIREMENT[test], exporter, path, test, dict(params))
 
 
+def integrity_after(test: str, exporter: str, path: str) -> Case:
+    """Likewise, once more after the measurements."""
+    case = integrity(test, exporter, path)
+    return replace(case, id=case.id.replace("integrity", "integrity-after", 1), requirement="integrity.after")
+
+
 def cell(exporter: str, path: str, rw: str, bs: str, depth: int, repeat: int) -> Case:
     """One measurement of the comparison."""
     name = f"perf/{exporter.replace('/', '_')}/{path}/{rw}-{bs}-{depth}/{repeat}"
     words = {"RW": rw, "BS": bs, "DEPTH": str(depth)}
     return Case(name, "cell", "performance.paths", exporter, path, "datapath-cell", words)
-
-
-def pts_sizes(block: int) -> list[str]:
-    """The sizes of the IOPS test that a drive with this logical block can do."""
-    return [size for size in PTS_SIZES if BLOCK_BYTES[size] % block == 0]
-
-
-def pts_names(block: int) -> set[str]:
-    """What the cells of one round of the IOPS test are called."""
-    return {f"{mix}-{size}" for mix in PTS_MIXES for size in pts_sizes(block)}
-
-
-def pts_cells(drive: Drive, round_number: int) -> list[Case]:
-    """The cells of one round of the IOPS test."""
-    sizes = pts_sizes(drive.block)
-    return [
-        Case(
-            f"steady/round-{round_number:02}/{mix}-{size}",
-            "pts",
-            "performance.steady",
-            CONTROL,
-            "premapped",
-            "pts-iops",
-            {"READS": str(mix), "BS": size, "DEPTH": str(PTS_DEPTH)},
-        )
-        for mix in PTS_MIXES
-        for size in sizes
-    ]
 
 
 def before_measuring(
@@ -219,6 +200,16 @@ def after_measuring() -> list[Case]:
     return [integrity("check", "", "")]
 
 
+def after_load(exporters: list[str], paths: dict[str, list[str]]) -> list[Case]:
+    """Data once more, when all was measured; and what is laid down before that has to lie there at the end."""
+    return [
+        integrity_after("lay", "", ""),
+        *(integrity_after(test, exporter, path) for exporter in exporters for path in paths[exporter]
+          for test in AFTER_LOAD),
+        integrity_after("check", "", ""),
+    ]  # fmt: skip
+
+
 def planned(
     exporters: list[str], paths: dict[str, list[str]], needs: Requirements, scale: Scale
 ) -> list[Case]:
@@ -227,4 +218,5 @@ def planned(
         *before_measuring(exporters, paths, needs),
         *measuring(exporters, paths, scale),
         *after_measuring(),
+        *(after_load(exporters, paths) if scale.steady else ()),
     ]

@@ -3,6 +3,7 @@
 
 import argparse
 import dataclasses
+import re
 import signal
 import sys
 from pathlib import Path
@@ -11,11 +12,11 @@ from typing import Any
 
 from dmabuf_common import arguments, drive_guard, program
 from dmabuf_common.drive_guard import Demand, Guard
-from dmabuf_common.terminal import duration
+from dmabuf_common.sysfs import System
 from dmabuf_common.verdict import EXIT_FAIL, EXIT_PASS, PASS
 
-from . import VERSION, cases, compare, drive, execute, judge, plan, preflight, requirements, results
-from . import safety, suite, tools
+from . import VERSION, beside, budget, cases, compare, drive, execute, plan, preflight, requirements, results, rules
+from . import safety, snia, suite, tools, whereabouts
 from .errors import QualError
 from .progress import say
 
@@ -26,6 +27,7 @@ examples:
   dmabuf-qual run --quick --erase --serial S5XYZ --output quick /dev/nvme1n1
   dmabuf-qual run --erase --serial S5XYZ --exporter drm:/dev/dri/card1 --output q1 /dev/nvme1n1
   dmabuf-qual run --resume --erase --serial S5XYZ --exporter drm:/dev/dri/card1 --output q1 /dev/nvme1n1
+  dmabuf-qual run --erase --serial S5XYZ --serial S5ABC --output both /dev/nvme1n1 /dev/nvme2n1
   dmabuf-qual report q1
   dmabuf-qual compare q1 q2
 
@@ -57,22 +59,36 @@ def parser() -> argparse.ArgumentParser:
                         help="heap, drm, testexp; the control udmabuf is always there")  # fmt: skip
         to.add_argument("--requirements", type=Path, metavar="FILE", help="thresholds, TOML")
 
+    def tests(to: argparse.ArgumentParser) -> None:
+        to.add_argument("--tests", default=cases.USUAL_TESTS, metavar="LIST",
+                        help=f"SNIA's tests to do, of {', '.join(snia.TESTS)} (default: %(default)s)")  # fmt: skip
+
+    def bounds(to: argparse.ArgumentParser) -> None:
+        to.add_argument("--write-speed", type=arguments.above_zero, default=plan.ASSUMED_BYTES_S / 1e6,
+                        metavar="MB/s", help="of the drive, assumed until it was measured "
+                        "(default: %(default)s)")  # fmt: skip
+        to.add_argument("--most-written", metavar="BYTES", help="the run does not begin where it writes more (2t), and "
+                        "ends before it would")  # fmt: skip
+
     check = command("preflight", "what will go wrong here; only reads")
     scope(check)
     planned = command("plan", "hours, bytes written, share of the drive's endurance; only reads")
     scope(planned)
+    tests(planned)
+    bounds(planned)
     planned.add_argument("--quick", action="store_true")
     planned.add_argument("--rated-tbw", type=float, metavar="TB", help="from the drive's data sheet")
-    planned.add_argument("--write-speed", type=float, default=plan.ASSUMED_BYTES_S / 1e6,
-                         metavar="MB/s", help="assumed (default: %(default)s)")  # fmt: skip
     run = command("run", "the qualification; DESTROYS the data on the drive")
     scope(run)
+    tests(run)
+    bounds(run)
     run.add_argument("--quick", action="store_true", help="minutes: looks for faults, qualifies nothing")
     run.add_argument("--resume", action="store_true", help="go on with the run in --output")
     run.add_argument("--erase", action="store_true", help="the drive's data may be destroyed")
-    run.add_argument("--serial", default="", help="the drive's serial number, to be sure which one")
-    run.add_argument("--wwid", default="", help="its wwid, NGUID, EUI-64 or UUID, where the serial "
-                     "number is not enough")  # fmt: skip
+    run.add_argument("--serial", action="append", default=[], help="the drive's serial number, to be sure which "
+                     "one; of several drives each, in their order")  # fmt: skip
+    run.add_argument("--wwid", action="append", default=[], help="its wwid, NGUID, EUI-64 or UUID, where the serial "
+                     "number is not enough; likewise")  # fmt: skip
     run.add_argument("--nsid", default="", help="its namespace id, likewise")
     run.add_argument(drive_guard.CONSENT, action="append", default=[], metavar="TYPE",
                      help="what is on the drive and may be lost, as the refusal names it: ext4, "
@@ -87,8 +103,10 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--size", metavar="SIZE", help="of the drive, for the measurements (100%%)")
     for sub in (check, run):
         sub.add_argument("--peer", metavar="PCI", help="the device whose memory is used, 0000:41:00.0")
-    for sub in (check, planned, run):
+    for sub in (check, planned):
         sub.add_argument("device", help="the drive: /dev/nvme0n1")
+    run.add_argument("device", nargs="+", metavar="device", help="the drive: /dev/nvme0n1; several are qualified at "
+                     "once, each in a folder of its own in --output")  # fmt: skip
     report = command("report", "write the report of a run again, in all forms")
     report.add_argument("folder", type=Path)
     report.add_argument("--output", type=Path, metavar="DIR", help="default: the same folder")
@@ -99,9 +117,38 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def demand(args: argparse.Namespace) -> Demand:
-    """Which drive the user means."""
-    return Demand(args.serial, args.wwid, args.nsid)
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """One of the drives of a run. name: its serial number or wwid; among: those of all, where there are
+    several."""
+
+    device: str
+    demand: Demand
+    output: Path
+    name: str = ""
+    among: tuple[str, ...] = ()
+
+
+def drives_of(args: argparse.Namespace) -> list[Target]:
+    """Which drives the user means; QualError where they are not told apart."""
+    count = len(args.device)
+    for name, given in (("--serial", args.serial), ("--wwid", args.wwid)):
+        if len(given) not in (0, count):
+            raise QualError(f"there are {len(given)} {name} for {count} drives: give one for each, in their order")
+    serials: list[str] = args.serial or [""] * count
+    wwids: list[str] = args.wwid or [""] * count
+    if count == 1:
+        return [Target(args.device[0], Demand(serials[0], wwids[0], args.nsid), args.output)]
+    if args.nsid:
+        raise QualError("--nsid goes with one drive: give a --wwid for each")
+    names = serials if len(set(serials)) == count else wwids
+    folders = [re.sub(r"[^A-Za-z0-9.-]", "_", name) for name in names]
+    if len(set(folders)) != count or {"", ".", ".."} & set(folders):
+        raise QualError(f"{count} drives need a --serial each, in their order, or a --wwid where that is not enough, "
+                        "and no two the same")  # fmt: skip
+    return [Target(device, Demand(serial, wwid, ""), args.output / folder, name, tuple(names))
+            for device, serial, wwid, folder, name in zip(args.device, serials, wwids, folders, names,
+                                                          strict=True)]  # fmt: skip
 
 
 def _exporters(args: argparse.Namespace) -> list[str]:
@@ -115,11 +162,22 @@ def _exporters(args: argparse.Namespace) -> list[str]:
     return wanted
 
 
+def tests_of(words: str) -> str:
+    """--tests, each once and in their order; QualError for one that there is not."""
+    wanted = words.split(",")
+    for one in wanted:
+        if one not in snia.TESTS:
+            raise QualError(f"--tests: there is no test {one!r}; there are {', '.join(snia.TESTS)}")
+    return ",".join(one for one in snia.TESTS if one in wanted)
+
+
 def scale_of(
     args: argparse.Namespace, needs: requirements.Requirements, drive_bytes: int
 ) -> cases.Scale:
     """How large the run is; QualError for a size that the drive has not."""
-    scale = cases.usual(needs, args.quick)
+    scale = dataclasses.replace(cases.usual(needs, args.quick), tests=tests_of(args.tests))
+    if args.quick and scale.tests != cases.USUAL_TESTS:
+        raise QualError("--tests goes without --quick: a quick run does none of SNIA's tests")
     for name in ("cell_seconds", "repeats"):
         value = getattr(args, name, None)
         if value is not None:
@@ -136,9 +194,9 @@ def scale_of(
 def _examine(
     args: argparse.Namespace, found: drive.Drive, needs: requirements.Requirements
 ) -> list[preflight.Check]:
-    return preflight.examine(
-        found, drive.health(found), _exporters(args), needs["buffer_mib"], needs["memory"], args.peer
-    )
+    wanted = _exporters(args)
+    found_here = preflight.examine(found, drive.health(found), wanted, needs["buffer_mib"], needs["memory"], args.peer)
+    return [*found_here, *whereabouts.checks(System(), wanted, needs["memory"])]
 
 
 def _preflight(args: argparse.Namespace) -> int:
@@ -155,15 +213,22 @@ def _preflight(args: argparse.Namespace) -> int:
 def _plan(args: argparse.Namespace) -> int:
     needs = requirements.load(args.requirements)
     found = drive.find(args.device)
-    made = plan.parts(found, len(_exporters(args)), needs, scale_of(args, needs, found.bytes), args.write_speed * 1e6)
+    scale = scale_of(args, needs, found.bytes)
+    made = plan.parts(found, len(_exporters(args)), needs, scale, args.write_speed * 1e6)
     whole = plan.total(made)
     print(plan.table(made))
     print(plan.endurance(whole.written[1], args.rated_tbw, drive.health(found)))
     print(f"assumed: {args.write_speed:.0f} MB/s of writes, three datapaths for each exporter")
-    return EXIT_PASS
+    for line in plan.advice(found, len(_exporters(args)), needs, scale, args.write_speed * 1e6):
+        print(line)
+    limit = budget.parse(args.most_written)
+    against = budget.refusal(made, limit, drive.health(found)) if limit is not None else ""
+    if against:
+        print(f"note  a run would be refused: {against}")
+    return EXIT_FAIL if against else EXIT_PASS
 
 
-def _show(verdicts: list[judge.Judged], run: dict[str, Any]) -> int:
+def _show(verdicts: list[rules.Judged], run: dict[str, Any]) -> int:
     """The verdicts on stdout; the exit status."""
     width = max(len(v.id) for v in verdicts)
     for v in verdicts:
@@ -175,14 +240,28 @@ def _show(verdicts: list[judge.Judged], run: dict[str, Any]) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
+    targets = drives_of(args)
+    if len(targets) == 1:
+        return _one(args, targets[0], lambda: None)
+
+    def job(target: Target) -> beside.Job:
+        return beside.Job(target.name, lambda ready: _one(args, target, ready))
+
+    with beside.alone(targets[0].among, say):
+        ended = beside.run([job(target) for target in targets])
+    print(beside.table(ended))
+    return beside.status(ended)
+
+
+def _one(args: argparse.Namespace, target: Target, ready: beside.Ready) -> int:
     needs = requirements.load(args.requirements)
-    found = drive.find(args.device)
-    with safety.claim(found, args.erase, demand(args), args.overwrite_signature) as guard:
-        return _qualify(args, needs, found, guard)
+    found = drive.find(target.device)
+    with safety.claim(found, args.erase, target.demand, args.overwrite_signature) as guard:
+        return _qualify(args, needs, found, guard, target, ready)
 
 
 def _qualify(args: argparse.Namespace, needs: requirements.Requirements, found: drive.Drive,
-             guard: Guard) -> int:  # fmt: skip
+             guard: Guard, target: Target, ready: beside.Ready) -> int:  # fmt: skip
     scale = scale_of(args, needs, found.bytes)
     exporters = _exporters(args)
     execute.need_root()
@@ -194,18 +273,25 @@ def _qualify(args: argparse.Namespace, needs: requirements.Requirements, found: 
             say(f"{one.level}: {one.name}: {one.text}")
     if not Path("/dev/dmabuf_rw").exists():
         raise QualError("there is no /dev/dmabuf_rw: modprobe dmabuf_rw")
-    whole = plan.total(plan.parts(found, len(exporters), needs, scale))
-    say(f"{found.model} {found.serial}: {duration(whole.seconds[0])} or more")
+    made = plan.parts(found, len(exporters), needs, scale, args.write_speed * 1e6)
+    limit = budget.parse(args.most_written)
+    if limit is not None and (against := budget.refusal(made, limit, drive.health(found))):
+        raise QualError(against)
+    say(f"{found.model} {found.serial}: {plan.sentence(made)}, at {args.write_speed:.0f} MB/s of writes")
+    say(plan.endurance(plan.total(made).written[1], None, drive.health(found)))
+    for line in plan.advice(found, len(exporters), needs, scale, args.write_speed * 1e6):
+        say(line)
     work = suite.Suite(
         suite.Request(
-            found, args.output, exporters, needs, scale, args.quick, args.resume, guard, args.only,
-            checks
+            found, target.output, exporters, needs, scale, args.quick, args.resume, guard, args.only,
+            checks, limit, args.write_speed * 1e6, target.among
         ),
         have,
     )
+    ready()
     status = _show(work.execute(), work.run)
     try:
-        _, written = results.write(args.output)
+        _, written = results.write(target.output)
         say("report: " + ", ".join(str(path) for path in written))
     except QualError as error:
         say(str(error))

@@ -8,7 +8,7 @@ from types import ModuleType
 
 from dmabuf_common.verdict import FAIL, INCONCLUSIVE, PASS, SKIP
 
-from . import judge, requirements, results
+from . import judge, requirements, results, rules
 from .errors import QualError
 from .store import Record
 
@@ -30,7 +30,7 @@ class Change:
 def _samples(records: dict[str, Record]) -> dict[tuple[str, ...], list[float]]:
     samples: dict[tuple[str, ...], list[float]] = {}
     for record in records.values():
-        if record["kind"] != "cell" or not judge.has_figures(record):
+        if record["kind"] != "cell" or not rules.has_figures(record):
             continue
         cell = record["id"].split("/")[-2]
         for figure, value in record["figures"].items():
@@ -91,7 +91,7 @@ def figures(old: dict[str, Record], new: dict[str, Record]) -> Figures:
 
 def _datapaths(old: Record, new: Record) -> list[Change]:
     """Datapaths that work in one of two runs, of the exporters that were tried in both."""
-    before, after = judge.works(old), judge.works(new)
+    before, after = rules.works(old), rules.works(new)
     changes = []
     for exporter in before.keys() & after.keys():
         for path in set(before[exporter]) ^ set(after[exporter]):
@@ -122,8 +122,10 @@ def compare(old: Path, new: Path, force: bool) -> tuple[list[Change], list[str]]
     changes = []
     verdicts_a = {v.id: v for v in judge.judge(records_a, run_a, run_b["requirements"])}
     for after in judge.judge(records_b, run_b, run_b["requirements"]):
-        before = verdicts_a[after.id]
-        if before.status != after.status:
+        before = verdicts_a.pop(after.id, None)
+        if before is None:
+            notes.append(f"{after.id} was judged in the second run alone: {after.status}")
+        elif before.status != after.status:
             worse = {PASS: 0, SKIP: 1, INCONCLUSIVE: 2, FAIL: 3}
             changes.append(Change(after.id, f"{before.status} → {after.status}: {after.text}",
                                   worse[after.status] > worse[before.status]))  # fmt: skip
@@ -131,6 +133,7 @@ def compare(old: Path, new: Path, force: bool) -> tuple[list[Change], list[str]]
             new_names = sorted(set(after.names) - set(before.names))
             if new_names:
                 changes.append(Change(after.id, f"fails with {', '.join(new_names)}, too: {after.text}", True))
+    notes += [f"{name} was judged in the first run alone: {before.status}" for name, before in verdicts_a.items()]
     changes += _datapaths(run_a, run_b)
     found = figures(records_a, records_b)
     if not found.compared:

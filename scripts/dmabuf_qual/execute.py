@@ -213,7 +213,9 @@ class Bench:
             said = ended.err.strip()[-300:]
             return {"findings": [], "error": f"fio ended with status {ended.status}: {said}"}
         return {"findings": found, "figures": figures, "report": line, "file": keep.name,
-                "runtime_s": job["job_runtime"] / 1000, "size": self.scale.size}  # fmt: skip
+                "runtime_s": job["job_runtime"] / 1000, "size": self.scale.size,
+                "written_bytes": job["write"]["io_bytes"],
+                **({"latency": latency_of(job)} if case.kind == "cell" else {})}  # fmt: skip
 
     def _twice(self) -> int:
         """The bytes that preconditioning has to write, whole blocks of it."""
@@ -243,6 +245,16 @@ def figures_of(job: dict[str, Any], line: dict[str, Any]) -> dict[str, float]:
         figures["cpu_s_per_gib"] = cpu_s / (total / cases.GIB)
     figures["map_ms"] = line["map_ns"] / 1e6
     return figures
+
+
+def latency_of(job: dict[str, Any]) -> dict[str, list[list[int]]]:
+    """The bins of the latencies, by direction: ascending pairs of ns and how many."""
+    found = {}
+    for way in ("read", "write"):
+        bins = job[way]["clat_ns"].get("bins")
+        if bins:
+            found[way] = sorted([int(ns), int(count)] for ns, count in bins.items())
+    return found
 
 
 def check_done(

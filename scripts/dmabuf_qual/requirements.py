@@ -21,6 +21,8 @@ LIMITS = {
     "longest_end_ms": (1, 600_000),
     "most_reissues": (0, 1),
     "performance.most_cpu_ratio": (0.01, 100),
+    "performance.most_p99_ratio": (0.1, 100),
+    "performance.most_p999_ratio": (0.1, 100),
     "drive.new_media_errors": (0, 1 << 32),
     "drive.most_used_percent": (0, 255),
 }

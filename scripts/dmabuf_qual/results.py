@@ -10,7 +10,7 @@ from dmabuf_common.clock import iso
 from dmabuf_common.verdict import EXIT_STATUS, FAIL, INCONCLUSIVE, NO_FAULT, PASS, STATUSES, overall
 from dmabuf_report import model
 
-from . import VERSION, cases, judge, requirements
+from . import VERSION, cases, judge, plan, requirements, rules, whereabouts
 from .errors import QualError
 from .requirements import Requirements
 from .store import FIO, RUN, Record, Store
@@ -90,7 +90,7 @@ def measurements(folder: Path, records: list[Record], emulated: bool) -> list[mo
             groups.setdefault((record["exporter"], record["path"], cell), []).append(record)
     made = []
     for (exporter, path, cell), group in sorted(groups.items()):
-        good = [r for r in group if judge.has_figures(r)]
+        good = [r for r in group if rules.has_figures(r)]
         bad = len(group) - len(good)
         samples: dict[str, list[float]] = {}
         for record in good:
@@ -128,7 +128,7 @@ def measurements(folder: Path, records: list[Record], emulated: bool) -> list[mo
     return made
 
 
-def requirement(judged: judge.Judged) -> model.Requirement:
+def requirement(judged: rules.Judged) -> model.Requirement:
     """A verdict in the report's words."""
     evidence = [model.Evidence(name, value, unit) for name, value, unit in judged.evidence]
     return model.Requirement(judged.id, judged.title, judged.status, judged.text, judged.remedy,
@@ -138,20 +138,27 @@ def requirement(judged: judge.Judged) -> model.Requirement:
 def scope(run: dict[str, Any]) -> list[str]:
     """What a reader must know of a verdict: how large the run was, by what it was judged, and of what
     its figures are."""
-    words = []
+    words = [whereabouts.words(run)]
     needs, scale = run["requirements"], run["scale"]
     usual = cases.usual(needs, run["quick"]).as_words()
-    other = [f"{name} {value} (not {usual[name]})" for name, value in scale.items() if value != usual[name]]
+    other = [f"{name} {value} (not {usual[name]})" for name, value in scale.items()
+             if name in usual and value != usual[name]]  # fmt: skip
     if run["quick"]:
         words.append("a quick run: it looks for faults and qualifies nothing")
     if other:
         words.append(f"scaled: {', '.join(other)}")
     elif not run["quick"]:
         words.append("the whole scale")
+    if "tests" in scale:
+        words.append(f"SNIA's tests: {scale['tests'].replace(',', ', ')}")
     thresholds = requirements.changed(needs)
     words.append(f"other thresholds: {', '.join(thresholds)}" if thresholds else "the default thresholds")
     if run["only"]:
         words.append(f"only cases that match {', '.join(run['only'])}")
+    if run.get("among"):
+        words.insert(0, f"{len(run['among'])} drives ran at once, of which this is one: {', '.join(run['among'])}")
+    if run.get("most_written"):
+        words.append(f"--most-written {plan.amount(run['most_written'])}")
     if not run.get("whole_drive", True):
         words.append("a partition, not the drive")
     if run["emulated"]:
@@ -159,7 +166,7 @@ def scope(run: dict[str, Any]) -> list[str]:
     return words
 
 
-def summary(verdicts: list[judge.Judged], run: dict[str, Any]) -> model.Verdict:
+def summary(verdicts: list[rules.Judged], run: dict[str, Any]) -> model.Verdict:
     """The verdict of all, in a sentence. A quick run does not pass: it has a word of its own."""
     status = overall(v.status for v in verdicts)
     ended = run.get("ended", "")
@@ -196,7 +203,7 @@ def document(folder: Path, run: dict[str, Any], records: dict[str, Record],
              needs: Requirements) -> model.Results:  # fmt: skip
     """The whole document of a run, finished or not."""
     verdicts = judge.judge(records, run, needs)
-    notes = []
+    notes = whereabouts.notes(run)
     if run["emulated"]:
         notes.append("The drive is emulated: figures compare datapaths with each other and say "
                      "nothing about hardware.")  # fmt: skip

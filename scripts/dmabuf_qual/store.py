@@ -16,12 +16,12 @@ from .errors import QualError
 RUN, RESULTS, LOCK, FIO = "run.json", "cases.jsonl", ".lock", "fio"
 # What must be equal for a run to go on; and all facts about the machine but its state.
 IDENTITY = ("identity", "serial", "firmware", "device", "quick", "exporters", "requirements", "scale",
-            "only")  # fmt: skip
+            "only", "among")  # fmt: skip
 
 # What each record has; the judge relies on it.
 NEEDED = {"id", "kind", "requirement", "exporter", "path", "test", "params", "started", "seconds", "findings"}
 CELL_ID = re.compile(r"perf/[^/]*/[^/]+/[^/]+/\d+")
-PTS_ID = re.compile(r"steady/round-\d+/\d+-\w+")
+PTS_ID = re.compile(r"(steady|throughput-128k|throughput-1m|latency|saturation)/round-\d+/\d+-\w+")
 
 Record = dict[str, Any]
 
@@ -37,6 +37,14 @@ def _finding(one: Any) -> bool:
             and _number(one.get("count")))  # fmt: skip
 
 
+def _latency(bins: Any) -> bool:
+    """Whether it is, by direction, pairs of ns and how many."""
+    return isinstance(bins, dict) and all(
+        isinstance(listed, list) and all(isinstance(pair, list) and len(pair) == 2 and all(map(_number, pair))
+                                         and min(pair) >= 0 for pair in listed)
+        for listed in bins.values())  # fmt: skip
+
+
 def _malformed(record: Record) -> str:
     """What a record has in it that no case writes; empty when nothing."""
     for name in ("kind", "requirement", "exporter", "path", "test"):
@@ -48,12 +56,17 @@ def _malformed(record: Record) -> str:
         return "no parameters"
     if not isinstance(record["findings"], list) or not all(map(_finding, record["findings"])):
         return "a finding that is none"
-    for name in ("facts", "figures", "report"):
+    for name in ("facts", "figures", "report", "health"):
         if name in record and not isinstance(record[name], dict):
             return f"{name} that are none"
-    if not all(map(_number, record.get("figures", {}).values())):
+    if not all(map(_number, [*record.get("figures", {}).values(), *record.get("health", {}).values()])):
         return "a figure that is no number"
-    for name in ("compared_bytes", "transfers", "runtime_s"):
+    if not _latency(record.get("latency", {})):
+        return "latency bins that are none"
+    health = record.get("health")
+    if health is not None and not all(isinstance(health.get(name), int) for name in ("critical", "temperature_c")):
+        return "a health that is none"
+    for name in ("compared_bytes", "transfers", "runtime_s", "written_bytes"):
         if name in record and not _number(record[name]):
             return f"{name} that are no number"
     facts = record.get("facts", {})
@@ -79,6 +92,8 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.records: dict[str, Record] = {}
+        # Those that were done anew since, too.
+        self.all: list[Record] = []
         self._lock = ExitStack()
 
     def lock(self) -> None:
@@ -98,7 +113,7 @@ class Store:
             run: Record = json.loads((self.folder / RUN).read_text())
         except (OSError, ValueError) as error:
             raise QualError(f"{self.folder} has no run in it: {error}") from error
-        self.records = {}
+        self.records, self.all = {}, []
         for record in files.read_lines(self.folder / RESULTS):
             self._take(record)
         return run
@@ -123,6 +138,7 @@ class Store:
         if known_as is not None and not (window and known_as.get("part") != record.get("part")):
             raise QualError(f"{self.folder / RESULTS} has two records of {record['id']}")
         self.records[record["id"]] = record
+        self.all.append(record)
 
     def begin(self, run: Record, resume: bool) -> None:
         """Starts a new run, or goes on with one that was asked for the same."""
@@ -154,3 +170,4 @@ class Store:
         """Writes a record, and waits until it is on the disk."""
         files.append_line(self.folder / RESULTS, record)
         self.records[record["id"]] = record
+        self.all.append(record)

@@ -16,7 +16,8 @@ from dmabuf_common.drive_guard import Gone, Guard
 from dmabuf_common.sysfs import System
 from dmabuf_common.terminal import Progress
 
-from . import cases, drive as drives, environment, execute, judge, klog, steady
+from . import budget, cases, drive as drives, environment, execute, judge, judge_steady, klog, plan
+from . import rules, snia, steady, whereabouts
 from .bounces import Bounces
 from .cases import Case, Scale
 from .drive import Drive
@@ -26,6 +27,7 @@ from .klog import Watch
 from .preflight import Check
 from .progress import say
 from .requirements import Requirements
+from .snia import Rounds
 from .store import FIO, Record, Store
 from .tools import Tools
 
@@ -50,6 +52,9 @@ class Request:
     guard: Guard  # holds the drive as long as the run takes
     only: list[str] = field(default_factory=list)  # patterns of case ids; empty: all
     preflight: list[Check] = field(default_factory=list)
+    most_written: int | None = None  # bytes
+    assumed: float = plan.ASSUMED_BYTES_S  # bytes a second of writes, until some were measured
+    among: tuple[str, ...] = ()  # the serial numbers of the drives that run at once; who started them has the lock
 
 
 def probe(tools: Tools, guard: Guard, exporter: str, path: str) -> dict[str, Any]:
@@ -67,14 +72,18 @@ def probe(tools: Tools, guard: Guard, exporter: str, path: str) -> dict[str, Any
         said = None
     if not isinstance(said, dict) or execute.unexpected(ended.status, said):
         text = f"the probe ended with status {ended.status}: {(ended.err or ended.out).strip()[-200:]}"
-        return {WORKS: False, "name": judge.PROBE_FAILED, "text": text}
+        return {WORKS: False, "name": rules.PROBE_FAILED, "text": text}
     if "error" not in said:
         facts = said["facts"]
         return {WORKS: True, "name": "", "facts": facts,
                 "text": f"{facts.get('memory')} memory, route {facts.get('route')}"}  # fmt: skip
     no = execute.refused(said["error"])
-    name = no["name"] if no else judge.PROBE_FAILED if said.get("errno") in TROUBLE else "NOT_AVAILABLE"
+    name = no["name"] if no else rules.PROBE_FAILED if said.get("errno") in TROUBLE else "NOT_AVAILABLE"
     return {WORKS: False, "name": name, "text": said["error"]}
+
+
+class Spent(Exception):
+    """The next case might write more than the user allowed."""
 
 
 def _identity(guard: Guard) -> dict[str, str]:
@@ -109,6 +118,8 @@ class Suite:
         )
         scale = request.scale.as_words()
         more: dict[str, object] = {"exporters": request.exporters, "scale": scale}
+        if request.among:
+            more["drives at once"] = len(request.among)
         self.run = {
             "device": request.drive.path,
             "identity": _identity(request.guard),
@@ -125,12 +136,14 @@ class Suite:
             "emulated": request.drive.emulated,
             "mdts": request.drive.mdts,
             "block": request.drive.block,
+            "drive_bytes": request.drive.bytes,
             "seed": random.randrange(1, 1 << 31),
             "started": now(),
             "environment": facts,
             "comparability_key": environment.comparability_key(facts, more),
             "health_before": self._health(),
             "parts": [],
+            **({"among": list(request.among)} if request.among else {}),
         }
         self.store.begin(self.run, request.resume)
         if request.resume:
@@ -138,6 +151,8 @@ class Suite:
             self.run = self.store.load()
             self.run.pop("finished", None)
             self.run.pop("ended", None)
+        # A run that goes on may be allowed more than it was.
+        self.run["most_written"] = request.most_written
         self._begin_part()
         if "paths" not in self.run:
             say("which datapaths work here …")
@@ -148,6 +163,8 @@ class Suite:
                 }
                 for exporter in request.exporters
             }
+            self.run["devices"] = whereabouts.addresses(self.system, self.run["paths"])
+        say(whereabouts.words(self.run))
         self.store.save(self.run)
 
     def _begin_part(self) -> None:
@@ -177,6 +194,13 @@ class Suite:
         found = drives.health(self.request.drive)
         return None if found is None else asdict(found)
 
+    def _health_now(self) -> dict[str, dict[str, int]]:
+        """What may be over when the run ends; nothing where the drive does not say."""
+        found = drives.health(self.request.drive)
+        if found is None:
+            return {}
+        return {"health": {"critical": found.critical, "temperature_c": found.temperature_c}}
+
     def _tick(self) -> None:
         self.progress.tick()
 
@@ -185,15 +209,39 @@ class Suite:
         if self._has(case) or not self._wanted(case):
             return
         assert self.watch is not None
+        self._afford(case)
         self.progress.start(case.id)
         record = bench.run(case)
-        self.store.add({**record, "part": self.part, "kernel_log": self.watch.look()})
+        self.store.add({**record, "part": self.part, "kernel_log": self.watch.look(), **self._health_now()})
         self.progress.end(word_for(record))
+
+    def _afford(self, case: Case | None) -> None:
+        """Raises Spent where a case might write more than is left of --most-written, or more is written."""
+        limit, request = self.request.most_written, self.request
+        if limit is None:
+            return
+        so_far = self._written()
+        if so_far > limit:
+            raise Spent(budget.over(so_far, limit))
+        if case is None:
+            return
+        fastest = budget.speed(self.store.all, request.assumed)
+        more = budget.most(case, request.drive, request.scale, fastest)
+        if so_far + more > limit:
+            raise Spent(budget.ended(so_far, limit, case.id, more))
+
+    def _written(self) -> float:
+        """By all parts of the run; Spent where that is not known."""
+        request, after = self.request, drives.health(self.request.drive)
+        if after is None:
+            raise Spent(f"{budget.NAME}: what was written is not known: the drive's SMART log cannot be read any more")
+        return budget.used(self.run["health_before"], after, self.store.all, request.drive, request.scale,
+                           request.assumed)  # fmt: skip
 
     def _has(self, case: Case) -> bool:
         """Whether a case has ended; of the window, all is of one uninterrupted part."""
         record = self.store.records.get(case.id)
-        window = case.kind in judge.WINDOW_KINDS
+        window = case.kind in judge_steady.WINDOW_KINDS
         return record is not None and (not window or record.get("part") == self.part)
 
     def _wanted(self, case: Case) -> bool:
@@ -204,61 +252,88 @@ class Suite:
         for case in listed:
             self._do(bench, case)
 
-    def _steady_state(self, bench: Bench) -> None:
-        """Preconditioning, then rounds until they are steady, or too many."""
+    def _rounds(self, bench: Bench, rounds: Rounds) -> None:
+        """Preconditioning, then rounds until they are steady, or too many; or until the drive is saturated."""
+        if self._at_end(rounds):
+            return
+        known = self.store.records.values()
+        if any(record["kind"] in judge_steady.WINDOW_KINDS and rounds.mine(record["id"]) for record in known):
+            say(f"preconditioning and rounds of the {rounds.test} test begin anew: they must be of one uninterrupted "
+                "run")  # fmt: skip
+        if rounds.prepares:
+            every = rounds.precondition()
+            self.progress.total += 1
+            self._do(bench, every)
+            ready = self.store.records[every.id]
+            if ready["findings"] or "error" in ready:
+                say("the drive could not be brought into its state: no rounds")
+                return
+            self._foretell(rounds, ready)
         block = self.request.drive.block
-        if judge.settled(self.store.records.values(), block):
-            return
-        if any(record["kind"] in judge.WINDOW_KINDS for record in self.store.records.values()):
-            say("preconditioning and rounds begin anew: they must be of one uninterrupted run")
-        every = Case("steady/precondition", "precondition", "performance.steady", cases.CONTROL,
-                     "premapped", "precondition", {"DEPTH": str(cases.PTS_DEPTH)})  # fmt: skip
-        self.progress.total += 1
-        self._do(bench, every)
-        ready = self.store.records[every.id]
-        if ready["findings"] or "error" in ready:
-            say("the drive could not be brought into its state: no rounds")
-            return
-        for number in range(1, steady.MOST_ROUNDS + 1):
-            listed = cases.pts_cells(self.request.drive, number)
+        for number in range(1, (steady.MOST_ROUNDS if rounds.tracked else snia.SATURATION_ROUNDS) + 1):
+            listed = rounds.cells(block, number)
             self.progress.total += len(listed)
             self._all(bench, listed)
-            rounds = judge.pts_rounds(self.store.records.values(), block)
-            looked = [steady.examine(values) for values in rounds.values()]
-            if not looked or looked[0].rounds != number:
+            if len(judge_steady.whole_rounds(self.store.records.values(), block, rounds)) != number:
                 say(f"round {number} could not be measured: no more rounds")
                 return
-            say(f"round {number}: {looked[0].text()}")
-            if judge.settled(self.store.records.values(), block):
+            values = judge_steady.tracked(self.store.records.values(), block, rounds)
+            looked = [steady.examine(one).text() for one in values.values()]
+            say(f"{rounds.prefix}, round {number}: {looked[0] if looked else 'done'}")
+            if self._at_end(rounds):
                 return
 
-    def execute(self) -> list[judge.Judged]:
+    def _foretell(self, rounds: Rounds, ready: Record) -> None:
+        """What the rounds will take and write, now that the drive's speed is known."""
+        if not ready.get("written_bytes") or not ready.get("runtime_s"):
+            return
+        speed = ready["written_bytes"] / ready["runtime_s"]
+        part = plan.rounds_of(rounds, self.request.drive, self.request.scale, speed)[-1]
+        say(f"the drive writes {speed / 1e6:.0f} MB/s: {part.name} take {plan.span(part.seconds)} and write up to "
+            f"{plan.amount(part.written[1])}")  # fmt: skip
+
+    def _at_end(self, rounds: Rounds) -> bool:
+        """Whether no more rounds are needed."""
+        drive = self.request.drive
+        if rounds.tracked:
+            return judge_steady.settled(self.store.records.values(), rounds, drive.block)
+        return judge_steady.saturated(self.store.records.values(), drive.bytes)
+
+    def execute(self) -> list[rules.Judged]:
         """Runs all that is left, when nobody else measures on this machine; returns the verdicts.
         KeyboardInterrupt when the user stops it."""
+        if self.request.among:
+            return self._execute()
         with measuring.alone([measuring.LOCAL], f"dmabuf-qual of {self.request.drive.path}", say):
             return self._execute()
 
-    def _execute(self) -> list[judge.Judged]:
+    def _execute(self) -> list[rules.Judged]:
         self._prepare()
         request = self.request
-        paths = judge.works(self.run)
+        paths = rules.works(self.run)
         keep = request.folder / FIO
         keep.mkdir(exist_ok=True)
         with Bounces(request.drive.pci) as bounces:
             bench = Bench(request.drive, self.tools, request.needs, request.scale,
                           int(self.run["seed"]), keep, self._tick, self.system, bounces,
                           request.guard)  # fmt: skip
+            there = True
             try:
                 self._cases(bench, paths)
+                self._afford(None)
             except KeyboardInterrupt:
                 self._end_part()
                 self.store.save(self.run)
                 raise
             except Gone as gone:
                 self.run["ended"] = str(gone)
+                there = False
+            except Spent as spent:
+                self.run["ended"] = str(spent)
         self._end_part()
-        if "ended" not in self.run:
+        if there:
             self.run["health_after"] = self._health()
+        if "ended" not in self.run:
             self.run["finished"] = now()
         self.store.save(self.run)
         return self.verdicts()
@@ -270,7 +345,8 @@ class Suite:
         matrix = cases.measuring(request.exporters, paths, request.scale)
         random.Random(self.run["seed"]).shuffle(matrix)
         last = cases.after_measuring()
-        every = [*first, *matrix, *last]
+        again = cases.after_load(request.exporters, paths) if request.scale.steady else []
+        every = [*first, *matrix, *last, *again]
         self.progress.total = sum(
             self._wanted(case) and not self._has(case) for case in every
         )
@@ -279,9 +355,10 @@ class Suite:
             if request.scale.steady:
                 # Preconditioning, rounds and cells overwrite the retention region: look at it before.
                 self._all(bench, last)
-                if not request.only:
-                    self._steady_state(bench)
+                for rounds in snia.of_tests(request.scale.tests) if not request.only else ():
+                    self._rounds(bench, rounds)
                 self._all(bench, matrix)
+                self._all(bench, again)
             else:
                 self._all(bench, matrix)
                 self._all(bench, last)
@@ -292,7 +369,7 @@ class Suite:
                 "--resume goes on")  # fmt: skip
             raise
 
-    def verdicts(self) -> list[judge.Judged]:
+    def verdicts(self) -> list[rules.Judged]:
         """Of what is there."""
         return judge.judge(self.store.records, self.run, self.request.needs)
 

@@ -8,6 +8,7 @@ import pytest
 from dmabuf_common.verdict import EXIT_ERROR
 from dmabuf_lab import cli, config, qemu, runner
 from dmabuf_lab.errors import LabError
+from dmabuf_lab.guest_kernel import GuestKernel
 
 ENTRY = Path(__file__).resolve().parents[2] / "scripts/dmabuf-lab"
 
@@ -65,6 +66,16 @@ def test_all_machine_options_arrive() -> None:
         errors=True,
         nodes=2,
     )
+
+
+def test_how_long_an_instruction_takes_goes_with_a_clock_that_counts_them() -> None:
+    assert parse("run", "--icount", "--", "true").icount_shift is None
+    assert parse("run", "--icount", "--icount-shift", "7", "--", "true").icount_shift == 7
+    kernel = GuestKernel("7.3", Path("/boot/vmlinuz"), Path("/modules"))
+    assert runner._machine(parse("run", "--icount", "--", "true"), kernel).icount_shift == 1
+    assert runner._machine(parse("run", "--icount", "--icount-shift", "0", "--", "true"), kernel).icount_shift == 0
+    with pytest.raises(LabError, match="--icount-shift"):
+        runner._machine(parse("run", "--icount-shift", "7", "--", "true"), kernel)
 
 
 def test_paths_are_asked_for_by_number() -> None:

@@ -152,3 +152,9 @@ def test_no_two_devices_share_a_port() -> None:
     ports = {each["id"] for each in found if each["driver"] == "pcie-root-port"}
     used = [each["bus"] for each in found if each.get("bus") in ports]
     assert len(used) == len(set(used)) == len(ports)
+
+
+def test_an_instruction_takes_as_long_as_was_asked_for() -> None:
+    assert options(qemu.Machine("7.3", icount=True), "-icount") == ["shift=1"]
+    assert options(qemu.Machine("7.3", icount=True, icount_shift=7), "-icount") == ["shift=7"]
+    assert not options(qemu.Machine("7.3", icount_shift=7), "-icount")

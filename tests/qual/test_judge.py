@@ -8,7 +8,7 @@ import pytest
 
 from dmabuf_common.nvme import Health
 from dmabuf_common.verdict import FAIL, INCONCLUSIVE, PASS, SKIP, overall
-from dmabuf_qual import cases, execute, judge, requirements
+from dmabuf_qual import cases, execute, judge, judge_steady, requirements, rules, snia
 from dmabuf_qual.store import Record
 
 NEEDS = requirements.load(None)
@@ -29,15 +29,16 @@ def found(name: str) -> dict[str, Any]:
     return {"name": name, "text": "a place", "count": 3}
 
 
-def verdict(name: str, *records: Record, **state: Any) -> judge.Judged:
+def verdict(name: str, *records: Record, **state: Any) -> rules.Judged:
     by_id = {r["id"]: r for r in records}
     return next(v for v in judge.judge(by_id, state, NEEDS) if v.id == name)
 
 
 def test_nothing_done_passes_nothing() -> None:
-    verdicts = judge.judge({}, {}, NEEDS)
+    every = cases.Scale(1, 60, 5, True, tests=",".join(snia.TESTS)).as_words()
+    verdicts = judge.judge({}, {"steady": True, "scale": every}, NEEDS)
     assert not [v.id for v in verdicts if v.status == PASS]
-    assert {v.id for v in verdicts} == set(judge.TITLES)
+    assert {v.id for v in verdicts} == set(rules.TITLES)
     assert overall(v.status for v in verdicts) == INCONCLUSIVE
 
 
@@ -173,7 +174,7 @@ def test_commands_beyond_what_is_needed_may_be_allowed() -> None:
         assert next(v for v in judged if v.id == "path.commands").status == status
 
 
-def placed(needs: dict[str, Any], *records: Record) -> judge.Judged:
+def placed(needs: dict[str, Any], *records: Record) -> rules.Judged:
     by_id = {r["id"]: r for r in records}
     return next(v for v in judge.judge(by_id, {}, {**NEEDS, **needs}) if v.id == "path.placement")
 
@@ -356,7 +357,7 @@ def test_preconditioning_that_did_not_write_all_twice_is_none() -> None:
 
 def pts(number: int, iops: dict[str, float]) -> list[Record]:
     """A whole round: the cells that are not given do one I/O a second."""
-    iops = {**iops, **{name: 1.0 for name in sorted(cases.pts_names(512)) if name not in iops}}
+    iops = {**iops, **{name: 1.0 for name in sorted(snia.IOPS.names(512)) if name not in iops}}
     return [{"id": f"steady/round-{number:02}/{name}", "kind": "pts", "figures": {"read_iops": value},
              "requirement": "performance.steady", "exporter": "udmabuf", "path": "premapped",
              "test": "pts-iops", "part": 1, "findings": [], "seconds": 1.0, "runtime_s": 60.0,
@@ -424,7 +425,7 @@ def test_rounds_count_only_on_a_drive_that_was_prepared() -> None:
 def test_every_cell_of_the_rounds_is_judged(cell_name: str) -> None:
     flat = {"0-4k": 100.0, "65-64k": 50.0, "100-1m": 10.0}
 
-    def steady_with(**change: Any) -> judge.Judged:
+    def steady_with(**change: Any) -> rules.Judged:
         rounds = [r for n in range(1, 6) for r in pts(n, flat)]
         hit = next(r for r in rounds if r["id"] == f"steady/round-03/{cell_name}")
         hit.update(change)
@@ -454,7 +455,7 @@ def test_a_round_counts_only_with_all_of_its_cells() -> None:
 def test_a_round_that_is_missing_ends_the_window() -> None:
     flat = {"0-4k": 100.0, "65-64k": 50.0, "100-1m": 10.0}
     rounds = [r for n in (1, 2, 4, 5, 6) for r in pts(n, flat)]
-    assert len(judge.pts_rounds([READY, *rounds])["0-4k"]) == 2
+    assert len(judge_steady.tracked([READY, *rounds])["0-4k"]) == 2
     assert verdict("performance.steady", READY, *rounds, **SNIA).status == INCONCLUSIVE
 
 
@@ -592,7 +593,7 @@ def test_a_requirement_of_which_a_part_was_done_does_not_pass() -> None:
     assert verdict("integrity.drive", record("lay"), record("check"), **state).status == PASS
 
 
-def health(before: dict[str, int], after: dict[str, int]) -> judge.Judged:
+def health(before: dict[str, int], after: dict[str, int]) -> rules.Judged:
     return verdict("drive.health", health_before={**HEALTH, **before}, health_after={**HEALTH, **after})
 
 
@@ -705,13 +706,13 @@ def test_the_sums_are_checked_at_their_limits() -> None:
 def test_the_rounds_end_with_the_first_that_is_not_whole() -> None:
     flat = {"0-4k": 100.0, "65-64k": 50.0, "100-1m": 10.0}
     rounds = [r for n in range(1, 6) for r in pts(n, flat)]
-    assert len(judge.pts_rounds([READY, *rounds])["0-4k"]) == 5
-    del rounds[len(cases.pts_names(512))]
-    assert len(judge.pts_rounds([READY, *rounds])["0-4k"]) == 1
+    assert len(judge_steady.tracked([READY, *rounds])["0-4k"]) == 5
+    del rounds[len(snia.IOPS.names(512))]
+    assert len(judge_steady.tracked([READY, *rounds])["0-4k"]) == 1
     # Reads and writes of a mix count together.
     both = pts(1, flat)
     both[0]["figures"] = {"read_iops": 30.0, "write_iops": 12.0}
-    assert judge.pts_rounds([READY, *both])["0-4k"] == [42.0]
+    assert judge_steady.tracked([READY, *both])["0-4k"] == [42.0]
 
 
 def test_25_rounds_without_a_steady_state_are_the_last() -> None:
@@ -722,12 +723,12 @@ def test_25_rounds_without_a_steady_state_are_the_last() -> None:
 
     early = verdict("performance.steady", READY, *wild(24), **SNIA)
     assert (early.status, early.names) == (INCONCLUSIVE, [])
-    assert not judge.settled([READY, *wild(24)])
+    assert not judge_steady.settled([READY, *wild(24)])
     assert verdict("performance.steady", READY, *wild(25), **SNIA).names == ["NOT_STEADY"]
-    assert judge.settled([READY, *wild(25)])
-    assert judge.settled([READY, *(r for n in range(1, 6) for r in pts(n, flat))])
-    assert not judge.settled([READY, *(r for n in range(1, 5) for r in pts(n, flat))])
-    assert not judge.settled([])
+    assert judge_steady.settled([READY, *wild(25)])
+    assert judge_steady.settled([READY, *(r for n in range(1, 6) for r in pts(n, flat))])
+    assert not judge_steady.settled([READY, *(r for n in range(1, 5) for r in pts(n, flat))])
+    assert not judge_steady.settled([])
 
 
 def test_a_ratio_is_of_one_to_the_other_and_of_the_middle_one() -> None:
@@ -779,3 +780,60 @@ def test_what_is_said_counts_what_it_says() -> None:
     assert "system memory" in verdict("path.placement", measured).text
     geometry = record("geometry", facts={"commands_524288": 1, "max_command_bytes": 131072, "other": 99})
     assert "limit of 512 KiB" in verdict("path.commands", geometry, mdts=524288).text
+
+
+def after(test: str, path: str = "premapped", exporter: str = "udmabuf", **more: Any) -> Record:
+    case = cases.integrity_after(test, "" if test in ("lay", "check") else exporter,
+                                 "" if test in ("lay", "check") else path)  # fmt: skip
+    return {**record(test, path, exporter), "id": case.id, "requirement": case.requirement, **more}
+
+
+def test_what_goes_wrong_after_the_load_has_a_requirement_of_its_own() -> None:
+    good = [record("check"), record("read"), record("roundtrip", facts={"agree": 5, "differ": 0}),
+            after("lay", compared_bytes=0), after("read"), after("check")]  # fmt: skip
+    assert verdict("integrity.after", *good, steady=True).status == PASS
+    bad = [*good[:4], after("read", findings=[found("READ_NOT_LANDED")]), after("check")]
+    judged = verdict("integrity.after", *bad, steady=True)
+    assert (judged.status, judged.names) == (FAIL, ["READ_NOT_LANDED"])
+    # What was right before stays right.
+    for name in ("integrity.read", "integrity.drive", "integrity.roundtrip"):
+        assert verdict(name, *bad, steady=True).status == PASS, name
+    lost = [*good[:5], after("check", findings=[found("DRIVE_CORRUPTED")])]
+    assert verdict("integrity.after", *lost, steady=True).names == ["DRIVE_CORRUPTED"]
+    assert verdict("integrity.drive", *lost, steady=True).status == PASS
+
+
+def test_the_control_after_the_load_says_whose_fault_is_after_the_load() -> None:
+    bad = after("read", exporter="heap", findings=[found("READ_NOT_LANDED")])
+    early = record("read", findings=[found("READ_NOT_LANDED")])
+    assert "control is right" in verdict("integrity.after", bad, after("read"), early, steady=True).text
+
+
+def test_nothing_after_the_load_passes_nothing_and_a_quick_run_has_none() -> None:
+    assert verdict("integrity.after", record("read"), steady=True).status == INCONCLUSIVE
+    assert verdict("integrity.after", record("read"), steady=False).status == SKIP
+    state = {"steady": True, "scale": SCALE, "paths": {"udmabuf": {"premapped": WORKS}}}
+    left = [after("lay", compared_bytes=0), after("read"), after("check")]
+    assert "were not done" in verdict("integrity.after", *left, **state).text
+    assert verdict("integrity.after", after("read", compared_bytes=0), steady=True).status == INCONCLUSIVE
+
+
+def test_spare_that_was_used_during_the_run_is_doubtful() -> None:
+    judged = health({"spare_percent": 100}, {"spare_percent": 99})
+    assert (judged.status, judged.names) == (INCONCLUSIVE, []) and "100 % to 99 %" in judged.text and judged.remedy
+    assert health({"spare_percent": 99}, {"spare_percent": 99}).status == PASS
+
+
+def test_what_the_drive_said_between_two_cases_counts_although_it_is_over() -> None:
+    def between(critical: int, temperature: int) -> rules.Judged:
+        hot = {**record("read"), "health": {"critical": critical, "temperature_c": temperature}}
+        return verdict("drive.health", record("write"), hot, health_before=HEALTH, health_after=HEALTH)
+
+    fine = between(0, 71)
+    assert fine.status == PASS and ("hottest", "71", "°C") in fine.evidence
+    judged = between(2, 90)
+    assert (judged.status, judged.names) == (INCONCLUSIVE, []) and "too hot" in judged.text
+    assert "integrity/udmabuf/premapped/read" in judged.text
+    judged = between(4, 40)
+    assert (judged.status, judged.names) == (FAIL, ["CRITICAL_WARNING"])
+    assert "integrity/udmabuf/premapped/read" in judged.text

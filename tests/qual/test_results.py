@@ -9,16 +9,17 @@ from typing import Any
 import pytest
 from dmabuf_common import stats
 from dmabuf_common.verdict import FAIL, INCONCLUSIVE, NO_FAULT, PASS, SKIP
-from dmabuf_qual import cases, cli, judge, requirements, results, store
+from dmabuf_qual import cases, cli, requirements, results, rules, store
 from dmabuf_qual.errors import QualError
 from dmabuf_report import model
 
 DEFAULTS = requirements.load(None)
 FULL = cases.Scale(16 << 30, 60, 5, True)
+UDMABUF = {"paths": {"udmabuf": {"premapped": {"works": True, "facts": {"memory": "system"}}}}}
 
 
-def judged(*statuses: str) -> list[judge.Judged]:
-    return [judge.Judged(f"a.r{n}", status, "why") for n, status in enumerate(statuses)]
+def judged(*statuses: str) -> list[rules.Judged]:
+    return [rules.Judged(f"a.r{n}", status, "why") for n, status in enumerate(statuses)]
 
 
 def run_of(scale: cases.Scale = FULL, needs: dict[str, Any] = DEFAULTS, **more: Any) -> dict[str, Any]:
@@ -27,12 +28,13 @@ def run_of(scale: cases.Scale = FULL, needs: dict[str, Any] = DEFAULTS, **more: 
 
 
 def sentence(run: dict[str, Any], *statuses: str) -> str:
-    return results.summary(judged(*statuses or (PASS,)), run).text
+    return results.summary(judged(*statuses or (PASS,)), {**run, **UDMABUF}).text
 
 
 def test_a_whole_run_by_the_defaults_says_so() -> None:
     text = sentence(run_of(), PASS, SKIP)
-    assert text == "requirements: 1 pass, 1 skip; the whole scale; the default thresholds"
+    assert text == ("requirements: 1 pass, 1 skip; memory: udmabuf system memory; the whole scale; "
+                    "the default thresholds")  # fmt: skip
 
 
 @pytest.mark.parametrize(

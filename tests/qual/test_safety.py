@@ -118,7 +118,7 @@ def test_the_options_are_there() -> None:
          "--overwrite-signature", "gpt", "--output", "q", "/dev/nvme0n1"]
     )  # fmt: skip
     assert args.overwrite_signature == ["ext4", "gpt"]
-    assert cli.demand(args) == Demand("S", "W", "1")
+    assert [one.demand for one in cli.drives_of(args)] == [Demand("S", "W", "1")]
 
 
 # A whole run

@@ -302,3 +302,14 @@ def test_runs_of_different_machines_are_compared_by_force_alone(tmp_path: Path) 
     notes = compare.compare(a, b, force=True)[1]
     assert any("compared by force" in note for note in notes)
     assert not any("by force" in note for note in compare.compare(a, a, force=True)[1])
+
+
+def test_a_requirement_that_one_run_has_is_a_note(tmp_path: Path) -> None:
+    needs = requirements.load(None)
+    a, b = run_in(tmp_path / "a", needs, []), run_in(tmp_path / "b", needs, [])
+    file = b / "run.json"
+    run = json.loads(file.read_text())
+    file.write_text(json.dumps({**run, "steady": True, "scale": {**run["scale"], "tests": "iops,latency"}}))
+    for one, two, which in ((a, b, "second"), (b, a, "first")):
+        notes = compare.compare(one, two, force=False)[1]
+        assert any(f"performance.latency was judged in the {which} run alone" in note for note in notes)

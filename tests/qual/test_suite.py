@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from dmabuf_common import kmsg, measuring
 from dmabuf_common.drive_identity import Identity, Node
+from dmabuf_common.nvme import Health
 from dmabuf_common.sysfs import System
 from dmabuf_common.verdict import FAIL, INCONCLUSIVE, PASS
-from dmabuf_qual import cases, environment, judge, requirements, suite
+from dmabuf_qual import cases, environment, judge, judge_steady, requirements, results, rules, suite
 from dmabuf_qual.cases import Case
 from dmabuf_qual.drive import Drive
 from dmabuf_qual.errors import QualError
@@ -43,6 +44,7 @@ class Machine:
         self.done: list[str] = []
         self.during: Callable[[Case], None] = lambda _case: None
         self.iops = 100.0
+        self.written = 0
 
     def say(self, text: str, skip: int = 0) -> None:
         """A message of the kernel's, before which as many others were overwritten."""
@@ -61,7 +63,8 @@ class Machine:
         }  # fmt: skip
         if case.kind == "integrity":
             return {**record, "compared_bytes": 1, "transfers": 1, "facts": {}}
-        return {**record, "figures": {"read_iops": self.iops}, "runtime_s": 60.0, "size": "100%"}
+        figures = {"read_iops": self.iops, "read_mib_s": self.iops, "read_mean_us": 1.0}
+        return {**record, "figures": figures, "runtime_s": 60.0, "size": "100%", "written_bytes": self.written}
 
 
 @pytest.fixture
@@ -109,7 +112,7 @@ FULL = {"scale": cases.Scale(1 << 20, 60, 1, True), "quick": False}
 
 def start(
     machine: Machine, resume: bool = False, said: list[str] | None = None, **changes: Any
-) -> dict[str, judge.Judged]:
+) -> dict[str, rules.Judged]:
     """A run to its end; the verdicts. `said`: gets what the run says."""
     boot = machine.folder / "root/proc/sys/kernel/random/boot_id"
     boot.parent.mkdir(parents=True, exist_ok=True)
@@ -329,7 +332,7 @@ def test_rounds_of_another_part_are_not_counted(machine: Machine) -> None:
     assert verdict_of(records, run).status == INCONCLUSIVE
 
 
-def verdict_of(records: dict[str, Record], run: dict[str, Any]) -> judge.Judged:
+def verdict_of(records: dict[str, Record], run: dict[str, Any]) -> rules.Judged:
     return next(v for v in judge.judge(records, run, NEEDS) if v.id == "performance.steady")
 
 
@@ -389,3 +392,176 @@ def test_two_runs_on_one_machine_do_not_measure_each_other(machine: Machine) -> 
     thread.join()
     assert order == ["the other ends before 0 cases"]
     assert "another" in said[0] and "waits" in said[0]
+
+
+def test_the_tests_that_were_asked_for_are_done_in_their_order(machine: Machine) -> None:
+    scale = cases.Scale(1 << 20, 60, 1, True, tests="iops,throughput,latency,saturation")
+    machine.written = DRIVE.bytes
+    judged = start(machine, scale=scale, quick=False)
+    done = list(dict.fromkeys(one.split("/")[0] for one in machine.done))
+    assert done == ["integrity", "saturation", "steady", "throughput-128k", "throughput-1m", "latency", "perf",
+                    "integrity-after"]  # fmt: skip
+    # Four times the drive, and then five rounds each, every one with a preconditioning of its own.
+    assert sum(one.startswith("saturation/") for one in machine.done) == 4
+    assert sum(one.endswith("/precondition") for one in machine.done) == 4
+    for name in ("steady", "throughput", "latency", "saturation"):
+        assert judged[f"performance.{name}"].status == PASS, judged[f"performance.{name}"]
+
+
+def test_a_latency_test_that_was_interrupted_begins_anew_and_the_iops_test_does_not(machine: Machine) -> None:
+    scale = cases.Scale(1 << 20, 60, 1, True, tests="iops,latency")
+
+    def during(case: Case) -> None:
+        if case.id.startswith("latency/round-03"):
+            stop()
+
+    machine.during = during
+    with pytest.raises(KeyboardInterrupt):
+        start(machine, scale=scale, quick=False)
+    machine.during = lambda _case: None
+    judged = start(machine, resume=True, scale=scale, quick=False)
+    assert not rounds(machine)
+    assert machine.done[0] == "latency/precondition"
+    assert judged["performance.latency"].status == judged["performance.steady"].status == PASS
+
+
+class Counter:
+    """A drive's SMART log that counts what was written."""
+
+    def __init__(self, machine: Machine, each: int = 0) -> None:
+        self.written, self.each, self.machine = 10**12, each, machine
+        machine.patch.setattr(suite.drives, "health", lambda _drive: self.health())
+        machine.during = self.during
+
+    def during(self, _case: Case) -> None:
+        self.written += self.each
+
+    def health(self) -> Health:
+        return Health(critical=0, temperature_c=30, used_percent=1, written_bytes=self.written, media_errors=0,
+                      spare_threshold=10)  # fmt: skip
+
+
+def test_a_run_ends_before_more_is_written_than_was_allowed(machine: Machine) -> None:
+    counter = Counter(machine, each=100 << 20)
+    limit = 1 << 30
+    start(machine, most_written=limit)
+    assert counter.written - 10**12 <= limit
+    assert 3 <= len(machine.done) <= 10
+    run = suite.Store(machine.folder / "q").load()
+    assert run["ended"].startswith("MOST_WRITTEN: ") and "finished" not in run
+    # The drive is still there, and its health is looked at.
+    assert run["health_after"]["written_bytes"] == counter.written
+    assert results.summary([], run).status == INCONCLUSIVE
+    # The same limit lets nothing more be done, a larger one all the rest.
+    before = len(machine.done)
+    start(machine, resume=True, most_written=limit)
+    assert machine.done == []
+    start(machine, resume=True, most_written=1 << 40)
+    assert len(machine.done) > before and "ended" not in suite.Store(machine.folder / "q").load()
+
+
+def test_a_counter_that_stands_still_lets_no_more_be_written(machine: Machine) -> None:
+    Counter(machine)
+    # Each of the first cases may write 256 MiB: four fit exactly.
+    start(machine, most_written=1 << 30)
+    assert len(machine.done) == 4
+    ended = suite.Store(machine.folder / "q").load()["ended"]
+    assert ended.startswith("MOST_WRITTEN: 1.1 GB of 1.1 GB are written") and "was not begun" in ended
+
+
+def test_what_was_written_before_rounds_began_anew_counts_too(machine: Machine) -> None:
+    def during(case: Case) -> None:
+        if case.id.startswith("steady/round-02"):
+            stop()
+
+    Counter(machine)
+    machine.during, machine.written = during, 10**12
+    with pytest.raises(KeyboardInterrupt):
+        start(machine, **FULL)
+    machine.during = lambda _case: None
+    # 57 TB so far, and each case writes one more.
+    start(machine, resume=True, most_written=100 * 10**12, **FULL)
+    assert 30 < len(machine.done) <= 43
+
+
+def test_a_case_that_wrote_more_than_was_thought_possible_is_told(machine: Machine) -> None:
+    counter = Counter(machine)
+    last = cases.planned(["udmabuf"], {"udmabuf": ["premapped"]}, NEEDS, cases.QUICK)[-1]
+
+    def during(case: Case) -> None:
+        counter.written += (1 << 50) if case.id == last.id else 0
+
+    machine.during = during
+    start(machine, most_written=1 << 40)
+    assert "more than was thought possible" in suite.Store(machine.folder / "q").load()["ended"]
+
+
+def test_a_smart_log_that_is_gone_ends_a_run_that_counts_by_it(machine: Machine) -> None:
+    counter = Counter(machine)
+    machine.during = lambda case: machine.patch.setattr(suite.drives, "health", lambda _drive: None)
+    del counter
+    start(machine, most_written=1 << 40)
+    assert len(machine.done) == 1
+    assert "cannot be read any more" in suite.Store(machine.folder / "q").load()["ended"]
+
+
+def test_data_is_looked_at_again_after_the_load(machine: Machine) -> None:
+    judged = start(machine, **FULL)
+    late = [name for name in machine.done if name.startswith("integrity-after/")]
+    assert late == ["integrity-after/lay", "integrity-after/udmabuf/premapped/read",
+                    "integrity-after/udmabuf/premapped/write", "integrity-after/udmabuf/premapped/load",
+                    "integrity-after/check"]  # fmt: skip
+    assert machine.done[-len(late) :] == late and machine.done[-len(late) - 1].startswith("perf/")
+    # The made-up load compares one byte.
+    assert judged["integrity.after"].status == INCONCLUSIVE and "load did too little" in judged["integrity.after"].text
+
+
+def test_a_quick_run_does_not_look_again(machine: Machine) -> None:
+    start(machine)
+    assert not any(name.startswith("integrity-after/") for name in machine.done)
+
+
+def test_a_run_among_others_does_not_wait_and_is_comparable_with_its_like(machine: Machine) -> None:
+    with measuring.alone([measuring.LOCAL], "dmabuf-qual of 2 drives", lambda _text: None):
+        start(machine, among=("S", "T"))
+    run = suite.Store(machine.folder / "q").load()
+    assert run["among"] == ["S", "T"] and len(machine.done) > 3
+    with pytest.raises(QualError, match="its among was"):
+        start(machine, resume=True)
+    machine.folder = machine.folder / "alone"
+    machine.folder.mkdir()
+    start(machine)
+    other = suite.Store(machine.folder / "q").load()
+    assert "among" not in other and other["comparability_key"] != run["comparability_key"]
+
+
+def test_the_drives_health_is_kept_after_each_case(machine: Machine) -> None:
+    Counter(machine)
+    start(machine)
+    records = suite.Store(machine.folder / "q")
+    records.load()
+    assert all(r["health"] == {"critical": 0, "temperature_c": 30} for r in records.records.values())
+
+
+def test_how_much_the_rounds_will_write_is_said_when_the_drives_speed_is_known(machine: Machine) -> None:
+    said: list[str] = []
+    machine.written = 180 * 10**9
+    start(machine, said=said, **FULL)
+    line = next(text for text in said if "MB/s" in text)
+    # 180 GB in 60 s; 25 rounds of 28 minutes' worth of writes.
+    assert "3000 MB/s" in line and "126.00 TB" in line
+
+
+def test_where_the_memory_is_is_said_as_the_run_begins(machine: Machine) -> None:
+    facts = {"memory": "system", "exporter_device": "/dev/dri/card1"}
+    machine.patch.setattr(suite, "probe", lambda _t, _d, _e, path: {
+        "works": path == "premapped", "name": "", "text": "", "facts": facts})  # fmt: skip
+    device = machine.folder / "root/sys/devices/pci0000:00/0000:02:00.0"
+    device.mkdir(parents=True)
+    (machine.folder / "root/sys/class/drm/card1").mkdir(parents=True)
+    (machine.folder / "root/sys/class/drm/card1/device").symlink_to(device)
+    said: list[str] = []
+    start(machine, said=said, exporters=["udmabuf", "drm:/dev/dri/card1"])
+    assert any("NOT device memory of 0000:02:00.0" in text for text in said)
+    run = suite.Store(machine.folder / "q").load()
+    assert run["devices"]["drm:/dev/dri/card1"] == "0000:02:00.0"

@@ -301,6 +301,22 @@ def refusals(tally: Tally) -> None:
         subprocess.run(["blockdev", "--rereadpt", DEV], check=False)
 
 
+def most_written(tally: Tally) -> None:
+    """A limit on what is written: nothing begins that writes more, and what begins ends before it does."""
+    with tempfile.TemporaryDirectory() as folder, nothing_left(tally, "most written"):
+        place = Path(folder) / "q"
+        done = qual(words(place, "--most-written", "200m"))
+        tally.same((done.returncode, place.exists()), (2, False), "most written: too little, and nothing is begun")
+        tally.check("writes at least" in done.stderr, "most written: the reason", done.stderr)
+        done = qual(words(place, "--most-written", "1200m"))
+        tally.same(done.returncode, 77, f"most written: exit status, {done.stdout[-500:]}")
+        tally.check("MOST_WRITTEN: " in done.stdout, "most written: the verdict", done.stdout[-500:])
+        run = json.loads((place / "run.json").read_text())
+        before, after = (run[name]["written_bytes"] for name in ("health_before", "health_after"))
+        tally.check(2 <= len(records(place)) and after - before <= 1200 << 20, "most written: cases, bytes",
+                    f"{len(records(place))}, {after - before}")
+
+
 def helpers() -> list[str]:
     """Programs of a run that are alive."""
     found = []
@@ -373,7 +389,7 @@ def main() -> int:
     tally = Tally()
     parts: list[Callable[[], None]] = [
         lambda: good_run(tally, Path(sys.argv[1])), lambda: exporter_faults(tally),
-        lambda: size_cap(tally), lambda: corruption(tally), lambda: refusals(tally),
+        lambda: size_cap(tally), lambda: most_written(tally), lambda: corruption(tally), lambda: refusals(tally),
         lambda: stopped(tally)]
     for part in parts:
         begin = time.monotonic()

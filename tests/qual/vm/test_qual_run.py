@@ -40,6 +40,7 @@ def test_faults_are_named_and_a_good_run_ends_in_a_report(tmp_path: Path) -> Non
     assert results.verdict.status == "no-fault"
     assert "qualifies nothing" in results.verdict.text
     assert "the default thresholds" in results.verdict.text
+    assert "memory: udmabuf system memory" in results.verdict.text
     assert any("say nothing about hardware" in note for note in results.notes)
     paths = {m.datapath for m in results.measurements}
     assert {"premapped", "registered", "bvec", "bounce", "host"} <= paths

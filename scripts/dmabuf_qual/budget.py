@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""--most-written: how much a case may write, how much a run has written, and whether that is too much.
+
+Two counts are kept, and the larger one counts: the drive's own (SMART, data units written), and the sum
+of what the cases say, or may have written where they do not say. So neither a counter that stands still
+nor a case that hung lets more be written.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from dmabuf_common import sizes
+from dmabuf_common.nvme import Health
+
+from . import cases, plan
+from .cases import Case, Scale
+from .drive import Drive
+from .errors import QualError
+from .plan import amount
+from .store import Record
+
+NAME = "MOST_WRITTEN"
+# The next case may be so much faster than the fastest so far; and last a little longer than it should.
+MARGIN, LONGER_S = 1.25, 1.5
+
+
+def parse(text: str | None) -> int | None:
+    """The bytes of --most-written; QualError for what is no size."""
+    found = sizes.parse(text) if text is not None else None
+    if text is not None and found is None:
+        raise QualError(f"--most-written {text}: give bytes, such as 800g or 2t")
+    return found
+
+
+def most(case: Case, drive: Drive, scale: Scale, bytes_s: float) -> float:
+    """The bytes that a case may write, of a drive that takes so many a second."""
+    if case.kind == "integrity":
+        # A load lays down its region, and writes as much as it reads; no other case writes more than
+        # its region a few times over.
+        region = 16 * cases.REGION_BYTES
+        return region + (2 * scale.load_bytes if case.test in ("load", "invalidate") else 0)
+    if case.kind == "precondition":
+        size: int = cases.size_bytes(scale.size, drive.bytes) or drive.bytes
+        return 2.0 * size
+    return float(cases.shares(case)[1] * bytes_s * (scale.cell_seconds + LONGER_S))
+
+
+def speed(records: Iterable[Record], assumed: float) -> float:
+    """Bytes a second that the next case may write at the most."""
+    seen = [record["written_bytes"] / record["runtime_s"] for record in records
+            if record.get("written_bytes") and record.get("runtime_s")]  # fmt: skip
+    return float(max([assumed, *(MARGIN * one for one in seen)]))
+
+
+def used(before: Mapping[str, Any] | None, after: Health | None, records: Iterable[Record], drive: Drive,
+         scale: Scale, assumed: float) -> float:  # fmt: skip
+    """The bytes that the run has written so far. `before`: the drive's health as it began."""
+    every = list(records)
+    fastest = speed(every, assumed)
+    own = 0.0
+    for record in every:
+        if "written_bytes" in record:
+            own += record["written_bytes"]
+        else:
+            known = ("id", "kind", "requirement", "exporter", "path", "test", "params")
+            own += most(Case(**{name: record[name] for name in known}), drive, scale, fastest)
+    counted = after.written_bytes - before["written_bytes"] if before and after else 0
+    return float(max(own, counted))
+
+
+def refusal(made: list[plan.Part], limit: int, health: Health | None) -> str:
+    """Why a run with this limit must not begin; empty when it may."""
+    least = plan.total(made).written[0]
+    if health is None:
+        return "--most-written counts by the drive's own SMART log, and that cannot be read: run as root"
+    if least > limit:
+        return (f"--most-written {amount(limit)}: the run writes at least {amount(least)}, and up to "
+                f"{amount(plan.total(made).written[1])}")  # fmt: skip
+    return ""
+
+
+def over(so_far: float, limit: int) -> str:
+    """Likewise, where a case wrote more than was thought possible."""
+    return f"{NAME}: {amount(so_far)} are written, of {amount(limit)}: more than was thought possible"
+
+
+def ended(so_far: float, limit: int, case: str, more: float) -> str:
+    """What the verdict begins with where a run was ended."""
+    return (f"{NAME}: {amount(so_far)} of {amount(limit)} are written, and {case} may write {amount(more)}: it was "
+            "not begun")  # fmt: skip

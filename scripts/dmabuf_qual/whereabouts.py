@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Where the memory is that a run is about: the machine's own, or that of which device. A run that meant
+the one and had the other must not look like what was meant."""
+
+from pathlib import Path
+from typing import Any
+
+from dmabuf_common import pci
+from dmabuf_common.sysfs import System
+
+from . import cases
+from .preflight import GREEN, YELLOW, Check
+
+# Exporters of which nobody expects the memory of a device.
+OF_THE_MACHINE = (cases.CONTROL, "heap", "testexp")
+# Drivers of screens whose buffers are the machine's own memory: those of management controllers, of
+# virtual machines, of frame buffers that the firmware left, and of no hardware at all.
+WITHOUT_MEMORY = ("ast", "mgag200", "cirrus", "virtio_gpu", "virtio-pci", "hyperv_drm", "simple-framebuffer",
+                  "simpledrm", "efi-framebuffer", "vgem", "vkms", "udl", "gud")  # fmt: skip
+
+
+def means_device(spec: str) -> bool:
+    """Whether who names this exporter means a device's memory."""
+    return cases.split_exporter(spec)[0] not in OF_THE_MACHINE
+
+
+def address(system: System, spec: str, facts: dict[str, Any]) -> str:
+    """The PCI address of an exporter's device; "" where it is not known, or nobody means one."""
+    if not means_device(spec):
+        return ""
+    named = pci.of_device(system, cases.split_exporter(spec)[1])
+    return named or pci.of_device(system, str(facts.get("exporter_device", "")))
+
+
+def addresses(system: System, paths: dict[str, Any]) -> dict[str, str]:
+    """Of all exporters, by what their probes said."""
+    found = {}
+    for spec, tried in paths.items():
+        facts: dict[str, Any] = next((what["facts"] for what in tried.values() if what.get("facts")), {})
+        found[spec] = address(system, spec, facts)
+    return found
+
+
+def _of(spec: str, tried: dict[str, Any], where: str) -> str:
+    """One exporter's, in words."""
+    kinds = {str(what["facts"].get("memory")) for what in tried.values() if what["works"] and what.get("facts")}
+    if not any(what["works"] for what in tried.values()):
+        return f"{spec} not known, none of its datapaths works"
+    if kinds == {"peer"}:
+        return f"{spec} device memory of {where}" if where else f"{spec} device memory, PCI address not known"
+    if kinds == {"system"}:
+        meant = f", NOT device memory{f' of {where}' if where else ''}" if means_device(spec) else ""
+        return f"{spec} system memory{meant}"
+    if kinds & {"mixed", "peer"}:
+        return f"{spec} partly device memory{f' of {where}' if where else ''}"
+    return f"{spec} not known"
+
+
+def words(run: dict[str, Any]) -> str:
+    """For the verdict's sentence: of the exporters that were asked for; the control where it is alone."""
+    paths = run.get("paths") or {}
+    specs = [spec for spec in paths if spec != cases.CONTROL] or list(paths)
+    if not specs:
+        return "memory: not known"
+    known = run.get("devices", {})
+    return "memory: " + ", ".join(_of(spec, paths[spec], known.get(spec, "")) for spec in specs)
+
+
+def notes(run: dict[str, Any]) -> list[str]:
+    """For the head of the report: whose memory was not what was meant."""
+    paths = run.get("paths") or {}
+    known = run.get("devices", {})
+    texts = [_of(spec, tried, known.get(spec, "")) for spec, tried in paths.items() if means_device(spec)]
+    wrong = [text for text in texts if "system memory" in text]
+    return [f"The memory was the machine's own where a device's was meant: {text}. This run says nothing about a "
+            'device\'s memory; with memory = "peer" in the requirements it fails.' for text in wrong]  # fmt: skip
+
+
+def checks(system: System, wanted: list[str], memory: str) -> list[Check]:
+    """For preflight, before anything is mapped: what the driver's name tells, and what the requirements
+    let pass."""
+    found = []
+    for spec in filter(means_device, wanted):
+        device = cases.split_exporter(spec)[1]
+        card = Path(device).name
+        driver = Path(system.real(f"/sys/class/drm/{card}/device/driver")).name
+        there = system.exists(f"/sys/class/drm/{card}/device") if device else False
+        where = address(system, spec, {})
+        if driver in WITHOUT_MEMORY or (there and not where):
+            who = ", ".join(word for word in (driver or "no PCI device", where) if word)
+            found.append(Check("SYSTEM_MEMORY", YELLOW, f"{spec} ({who}): its buffers are the machine's own memory, not a "
+                               "device's",
+                               "name a GPU's card: ls -l /dev/dri/by-path"))  # fmt: skip
+        elif memory != "peer":
+            found.append(Check("MEMORY_ANY", YELLOW, f"{spec}: the requirements say memory = \"{memory}\": the run "
+                               "passes with the machine's own memory, too",
+                               'set memory = "peer" in --requirements'))  # fmt: skip
+        else:
+            found.append(Check("memory", GREEN, f"{spec}: has to be a device's{f', {where}' if where else ''}"))
+    return found
