@@ -7,7 +7,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
-#include <linux/dma-buf.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 
@@ -40,15 +39,6 @@ void Outcome::fact(std::string name, uint64_t value) {
 void Outcome::fact(std::string name, std::string_view value) {
   facts.emplace_back(std::move(name), '"' + std::string(value) + '"');
 }
-
-HostBuffer::HostBuffer(size_t bytes)
-    : bytes_(bytes), data_(static_cast<Word *>(std::aligned_alloc(
-                         dmabuf::kPage, *dmabuf::round_up(bytes, dmabuf::kPage)))) {
-  if (!data_)
-    std::abort();
-}
-
-void HostBuffer::Free::operator()(Word *data) const { std::free(data); }
 
 Result<dmabuf::UniqueFd> drive_of(const Options &options) {
   DriveCalls calls;
@@ -127,7 +117,7 @@ Result<std::unique_ptr<Mover>> Mover::open(const Options &options, dmabuf::DmaBu
     if (auto ok = mover->ring_.reserve_buffers(1); !ok)
       return std::unexpected(std::move(ok.error()));
   dmabuf::MapRequest request;
-  request.dmabuf_fd = mover->buffer_.fd.get();
+  request.dmabuf_fd = mover->buffer().fd.get();
   request.target_fd = registered ? -1 : target;
   request.path = options.path;
   request.directions = DMABUF_RW_DIR_READ | DMABUF_RW_DIR_WRITE;
@@ -157,14 +147,6 @@ int Mover::command(uint32_t op, uint32_t handle) {
   const dmabuf_rw_uring_reg reg = {.handle = handle, .index = 0, .flags = 0, .reserved = 0};
   std::memcpy(&sqe->addr3, &reg, sizeof(reg));
   return ring_.run_one();
-}
-
-// What fails here shows as wrong data or as an error of the I/O.
-void Mover::begin_cpu() const {
-  dmabuf::cpu_access_begin(buffer_.fd.get(), DMA_BUF_SYNC_READ | DMA_BUF_SYNC_WRITE);
-}
-void Mover::end_cpu() const {
-  dmabuf::cpu_access_end(buffer_.fd.get(), DMA_BUF_SYNC_READ | DMA_BUF_SYNC_WRITE);
 }
 
 void Mover::queue(Way way, uint64_t buffer_offset, uint32_t bytes, uint64_t drive_offset,

@@ -4,6 +4,7 @@
 
 #include "drive_claim.hpp"
 #include "exporter.hpp"
+#include "memory.hpp"
 #include "module.hpp"
 #include "pattern.hpp"
 #include "ring.hpp"
@@ -71,24 +72,6 @@ struct Outcome {
   void fact(std::string name, std::string_view value);
 };
 
-/// Host memory for O_DIRECT.
-class HostBuffer {
-public:
-  explicit HostBuffer(size_t bytes);
-  std::span<Word> words() { return {data_.get(), bytes_ / 8}; }
-  std::span<Word> at(uint64_t offset, size_t bytes) {
-    return words().subspan(offset / 8, bytes / 8);
-  }
-  size_t size() const { return bytes_; }
-
-private:
-  struct Free {
-    void operator()(Word *data) const;
-  };
-  size_t bytes_;
-  std::unique_ptr<Word, Free> data_;
-};
-
 /// The region of the drive, read and written by plain pread and pwrite only, and what it must hold.
 class Region {
 public:
@@ -128,20 +111,13 @@ public:
   static dmabuf::Result<std::unique_ptr<Mover>> open(const Options &options, int target);
   ~Mover();
 
-  std::span<Word> words() const {
-    return {reinterpret_cast<Word *>(buffer_.view.data()), buffer_.bytes / 8};
-  }
-  std::span<Word> at(uint64_t offset, size_t bytes) const {
-    return words().subspan(offset / 8, bytes / 8);
-  }
-  uint64_t size() const { return buffer_.bytes; }
-  const dmabuf::DmaBuf &buffer() const { return buffer_; }
+  BufferMemory &memory() { return memory_; }
+  uint64_t size() const { return memory_.size(); }
+  const dmabuf::DmaBuf &buffer() const { return memory_.buffer(); }
   const dmabuf_rw_map_entry &entry() const { return entry_; }
   dmabuf::Session &session() { return session_; }
   dmabuf::Result<dmabuf_rw_info> info() { return session_.info(entry_.handle); }
 
-  void begin_cpu() const;
-  void end_cpu() const;
   /// Puts one I/O in the ring; it goes out with reap() or submit().
   void queue(Way way, uint64_t buffer_offset, uint32_t bytes, uint64_t drive_offset, uint64_t id);
   dmabuf::Result<void> submit();
@@ -149,16 +125,12 @@ public:
   dmabuf::Result<void> reap(const std::function<void(uint64_t id, int result)> &done);
   /// One I/O from start to end: bytes moved or a negative errno.
   int transfer(Way way, uint64_t buffer_offset, uint32_t bytes, uint64_t drive_offset);
-  /// Fills the buffer with poison.
-  void poison(uint64_t offset, size_t bytes) const {
-    fill(at(offset, bytes), kBufferPoison, offset);
-  }
 
 private:
   explicit Mover(dmabuf::DmaBuf buffer, dmabuf::Session session, int target, uint32_t path)
-      : buffer_(std::move(buffer)), session_(std::move(session)), target_(target), path_(path) {}
+      : memory_(std::move(buffer)), session_(std::move(session)), target_(target), path_(path) {}
   int command(uint32_t op, uint32_t handle);
-  dmabuf::DmaBuf buffer_;
+  BufferMemory memory_;
   dmabuf::Session session_;
   dmabuf::Ring ring_;
   dmabuf_rw_map_entry entry_ = {};
