@@ -17,6 +17,18 @@ using dmabuf::fail;
 using dmabuf::Result;
 using dmabuf::strf;
 
+std::string quoted(std::string_view text) {
+  std::string out = "\"";
+  for (const char c : text)
+    if (c == '"' || c == '\\')
+      out += {'\\', c};
+    else if (static_cast<unsigned char>(c) < 32)
+      out += ' ';
+    else
+      out += c;
+  return out + '"';
+}
+
 double now_s() {
   timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
@@ -37,7 +49,13 @@ void Outcome::fact(std::string name, uint64_t value) {
 }
 
 void Outcome::fact(std::string name, std::string_view value) {
-  facts.emplace_back(std::move(name), '"' + std::string(value) + '"');
+  facts.emplace_back(std::move(name), quoted(value));
+}
+
+void Outcome::fact_device(const dmabuf::DmaBuf &buffer) {
+  fact("exporter_device", buffer.device);
+  if (const std::string pci = pci_address(buffer.device); !pci.empty())
+    fact("pci", pci);
 }
 
 Result<dmabuf::UniqueFd> drive_of(const Options &options) {
@@ -98,10 +116,6 @@ Result<std::unique_ptr<Mover>> Mover::open(const Options &options, int target) {
 
 Result<std::unique_ptr<Mover>> Mover::open(const Options &options, dmabuf::DmaBuf buffer,
                                            int target) {
-  if (buffer.memory)
-    return dmabuf::fail(EOPNOTSUPP,
-                        "this check compares by the CPU's mapping of the dma-buf, which "
-                        "this memory does not have; use another --exporter");
   auto session = dmabuf::Session::open();
   if (!session)
     return std::unexpected(std::move(session.error()));
@@ -130,6 +144,40 @@ Result<std::unique_ptr<Mover>> Mover::open(const Options &options, dmabuf::DmaBu
     if (const int rc = mover->command(DMABUF_RW_URING_REGISTER, entry->handle); rc < 0)
       return fail(-rc, errno_text("the module did not register the buffer in the ring", -rc));
   return mover;
+}
+
+void Mover::say_place(Outcome &outcome) {
+  outcome.fact_device(buffer());
+  if (const auto now = info()) {
+    outcome.fact("memory", dmabuf::memory_name(now->memory));
+    outcome.fact("route", dmabuf::route_name(now->route));
+  }
+}
+
+Result<bool> copies_agree(BufferMemory &memory, Outcome &outcome) {
+  if (!memory.buffer().memory)
+    return true;
+  // Twice, so that what is there already is not taken for what was put there.
+  for (const uint32_t generation : {kDrivePoison, kBufferPoison}) {
+    memory.put(generation, 0, memory.size(), 0);
+    const auto found = memory.look(0, memory.size());
+    if (auto ok = memory.trouble(); !ok)
+      return std::unexpected(std::move(ok.error()));
+    outcome.compared += memory.size();
+    uint64_t wrong = 0, first = 0;
+    for (size_t i = 0; i < found.size(); i++)
+      if (found[i] != word_at(generation, 8 * i) && !wrong++)
+        first = 8 * i;
+    if (!wrong)
+      continue;
+    outcome.find("COPY_WRONG",
+                 strf("what the exporter's own copy put into the memory its own copy does not find "
+                      "there, the first time at byte %llu; no drive took part",
+                      static_cast<unsigned long long>(first)),
+                 wrong);
+    return false;
+  }
+  return true;
 }
 
 Mover::~Mover() {

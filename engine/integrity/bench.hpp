@@ -15,6 +15,7 @@
 #include <random>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -70,6 +71,8 @@ struct Outcome {
   void find(std::string name, std::string text, uint64_t count = 1);
   void fact(std::string name, uint64_t value);
   void fact(std::string name, std::string_view value);
+  /// Which device a buffer came from.
+  void fact_device(const dmabuf::DmaBuf &buffer);
 };
 
 /// The region of the drive, read and written by plain pread and pwrite only, and what it must hold.
@@ -117,6 +120,9 @@ public:
   const dmabuf_rw_map_entry &entry() const { return entry_; }
   dmabuf::Session &session() { return session_; }
   dmabuf::Result<dmabuf_rw_info> info() { return session_.info(entry_.handle); }
+  /// The facts of a case that say where its memory is: by the addresses that the drive has, and which
+  /// device the exporter took.
+  void say_place(Outcome &outcome);
 
   /// Puts one I/O in the ring; it goes out with reap() or submit().
   void queue(Way way, uint64_t buffer_offset, uint32_t bytes, uint64_t drive_offset, uint64_t id);
@@ -141,6 +147,7 @@ private:
 // The cases. An error is one of the machine, or a refusal with its reason in the text.
 dmabuf::Result<Outcome> run_query(const Options &options);
 dmabuf::Result<Outcome> run_probe(const Options &options);
+dmabuf::Result<Outcome> run_paths(const Options &options);
 dmabuf::Result<Outcome> run_lay(const Options &options);
 dmabuf::Result<Outcome> run_check(const Options &options);
 dmabuf::Result<Outcome> run_read(const Options &options);
@@ -160,9 +167,16 @@ dmabuf::Result<Outcome> run_revoke(const Options &options);
 dmabuf::Result<void> load(const Options &options, Mover &mover, Region &region, Way way,
                           Outcome &outcome);
 
+/// Whether what the exporter's own copies put into memory without a CPU view they find there again;
+/// all that follows is by these copies. False: the outcome says that they do not.
+dmabuf::Result<bool> copies_agree(BufferMemory &memory, Outcome &outcome);
+
 /// Names what is wrong with a transfer, by the direction and by what the words look like.
 void judge(const Wrong &wrong, Way way, bool under_load, const std::string &where,
            Outcome &outcome);
+
+/// A text as JSON has it.
+std::string quoted(std::string_view text);
 
 double now_s();
 

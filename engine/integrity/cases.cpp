@@ -235,7 +235,12 @@ Result<Outcome> both(const Options &options, bool reads, bool writes, bool scatt
   if (!mover)
     return std::unexpected(std::move(mover.error()));
   Outcome outcome;
+  (*mover)->say_place(outcome);
   outcome.fact("segments", (*mover)->entry().segments);
+  if (const auto agree = copies_agree((*mover)->memory(), outcome); !agree)
+    return std::unexpected(agree.error());
+  else if (!*agree)
+    return outcome;
   constexpr unsigned kRandom = 60;
   Pages pages((*mover)->size());
   if (reads)
@@ -246,8 +251,6 @@ Result<Outcome> both(const Options &options, bool reads, bool writes, bool scatt
       return std::unexpected(std::move(ok.error()));
   pages.name((*mover)->entry().segments, outcome);
   if (const auto info = (*mover)->info()) {
-    outcome.fact("memory", dmabuf::memory_name(info->memory));
-    outcome.fact("route", dmabuf::route_name(info->route));
     outcome.fact("invalidations", info->invalidations);
     outcome.fact("commands", info->commands);
     outcome.fact("module_errors", info->errors);
@@ -314,6 +317,11 @@ Result<Outcome> run_roundtrip(const Options &options) {
   if (!mover)
     return std::unexpected(std::move(mover.error()));
   Outcome outcome;
+  (*mover)->say_place(outcome);
+  if (const auto good = copies_agree((*mover)->memory(), outcome); !good)
+    return std::unexpected(good.error());
+  else if (!*good)
+    return outcome;
   uint64_t agree = 0, differ = 0;
   BufferMemory &memory = (*mover)->memory();
   const uint64_t half = memory.size() / 2;
@@ -354,6 +362,7 @@ Result<Outcome> run_geometry(const Options &options) {
   if (!mover)
     return std::unexpected(std::move(mover.error()));
   Outcome outcome;
+  (*mover)->say_place(outcome);
   for (uint64_t bytes = kPage; bytes <= (*mover)->size() && bytes <= options.bytes; bytes *= 2) {
     const auto before = (*mover)->info();
     const int result =
@@ -386,6 +395,7 @@ Result<Outcome> run_size(const Options &options) {
                       static_cast<ull>(options.buffer_bytes >> 20), mover.error().message.c_str()));
     return outcome;
   }
+  (*mover)->say_place(outcome);
   for (const uint64_t at : {uint64_t{0}, (*mover)->size() - kPage}) {
     const Transfer t = {at, kPage, options.offset};
     failed((*mover)->transfer(Way::read, at, kPage, options.offset), Way::read, t, outcome);

@@ -146,11 +146,15 @@ Result<Outcome> run_load(const Options &options) {
   if (!mover)
     return std::unexpected(std::move(mover.error()));
   Outcome outcome;
+  (*mover)->say_place(outcome);
+  if (const auto agree = copies_agree((*mover)->memory(), outcome); !agree)
+    return std::unexpected(agree.error());
+  else if (!*agree)
+    return outcome;
   for (const Way way : {Way::read, Way::write})
     if (auto ok = load(options, **mover, **region, way, outcome); !ok)
       return std::unexpected(std::move(ok.error()));
   if (const auto info = (*mover)->info()) {
-    outcome.fact("memory", dmabuf::memory_name(info->memory));
     outcome.fact("invalidations", info->invalidations);
     outcome.fact("module_errors", info->errors);
     outcome.fact("deferred", info->deferred);
@@ -188,6 +192,7 @@ Result<Outcome> run_close(const Options &options) {
   auto mover = Mover::open(options, (*region)->fd());
   if (!mover)
     return std::unexpected(std::move(mover.error()));
+  (*mover)->say_place(outcome);
   Options some = options;
   some.load_bytes = 4u << 20;
   if (auto ok = load(some, **mover, **region, Way::read, outcome); !ok)

@@ -4,7 +4,11 @@
 #include "sizes.hpp"
 
 #include <cstdlib>
+#include <filesystem>
 #include <linux/dma-buf.h>
+#include <string_view>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <utility>
 
 namespace integrity {
@@ -64,6 +68,41 @@ dmabuf::Result<void> BufferMemory::trouble() const {
   return dmabuf::fail(code_, dmabuf::errno_text("the exporter could not copy to or from its memory; "
                                                 "see the kernel log and the device's own",
                                                 code_));
+}
+
+namespace {
+
+/// Whether a text is a PCI address such as 0000:01:00.0; the domain may be longer.
+bool is_pci_address(std::string_view text) {
+  const auto hex = [](std::string_view part) {
+    return !part.empty() && part.find_first_not_of("0123456789abcdef") == part.npos;
+  };
+  if (text.size() < 12)
+    return false;
+  const std::string_view tail = text.substr(text.size() - 8); // :01:00.0
+  return hex(text.substr(0, text.size() - 8)) && tail[0] == ':' && hex(tail.substr(1, 2)) &&
+         tail[3] == ':' && hex(tail.substr(4, 2)) && tail[6] == '.' && hex(tail.substr(7));
+}
+
+} // namespace
+
+std::string pci_address(const std::string &device, const std::string &root) {
+  if (!device.starts_with('/')) {
+    const std::string address = device.substr(0, device.find('/'));
+    return is_pci_address(address) ? address : "";
+  }
+  struct stat node = {};
+  if (stat((root + device).c_str(), &node) || !S_ISCHR(node.st_mode))
+    return "";
+  std::error_code error;
+  const auto folder = std::filesystem::canonical(
+      root + dmabuf::strf("/sys/dev/char/%u:%u", major(node.st_rdev), minor(node.st_rdev)), error);
+  // A GPU's node lies below the GPU, and that below the bridges to it: the last one is meant.
+  std::string found;
+  for (const auto &part : folder)
+    if (is_pci_address(part.native()))
+      found = part.native();
+  return found;
 }
 
 } // namespace integrity

@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 
 namespace integrity {
 
@@ -63,5 +64,10 @@ private:
   std::optional<HostBuffer> copy_; ///< of memory without a CPU view, place by place
   int code_ = 0;                   ///< of the first copy that failed
 };
+
+/// The PCI address of the device that a buffer came from, by what DmaBuf::device calls it: an address,
+/// with "/BAR" or without, or a device node. "" where it is none on PCI. `root`: in front of /sys and
+/// /dev; empty but in tests.
+std::string pci_address(const std::string &device, const std::string &root = "");
 
 } // namespace integrity

@@ -14,8 +14,8 @@ from dmabuf_common.drive_guard import Demand, Guard
 from dmabuf_common.terminal import duration
 from dmabuf_common.verdict import EXIT_FAIL, EXIT_PASS, PASS
 
-from . import VERSION, cases, compare, drive, execute, judge, plan, preflight, requirements, results
-from . import safety, suite, tools
+from . import VERSION, cases, compare, drive, execute, exporters, judge, plan, preflight, requirements
+from . import results, safety, suite, tools
 from .errors import QualError
 from .progress import say
 
@@ -54,7 +54,8 @@ def parser() -> argparse.ArgumentParser:
 
     def scope(to: argparse.ArgumentParser) -> None:
         to.add_argument("--exporter", action="append", default=[], metavar="KIND[:DEVICE]",
-                        help="heap, drm, testexp; the control udmabuf is always there")  # fmt: skip
+                        help=f"{', '.join(exporters.KINDS[1:])}; the control udmabuf is always "
+                        "there; vfio needs a device")  # fmt: skip
         to.add_argument("--requirements", type=Path, metavar="FILE", help="thresholds, TOML")
 
     check = command("preflight", "what will go wrong here; only reads")
@@ -105,14 +106,7 @@ def demand(args: argparse.Namespace) -> Demand:
 
 
 def _exporters(args: argparse.Namespace) -> list[str]:
-    known = (cases.CONTROL, "heap", "drm", "testexp")
-    wanted = [cases.CONTROL]
-    for spec in args.exporter:
-        if cases.split_exporter(spec)[0] not in known:
-            raise QualError(f"there is no exporter {spec!r}; there are {', '.join(known)}")
-        if spec not in wanted:
-            wanted.append(spec)
-    return wanted
+    return list(dict.fromkeys([cases.CONTROL, *map(exporters.checked, args.exporter)]))
 
 
 def scale_of(
@@ -184,7 +178,7 @@ def _run(args: argparse.Namespace) -> int:
 def _qualify(args: argparse.Namespace, needs: requirements.Requirements, found: drive.Drive,
              guard: Guard) -> int:  # fmt: skip
     scale = scale_of(args, needs, found.bytes)
-    exporters = _exporters(args)
+    wanted = _exporters(args)
     execute.need_root()
     have = tools.find()
     checks = _examine(args, found, needs)
@@ -194,11 +188,11 @@ def _qualify(args: argparse.Namespace, needs: requirements.Requirements, found: 
             say(f"{one.level}: {one.name}: {one.text}")
     if not Path("/dev/dmabuf_rw").exists():
         raise QualError("there is no /dev/dmabuf_rw: modprobe dmabuf_rw")
-    whole = plan.total(plan.parts(found, len(exporters), needs, scale))
+    whole = plan.total(plan.parts(found, len(wanted), needs, scale))
     say(f"{found.model} {found.serial}: {duration(whole.seconds[0])} or more")
     work = suite.Suite(
         suite.Request(
-            found, args.output, exporters, needs, scale, args.quick, args.resume, guard, args.only,
+            found, args.output, wanted, needs, scale, args.quick, args.resume, guard, args.only,
             checks
         ),
         have,

@@ -5,9 +5,12 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <gtest/gtest.h>
 #include <memory>
+#include <string>
 
 namespace integrity {
 namespace {
@@ -112,6 +115,39 @@ TEST_F(DeviceWithoutView, ALostCopyUpIsAnErrorToo) {
   memory.put(1, 0, 8, 0);
   ASSERT_FALSE(memory.trouble());
   EXPECT_EQ(memory.trouble().error().code, ENODEV);
+}
+
+/// A folder that looks like a machine, with links as sysfs has them.
+class PciAddress : public testing::Test {
+protected:
+  void SetUp() override {
+    std::string name = (std::filesystem::temp_directory_path() / "place-XXXXXX").string();
+    ASSERT_NE(mkdtemp(name.data()), nullptr);
+    root = name;
+  }
+  void TearDown() override { std::filesystem::remove_all(root); }
+  std::filesystem::path root;
+};
+
+TEST_F(PciAddress, IsTheOneInTheNameOfTheDevice) {
+  EXPECT_EQ(pci_address("0000:42:00.0"), "0000:42:00.0");
+  EXPECT_EQ(pci_address("0000:01:00.0/2"), "0000:01:00.0");
+  EXPECT_EQ(pci_address("10000:e1:00.1"), "10000:e1:00.1");
+  for (const char *none : {"", "system", "0", "0000:42:00", "card0", "0000:4:00.0", "000:42:00.0"})
+    EXPECT_EQ(pci_address(none), "") << none;
+}
+
+TEST_F(PciAddress, IsThatOfTheDeviceBehindANode) {
+  // /dev/null is a character device anywhere: 1:3.
+  const auto gpu = root / "sys/devices/pci0000:00/0000:00:01.0/0000:05:00.0/drm/renderD128";
+  std::filesystem::create_directories(gpu);
+  std::filesystem::create_directories(root / "sys/dev/char");
+  std::filesystem::create_directories(root / "dev");
+  std::filesystem::create_symlink("/dev/null", root / "dev/renderD128");
+  EXPECT_EQ(pci_address("/dev/renderD128", root), "");
+  std::filesystem::create_symlink(gpu, root / "sys/dev/char/1:3");
+  EXPECT_EQ(pci_address("/dev/renderD128", root), "0000:05:00.0");
+  EXPECT_EQ(pci_address("/dev/nothing", root), "");
 }
 
 } // namespace

@@ -24,6 +24,9 @@ add_vm_test(fio.bar_refusals LAB ${bar} COMMAND ${python}/fio_device.py refusals
 add_vm_test(fio.bar_no_route LAB ${bar} --cpu qemu64 COMMAND ${python}/fio_device.py no-route)
 add_vm_test(fio.bar_no_iommu LAB --p2p --iommu off COMMAND ${python}/fio_device.py no-iommu)
 add_vm_test(fio.bar_old_kernel LAB ${bar} --kernel 6.12 COMMAND ${python}/fio_device.py old-kernel)
+# dmabuf-integrity on memory that the CPU does not map: GPUs' stand-ins, and the BAR.
+add_vm_test(integrity.gpu COMMAND ${python}/integrity_gpu.py gpu)
+add_vm_test(integrity.bar LAB ${bar} COMMAND ${python}/integrity_gpu.py bar)
 add_vm_test(drive_claim COMMAND ${python}/drive_claim.py)
 add_vm_test(fio.no_cpu_map COMMAND ${python}/fio_device.py testexp)
 add_vm_test(loss LAB --qmp COMMAND ${programs}/loss)
