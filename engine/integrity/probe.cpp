@@ -35,11 +35,14 @@ std::string said(const Result<dmabuf_rw_info> &info) {
   if (!info)
     return dmabuf::strf("{\"works\":false,\"errno\":%d,\"text\":%s}", info.error().code,
                         quoted(info.error().message).c_str());
+  std::string controller;
+  if (info->controller != DMABUF_RW_NO_CONTROLLER)
+    controller = dmabuf::strf(",\"controller\":%u", info->controller);
   return dmabuf::strf("{\"works\":true,\"memory\":%s,\"route\":%s,\"segments\":%u,"
-                      "\"max_command_bytes\":%u}",
+                      "\"max_command_bytes\":%u%s}",
                       quoted(dmabuf::memory_name(info->memory)).c_str(),
                       quoted(dmabuf::route_name(info->route)).c_str(), info->segments,
-                      info->max_command_bytes);
+                      info->max_command_bytes, controller.c_str());
 }
 
 } // namespace

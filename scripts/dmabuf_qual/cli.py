@@ -3,6 +3,7 @@
 
 import argparse
 import dataclasses
+import json
 import signal
 import sys
 from pathlib import Path
@@ -11,17 +12,20 @@ from typing import Any
 
 from dmabuf_common import arguments, drive_guard, program
 from dmabuf_common.drive_guard import Demand, Guard
-from dmabuf_common.terminal import duration
+from dmabuf_common.sysfs import System
+from dmabuf_common.terminal import Progress, duration
 from dmabuf_common.verdict import EXIT_FAIL, EXIT_PASS, PASS
 
-from . import VERSION, cases, compare, drive, execute, exporters, judge, plan, preflight, requirements
-from . import results, safety, suite, tools
+from . import VERSION, cases, compare, drive, execute, exporters, judge, paths, plan, preflight
+from . import requirements, results, safety, suite, tools
 from .errors import QualError
 from .progress import say
 
 EXAMPLES = """\
 examples:
   dmabuf-qual preflight /dev/nvme1n1
+  dmabuf-qual paths
+  dmabuf-qual paths --json --exporter cuda:0000:41:00.0 /dev/nvme1n1
   dmabuf-qual plan --rated-tbw 1200 /dev/nvme1n1
   dmabuf-qual run --quick --erase --serial S5XYZ --output quick /dev/nvme1n1
   dmabuf-qual run --erase --serial S5XYZ --exporter drm:/dev/dri/card1 --output q1 /dev/nvme1n1
@@ -32,7 +36,8 @@ examples:
 exit status: 0 pass, 1 fail, 2 wrong usage, a drive that is refused, or something is missing, 3 a quick run
 found no fault (it never passes), 77 nothing failed but not all could be judged (inconclusive), or the
 drive went away, 130 stopped by Ctrl-C.
-run DESTROYS the data on the drive. All others only read.
+Of paths: 0 there is a datapath, 77 there is none.
+run DESTROYS the data on the drive. All others only read; paths not even that.
 """
 
 
@@ -60,6 +65,11 @@ def parser() -> argparse.ArgumentParser:
 
     check = command("preflight", "what will go wrong here; only reads")
     scope(check)
+    asked = command("paths", "which datapath each drive has with each exporter; reads and writes nothing")
+    asked.add_argument("--exporter", action="append", default=[], metavar="KIND[:DEVICE]",
+                       help="default: all that this machine can make")  # fmt: skip
+    asked.add_argument("--json", action="store_true", help="docs/schema/paths.schema.json")
+    asked.add_argument("device", nargs="*", help="drives or partitions (default: all drives)")
     planned = command("plan", "hours, bytes written, share of the drive's endurance; only reads")
     scope(planned)
     planned.add_argument("--quick", action="store_true")
@@ -144,6 +154,22 @@ def _preflight(args: argparse.Namespace) -> int:
     for reason in against:
         print(f"note  a run would be refused: {reason}")
     return EXIT_FAIL if any(check.level == preflight.RED for check in checks) else EXIT_PASS
+
+
+def _paths(args: argparse.Namespace) -> int:
+    system, progress = System(), Progress(0)
+    wanted = list(dict.fromkeys(map(exporters.checked, args.exporter))) or exporters.of_machine(system)
+    devices = list(dict.fromkeys(args.device)) or paths.devices(system)
+    progress.total = len(wanted) + len(devices)
+
+    def begin(name: str) -> None:
+        progress.end()
+        progress.start(name)
+
+    answer = paths.find(tools.integrity_program(), system, devices, wanted, begin)
+    progress.clear()
+    print(json.dumps(answer.words(), indent=1) if args.json else paths.table(answer))
+    return answer.status
 
 
 def _plan(args: argparse.Namespace) -> int:
@@ -231,7 +257,7 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
 def main(argv: list[str]) -> int:
     """Runs one sub-command; returns the exit status."""
     args = parser().parse_args(argv)
-    act = {"preflight": _preflight, "plan": _plan, "run": _run, "report": _report,
+    act = {"preflight": _preflight, "paths": _paths, "plan": _plan, "run": _run, "report": _report,
            "compare": _compare}[args.command]  # fmt: skip
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _terminate)
