@@ -27,6 +27,7 @@ class Request:
     smp: int | None = None
     memory_mib: int = config.DEFAULT_MEMORY_MIB
     p2p: bool = False
+    switch: bool = False
     icount: bool = False
     multipath: bool = True
     mdts: int | None = None
@@ -83,6 +84,8 @@ def guest_environment(
 def _machine(request: Request, kernel: guest_kernel.GuestKernel) -> qemu.Machine:
     if request.icount and request.smp not in (None, 1):
         raise LabError("--icount needs one vCPU, so --smp must be 1")
+    if request.switch and not request.p2p:
+        raise LabError("--switch says where --p2p has its devices, and needs --p2p")
     if request.paths and not request.multipath:
         raise LabError("--paths makes a multipath head, and does not go with --no-multipath")
     if request.share is not None and not request.share.is_dir():
@@ -94,6 +97,7 @@ def _machine(request: Request, kernel: guest_kernel.GuestKernel) -> qemu.Machine
         smp=1 if request.icount else request.smp or config.DEFAULT_SMP,
         memory_mib=request.memory_mib,
         p2p=request.p2p,
+        switch=request.switch,
         icount=request.icount,
         multipath=request.multipath,
         mdts=request.mdts,

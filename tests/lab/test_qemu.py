@@ -152,3 +152,17 @@ def test_no_two_devices_share_a_port() -> None:
     ports = {each["id"] for each in found if each["driver"] == "pcie-root-port"}
     used = [each["bus"] for each in found if each.get("bus") in ports]
     assert len(used) == len(set(used)) == len(ports)
+
+
+def test_a_switch_has_a_port_for_each_device_in_the_order_of_the_root_ports() -> None:
+    plain, switched = (devices(qemu.Machine("7.3", p2p=True, switch=switch)) for switch in (False, True))
+    ports = [one for one in switched if one["driver"] == "xio3130-downstream"]
+    roots = [one for one in plain if one["driver"] == "pcie-root-port"]
+    assert [one["id"] for one in ports] == [one["id"] for one in roots]
+    assert {one["bus"] for one in ports} == {"switch"}
+    assert [one["bus"] for one in switched if one["driver"] == "x3130-upstream"] == ["root"]
+    assert [one["id"] for one in switched if one["driver"] == "pcie-root-port"] == ["root"]
+    for driver in ("nvme", "ivshmem-plain"):
+        bus = [one["bus"] for one in switched if one["driver"] == driver]
+        assert bus == [one["bus"] for one in plain if one["driver"] == driver]
+        assert bus[0] in [one["id"] for one in ports]
