@@ -201,6 +201,15 @@ def largest_bar(system: System, address: str) -> int:
     return max((bar.size for bar in bars(system, address) if bar.memory), default=0)
 
 
+def holds(system: System, address: str, place: int) -> bool:
+    """Whether a memory BAR of the device is at a physical address."""
+    for line in system.read(f"{DEVICES}/{address}/resource").splitlines()[:_BARS]:
+        words = [int(word, 16) for word in line.split()]
+        if len(words) == 3 and words[2] & _IORESOURCE_MEM and words[0] <= place <= words[1]:
+            return True
+    return False
+
+
 def iommu_mode(system: System, address: str) -> str:
     """How the IOMMU translates for a device, as the kernel calls it; NO_IOMMU where it has no group,
     "" where that cannot be told."""

@@ -16,7 +16,7 @@ from dmabuf_common.drive_guard import Gone, Guard
 from dmabuf_common.sysfs import System
 from dmabuf_common.terminal import Progress
 
-from . import cases, drive as drives, environment, execute, judge, klog, steady
+from . import cases, drive as drives, environment, execute, judge, klog, steady, unmapped
 from .bounces import Bounces
 from .cases import Case, Scale
 from .drive import Drive
@@ -187,7 +187,10 @@ class Suite:
         assert self.watch is not None
         self.progress.start(case.id)
         record = bench.run(case)
-        self.store.add({**record, "part": self.part, "kernel_log": self.watch.look()})
+        seen = self.watch.look()
+        record = unmapped.named(record, (seen or {}).get("lines", ()), self.store.records.values(),
+                                klog.ours(self.request.drive, self.system).drives, self.system)  # fmt: skip
+        self.store.add({**record, "part": self.part, "kernel_log": seen})
         self.progress.end(word_for(record))
 
     def _has(self, case: Case) -> bool:
