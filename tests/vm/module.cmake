@@ -27,6 +27,10 @@ add_vm_test(fio.bar_old_kernel LAB ${bar} --kernel 6.12 COMMAND ${python}/fio_de
 # dmabuf-integrity on memory that the CPU does not map: GPUs' stand-ins, and the BAR.
 add_vm_test(integrity.gpu COMMAND ${python}/integrity_gpu.py gpu)
 add_vm_test(integrity.bar LAB ${bar} COMMAND ${python}/integrity_gpu.py bar)
+# The IOMMU's faults are what is asked for.
+add_vm_test(qual.unmapped
+  LAB ${bar} --switch --expect "DMAR: (DRHD: handling fault|\\[DMA (Read|Write) NO_PASID\\] Request device)"
+  COMMAND ${python}/qual_machine.py unmapped)
 # The question without I/O.
 add_vm_test(paths LAB --no-multipath COMMAND ${python}/paths.py disk)
 add_vm_test(paths.head LAB --paths 2 COMMAND ${python}/paths.py head)

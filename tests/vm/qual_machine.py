@@ -4,19 +4,28 @@
 
     bounced   swiotlb=force: the kernel copies for the drive, whatever the datapath
     peer      --p2p: drive and peer memory each behind a root port of its own, with ACS
+    unmapped  --p2p --switch --iommu strict --smp 1: behind a switch that QEMU makes up, which sends
+              requests between its ports up to the IOMMU
 
-Runs in the lab's guest; bounced destroys the data on $DEV. Exit status 0 pass, 1 fail, 2 usage.
+Runs in the lab's guest; bounced and unmapped destroy the data on $DEV. Exit status 0 pass, 1 fail, 2 usage.
 """
 
+import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from fio_device import ivshmem
 from fio_harness import DEV, Tally, need_engine
-from qual import QUAL, script, words
+from integrity_gpu import bind
+from qual import QUAL, records, script, words
+
+from dmabuf_common import pci  # qual found the place
+from dmabuf_common.sysfs import System
 
 IVSHMEM = "0x1110"
+ACS = 0x000D
 
 
 def bounced(tally: Tally) -> None:
@@ -51,7 +60,73 @@ def peer(tally: Tally) -> None:
                         for line in done.stdout.splitlines()), f"peer: {name}", done.stdout)
 
 
-PARTS = {"bounced": bounced, "peer": peer}
+def stop_redirecting(tally: Tally, bridges: list[str]) -> None:
+    """Clears what sends peer requests up, as machines are set up for peer-to-peer with setpci: the
+    kernel then takes the switch for the route."""
+    cleared = []
+    for bridge in bridges:
+        path = Path("/sys/bus/pci/devices") / bridge / "config"
+        config = path.read_bytes()
+        at = 0x100
+        while at and int.from_bytes(config[at : at + 2], "little") != ACS:
+            at = int.from_bytes(config[at + 2 : at + 4], "little") >> 4
+        control = int.from_bytes(config[at + 6 : at + 8], "little") if at else 0
+        if control & pci.ACS_REDIRECT:
+            fd = os.open(path, os.O_RDWR)
+            os.pwrite(fd, (control & ~pci.ACS_REDIRECT).to_bytes(2, "little"), at + 6)
+            os.close(fd)
+            cleared.append(bridge)
+    tally.check(bool(cleared), "unmapped: bridges that redirected", str(bridges))
+    tally.same([one for address in bridges for one in pci.redirecting(System(), address)], [],
+               "unmapped: bridges that redirect now")
+
+
+def unmapped(tally: Tally) -> None:
+    """The drive's writes to the BAR end in the IOMMU, and are said to be done: that has a name."""
+    address = ivshmem()
+    nvme = Path("/sys/class/nvme/nvme0/device").resolve().name
+    bind(address)
+    exporter = f"vfio:{address}/2"
+    with tempfile.TemporaryDirectory() as folder:
+        needs = Path(folder) / "needs.toml"
+        needs.write_text('memory = "peer"\nload_gib = 0.016\nbuffer_mib = 8\n')
+        only = [word for case in ("read", "write", "load", "roundtrip") for name in ("vfio*", "udmabuf")
+                for word in ("--only", f"integrity/{name}/premapped/{case}")]
+        words_of = [*words(Path(folder) / "q", "--requirements", str(needs), "--exporter", exporter), *only]
+        if not tally.same(pci.common_bridge(System(), nvme, address) is not None, True,
+                          "unmapped: a bridge above both"):
+            return
+        bridges = [*pci.path_to_root(System(), nvme), *pci.path_to_root(System(), address)]
+        done = subprocess.run([QUAL, "preflight", "--peer", address, DEV], capture_output=True, text=True,
+                              timeout=100, check=False)
+        for port in (nvme, address):
+            above = pci.path_to_root(System(), port)[0]
+            tally.check(any("ACS_REDIRECT" in line and above in line for line in done.stdout.splitlines()),
+                        f"unmapped: preflight names {above}", done.stdout)
+        stop_redirecting(tally, list(dict.fromkeys(bridges)))
+        done = subprocess.run([QUAL, "preflight", "--peer", address, DEV], capture_output=True, text=True,
+                              timeout=100, check=False)
+        tally.check(any(line.startswith("warn") and "IOMMU_UNMAPPED_PEER" in line
+                        for line in done.stdout.splitlines()), "unmapped: preflight warns", done.stdout)
+        done = subprocess.run([QUAL, "paths", "--exporter", exporter, DEV], capture_output=True, text=True,
+                              timeout=100, check=False)
+        tally.check("peer to peer by a PCIe switch" in done.stdout, "unmapped: the route", done.stdout)
+        done = script(words_of)
+        found = records(Path(folder) / "q")
+    tally.same(done.returncode, 1, f"unmapped: exit status, {done.stderr[-800:]}")
+    lines = [line for line in done.stdout.splitlines() if line.startswith("fail ")]
+    for requirement in ("integrity.read", "integrity.write", "integrity.load"):
+        line = next((line for line in lines if requirement in line), "")
+        tally.check("IOMMU_UNMAPPED_PEER: vfio:" in line and "the udmabuf control is right" in line,
+                    f"unmapped: {requirement} says it", "\n".join(lines))
+    tally.same([r["id"] for r in found.values() if r["exporter"] == "udmabuf" and r["findings"]], [],
+               "unmapped: the control's cases with findings")
+    tally.same({(r["facts"]["memory"], r["facts"]["route"]) for r in found.values()
+                if r["exporter"] == exporter and "facts" in r}, {("peer", "switch")},
+               "unmapped: where the memory was")
+
+
+PARTS = {"bounced": bounced, "peer": peer, "unmapped": unmapped}
 
 
 def main() -> int:
