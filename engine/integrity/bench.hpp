@@ -64,8 +64,8 @@ struct Finding {
 struct Outcome {
   std::vector<Finding> findings;
   std::vector<std::pair<std::string, std::string>> facts; ///< values are JSON
-  std::string not_applicable; ///< why it can never be done here
-  std::string missing;        ///< what is not installed, without which it cannot be done
+  std::string not_applicable;                             ///< why it can never be done here
+  std::string missing; ///< what is not installed, without which it cannot be done
   uint64_t compared = 0, transfers = 0;
 
   void find(std::string name, std::string text, uint64_t count = 1);
@@ -120,8 +120,8 @@ public:
   const dmabuf_rw_map_entry &entry() const { return entry_; }
   dmabuf::Session &session() { return session_; }
   dmabuf::Result<dmabuf_rw_info> info() { return session_.info(entry_.handle); }
-  /// The facts of a case that say where its memory is: by the addresses that the drive has, and which
-  /// device the exporter took.
+  /// The facts of a case that say where its memory is: by the addresses that the drive has, and
+  /// which device the exporter took.
   void say_place(Outcome &outcome);
 
   /// Puts one I/O in the ring; it goes out with reap() or submit().

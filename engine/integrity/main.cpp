@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // dmabuf-integrity: one check of a drive with a dma-buf, for dmabuf-qual. It prints one JSON
-// object. All but `query`, `probe`, `paths` and `check` destroy the data in the region of the drive that
-// they are given: they ask for the drive's identity, and hold the drive for themselves.
+// object. All but `query`, `probe`, `paths` and `check` destroy the data in the region of the drive
+// that they are given: they ask for the drive's identity, and hold the drive for themselves.
 #include "bench.hpp"
 #include "sizes.hpp"
 
@@ -90,7 +90,8 @@ void print(const Options &options, const dmabuf::Result<Outcome> &outcome) {
       "  [--bytes BYTES] [--buffer BYTES] [--load BYTES] [--depth N] [--max-command BYTES]\n"
       "  [--generation N] [--seed N] [--limit-ms N]\n"
       "KIND: udmabuf, heap, drm, vfio, cuda, hip, amdgpu, xe, i915, testexp\n"
-      "All cases but query, probe, paths and check DESTROY the data in the region of DEV. They need\n"
+      "All cases but query, probe, paths and check DESTROY the data in the region of DEV. They "
+      "need\n"
       "--identity, the serial number or wwid of the drive that may be overwritten, and refuse\n"
       "a drive that is in use. --device-fd N is a descriptor that was inherited, whose own\n"
       "claim (O_EXCL) counts.\n"

@@ -65,9 +65,10 @@ void BufferMemory::end_cpu() const {
 dmabuf::Result<void> BufferMemory::trouble() const {
   if (!code_)
     return {};
-  return dmabuf::fail(code_, dmabuf::errno_text("the exporter could not copy to or from its memory; "
-                                                "see the kernel log and the device's own",
-                                                code_));
+  return dmabuf::fail(code_,
+                      dmabuf::errno_text("the exporter could not copy to or from its memory; "
+                                         "see the kernel log and the device's own",
+                                         code_));
 }
 
 namespace {

@@ -34,8 +34,8 @@ private:
 
 /// A dma-buf, and what is in it.
 ///
-/// look() and put() go between begin_cpu() and end_cpu(). Offsets and lengths are in bytes, multiples
-/// of 8, inside the dma-buf.
+/// look() and put() go between begin_cpu() and end_cpu(). Offsets and lengths are in bytes,
+/// multiples of 8, inside the dma-buf.
 class BufferMemory {
 public:
   explicit BufferMemory(dmabuf::DmaBuf buffer);
@@ -43,8 +43,8 @@ public:
   const dmabuf::DmaBuf &buffer() const { return buffer_; }
   uint64_t size() const { return buffer_.bytes; }
 
-  /// What is there now. Of memory without a CPU view it is a copy, made now, that the next look() or
-  /// put() at the same place overwrites.
+  /// What is there now. Of memory without a CPU view it is a copy, made now, that the next look()
+  /// or put() at the same place overwrites.
   std::span<const Word> look(uint64_t offset, size_t bytes);
   /// Puts the words of `generation` for a piece of the drive at byte `place` there.
   void put(uint32_t generation, uint64_t offset, size_t bytes, uint64_t place);
@@ -65,9 +65,9 @@ private:
   int code_ = 0;                   ///< of the first copy that failed
 };
 
-/// The PCI address of the device that a buffer came from, by what DmaBuf::device calls it: an address,
-/// with "/BAR" or without, or a device node. "" where it is none on PCI. `root`: in front of /sys and
-/// /dev; empty but in tests.
+/// The PCI address of the device that a buffer came from, by what DmaBuf::device calls it: an
+/// address, with "/BAR" or without, or a device node. "" where it is none on PCI. `root`: in front
+/// of /sys and /dev; empty but in tests.
 std::string pci_address(const std::string &device, const std::string &root = "");
 
 } // namespace integrity

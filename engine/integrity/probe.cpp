@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// What can be known without moving a byte: what the module does, which datapaths a drive and a buffer
-// of an exporter have, and by which way. By MAP, INFO and UNMAP alone.
+// What can be known without moving a byte: what the module does, which datapaths a drive and a
+// buffer of an exporter have, and by which way. By MAP, INFO and UNMAP alone.
 #include "bench.hpp"
 
 namespace integrity {
@@ -15,13 +15,13 @@ Result<dmabuf_rw_info> look(dmabuf::Session &session, const dmabuf::DmaBuf &buff
                             int target, const Options &options) {
   // A registered buffer is mapped for no drive: whichever reads into it gets its pages.
   const bool registered = path == DMABUF_RW_PATH_REGISTERED;
-  const auto entry = session.map(
-      {.dmabuf_fd = buffer.fd.get(),
-       .target_fd = registered ? -1 : target,
-       .path = path,
-       .directions = DMABUF_RW_DIR_READ,
-       .max_command_hint = registered ? 0 : static_cast<uint32_t>(options.max_command)},
-      options.device.empty() ? "no drive" : options.device);
+  const auto entry =
+      session.map({.dmabuf_fd = buffer.fd.get(),
+                   .target_fd = registered ? -1 : target,
+                   .path = path,
+                   .directions = DMABUF_RW_DIR_READ,
+                   .max_command_hint = registered ? 0 : static_cast<uint32_t>(options.max_command)},
+                  options.device.empty() ? "no drive" : options.device);
   if (!entry)
     return std::unexpected(entry.error());
   const auto info = session.info(entry->handle);
