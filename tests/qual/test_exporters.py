@@ -74,6 +74,7 @@ def test_each_device_of_a_machine_is_an_exporter_of_its_kind(tmp_path: Path) -> 
     _gpu(tmp_path, "0000:42:00.0", "0x10de", "nvidia", "")
     _gpu(tmp_path, "0000:43:00.0", "0x1002", "amdgpu", "renderD128")
     _gpu(tmp_path, "0000:44:00.0", "0x8086", "xe", "renderD129")
+    _gpu(tmp_path, "0000:45:00.0", "0x1af4", "virtio-pci", "renderD130")
     (tmp_path / "dev/dri/card0").touch()
     (tmp_path / "dev/dma_heap").mkdir()
     (tmp_path / "dev/dma_heap/system").touch()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The question without I/O: each refusal by its name, the JSON as its schema says, the exit status."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from dmabuf_common import process
 from dmabuf_common.process import Ended
 from dmabuf_common.sysfs import System
-from dmabuf_qual import cli, exporters, paths, tools
+from dmabuf_qual import cli, drive as drives, exporters, paths, tools
 from dmabuf_qual.errors import QualError
 
 TOP = Path(__file__).resolve().parents[2]
@@ -134,6 +135,17 @@ def test_each_datapath_of_a_drive_says_its_way(integrity: Integrity, system: Sys
     text = paths.table(answer)
     assert "a device's memory, peer to peer by a PCIe switch, 512 KiB a command, by nvme3" in text
     assert "NO_CPU_VIEW: the exporter gives" in text and "2 datapaths; nothing was read or written" in text
+
+
+@pytest.mark.parametrize("mdts,words", [(131072, ["--max-command", "131072"]), (0, []), (None, [])])
+def test_the_drives_own_limit_is_what_a_command_may_be(
+    integrity: Integrity, system: System, mdts: int | None, words: list[str]
+) -> None:
+    found = drives.find("/dev/nvme0n1", system)
+    integrity.facts = lambda argv: {path: way(controller=0) for path in paths.DATAPATHS}
+    asked = paths.of_drive("integrity", system, dataclasses.replace(found, mdts=mdts), [paths.Exporter("udmabuf", "u")])
+    assert integrity.calls[0][5:] == words
+    assert asked.ways[0].controller == "nvme0"
 
 
 def test_no_datapath_at_all_is_77_with_the_reasons(integrity: Integrity, system: System) -> None:

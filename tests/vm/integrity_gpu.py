@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """dmabuf-integrity and dmabuf-qual on memory that the CPU does not map.
 
-    gpu   the exporters of GPUs, on stand-ins for what their vendors give
+    gpu   the exporters of GPUs, on stand-ins for what their vendors give; the test exporter's no-cpu
     bar   a PCI BAR by exporter vfio (dmabuf-lab run --p2p --smp 1)
 
 Both directions, pieces, round trip and load, every byte; then stand-ins that lose what is copied, give
@@ -22,6 +22,7 @@ from typing import Any
 from fio_device import ivshmem
 from fio_gpu import FAKES
 from fio_harness import DEV, Tally, need_engine, nothing_left
+from fio_moves import load
 from qual import records, words
 
 INTEGRITY = os.environ.get("DMABUF_INTEGRITY", "") or str(
@@ -80,7 +81,7 @@ def faulty(tally: Tally, exporter: str, device: str, fails: str, wanted: dict[st
         name = f"{exporter}, {fails}, {case}"
         with nothing_left(tally, name):
             status, said = integrity(case, exporter, device, "--load", str(16 * MIB), fails=fails)
-        tally.same((status, {one["name"] for one in said.get("findings", [])}), (1, names),
+        tally.same((status, {one["name"] for one in said.get("findings", [])}), (1 if names else 0, names),
                    f"{name}: {json.dumps(said)[:600]}")
 
 
@@ -109,6 +110,11 @@ def gpu(tally: Tally) -> None:
             faulty(tally, exporter, device, "private view", lost)
         refused(tally, f"{exporter} without memory", "less",
                 integrity("read", exporter, device, fails="memory"))
+    load(os.environ.get("DMABUF_TESTEXP_KO", ""))
+    right(tally, "testexp", "no-cpu", {"memory": "system", "pci": None}, "premapped", ("read", "write", "roundtrip"))
+    for word, found in (("lose-writes", {"read": {"READ_NOT_LANDED"}, "write": set()}),
+                        ("stale-reads", {"write": {"WRITE_NOT_FETCHED"}, "read": set()})):
+        faulty(tally, "testexp", f"no-cpu+{word}", "", found)
     # A stand-in's memory is the machine's own, and it is said so: before the run, and by its end.
     qualified(tally, "cuda:1", 2, "", "SYSTEM_MEMORY: cuda:1")
     qualified(tally, "cuda:1", 1, "fail", "VRAM_MIGRATED: cuda:1 premapped", "--despite", "SYSTEM_MEMORY")

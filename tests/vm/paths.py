@@ -24,15 +24,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import jsonschema
-
 from fio_device import ivshmem
 from fio_harness import DEV, NOT_NVME, Tally, nothing_left
 from integrity_gpu import bind
 
 TOP = Path(__file__).resolve().parents[2]
 QUAL = str(TOP / "scripts/dmabuf-qual")
-SCHEMA = json.loads((TOP / "docs/schema/paths.schema.json").read_text())
 DATAPATHS = ("premapped", "registered", "bvec")
 
 
@@ -68,16 +65,16 @@ def untouched(tally: Tally, name: str, *devices: str) -> Iterator[None]:
 
 
 def asked(tally: Tally, name: str, status: int, *words: str) -> dict[str, Any]:
-    """What it says, as JSON that its schema describes."""
+    """What it says. That its JSON is as the schema says, the unit tests see."""
     done = subprocess.run([QUAL, "paths", "--json", *words], capture_output=True, text=True, timeout=200,
                           check=False)
     tally.same(done.returncode, status, f"{name}: exit status, {done.stderr[-500:]}")
     try:
         said: dict[str, Any] = json.loads(done.stdout)
-        jsonschema.Draft202012Validator(SCHEMA).validate(said)
-    except (ValueError, jsonschema.ValidationError) as error:
-        tally.check(False, f"{name}: JSON", f"{error}: {done.stdout[-500:]}")
-        return {"exporters": [], "drives": [], "direct": -1}
+    except ValueError:
+        said = {"exporters": [], "drives": []}
+    tally.same((said.get("format"), said.get("version")), ("libdmabuf-paths", 1),
+               f"{name}: JSON, {done.stdout[-500:]}")
     return said
 
 
