@@ -19,9 +19,9 @@ NAME = "IOMMU_UNMAPPED_PEER"
 LOOKS = frozenset({"READ_NOT_LANDED", "WRITE_NOT_FETCHED", "WRITE_NOT_LANDED", "DATA_CORRUPTED",
                    "FOREIGN_DATA_UNDER_LOAD", "MULTI_SEGMENT_MISADDRESSED", "STALE_DATA", "IO_ERROR"})  # fmt: skip
 
-# Intel names the requester without its domain, AMD and the others as any device's message.
-_INTEL = re.compile(r"DMAR: .*Request device \[(?P<who>[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])\] fault addr "
-                    r"(?:0x)?(?P<at>[0-9a-f]+)")  # fmt: skip
+# Intel names the requester, before Linux 7 without its domain; AMD and the others as any device's message.
+_INTEL = re.compile(r"DMAR: .*Request device \[(?P<who>(?:[0-9a-f]{4,}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])\] "
+                    r"fault addr (?:0x)?(?P<at>[0-9a-f]+)")  # fmt: skip
 _OTHER = re.compile(r"(?P<who>[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]): .*IO_PAGE_FAULT.*"
                     r"address=(?:0x)?(?P<at>[0-9a-f]+)")  # fmt: skip
 

@@ -12,6 +12,8 @@ from dmabuf_qual import unmapped
 DRIVE, PEER = "0000:03:00.0", "0000:04:00.0"
 INTEL = ("DMAR: [DMA Write NO_PASID] Request device [03:00.0] fault addr 0xfe201000 [fault reason 0x05] "
          "PTE Write access is not set")  # fmt: skip
+INTEL_7 = ("DMAR: [DMA Read NO_PASID] Request device [0000:03:00.0] fault addr 0xfe201000 [fault reason 0x06] "
+           "PTE Read access is not set")  # fmt: skip
 AMD = "nvme 0000:03:00.0: AMD-Vi: Event logged [IO_PAGE_FAULT domain=0x000c address=0xfe201000 flags=0x0020]"
 
 
@@ -35,7 +37,7 @@ def names(found: dict[str, Any]) -> list[str]:
     return [one["name"] for one in found["findings"]]
 
 
-@pytest.mark.parametrize("line", [INTEL, AMD])
+@pytest.mark.parametrize("line", [INTEL, INTEL_7, AMD])
 def test_a_fault_of_the_drive_at_the_peers_memory_is_the_first_name(system: System, line: str) -> None:
     found = unmapped.named(record("READ_NOT_LANDED"), [line, line], [], {DRIVE}, system)
     assert names(found) == ["IOMMU_UNMAPPED_PEER", "READ_NOT_LANDED"]
@@ -45,6 +47,7 @@ def test_a_fault_of_the_drive_at_the_peers_memory_is_the_first_name(system: Syst
 
 @pytest.mark.parametrize("line", [
     INTEL.replace("03:00.0", "05:00.0"),     # another device's
+    INTEL_7.replace("0000:03", "0001:03"),   # in another domain
     INTEL.replace("fe201000", "fe301000"),   # other memory
     AMD.replace("0000:03:00.0", "0000:05:00.0"),
     "nvme nvme0: I/O tag 3 timeout",
