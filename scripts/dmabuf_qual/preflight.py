@@ -189,8 +189,11 @@ def route(system: System, found: Drive, peer: str) -> list[Check]:
                             "put both behind one PCIe switch"))  # fmt: skip
     else:
         listed.append(Check("p2p", GREEN, f"{found.pci} and {peer} are both below {bridge}"))
-    # Requests go up from the drive's side, and what is read comes back from the peer's.
-    redirect = list(dict.fromkeys(pci.redirecting(system, found.pci) + pci.redirecting(system, peer)))
+    # Requests go up from the drive's side, what is read comes back from the peer's, and neither gets
+    # past the bridge above both.
+    beyond = pci.path_to_root(system, bridge) if bridge else []
+    both = dict.fromkeys(pci.redirecting(system, found.pci) + pci.redirecting(system, peer))
+    redirect = [port for port in both if port not in beyond]
     if bridge and found.emulated and not redirect and pci.iommu_mode(system, found.pci) not in UNTRANSLATED:
         listed.append(Check("IOMMU_UNMAPPED_PEER", YELLOW, f"{bridge} may be a switch that a hypervisor makes up: "
                             "it may send requests from port to port up to the IOMMU, which does not know their "

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from test_preflight import BASE, DRIVE_AT, GPU_AT, bad, config, drive, put, root
 
-from dmabuf_common import process
+from dmabuf_common import pci, process
 from dmabuf_common.process import Ended
 from dmabuf_common.sysfs import System
 from dmabuf_qual import paths, preflight, preflight_needs
@@ -108,6 +108,12 @@ def test_acs_above_the_peer_is_found_too(root: Path) -> None:
     checks = preflight.route(System(root), drive(), "0000:07:00.0")
     assert bad(checks) == ["ACS_REDIRECT"]
     assert any("0000:02:08.0 sends peer requests" in one.text for one in checks)
+
+
+def test_acs_above_the_common_bridge_is_in_nobodys_way(root: Path) -> None:
+    (root / BASE.lstrip("/") / "config").write_bytes(config(0x1D))
+    assert pci.redirecting(System(root), DRIVE_AT) == ["0000:00:01.0"]
+    assert bad(preflight.route(System(root), drive(), GPU_AT)) == []
 
 
 def test_a_peer_that_is_not_there_stops_the_run(root: Path) -> None:
