@@ -10,6 +10,7 @@
 Runs in the lab's guest; bounced and unmapped destroy the data on $DEV. Exit status 0 pass, 1 fail, 2 usage.
 """
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -56,6 +57,32 @@ def peer(tally: Tally) -> None:
                        ("SEGMENT_SPLIT", "the block layer cuts at 128 KiB, the drive takes 512 KiB")):
         tally.check(any(line.startswith("warn ") and name in line and says in line
                         for line in done.stdout.splitlines()), f"peer: {name}", done.stdout)
+    needed(tally)
+
+
+def preflight(tally: Tally, name: str, status: int, says: tuple[str, str, str], *words_of: str, **env: str) -> None:
+    """Preflight has such a line, and this exit status."""
+    done = subprocess.run([QUAL, "preflight", *words_of, DEV], capture_output=True, text=True, timeout=100,
+                          check=False, env={**os.environ, **env})
+    tally.same(done.returncode, status, f"{name}: exit status, {done.stdout}{done.stderr}")
+    level, what, text = says
+    tally.check(any(line.split()[:2] == [level, what] and text in line for line in done.stdout.splitlines()),
+                f"{name}: {level} {what}", done.stdout)
+
+
+def needed(tally: Tally) -> None:
+    """What a run needs besides: an engine that fio loads, memory that is a device's."""
+    preflight(tally, "engine", 0, ("ok", "engine", "fio loads"))
+    preflight(tally, "no engine", 1, ("stop", "engine", "does not load /nowhere/libdmabuf.so"),
+              LIBDMABUF="/nowhere/libdmabuf.so")
+    card = ("--exporter", "drm:/dev/dri/card1")
+    preflight(tally, "a framebuffer", 0, ("warn", "SYSTEM_MEMORY", "drm:/dev/dri/card1: by its addresses"), *card)
+    with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
+        file.write('memory = "peer"\n')
+        file.flush()
+        preflight(tally, "a framebuffer for device memory", 1, ("stop", "SYSTEM_MEMORY", "no device's"),
+                  "--requirements", file.name, *card)
+    preflight(tally, "no GPU", 1, ("stop", "exporter", "libcuda.so.1 cannot be loaded"), "--exporter", "cuda")
 
 
 def unmapped(tally: Tally) -> None:
