@@ -28,8 +28,8 @@ examples:
   dmabuf-qual paths --json --exporter cuda:0000:41:00.0 /dev/nvme1n1
   dmabuf-qual plan --rated-tbw 1200 /dev/nvme1n1
   dmabuf-qual run --quick --erase --serial S5XYZ --output quick /dev/nvme1n1
-  dmabuf-qual run --erase --serial S5XYZ --exporter drm:/dev/dri/card1 --output q1 /dev/nvme1n1
-  dmabuf-qual run --resume --erase --serial S5XYZ --exporter drm:/dev/dri/card1 --output q1 /dev/nvme1n1
+  dmabuf-qual run --erase --serial S5XYZ --exporter cuda:0000:41:00.0 --output q1 /dev/nvme1n1
+  dmabuf-qual run --resume --erase --serial S5XYZ --exporter cuda:0000:41:00.0 --output q1 /dev/nvme1n1
   dmabuf-qual report q1
   dmabuf-qual compare q1 q2
 

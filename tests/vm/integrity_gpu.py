@@ -113,7 +113,8 @@ def gpu(tally: Tally) -> None:
     load(os.environ.get("DMABUF_TESTEXP_KO", ""))
     right(tally, "testexp", "no-cpu", {"memory": "system", "pci": None}, "premapped", ("read", "write", "roundtrip"))
     for word, found in (("lose-writes", {"read": {"READ_NOT_LANDED"}, "write": set()}),
-                        ("stale-reads", {"write": {"WRITE_NOT_FETCHED"}, "read": set()})):
+                        # Its own copies read what they did not write.
+                        ("stale-reads", {"write": {"COPY_WRONG"}, "read": {"COPY_WRONG"}})):
         faulty(tally, "testexp", f"no-cpu+{word}", "", found)
     # A stand-in's memory is the machine's own, and it is said so: before the run, and by its end.
     qualified(tally, "cuda:1", 2, "", "SYSTEM_MEMORY: cuda:1")
