@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from dmabuf_common.verdict import FAIL, INCONCLUSIVE, PASS
-from dmabuf_qual import cases, judge, requirements
+from dmabuf_qual import cases, judge, requirements, rules
 from dmabuf_qual.store import Record
 
 NEEDS = requirements.load(None)
@@ -32,7 +32,7 @@ def measured(path: str, iops: float, repeat: int = 1, exporter: str = "", **more
             "report": {"memory": "system"}, **more}  # fmt: skip
 
 
-def verdict(name: str, *records: Record, needs: dict[str, Any] = NEEDS, **state: Any) -> judge.Judged:
+def verdict(name: str, *records: Record, needs: dict[str, Any] = NEEDS, **state: Any) -> rules.Judged:
     by_id = {r["id"]: r for r in records}
     assert len(by_id) == len(records)
     return next(v for v in judge.judge(by_id, state, needs) if v.id == name)
@@ -47,7 +47,7 @@ def test_a_measurement_that_ended_with_an_error_gives_no_ratio() -> None:
 
 @pytest.mark.parametrize("name", ["IO_HANG", "BOUNCED", "SEGMENT_SPLIT", "EAGAIN_STORM"])
 def test_a_finding_comes_with_its_own_remedy(name: str) -> None:
-    assert verdict("integrity.read", integrity("read", findings=[found(name)])).remedy == judge.REMEDY[name]
+    assert verdict("integrity.read", integrity("read", findings=[found(name)])).remedy == rules.REMEDY[name]
     unknown = verdict("integrity.read", integrity("read", findings=[found("A_NEW_ONE")]))
     assert unknown.remedy == "see docs/errors.md"
 
