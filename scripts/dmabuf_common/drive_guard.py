@@ -26,6 +26,7 @@ __all__ = ["CONSENT", "Demand", "Gone", "Guard", "Identity", "Refused", "claim",
 
 # The option of all programs by which somebody agrees to lose what a signature stands for.
 CONSENT = "--overwrite-signature"
+AS_ROOT = "run as root, outside of containers"
 
 # More than tables in earnest have; so that tables within tables end.
 MOST_PARTITIONS = 1024
@@ -110,7 +111,7 @@ class Guard:
             return self._devices.open(str(self._system.path(self.path)), flags)
         except OSError as error:
             mine = error.errno in (errno.EACCES, errno.EPERM)
-            remedy = "run as root" if mine else "give the namespace, such as /dev/nvme0n1"
+            remedy = AS_ROOT if mine else "give the namespace, such as /dev/nvme0n1"
             raise Refused(f"{self.path} cannot be opened ({error.strerror}): {remedy}") from error
 
     def _identify(self) -> Identity:
@@ -202,7 +203,7 @@ class Guard:
         except OSError as error:
             if error.errno == errno.EBUSY:
                 return [f"{self.path} is claimed by something: find out what (lsof, zpool status)"]
-            return [f"{self.path} cannot be opened for writing ({error.strerror}): run as root"]
+            return [f"{self.path} cannot be opened for writing ({error.strerror}): {AS_ROOT}"]
         os.close(self._descriptor)
         self._descriptor = descriptor
         return self._lost()

@@ -166,6 +166,7 @@ def parser() -> argparse.ArgumentParser:
     test = add("selftest", "judge made-up histories, say how often that is wrong", store=False)
     test.add_argument("--power", action="store_true",
                       help="instead: how large a slow-down must be to be found")  # fmt: skip
+    test.add_argument("--seed", type=int, default=20, metavar="N", help="of the nights that are drawn (default: %(default)s)")
     test.add_argument("--share", type=arguments.share, default=1.0, help="of the trials, for a quick look")
     return top
 
@@ -461,7 +462,7 @@ def _selftest(args: argparse.Namespace) -> int:
     from . import selftest
 
     scenarios = selftest.POWER if args.power else selftest.SCENARIOS
-    good = selftest.run(plan.Rules(), lambda text: print(text, flush=True), args.share, scenarios)
+    good = selftest.run(plan.Rules(), lambda text: print(text, flush=True), args.share, scenarios, args.seed)
     return EXIT_PASS if good else EXIT_FAIL
 
 

@@ -6,6 +6,7 @@ import resource
 from pathlib import Path
 
 from dmabuf_common import kernel_log, kmsg, pci
+from dmabuf_common.drive_guard import AS_ROOT
 from dmabuf_common.nvme import Health
 from dmabuf_common.sysfs import System
 
@@ -95,8 +96,9 @@ def drive(found: Drive, health: Health | None) -> list[Check]:
     listed = [Check("drive", GREEN, f"{found.model} {found.serial}, firmware {found.firmware}, "
                     f"{found.bytes / 1e9:.1f} GB")]  # fmt: skip
     if not found.controller:
-        listed.append(Check("NOT_NVME", RED, f"{found.path} is not NVMe", "give an NVMe namespace"))
-    elif not found.pci:
+        # What only an NVMe drive tells is not asked for.
+        return [*listed, Check("NOT_NVME", RED, f"{found.path} is not NVMe", "give an NVMe namespace")]
+    if not found.pci:
         listed.append(Check("NOT_NVME", RED, "the drive is not on PCI (a fabric?)",
                             "give a local NVMe drive"))  # fmt: skip
     if found.metadata:
@@ -112,7 +114,7 @@ def drive(found: Drive, health: Health | None) -> list[Check]:
         listed.append(Check("multipath", GREEN, "the namespace is a multipath head; its first path "
                             f"is {found.controller}"))  # fmt: skip
     if found.mdts is None:
-        listed.append(Check("MDTS", YELLOW, "the longest command is not known", "run as root"))
+        listed.append(Check("MDTS", YELLOW, "the longest command is not known", AS_ROOT))
     else:
         text = f"{found.mdts // 1024} KiB a command" if found.mdts else "no limit"
         listed.append(Check("MDTS", GREEN, text))
@@ -120,7 +122,7 @@ def drive(found: Drive, health: Health | None) -> list[Check]:
         listed.append(Check("emulated", YELLOW, "an emulated drive: figures say nothing about hardware",
                             "qualify a real drive"))  # fmt: skip
     if health is None:
-        listed.append(Check("health", YELLOW, "the SMART log cannot be read", "run as root"))
+        listed.append(Check("health", YELLOW, "the SMART log cannot be read", AS_ROOT))
     elif health.critical:
         listed.append(Check("CRITICAL_WARNING", RED, f"critical warning 0x{health.critical:02x}",
                             "see nvme smart-log"))  # fmt: skip
@@ -145,12 +147,14 @@ def cuts(system: System, found: Drive) -> list[Check]:
 
 def iommu(system: System, found: Drive) -> list[Check]:
     """Mode and group."""
+    if not found.pci:
+        return []
     mode = pci.iommu_mode(system, found.pci)
     group = Path(system.real(f"{pci.DEVICES}/{found.pci}/iommu_group")).name
     if mode == pci.NO_IOMMU:
         return [Check("IOMMU", GREEN, "none: addresses are physical")]
     if not mode:
-        return [Check("IOMMU", YELLOW, "the mode is not known", "run as root on an NVMe drive")]
+        return [Check("IOMMU", YELLOW, "the mode is not known", AS_ROOT)]
     word = {"DMA": "strict", "DMA-FQ": "lazy", "identity": "passthrough"}.get(mode, mode)
     return [Check("IOMMU", GREEN, f"{word} ({mode}), group {group}")]
 
@@ -222,7 +226,7 @@ def log() -> list[Check]:
     """The kernel log since boot."""
     messages = kmsg.after(-1)
     if messages is None:
-        return [Check("dmesg", YELLOW, "the kernel log cannot be read", "run as root")]
+        return [Check("dmesg", YELLOW, "the kernel log cannot be read", AS_ROOT)]
     bad = kernel_log.complaints(messages)
     if bad:
         return [Check("KERNEL_LOG", YELLOW, f"{len(bad)} errors since boot, the last: {bad[-1][:120]}",

@@ -208,3 +208,10 @@ def test_every_finding_has_a_remedy(root: Path) -> None:
               *preflight.kernel(System(root)), *preflight.udmabuf(System(root), 1)]  # fmt: skip
     assert all(check.remedy for check in checks if check.level != preflight.GREEN)
     assert "stop  METADATA" in preflight.table(checks, colour=False)
+
+
+def test_a_disk_that_is_not_nvme_is_not_asked_what_only_nvme_tells() -> None:
+    """A virtual machine's own disk had 'run as root' three times, for root."""
+    found = drive(controller="", pci="", mdts=None)
+    assert [check.name for check in preflight.drive(found, None)] == ["drive", "NOT_NVME"]
+    assert not preflight.iommu(System(Path("/nowhere")), found)
