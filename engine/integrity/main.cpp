@@ -81,8 +81,7 @@ void print(const Options &options, const dmabuf::Result<Outcome> &outcome) {
   out("}\n");
 }
 
-[[noreturn]] void usage(const char *why) {
-  std::fprintf(stderr, "dmabuf-integrity: %s\n", why);
+void help(std::FILE *to) {
   std::fputs(
       "usage: dmabuf-integrity CASE [--device DEV | --device-fd N] [--identity ID] [--exporter "
       "KIND]\n"
@@ -97,9 +96,14 @@ void print(const Options &options, const dmabuf::Result<Outcome> &outcome) {
       "claim (O_EXCL) counts.\n"
       "exit status: 0 nothing found, 1 something found, 2 an error, 77 not applicable\n"
       "cases:\n",
-      stderr);
+      to);
   for (const Case &c : kCases)
-    std::fprintf(stderr, "  %-11s %s\n", c.name, c.what);
+    std::fprintf(to, "  %-11s %s\n", c.name, c.what);
+}
+
+[[noreturn]] void usage(const char *why) {
+  std::fprintf(stderr, "dmabuf-integrity: %s\n", why);
+  help(stderr);
   std::exit(kExitError);
 }
 
@@ -152,9 +156,11 @@ Options parse(int argc, char **argv) {
     command,
     generation,
     seed,
-    limit
+    limit,
+    asked
   };
-  const option known[] = {{"device", 1, nullptr, dev},
+  const option known[] = {{"help", 0, nullptr, asked},
+                          {"device", 1, nullptr, dev},
                           {"device-fd", 1, nullptr, dev_fd},
                           {"identity", 1, nullptr, identity},
                           {"exporter", 1, nullptr, exporter},
@@ -220,6 +226,9 @@ Options parse(int argc, char **argv) {
     case limit:
       o.limit_ms = static_cast<unsigned>(number(optarg));
       break;
+    case asked:
+      help(stdout);
+      std::exit(0);
     default:
       usage("unknown option");
     }
