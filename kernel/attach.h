@@ -15,9 +15,6 @@
 #include "prp.h"
 #include "result.h"
 
-struct dmabuf_rw_mapping;
-struct dmabuf_rw_target;
-
 /*
  * One dma-buf attached to one DMA device, shared by every mapping that needs
  * this pair, in whatever session or process.
@@ -60,18 +57,6 @@ struct dmabuf_rw_attach {
 struct dmabuf_rw_result dmabuf_rw_attach_get(struct dma_buf *dmabuf, struct device *dev,
 					     struct dmabuf_rw_attach **out);
 void dmabuf_rw_attach_put(struct dmabuf_rw_attach *a);
-struct dmabuf_rw_result dmabuf_rw_attach_join(struct dmabuf_rw_attach *a,
-					      struct dmabuf_rw_mapping *m);
-struct dmabuf_rw_result dmabuf_rw_attach_change(struct dmabuf_rw_mapping *m,
-						struct dmabuf_rw_attach *to,
-						const struct dmabuf_rw_target *target);
-void dmabuf_rw_attach_leave(struct dmabuf_rw_mapping *m);
-void dmabuf_rw_attach_classify(struct dmabuf_rw_attach *a);
-void dmabuf_rw_io_stop(struct dmabuf_rw_mapping *m);
-bool dmabuf_rw_io_suspend(struct dmabuf_rw_mapping *m);
-void dmabuf_rw_io_resume(struct dmabuf_rw_mapping *m);
-void dmabuf_rw_io_drain(struct dmabuf_rw_mapping *m);
-struct dmabuf_rw_result dmabuf_rw_io_revive(struct dmabuf_rw_mapping *m);
 int dmabuf_rw_attach_init(void);
 void dmabuf_rw_attach_exit(void);
 

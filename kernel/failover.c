@@ -8,7 +8,9 @@
 
 #include "attach.h"
 #include "failover.h"
+#include "gate.h"
 #include "mapping.h"
+#include "member.h"
 
 /* The path is found: map the memory for its controller, and change over. */
 static struct dmabuf_rw_result failover_change(struct dmabuf_rw_mapping *m,
@@ -21,7 +23,7 @@ static struct dmabuf_rw_result failover_change(struct dmabuf_rw_mapping *m,
 	if (result.error)
 		return result;
 	if (dmabuf_rw_io_suspend(m)) {
-		dmabuf_rw_io_drain(m);
+		dmabuf_rw_gate_drain(m);
 		result = dmabuf_rw_attach_change(m, attach, target);
 		if (!result.error)
 			return result;

@@ -5,6 +5,7 @@
 #include <linux/percpu.h>
 #include <linux/uaccess.h>
 
+#include "addresses.h"
 #include "attach.h"
 #include "fence.h"
 #include "info.h"

@@ -23,6 +23,7 @@
 #include "nvme_driver.h"
 #include "pin.h"
 #include "premapped.h"
+#include "premapped_long.h"
 #include "registered.h"
 #include "rwfile.h"
 #include "session.h"
@@ -143,7 +144,7 @@ static int __init dmabuf_rw_init(void)
 	ret = dmabuf_rw_bvec_init();
 	if (ret)
 		goto exit_registered;
-	ret = dmabuf_rw_premapped_init();
+	ret = dmabuf_rw_long_init();
 	if (ret)
 		goto exit_bvec;
 	ret = dmabuf_rw_attach_init();
@@ -158,7 +159,7 @@ static int __init dmabuf_rw_init(void)
 exit_attach:
 	dmabuf_rw_attach_exit();
 exit_premapped:
-	dmabuf_rw_premapped_exit();
+	dmabuf_rw_long_exit();
 exit_bvec:
 	dmabuf_rw_bvec_exit();
 exit_registered:
@@ -173,7 +174,7 @@ static void __exit dmabuf_rw_exit(void)
 	dmabuf_rw_debugfs_exit();
 	misc_deregister(&dmabuf_rw_device);
 	dmabuf_rw_registered_exit();
-	dmabuf_rw_premapped_exit();
+	dmabuf_rw_long_exit();
 	dmabuf_rw_attach_exit();
 	dmabuf_rw_bvec_exit();
 	dmabuf_rw_nvme_exit();

@@ -14,6 +14,7 @@
 #include "limits.h"
 #include "map.h"
 #include "mapping.h"
+#include "member.h"
 #include "pages.h"
 #include "premapped.h"
 #include "registered.h"
@@ -148,17 +149,17 @@ static struct dmabuf_rw_result map_premapped(struct map_call *call, struct dmabu
 	struct dmabuf_rw_result result;
 	int tries;
 
-	for (tries = 0; tries < MAP_TRIES; tries++) {
+	for (tries = 1; ; tries++) {
 		result = map_premapped_once(call, m, dmabuf, target, hint);
-		if (result.error != -ENODEV || !dmabuf_rw_target_on_head(target))
-			break;
+		if (tries == MAP_TRIES || result.error != -ENODEV ||
+		    !dmabuf_rw_target_on_head(target))
+			return result;
 		/* The controller of several that was the best one is just leaving. */
 		dmabuf_rw_target_put(&call->target);
 		schedule_timeout_killable(msecs_to_jiffies(20) + 1);
 		if (fatal_signal_pending(current))
 			return dmabuf_rw_fail(-EINTR, DMABUF_RW_REASON_INTERRUPTED);
 	}
-	return result;
 }
 
 static struct dmabuf_rw_result map_registered(struct dmabuf_rw_mapping *m,

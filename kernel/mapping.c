@@ -8,7 +8,9 @@
 
 #include "compat.h"
 #include "attach.h"
+#include "gate.h"
 #include "mapping.h"
+#include "member.h"
 #include "pages.h"
 #include "trace.h"
 
@@ -84,7 +86,7 @@ static void mapping_drain(struct dmabuf_rw_mapping *m)
 {
 	/* Whoever looks for another path finds out that it is being unmapped. */
 	guard(mutex)(&m->path_lock);
-	dmabuf_rw_io_drain(m);
+	dmabuf_rw_gate_drain(m);
 	if (m->attach)
 		dmabuf_rw_attach_leave(m);
 }

@@ -14,6 +14,8 @@
 #include "nvme_driver.h"
 #include "nvme_request.h"
 
+#define DRIVER_NAME	"nvme"
+
 /*
  * nvme_init_request() is reached through symbol_get(), so that this module
  * loads, and its other datapaths work, on a machine without NVMe. It is looked
@@ -54,6 +56,48 @@ bool dmabuf_rw_nvme_available(struct request *rq)
 void dmabuf_rw_nvme_init_request(struct request *rq, struct nvme_command *command)
 {
 	READ_ONCE(nvme_init)(rq, command);
+}
+
+/**
+ * dmabuf_rw_nvme_drives - is a device driven by nvme-pci?
+ * @dev: its driver may be leaving it at this very moment
+ *
+ * Context: any.
+ * Return: whether it is, or was a moment ago.
+ */
+bool dmabuf_rw_nvme_drives(const struct device *dev)
+{
+	const struct device_driver *driver;
+
+	/* A driver that leaves its devices is freed no earlier than a grace period later. */
+	guard(rcu)();
+	driver = READ_ONCE(dev->driver);
+	return driver && !strcmp(driver->name, DRIVER_NAME);
+}
+
+/**
+ * dmabuf_rw_nvme_hold - keep nvme-pci in the kernel, if it drives a device
+ * @dev: its driver may be leaving it at this very moment
+ * @owner: out: for module_put()
+ *
+ * The last reference to a controller is let go of by the driver's own code, which
+ * nobody but an opened namespace keeps: who looks at the controllers of others,
+ * and so may come to have the last one, holds the driver meanwhile.
+ *
+ * Context: any.
+ * Return: false if it does not drive @dev, or is being unloaded.
+ */
+bool dmabuf_rw_nvme_hold(const struct device *dev, struct module **owner)
+{
+	const struct device_driver *driver;
+
+	/* As dmabuf_rw_nvme_drives(). */
+	guard(rcu)();
+	driver = READ_ONCE(dev->driver);
+	if (!driver || strcmp(driver->name, DRIVER_NAME) || !try_module_get(driver->owner))
+		return false;
+	*owner = driver->owner;
+	return true;
 }
 
 /**

@@ -7,6 +7,7 @@
 #include <linux/blk-mq.h>
 #include <linux/device.h>
 #include <linux/gfp.h>
+#include <linux/module.h>
 #include <linux/nvme.h>
 #include <linux/pci.h>
 #include <linux/sched/mm.h>
@@ -19,12 +20,6 @@
 static bool class_is(const struct device *dev, const char *name)
 {
 	return dev && dev->class && !strcmp(dev->class->name, name);
-}
-
-/* Its driver may be leaving it at this very moment. */
-static bool driver_is_nvme(const struct device *dev)
-{
-	return !strcmp(dev_driver_string(dev), "nvme");
 }
 
 /**
@@ -159,6 +154,7 @@ static struct dmabuf_rw_result find_path(struct gendisk *head, const struct devi
 {
 	struct path_search search = { .avoid = avoid, .best = path };
 	struct pci_dev *pdev = NULL;
+	struct module *owner;
 	int end = 0;
 
 	if (sscanf(head->disk_name, "nvme%dn%d%n", &search.subsystem, &search.namespace,
@@ -168,10 +164,11 @@ static struct dmabuf_rw_result find_path(struct gendisk *head, const struct devi
 	if (!search.page)
 		return dmabuf_rw_fail(-ENOMEM, DMABUF_RW_REASON_NO_MEMORY);
 	for_each_pci_dev(pdev) {
-		if (!driver_is_nvme(&pdev->dev))
+		if (!dmabuf_rw_nvme_hold(&pdev->dev, &owner))
 			continue;
 		search.function = &pdev->dev;
 		device_for_each_child(&pdev->dev, &search, path_look_at_controller);
+		module_put(owner);
 	}
 	free_page((unsigned long)search.page);
 	return path->rank ? DMABUF_RW_OK :
@@ -191,7 +188,7 @@ static struct dmabuf_rw_result find_plain(struct gendisk *disk, struct dmabuf_rw
 	if (!class_is(ctrl, "nvme") || !queue_is_mq(disk->queue))
 		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NOT_NVME);
 	function = ctrl->parent;
-	if (!function || !dev_is_pci(function) || !driver_is_nvme(function))
+	if (!function || !dev_is_pci(function) || !dmabuf_rw_nvme_drives(function))
 		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NOT_NVME);
 	ns_path_take(path, disk, function, ctrl, DMABUF_RW_NVME_GOOD);
 	return DMABUF_RW_OK;

@@ -182,7 +182,7 @@ static int proof_data(struct gendisk *disk, struct device *dma_dev,
 	return 0;
 }
 
-/* As command_send_by_head() in premapped.c: nobody formats while we read. */
+/* As dmabuf_rw_command_send_by_head(): nobody formats while we read. */
 static int proof_enter_head(struct request_queue *head)
 {
 	while (!percpu_ref_tryget_live(&head->q_usage_counter)) {

@@ -12,7 +12,5 @@ struct io_comp_batch;
 extern const struct dmabuf_rw_path_ops dmabuf_rw_premapped_ops;
 
 int dmabuf_rw_premapped_iopoll(struct io_uring_cmd *cmd, struct io_comp_batch *iob);
-int dmabuf_rw_premapped_init(void);
-void dmabuf_rw_premapped_exit(void);
 
 #endif /* DMABUF_RW_PREMAPPED_H */

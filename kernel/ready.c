@@ -8,7 +8,7 @@
 #include <linux/mutex.h>
 #include <linux/sched/signal.h>
 
-#include "attach.h"
+#include "member.h"
 #include "failover.h"
 #include "ready.h"
 

@@ -7,7 +7,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
-#include <linux/dma-buf.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 
@@ -17,6 +16,18 @@ using dmabuf::errno_text;
 using dmabuf::fail;
 using dmabuf::Result;
 using dmabuf::strf;
+
+std::string quoted(std::string_view text) {
+  std::string out = "\"";
+  for (const char c : text)
+    if (c == '"' || c == '\\')
+      out += {'\\', c};
+    else if (static_cast<unsigned char>(c) < 32)
+      out += ' ';
+    else
+      out += c;
+  return out + '"';
+}
 
 double now_s() {
   timespec now;
@@ -38,17 +49,14 @@ void Outcome::fact(std::string name, uint64_t value) {
 }
 
 void Outcome::fact(std::string name, std::string_view value) {
-  facts.emplace_back(std::move(name), '"' + std::string(value) + '"');
+  facts.emplace_back(std::move(name), quoted(value));
 }
 
-HostBuffer::HostBuffer(size_t bytes)
-    : bytes_(bytes), data_(static_cast<Word *>(std::aligned_alloc(
-                         dmabuf::kPage, *dmabuf::round_up(bytes, dmabuf::kPage)))) {
-  if (!data_)
-    std::abort();
+void Outcome::fact_device(const dmabuf::DmaBuf &buffer) {
+  fact("exporter_device", buffer.device);
+  if (const std::string pci = pci_address(buffer.device); !pci.empty())
+    fact("pci", pci);
 }
-
-void HostBuffer::Free::operator()(Word *data) const { std::free(data); }
 
 Result<dmabuf::UniqueFd> drive_of(const Options &options) {
   DriveCalls calls;
@@ -108,10 +116,6 @@ Result<std::unique_ptr<Mover>> Mover::open(const Options &options, int target) {
 
 Result<std::unique_ptr<Mover>> Mover::open(const Options &options, dmabuf::DmaBuf buffer,
                                            int target) {
-  if (buffer.memory)
-    return dmabuf::fail(EOPNOTSUPP,
-                        "this check compares by the CPU's mapping of the dma-buf, which "
-                        "this memory does not have; use another --exporter");
   auto session = dmabuf::Session::open();
   if (!session)
     return std::unexpected(std::move(session.error()));
@@ -127,7 +131,7 @@ Result<std::unique_ptr<Mover>> Mover::open(const Options &options, dmabuf::DmaBu
     if (auto ok = mover->ring_.reserve_buffers(1); !ok)
       return std::unexpected(std::move(ok.error()));
   dmabuf::MapRequest request;
-  request.dmabuf_fd = mover->buffer_.fd.get();
+  request.dmabuf_fd = mover->buffer().fd.get();
   request.target_fd = registered ? -1 : target;
   request.path = options.path;
   request.directions = DMABUF_RW_DIR_READ | DMABUF_RW_DIR_WRITE;
@@ -140,6 +144,40 @@ Result<std::unique_ptr<Mover>> Mover::open(const Options &options, dmabuf::DmaBu
     if (const int rc = mover->command(DMABUF_RW_URING_REGISTER, entry->handle); rc < 0)
       return fail(-rc, errno_text("the module did not register the buffer in the ring", -rc));
   return mover;
+}
+
+void Mover::say_place(Outcome &outcome) {
+  outcome.fact_device(buffer());
+  if (const auto now = info()) {
+    outcome.fact("memory", dmabuf::memory_name(now->memory));
+    outcome.fact("route", dmabuf::route_name(now->route));
+  }
+}
+
+Result<bool> copies_agree(BufferMemory &memory, Outcome &outcome) {
+  if (!memory.buffer().memory)
+    return true;
+  // Twice, so that what is there already is not taken for what was put there.
+  for (const uint32_t generation : {kDrivePoison, kBufferPoison}) {
+    memory.put(generation, 0, memory.size(), 0);
+    const auto found = memory.look(0, memory.size());
+    if (auto ok = memory.trouble(); !ok)
+      return std::unexpected(std::move(ok.error()));
+    outcome.compared += memory.size();
+    uint64_t wrong = 0, first = 0;
+    for (size_t i = 0; i < found.size(); i++)
+      if (found[i] != word_at(generation, 8 * i) && !wrong++)
+        first = 8 * i;
+    if (!wrong)
+      continue;
+    outcome.find("COPY_WRONG",
+                 strf("what the exporter's own copy put into the memory its own copy does not find "
+                      "there, the first time at byte %llu; no drive took part",
+                      static_cast<unsigned long long>(first)),
+                 wrong);
+    return false;
+  }
+  return true;
 }
 
 Mover::~Mover() {
@@ -157,14 +195,6 @@ int Mover::command(uint32_t op, uint32_t handle) {
   const dmabuf_rw_uring_reg reg = {.handle = handle, .index = 0, .flags = 0, .reserved = 0};
   std::memcpy(&sqe->addr3, &reg, sizeof(reg));
   return ring_.run_one();
-}
-
-// What fails here shows as wrong data or as an error of the I/O.
-void Mover::begin_cpu() const {
-  dmabuf::cpu_access_begin(buffer_.fd.get(), DMA_BUF_SYNC_READ | DMA_BUF_SYNC_WRITE);
-}
-void Mover::end_cpu() const {
-  dmabuf::cpu_access_end(buffer_.fd.get(), DMA_BUF_SYNC_READ | DMA_BUF_SYNC_WRITE);
 }
 
 void Mover::queue(Way way, uint64_t buffer_offset, uint32_t bytes, uint64_t drive_offset,

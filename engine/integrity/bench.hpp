@@ -4,6 +4,7 @@
 
 #include "drive_claim.hpp"
 #include "exporter.hpp"
+#include "memory.hpp"
 #include "module.hpp"
 #include "pattern.hpp"
 #include "ring.hpp"
@@ -14,6 +15,7 @@
 #include <random>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -62,31 +64,15 @@ struct Finding {
 struct Outcome {
   std::vector<Finding> findings;
   std::vector<std::pair<std::string, std::string>> facts; ///< values are JSON
-  std::string not_applicable; ///< why it can never be done here
-  std::string missing;        ///< what is not installed, without which it cannot be done
+  std::string not_applicable;                             ///< why it can never be done here
+  std::string missing; ///< what is not installed, without which it cannot be done
   uint64_t compared = 0, transfers = 0;
 
   void find(std::string name, std::string text, uint64_t count = 1);
   void fact(std::string name, uint64_t value);
   void fact(std::string name, std::string_view value);
-};
-
-/// Host memory for O_DIRECT.
-class HostBuffer {
-public:
-  explicit HostBuffer(size_t bytes);
-  std::span<Word> words() { return {data_.get(), bytes_ / 8}; }
-  std::span<Word> at(uint64_t offset, size_t bytes) {
-    return words().subspan(offset / 8, bytes / 8);
-  }
-  size_t size() const { return bytes_; }
-
-private:
-  struct Free {
-    void operator()(Word *data) const;
-  };
-  size_t bytes_;
-  std::unique_ptr<Word, Free> data_;
+  /// Which device a buffer came from.
+  void fact_device(const dmabuf::DmaBuf &buffer);
 };
 
 /// The region of the drive, read and written by plain pread and pwrite only, and what it must hold.
@@ -128,20 +114,16 @@ public:
   static dmabuf::Result<std::unique_ptr<Mover>> open(const Options &options, int target);
   ~Mover();
 
-  std::span<Word> words() const {
-    return {reinterpret_cast<Word *>(buffer_.view.data()), buffer_.bytes / 8};
-  }
-  std::span<Word> at(uint64_t offset, size_t bytes) const {
-    return words().subspan(offset / 8, bytes / 8);
-  }
-  uint64_t size() const { return buffer_.bytes; }
-  const dmabuf::DmaBuf &buffer() const { return buffer_; }
+  BufferMemory &memory() { return memory_; }
+  uint64_t size() const { return memory_.size(); }
+  const dmabuf::DmaBuf &buffer() const { return memory_.buffer(); }
   const dmabuf_rw_map_entry &entry() const { return entry_; }
   dmabuf::Session &session() { return session_; }
   dmabuf::Result<dmabuf_rw_info> info() { return session_.info(entry_.handle); }
+  /// The facts of a case that say where its memory is: by the addresses that the drive has, and
+  /// which device the exporter took.
+  void say_place(Outcome &outcome);
 
-  void begin_cpu() const;
-  void end_cpu() const;
   /// Puts one I/O in the ring; it goes out with reap() or submit().
   void queue(Way way, uint64_t buffer_offset, uint32_t bytes, uint64_t drive_offset, uint64_t id);
   dmabuf::Result<void> submit();
@@ -149,16 +131,12 @@ public:
   dmabuf::Result<void> reap(const std::function<void(uint64_t id, int result)> &done);
   /// One I/O from start to end: bytes moved or a negative errno.
   int transfer(Way way, uint64_t buffer_offset, uint32_t bytes, uint64_t drive_offset);
-  /// Fills the buffer with poison.
-  void poison(uint64_t offset, size_t bytes) const {
-    fill(at(offset, bytes), kBufferPoison, offset);
-  }
 
 private:
   explicit Mover(dmabuf::DmaBuf buffer, dmabuf::Session session, int target, uint32_t path)
-      : buffer_(std::move(buffer)), session_(std::move(session)), target_(target), path_(path) {}
+      : memory_(std::move(buffer)), session_(std::move(session)), target_(target), path_(path) {}
   int command(uint32_t op, uint32_t handle);
-  dmabuf::DmaBuf buffer_;
+  BufferMemory memory_;
   dmabuf::Session session_;
   dmabuf::Ring ring_;
   dmabuf_rw_map_entry entry_ = {};
@@ -169,6 +147,7 @@ private:
 // The cases. An error is one of the machine, or a refusal with its reason in the text.
 dmabuf::Result<Outcome> run_query(const Options &options);
 dmabuf::Result<Outcome> run_probe(const Options &options);
+dmabuf::Result<Outcome> run_paths(const Options &options);
 dmabuf::Result<Outcome> run_lay(const Options &options);
 dmabuf::Result<Outcome> run_check(const Options &options);
 dmabuf::Result<Outcome> run_read(const Options &options);
@@ -188,9 +167,16 @@ dmabuf::Result<Outcome> run_revoke(const Options &options);
 dmabuf::Result<void> load(const Options &options, Mover &mover, Region &region, Way way,
                           Outcome &outcome);
 
+/// Whether what the exporter's own copies put into memory without a CPU view they find there again;
+/// all that follows is by these copies. False: the outcome says that they do not.
+dmabuf::Result<bool> copies_agree(BufferMemory &memory, Outcome &outcome);
+
 /// Names what is wrong with a transfer, by the direction and by what the words look like.
 void judge(const Wrong &wrong, Way way, bool under_load, const std::string &where,
            Outcome &outcome);
+
+/// A text as JSON has it.
+std::string quoted(std::string_view text);
 
 double now_s();
 

@@ -65,16 +65,20 @@ std::string where(const Transfer &t, const Wrong &wrong, uint64_t from) {
 }
 
 /// The poison around a transfer must be as it was.
-void check_around(const Mover &mover, const Transfer &t, Pages &pages, Outcome &outcome) {
+void check_around(BufferMemory &memory, const Transfer &t, Pages &pages, Outcome &outcome) {
   const uint64_t from = t.buffer_offset > kMargin ? t.buffer_offset - kMargin : 0;
-  const uint64_t to = std::min(mover.size(), t.buffer_offset + t.bytes + kMargin);
+  const uint64_t end = t.buffer_offset + t.bytes;
+  const uint64_t to = std::min(memory.size(), end + kMargin);
   uint64_t stray = 0;
-  for (uint64_t at = from; at < to; at += 8)
-    if ((at < t.buffer_offset || at >= t.buffer_offset + t.bytes) &&
-        mover.words()[at / 8] != word_at(kBufferPoison, at)) {
-      stray++;
-      pages.stray(at);
-    }
+  const auto look = [&](uint64_t begin, std::span<const Word> words) {
+    for (size_t i = 0; i < words.size(); i++)
+      if (words[i] != word_at(kBufferPoison, begin + 8 * i)) {
+        stray++;
+        pages.stray(begin + 8 * i);
+      }
+  };
+  look(from, memory.look(from, t.buffer_offset - from));
+  look(end, memory.look(end, to - end));
   outcome.compared += to - from - t.bytes;
   if (stray)
     outcome.find("STRAY_WRITE",
@@ -100,17 +104,20 @@ Result<void> read_all(Mover &mover, Region &region, const Options &options, unsi
   if (auto ok = region.lay_down(options.generation); !ok)
     return ok;
   HostBuffer again(region.size());
-  mover.begin_cpu();
-  mover.poison(0, mover.size());
-  mover.end_cpu();
+  BufferMemory &memory = mover.memory();
+  memory.begin_cpu();
+  memory.poison(0, memory.size());
+  memory.end_cpu();
   for (const Transfer &t : transfers(mover, region, options.seed, random_ones)) {
     const int result =
         mover.transfer(Way::read, t.buffer_offset, static_cast<uint32_t>(t.bytes), t.drive_offset);
     if (failed(result, Way::read, t, outcome))
       continue;
-    mover.begin_cpu();
+    memory.begin_cpu();
     const auto expected = region.expected(t.drive_offset, t.bytes);
-    const auto found = mover.at(t.buffer_offset, t.bytes);
+    const auto found = memory.look(t.buffer_offset, t.bytes);
+    if (auto ok = memory.trouble(); !ok)
+      return ok;
     const Wrong wrong =
         compare(found, expected, kBufferPoison, options.generation, region.drive_bytes());
     outcome.compared += t.bytes;
@@ -127,11 +134,11 @@ Result<void> read_all(Mover &mover, Region &region, const Options &options, unsi
         judge(wrong, Way::read, false, where(t, wrong, 0), outcome);
     }
     pages.look(found, expected, t.buffer_offset, wrong);
-    check_around(mover, t, pages, outcome);
-    mover.poison(t.buffer_offset, t.bytes);
-    mover.end_cpu();
+    check_around(memory, t, pages, outcome);
+    memory.poison(t.buffer_offset, t.bytes);
+    memory.end_cpu();
   }
-  return {};
+  return memory.trouble();
 }
 
 Result<void> write_all(Mover &mover, Region &region, const Options &options, unsigned random_ones,
@@ -140,14 +147,17 @@ Result<void> write_all(Mover &mover, Region &region, const Options &options, uns
     return ok;
   HostBuffer plain(region.size());
   uint32_t generation = options.generation;
-  mover.begin_cpu();
-  mover.poison(0, mover.size());
-  mover.end_cpu();
+  BufferMemory &memory = mover.memory();
+  memory.begin_cpu();
+  memory.poison(0, memory.size());
+  memory.end_cpu();
   for (const Transfer &t : transfers(mover, region, options.seed + 1, random_ones)) {
     generation++;
-    mover.begin_cpu();
-    fill(mover.at(t.buffer_offset, t.bytes), generation, t.drive_offset);
-    mover.end_cpu();
+    memory.begin_cpu();
+    memory.put(generation, t.buffer_offset, t.bytes, t.drive_offset);
+    memory.end_cpu();
+    if (auto ok = memory.trouble(); !ok)
+      return ok;
     const int result =
         mover.transfer(Way::write, t.buffer_offset, static_cast<uint32_t>(t.bytes), t.drive_offset);
     if (failed(result, Way::write, t, outcome))
@@ -175,11 +185,11 @@ Result<void> write_all(Mover &mover, Region &region, const Options &options, uns
                    all.words - wrong.words);
     // The next ones expect what the drive holds.
     std::ranges::copy(got, region.expected(from, to - from).begin());
-    mover.begin_cpu();
-    mover.poison(t.buffer_offset, t.bytes);
-    mover.end_cpu();
+    memory.begin_cpu();
+    memory.poison(t.buffer_offset, t.bytes);
+    memory.end_cpu();
   }
-  return {};
+  return memory.trouble();
 }
 
 /// A udmabuf whose pages are in backward order, so that each is a piece of its own.
@@ -225,7 +235,12 @@ Result<Outcome> both(const Options &options, bool reads, bool writes, bool scatt
   if (!mover)
     return std::unexpected(std::move(mover.error()));
   Outcome outcome;
+  (*mover)->say_place(outcome);
   outcome.fact("segments", (*mover)->entry().segments);
+  if (const auto agree = copies_agree((*mover)->memory(), outcome); !agree)
+    return std::unexpected(agree.error());
+  else if (!*agree)
+    return outcome;
   constexpr unsigned kRandom = 60;
   Pages pages((*mover)->size());
   if (reads)
@@ -236,8 +251,6 @@ Result<Outcome> both(const Options &options, bool reads, bool writes, bool scatt
       return std::unexpected(std::move(ok.error()));
   pages.name((*mover)->entry().segments, outcome);
   if (const auto info = (*mover)->info()) {
-    outcome.fact("memory", dmabuf::memory_name(info->memory));
-    outcome.fact("route", dmabuf::route_name(info->route));
     outcome.fact("invalidations", info->invalidations);
     outcome.fact("commands", info->commands);
     outcome.fact("module_errors", info->errors);
@@ -304,24 +317,32 @@ Result<Outcome> run_roundtrip(const Options &options) {
   if (!mover)
     return std::unexpected(std::move(mover.error()));
   Outcome outcome;
+  (*mover)->say_place(outcome);
+  if (const auto good = copies_agree((*mover)->memory(), outcome); !good)
+    return std::unexpected(good.error());
+  else if (!*good)
+    return outcome;
   uint64_t agree = 0, differ = 0;
-  const uint64_t half = (*mover)->size() / 2;
+  BufferMemory &memory = (*mover)->memory();
+  const uint64_t half = memory.size() / 2;
   for (const Transfer &t : transfers(**mover, **region, options.seed + 2, 20)) {
     if (t.bytes > half)
       continue;
-    (*mover)->begin_cpu();
-    fill((*mover)->at(0, t.bytes), options.generation, t.drive_offset);
-    (*mover)->poison(half, t.bytes);
-    (*mover)->end_cpu();
+    memory.begin_cpu();
+    memory.put(options.generation, 0, t.bytes, t.drive_offset);
+    memory.poison(half, t.bytes);
+    memory.end_cpu();
     const auto bytes = static_cast<uint32_t>(t.bytes);
     if (failed((*mover)->transfer(Way::write, 0, bytes, t.drive_offset), Way::write, t, outcome) ||
         failed((*mover)->transfer(Way::read, half, bytes, t.drive_offset), Way::read, t, outcome))
       continue;
-    (*mover)->begin_cpu();
-    const bool same = std::ranges::equal((*mover)->at(0, t.bytes), (*mover)->at(half, t.bytes));
+    memory.begin_cpu();
+    const bool same = std::ranges::equal(memory.look(0, t.bytes), memory.look(half, t.bytes));
+    if (auto ok = memory.trouble(); !ok)
+      return std::unexpected(std::move(ok.error()));
     (same ? agree : differ)++;
     outcome.compared += t.bytes;
-    (*mover)->end_cpu();
+    memory.end_cpu();
   }
   outcome.fact("agree", agree);
   outcome.fact("differ", differ);
@@ -341,6 +362,7 @@ Result<Outcome> run_geometry(const Options &options) {
   if (!mover)
     return std::unexpected(std::move(mover.error()));
   Outcome outcome;
+  (*mover)->say_place(outcome);
   for (uint64_t bytes = kPage; bytes <= (*mover)->size() && bytes <= options.bytes; bytes *= 2) {
     const auto before = (*mover)->info();
     const int result =
@@ -373,6 +395,7 @@ Result<Outcome> run_size(const Options &options) {
                       static_cast<ull>(options.buffer_bytes >> 20), mover.error().message.c_str()));
     return outcome;
   }
+  (*mover)->say_place(outcome);
   for (const uint64_t at : {uint64_t{0}, (*mover)->size() - kPage}) {
     const Transfer t = {at, kPage, options.offset};
     failed((*mover)->transfer(Way::read, at, kPage, options.offset), Way::read, t, outcome);

@@ -48,9 +48,10 @@ Result<void> load(const Options &options, Mover &mover, Region &region, Way way,
   uint64_t moved = 0;
   unsigned in_flight = 0;
   std::string trouble;
-  mover.begin_cpu();
-  mover.poison(0, mover.size());
-  mover.end_cpu();
+  BufferMemory &memory = mover.memory();
+  memory.begin_cpu();
+  memory.poison(0, memory.size());
+  memory.end_cpu();
 
   // A cell belongs to one I/O at a time, so that what it must hold is known.
   const auto start = [&](unsigned slot) {
@@ -64,9 +65,9 @@ Result<void> load(const Options &options, Mover &mover, Region &region, Way way,
     f.drive_offset = region.begin() + f.cell * kCell;
     if (!read) {
       generation = std::min(generation + 1, kLastGeneration);
-      mover.begin_cpu();
-      fill(mover.at(slot * kCell, f.bytes), generation, f.drive_offset);
-      mover.end_cpu();
+      memory.begin_cpu();
+      memory.put(generation, slot * kCell, f.bytes, f.drive_offset);
+      memory.end_cpu();
       fill(region.expected(f.drive_offset, f.bytes), generation, f.drive_offset);
     }
     mover.queue(way, slot * kCell, static_cast<uint32_t>(f.bytes), f.drive_offset, slot);
@@ -74,8 +75,8 @@ Result<void> load(const Options &options, Mover &mover, Region &region, Way way,
   };
   const auto check = [&](unsigned slot) {
     const Flight &f = flights[slot];
-    mover.begin_cpu();
-    const auto found = mover.at(slot * kCell, f.bytes);
+    memory.begin_cpu();
+    const auto found = memory.look(slot * kCell, f.bytes);
     const auto expected = region.expected(f.drive_offset, f.bytes);
     const Wrong wrong =
         compare(found, expected, kBufferPoison, options.generation, region.drive_bytes());
@@ -90,8 +91,8 @@ Result<void> load(const Options &options, Mover &mover, Region &region, Way way,
       else
         judge(wrong, way, true, where(f, wrong), outcome);
     }
-    mover.poison(slot * kCell, kCell);
-    mover.end_cpu();
+    memory.poison(slot * kCell, kCell);
+    memory.end_cpu();
   };
 
   for (unsigned slot = 0; slot < depth; slot++)
@@ -118,6 +119,8 @@ Result<void> load(const Options &options, Mover &mover, Region &region, Way way,
   }
   if (!trouble.empty())
     return fail(EIO, trouble);
+  if (auto ok = memory.trouble(); !ok)
+    return ok;
   name_load(outcome);
   if (read)
     return {};
@@ -143,11 +146,15 @@ Result<Outcome> run_load(const Options &options) {
   if (!mover)
     return std::unexpected(std::move(mover.error()));
   Outcome outcome;
+  (*mover)->say_place(outcome);
+  if (const auto agree = copies_agree((*mover)->memory(), outcome); !agree)
+    return std::unexpected(agree.error());
+  else if (!*agree)
+    return outcome;
   for (const Way way : {Way::read, Way::write})
     if (auto ok = load(options, **mover, **region, way, outcome); !ok)
       return std::unexpected(std::move(ok.error()));
   if (const auto info = (*mover)->info()) {
-    outcome.fact("memory", dmabuf::memory_name(info->memory));
     outcome.fact("invalidations", info->invalidations);
     outcome.fact("module_errors", info->errors);
     outcome.fact("deferred", info->deferred);
@@ -185,6 +192,7 @@ Result<Outcome> run_close(const Options &options) {
   auto mover = Mover::open(options, (*region)->fd());
   if (!mover)
     return std::unexpected(std::move(mover.error()));
+  (*mover)->say_place(outcome);
   Options some = options;
   some.load_bytes = 4u << 20;
   if (auto ok = load(some, **mover, **region, Way::read, outcome); !ok)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // dmabuf-integrity: one check of a drive with a dma-buf, for dmabuf-qual. It prints one JSON
-// object. All but `query`, `probe` and `check` destroy the data in the region of the drive that
-// they are given: they ask for the drive's identity, and hold the drive for themselves.
+// object. All but `query`, `probe`, `paths` and `check` destroy the data in the region of the drive
+// that they are given: they ask for the drive's identity, and hold the drive for themselves.
 #include "bench.hpp"
 #include "sizes.hpp"
 
@@ -15,51 +15,6 @@
 #include <optional>
 
 namespace integrity {
-
-dmabuf::Result<Outcome> run_query(const Options &) {
-  auto session = dmabuf::Session::open();
-  if (!session)
-    return std::unexpected(std::move(session.error()));
-  const dmabuf_rw_query &q = session->query();
-  Outcome outcome;
-  outcome.fact("abi_version", q.abi_version);
-  outcome.fact("features", q.features);
-  outcome.fact("max_io_bytes", q.max_io_bytes);
-  outcome.fact("max_premapped_bytes", q.max_buffer_bytes[DMABUF_RW_PATH_PREMAPPED]);
-  outcome.fact("max_registered_bytes", q.max_buffer_bytes[DMABUF_RW_PATH_REGISTERED]);
-  outcome.fact("max_bvec_bytes", q.max_buffer_bytes[DMABUF_RW_PATH_BVEC]);
-  return outcome;
-}
-
-dmabuf::Result<Outcome> run_probe(const Options &options) {
-  auto target = drive_of(options);
-  if (!target)
-    return std::unexpected(std::move(target.error()));
-  auto buffer = dmabuf::allocate_dmabuf(request_of(options));
-  if (!buffer)
-    return std::unexpected(std::move(buffer.error()));
-  auto session = dmabuf::Session::open();
-  if (!session)
-    return std::unexpected(std::move(session.error()));
-  const auto entry =
-      session->map({.dmabuf_fd = buffer->fd.get(),
-                    .target_fd = options.path == DMABUF_RW_PATH_REGISTERED ? -1 : target->get(),
-                    .path = options.path,
-                    .directions = DMABUF_RW_DIR_READ,
-                    .max_command_hint = static_cast<uint32_t>(options.max_command)},
-                   options.device);
-  if (!entry)
-    return std::unexpected(entry.error());
-  Outcome outcome;
-  if (const auto info = session->info(entry->handle)) {
-    outcome.fact("memory", dmabuf::memory_name(info->memory));
-    outcome.fact("route", dmabuf::route_name(info->route));
-    outcome.fact("segments", info->segments);
-    outcome.fact("max_command_bytes", info->max_command_bytes);
-  }
-  outcome.fact("exporter_device", buffer->device);
-  return outcome;
-}
 
 namespace {
 
@@ -75,6 +30,8 @@ struct Case {
 constexpr Case kCases[] = {
     {"query", run_query, false, "what the module can do; touches no drive"},
     {"probe", run_probe, false, "map a buffer for reading and say where it is; moves no data"},
+    {"paths", run_paths, false,
+     "the same on each datapath; without a drive, does the exporter make a buffer"},
     {"lay", run_lay, true, "plain writes of the pattern over the region"},
     {"check", run_check, false, "plain reads of what lay put there"},
     {"read", run_read, true, "plain writes, reads through the dma-buf, every byte"},
@@ -91,18 +48,6 @@ constexpr Case kCases[] = {
     {"invalidate", run_invalidate, true, "test exporter: memory that moves under load"},
     {"revoke", run_revoke, true, "test exporter: memory that is taken away under load"},
 };
-
-std::string quoted(const std::string &text) {
-  std::string out = "\"";
-  for (const char c : text)
-    if (c == '"' || c == '\\')
-      out += {'\\', c};
-    else if (static_cast<unsigned char>(c) < 32)
-      out += ' ';
-    else
-      out += c;
-  return out + '"';
-}
 
 void print(const Options &options, const dmabuf::Result<Outcome> &outcome) {
   const auto out = [](const std::string &text) { std::fputs(text.c_str(), stdout); };
@@ -140,11 +85,13 @@ void print(const Options &options, const dmabuf::Result<Outcome> &outcome) {
   std::fprintf(stderr, "dmabuf-integrity: %s\n", why);
   std::fputs(
       "usage: dmabuf-integrity CASE [--device DEV | --device-fd N] [--identity ID] [--exporter "
-      "udmabuf|heap|drm|testexp]\n"
+      "KIND]\n"
       "  [--exporter-device D] [--datapath premapped|registered|bvec] [--offset BYTES]\n"
       "  [--bytes BYTES] [--buffer BYTES] [--load BYTES] [--depth N] [--max-command BYTES]\n"
       "  [--generation N] [--seed N] [--limit-ms N]\n"
-      "All cases but query, probe and check DESTROY the data in the region of DEV. They need\n"
+      "KIND: udmabuf, heap, drm, vfio, cuda, hip, amdgpu, xe, i915, testexp\n"
+      "All cases but query, probe, paths and check DESTROY the data in the region of DEV. They "
+      "need\n"
       "--identity, the serial number or wwid of the drive that may be overwritten, and refuse\n"
       "a drive that is in use. --device-fd N is a descriptor that was inherited, whose own\n"
       "claim (O_EXCL) counts.\n"
@@ -177,6 +124,16 @@ template <class T> T choice(const char *text, const std::map<std::string, T> &ch
   if (found == choices.end())
     usage("no such exporter or datapath");
   return found->second;
+}
+
+/// All that the engine has, by name.
+std::map<std::string, dmabuf::ExporterKind> exporters() {
+  std::map<std::string, dmabuf::ExporterKind> all;
+  for (unsigned i = 0; i < static_cast<unsigned>(dmabuf::ExporterKind::none); i++) {
+    const auto kind = static_cast<dmabuf::ExporterKind>(i);
+    all.emplace(dmabuf::exporter_name(kind), kind);
+  }
+  return all;
 }
 
 Options parse(int argc, char **argv) {
@@ -226,11 +183,7 @@ Options parse(int argc, char **argv) {
       o.identity = optarg;
       break;
     case exporter:
-      o.exporter =
-          choice<dmabuf::ExporterKind>(optarg, {{"udmabuf", dmabuf::ExporterKind::udmabuf},
-                                                {"heap", dmabuf::ExporterKind::heap},
-                                                {"drm", dmabuf::ExporterKind::drm},
-                                                {"testexp", dmabuf::ExporterKind::testexp}});
+      o.exporter = choice(optarg, exporters());
       break;
     case exporter_dev:
       o.exporter_device = optarg;
@@ -294,7 +247,7 @@ int main(int argc, char **argv) {
   for (const Case &c : kCases) {
     if (options.test != c.name)
       continue;
-    if (options.device.empty() && options.test != "query")
+    if (options.device.empty() && options.test != "query" && options.test != "paths")
       usage("--device is missing");
     options.writes = c.writes;
     const auto outcome = c.run(options);

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Plots: cost over block size, a line for each datapath, a panel for each IOMMU mode."""
+"""Plots: cost over block size, a line for each datapath, a panel for each IOMMU mode. A line looks as in
+every report."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -7,30 +8,27 @@ from pathlib import Path
 from typing import Any
 
 from dmabuf_common.sizes import size_text
+from dmabuf_report.looks import Looks
 
 from .cases import IoCase
 from .samples import Sample
 
-# Distinguishable with the usual colour blindness (Okabe and Ito).
-COLOURS = {
-    "host": "#000000",
-    "passthrough": "#e69f00",
-    "registered": "#56b4e9",
-    "bvec": "#cc79a7",
-    "premapped": "#0072b2",
-    "bounce": "#d55e00",
-}
+Series = tuple[str, int | None, str]
 
 
-def lines(samples: Sequence[Sample]) -> dict[str, list[tuple[int, float]]]:
-    """(block size, median) by datapath and what else tells cases apart, sorted by size."""
-    found: dict[str, list[tuple[int, float]]] = defaultdict(list)
+def series_of(case: IoCase) -> Series:
+    """Datapath, depth and what else tells a case from another, as the looks of a report have it."""
+    extra = [name for name in ("writes", "polled", "free") if getattr(case, name)]
+    return case.path, case.depth, ", ".join([case.memory, *extra])
+
+
+def lines(samples: Sequence[Sample]) -> dict[Series, list[tuple[int, float]]]:
+    """(block size, median) by series, sorted by size."""
+    found: dict[Series, list[tuple[int, float]]] = defaultdict(list)
     for sample in samples:
-        case = sample.case
-        if isinstance(case, IoCase):
-            name = case.label().replace(f"{size_text(case.bs)}, ", "")
-            found[name].append((case.bs, sample.median()))
-    return {name: sorted(points) for name, points in found.items()}
+        if isinstance(sample.case, IoCase):
+            found[series_of(sample.case)].append((sample.case.bs, sample.median()))
+    return {series: sorted(points) for series, points in found.items()}
 
 
 def draw(boots: Mapping[str, Sequence[Sample]], path: Path) -> None:
@@ -39,17 +37,18 @@ def draw(boots: Mapping[str, Sequence[Sample]], path: Path) -> None:
 
     figure = Figure(figsize=(5 * len(boots) + 2, 4.5), layout="constrained")
     axes: Any = figure.subplots(1, len(boots), squeeze=False, sharey=True)[0]
+    looks = Looks(series for samples in boots.values() for series in lines(samples))
     for panel, (iommu, samples) in zip(axes, boots.items(), strict=True):
         sizes: set[int] = set()
-        for name, points in lines(samples).items():
-            colour = COLOURS.get(name.partition(",")[0], "#6b7280")
-            panel.plot(*zip(*points, strict=True), marker="o", color=colour, label=name)
+        for (datapath, depth, variant), points in lines(samples).items():
+            panel.plot(*zip(*points, strict=True), label=f"{datapath}, {variant}, QD {depth}",
+                       **looks.of(datapath, depth, variant).words())  # fmt: skip
             sizes |= {size for size, _ in points}
         panel.set(xscale="log", yscale="log", title=f"IOMMU {iommu}", xlabel="block size")
         panel.set_xticks(sorted(sizes), [size_text(size) for size in sorted(sizes)])
         panel.minorticks_off()
         panel.grid(True, color="#e5e7eb")
     axes[0].set_ylabel("guest instructions per I/O")
-    axes[-1].legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
+    axes[-1].legend(fontsize="small", handlelength=3.5, loc="upper left", bbox_to_anchor=(1, 1))
     figure.suptitle("Emulated machine: compares datapaths, says nothing about hardware")
     figure.savefig(path)

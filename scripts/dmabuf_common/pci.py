@@ -20,6 +20,8 @@ _CONFIG_BYTES = 4096
 _HEADER_BYTES = 64
 _IORESOURCE_MEM = 0x200
 _BARS = 6
+# The class of display controllers, as sysfs writes it, with the sub-class behind it.
+_DISPLAY = "0x03"
 # The kernel's words for a width that it does not know.
 _UNKNOWN_WIDTHS = (0, 255)
 
@@ -90,12 +92,19 @@ def distance(system: System, one: str, other: str) -> int | None:
 
 def of_device(system: System, device: str) -> str:
     """The PCI address of a device that is named as fio's dmabuf_device names it: an address itself,
-    or a DRM card; "" where it is neither."""
-    if is_pci_address(device):
-        return device
-    card = re.fullmatch(r"(?:/dev/dri/)?(card\d+)", device)
-    address = Path(system.real(f"/sys/class/drm/{card.group(1)}/device")).name if card else ""
-    return address if is_pci_address(address) else ""
+    perhaps with /BAR, or a DRM device's card or render node; "" where it is neither."""
+    address = device.partition("/")[0]
+    if is_pci_address(address):
+        return address
+    node = re.fullmatch(r"(?:/dev/dri/)?((?:card|renderD)\d+)", device)
+    parts = pci_parts(system.real(f"/sys/class/drm/{node.group(1)}/device")) if node else []
+    return parts[-1] if parts else ""
+
+
+def displays(system: System) -> list[str]:
+    """The addresses of all display controllers, GPUs without a screen among them."""
+    found = system.names(DEVICES)
+    return [one for one in found if system.read(f"{DEVICES}/{one}/class").startswith(_DISPLAY)]
 
 
 def _extended(config: bytes, wanted: int) -> int:
@@ -190,6 +199,15 @@ def bars(system: System, address: str) -> list[Bar]:
 def largest_bar(system: System, address: str) -> int:
     """Bytes of the device's largest memory BAR."""
     return max((bar.size for bar in bars(system, address) if bar.memory), default=0)
+
+
+def holds(system: System, address: str, place: int) -> bool:
+    """Whether a memory BAR of the device is at a physical address."""
+    for line in system.read(f"{DEVICES}/{address}/resource").splitlines()[:_BARS]:
+        words = [int(word, 16) for word in line.split()]
+        if len(words) == 3 and words[2] & _IORESOURCE_MEM and words[0] <= place <= words[1]:
+            return True
+    return False
 
 
 def iommu_mode(system: System, address: str) -> str:

@@ -58,6 +58,9 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
         "--p2p", action="store_true", help="NVMe and a PCI BAR (ivshmem) behind own root ports"
     )
     parser.add_argument(
+        "--switch", action="store_true", help="with --p2p: both behind one PCIe switch"
+    )
+    parser.add_argument(
         "--icount", action="store_true", help="one vCPU whose clock counts instructions"
     )
     parser.add_argument(
@@ -201,6 +204,7 @@ def request(args: argparse.Namespace) -> runner.Request:
         smp=args.smp,
         memory_mib=args.memory or memory_mib,
         p2p=args.p2p,
+        switch=args.switch,
         icount=args.icount,
         icount_shift=args.icount_shift,
         multipath=not args.no_multipath,

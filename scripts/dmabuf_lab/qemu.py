@@ -47,6 +47,8 @@ class Machine:
     paths: int = 0
     nodes: int = 1
     debug: bool = False
+    # With p2p: the drives and the BAR are behind one PCIe switch, a port of it for each.
+    switch: bool = False
 
 
 @dataclass(frozen=True)
@@ -228,6 +230,18 @@ def _nodes(machine: Machine) -> list[str]:
     return words
 
 
+def _ports(machine: Machine) -> list[str]:
+    """The root ports, or the ports of the switch that stands in their place."""
+    words = []
+    if machine.switch:
+        words += ["-device", "pcie-root-port,id=root,slot=0,chassis=0"]
+        words += ["-device", "x3130-upstream,id=switch,bus=root"]
+    kind = "xio3130-downstream,bus=switch" if machine.switch else "pcie-root-port"
+    for number, port in enumerate(_root_ports(machine).values(), 1):
+        words += ["-device", f"{kind},id={port},slot={number},chassis={number}"]
+    return words
+
+
 def _share(tag: str, path: Path, read_only: bool) -> list[str]:
     if "," in str(path):
         raise LabError(f"QEMU cannot export a path that has a comma in it: {path}")
@@ -265,8 +279,7 @@ def arguments(
     if _has_ports(machine):
         # The slots' own hot-plug, as real machines have it for drives, not the firmware's.
         words += ["-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"]
-        for number, port in enumerate(_root_ports(machine).values(), 1):
-            words += ["-device", f"pcie-root-port,id={port},slot={number},chassis={number}"]
+        words += _ports(machine)
     if machine.p2p:
         bar = f"memory-backend-ram,id=bar,size={config.P2P_BAR_MIB}M,share=on"
         words += ["-object", bar]

@@ -27,6 +27,7 @@ class Request:
     smp: int | None = None
     memory_mib: int = config.DEFAULT_MEMORY_MIB
     p2p: bool = False
+    switch: bool = False
     icount: bool = False
     icount_shift: int | None = None
     multipath: bool = True
@@ -86,6 +87,8 @@ def _machine(request: Request, kernel: guest_kernel.GuestKernel) -> qemu.Machine
         raise LabError("--icount needs one vCPU, so --smp must be 1")
     if request.icount_shift is not None and not request.icount:
         raise LabError("--icount-shift says how long an instruction takes, and needs --icount")
+    if request.switch and not request.p2p:
+        raise LabError("--switch says where --p2p has its devices, and needs --p2p")
     if request.paths and not request.multipath:
         raise LabError("--paths makes a multipath head, and does not go with --no-multipath")
     if request.share is not None and not request.share.is_dir():
@@ -97,6 +100,7 @@ def _machine(request: Request, kernel: guest_kernel.GuestKernel) -> qemu.Machine
         smp=1 if request.icount else request.smp or config.DEFAULT_SMP,
         memory_mib=request.memory_mib,
         p2p=request.p2p,
+        switch=request.switch,
         icount=request.icount,
         icount_shift=config.DEFAULT_ICOUNT_SHIFT if request.icount_shift is None else request.icount_shift,
         multipath=request.multipath,

@@ -123,6 +123,11 @@ def _needs_build(mutant: Mutant) -> bool:
     return any(not edit.file.endswith(NOT_BUILT) for edit in mutant.edits)
 
 
+def _needs_ctest(mutant: Mutant) -> bool:
+    """Whether the build folder is needed at all: files of Python tests do without."""
+    return _needs_build(mutant) or any(not test.startswith(PYTEST) for test in mutant.tests)
+
+
 class LocalRun:
     """Runs the mutants of the levels unit and host, each with a result of its own."""
 
@@ -131,8 +136,9 @@ class LocalRun:
         self.limits: dict[tuple[str, ...], float | str] = {}
 
     def prepare(self, mutants: Sequence[Mutant]) -> None:
-        """Builds the code as it is; without that, no mutant says anything."""
-        self.local.configure()
+        """Builds the code as it is, where a test needs it; without that, no mutant says anything."""
+        if any(_needs_ctest(mutant) for mutant in mutants):
+            self.local.configure()
         for level in sorted({mutant.level for mutant in mutants if _needs_build(mutant)}):
             with step(f"building for the level {level}"):
                 error = self.local.compile(level)
@@ -161,7 +167,7 @@ class LocalRun:
             return Result(mutant.id, key_of(mutant, self.lists), tree, verdict, by, detail, seconds)
 
         # The baseline is measured on the code as it is, so what the last mutant left is built anew.
-        if mutant.tests not in self.limits:
+        if mutant.tests not in self.limits and _needs_ctest(mutant):
             if error := self.local.compile(mutant.level):
                 return result(ERROR, detail=f"the code as it is cannot be built: {error}")
         limit_s = self._limit(mutant)

@@ -37,16 +37,9 @@ def all_of(store: Store, plan: str) -> list[Known]:
 
 
 def add(
-    store: Store, plan: str, series: Series, metric: str, night: int | None, note: str,
-    ratio: float | None = None,
-) -> Known:  # fmt: skip
-    """Acknowledges what a night confirmed, by default the last one that decided about this metric.
-    ratio: to the baseline, where another store has the decision."""
-    if ratio is not None:
-        nights = [n.id for n in store.nights(plan) if night is None or n.id == night]
-        if not nights:
-            raise NightlyError(f"plan {plan} has no such night; see `dmabuf-nightly nights`")
-        return _put(store, plan, Known(series, metric, "baseline", nights[-1], ratio, note))
+    store: Store, plan: str, series: Series, metric: str, night: int | None, note: str
+) -> Known:
+    """Acknowledges what a night confirmed, by default the last one that decided about this metric."""
     found = [
         row for row in store.decisions(night, plan)
         if (row["test"], row["side"], row["host"], row["metric"])
@@ -62,10 +55,10 @@ def add(
         )
     row = confirmed[0]
     was = row["document"].get("ratio") or 1.0
-    return _put(store, plan, Known(series, metric, row["against"], row["night"], was, note))
+    return put(store, plan, Known(series, metric, row["against"], row["night"], was, note))
 
 
-def _put(store: Store, plan: str, known: Known) -> Known:
+def put(store: Store, plan: str, known: Known) -> Known:
     """Stores it, in the place of what was known of this metric before."""
     series = known.series
     with store.transaction():
@@ -79,11 +72,14 @@ def _put(store: Store, plan: str, known: Known) -> Known:
     return known
 
 
-def end(store: Store, plan: str, series: Series, metric: str | None = None) -> int:
-    """What is slower fails again; how many were known. metric: None for all of the series."""
+def end(
+    store: Store, plan: str, series: Series, metric: str | None = None, against: str | None = None
+) -> int:
+    """What is slower fails again; how many were known. metric: None for all of the series. against:
+    None for whatever it was compared with."""
     cursor = store.db.execute(
         "UPDATE acknowledged SET ended = ? WHERE ended IS NULL AND plan = ? AND test = ? AND side = ? "
-        "AND host = ? AND (? IS NULL OR metric = ?)",
-        (now(), plan, series.test, series.side, series.host, metric, metric),
+        "AND host = ? AND (? IS NULL OR metric = ?) AND (? IS NULL OR against = ?)",
+        (now(), plan, series.test, series.side, series.host, metric, metric, against, against),
     )
     return cursor.rowcount

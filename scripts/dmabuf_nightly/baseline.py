@@ -2,13 +2,15 @@
 """Pinned baselines. They change when somebody pins, and at no other time."""
 
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dmabuf_common.clock import now
 from dmabuf_common.fingerprint import differences
 
-from . import acknowledge
+from . import acknowledge, jobfacts
+from .earlier import Pin
 from .errors import NightlyError
 from .store import Run, Series, Store
 
@@ -24,6 +26,11 @@ class Baseline:
     nights: list[int]
     note: str
     runs: list[Run]
+
+    @property
+    def jobs_known(self) -> bool:
+        """Whether the jobs of all its runs are stored, as they are not where an earlier release ran them."""
+        return all(run.job for run in self.runs)
 
     @property
     def name(self) -> str:
@@ -50,6 +57,15 @@ def all_of(store: Store, plan: str) -> list[Baseline]:
             Baseline(row["id"], series, row["key"], row["pinned"], json.loads(row["nights"]),
                      row["note"], store.runs_of(ids))
         )  # fmt: skip
+    return found
+
+
+def pins(store: Store, plan: str) -> dict[Series, list[Pin]]:
+    """All baselines that a plan ever had, by their series."""
+    found: dict[Series, list[Pin]] = defaultdict(list)
+    for row in store.db.execute("SELECT * FROM baseline WHERE plan = ? ORDER BY id", (plan,)):
+        nights = tuple(json.loads(row["nights"]))
+        found[Series(row["test"], row["side"], row["host"])].append(Pin(row["id"], nights))
     return found
 
 
@@ -96,6 +112,12 @@ def pin(
                 f"the runs of {series} cannot be pinned together, their machines differ in "
                 f"{', '.join(changed)}; pin nights of one machine"
             )
+        for run in runs:
+            if changed := store.job_differences(run, runs[0]):
+                raise NightlyError(
+                    f"the runs of {series} cannot be pinned together, their jobs differ: in night {run.night} "
+                    f"{jobfacts.shown(changed)}; pin nights of one job"
+                )
         for number in nights:
             subjects = sorted({run.subject for run in runs if run.night == number})
             if len(subjects) > 1:
@@ -113,7 +135,8 @@ def pin(
                 store.db.execute(
                     "UPDATE baseline SET replaced = ? WHERE id = ?", (now(), present[series].id)
                 )
-                acknowledge.end(store, plan, series)
+            # What is known is how slow it was against what was compared with till now.
+            acknowledge.end(store, plan, series, against="baseline")
             cursor = store.db.execute(
                 "INSERT INTO baseline (plan, test, side, host, key, pinned, nights, note) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",

@@ -8,12 +8,12 @@ would count. Otherwise the case is run again, and in the end it is 125: git take
 
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dmabuf_common import clock, stats
 from dmabuf_common.verdict import EXIT_FAIL, EXIT_PASS
 
-from . import baseline, decide, fio, runner
+from . import baseline, decide, fio, jobfacts, runner
 from .errors import EXIT_BISECT_ABORT, EXIT_BISECT_SKIP, NightlyError
 from .plan import Plan, metric_kind
 from .store import Run, Series, Store
@@ -67,10 +67,11 @@ class _Measured:
 
 
 def _rounds(
-    store: Store, plan: Plan, series: Series, metric: str, key: str, name: str,
+    store: Store, plan: Plan, series: Series, metric: str, like: Run, name: str,
     execute: Callable[[int], None], label: str, kind: str,
 ) -> Iterator[_Measured]:  # fmt: skip
-    """Runs round after round, up to ROUNDS of them. key: the machine that it must be, called `name`."""
+    """Runs round after round, up to ROUNDS of them. like: of the machine and
+    the job that it must be, called `name`."""
     values: list[float] = []
     for number in range(1, ROUNDS + 1):
         night = runner.new_night(store, plan, None, label, kind)
@@ -80,11 +81,14 @@ def _rounds(
             if run.status == fio.FAILED:
                 yield _Measured(values, number, f"a run failed: {run.reasons[0]}")
                 return
-            if run.valid and not store.comparable(run.key, key):
-                changed = store.differences(run.key, key)
+            if run.valid and not store.comparable(run.key, like.key):
+                changed = store.differences(run.key, like.key)
                 yield _Measured(
                     values, number, f"not the machine of {name}: {', '.join(changed)} differ"
                 )
+                return
+            if run.valid and (changed := store.job_differences(run, like)):
+                yield _Measured(values, number, f"not the job of {name}: {jobfacts.shown(changed)}")
                 return
         values += [run.metrics[metric] for run in runs if run.valid and metric in run.metrics]
         store.finish(night, kind, f"{len(values)} valid runs so far")
@@ -124,8 +128,9 @@ def known_good(
     limit = effect if effect is not None else plan.rules.floor(metric)
     begun = [night.id for night in store.nights(plan.name, REFERENCE)]
     measured = _Measured([], 0, "nothing was run")
-    for measured in _rounds(store, plan, series, metric, pinned.key, f"the {pinned.name}", execute,
-                            label, REFERENCE):  # fmt: skip
+    like = replace(pinned.runs[0], key=pinned.key)
+    for measured in _rounds(store, plan, series, metric, like, f"the {pinned.name}", execute, label,
+                            REFERENCE):  # fmt: skip
         if measured.why:
             break
     fresh = [n.id for n in store.nights(plan.name, REFERENCE) if n.id not in begun]
@@ -163,7 +168,7 @@ def _reference(store: Store, plan: Plan, series: Series) -> list[Run]:
     # Of rounds on machines that differ, or of other commits, only the newest say what this one gives.
     runs = [
         run for run in runs
-        if store.comparable(run.key, runs[-1].key) and run.subject == runs[-1].subject
+        if store.alike(runs[-1], run) and run.subject == runs[-1].subject
     ]  # fmt: skip
     if len(runs) < plan.rules.least_runs:
         raise NightlyError(
@@ -187,7 +192,7 @@ def step(
     better = metric_kind(metric)[1]
     limit = effect if effect is not None else plan.rules.floor(metric)
     measured = _Measured([], 0, "nothing was run")
-    for measured in _rounds(store, plan, series, metric, reference[-1].key, "the known-good commit",
+    for measured in _rounds(store, plan, series, metric, reference[-1], "the known-good commit",
                             execute, label, BISECT):  # fmt: skip
         if measured.why:
             return Step(SKIP, f"cannot tell: {measured.why}")

@@ -21,7 +21,7 @@ from dmabuf_common.verdict import (
 from dmabuf_report import model
 from dmabuf_report.errors import ReportError
 
-from . import acknowledge, baseline, drives, health, machine, plan, prune, runner
+from . import acknowledge, baseline, drives, health, machine, plan, prune, ratios, runner
 from .errors import EXIT_BISECT_ABORT, NightlyError
 from .progress import say
 from .store import MEASURED, Night, Series, Store
@@ -108,6 +108,10 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument("--night", type=int, help="default: the last")
     report.add_argument("--out", type=Path, required=True, metavar="DIR", dest="report")
     report.add_argument("--format", action="append", choices=FORMATS, default=[])
+    public = add("publish", "write a page of a night, and a list of the nights, for anybody to see")
+    public.add_argument("--plan", required=True, metavar="NAME")
+    public.add_argument("--night", type=int, help="default: the last that was judged")
+    public.add_argument("--out", type=Path, required=True, metavar="DIR")
     nights = add("nights", "list the stored nights")
     nights.add_argument("--plan")
     base = commands.add_parser("baseline", help="pin or show baselines; they never move by themselves")
@@ -318,6 +322,14 @@ def _report(args: argparse.Namespace) -> int:
     return EXIT_PASS
 
 
+def _publish(args: argparse.Namespace) -> int:
+    from . import publish
+
+    for path in publish.publish(Store(args.store, create=False), args.plan, args.night, args.out):
+        print(path)
+    return EXIT_PASS
+
+
 def _nights(args: argparse.Namespace) -> int:
     store = Store(args.store, create=False)
     for night in store.nights(args.plan):
@@ -347,6 +359,8 @@ def _baseline(args: argparse.Namespace) -> int:
             return EXIT_UNDECIDED
     for one in shown:
         note = f", {one.note}" if one.note else ""
+        if not one.jobs_known:
+            note += "; its jobs are not stored, so that datapath, block size and depth alone are compared"
         print(f"{one.series}: {one.name}, {len(one.runs)} runs, pinned {one.pinned}{note}")
     return EXIT_PASS
 
@@ -413,8 +427,12 @@ def _acknowledge(args: argparse.Namespace) -> int:
             raise NightlyError(f"nothing is acknowledged of {series}: {args.metric}")
         print(f"{series}: {args.metric} fails again when it is slower")
         return EXIT_PASS
-    known = acknowledge.add(store, args.plan, series, args.metric, args.night, args.note,
-                            args.ratio)  # fmt: skip
+    if args.ratio is None:
+        known = acknowledge.add(store, args.plan, series, args.metric, args.night, args.note)
+    else:
+        given = ratios.find(store, args.plan, series, args.metric, args.night, args.ratio)
+        known = acknowledge.put(store, args.plan, acknowledge.Known(
+            series, args.metric, given.against, given.night, given.ratio, args.note))  # fmt: skip
     print(f"{series}: {args.metric} is known to be at {known.ratio:.3f} since night {known.night}")
     return EXIT_PASS
 
@@ -448,7 +466,7 @@ def _selftest(args: argparse.Namespace) -> int:
 
 
 COMMANDS = {
-    "run": _run, "analyze": _analyze, "report": _report, "nights": _nights,
+    "run": _run, "analyze": _analyze, "report": _report, "publish": _publish, "nights": _nights,
     "baseline": _baseline, "bisect": _bisect, "export": _export, "acknowledge": _acknowledge,
     "prune": _prune, "fingerprint": _fingerprint,
     "selftest": _selftest,

@@ -19,6 +19,7 @@ from dmabuf_common.drive_guard import Guard
 from dmabuf_common.sysfs import System
 
 from .errors import NightlyError
+from .jobfacts import OURS
 from .jobfile import REPORT, Job
 from .plan import Case, Host, Target
 from .store import Series
@@ -30,7 +31,6 @@ ELSEWHERE = ("directory", "opendir", "filename_format", "read_iolog", "replay_re
 # is. mmap is none: the kernel writes its pages back later. io_uring_cmd and sg want a character device,
 # which cannot be held. exec, filecreate, filedelete, dircreate and the like do something else altogether.
 ENGINES = ("io_uring", "libaio", "null", "posixaio", "psync", "pvsync", "pvsync2", "sync", "vsync")
-OURS = re.compile(r"(external:)?([^:\s]*/)?libdmabuf[^/:\s]*\.so[.0-9]*")
 # Options that run a program, or write to or remove a file that filename= does not name.
 BESIDE = ("exec_prerun", "exec_postrun", "write_iolog", "merge_blktrace_file", "profile")
 UNLINKS = ("unlink", "unlink_each_loop")

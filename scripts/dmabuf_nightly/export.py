@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from dmabuf_common import clock, files, stats, verdict
+from dmabuf_report.tidy import cell
 
 from . import acknowledge
 from .plan import metric_kind
@@ -21,7 +22,7 @@ def _safe(series: Series) -> str:
 
 def tables(store: Store, plan: str) -> dict[Series, list[dict[str, str]]]:
     """Rows by series: time, attributes and the median of each metric over the valid runs of the
-    latest machine. Runs of other machines have another key and would look like a change."""
+    latest machine and job. Runs of others would look like a change."""
     groups: dict[Series, dict[int, list[Run]]] = {}
     nights = {night.id: night for night in store.nights(plan)}
     for number in nights:
@@ -30,10 +31,10 @@ def tables(store: Store, plan: str) -> dict[Series, list[dict[str, str]]]:
                 groups.setdefault(run.series, {}).setdefault(number, []).append(run)
     made: dict[Series, list[dict[str, str]]] = {}
     for series, by_night in groups.items():
-        latest = by_night[max(by_night)][-1].key
+        latest = by_night[max(by_night)][-1]
         rows = []
         for number, runs in sorted(by_night.items()):
-            mine = [run for run in runs if store.comparable(run.key, latest)]
+            mine = [run for run in runs if store.alike(latest, run)]
             if not mine:
                 continue
             row = {
@@ -105,11 +106,6 @@ def open_metrics(store: Store, plan: str) -> str:
         lines += [f"# TYPE {full} gauge", f"# HELP {full} {text}"]
         lines += [_sample(full, about, value) for about, value in samples]
     return "\n".join([*lines, "# EOF"]) + "\n"
-
-
-def cell(text: str) -> str:
-    """Text for a cell, which a spreadsheet must not take for a formula."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
 
 def write(store: Store, plan: str, folder: Path) -> list[Path]:

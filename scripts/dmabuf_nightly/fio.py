@@ -49,6 +49,9 @@ class Outcome:
     version: str = ""
     memory: str = "none"
     route: str = "none"
+    load: str = ""
+    cpu_percent: float | None = None
+    commands: dict[str, int] | None = None
 
     def unclear(self, reason: str) -> None:
         """Neither good nor bad, unless it failed already."""
@@ -115,6 +118,7 @@ def measure(jobs: Sequence[Mapping[str, Any]], outcome: Outcome) -> None:
             if ns is not None:
                 outcome.metrics[f"{direction}_clat_p{percentile:g}"] = ns
     cpu = sum((job["usr_cpu"] + job["sys_cpu"]) / 100 * job["job_runtime"] / 1000 for job in jobs)
+    outcome.cpu_percent = max(job["usr_cpu"] + job["sys_cpu"] for job in jobs)
     if moved and cpu > 0:
         outcome.metrics["cpu_per_gib"] = cpu / (moved / (1 << 30))
 
@@ -157,12 +161,26 @@ def check_report(
             outcome.unclear(f"the engine counted {ours} {direction}s and fio {fios}")
             return
     outcome.proven = True
+    outcome.commands = commands_of(mine)
     if case.datapath and outcome.datapath != case.datapath:
         outcome.unclear(f"datapath {outcome.datapath} ran, and the plan wants {case.datapath}")
     if case.memory and outcome.memory != case.memory:
         outcome.unclear(f"the memory is {outcome.memory} memory, and the plan wants {case.memory} memory")
     if case.route and outcome.route != case.route:
         outcome.unclear(f"the route is {outcome.route}, and the plan wants {case.route}")
+
+
+def commands_of(reports: Sequence[Mapping[str, Any]]) -> dict[str, int] | None:
+    """Commands, and for how many requests of how many bytes; None where the drive's commands are not
+    what the module counts."""
+    counts = [report.get("module") or {} for report in reports]
+    if any(report.get("datapath") != "premapped" for report in reports) or not all("commands" in one for one in counts):
+        return None
+    return {
+        "count": sum(one["commands"] for one in counts),
+        "requests": sum(one["reads"] + one["writes"] for one in counts),
+        "bytes": sum(one["read_bytes"] + one["write_bytes"] for one in counts),
+    }
 
 
 def read_reports(text: str) -> list[dict[str, Any]]:
@@ -185,6 +203,7 @@ def judge(
     where there is none to be had."""
     outcome = Outcome()
     outcome.block_bytes = sizes.parse(job.values.get("bs", job.values.get("blocksize", "")))
+    outcome.load = job.values.get("rw", job.values.get("readwrite", ""))
     depth = job.values.get("iodepth", "1")
     outcome.depth = int(depth) if depth.isdecimal() and int(depth) else None
     try:

@@ -17,9 +17,9 @@ from pathlib import Path
 from .errors import NightlyError
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_SECTION = re.compile(r"^\s*\[(.+?)\]\s*$")
+SECTION = re.compile(r"^\s*\[(.+?)\]\s*$")
 _INCLUDE = re.compile(r"^include[ \t]+(\S.*)$")
-_OPTION = re.compile(r"^\s*([A-Za-z0-9_]+)\s*(?:=\s*(.*?)\s*)?$")
+OPTION = re.compile(r"^\s*([A-Za-z0-9_]+)\s*(?:=\s*(.*?)\s*)?$")
 
 _DIRECTION = ("rw", "readwrite")
 _READS = ("read", "randread")
@@ -56,7 +56,7 @@ class Job:
     @property
     def options(self) -> list[tuple[str, str]]:
         """The options of all sections, in their order."""
-        found = (_OPTION.match(line) for line in self.text.splitlines() if not _SECTION.match(line))
+        found = (OPTION.match(line) for line in self.text.splitlines() if not SECTION.match(line))
         return [(match.group(1), match.group(2) or "") for match in found if match]
 
     @property
@@ -77,7 +77,7 @@ class Job:
         inherited: set[str] = set()
         here = inherited
         for line in self.text.splitlines():
-            section, option = _SECTION.match(line), _OPTION.match(line)
+            section, option = SECTION.match(line), OPTION.match(line)
             if section and section.group(1).startswith("global"):  # so fio tells them
                 here = inherited
             elif section:
@@ -96,7 +96,7 @@ class Job:
         """The same job with another path for a file, wherever a section names it, spelled as `path`."""
         lines = []
         for line in self.text.splitlines():
-            match = None if _SECTION.match(line) else _OPTION.match(line)
+            match = None if SECTION.match(line) else OPTION.match(line)
             if match and match.group(1) == "filename":
                 names = [instead if one == path else one for one in split(match.group(2) or "")]
                 line = "filename=" + ":".join(name.replace(":", "\\:") for name in names)
@@ -135,7 +135,7 @@ def _judge_lines(lines: list[str], name: str) -> None:
             )
         if line.startswith("include"):
             raise NightlyError(f"{name}: {short!r} would include a file; write include, a blank, the file")
-        if not (_SECTION.match(line) if line.startswith("[") else _OPTION.match(line)):
+        if not (SECTION.match(line) if line.startswith("[") else OPTION.match(line)):
             raise NightlyError(f"{name}: {short!r} is neither a section in brackets nor an option")
 
 
@@ -172,10 +172,10 @@ def expand(path: Path, parameters: Mapping[str, str], options: Mapping[str, str]
     lines = [_VARIABLE.sub(lambda m: parameters[m.group(1)], line).strip() for line in lines]
     lines = [line for line in lines if line]
     _judge_lines([*lines, *(f"{key}={value}" for key, value in options.items())], path.name)
-    heads = [i for i, line in enumerate(lines) if _SECTION.match(line)]
+    heads = [i for i, line in enumerate(lines) if SECTION.match(line)]
     if not heads:
         raise NightlyError(f"{path.name} has no job: a section in brackets is missing")
-    first = _SECTION.match(lines[heads[0]])
+    first = SECTION.match(lines[heads[0]])
     assert first is not None
     if first.group(1) != "global":
         lines[: heads[0]] = ["[global]"]
@@ -186,7 +186,7 @@ def expand(path: Path, parameters: Mapping[str, str], options: Mapping[str, str]
     kept: list[str] = []
     values: dict[str, str] = {}
     for line in lines[head + 1 : end]:
-        match = _OPTION.match(line)
+        match = OPTION.match(line)
         if match and match.group(1) in options:
             continue
         if match:

@@ -2,14 +2,16 @@
 """From stored runs to findings: which runs are compared with which, and which must not be."""
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from dmabuf_common import stats
 from dmabuf_common.fingerprint import differences
 
-from . import acknowledge, baseline, decide
+from . import acknowledge, baseline, decide, jobfacts
 from .decide import CONFIRMED, INCONCLUSIVE, SUSPECT, Finding, Question
+from .earlier import Decided, Hold, Pin, view
 from .plan import Case, Plan, metric_kind
 from .store import Run, Series, Store
 
@@ -35,6 +37,10 @@ class Judgement:
     findings: list[Finding] = field(default_factory=list)
     runs: dict[Series, list[Run]] = field(default_factory=dict)
     old_names: dict[Subject, str] = field(default_factory=dict)
+    # The number of the baseline, what was held before, and the nights of the history.
+    baselines: dict[Subject, int] = field(default_factory=dict)
+    holds: dict[Subject, Hold] = field(default_factory=dict)
+    nights: dict[Subject, list[int]] = field(default_factory=dict)
 
     def to_rerun(self) -> list[Series]:
         """The series of what is suspect and has not been confirmed on an earlier night."""
@@ -52,6 +58,7 @@ class Judgement:
             for finding in self.findings:
                 about = subject(finding)
                 contrast = finding.judged
+                hold = finding.hold(self.holds.get(about), self.night, self.nights.get(about, []))
                 self.store.decide(
                     self.night, about.series, about.metric, finding.state, about.against,
                     {
@@ -60,6 +67,8 @@ class Judgement:
                         "ratio": contrast.ratio if contrast else None,
                         "change_from": finding.extra.get("change_from"),
                         "acknowledged": finding.extra.get("acknowledged"),
+                        "baseline": self.baselines.get(about),
+                        "hold": asdict(hold) if hold else None,
                     },
                 )  # fmt: skip
 
@@ -92,6 +101,13 @@ class _Past:
         return {night: values for night, values in found.items() if len(values) >= least}
 
 
+def _decided(document: Mapping[str, Any], state: str) -> Decided:
+    """What a night decided, as it was stored."""
+    hold = document.get("hold")
+    held = Hold(hold["since"], tuple(hold["nights"]), hold["fast"]) if hold else None
+    return Decided(state, document.get("baseline"), held)
+
+
 class _Judge:
     def __init__(self, store: Store, plan: Plan, night: int, reruns: bool, need_baseline: bool) -> None:
         self.store, self.plan, self.night, self.reruns = store, plan, night, reruns
@@ -99,98 +115,139 @@ class _Judge:
         self.result = Judgement(store, plan, night)
         for run in store.runs(night):
             self.result.runs.setdefault(run.series, []).append(run)
-        self.earlier: dict[Subject, dict[int, str]] = defaultdict(dict)
+        self.earlier: dict[Subject, dict[int, Decided]] = defaultdict(dict)
         for row in store.decisions(plan=plan.name):
             about = Subject(Series(row["test"], row["side"], row["host"]), row["metric"],
                             row["against"])  # fmt: skip
             if row["night"] < night:
-                self.earlier[about][row["night"]] = row["state"]
+                self.earlier[about][row["night"]] = _decided(row["document"], row["state"])
         self.baselines = {b.series: b for b in baseline.all_of(store, plan.name)}
+        self.pins = baseline.pins(store, plan.name)
         self.known = {
             Subject(k.series, k.metric, k.against): k for k in acknowledge.all_of(store, plan.name)
         }
         self.unfit: dict[Subject, str] = {}
 
-    def key(self, series: Series) -> tuple[str, str]:
-        """The key of tonight's valid runs, or "" and why there is no single one."""
+    def one(self, series: Series) -> tuple[Run | None, str]:
+        """A run that stands for tonight's valid ones, or None and why there is no such one."""
         valid = self.result.valid(series, (0, 1, 2))
         keys = sorted({run.key for run in valid})
         if len(keys) > 1:
             changed = differences(self.store.facts(keys[0]), self.store.facts(keys[1]))
-            return "", f"the machine changed during the night: {', '.join(changed)}"
+            return None, f"the machine changed during the night: {', '.join(changed)}"
         subjects = sorted({run.subject for run in valid})
         if len(subjects) > 1:
             changed = differences(self.store.facts(subjects[0]), self.store.facts(subjects[1]))
-            return "", f"what is judged changed during the night: {', '.join(changed)}"
-        return (keys[0] if keys else ""), ""
+            return None, f"what is judged changed during the night: {', '.join(changed)}"
+        for run in valid[1:]:
+            if changed := self.store.job_differences(run, valid[0]):
+                return None, f"the job changed during the night: {jobfacts.shown(changed)}"
+        return (valid[0] if valid else None), ""
 
-    def past(self, series: Series, key: str) -> _Past:
+    def pin(self, about: Subject) -> Pin | None:
+        """The baseline that a metric is compared with."""
+        pinned = self.baselines.get(about.series)
+        if pinned is None or about.against != "baseline":
+            return None
+        return next(pin for pin in self.pins[about.series] if pin.id == pinned.id)
+
+    def past(self, series: Series, tonight: Run | None) -> _Past:
         nights: dict[int, list[Run]] = defaultdict(list)
-        for run in self.store.series_runs(series, self.plan.name, self.night):
-            if run.valid and self.store.comparable(run.key, key):
-                nights[run.night].append(run)
+        if tonight is not None:
+            for run in self.store.series_runs(series, self.plan.name, self.night):
+                if run.valid and self.store.alike(tonight, run):
+                    nights[run.night].append(run)
         whole = [night for night, runs in nights.items() if len({run.subject for run in runs}) == 1]
         kept = sorted(whole)[-self.plan.rules.history :]
         return _Past({night: nights[night] for night in kept})
+
+    def hold(self, about: Subject) -> Hold | None:
+        """What was found slower without a baseline, and is not over."""
+        found = self.earlier[about]
+        return found[max(found)].hold if found and self.pin(about) is None else None
 
     def questions(self, series: Series) -> list[Question]:
         """What is asked about a series: each metric against its baseline and its history."""
         runs = self.result.valid(series)
         case = self.plan.case(series.test)
-        key, unfit = self.key(series)
+        tonight, changed = self.one(series)
         pinned = self.baselines.get(series)
         # A night that was pinned is compared with the others of the baseline, and never with itself.
         old_runs = [r for r in pinned.runs if r.valid and r.night != self.night] if pinned else []
-        past = self.past(series, key)
+        past = self.past(series, tonight)
         asked = []
         for metric in metrics_of(case, [*self.result.runs.get(series, []), *old_runs]):
             about = Subject(series, metric, "baseline")
+            compared, hold = old_runs, self.hold(about)
             if pinned:
                 left_out = " without this one" if self.night in pinned.nights else ""
-                self.result.old_names[about] = pinned.name + left_out
-            why = unfit or self._unfit(series, metric, key, pinned, old_runs)
+                unknown = "" if pinned.jobs_known or not (tonight and tonight.job) else (
+                    ", whose jobs an earlier release did not store,")
+                self.result.old_names[about] = pinned.name + left_out + unknown
+                self.result.baselines[about] = pinned.id
+            elif hold:
+                compared = self._reference(series, hold)
+                self.result.holds[about] = hold
+                self.result.old_names[about] = _nights(hold.nights)
+            why = changed or self._unfit(series, metric, tonight, pinned, compared, hold)
             if why:
                 self.unfit[about] = why
             by_night = past.of(metric, self.plan.rules.least_runs)
-            slower = {n for n, s in self.earlier[about].items() if s in (SUSPECT, CONFIRMED)}
+            self.result.nights[about] = list(by_night)
+            seen = view(list(by_night), self.earlier[about], decide.SLOWER, self.pins[series],
+                        self.pin(about))  # fmt: skip
             asked.append(
                 Question(
                     about, metric_kind(metric)[1], self.plan.rules.floor(metric),
-                    [] if why else _values(old_runs, metric),
+                    [] if why else _values(compared, metric),
                     _values(runs, metric),
                     [stats.median(values) for values in by_night.values()],
-                    frozenset(i for i, night in enumerate(by_night) if night in slower),
+                    seen.flagged,
                     list(by_night.values()),
-                    len({run.night for run in old_runs}),
+                    len({run.night for run in compared}), seen.eras, seen.settled, hold is not None,
                 )
             )  # fmt: skip
         return asked
 
+    def _reference(self, series: Series, hold: Hold) -> list[Run]:
+        runs = [run for night in hold.nights for run in self.store.runs(night, 0)]
+        return [run for run in runs if run.series == series and run.valid]
+
     def _unfit(
-        self, series: Series, metric: str, key: str, pinned: baseline.Baseline | None,
-        old_runs: Sequence[Run],
+        self, series: Series, metric: str, tonight: Run | None, pinned: baseline.Baseline | None,
+        old_runs: Sequence[Run], hold: Hold | None,
     ) -> str:  # fmt: skip
-        """Why a metric cannot be compared with the baseline, though it should be; "" when it can."""
-        if pinned is None:
-            if not self.need_baseline or self.plan.old:
-                return ""
+        """Why a metric cannot be compared with what it should be; "" when it can."""
+        if pinned is None and self.need_baseline and not self.plan.old:
             return (
                 "no baseline is pinned, and one is demanded; `dmabuf-nightly baseline pin "
                 f"--plan {self.plan.name} --last 3` pins one"
             )
-        if key and not self.store.comparable(pinned.key, key):
-            changed = self.store.differences(pinned.key, key)
-            return (
-                f"this is not the machine of the {pinned.name}: {', '.join(changed)} "
-                "differ; pin a baseline for this one"
-            )
+        if pinned is None and hold is None:
+            return ""
+        name = f"the {pinned.name}" if pinned else f"the {_nights(hold.nights if hold else ())}"
         if not old_runs:
-            return f"the {pinned.name} holds no night but this one; pin others"
+            return f"{name} holds no night but this one; pin others" if pinned else (
+                f"{name} have no valid run any more; pin a baseline")
+        if tonight is not None:
+            for old in old_runs:
+                key = pinned.key if pinned else old.key
+                if not self.store.comparable(key, tonight.key):
+                    changed = self.store.differences(key, tonight.key)
+                    return (
+                        f"this is not the machine of {name}: {', '.join(changed)} "
+                        "differ; pin a baseline for this one"
+                    )
+                if changed := self.store.job_differences(tonight, old):
+                    return (
+                        f"this is not the job of {name}: {jobfacts.shown(changed)}; pin a baseline for "
+                        "this one"
+                    )
         if not any(metric in run.metrics for run in old_runs):
-            return f"the {pinned.name} has no {metric}; pin a baseline that has it"
+            return f"{name} has no {metric}; pin a baseline that has it"
         valid = self.result.valid(series)
         if valid and not any(metric in run.metrics for run in valid):
-            return f"no run of this night has {metric}, and the {pinned.name} has it"
+            return f"no run of this night has {metric}, and {name} has it"
         return ""
 
     def side_questions(self, host: str, case: Case) -> list[Question]:
@@ -198,21 +255,34 @@ class _Judge:
         old = Series(case.name, self.plan.old, host)
         new = Series(case.name, self.plan.new, host)
         old_runs, new_runs = self.result.valid(old), self.result.valid(new)
+        ones, changes = zip(*(self.one(series) for series in (old, new)), strict=True)
+        pasts = [self.past(series, one) for series, one in zip((old, new), ones, strict=True)]
         asked = []
         for metric in metrics_of(case, [*self.result.runs.get(new, [])]):
             about = Subject(new, metric, f"side {self.plan.old}")
             self.result.old_names[about] = f"side {self.plan.old}"
-            keys, changes = zip(*(self.key(series) for series in (old, new)), strict=True)
             if why := next(filter(None, changes), ""):
                 self.unfit[about] = why
-            elif old_runs and new_runs and not self.store.comparable(keys[0], keys[1]):
-                changed = self.store.differences(keys[0], keys[1])
+            elif old_runs and new_runs and not self.store.comparable(ones[0].key, ones[1].key):
+                changed = self.store.differences(ones[0].key, ones[1].key)
                 self.unfit[about] = f"the sides ran on different machines: {', '.join(changed)}"
+            by_side = [past.of(metric, self.plan.rules.least_runs) for past in pasts]
+            both = [
+                n for n in self._nights_before()
+                if all(n in nights and min(nights[n]) > 0 for nights in by_side)
+            ]  # fmt: skip
+            self.result.nights[about] = both
             asked.append(
                 Question(about, metric_kind(metric)[1], self.plan.rules.floor(metric),
-                         _values(old_runs, metric), _values(new_runs, metric))
+                         _values(old_runs, metric), _values(new_runs, metric),
+                         sides=[(by_side[0][n], by_side[1][n]) for n in both])
             )  # fmt: skip
         return asked
+
+    def _nights_before(self) -> list[int]:
+        """The nights of the plan just before this one that were run to their end."""
+        nights = [n for n in self.store.nights(self.plan.name) if n.id < self.night and n.finished]
+        return [night.id for night in nights if not night.abandoned][-decide.BEFORE :]
 
     def run(self) -> Judgement:
         asked: list[Question] = []
@@ -232,24 +302,14 @@ class _Judge:
                 finding = Finding(question, question.floor, None, INCONCLUSIVE)
                 finding.text = self.unfit[question.id]
             self.result.findings.append(finding)
-        self._keep_confirmed()
+        for finding in self.result.findings:
+            about = subject(finding)
+            decide.keep_confirmed(finding, self.earlier[about], self.pin(about))
         self._reruns()
         for finding in self.result.findings:
             self._describe(finding)
             self._acknowledge(finding)
         return self.result
-
-    def _keep_confirmed(self) -> None:
-        """What was confirmed the night before and is as slow tonight needs no rerun."""
-        for finding in self.result.findings:
-            earlier = self.earlier[subject(finding)]
-            last = earlier[max(earlier)] if earlier else ""
-            if finding.state == SUSPECT and last == CONFIRMED:
-                finding.state = CONFIRMED
-                finding.extra["since"] = str(
-                    next(n for n in sorted(earlier) if all(
-                        earlier[m] == CONFIRMED for m in earlier if m >= n))
-                )  # fmt: skip
 
     def _reruns(self) -> None:
         fresh: dict[int, tuple[list[float], list[float]]] = {}
@@ -267,7 +327,7 @@ class _Judge:
         decide.second_look(self.result.findings, fresh, self.plan.rules)
         if not self.reruns:
             left = [f for f in self.result.findings if not self._planned(subject(f).series)]
-            decide.agree(left, len(self.result.findings))
+            decide.agree(left, len(self.result.findings), self.plan.rules)
 
     def _planned(self, series: Series) -> list[Run]:
         return [run for run in self.result.runs.get(series, []) if run.phase]
@@ -278,63 +338,78 @@ class _Judge:
         if finding.state != CONFIRMED or known is None or self.night < known.night:
             return
         contrast = finding.judged
-        if contrast is None:
-            holds = int(finding.extra["change_from"]) <= known.night
-        else:
-            better = finding.question.better
-            worse = decide.worsening(contrast.ratio, better) - decide.worsening(known.ratio, better)
-            holds = worse < finding.threshold
-        if holds:
+        assert contrast is not None
+        better = finding.question.better
+        worse = decide.worsening(contrast.ratio, better) - decide.worsening(known.ratio, better)
+        if worse < finding.threshold:
             finding.extra["acknowledged"] = known.note
             finding.text += f"; known since night {known.night}: {known.note}"
 
     def _describe(self, finding: Finding) -> None:
         """The sentence that says what was decided, and why."""
         about = subject(finding)
-        if finding.change_from is not None:
-            past = self.past(about.series, self.key(about.series)[0])
-            nights = [*past.of(about.metric, self.plan.rules.least_runs), self.night]
-            finding.extra["change_from"] = str(nights[finding.change_from])
-            self.result.old_names[about] = f"the nights before {nights[finding.change_from]}"
+        nights = self.result.nights.get(about, [])
+        what = about.metric
+        if finding.change is not None:
+            first = nights[finding.change.index]
+            finding.extra["change_from"] = str(first)
+            if not finding.question.old:
+                self.result.old_names[about] = _nights([nights[i] for i in finding.change.before])
+            if finding.fresh is None:
+                what += f" since night {first}"
+                finding.extra["new"] = f"nights {first} to {self.night}"
+        elif finding.together is not None and finding.fresh is None:
+            together = [*(nights[index] for index in finding.with_nights), self.night]
+            what += f" of {_nights(together)} together"
+            finding.extra["new"] = _nights(together)
         contrast = finding.judged
-        if finding.text or contrast is None:
-            if not finding.text and finding.state == SUSPECT:
-                finding.text = (
-                    f"the history of {about.metric} changed for the worse with night "
-                    f"{finding.extra['change_from']}, and was not run again"
-                )
-            elif not finding.text and finding.state == CONFIRMED:
-                finding.text = (
-                    f"the history of {about.metric} changed for the worse with night "
-                    f"{finding.extra['change_from']}, as one of the two nights before showed, too"
-                )
-            elif not finding.text:
-                finding.text = (
-                    f"nothing to compare with: no baseline is pinned, and {len(finding.question.history)} "
-                    "earlier nights show no change"
-                )
+        if finding.text:
+            return
+        if contrast is None:
+            finding.text = (
+                f"nothing to compare with: no baseline is pinned, and {len(finding.question.history)} "
+                "earlier nights show no change"
+            )
             return
         low, high = contrast.interval
         worse = decide.worsening(contrast.ratio, finding.question.better)
         against = self.result.old_names.get(about, "the nights before")
-        text = (
-            f"{about.metric} is {abs(worse):.1%} {'worse' if worse > 0 else 'better'} than {against} "
+        finding.text = (
+            f"{what} is {abs(worse):.1%} {'worse' if worse > 0 else 'better'} than {against} "
             f"(ratio {contrast.ratio:.3f}, 95 % interval {low:.3f} … {high:.3f}; "
             f"{finding.threshold:.1%} would count)"
-        )
-        since = finding.extra.get("since")
-        finding.text = text + {
-            SUSPECT: (
-                "; both reruns agree, but nights may differ by as much: it is confirmed when the "
-                "next night or the one after it agrees" if "reruns" in finding.extra else
-                "; not run again yet" if self.reruns else
+        ) + self._why(finding)
+
+    def _why(self, finding: Finding) -> str:
+        """What made a finding what it is."""
+        if finding.state == SUSPECT:
+            if "reruns" in finding.extra:
+                return ("; both reruns agree, but nights may differ by as much: it is confirmed when the "
+                        "next night or the one after it agrees")  # fmt: skip
+            return "; not run again yet" if self.reruns else (
                 "; not run again: it is confirmed when the next night or the one after it agrees"
-            ),
-            CONFIRMED: f"; as it was since night {since}" if since else
-            "; one of the two nights before agrees" if "nights" in finding.extra else
-            "; both reruns agree",
-            decide.CLEARED: "; suspect at first, and the reruns do not agree",
-        }.get(finding.state, "")
+            )
+        if finding.state == CONFIRMED:
+            hold = self.result.holds.get(subject(finding))
+            if hold:
+                return (f"; as it was found since night {hold.since}: it fails until it is as fast as before, "
+                        "a baseline is pinned, or it is acknowledged")  # fmt: skip
+            if "since" in finding.extra:
+                return f"; as it was since night {finding.extra['since']}"
+            return {
+                "agree": "; one of the two nights before agrees",
+                "together": "; tonight and the nights before agree, each for itself",
+            }.get(finding.extra.get("nights", ""), "; both reruns agree")
+        return "; suspect at first, and the reruns do not agree" if finding.state == decide.CLEARED else ""
+
+
+def _nights(numbers: Sequence[int]) -> str:
+    """Nights as a report calls them: short where they follow each other."""
+    if len(numbers) == 1:
+        return f"night {numbers[0]}"
+    if len(numbers) > 3 and list(numbers) == list(range(numbers[0], numbers[-1] + 1)):
+        return f"nights {numbers[0]} to {numbers[-1]}"
+    return f"nights {', '.join(map(str, numbers))}"
 
 
 def judge(

@@ -62,8 +62,22 @@ def _to_2(db: sqlite3.Connection) -> None:
     db.execute(ACKNOWLEDGED)
 
 
+def _to_3(db: sqlite3.Connection) -> None:
+    """A run has its job. What was decided says against which baseline: the one that was pinned when the
+    night was judged."""
+    db.execute("ALTER TABLE run ADD COLUMN job TEXT REFERENCES fingerprint(hash)")
+    db.execute(
+        "UPDATE decision SET document = json_set(document, '$.baseline', (SELECT max(baseline.id) FROM "
+        "baseline JOIN night ON night.id = decision.night WHERE baseline.plan = night.plan AND "
+        "baseline.test = decision.test AND baseline.side = decision.side AND baseline.host = decision.host "
+        "AND baseline.pinned <= coalesce(night.finished, night.started) AND "
+        "coalesce(baseline.replaced, '9') > coalesce(night.finished, night.started))) "
+        "WHERE against = 'baseline'"
+    )
+
+
 # What makes a store of version N + 1 of one of version N.
-STEPS = {1: _to_2}
+STEPS = {1: _to_2, 2: _to_3}
 
 
 def migrate(db: sqlite3.Connection, version: int, wanted: int) -> None:

@@ -3,7 +3,7 @@
 
 from collections.abc import Sequence
 
-from dmabuf_common import stats, verdict
+from dmabuf_common import emulated, stats, verdict
 from dmabuf_common.clock import now
 from dmabuf_report import bins, model
 
@@ -142,6 +142,11 @@ def measurement(judgement: Judgement, series: Series) -> model.Measurement:
         block_bytes=outcome.get("block_bytes"), depth=outcome.get("depth"),
         parameters=dict(judgement.plan.case(series.test).parameters),
     )  # fmt: skip
+    if outcome.get("load"):
+        made.parameters.setdefault("rw", outcome["load"])
+    drive = judgement.store.facts(shown.key).get("drive", "") if shown else ""
+    # By its model alone: one that does not give itself away may be emulated all the same.
+    made.emulated = emulated.drive(drive) or None
     if len(runs) < judgement.plan.rules.least_runs:
         made.status = verdict.INCONCLUSIVE
         made.text = f"{len(runs)} valid runs"
@@ -169,6 +174,12 @@ def measurement(judgement: Judgement, series: Series) -> model.Measurement:
         merged = bins.merge(part.get(direction, {}) for part in parts)
         if merged:
             made.latencies.append(bins.latency(direction, merged))
+    busy = [run.outcome["cpu_percent"] for run in runs if run.outcome.get("cpu_percent") is not None]
+    made.cpu_percent = stats.median(busy) if busy else None
+    counted = [run.outcome.get("commands") for run in runs]
+    if all(counted):
+        made.commands = model.Commands(**{name: sum(one[name] for one in counted if one)
+                                          for name in ("count", "requests", "bytes")})  # fmt: skip
     if outcome.get("proven") is not None:
         all_proven = all(run.outcome.get("proven") for run in runs)
         made.proof = model.Proof(all_proven, str(outcome.get("proof", "")))
@@ -187,7 +198,7 @@ def comparison(judgement: Judgement, finding: decide.Finding) -> model.Compariso
     return model.Comparison(
         str(Series(about.series.test, about.series.side, "")), about.metric, unit, better,
         judgement.old_names.get(about, "earlier nights"),
-        f"night {judgement.night}" + (", reruns" if finding.fresh else ""),
+        finding.extra.get("new", f"night {judgement.night}") + (", reruns" if finding.fresh else ""),
         stats.median(contrast.old), stats.median(contrast.new), contrast.ratio, low, high,
         finding.threshold, min(1.0, finding.p_adjusted if finding.p_adjusted is not None else 1.0),
         status_of(finding), finding.state, finding.text,
@@ -216,7 +227,7 @@ def history(judgement: Judgement, about: Subject) -> model.History | None:
     by_night: dict[int, list[float]] = {}
     earlier = judgement.store.series_runs(about.series, judgement.plan.name, judgement.night)
     for run in [*earlier, *runs]:
-        if run.valid and judgement.store.comparable(run.key, runs[0].key) and about.metric in run.metrics:
+        if run.valid and judgement.store.alike(runs[0], run) and about.metric in run.metrics:
             by_night.setdefault(run.night, []).append(run.metrics[about.metric])
     least = judgement.plan.rules.least_runs
     kept = {n: values for n, values in by_night.items() if len(values) >= least and n in nights}
@@ -228,6 +239,7 @@ def history(judgement: Judgement, about: Subject) -> model.History | None:
         about.series.test, about.metric, unit, better,
         [model.Point(nights[n].started, stats.median(v), nights[n].label) for n, v in kept.items()],
         host=about.series.host if len(judgement.plan.hosts) > 1 else "", side=about.series.side,
+        datapath=runs[-1].outcome.get("datapath") or "", depth=runs[-1].outcome.get("depth"),
     )  # fmt: skip
     cuts = [c.index for c in edivisive.changes(medians)]
     for change, start, end in zip(

@@ -15,7 +15,7 @@ from dmabuf_common.fingerprint import differences
 from dmabuf_common.terminal import Progress
 from dmabuf_common.verdict import EXIT_INTERRUPTED, EXIT_UNDECIDED, FAIL, INCONCLUSIVE, PASS
 
-from . import drives, fio, jobfile, machine, schedule
+from . import drives, fio, jobfacts, jobfile, machine, schedule
 from .errors import NightlyError
 from .plan import Case, Host, Plan, Side
 from .progress import say
@@ -152,6 +152,7 @@ class Execution:
             {**watch.facts["key"], "memory": outcome.memory, "route": outcome.route}, watch.facts["subject"],
             {**watch.conditions, JOB + case.name: judged.digest[:16]},
             {name: str(path.relative_to(base)) for name, path in kept.items() if path.exists()},
+            jobfacts.facts(judged, case.jobs),
         )  # fmt: skip
         return outcome
 

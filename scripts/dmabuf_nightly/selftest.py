@@ -6,7 +6,7 @@ A claim holds only if its 95 % confidence bound does, not merely the observed sh
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +16,7 @@ from scipy import stats as scipy_stats
 from dmabuf_common import stats
 
 from . import decide
+from .earlier import Decided, Hold, Pin, view
 from .plan import Rules
 
 Array = npt.NDArray[np.float64]
@@ -33,7 +34,11 @@ LEAST_POWER = 0.95
 class Scenario:
     """One kind of made-up history. slow: the factor on the first metric's values (1: A/A).
     between: the CV from night to night, which all runs of a night share. sides: compare two sides
-    within each night instead of with a baseline. reruns: False for nights that are only measured."""
+    within each night instead of with a baseline. reruns: False for nights that are only measured.
+    history: how many good nights there are before. baseline_nights: how many of these, the first ones, are
+    pinned. repin: then so many slower nights of all metrics follow, and are pinned instead.
+    within: in how many nights a loss must be found (0: in all). most_green: which share of the nights after
+    that may be good at most."""
 
     name: str
     trials: int
@@ -44,15 +49,19 @@ class Scenario:
     sides: bool = False
     reruns: bool = True
     cv: float = CV
+    history: int = HISTORY
     baseline_nights: int = BASELINE_NIGHTS
+    repin: int = 0
+    within: int = 0
     most_false: float | None = None
     least_power: float | None = None
+    most_green: float | None = None
 
 
 @dataclass
 class Figures:
     """What came out. found: trials in which the slow metric was confirmed within the nights; at_once:
-    in the first of them."""
+    in the first of them. after: nights after it was found; green: those of them in which it was not."""
 
     nights: int = 0
     suspected: int = 0
@@ -60,6 +69,8 @@ class Figures:
     trials: int = 0
     found: int = 0
     at_once: int = 0
+    after: int = 0
+    green: int = 0
     seconds: float = 0.0
 
 
@@ -73,15 +84,40 @@ SCENARIOS = (
              between=0.01, baseline_nights=10),
     Scenario("A/A, nights differ by 2 %", 60, 4, between=0.02),
     Scenario("A/A, sides in one night, nights differ by 1 %", 150, 4, between=0.01, sides=True,
-             most_false=MOST_FALSE),
-    Scenario("5 % slower, sides in one night, nights differ by 1 %", 150, 3, slow=0.95,
-             between=0.01, sides=True),
+             history=2, most_false=MOST_FALSE),
+    Scenario("5 % slower, sides in one night, nights differ by 1 %", 300, 3, slow=0.95,
+             between=0.01, sides=True, history=2, least_power=LEAST_POWER),
     Scenario("A/A, measured only", 150, 4, reruns=False, most_false=MOST_FALSE),
-    Scenario("5 % slower, measured only", 900, 3, slow=0.95, reruns=False, least_power=LEAST_POWER),
+    Scenario("5 % slower, measured only", 1500, 3, slow=0.95, reruns=False, least_power=LEAST_POWER),
     Scenario("A/A, measured only, nights differ by 1 %", 500, 4, between=0.01, reruns=False,
              most_false=MOST_FALSE),
     Scenario("5 % slower, measured only, nights differ by 1 %", 100, 3, slow=0.95, between=0.01,
              reruns=False),
+    Scenario("A/A, sides, measured only, nights differ by 1 %", 300, 4, between=0.01, sides=True,
+             reruns=False, history=2, most_false=MOST_FALSE),
+    Scenario("5 % slower, sides, measured only, nights differ by 1 %", 300, 3, slow=0.95, between=0.01,
+             sides=True, reruns=False, history=2, least_power=LEAST_POWER),
+    Scenario("A/A, the first 6 nights after a baseline of 3, nights differ by 1 %", 300, 6, between=0.01,
+             history=3, most_false=MOST_FALSE),
+    Scenario("5 % slower, the first 3 nights after a baseline of 3, nights differ by 1 %", 100, 3,
+             slow=0.95, between=0.01, history=3),
+    Scenario("A/A, the first 6 nights after a baseline of 3, measured only, nights differ by 1 %", 150, 6,
+             between=0.01, history=3, reruns=False, most_false=MOST_FALSE),
+    Scenario("A/A, the first 6 nights after a baseline of 1, nights differ by 1 %", 150, 6, between=0.01,
+             history=1, baseline_nights=1, most_false=MOST_FALSE),
+    Scenario("A/A, pinned anew on 3 slower nights, nights differ by 1 %", 400, 4, between=0.01, repin=3,
+             most_false=MOST_FALSE),
+    Scenario("5 % slower, pinned anew on 3 slower nights", 100, 3, slow=0.95, repin=3),
+    Scenario("A/A, pinned anew on 3 slower nights, measured only, nights differ by 1 %", 250, 4,
+             between=0.01, repin=3, reruns=False, most_false=MOST_FALSE),
+    Scenario("A/A, no baseline, nights differ by 1 %", 150, 6, between=0.01, baseline_nights=0,
+             most_false=MOST_FALSE),
+    Scenario("A/A, no baseline, the first 15 nights, nights differ by 1 %", 60, 15, between=0.01, history=0,
+             baseline_nights=0, most_false=MOST_FALSE),
+    Scenario("5 % slower, no baseline", 100, 12, slow=0.95, baseline_nights=0, within=5,
+             least_power=LEAST_POWER, most_green=MOST_FALSE),
+    Scenario("5 % slower, no baseline, measured only", 250, 12, slow=0.95, baseline_nights=0, within=5,
+             reruns=False, least_power=LEAST_POWER, most_green=MOST_FALSE),
 )  # fmt: skip
 
 
@@ -101,10 +137,11 @@ class Source:
         self.rng = rng
         self.scenario = scenario
         self.level: Array = np.ones((METRICS, 1))
+        self.all_slower = 1.0
 
     def next_night(self) -> None:
         """Another night: whatever all its runs share is drawn anew."""
-        self.level = 1 + self.rng.normal(0, self.scenario.between, (METRICS, 1))
+        self.level = self.all_slower * (1 + self.rng.normal(0, self.scenario.between, (METRICS, 1)))
 
     def runs(self, count: int, slow: bool = False) -> Array:
         """`count` runs of every metric tonight."""
@@ -114,46 +151,91 @@ class Source:
         return values
 
 
-def _night(
-    source: Source, baseline: list[list[float]], past: list[tuple[Array, set[int]]], rules: Rules
-) -> tuple[set[int], set[int]]:
-    """One night: which metrics were suspect and which confirmed. Adds it to the past."""
-    scenario = source.scenario
-    source.next_night()
-    tonight = source.runs(scenario.repeats, slow=True)
-    reference = source.runs(scenario.repeats) if scenario.sides else None
-    recent = past[-rules.history :]
-    questions = []
-    for metric in range(METRICS):
-        runs = [night[metric].tolist() for night, _ in recent]
-        flagged = frozenset(i for i, (_, slower) in enumerate(recent) if metric in slower)
-        history = [stats.median(night) for night in runs]
-        questions.append(
-            decide.Question(
-                metric, "higher", FLOOR,
-                baseline[metric] if reference is None else reference[metric].tolist(),
-                tonight[metric].tolist(),
-                history if reference is None else (),
-                flagged if reference is None else frozenset(),
-                runs if reference is None else (),
-                scenario.baseline_nights if reference is None else 0,
-            )
+# How much slower the nights are that a baseline is pinned on anew.
+PINNED_ANEW = 0.8
+
+
+class Trial:
+    """One made-up history: its nights so far, and what was decided in them."""
+
+    def __init__(self, rng: np.random.Generator, scenario: Scenario, rules: Rules) -> None:
+        self.source = Source(rng, scenario)
+        self.scenario = scenario
+        self.rules = rules
+        self.past: list[tuple[Array, Array | None]] = []
+        self.decided: list[dict[int, Decided]] = [{} for _ in range(METRICS)]
+        self.pins: list[Pin] = []
+        for _ in range(scenario.history):
+            self.source.next_night()
+            reference = self.source.runs(scenario.repeats) if scenario.sides else None
+            self.past.append((self.source.runs(scenario.repeats), reference))
+        if scenario.baseline_nights and not scenario.sides:
+            self._pin(range(scenario.baseline_nights))
+        if scenario.repin:
+            self.source.all_slower = PINNED_ANEW
+            for _ in range(scenario.repin):
+                self.night(slow=False)
+            self._pin(range(len(self.past) - scenario.repin, len(self.past)))
+
+    def _pin(self, nights: Iterable[int]) -> None:
+        self.pins.append(Pin(len(self.pins), tuple(nights)))
+
+    def _old(self, metric: int, nights: Iterable[int]) -> list[float]:
+        return [float(v) for night in nights for v in self.past[night][0][metric]]
+
+    def _hold(self, metric: int) -> Hold | None:
+        found = self.decided[metric]
+        return found[max(found)].hold if found and not self.pins else None
+
+    def _question(self, metric: int, tonight: Array, reference: Array | None) -> decide.Question:
+        new = tonight[metric].tolist()
+        if reference is not None:
+            sides = [
+                (old[metric].tolist(), runs[metric].tolist())
+                for runs, old in self.past[-decide.BEFORE :] if old is not None
+            ]  # fmt: skip
+            return decide.Question(metric, "higher", FLOOR, reference[metric].tolist(), new, sides=sides)
+        nights = list(range(len(self.past)))[-self.rules.history :]
+        pin = self.pins[-1] if self.pins else None
+        hold = self._hold(metric)
+        pinned = pin.nights if pin else hold.nights if hold else ()
+        runs = [self.past[night][0][metric].tolist() for night in nights]
+        seen = view(nights, self.decided[metric], decide.SLOWER, self.pins, pin)
+        return decide.Question(
+            metric, "higher", FLOOR, self._old(metric, pinned), new,
+            [stats.median(night) for night in runs], seen.flagged, runs, len(pinned), seen.eras,
+            seen.settled, hold is not None,
         )  # fmt: skip
-    findings = decide.first_look(questions, rules)
-    suspects = {i for i, f in enumerate(findings) if f.state == decide.SUSPECT}
-    if not scenario.reruns:
-        decide.agree(findings, METRICS)
-    elif suspects:
-        again = source.runs(2 * scenario.repeats, slow=True)
-        old = source.runs(2 * scenario.repeats) if scenario.sides else None
-        fresh = {
-            i: ([] if old is None else old[i].tolist(), again[i].tolist()) for i in suspects
-        }
-        decide.second_look(findings, fresh, rules)
-    confirmed = {i for i, f in enumerate(findings) if f.state == decide.CONFIRMED}
-    left = {i for i, f in enumerate(findings) if f.state in (decide.CONFIRMED, decide.SUSPECT)}
-    past.append((tonight, left))
-    return suspects, confirmed
+
+    def night(self, slow: bool = True) -> tuple[set[int], set[int]]:
+        """One night: which metrics were suspect and which confirmed. Adds it to the past."""
+        scenario, source = self.scenario, self.source
+        source.next_night()
+        tonight = source.runs(scenario.repeats, slow)
+        reference = source.runs(scenario.repeats) if scenario.sides else None
+        findings = decide.first_look(
+            [self._question(metric, tonight, reference) for metric in range(METRICS)], self.rules
+        )
+        pin = self.pins[-1] if self.pins else None
+        for metric, finding in enumerate(findings):
+            decide.keep_confirmed(finding, self.decided[metric], pin)
+        suspects = {i for i, f in enumerate(findings) if f.state == decide.SUSPECT}
+        if not scenario.reruns:
+            decide.agree(findings, METRICS, self.rules)
+        elif suspects:
+            again = source.runs(2 * scenario.repeats, slow)
+            old = source.runs(2 * scenario.repeats) if scenario.sides else None
+            fresh = {
+                i: ([] if old is None else old[i].tolist(), again[i].tolist()) for i in suspects
+            }
+            decide.second_look(findings, fresh, self.rules)
+        number = len(self.past)
+        names = list(range(number))[-self.rules.history :]
+        for metric, finding in enumerate(findings):
+            hold = finding.hold(self._hold(metric), number, names)
+            self.decided[metric][number] = Decided(finding.state, pin.id if pin else None, hold)
+        self.past.append((tonight, reference))
+        return suspects, {i for i, f in enumerate(findings) if f.state == decide.CONFIRMED}
 
 
 def simulate(scenario: Scenario, rules: Rules, seed: int = 20) -> Figures:
@@ -162,26 +244,22 @@ def simulate(scenario: Scenario, rules: Rules, seed: int = 20) -> Figures:
     figures = Figures()
     start = time.monotonic()
     for _ in range(scenario.trials):
-        source = Source(rng, scenario)
-        past: list[tuple[Array, set[int]]] = []
-        for _ in range(0 if scenario.sides else HISTORY):
-            source.next_night()
-            past.append((source.runs(scenario.repeats), set()))
-        pinned = past[: scenario.baseline_nights]
-        baseline = [
-            [float(v) for night, _ in pinned for v in night[metric]] for metric in range(METRICS)
-        ]
-        hit = False
-        for number in range(scenario.nights):
-            suspects, confirmed = _night(source, baseline, past, rules)
+        trial = Trial(rng, scenario, rules)
+        found = 0
+        for number in range(1, scenario.nights + 1):
+            suspects, confirmed = trial.night()
             figures.nights += 1
             figures.suspected += bool(suspects)
             # With a slow metric, an alarm about another one is a false alarm, too.
             figures.alarmed += bool(confirmed - ({0} if scenario.slow != 1 else set()))
-            hit = hit or (scenario.slow != 1 and 0 in confirmed)
-            figures.at_once += hit and not number
+            if found:
+                figures.after += 1
+                figures.green += 0 not in confirmed
+            elif scenario.slow != 1 and 0 in confirmed:
+                found = number
         figures.trials += 1
-        figures.found += hit
+        figures.found += 0 < found <= (scenario.within or scenario.nights)
+        figures.at_once += found == 1
     figures.seconds = time.monotonic() - start
     return figures
 
@@ -217,8 +295,17 @@ def check(scenario: Scenario, figures: Figures) -> list[tuple[bool, str]]:
         claims.append(
             (
                 bound >= scenario.least_power,
-                f"found within {scenario.nights} nights in at least {scenario.least_power:.0%}: "
-                f"at 95 % confidence at least {bound:.1%}",
+                f"found within {scenario.within or scenario.nights} nights in at least "
+                f"{scenario.least_power:.0%}: at 95 % confidence at least {bound:.1%}",
+            )
+        )
+    if scenario.most_green is not None:
+        bound = upper_bound(figures.green, figures.after)
+        claims.append(
+            (
+                bound <= scenario.most_green,
+                f"good in at most {scenario.most_green:.0%} of the nights after it was found: "
+                f"at 95 % confidence at most {bound:.2%}",
             )
         )
     return claims
@@ -229,9 +316,11 @@ def describe(scenario: Scenario, figures: Figures) -> str:
     text = f"{scenario.name}: "
     if scenario.slow != 1:
         text += (
-            f"found within {scenario.nights} nights in {figures.found} of {figures.trials} "
+            f"found within {scenario.within or scenario.nights} nights in {figures.found} of {figures.trials} "
             f"({figures.found / figures.trials:.1%}), at once in {figures.at_once / figures.trials:.1%}, "
         )
+    if scenario.most_green is not None:
+        text += f"good in {figures.green} of {figures.after} nights after that, "
     text += (
         f"false alarms in {figures.alarmed} of {figures.nights} nights "
         f"({figures.alarmed / figures.nights:.2%}), "

@@ -18,7 +18,7 @@ from dmabuf_common import files
 from dmabuf_common.clock import now
 from dmabuf_common.fingerprint import Facts, differences, digest
 
-from . import migrate
+from . import jobfacts, migrate
 from .errors import NightlyError
 from .fio import INCONCLUSIVE, VALID, Outcome
 from .migrate import ACKNOWLEDGED
@@ -26,7 +26,7 @@ from .progress import say
 
 T = TypeVar("T", list[Any], dict[str, Any])
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 # Facts that keys have since version 2 of the store.
 LATER = frozenset({"memory", "route", "drive wear", "CPU frequency", "ASPM", "huge pages"})
@@ -48,13 +48,15 @@ CREATE TABLE night (
   plan_hash TEXT NOT NULL, seed INTEGER NOT NULL, label TEXT NOT NULL, started TEXT NOT NULL,
   finished TEXT, status TEXT, verdict TEXT
 ) STRICT;
--- phase: 0 the night itself, 1 and 2 its reruns. state: planned, running, done.
+-- phase: 0 the night itself, 1 and 2 its reruns. state: planned, running, done. job: what it was, as
+-- jobfacts.py has it, NULL where an earlier release stored it.
 CREATE TABLE run (
   id INTEGER PRIMARY KEY, night INTEGER NOT NULL REFERENCES night(id), phase INTEGER NOT NULL,
   position INTEGER NOT NULL, test TEXT NOT NULL, side TEXT NOT NULL, host TEXT NOT NULL,
   repeat INTEGER NOT NULL, state TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0,
   started TEXT, seconds REAL, status TEXT, reasons TEXT, key TEXT REFERENCES fingerprint(hash),
   subject TEXT REFERENCES fingerprint(hash), conditions TEXT, outcome TEXT, files TEXT,
+  job TEXT REFERENCES fingerprint(hash),
   UNIQUE (night, phase, position)
 ) STRICT;
 CREATE INDEX run_series ON run (test, side, host, night);
@@ -163,6 +165,7 @@ class Run:
     reasons: list[str] = field(default_factory=list)
     key: str = ""
     subject: str = ""
+    job: str = ""
     conditions: dict[str, str] = field(default_factory=dict)
     outcome: dict[str, Any] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
@@ -191,6 +194,7 @@ class Store:
         self.path = path
         self.files = path.with_name(path.name + ".files")
         self._comparable: dict[tuple[str, str], bool] = {}
+        self._jobs: dict[tuple[str, str], list[str]] = {}
         if not create and not path.is_file():
             raise NightlyError(f"there is no store {path}; `dmabuf-nightly run` makes one")
         if create:
@@ -324,7 +328,7 @@ class Store:
                 Series(row["test"], row["side"], row["host"]), row["repeat"], row["state"],
                 row["started"] or "", row["seconds"] or 0.0, row["status"] or "",
                 _stored(row, "reasons", list), row["key"] or "", row["subject"] or "",
-                _stored(row, "conditions", dict), _stored(row, "outcome", dict),
+                row["job"] or "", _stored(row, "conditions", dict), _stored(row, "outcome", dict),
                 _stored(row, "files", dict),
             )  # fmt: skip
         for row in self.db.execute(
@@ -386,10 +390,29 @@ class Store:
         ]  # fmt: skip
 
     def comparable(self, a: str, b: str) -> bool:
-        """Whether runs with these keys may be compared."""
+        """Whether runs with these keys are of one machine."""
         if a != b and (a, b) not in self._comparable:
             self._comparable[a, b] = not self.differences(a, b)
         return a == b or self._comparable[a, b]
+
+    def job_differences(self, new: Run, old: Run) -> list[str]:
+        """In what the jobs of two runs differ, in words. Of a run of an earlier release the block size and
+        depth alone are known."""
+        now, then = jobfacts.reported(new.outcome), jobfacts.reported(old.outcome)
+        found = jobfacts.differences(now, then, both=True)
+        if not new.job or not old.job:
+            return found + jobfacts.differences(
+                jobfacts.shape(new.outcome), jobfacts.shape(old.outcome), both=True
+            )
+        if new.job != old.job:
+            if (new.job, old.job) not in self._jobs:
+                self._jobs[new.job, old.job] = jobfacts.differences(self.facts(new.job), self.facts(old.job))
+            found += self._jobs[new.job, old.job]
+        return found
+
+    def alike(self, new: Run, old: Run) -> bool:
+        """Whether two runs are of one machine and one job, so that their figures may be compared."""
+        return self.comparable(old.key, new.key) and not self.job_differences(new, old)
 
     def facts(self, name: str) -> Facts:
         """Facts by their hash."""
@@ -399,21 +422,22 @@ class Store:
     def complete(
         self, run: int, outcome: Outcome, seconds: float, key: Mapping[str, str],
         subject: Mapping[str, str], conditions: Mapping[str, str], files: Mapping[str, str],
+        job: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
-        """Writes all that a run gave, in one transaction."""
+        """Writes all that a run gave, in one transaction. job: as jobfacts.facts() has it."""
         known = ("datapath", "exporter", "proven", "proof", "block_bytes", "depth", "version",
-                 "memory", "route")  # fmt: skip
+                 "memory", "route", "load", "cpu_percent", "commands")  # fmt: skip
         for name, value in outcome.metrics.items():
             if not math.isfinite(value):
                 outcome.unclear(f"{name} is no number: {value}")
         with self.transaction():
             self.db.execute(
                 "UPDATE run SET state = 'done', seconds = ?, status = ?, reasons = ?, key = ?, "
-                "subject = ?, conditions = ?, outcome = ?, files = ? WHERE id = ?",
+                "subject = ?, conditions = ?, outcome = ?, files = ?, job = ? WHERE id = ?",
                 (seconds, outcome.status, json.dumps(outcome.reasons), self.add_facts(key),
                  self.add_facts(subject), json.dumps(dict(conditions)),
                  json.dumps({name: getattr(outcome, name) for name in known}),
-                 json.dumps(dict(files)), run),
+                 json.dumps(dict(files)), self.add_facts(job) if job else None, run),
             )  # fmt: skip
             self.db.executemany(
                 "INSERT OR REPLACE INTO metric VALUES (?, ?, ?)",

@@ -3,6 +3,7 @@
 
 import argparse
 import dataclasses
+import json
 import re
 import signal
 import sys
@@ -13,20 +14,23 @@ from typing import Any
 from dmabuf_common import arguments, drive_guard, program
 from dmabuf_common.drive_guard import Demand, Guard
 from dmabuf_common.sysfs import System
+from dmabuf_common.terminal import Progress
 from dmabuf_common.verdict import EXIT_FAIL, EXIT_PASS, PASS
 
-from . import VERSION, beside, budget, cases, compare, drive, execute, plan, preflight, requirements, results, rules
-from . import safety, snia, suite, tools, whereabouts
+from . import VERSION, beside, budget, cases, compare, drive, execute, exporters, paths, plan, preflight
+from . import requirements, results, rules, safety, snia, suite, tools, whereabouts
 from .errors import QualError
 from .progress import say
 
 EXAMPLES = """\
 examples:
   dmabuf-qual preflight /dev/nvme1n1
+  dmabuf-qual paths
+  dmabuf-qual paths --json --exporter cuda:0000:41:00.0 /dev/nvme1n1
   dmabuf-qual plan --rated-tbw 1200 /dev/nvme1n1
   dmabuf-qual run --quick --erase --serial S5XYZ --output quick /dev/nvme1n1
-  dmabuf-qual run --erase --serial S5XYZ --exporter drm:/dev/dri/card1 --output q1 /dev/nvme1n1
-  dmabuf-qual run --resume --erase --serial S5XYZ --exporter drm:/dev/dri/card1 --output q1 /dev/nvme1n1
+  dmabuf-qual run --erase --serial S5XYZ --exporter cuda:0000:41:00.0 --output q1 /dev/nvme1n1
+  dmabuf-qual run --resume --erase --serial S5XYZ --exporter cuda:0000:41:00.0 --output q1 /dev/nvme1n1
   dmabuf-qual run --erase --serial S5XYZ --serial S5ABC --output both /dev/nvme1n1 /dev/nvme2n1
   dmabuf-qual report q1
   dmabuf-qual compare q1 q2
@@ -34,7 +38,8 @@ examples:
 exit status: 0 pass, 1 fail, 2 wrong usage, a drive that is refused, or something is missing, 3 a quick run
 found no fault (it never passes), 77 nothing failed but not all could be judged (inconclusive), or the
 drive went away, 130 stopped by Ctrl-C.
-run DESTROYS the data on the drive. All others only read.
+Of paths: 0 there is a datapath, 77 there is none.
+run DESTROYS the data on the drive. All others only read; paths not even that.
 """
 
 
@@ -56,7 +61,8 @@ def parser() -> argparse.ArgumentParser:
 
     def scope(to: argparse.ArgumentParser) -> None:
         to.add_argument("--exporter", action="append", default=[], metavar="KIND[:DEVICE]",
-                        help="heap, drm, testexp; the control udmabuf is always there")  # fmt: skip
+                        help=f"{', '.join(exporters.KINDS[1:])}; the control udmabuf is always "
+                        "there; vfio needs a device")  # fmt: skip
         to.add_argument("--requirements", type=Path, metavar="FILE", help="thresholds, TOML")
 
     def tests(to: argparse.ArgumentParser) -> None:
@@ -72,6 +78,11 @@ def parser() -> argparse.ArgumentParser:
 
     check = command("preflight", "what will go wrong here; only reads")
     scope(check)
+    asked = command("paths", "which datapath each drive has with each exporter; reads and writes nothing")
+    asked.add_argument("--exporter", action="append", default=[], metavar="KIND[:DEVICE]",
+                       help="default: all that this machine can make")  # fmt: skip
+    asked.add_argument("--json", action="store_true", help="docs/schema/paths.schema.json")
+    asked.add_argument("device", nargs="*", help="drives or partitions (default: all drives)")
     planned = command("plan", "hours, bytes written, share of the drive's endurance; only reads")
     scope(planned)
     tests(planned)
@@ -152,14 +163,7 @@ def drives_of(args: argparse.Namespace) -> list[Target]:
 
 
 def _exporters(args: argparse.Namespace) -> list[str]:
-    known = (cases.CONTROL, "heap", "drm", "testexp")
-    wanted = [cases.CONTROL]
-    for spec in args.exporter:
-        if cases.split_exporter(spec)[0] not in known:
-            raise QualError(f"there is no exporter {spec!r}; there are {', '.join(known)}")
-        if spec not in wanted:
-            wanted.append(spec)
-    return wanted
+    return list(dict.fromkeys([cases.CONTROL, *map(exporters.checked, args.exporter)]))
 
 
 def tests_of(words: str) -> str:
@@ -208,6 +212,22 @@ def _preflight(args: argparse.Namespace) -> int:
     for reason in against:
         print(f"note  a run would be refused: {reason}")
     return EXIT_FAIL if any(check.level == preflight.RED for check in checks) else EXIT_PASS
+
+
+def _paths(args: argparse.Namespace) -> int:
+    system, progress = System(), Progress(0)
+    wanted = list(dict.fromkeys(map(exporters.checked, args.exporter))) or exporters.of_machine(system)
+    devices = list(dict.fromkeys(args.device)) or paths.devices(system)
+    progress.total = len(wanted) + len(devices)
+
+    def begin(name: str) -> None:
+        progress.end()
+        progress.start(name)
+
+    answer = paths.find(tools.integrity_program(), system, devices, wanted, begin)
+    progress.clear()
+    print(json.dumps(answer.words(), indent=1) if args.json else paths.table(answer))
+    return answer.status
 
 
 def _plan(args: argparse.Namespace) -> int:
@@ -263,7 +283,7 @@ def _one(args: argparse.Namespace, target: Target, ready: beside.Ready) -> int:
 def _qualify(args: argparse.Namespace, needs: requirements.Requirements, found: drive.Drive,
              guard: Guard, target: Target, ready: beside.Ready) -> int:  # fmt: skip
     scale = scale_of(args, needs, found.bytes)
-    exporters = _exporters(args)
+    wanted = _exporters(args)
     execute.need_root()
     have = tools.find()
     checks = _examine(args, found, needs)
@@ -273,17 +293,17 @@ def _qualify(args: argparse.Namespace, needs: requirements.Requirements, found: 
             say(f"{one.level}: {one.name}: {one.text}")
     if not Path("/dev/dmabuf_rw").exists():
         raise QualError("there is no /dev/dmabuf_rw: modprobe dmabuf_rw")
-    made = plan.parts(found, len(exporters), needs, scale, args.write_speed * 1e6)
+    made = plan.parts(found, len(wanted), needs, scale, args.write_speed * 1e6)
     limit = budget.parse(args.most_written)
     if limit is not None and (against := budget.refusal(made, limit, drive.health(found))):
         raise QualError(against)
     say(f"{found.model} {found.serial}: {plan.sentence(made)}, at {args.write_speed:.0f} MB/s of writes")
     say(plan.endurance(plan.total(made).written[1], None, drive.health(found)))
-    for line in plan.advice(found, len(exporters), needs, scale, args.write_speed * 1e6):
+    for line in plan.advice(found, len(wanted), needs, scale, args.write_speed * 1e6):
         say(line)
     work = suite.Suite(
         suite.Request(
-            found, target.output, exporters, needs, scale, args.quick, args.resume, guard, args.only,
+            found, target.output, wanted, needs, scale, args.quick, args.resume, guard, args.only,
             checks, limit, args.write_speed * 1e6, target.among
         ),
         have,
@@ -323,7 +343,7 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
 def main(argv: list[str]) -> int:
     """Runs one sub-command; returns the exit status."""
     args = parser().parse_args(argv)
-    act = {"preflight": _preflight, "plan": _plan, "run": _run, "report": _report,
+    act = {"preflight": _preflight, "paths": _paths, "plan": _plan, "run": _run, "report": _report,
            "compare": _compare}[args.command]  # fmt: skip
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _terminate)

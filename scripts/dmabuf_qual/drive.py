@@ -2,25 +2,14 @@
 """The drive under test: what sysfs and the drive itself say about it."""
 
 import os
-import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from dmabuf_common import nvme, pci as buses
+from dmabuf_common import emulated, nvme, pci as buses
 from dmabuf_common.sysfs import System, is_pci_address
 
 from .errors import QualError
-
-# The PCI vendors of drives that are none: QEMU, virtio, VMware, VirtualBox, Parallels, bhyve, and the
-# clouds of Amazon, Google and Microsoft.
-VIRTUAL_VENDORS = ("0x1b36", "0x1af4", "0x15ad", "0x80ee", "0x1ab8", "0xfb5d", "0x1d0f", "0x1ae0", "0x1414")
-# How they call themselves, and Linux's own target.
-_VIRTUAL_MODEL = re.compile(
-    r"QEMU|VMware|ORCL-VBOX|VBOX|Parallels|bhyve|Amazon (Elastic Block Store|EC2)|nvme_card|Google "
-    r"|(MSFT|Microsoft) NVMe|Linux$",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True)
@@ -45,7 +34,7 @@ class Drive:
     @property
     def emulated(self) -> bool:
         """Whether a hypervisor makes it up, so that figures of it say nothing about hardware."""
-        return self.vendor in VIRTUAL_VENDORS or _VIRTUAL_MODEL.match(self.model) is not None
+        return emulated.drive(self.model, self.vendor)
 
 
 def health(drive: Drive) -> nvme.Health | None:
@@ -82,7 +71,7 @@ def find(path: str, system: System | None = None) -> Drive:
         controller=controller,
         pci=pci,
         model=system.read(f"{device}/model"),
-        serial=system.read(f"{device}/serial"),
+        serial=system.read(f"{device}/serial") or system.read(f"/sys/block/{disk}/serial"),
         firmware=system.read(f"{device}/firmware_rev"),
         bytes=(system.number(f"/sys/class/block/{name}/size") or 0) * 512,
         block=system.number(f"/sys/block/{disk}/queue/logical_block_size") or 512,

@@ -35,6 +35,7 @@ class Ours:
     disk: str
     controllers: frozenset[str]
     addresses: frozenset[str]
+    drives: frozenset[str] = frozenset()  # of the addresses, those of the controllers
 
     def names(self, line: str) -> list[bool]:
         """For each drive or PCI device that a message names: is it ours?"""
@@ -58,9 +59,10 @@ def ours(drive: Drive, system: System, peers: tuple[str, ...] = ()) -> Ours:
     for name in controllers:
         address = system.real(f"/sys/class/nvme/{name}/device").rsplit("/", 1)[-1]
         addresses.add(address)
+    own = frozenset(addresses - {"", *peers})
     for address in tuple(addresses):
         addresses.update(pci.chain(system, address))
-    return Ours(drive.disk, frozenset(controllers - {""}), frozenset(addresses - {""}))
+    return Ours(drive.disk, frozenset(controllers - {""}), frozenset(addresses - {""}), own)
 
 
 def of_another(line: str, mine: Ours) -> bool:

@@ -3,34 +3,26 @@
 
 import os
 import resource
-from dataclasses import dataclass
 from pathlib import Path
 
 from dmabuf_common import kernel_log, kmsg, pci
 from dmabuf_common.nvme import Health
 from dmabuf_common.sysfs import System
 
-from . import cases
+from . import cases, preflight_needs
+from .checks import GREEN as GREEN, RED as RED, YELLOW as YELLOW, Check as Check
 from .drive import Drive
 from .errors import QualError
 
-GREEN, YELLOW, RED = "ok", "warn", "stop"
 # Without these nothing can be done, whatever the user says.
-NEEDED = {"IO_URING_DISABLED", "module", "udmabuf", "exporter", "NOT_NVME"}
+NEEDED = {"IO_URING_DISABLED", "module", "udmabuf", "exporter", "NOT_NVME", "dmabuf-integrity", "fio",
+          "engine"}  # fmt: skip
 # Of what is no reason to stop, what makes the figures those of another machine.
 WEAKENING = {"LINK_DOWNTRAINED"}
 MIB = 1 << 20
 PROTECTION_BYTES = 8
-
-
-@dataclass(frozen=True)
-class Check:
-    """One line of the table. name: what was looked at, or the failure's name."""
-
-    name: str
-    level: str
-    text: str
-    remedy: str = ""
+# IOMMU modes in which an address that a device sends is the one that is reached.
+UNTRANSLATED = ("", pci.NO_IOMMU, "identity")
 
 
 def kernel(system: System) -> list[Check]:
@@ -187,12 +179,9 @@ def route(system: System, found: Drive, peer: str) -> list[Check]:
     """A peer's BAR, and whether the drive gets there."""
     if not found.pci:
         return []
-    listed = []
-    bar, memory = pci.largest_bar(system, peer), system.number(
-        f"{pci.DEVICES}/{peer}/mem_info_vram_total")  # fmt: skip
-    if memory and bar < memory:
-        listed.append(Check("SMALL_BAR", RED, f"{peer} shows {bar // MIB} of {memory // MIB} MiB",
-                            "turn on Resizable BAR and Above 4G Decoding in the firmware"))  # fmt: skip
+    if not system.exists(f"{pci.DEVICES}/{peer}"):
+        return [Check("exporter", RED, f"there is no PCI device {peer}, whose memory is meant", "see lspci -D")]
+    listed = preflight_needs.bar(system, peer)
     bridge = pci.common_bridge(system, found.pci, peer)
     if bridge is None:
         listed.append(Check("NO_P2P_ROUTE", YELLOW, f"{found.pci} and {peer} meet only at the root "
@@ -200,7 +189,15 @@ def route(system: System, found: Drive, peer: str) -> list[Check]:
                             "put both behind one PCIe switch"))  # fmt: skip
     else:
         listed.append(Check("p2p", GREEN, f"{found.pci} and {peer} are both below {bridge}"))
-    redirect = pci.redirecting(system, found.pci)
+    # Requests go up from the drive's side, what is read comes back from the peer's, and neither gets
+    # past the bridge above both.
+    beyond = pci.path_to_root(system, bridge) if bridge else []
+    both = dict.fromkeys(pci.redirecting(system, found.pci) + pci.redirecting(system, peer))
+    redirect = [port for port in both if port not in beyond]
+    if bridge and found.emulated and not redirect and pci.iommu_mode(system, found.pci) not in UNTRANSLATED:
+        listed.append(Check("IOMMU_UNMAPPED_PEER", YELLOW, f"{bridge} may be a switch that a hypervisor makes up: "
+                            "it may send requests from port to port up to the IOMMU, which does not know their "
+                            "addresses", "see what integrity.read says; run without an IOMMU in the machine"))  # fmt: skip
     if redirect:
         listed.append(Check("ACS_REDIRECT", YELLOW, f"{', '.join(redirect)} sends peer requests up to "
                             "the root complex", "turn ACS off there (pci=disable_acs_redir=…), if "
@@ -241,15 +238,20 @@ def examine(
     memory: str,
     peer: str | None,
     system: System | None = None,
+    programs: tuple[str, str] | None = None,
 ) -> list[Check]:
-    """All checks."""
+    """All checks. `programs`: the engine and dmabuf-integrity, else those that a run would take."""
     system = system or System()
+    engine, integrity = programs or preflight_needs.of_tools()
     ways = [check for one in peers(system, wanted, memory, peer) for check in route(system, found, one)]
     return [
         *kernel(system),
         *module(system),
         *udmabuf(system, needed_mib),
+        *preflight_needs.programs(engine, integrity),
         *exporters(system, wanted),
+        *preflight_needs.nvidia(system, wanted),
+        *preflight_needs.memories(system, found, wanted, memory, integrity),
         *testexp(system),
         *drive(found, health),
         *cuts(system, found),

@@ -17,7 +17,7 @@ from dmabuf_common.sysfs import System
 from dmabuf_common.terminal import Progress
 
 from . import budget, cases, drive as drives, environment, execute, judge, judge_steady, klog, plan
-from . import rules, snia, steady, whereabouts
+from . import rules, snia, steady, unmapped, whereabouts
 from .bounces import Bounces
 from .cases import Case, Scale
 from .drive import Drive
@@ -212,7 +212,10 @@ class Suite:
         self._afford(case)
         self.progress.start(case.id)
         record = bench.run(case)
-        self.store.add({**record, "part": self.part, "kernel_log": self.watch.look(), **self._health_now()})
+        seen = self.watch.look()
+        record = unmapped.named(record, (seen or {}).get("lines", ()), self.store.records.values(),
+                                klog.ours(self.request.drive, self.system).drives, self.system)  # fmt: skip
+        self.store.add({**record, "part": self.part, "kernel_log": seen, **self._health_now()})
         self.progress.end(word_for(record))
 
     def _afford(self, case: Case | None) -> None:

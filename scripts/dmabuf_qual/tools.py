@@ -27,18 +27,30 @@ def _newest(patterns: tuple[str, ...]) -> Path | None:
     return max(found, key=lambda path: path.stat().st_mtime) if found else None
 
 
+def engine_file() -> str:
+    """The engine's library: the environment's LIBDMABUF, what a build made, or its bare name, by which
+    the loader finds what is installed."""
+    engine = os.environ.get("LIBDMABUF", "")
+    if engine:
+        return engine
+    built = _newest((f"build/*/engine/{ENGINE}",))
+    return str(built) if built else ENGINE
+
+
+def integrity_program() -> str:
+    """dmabuf-integrity: the environment's DMABUF_INTEGRITY, the one beside the engine, the one that is
+    installed. QualError where there is none."""
+    beside = Path(engine_file()).parent / "integrity/dmabuf-integrity"
+    found = os.environ.get("DMABUF_INTEGRITY", "") or (str(beside) if beside.is_file() else "")
+    found = shutil.which(found or "dmabuf-integrity") or ""
+    if not found:
+        raise QualError("dmabuf-integrity is not there: build and install the engine first")
+    return found
+
+
 def find() -> Tools:
     """The environment's LIBDMABUF and DMABUF_INTEGRITY, what is installed, what a build made."""
-    engine = os.environ.get("LIBDMABUF", "")
-    if not engine:
-        built = _newest((f"build/*/engine/{ENGINE}",))
-        engine = str(built) if built else ENGINE
-    integrity = os.environ.get("DMABUF_INTEGRITY", "")
-    beside = Path(engine).parent / "integrity/dmabuf-integrity"
-    if not integrity:
-        integrity = str(beside) if beside.is_file() else shutil.which("dmabuf-integrity") or ""
-    if not integrity:
-        raise QualError("dmabuf-integrity is not there: build and install the engine first")
+    engine, integrity = engine_file(), integrity_program()
     if not shutil.which("fio"):
         raise QualError("fio is not there: apt-get install fio")
     jobs = next((p for p in (CHECKOUT / "jobs", INSTALLED / "jobs") if p.is_dir()), None)

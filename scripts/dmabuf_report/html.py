@@ -9,7 +9,7 @@ from markupsafe import Markup
 from dmabuf_common.sizes import size_text
 from dmabuf_common.verdict import FAIL, INCONCLUSIVE, NO_FAULT, PASS, SKIP
 
-from . import plots
+from . import plots, summary
 from .model import Results
 
 WORDS = {
@@ -36,6 +36,14 @@ def short_time(text: str) -> str:
     return f"{text[:10]} {text[11:16]} UTC"
 
 
+def rate(bytes_s: float) -> str:
+    """A bandwidth as people say it: 2.15 GB/s, 850 MB/s."""
+    for limit, divisor, unit in ((1e6, 1e3, "kB/s"), (1e9, 1e6, "MB/s")):
+        if bytes_s < limit:
+            return f"{bytes_s / divisor:.3g} {unit}"
+    return f"{bytes_s / 1e9:.3g} GB/s"
+
+
 def render(results: Results) -> str:
     """The page. Everything from the document is escaped; only our own SVG is taken as it is."""
     loader = jinja2.FileSystemLoader(Path(__file__).with_name("templates"))
@@ -48,6 +56,7 @@ def render(results: Results) -> str:
     )
     environment.filters["number"] = number
     environment.filters["ns"] = lambda ns: "–" if ns is None else plots.time_text(ns)
+    environment.filters["rate"] = rate
     environment.filters["short_time"] = short_time
     environment.filters["size"] = lambda size: "–" if size is None else size_text(size)
     sections = {
@@ -67,6 +76,9 @@ def render(results: Results) -> str:
         (title, [fact for fact in results.environment if fact.role == role])
         for role, title in roles
     ]
+    best = summary.rows(results.measurements)
     return environment.get_template("page.html.j2").render(
-        r=results, words=WORDS, counts=counts, sections=sections, environments=environments
+        r=results, words=WORDS, counts=counts, sections=sections, environments=environments,
+        best=best, ways=[way for way in summary.WAYS if any(way in row.best for row in best)],
+        cpu_limit=summary.CPU_LIMIT,
     )

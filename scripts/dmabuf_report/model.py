@@ -106,9 +106,20 @@ class Proof:
     text: str
 
 
+@dataclass(frozen=True)
+class Commands:
+    """What the module counted over all valid runs: commands that the drive got, for how many reads and
+    writes of how many bytes. Where each took one command, all commands were of the block's size."""
+
+    count: int
+    requests: int
+    bytes: int
+
+
 @dataclass
 class Measurement:
-    """What was measured for one case: figures and latencies over all of its valid runs."""
+    """What was measured for one case: figures and latencies over all of its valid runs. cpu_percent: how
+    much of a CPU the busiest job took; emulated: a hypervisor makes the drive up. None: not known."""
 
     name: str
     case: str
@@ -124,6 +135,9 @@ class Measurement:
     metrics: list[Metric] = field(default_factory=list)
     latencies: list[Latency] = field(default_factory=list)
     proof: Proof | None = None
+    commands: Commands | None = None
+    cpu_percent: float | None = None
+    emulated: bool | None = None
 
 
 @dataclass
@@ -171,7 +185,8 @@ class ChangePoint:
 
 @dataclass
 class History:
-    """One metric of one case over time; baseline is a pinned value or None."""
+    """One metric of one case over time; baseline is a pinned value or None. The datapath and the depth
+    are those of the last point."""
 
     case: str
     metric: str
@@ -182,6 +197,8 @@ class History:
     baseline: float | None = None
     host: str = ""
     side: str = ""
+    datapath: str = ""
+    depth: int | None = None
 
 
 @dataclass

@@ -12,9 +12,10 @@ import images
 import pytest
 from drives import Machine
 
-from dmabuf_common import drive_guard, drive_signatures
+from dmabuf_common import drive_guard, drive_signatures, drive_users
 from dmabuf_common.drive_guard import Demand, Gone, Guard, Refused, claim, observe
 from dmabuf_common.drive_signatures import CannotLook
+from dmabuf_common.sysfs import System
 
 MIB = 1 << 20
 S1 = Demand("S1")
@@ -82,6 +83,14 @@ def test_what_is_no_drive_is_refused(machine: Machine) -> None:
     assert "/dev/none cannot be opened (No such file" in refusal(machine, "/dev/none")
 
 
+def test_a_drive_without_size_is_not_even_measured(machine: Machine) -> None:
+    """A reader of cards without a card has a node."""
+    machine.devices.sizes["259:0"] = 0
+    assert "/dev/nvme0n1 is gone" in refusal(machine)
+    with pytest.raises(Refused, match="/dev/nvme0n1 is gone"):
+        observe("/dev/nvme0n1", Demand(), machine.system, machine.devices)
+
+
 # Mounts, swap, holders
 
 MOUNT = "22 1 {} / {} rw - {} {} rw"
@@ -103,6 +112,32 @@ def test_a_mounted_drive_is_refused(
 ) -> None:
     machine.put("/proc/self/mountinfo", MOUNT.format(number, place, kind, source))
     assert says in refusal(machine)
+
+
+def test_the_running_system_is_called_so_whatever_is_mounted_besides(machine: Machine) -> None:
+    places = ("/srv", "/", "/var/lib")
+    lines = "\n".join(MOUNT.format("259:1", place, "ext4", "/dev/root").strip() for place in places)
+    machine.put("/proc/self/mountinfo", lines)
+    assert "/dev/nvme0n1p1 holds the running system" in refusal(machine)
+
+
+def test_the_table_of_a_mount_namespace_is_read_once(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thousands of processes share a few of them."""
+    for process in range(40, 60):
+        machine.name_space(str(process), "mnt", "mnt:[2]")
+        machine.put(f"/proc/{process}/mountinfo", "")
+    asked: list[str] = []
+    read = type(machine.system).read
+
+    def count(system: System, name: str) -> str:
+        asked.append(name)
+        return read(system, name)
+
+    monkeypatch.setattr(type(machine.system), "read", count)
+    drive_users.mounts(machine.system)
+    assert [name for name in asked if name.endswith("/mountinfo")] == ["/proc/self/mountinfo", "/proc/40/mountinfo"]
 
 
 def test_the_other_drive_of_a_btrfs_of_several_is_refused(machine: Machine) -> None:
@@ -613,6 +648,17 @@ def test_a_run_that_reads_knows_the_drive_and_claims_nothing(machine: Machine) -
         machine.pull("nvme0n1")
         with pytest.raises(Gone):
             guard.check()
+
+
+def test_a_name_that_leads_to_another_drive_ends_the_run(machine: Machine) -> None:
+    machine.drive("nvme5n1", "259:9", serial="S5", wwid="eui.5")
+    with take(machine) as guard:
+        guard.check()
+        (machine.root / "sys/class/block/nvme0n1").unlink()
+        machine.link("/sys/class/block/nvme0n1", "/sys/class/block/nvme5n1")
+        with pytest.raises(Gone, match="the name leads to another device now, 259:9"):
+            guard.check()
+        assert guard.descriptor >= 0
 
 
 def test_a_run_that_reads_wants_the_drive_that_was_named(machine: Machine) -> None:

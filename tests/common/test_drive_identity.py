@@ -46,6 +46,11 @@ def test_a_scsi_drive_has_its_serial_number_in_a_page(machine: Machine) -> None:
     (device / "vpd_pg80").write_bytes(b"\x00\x80\x00\x06  ZR01")
     (device / "wwid").write_text("naa.5000c500a1b2c3d4\n")
     assert (of(machine, "8:0").serial, of(machine, "8:0").wwid) == ("ZR01", "naa.5000c500a1b2c3d4")
+    # The page says how long it is; what lies behind is none of it.
+    (device / "vpd_pg80").write_bytes(b"\x00\x80\x00\x04ZR01rest")
+    assert of(machine, "8:0").serial == "ZR01"
+    (device / "vpd_pg80").write_bytes(b"\x00\x80\x00")
+    assert of(machine, "8:0").serial == ""
 
 
 def test_a_number_that_sysfs_does_not_have_is_nothing(machine: Machine) -> None:

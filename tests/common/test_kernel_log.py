@@ -135,6 +135,16 @@ def test_the_trace_of_an_expected_warning_is_no_complaint_and_that_of_another_is
     assert kernel_log.expected_taint(["a.c:1 at f, no warning"], known) == 0
 
 
+def test_an_expected_warning_excuses_its_trace_and_nothing_else() -> None:
+    known = [re.compile(r"WARNING: a\.c:\d+ at f"), re.compile("BUG: on purpose")]
+    block = ["WARNING: a.c:1 at f+0x1", "Call Trace:", "BUG: another", "---[ end trace 0000000000000000 ]---"]
+    assert [one.line for one in kernel_log.examine(block, known)] == ["BUG: another"]
+    # What is no warning has no trace of its own.
+    assert [one.line for one in kernel_log.examine(["BUG: on purpose", "Call Trace:"], known)] == ["Call Trace:"]
+    # Nor does it take the excuse away from one that is.
+    assert not kernel_log.examine(["WARNING: a.c:1 at f+0x1", "BUG: on purpose", "Call Trace:"], known)
+
+
 def test_a_feature_that_taints_the_kernel_is_excused_by_its_message() -> None:
     message = ["[  1.5] prog (7): Using fanotify checks may deadlock; tainting kernel"]
     known = [re.compile("Using fanotify checks")]

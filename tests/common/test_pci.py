@@ -80,14 +80,17 @@ def test_the_way_to_the_root_and_to_a_peer(tmp_path: Path) -> None:
 
 
 def test_a_device_is_known_by_its_address_or_its_card(tmp_path: Path, device: Path) -> None:
-    drm = tmp_path / "sys/class/drm/card1"
-    drm.mkdir(parents=True)
-    (drm / "device").symlink_to(device)
+    for node in ("card1", "renderD128"):
+        drm = tmp_path / "sys/class/drm" / node
+        drm.mkdir(parents=True)
+        (drm / "device").symlink_to(device)
     system = System(tmp_path)
     assert pci.of_device(system, "/dev/dri/card1") == DEVICE
     assert pci.of_device(system, "card1") == DEVICE
     assert pci.of_device(system, "10000:09:00.0") == "10000:09:00.0"
     assert (pci.of_device(system, "system"), pci.of_device(system, "card2")) == ("", "")
+    assert pci.of_device(system, f"{DEVICE}/2") == DEVICE
+    assert pci.of_device(system, "/dev/dri/renderD128") == pci.of_device(system, "renderD128") == DEVICE
 
 
 def test_bars_are_those_in_use(tmp_path: Path, device: Path) -> None:

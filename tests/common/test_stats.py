@@ -2,6 +2,7 @@
 """Every statistic against values worked out by hand, or another way."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -38,6 +39,28 @@ def test_the_interval_of_the_ratio_is_exact_for_three_values() -> None:
     assert stats.ratio_interval([2.0], [2.0]) == (1, 1)
 
 
+def chance(least: int, of: int) -> float:
+    """The chance that the median of a resample of 1 … `of`, an odd number, is at most `least`."""
+    share = least / of
+    return sum(math.comb(of, n) * share**n * (1 - share) ** (of - n) for n in range(of // 2 + 1, of + 1))
+
+
+def test_the_interval_is_that_of_the_median_and_of_its_level() -> None:
+    """Of 17 values the bootstrap's median is one of them, each with a chance that can be worked out."""
+    values = [float(n) for n in range(1, 18)]
+    assert chance(4, 17) < 0.025 < chance(5, 17) < 0.05 < chance(6, 17)
+    assert stats.ratio_interval([1.0], values) == (5, 13)
+    assert stats.median_interval(values) == (5, 13)
+    # As many resamples, with 90 % between.
+    assert stats.ratio_interval([1.0], values, level=0.9) == (6, 12)
+    assert stats.median_interval(values, level=0.9) == (6, 12)
+
+
+def test_the_seed_depends_on_all_of_the_data() -> None:
+    assert len({stats.seed_of(*both) for both in (([1.0], [2.0]), ([1.0], [3.0]), ([3.0], [2.0]))}) == 3
+    assert stats.seed_of([1.0], [2.0]) == stats.seed_of([1], [2])
+
+
 def test_the_interval_covers_the_true_ratio_as_often_as_it_says() -> None:
     rng = np.random.default_rng(5)
     covered = 0
@@ -66,6 +89,16 @@ def test_the_rank_test_on_samples_that_do_not_overlap() -> None:
     assert stats.rank_p([1, 1], [1, 1]) == 1
 
 
+def test_the_rank_test_agrees_with_scipy() -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(300):
+        old = rng.normal(0, 1, rng.integers(5, 40)).round(int(rng.integers(0, 3)))
+        new = rng.normal(0.5, 1, rng.integers(5, 40)).round(int(rng.integers(0, 9)))
+        other = scipy_stats.mannwhitneyu(old, new, alternative="two-sided").pvalue
+        assert stats.rank_p(list(old), list(new)) == pytest.approx(min(1, other), rel=1e-9)
+    assert stats.rank_p([], []) == 1
+
+
 def test_holm() -> None:
     # Sorted .01 .03 .04: times 3, 2, 1 are .03 .06 .04; never falling: .03 .06 .06.
     assert stats.holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
@@ -76,3 +109,22 @@ def test_holm() -> None:
 def test_benjamini_hochberg_agrees_with_scipy() -> None:
     # Sorted .01 .03 .04: times 3/1, 3/2, 3/3 are .03 .045 .04; from the end: .03 .04 .04.
     assert stats.benjamini_hochberg([0.04, 0.01, 0.03]) == pytest.approx([0.04, 0.03, 0.04])
+
+
+def test_variances() -> None:
+    # Squares of the distances from 2.5: 2.25, 0.25, 0.25, 2.25; by three, as the mean is theirs.
+    assert stats.variance([1, 2, 3, 4]) == pytest.approx(5 / 3)
+    assert stats.median_variance([1, 2, 3, 4]) == pytest.approx(math.pi / 2 * 5 / 3 / 4)
+
+
+def test_the_upper_tail_is_that_of_the_tables() -> None:
+    assert stats.upper_tail(2.776, 4) == pytest.approx(0.025, abs=1e-4)
+    assert stats.upper_tail(1.96, math.inf) == pytest.approx(0.025, abs=1e-4)
+    assert stats.upper_tail(-1.96, math.inf) == pytest.approx(0.975, abs=1e-4)
+
+
+def test_a_contrast_is_new_by_old() -> None:
+    made = stats.Contrast([4.0] * 5, [1.0, 1.0, 1.0, 1.0, 1.0])
+    assert made.ratio == 0.25
+    assert made.interval == (0.25, 0.25)
+    assert made.p == stats.rank_p([4.0] * 5, [1.0] * 5) < 0.01

@@ -191,8 +191,7 @@ int cuMemcpyDtoH_v2(void *to, unsigned long long from, size_t bytes)
 
 	if (!vram || check_context("cuMemcpyDtoH"))
 		return INVALID_VALUE;
-	memcpy(to, (void *)from, bytes);
-	vram->copied_from += bytes;
+	vram_copy_from(vram, to, (void *)from, bytes);
 	return SUCCESS;
 }
 

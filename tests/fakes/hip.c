@@ -123,8 +123,12 @@ int hipMemcpy(void *to, const void *from, size_t bytes, int kind)
 
 	if (!vram || (kind != 1 && kind != 2) || check_device("hipMemcpy"))
 		return INVALID_VALUE;
-	if (kind != 1 || !vram_fails("lose copies"))
+	if (kind == 2) {
+		vram_copy_from(vram, to, from, bytes);
+		return SUCCESS;
+	}
+	if (!vram_fails("lose copies"))
 		memcpy(to, from, bytes);
-	*(kind == 1 ? &vram->copied_to : &vram->copied_from) += bytes;
+	vram->copied_to += bytes;
 	return SUCCESS;
 }

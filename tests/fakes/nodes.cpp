@@ -193,6 +193,8 @@ void *map(void *at, size_t bytes, int protection, int flags, int fd, off_t offse
     }
     fd = objects[handle]->memfd;
     offset = 0;
+    if (vram_fails("private view"))
+      flags = (flags & ~MAP_SHARED) | MAP_PRIVATE;
   }
   return reinterpret_cast<void *>(syscall(SYS_mmap, at, bytes, protection, flags, fd, offset));
 }

@@ -36,6 +36,18 @@ static void note(const char *line, int length)
 	close(fd);
 }
 
+/* A file of memory, as udmabuf wants it; -1 if there is none. */
+static int make_memory(const char *who, size_t bytes)
+{
+	int fd = memfd_create(who, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	if (fd >= 0 && !ftruncate(fd, (off_t)bytes) && !fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK))
+		return fd;
+	if (fd >= 0)
+		close(fd);
+	return -1;
+}
+
 struct vram *vram_take(const char *who, size_t bytes)
 {
 	struct vram *vram = calloc(1, sizeof(*vram));
@@ -44,11 +56,17 @@ struct vram *vram_take(const char *who, size_t bytes)
 	if (!vram)
 		return NULL;
 	vram->bytes = bytes;
-	vram->memfd = memfd_create(who, MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (vram->memfd < 0 || ftruncate(vram->memfd, (off_t)bytes) ||
-	    fcntl(vram->memfd, F_ADD_SEALS, F_SEAL_SHRINK))
+	vram->other = -1;
+	vram->memfd = make_memory(who, bytes);
+	if (vram->memfd < 0)
 		goto no_memory;
-	vram->base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, vram->memfd, 0);
+	if (vram_fails("other memory")) {
+		vram->other = make_memory(who, bytes);
+		if (vram->other < 0)
+			goto no_memory;
+	}
+	vram->base = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+			  vram_fails("private view") ? MAP_PRIVATE : MAP_SHARED, vram->memfd, 0);
 	if (vram->base == MAP_FAILED)
 		goto no_memory;
 	pthread_mutex_lock(&lock);
@@ -61,6 +79,8 @@ struct vram *vram_take(const char *who, size_t bytes)
 no_memory:
 	if (vram->memfd >= 0)
 		close(vram->memfd);
+	if (vram->other >= 0)
+		close(vram->other);
 	free(vram);
 	return NULL;
 }
@@ -79,6 +99,8 @@ void vram_give_back(const char *who, struct vram *vram)
 			    vram->bytes, vram->copied_to, vram->copied_from));
 	munmap(vram->base, vram->bytes);
 	close(vram->memfd);
+	if (vram->other >= 0)
+		close(vram->other);
 	free(vram);
 }
 
@@ -96,10 +118,18 @@ struct vram *vram_at(const void *address, size_t bytes)
 	return vram;
 }
 
+void vram_copy_from(struct vram *vram, void *to, const void *from, size_t bytes)
+{
+	memcpy(to, from, bytes);
+	if (vram_fails("other bytes"))
+		((char *)to)[bytes / 2] ^= 4;
+	vram->copied_from += bytes;
+}
+
 int vram_export(const struct vram *vram)
 {
 	struct udmabuf_create create = {
-		.memfd = (unsigned int)vram->memfd,
+		.memfd = (unsigned int)(vram->other >= 0 ? vram->other : vram->memfd),
 		.flags = UDMABUF_FLAGS_CLOEXEC,
 		.size = vram->bytes,
 	};

@@ -2,7 +2,9 @@
 """Exporters of GPUs through fio, on stand-ins for the vendors' libraries and drivers. What they
 give is the stand-in for a dma-buf; datapath bounce moves the data, by the exporter's copies."""
 
+import os
 import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -156,3 +158,25 @@ def test_a_node_of_another_driver_is_named(gpu: Fio, exporter: str) -> None:
     result, _ = gpu(exporter, other, env={"FAKE_GPU_FAIL": "open"})
     assert result.status != 0
     assert "may not be opened (EACCES)" in result.stderr
+
+
+@pytest.mark.parametrize("exporter,lose", [("hip", False), ("hip", True), ("xe", False)])
+def test_the_check_for_machines_with_a_gpu(tmp_path: Path, exporter: str, lose: bool) -> None:
+    """tests/hardware/gpu.py, which users run on theirs, passes on a stand-in, and not on one that loses copies."""
+    folder = Path(environment("FAKES"))
+    preload = f"{folder / 'nodes.so'}:{environment('STAND_IN')}"
+    variables = os.environ | {"LD_LIBRARY_PATH": str(folder), "LD_PRELOAD": preload}
+    if lose:
+        variables["FAKE_GPU_FAIL"] = "lose copies"
+    device = next(gpu[1] for gpu in GPUS if gpu[0] == exporter)
+    done = subprocess.run(
+        ["/usr/bin/python3", "-B", str(Path(__file__).parents[1] / "hardware" / "gpu.py"), "--exporter", exporter,
+         "--device", device, "--engine", environment("LIBDMABUF"), "--fio", environment("FIO"), "--folder",
+         str(tmp_path)],
+        env=variables, text=True, capture_output=True, timeout=300, check=False,
+    )
+    assert done.returncode == (1 if lose else 0), done.stdout + done.stderr
+    assert ("does not hold" in done.stdout) == lose
+    right, wrong = map(int, re.findall(r"gpu: (\d+) checks hold, (\d+) do not", done.stdout)[0])
+    assert right > 5 and (wrong > 0) == lose
+    assert not list(tmp_path.iterdir())

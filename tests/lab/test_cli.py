@@ -45,7 +45,7 @@ def test_every_debug_kernel_can_be_built_and_gets_the_time_of_one() -> None:
 def test_all_machine_options_arrive() -> None:
     request = parse(
         *("run", "--kernel", "6.12", "--iommu", "strict", "--smp", "4", "--memory", "512"),
-        *("--p2p", "--no-module", "--no-build", "--no-multipath", "--timeout", "7.5"),
+        *("--p2p", "--switch", "--no-module", "--no-build", "--no-multipath", "--timeout", "7.5"),
         *("--append", "a=b c", "--share", "/tmp", "--formats", "--errors",
           "--nodes", "2", "--", "ls", "--color", "-l"),
     )
@@ -56,6 +56,7 @@ def test_all_machine_options_arrive() -> None:
         smp=4,
         memory_mib=512,
         p2p=True,
+        switch=True,
         multipath=False,
         share=Path("/tmp"),
         module=False,

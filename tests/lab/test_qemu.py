@@ -158,3 +158,17 @@ def test_an_instruction_takes_as_long_as_was_asked_for() -> None:
     assert options(qemu.Machine("7.3", icount=True), "-icount") == ["shift=1"]
     assert options(qemu.Machine("7.3", icount=True, icount_shift=7), "-icount") == ["shift=7"]
     assert not options(qemu.Machine("7.3", icount_shift=7), "-icount")
+
+
+def test_a_switch_has_a_port_for_each_device_in_the_order_of_the_root_ports() -> None:
+    plain, switched = (devices(qemu.Machine("7.3", p2p=True, switch=switch)) for switch in (False, True))
+    ports = [one for one in switched if one["driver"] == "xio3130-downstream"]
+    roots = [one for one in plain if one["driver"] == "pcie-root-port"]
+    assert [one["id"] for one in ports] == [one["id"] for one in roots]
+    assert {one["bus"] for one in ports} == {"switch"}
+    assert [one["bus"] for one in switched if one["driver"] == "x3130-upstream"] == ["root"]
+    assert [one["id"] for one in switched if one["driver"] == "pcie-root-port"] == ["root"]
+    for driver in ("nvme", "ivshmem-plain"):
+        bus = [one["bus"] for one in switched if one["driver"] == driver]
+        assert bus == [one["bus"] for one in plain if one["driver"] == driver]
+        assert bus[0] in [one["id"] for one in ports]

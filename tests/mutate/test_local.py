@@ -5,7 +5,10 @@ import re
 import time
 from pathlib import Path
 
-from dmabuf_mutate.local import Local, expression, failed_test
+import pytest
+
+from dmabuf_mutate import model
+from dmabuf_mutate.local import Local, LocalRun, expression, failed_test
 from dmabuf_mutate.tree import Tree
 
 OUTPUT = """\
@@ -67,3 +70,37 @@ def test_a_test_that_hangs_is_ended_with_what_it_started(tmp_path: Path) -> None
     while _runs(note.read_text()) and time.monotonic() < end:
         time.sleep(0.01)
     assert not _runs(note.read_text())
+
+
+MUTANT = """
+[[mutant]]
+id = "{id}"
+file = "{file}"
+find = "1"
+replace = "2"
+breaks = "One is two."
+tests = ["{test}"]
+level = "unit"
+"""
+
+
+def test_files_of_python_tests_need_no_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "build/mutate/tree"
+    folder.mkdir(parents=True)
+    (folder / "test_it.py").write_text("from code_it import ONE\n\ndef test_one() -> None:\n    assert ONE == 1\n")
+    (folder / "code_it.py").write_text("ONE = 1\n")
+    built: list[str] = []
+    monkeypatch.setattr(Local, "configure", lambda self: built.append("configure"))
+    monkeypatch.setattr(Local, "compile", lambda self, level: built.append(level))
+    text = MUTANT.format(id="python", file="code_it.py", test="pytest:test_it.py")
+    lists = model.parse({"a.toml": text})
+    run = LocalRun(Tree(tmp_path), lists, {"unit": "d"})
+    run.prepare(lists.mutants)
+    result = run.one(lists.mutants[0])
+    assert (result.verdict, built) == ("caught", [])
+    assert "test_it.py::test_one" in result.by
+    # ctest's own tests do, and so does what is compiled.
+    for file, test in (("code_it.py", "common.pytest"), ("code.cpp", "pytest:test_it.py")):
+        built.clear()
+        run.prepare(model.parse({"a.toml": MUTANT.format(id="x", file=file, test=test)}).mutants)
+        assert built[0] == "configure"

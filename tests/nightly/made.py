@@ -11,6 +11,7 @@ from dmabuf_nightly.store import Series
 SERIES = Series("c", "", "local")
 KEY = {"CPU": "a processor", "drive": "a drive"}
 SUBJECT = {"kernel": "6.12", "engine": "1"}
+JOB = {"bs": "4k", "iodepth": "64"}
 PLAN = """version = 1
 name = "{plan}"
 repeats = 10
@@ -57,7 +58,7 @@ class Made:
         """A run gave this value."""
         outcome = fio.Outcome(metrics={"read_iops": value})
         self.store.complete(run, outcome, 1, KEY if key is None else key,
-                            SUBJECT if subject is None else subject, {}, {})  # fmt: skip
+                            SUBJECT if subject is None else subject, {}, {}, JOB)  # fmt: skip
 
     def rerun(self, night: int, level: float) -> None:
         """Both reruns of a night."""

@@ -17,7 +17,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
 from dmabuf_nightly import baseline, fio  # noqa: E402
-from dmabuf_nightly.store import SCHEMA_VERSION, Series, Store  # noqa: E402
+from dmabuf_nightly.store import MEASURED, SCHEMA_VERSION, Series, Store  # noqa: E402
 
 SERIES = Series("c", "", "local")
 PLAN = """version = 1
@@ -30,8 +30,8 @@ name = "c"
 job = "j.fio"
 metrics = ["read_iops"]
 """
-KEY = {"CPU": "a processor", "CPU microcode": "0x10", "drive": "a drive"}
-SUBJECT = {"kernel": "6.12", "module srcversion": "ABC"}
+KEY = {"CPU": "a processor", "drive": "a drive"}
+SUBJECT = {"kernel": "6.12", "module srcversion": "ABC", "CPU microcode": "0x10"}
 WHEN = "2026-11-{night:02}T01:00:00Z"
 
 
@@ -55,7 +55,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "s.db")
         for value in (1000, 1010):
-            store.finish(night(store, value), "inconclusive", "measured, and not judged")
+            store.finish(night(store, value), MEASURED, "")
         baseline.pin(store, "p", [1, 2], [], "the first two", False)
         judged = night(store, 800)
         store.decide(judged, SERIES, "read_iops", "confirmed", "baseline",

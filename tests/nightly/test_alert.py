@@ -3,6 +3,7 @@
 
 import json
 import re
+import statistics
 import zlib
 from pathlib import Path
 
@@ -107,18 +108,57 @@ def test_what_is_known_fails_no_more_unless_it_becomes_worse(
     assert made.call(*what, "--end") == 2
 
 
-def test_what_a_copy_confirmed_can_be_acknowledged_where_it_was_measured(made: Made) -> None:
+def copy_of(made: Made, name: str) -> Made:
+    path = made.path.with_name(name)
+    made.store.db.execute("VACUUM INTO ?", (str(path),))
+    return Made(path)
+
+
+def test_what_a_copy_confirmed_can_be_acknowledged_where_it_was_measured(
+    made: Made, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The next copy has it then, and judges the nights before it as they were."""
     what = ("acknowledge", "--plan", "p", "--case", "c", "--metric", "read_iops", "--note", "x")
     for level in (900, 900, 900):
         made.night(level)
+    copy = copy_of(made, "copy.db")
+    assert copy.call("analyze") == 1
+    ratio = f"{copy.store.decisions(9)[0]['document']['ratio']:.3f}"
     assert made.call(*what) == 2
-    assert made.call(*what, "--ratio", "0.9") == 0
+    assert made.call(*what, "--ratio", ratio) == 0
+    assert f"at {ratio} since night 9" in capsys.readouterr().out.replace("is known to be ", "")
     assert made.call("analyze") == 0
     assert [made.store.night(n).status for n in (7, 8, 9)] == ["inconclusive", "fail", "pass"]
     made.night(850)
     assert made.call("analyze") == 1
-    assert made.call(*what, "--ratio", "0.9", "--night", "99") == 2
+    assert made.call(*what, "--ratio", ratio, "--night", "99") == 2
+
+
+@pytest.mark.parametrize("ratio", ["0.000001", "0.5", "0.904", "1.2"])
+def test_a_ratio_that_no_night_gave_is_refused(
+    made: Made, capsys: pytest.CaptureFixture[str], ratio: str
+) -> None:
+    what = ("acknowledge", "--plan", "p", "--case", "c", "--metric", "read_iops", "--note", "x")
+    made.night([900.0] * 10)
+    baseline = [run.metrics["read_iops"] for n in (1, 2, 3) for run in made.store.runs(n)]
+    right = f"{900 / statistics.median(baseline):.3f}"
+    assert made.call(*what, "--ratio", ratio) == 2
+    said = capsys.readouterr().err
+    assert f"no stored night gives the ratio {float(ratio):.3f}" in said and "the nearest is" in said
+    assert made.call(*what, "--ratio", right) == 0
+    # Of a night that is named, it must be that night's.
+    assert made.call(*what, "--ratio", right, "--night", "5") == 2
+
+
+def test_a_ratio_of_reruns_and_of_nights_together_is_one_of_the_nights(made: Made) -> None:
+    what = ("acknowledge", "--plan", "p", "--case", "c", "--metric", "read_iops", "--note", "x")
+    night = made.night(900)
+    made.rerun(night, 880)
+    old = statistics.median([run.metrics["read_iops"] for n in (1, 2, 3) for run in made.store.runs(n)])
+    again = [run.metrics["read_iops"] for run in made.store.runs(night) if run.phase]
+    assert made.call(*what, "--ratio", f"{statistics.median(again) / old:.3f}") == 0
+    both = [run.metrics["read_iops"] for n in (night, made.night(910)) for run in made.store.runs(n, 0)]
+    assert made.call(*what, "--ratio", f"{statistics.median(both) / old:.3f}") == 0
 
 
 def test_a_report_says_what_is_known(made: Made, tmp_path: Path) -> None:

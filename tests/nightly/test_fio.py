@@ -132,3 +132,25 @@ def test_a_drive_that_cannot_be_watched_is_a_reason(
     monkeypatch.setattr(machine, "look", lambda *_: machine.Look(facts, seen))
     watch = machine.Around(Host(), target, "").done()
     assert watch.reasons == [f"{what} could not be seen" for what in said]
+
+
+MODULE = {"reads": 1000, "writes": 0, "read_bytes": 1 << 30, "write_bytes": 0, "commands": 2000}
+
+
+def test_a_run_tells_what_a_report_shows_of_it() -> None:
+    outcome = judge([job(), job(usr_cpu=60.0)], [])
+    assert outcome.cpu_percent == 80  # of the busier one
+    outcome = judge([job()], {**REPORT, "module": MODULE})
+    assert outcome.commands == {"count": 2000, "requests": 1000, "bytes": 1 << 30}
+    job_file = Job("", {**OURS.values, "readwrite": "randread"})
+    text = json.dumps({"fio version": "fio-3", "jobs": [job()]})
+    assert fio.judge(0, text, "", json.dumps(REPORT), job_file, CASE).load == "randread"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"module": None}, {"module": {**MODULE}, "datapath": "bvec"}, {"module": {**MODULE}, "datapath": "registered"}, {}],
+)
+def test_what_are_no_commands_of_the_drive_is_not_taken_for_them(changes: dict[str, Any]) -> None:
+    """bvec's are calls of the block layer, which makes of each as many commands as it likes."""
+    assert judge([job()], {**REPORT, **changes}).commands is None

@@ -4,6 +4,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -28,6 +29,13 @@ rate_iops=${RATE}
 [j]
 rw=read
 """
+FIO = """#!/bin/sh
+for job; do :; done
+if [ -f {rate} ] && [ -f "$job" ]; then
+    sed -i "s/^rate_iops=.*/rate_iops=$(cat {rate})/" "$job"
+fi
+exec {fio} "$@"
+"""
 PLAN = """version = 1
 name = "p"
 repeats = 5
@@ -50,14 +58,19 @@ class Lab:
         self.folder = folder
         self.store = folder / "s.db"
         (folder / "j.fio").write_text(JOB)
+        # A machine that gives this rate and no more, whatever the job says.
+        (folder / "bin").mkdir()
+        (folder / "bin/fio").write_text(FIO.format(rate=folder / "rate", fio=shutil.which("fio")))
+        (folder / "bin/fio").chmod(0o755)
+        self.env = {**os.environ, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
 
     def plan(self, rate: int = 1000, more: str = "") -> None:
         text = PLAN.format(folder=self.folder, rate=rate, more=more)
         (self.folder / "p.toml").write_text(text)
 
     def rate(self, rate: int) -> None:
-        """The machine gives this rate from now on, and the plan is as it was."""
-        (self.folder / "j.fio").write_text(JOB.replace("${RATE}", str(rate)))
+        """The machine gives this rate from now on, and the plan and its jobs are as they were."""
+        (self.folder / "rate").write_text(str(rate))
 
     def bisect(self, *words: str) -> subprocess.CompletedProcess[str]:
         """A step; what counts is more than a busy machine makes of the rate."""
@@ -69,7 +82,7 @@ class Lab:
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(self.argv(*words), cwd=self.folder, capture_output=True, text=True,
-                              timeout=300, check=False)  # fmt: skip
+                              timeout=300, check=False, env=self.env)  # fmt: skip
 
     def states(self, night: int = 1) -> list[str]:
         store = Store(self.store)
@@ -93,7 +106,7 @@ def test_a_slower_night_is_confirmed_by_reruns_and_bisect_agrees(lab: Lab) -> No
     again = lab.run("baseline", "pin", "--plan", "p", "--last", "1")
     assert again.returncode == 2 and "--replace" in again.stderr
 
-    lab.plan(rate=400)
+    lab.rate(400)
     slow = lab.run("run", "p.toml", "--report", "out")
     assert slow.returncode == 1, slow.stdout + slow.stderr
     assert "read_iops is" in slow.stdout and "both reruns agree" in slow.stdout
@@ -107,7 +120,7 @@ def test_a_slower_night_is_confirmed_by_reruns_and_bisect_agrees(lab: Lab) -> No
     assert still.returncode == 1 and "as it was since night 2" in still.stdout
     assert lab.states(3) == ["done"] * 5  # known already: no rerun
 
-    lab.plan()
+    lab.rate(1000)
     unknown = lab.bisect()
     assert unknown.returncode == 255 and "--known-good" in unknown.stderr
     known = lab.bisect("--known-good")

@@ -31,6 +31,7 @@ class Stand:
 
     def __init__(self, folder: Path) -> None:
         self.argv: list[str] = []
+        self.limit = 0.0
         self.env: dict[str, str] = {}
         self.ended = Ended(0, "", "", 1.0)
         self.files: dict[str, str] = {}
@@ -50,8 +51,8 @@ class Stand:
     def count(self) -> int | None:
         return self.copied.pop(0) if len(self.copied) > 1 else self.copied[0]
 
-    def run(self, argv: list[str], _limit: float, _tick: Any = None, env: Any = None, **_: Any) -> Ended:
-        self.argv, self.env = list(argv), env or {}
+    def run(self, argv: list[str], limit: float, _tick: Any = None, env: Any = None, **_: Any) -> Ended:
+        self.argv, self.env, self.limit = list(argv), env or {}, limit
         for word in argv:
             for option, text in self.files.items():
                 if word.startswith(f"--{option}="):
@@ -106,6 +107,15 @@ def test_a_case_says_where_and_with_what_it_works(stand: Stand) -> None:
     assert "--exporter" not in stand.argv and "--datapath" not in stand.argv
     stand.bench.run(cases.integrity("size", "udmabuf", "bvec", buffer="99"))
     assert after(stand.argv, "--buffer") == "99" and "--exporter-device" not in stand.argv
+
+
+def test_memory_that_the_cpu_reads_word_by_word_is_waited_for_longer(stand: Stand) -> None:
+    stand.says()
+    waited = {}
+    for exporter in ("drm:/dev/dri/card1", "vfio:0000:01:00.0"):
+        stand.bench.run(cases.integrity("load", exporter, "premapped"))
+        waited[exporter] = stand.limit - execute.SLACK_S
+    assert waited["vfio:0000:01:00.0"] == pytest.approx(10 * waited["drm:/dev/dri/card1"])
 
 
 @pytest.mark.parametrize(("said", "key"), [("not_applicable", "skip"), ("missing", "missing")])

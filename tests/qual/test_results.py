@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dmabuf_common import stats
 from dmabuf_common.verdict import FAIL, INCONCLUSIVE, NO_FAULT, PASS, SKIP
 from dmabuf_qual import cases, cli, requirements, results, rules, store
 from dmabuf_qual.errors import QualError
+from dmabuf_report import model
 
 DEFAULTS = requirements.load(None)
 FULL = cases.Scale(16 << 30, 60, 5, True)
@@ -50,6 +52,14 @@ def test_other_thresholds_stand_in_the_verdict() -> None:
     assert "most_moves 7 (not 0)" in text
     assert "performance.least_iops_ratio 0.01 (not 0.9)" in text
     assert "most_cpu_ratio" not in text
+
+
+def test_a_threshold_that_is_written_another_way_is_the_same() -> None:
+    for name, value in DEFAULTS.items():
+        if isinstance(value, (int, float)):
+            other = int(value) if isinstance(value, float) and value == int(value) else float(value)
+            assert requirements.changed({**DEFAULTS, name: other}) == [], name
+            assert requirements.changed({**DEFAULTS, name: value + 1}), name
 
 
 def test_what_was_left_out_and_what_the_drive_is_stands_in_the_verdict() -> None:
@@ -164,3 +174,48 @@ def test_a_folder_that_another_release_made_is_refused(tmp_path: Path, name: str
     (folder / store.RUN).write_text(json.dumps(run))
     with pytest.raises(QualError, match=name):
         results.load(folder)
+
+
+MODULE = {"reads": 6, "writes": 2, "read_bytes": 24576, "write_bytes": 8192, "commands": 9}
+
+
+def cell_of(folder: Path, path: str = "premapped", modules: tuple[Any, ...] = (MODULE, MODULE),
+            busy: tuple[float, ...] = (10.0, 30.0), emulated: bool = False) -> model.Measurement:  # fmt: skip
+    """A cell whose repeats have these counters and this CPU."""
+    records = [{**CELL, "id": f"perf/udmabuf/{path}/randread-4k-32/{n}", "path": path, "file": f"{n}.json",
+                "report": {"proven": True, "proof": "p", "module": module}} for n, module in enumerate(modules)]  # fmt: skip
+    folder_of(folder, run_of(), *records)
+    (folder / "fio").mkdir()
+    for number, share in enumerate(busy):
+        job = {"read": {}, "write": {}, "usr_cpu": share / 4, "sys_cpu": share * 3 / 4}
+        (folder / f"fio/{number}.json").write_text(json.dumps({"jobs": [job]}))
+    (made,) = results.measurements(folder, records, emulated)
+    return made
+
+
+def test_commands_and_cpu_of_all_repeats_are_shown(tmp_path: Path) -> None:
+    made = cell_of(tmp_path / "q", emulated=True)
+    assert made.commands == model.Commands(18, 16, 65536)
+    assert (made.cpu_percent, made.emulated, made.depth) == (20, True, 32)
+    assert cell_of(tmp_path / "r").emulated is False
+
+
+def test_what_was_not_counted_is_not_shown(tmp_path: Path) -> None:
+    # The module's commands of bvec are calls of the block layer.
+    assert cell_of(tmp_path / "a", "bvec").commands is None
+    assert cell_of(tmp_path / "b", modules=(MODULE, None)).commands is None
+    assert cell_of(tmp_path / "c", busy=()).cpu_percent is None
+
+
+def test_the_interval_of_a_figure_is_what_the_page_calls_it(tmp_path: Path) -> None:
+    def interval(*values: float) -> tuple[float | None, float | None]:
+        folder = tmp_path / str(len(values))
+        records = [{**CELL, "id": f"perf/udmabuf/premapped/randread-4k-32/{n}", "file": f"{n}.json",
+                    "figures": {"read_iops": value}} for n, value in enumerate(values)]  # fmt: skip
+        (made,) = results.measurements(folder_of(folder, run_of(), *records), records, False)
+        return made.metrics[0].low, made.metrics[0].high
+
+    assert interval(3.0) == (None, None)
+    assert interval(1.0, 2.0, 3.0, 4.0, 5.0) == stats.median_interval([1.0, 2.0, 3.0, 4.0, 5.0]) == (1, 5)
+    # Of 17 it is not from the least to the greatest.
+    assert interval(*[float(n) for n in range(1, 18)]) == (5, 13)

@@ -70,5 +70,7 @@ def test_it_says_what_it_saw() -> None:
     assert "5 are needed" in steady.examine([1]).text()
     assert steady.examine([1] * 4).text() == "4 rounds, 5 are needed"
     assert steady.examine([100] * 5).text().startswith("steady after 5 rounds")
+    # Four rounds are not even looked at.
+    assert steady.examine([100, 110, 90, 100]) == steady.Steadiness(4, False, 0.0, 0.0)
     assert steady.examine([100, 1]) == steady.Steadiness(2, False, 0.0, 0.0)
     assert steady.examine([0.0] * 5) == steady.Steadiness(5, False, 0.0, 0.0)

@@ -79,6 +79,7 @@ def test_two_at_once_are_refused(tmp_path: Path) -> None:
      ("[performance]\nleast_iops_ratio = nan", "least_iops_ratio must be"),
      ("[performance]\nleast_iops_ratio = 0", "least_iops_ratio must be above 0"),
      ("[performance]\nleast_iops_ratio = inf", "least_iops_ratio must be"),
+     ("[performance]\nleast_iops_ratio = true", "least_iops_ratio must be a float"),
      ("[performance]\nmost_cpu_ratio = inf", "most_cpu_ratio must be"),
      ("[performance]\nmost_cpu_ratio = 0", "most_cpu_ratio must be"),
      ("load_gib = nan", "load_gib must be"), ("load_gib = 0", "load_gib must be above 0"),

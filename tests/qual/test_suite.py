@@ -159,6 +159,26 @@ def test_a_complaint_during_a_case_is_kept_with_it(machine: Machine) -> None:
     assert machine.done[2] in judged.evidence[0][0]
 
 
+def test_requests_that_an_iommu_stops_have_their_name_in_the_record(machine: Machine) -> None:
+    gpu = machine.folder / "root/sys/bus/pci/devices/0000:0a:00.0"
+    gpu.mkdir(parents=True)
+    (gpu / "resource").write_text("0x00000000fe200000 0x00000000fe2fffff 0x0000000000040200\n")
+    right = machine.run
+
+    def wrong(bench: Bench, case: Case) -> Record:
+        record = right(bench, case)
+        if case.test == "read" and case.kind == "integrity":
+            machine.say("DMAR: [DMA Write NO_PASID] Request device [09:00.0] fault addr 0xfe200000 [fault reason 0x05]")
+            record["facts"] = {"memory": "peer", "pci": "0000:0a:00.0"}
+            record["findings"] = [{"name": "READ_NOT_LANDED", "text": "t", "count": 1}]
+        return record
+
+    machine.patch.setattr(Bench, "run", wrong)
+    judged = start(machine)["integrity.read"]
+    assert judged.names == ["IOMMU_UNMAPPED_PEER", "READ_NOT_LANDED"]
+    assert judged.text.startswith("IOMMU_UNMAPPED_PEER: udmabuf premapped read")
+
+
 @pytest.mark.parametrize(
     ("line", "status"),
     [

@@ -6,6 +6,7 @@ import random
 from dmabuf_report import bins
 from dmabuf_report.model import (
     ChangePoint,
+    Commands,
     Comparison,
     Evidence,
     Fact,
@@ -45,6 +46,9 @@ def measurements() -> list[Measurement]:
                     ],
                     latencies=[bins.latency("read", shape)],
                     proof=Proof(True, "the module counted them"),
+                    commands=Commands(3000 * max(1, size >> 17), 3000, 3000 * size) if path == "premapped" else None,
+                    cpu_percent=40 * slow,
+                    emulated=True,
                 )
             )  # fmt: skip
     return made
@@ -77,6 +81,6 @@ def results() -> Results:
                        0.9, 0.88, 0.92, 0.02, 0.001, "fail", "confirmed", NASTY)
         ],
         [History("read-512", "read_iops", "IOPS", "higher", points,
-                 [ChangePoint(8, 100, 90, 0.002, "confirmed")], 100.0)],
+                 [ChangePoint(8, 100, 90, 0.002, "confirmed")], 100.0, datapath="premapped", depth=32)],
         [NASTY],
     )  # fmt: skip

@@ -49,7 +49,7 @@ def test_the_page_loads_without_network_and_without_an_error(tmp_path: Path) -> 
     page = tmp_path / "page.html"
     page.write_text(html.render(results()))
     document, console, asked = browse(page, tmp_path)
-    assert document.count("<svg") == 5 and "</html>" in document
+    assert document.count("<svg") == 7 and "</html>" in document
     assert console == ""
     assert ours(asked) == []
 

@@ -66,9 +66,9 @@ def test_every_id_is_there_once_and_every_reference_has_its_id() -> None:
 
 def test_the_page_has_a_plot_for_every_question() -> None:
     text, parsed = page()
-    # One sweep, latency of three cases, one history.
-    assert parsed.tags.count("svg") == 5
-    for title in ("Over block size", "Latency", "History", "New against old"):
+    # All cases, one sweep, latency of three cases, sizes of commands, one history.
+    assert parsed.tags.count("svg") == 7
+    for title in ("By case", "Over block size", "Latency", "Commands", "History", "New against old"):
         assert f"<h2>{title}</h2>" in text
 
 
@@ -93,7 +93,8 @@ def test_csv_is_tidy() -> None:
     rows = list(csv.DictReader(io.StringIO(tidy.render(results()))))
     kinds = [row["kind"] for row in rows]
     assert kinds.count("sample") == 6 * 5
-    assert kinds.count("median") == 6
+    assert kinds.count("median") == 2 * 6  # and the CPU of each
+    assert kinds.count("sum") == 3 * 3  # the counts of premapped's commands
     assert kinds.count("history") == 12
     assert kinds.count("comparison") == 1
     assert {row["unit"] for row in rows if row["kind"] == "percentile"} == {"ns"}
@@ -134,5 +135,25 @@ def test_a_dollar_in_a_name_is_a_dollar() -> None:
     made.histories[0].metric = "a $_$"
     made.histories[0].unit = "$^$"
     drawn = plots.all_of(made)
-    assert set(drawn) == {"Over block size", "Latency", "History"}
-    assert html.render(made).count("<svg") == 5
+    assert set(drawn) == {"By case", "Over block size", "Latency", "Commands", "History"}
+    assert html.render(made).count("<svg") == 7
+
+
+def test_no_text_of_the_csv_is_a_formula() -> None:
+    made = results()
+    made.measurements[0].case = "=1+1"
+    made.measurements[0].exporter = "@x"
+    made.measurements[0].metrics[0].samples[0] = -5
+    made.histories[0].host = "-2"
+    rows = list(csv.reader(io.StringIO(tidy.render(made))))
+    begin = {text[:2] for row in rows for text in row if text[:1] in ("=", "@", "'")}
+    assert begin == {"'=", "'@", "'-"}
+    # Numbers are left alone.
+    assert any("-5" in row for row in rows)
+
+
+def test_the_csv_has_what_the_summary_is_made_of() -> None:
+    rows = list(csv.DictReader(io.StringIO(tidy.render(results()))))
+    found = {(row["kind"], row["metric"], row["unit"]) for row in rows}
+    assert {("median", "cpu_percent", "%"), ("sum", "commands_count", ""), ("sum", "commands_bytes", "B")} <= found
+    assert {(row["datapath"], row["depth"]) for row in rows if row["kind"] == "history"} == {("premapped", "32")}

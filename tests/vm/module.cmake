@@ -24,6 +24,18 @@ add_vm_test(fio.bar_refusals LAB ${bar} COMMAND ${python}/fio_device.py refusals
 add_vm_test(fio.bar_no_route LAB ${bar} --cpu qemu64 COMMAND ${python}/fio_device.py no-route)
 add_vm_test(fio.bar_no_iommu LAB --p2p --iommu off COMMAND ${python}/fio_device.py no-iommu)
 add_vm_test(fio.bar_old_kernel LAB ${bar} --kernel 6.12 COMMAND ${python}/fio_device.py old-kernel)
+# dmabuf-integrity on memory that the CPU does not map: GPUs' stand-ins, and the BAR.
+add_vm_test(integrity.gpu COMMAND ${python}/integrity_gpu.py gpu)
+add_vm_test(integrity.bar LAB ${bar} COMMAND ${python}/integrity_gpu.py bar)
+# The IOMMU's faults are what is asked for.
+add_vm_test(qual.unmapped
+  LAB ${bar} --switch --expect "DMAR: (DRHD: handling fault|\\[DMA (Read|Write) NO_PASID\\] Request device)"
+  COMMAND ${python}/qual_machine.py unmapped)
+# The question without I/O.
+add_vm_test(paths LAB --no-multipath COMMAND ${python}/paths.py disk)
+add_vm_test(paths.head LAB --paths 2 COMMAND ${python}/paths.py head)
+add_vm_test(paths.bar LAB ${bar} COMMAND ${python}/paths.py bar)
+add_vm_test(paths.no_route LAB ${bar} --cpu qemu64 COMMAND ${python}/paths.py no-route)
 add_vm_test(drive_claim COMMAND ${python}/drive_claim.py)
 add_vm_test(fio.no_cpu_map COMMAND ${python}/fio_device.py testexp)
 add_vm_test(loss LAB --qmp COMMAND ${programs}/loss)

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Which exporters there are is said in one place, and that place agrees with the engine."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from dmabuf_common.sysfs import System
+from dmabuf_qual import cli, exporters
+from dmabuf_qual.errors import QualError
+
+TOP = Path(__file__).resolve().parents[2]
+BRIDGE = "/sys/devices/pci0000:00/0000:00:01.0"
+
+
+def test_they_are_those_of_the_engine() -> None:
+    header = (TOP / "engine/options.hpp").read_text()
+    body = re.search(r"enum class ExporterKind : unsigned \{(.*?)\}", header, re.DOTALL)
+    assert body is not None
+    names = tuple(word for word in re.findall(r"\w+", body[1]) if word != "none")
+    assert names == exporters.KINDS
+
+
+def test_those_that_copy_are_those_that_the_engine_does_not_map() -> None:
+    source = (TOP / "engine/exporter.cpp").read_text()
+    traits = re.findall(r"case ExporterKind::(\w+):\s+return \{.*?\.cpu_map = (\w+)", source, re.DOTALL)
+    assert {kind for kind, maps in traits if maps == "false"} == set(exporters.COPYING)
+
+
+def test_the_command_line_takes_all_of_them_with_the_control_first() -> None:
+    args = cli.parser().parse_args(["plan", "--exporter", "cuda:0000:41:00.0", "--exporter", "udmabuf",
+                                    "--exporter", "vfio:0000:01:00.0/2", "/dev/x"])  # fmt: skip
+    assert cli._exporters(args) == ["udmabuf", "cuda:0000:41:00.0", "vfio:0000:01:00.0/2"]
+
+
+@pytest.mark.parametrize("spec,says", [("gpu", "there is no exporter 'gpu'"),
+                                       ("vfio", "takes no device unasked")])  # fmt: skip
+def test_what_is_none_or_needs_a_device_is_refused(spec: str, says: str) -> None:
+    with pytest.raises(QualError, match=says):
+        exporters.checked(spec)
+
+
+@pytest.mark.parametrize("spec,copies", [("udmabuf", False), ("drm:card1", False), ("cuda", True),
+                                         ("vfio:0000:01:00.0", True), ("testexp:move-5", False),
+                                         ("testexp:move-5+no-cpu", True)])  # fmt: skip
+def test_memory_without_a_view_is_known(spec: str, copies: bool) -> None:
+    assert exporters.copies(spec) == copies
+
+
+def _gpu(root: Path, address: str, vendor: str, driver: str, node: str) -> None:
+    folder = root / BRIDGE.lstrip("/") / address
+    folder.mkdir(parents=True)
+    (folder / "vendor").write_text(vendor)
+    (folder / "class").write_text("0x030200")
+    (root / "drivers" / driver).mkdir(parents=True, exist_ok=True)
+    (folder / "driver").symlink_to(root / "drivers" / driver)
+    devices = root / "sys/bus/pci/devices"
+    devices.mkdir(parents=True, exist_ok=True)
+    (devices / address).symlink_to(folder)
+    if node:
+        (root / "sys/class/drm" / node).mkdir(parents=True)
+        (root / "sys/class/drm" / node / "device").symlink_to(folder)
+        (root / "dev/dri").mkdir(parents=True, exist_ok=True)
+        (root / "dev/dri" / node).touch()
+
+
+def test_a_machine_without_any_still_names_each_kind(tmp_path: Path) -> None:
+    assert exporters.of_machine(System(tmp_path)) == list(exporters.KINDS)
+
+
+def test_each_device_of_a_machine_is_an_exporter_of_its_kind(tmp_path: Path) -> None:
+    _gpu(tmp_path, "0000:41:00.0", "0x10de", "nvidia", "")
+    _gpu(tmp_path, "0000:42:00.0", "0x10de", "nvidia", "")
+    _gpu(tmp_path, "0000:43:00.0", "0x1002", "amdgpu", "renderD128")
+    _gpu(tmp_path, "0000:44:00.0", "0x8086", "xe", "renderD129")
+    _gpu(tmp_path, "0000:45:00.0", "0x1af4", "virtio-pci", "renderD130")
+    (tmp_path / "dev/dri/card0").touch()
+    (tmp_path / "dev/dma_heap").mkdir()
+    (tmp_path / "dev/dma_heap/system").touch()
+    assert exporters.of_machine(System(tmp_path)) == [
+        "udmabuf", "heap:/dev/dma_heap/system", "drm:/dev/dri/card0", "vfio", "cuda:0000:41:00.0",
+        "cuda:0000:42:00.0", "hip:0000:43:00.0", "amdgpu:/dev/dri/renderD128",
+        "xe:/dev/dri/renderD129", "i915", "testexp",
+    ]  # fmt: skip

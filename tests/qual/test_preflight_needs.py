@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a run needs is missed before it begins: programs, an engine for this fio, memory of a device."""
+
+import importlib.util
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_preflight import BASE, DRIVE_AT, GPU_AT, bad, config, drive, put, root
+
+from dmabuf_common import pci, process
+from dmabuf_common.process import Ended
+from dmabuf_common.sysfs import System
+from dmabuf_qual import paths, preflight, preflight_needs
+from dmabuf_qual.checks import GREEN, RED, YELLOW, Check
+
+__all__ = ["root"]
+GPU = f"{BASE}/0000:02:00.0/{GPU_AT}"
+OPEN = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.86.15  Release Build"
+CLOSED = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  570.86.15  Thu"
+
+
+def level(checks: list[Check], name: str) -> str:
+    return next((one.level for one in checks if one.name == name), "")
+
+
+@pytest.fixture
+def fio(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, str, str], list[list[str]]]:
+    """fio, which ends so and says that; the command lines that it got."""
+    calls: list[list[str]] = []
+
+    def set_up(status: int, out: str, err: str) -> list[list[str]]:
+        def run(argv: list[str], limit_s: float) -> Ended:
+            calls.append(argv)
+            return Ended(status, out, err, 0.1)
+
+        monkeypatch.setattr(process, "run", run)
+        monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+        return calls
+
+    return set_up
+
+
+def test_an_engine_that_fio_loads_is_good(fio: Callable[..., list[list[str]]]) -> None:
+    calls = fio(0, "dmabuf_exporter         : Who allocates", "")
+    checks = preflight_needs.programs("external:/x/libdmabuf.so", "/x/dmabuf-integrity")
+    assert level(checks, "engine") == level(checks, "dmabuf-integrity") == GREEN
+    assert calls == [["fio", "--enghelp=/x/libdmabuf.so"]]
+
+
+@pytest.mark.parametrize("status,out,err,says", [
+    (1, "IO engine x not found", "libdmabuf: this engine was built for fio-9.99 and cannot work in fio-3.33\n"
+     "fio: engine x not loadable", "built for fio-9.99"),
+    (1, "IO engine libdmabuf.so not found", "", "not found"),
+    (0, "some other engine's options", "", "some other"),
+])  # fmt: skip
+def test_an_engine_that_fio_does_not_load_stops_the_run(
+    fio: Callable[..., list[list[str]]], status: int, out: str, err: str, says: str
+) -> None:
+    fio(status, out, err)
+    check = preflight_needs.load("libdmabuf.so")
+    assert (check.name, check.level) == ("engine", RED) and says in check.text and check.remedy
+    assert "engine" in preflight.NEEDED
+
+
+def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "jinja2" else object())
+    checks = preflight_needs.programs("libdmabuf.so", "")
+    assert bad(checks) == ["dmabuf-integrity", "fio", "report"]
+    assert level(checks, "report") == YELLOW and level(checks, "fio") == RED
+    assert "python3-jinja2 missing" in checks[-1].text and checks[-1].remedy == "apt-get install python3-jinja2"
+    assert {"dmabuf-integrity", "fio"} <= preflight.NEEDED
+
+
+@pytest.mark.parametrize("said,expected", [(OPEN, GREEN), (CLOSED, RED), ("", YELLOW)])
+def test_nvidias_closed_modules_export_nothing(root: Path, said: str, expected: str) -> None:
+    if said:
+        put(root, "/proc/driver/nvidia/version", f"{said}\nGCC version: 14")
+    checks = preflight_needs.nvidia(System(root), ["udmabuf", "cuda:0"])
+    assert [one.level for one in checks] == [expected]
+    assert preflight_needs.nvidia(System(root), ["udmabuf", "hip"]) == []
+
+
+@pytest.mark.parametrize("memory,expected", [("256", "BAR"), ("81559", "SMALL_BAR"), ("", "BAR 1")])
+def test_nvidias_bar_is_compared_with_its_memory(
+    root: Path, monkeypatch: pytest.MonkeyPatch, memory: str, expected: str
+) -> None:
+    put(root, f"{GPU}/vendor", "0x10de")
+    (root / f"{GPU}/mem_info_vram_total".lstrip("/")).unlink()
+    asked: list[list[str]] = []
+    monkeypatch.setattr(process, "output", lambda argv: asked.append(argv) or memory)
+    checks = preflight_needs.bar(System(root), GPU_AT)
+    assert [one.name for one in checks] == [expected]
+    assert asked[0][:2] == ["nvidia-smi", f"--id={GPU_AT}"]
+
+
+def test_acs_above_the_peer_is_found_too(root: Path) -> None:
+    # The GPU moves below a port of its own, which redirects.
+    far = root / f"{BASE}/0000:02:00.0/0000:02:08.0/0000:07:00.0".lstrip("/")
+    far.mkdir(parents=True)
+    port = far.parent
+    (port / "config").write_bytes(config(0x1D))
+    for folder in (port, far):
+        (root / "sys/bus/pci/devices" / folder.name).symlink_to(folder)
+    checks = preflight.route(System(root), drive(), "0000:07:00.0")
+    assert bad(checks) == ["ACS_REDIRECT"]
+    assert any("0000:02:08.0 sends peer requests" in one.text for one in checks)
+
+
+def test_acs_above_the_common_bridge_is_in_nobodys_way(root: Path) -> None:
+    (root / BASE.lstrip("/") / "config").write_bytes(config(0x1D))
+    assert pci.redirecting(System(root), DRIVE_AT) == ["0000:00:01.0"]
+    assert bad(preflight.route(System(root), drive(), GPU_AT)) == []
+
+
+def test_a_peer_that_is_not_there_stops_the_run(root: Path) -> None:
+    checks = preflight.route(System(root), drive(), "0000:ff:00.0")
+    assert [(one.name, one.level) for one in checks] == [("exporter", RED)]
+
+
+@pytest.mark.parametrize("model,mode,warns", [("QEMU NVMe Ctrl", "DMA", True), ("QEMU NVMe Ctrl", "identity", False),
+                                              ("Real", "DMA", False)])  # fmt: skip
+def test_a_switch_that_a_hypervisor_makes_up_is_warned_of(root: Path, model: str, mode: str, warns: bool) -> None:
+    for address in (DRIVE_AT, GPU_AT):
+        put(root, f"{BASE}/0000:02:00.0/{address}/iommu_group/type", mode)
+    found = bad(preflight.route(System(root), drive(model=model), GPU_AT))
+    assert found == (["IOMMU_UNMAPPED_PEER"] if warns else [])
+
+
+class Answers:
+    """What exporters give, by their spec: where the memory is, or why there is none."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, memories: dict[str, str]) -> None:
+        def of_exporter(_integrity: str, spec: str) -> paths.Exporter:
+            no = None if spec in memories else paths.No("NOT_AVAILABLE", "there is no such GPU")
+            return paths.Exporter(spec, "d", no=no)
+
+        def of_drive(_integrity: str, _system: System, found: Any, wanted: list[paths.Exporter]) -> paths.Asked:
+            return paths.Asked(found, [paths.Way(wanted[0].spec, "premapped", memories[wanted[0].spec], "switch")])
+
+        monkeypatch.setattr(paths, "of_exporter", of_exporter)
+        monkeypatch.setattr(paths, "of_drive", of_drive)
+
+
+@pytest.mark.parametrize("memory,expected", [("any", YELLOW), ("peer", RED)])
+def test_memory_of_the_machine_where_a_devices_was_meant(
+    root: Path, monkeypatch: pytest.MonkeyPatch, memory: str, expected: str
+) -> None:
+    put(root, "/dev/dmabuf_rw", "")
+    Answers(monkeypatch, {"drm:card0": "system", "cuda:0": "peer", "heap": "system"})
+    checks = preflight_needs.memories(System(root), drive(), ["udmabuf", "drm:card0", "cuda:0", "heap"], memory, "i")
+    assert [(one.name, one.level) for one in checks] == [("SYSTEM_MEMORY", expected), ("memory", GREEN)]
+    assert checks[0].text.startswith("drm:card0: by its addresses") and checks[0].remedy
+
+
+def test_an_exporter_that_makes_nothing_stops_the_run(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(root, "/dev/dmabuf_rw", "")
+    Answers(monkeypatch, {})
+    checks = preflight_needs.memories(System(root), drive(), ["udmabuf", "cuda:0"], "any", "i")
+    assert [(one.name, one.level) for one in checks] == [("exporter", RED)]
+    assert "there is no such GPU" in checks[0].text
+
+
+@pytest.mark.parametrize("driver,found", [("ast", ["SYSTEM_MEMORY"]), ("mgag200", ["SYSTEM_MEMORY"]), ("amdgpu", [])])
+def test_without_the_module_a_servers_framebuffer_is_known_by_its_driver(
+    root: Path, driver: str, found: list[str]
+) -> None:
+    (root / "drivers" / driver).mkdir(parents=True)
+    (root / GPU.lstrip("/") / "driver").symlink_to(root / "drivers" / driver)
+    (root / "sys/class/drm/card1").mkdir(parents=True)
+    (root / "sys/class/drm/card1/device").symlink_to(root / GPU.lstrip("/"))
+    checks = preflight_needs.memories(System(root), drive(), ["drm:/dev/dri/card1"], "any", "")
+    assert [one.name for one in checks] == found
+    if found:
+        assert f"driver {driver} lies in system memory" in checks[0].text
+
+
+def test_all_of_it_is_in_what_preflight_examines(root: Path, fio: Callable[..., list[list[str]]]) -> None:
+    fio(1, "", "not loadable")
+    put(root, "/proc/driver/nvidia/version", CLOSED)
+    names = bad(preflight.examine(drive(), None, ["udmabuf", "cuda:0"], 64, "any", None, System(root), ("e.so", "")))
+    assert {"engine", "dmabuf-integrity", "NVIDIA_MODULES"} <= set(names)
