@@ -18,7 +18,7 @@ from dmabuf_common.terminal import Progress
 from dmabuf_common.verdict import EXIT_FAIL, EXIT_PASS, PASS
 
 from . import VERSION, beside, budget, cases, compare, drive, execute, exporters, paths, plan, preflight
-from . import requirements, results, rules, safety, snia, suite, tools, whereabouts
+from . import requirements, results, rules, safety, snia, suite, tools
 from .errors import QualError
 from .progress import say
 
@@ -199,8 +199,7 @@ def _examine(
     args: argparse.Namespace, found: drive.Drive, needs: requirements.Requirements
 ) -> list[preflight.Check]:
     wanted = _exporters(args)
-    found_here = preflight.examine(found, drive.health(found), wanted, needs["buffer_mib"], needs["memory"], args.peer)
-    return [*found_here, *whereabouts.checks(System(), wanted, needs["memory"])]
+    return preflight.examine(found, drive.health(found), wanted, needs["buffer_mib"], needs["memory"], args.peer)
 
 
 def _preflight(args: argparse.Namespace) -> int:

@@ -2,21 +2,15 @@
 """Where the memory is that a run is about: the machine's own, or that of which device. A run that meant
 the one and had the other must not look like what was meant."""
 
-from pathlib import Path
 from typing import Any
 
 from dmabuf_common import pci
 from dmabuf_common.sysfs import System
 
 from . import cases
-from .preflight import GREEN, YELLOW, Check
 
 # Exporters of which nobody expects the memory of a device.
 OF_THE_MACHINE = (cases.CONTROL, "heap", "testexp")
-# Drivers of screens whose buffers are the machine's own memory: those of management controllers, of
-# virtual machines, of frame buffers that the firmware left, and of no hardware at all.
-WITHOUT_MEMORY = ("ast", "mgag200", "cirrus", "virtio_gpu", "virtio-pci", "hyperv_drm", "simple-framebuffer",
-                  "simpledrm", "efi-framebuffer", "vgem", "vkms", "udl", "gud")  # fmt: skip
 
 
 def means_device(spec: str) -> bool:
@@ -74,27 +68,3 @@ def notes(run: dict[str, Any]) -> list[str]:
     wrong = [text for text in texts if "system memory" in text]
     return [f"The memory was the machine's own where a device's was meant: {text}. This run says nothing about a "
             'device\'s memory; with memory = "peer" in the requirements it fails.' for text in wrong]  # fmt: skip
-
-
-def checks(system: System, wanted: list[str], memory: str) -> list[Check]:
-    """For preflight, before anything is mapped: what the driver's name tells, and what the requirements
-    let pass."""
-    found = []
-    for spec in filter(means_device, wanted):
-        device = cases.split_exporter(spec)[1]
-        card = Path(device).name
-        driver = Path(system.real(f"/sys/class/drm/{card}/device/driver")).name
-        there = system.exists(f"/sys/class/drm/{card}/device") if device else False
-        where = address(system, spec, {})
-        if driver in WITHOUT_MEMORY or (there and not where):
-            who = ", ".join(word for word in (driver or "no PCI device", where) if word)
-            found.append(Check("SYSTEM_MEMORY", YELLOW, f"{spec} ({who}): its buffers are the machine's own memory, not a "
-                               "device's",
-                               "name a GPU's card: ls -l /dev/dri/by-path"))  # fmt: skip
-        elif memory != "peer":
-            found.append(Check("MEMORY_ANY", YELLOW, f"{spec}: the requirements say memory = \"{memory}\": the run "
-                               "passes with the machine's own memory, too",
-                               'set memory = "peer" in --requirements'))  # fmt: skip
-        else:
-            found.append(Check("memory", GREEN, f"{spec}: has to be a device's{f', {where}' if where else ''}"))
-    return found

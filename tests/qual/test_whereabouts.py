@@ -1,14 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Where the memory was stands in preflight, in every verdict and at the head of the report."""
+"""Where the memory was stands in every verdict and at the head of the report."""
 
 from pathlib import Path
 from typing import Any
 
-import pytest
-from dmabuf_common.sysfs import System
 from dmabuf_common.verdict import PASS
 from dmabuf_qual import cases, requirements, results, rules, whereabouts
-from dmabuf_qual.preflight import GREEN, YELLOW
 
 NEEDS = requirements.load(None)
 BMC, GPU = "0000:02:00.0", "0000:41:00.0"
@@ -69,40 +66,3 @@ def test_the_report_says_it_first(tmp_path: Path) -> None:
            "comparability_key": "k", "parts": [], "model": "M", "serial": "S", "started": "2026-01-01T00:00:00Z", "seed": 1}
     document = results.document(tmp_path, run, {}, NEEDS)
     assert spec in document.notes[0] and "the machine's own" in document.notes[0]
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> System:
-    for card, address, driver in (("card0", GPU, "nouveau"), ("card1", BMC, "ast")):
-        device = tmp_path / f"sys/devices/pci0000:00/{address}"
-        device.mkdir(parents=True)
-        drivers = tmp_path / f"sys/bus/pci/drivers/{driver}"
-        drivers.mkdir(parents=True)
-        (device / "driver").symlink_to(drivers)
-        (tmp_path / f"sys/class/drm/{card}").mkdir(parents=True)
-        (tmp_path / f"sys/class/drm/{card}/device").symlink_to(device)
-    platform = tmp_path / "sys/devices/platform/vgem"
-    platform.mkdir(parents=True)
-    (tmp_path / "sys/class/drm/card2").mkdir()
-    (tmp_path / "sys/class/drm/card2/device").symlink_to(platform)
-    return System(tmp_path)
-
-
-def test_preflight_says_that_a_screen_of_the_board_is_no_gpu(machine: System) -> None:
-    found = whereabouts.checks(machine, ["udmabuf", "drm:/dev/dri/card1"], "any")
-    assert [(one.name, one.level) for one in found] == [("SYSTEM_MEMORY", YELLOW)]
-    assert "ast" in found[0].text and BMC in found[0].text and found[0].remedy
-    vgem = whereabouts.checks(machine, ["udmabuf", "drm:/dev/dri/card2"], "any")
-    assert [one.name for one in vgem] == ["SYSTEM_MEMORY"]
-
-
-def test_preflight_says_that_any_memory_would_do(machine: System) -> None:
-    found = whereabouts.checks(machine, ["udmabuf", "drm:/dev/dri/card0"], "any")
-    assert [(one.name, one.level) for one in found] == [("MEMORY_ANY", YELLOW)]
-    assert 'memory = "peer"' in found[0].remedy
-    sure = whereabouts.checks(machine, ["udmabuf", "drm:/dev/dri/card0"], "peer")
-    assert [(one.name, one.level) for one in sure] == [("memory", GREEN)] and GPU in sure[0].text
-
-
-def test_without_a_device_nothing_is_asked(machine: System) -> None:
-    assert whereabouts.checks(machine, ["udmabuf", "heap", "testexp:refuse-map"], "any") == []

@@ -317,6 +317,17 @@ def most_written(tally: Tally) -> None:
                     f"{len(records(place))}, {after - before}")
 
 
+def whose_memory(tally: Tally) -> None:
+    """The screen of a virtual machine is no GPU: preflight and verdict say so."""
+    spec = "drm:/dev/dri/card0"
+    done = qual([QUAL, "preflight", "--exporter", spec, DEV])
+    tally.check("SYSTEM_MEMORY" in done.stdout and spec in done.stdout, "whose memory: preflight", done.stdout)
+    with tempfile.TemporaryDirectory() as folder:
+        done = qual(words(Path(folder) / "q", "--exporter", spec, "--only", f"integrity/{spec.replace('/', '_')}/premapped/read"))
+        tally.check(f"memory: {spec} system memory, NOT device memory of 0000:" in done.stdout, "whose memory: verdict",
+                    done.stdout[-500:])
+
+
 def helpers() -> list[str]:
     """Programs of a run that are alive."""
     found = []
@@ -389,7 +400,8 @@ def main() -> int:
     tally = Tally()
     parts: list[Callable[[], None]] = [
         lambda: good_run(tally, Path(sys.argv[1])), lambda: exporter_faults(tally),
-        lambda: size_cap(tally), lambda: most_written(tally), lambda: corruption(tally), lambda: refusals(tally),
+        lambda: size_cap(tally), lambda: most_written(tally), lambda: whose_memory(tally), lambda: corruption(tally),
+        lambda: refusals(tally),
         lambda: stopped(tally)]
     for part in parts:
         begin = time.monotonic()
