@@ -151,7 +151,7 @@ static struct dmabuf_rw_result map_premapped(struct map_call *call, struct dmabu
 
 	for (tries = 1; ; tries++) {
 		result = map_premapped_once(call, m, dmabuf, target, hint);
-		if (tries == MAP_TRIES || result.error != -ENODEV ||
+		if (tries == MAP_TRIES || result.reason != DMABUF_RW_REASON_DEVICE_GONE ||
 		    !dmabuf_rw_target_on_head(target))
 			return result;
 		/* The controller of several that was the best one is just leaving. */

@@ -188,7 +188,8 @@ static struct request *command_get(struct premapped_long *l, const struct dmabuf
 			result = dmabuf_rw_fail(PTR_ERR(rq), dmabuf_rw_reason_of(m, PTR_ERR(rq)));
 		}
 		/* A queue that is dying: its controller is being removed. */
-		if (result.error == -ENODEV && m->target.head && l->tries++ < MOST_TRIES)
+		if (result.reason == DMABUF_RW_REASON_DEVICE_GONE && m->target.head &&
+		    l->tries++ < MOST_TRIES)
 			result = dmabuf_rw_failover(m, dev);
 		if (result.error && result.error != -EAGAIN) {
 			long_fail(l, result);

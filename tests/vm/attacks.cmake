@@ -26,8 +26,9 @@ add_vm_test(attacks.timeouts
   COMMAND ${programs}/attacks timeouts)
 add_vm_test(attacks.stuck LAB --qmp --formats COMMAND
   ${programs}/attacks stale-cache long-submit removal)
+# An exporter that refuses is no controller that left: what it says is what the caller hears.
 add_vm_test(attacks.paths LAB --paths 2 COMMAND
-  ${programs}/attacks path-change multipath)
+  ${programs}/attacks path-change multipath && ${programs}/invalidate --quick refusals revoke)
 add_vm_test(fio.paths LAB --paths 2 COMMAND ${python}/fio_paths.py)
 # One namespace by two names, and the same as one multipath head.
 add_vm_test(guard LAB --paths 2 --append nvme_core.multipath=N COMMAND ${python}/drive_guard.py)
