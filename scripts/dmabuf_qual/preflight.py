@@ -3,6 +3,7 @@
 
 import os
 import resource
+from collections.abc import Iterable
 from pathlib import Path
 
 from dmabuf_common import kernel_log, kmsg, pci
@@ -13,6 +14,8 @@ from dmabuf_common.sysfs import System
 from . import cases, preflight_needs
 from .checks import GREEN as GREEN, RED as RED, YELLOW as YELLOW, Check as Check
 from .drive import Drive
+from .exporters import SYSTEM_DRM, of_devices
+from .preflight_needs import Looked
 from .errors import QualError
 
 # Without these nothing can be done, whatever the user says.
@@ -66,14 +69,23 @@ def testexp(system: System) -> list[Check]:
                   "run, stay inconclusive", "modprobe dmabuf_testexp, docs/testexp.md")]  # fmt: skip
 
 
-def peers(system: System, wanted: list[str], memory: str, given: str | None) -> list[str]:
-    """The PCI devices whose memory is meant: the one that the user names, and those of the exporters
-    where the memory has to be a device's."""
-    found = [given] if given else []
-    if memory == "peer":
-        devices = (pci.of_device(system, cases.split_exporter(spec)[1]) for spec in wanted)
-        found += [address for address in devices if address]
-    return list(dict.fromkeys(found))
+def peers(system: System, looked: Iterable[Looked], given: str | None) -> tuple[list[str], list[Check]]:
+    """The PCI devices whose memory is meant: the one that the user names, and those of all exporters of
+    device memory, whatever the requirements say; and of which exporter that is not known.
+
+    A screen whose buffers are the machine's own memory is left out: nobody reaches its BAR."""
+    found, unknown = [given] if given else [], []
+    for one in looked:
+        if not of_devices(one.spec) or one.driver(system) in SYSTEM_DRM:
+            continue
+        makes = not (one.exporter and one.exporter.no)
+        if address := one.address(system):
+            found.append(address)
+        elif not given and makes and {way.memory for way in one.ways if not way.no} != {"system"}:
+            unknown.append(Check("PEER_UNKNOWN", YELLOW, f"{one.spec}: which PCI device it takes is not known: its "
+                                 "BAR, the route to it and access control were not looked at",
+                                 "name it: --peer 0000:41:00.0, or an exporter with its address"))  # fmt: skip
+    return list(dict.fromkeys(found)), unknown
 
 
 def exporters(system: System, wanted: list[str]) -> list[Check]:
@@ -247,7 +259,9 @@ def examine(
     """All checks. `programs`: the engine and dmabuf-integrity, else those that a run would take."""
     system = system or System()
     engine, integrity = programs or preflight_needs.of_tools()
-    ways = [check for one in peers(system, wanted, memory, peer) for check in route(system, found, one)]
+    looked = preflight_needs.look(system, found, wanted, integrity)
+    meant, unknown = peers(system, looked, peer)
+    ways = [check for one in meant for check in route(system, found, one)]
     return [
         *kernel(system),
         *module(system),
@@ -255,13 +269,14 @@ def examine(
         *preflight_needs.programs(engine, integrity),
         *exporters(system, wanted),
         *preflight_needs.nvidia(system, wanted),
-        *preflight_needs.memories(system, found, wanted, memory, integrity),
+        *preflight_needs.memories(system, looked, memory),
         *testexp(system),
         *drive(found, health),
         *cuts(system, found),
         *iommu(system, found),
         *bus(system, found),
         *ways,
+        *unknown,
         *limits(needed_mib),
         *log(),
     ]
