@@ -199,7 +199,7 @@ def _examine(
     args: argparse.Namespace, found: drive.Drive, needs: requirements.Requirements
 ) -> list[preflight.Check]:
     wanted = _exporters(args)
-    return preflight.examine(found, drive.health(found), wanted, needs["buffer_mib"], needs["memory"], args.peer)
+    return preflight.examine(found, drive.health(found), wanted, needs, args.peer)
 
 
 def _preflight(args: argparse.Namespace) -> int:

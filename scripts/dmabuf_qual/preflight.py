@@ -14,9 +14,10 @@ from dmabuf_common.sysfs import System
 from . import cases, preflight_needs
 from .checks import GREEN as GREEN, RED as RED, YELLOW as YELLOW, Check as Check
 from .drive import Drive
+from .errors import QualError
 from .exporters import SYSTEM_DRM, of_devices
 from .preflight_needs import Looked
-from .errors import QualError
+from .requirements import Requirements
 
 # Without these nothing can be done, whatever the user says.
 NEEDED = {"IO_URING_DISABLED", "module", "udmabuf", "exporter", "NOT_NVME", "dmabuf-integrity", "fio",
@@ -79,11 +80,13 @@ def peers(system: System, looked: Iterable[Looked], given: str | None) -> tuple[
         if not of_devices(one.spec) or one.driver(system) in SYSTEM_DRM:
             continue
         makes = not (one.exporter and one.exporter.no)
-        if address := one.address(system):
+        address = one.address(system)
+        if address and system.exists(f"{pci.DEVICES}/{address}"):
             found.append(address)
         elif not given and makes and {way.memory for way in one.ways if not way.no} != {"system"}:
-            unknown.append(Check("PEER_UNKNOWN", YELLOW, f"{one.spec}: which PCI device it takes is not known: its "
-                                 "BAR, the route to it and access control were not looked at",
+            why = f"it names {address}, which is not there" if address else "which PCI device it takes is not known"
+            unknown.append(Check("PEER_UNKNOWN", YELLOW, f"{one.spec}: {why}: its BAR, the route to it and access "
+                                 "control were not looked at",
                                  "name it: --peer 0000:41:00.0, or an exporter with its address"))  # fmt: skip
     return list(dict.fromkeys(found)), unknown
 
@@ -250,8 +253,7 @@ def examine(
     found: Drive,
     health: Health | None,
     wanted: list[str],
-    needed_mib: int,
-    memory: str,
+    needs: Requirements,
     peer: str | None,
     system: System | None = None,
     programs: tuple[str, str] | None = None,
@@ -265,11 +267,12 @@ def examine(
     return [
         *kernel(system),
         *module(system),
-        *udmabuf(system, needed_mib),
+        *udmabuf(system, needs["buffer_mib"]),
         *preflight_needs.programs(engine, integrity),
         *exporters(system, wanted),
         *preflight_needs.nvidia(system, wanted),
-        *preflight_needs.memories(system, looked, memory),
+        *preflight_needs.refusals(looked, needs["datapaths"]),
+        *preflight_needs.memories(system, looked, needs["memory"]),
         *testexp(system),
         *drive(found, health),
         *cuts(system, found),
@@ -277,7 +280,7 @@ def examine(
         *bus(system, found),
         *ways,
         *unknown,
-        *limits(needed_mib),
+        *limits(needs["buffer_mib"]),
         *log(),
     ]
 

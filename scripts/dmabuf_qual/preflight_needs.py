@@ -4,14 +4,14 @@ this fio loads, exporters that make a buffer, and memory that is where it was me
 
 import importlib.util
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from dmabuf_common import pci, process
 from dmabuf_common.sysfs import System
 
-from . import cases, exporters, paths, tools
+from . import cases, execute, exporters, paths, rules, tools
 from .checks import GREEN, RED, YELLOW, Check
 from .drive import Drive
 from .errors import QualError
@@ -86,14 +86,14 @@ class Looked:
 
 
 def look(system: System, found: Drive, wanted: list[str], integrity: str) -> list[Looked]:
-    """Asks each exporter but the control for a buffer, and the module where that is for the drive: by MAP,
-    INFO and UNMAP, and only where module and dmabuf-integrity are there."""
+    """Asks each exporter for a buffer, and the module where that is for the drive: by MAP, INFO and UNMAP,
+    and only where module and dmabuf-integrity are there."""
     asks = bool(integrity) and system.exists("/dev/dmabuf_rw")
     listed = []
     for spec in wanted:
-        if cases.split_exporter(spec)[0] == cases.CONTROL:
-            continue
-        made = paths.of_exporter(integrity, spec) if asks else None
+        # That there is no /dev/udmabuf is said once.
+        there = cases.split_exporter(spec)[0] != cases.CONTROL or system.exists("/dev/udmabuf")
+        made = paths.of_exporter(integrity, spec) if asks and there else None
         ways = paths.of_drive(integrity, system, found, [made]).ways if made and not made.no else []
         listed.append(Looked(spec, made, tuple(ways)))
     return listed
@@ -140,12 +140,56 @@ def bar(system: System, peer: str) -> list[Check]:
     return [Check("BAR", GREEN, f"{peer} shows all of its {memory // MIB} MiB")]
 
 
+def _reason(no: paths.No) -> str:
+    """By which name path.accepted fails for a refusal."""
+    own = no.reason in (paths.IO_HANG, paths.FAILED, paths.NOT_AVAILABLE) or no.reason in execute.NAMES.values()
+    return no.reason if own else execute.NAMES.get(no.reason, f"REFUSED_{no.reason}")
+
+
+def refusals(looked: Iterable[Looked], datapaths: Collection[str]) -> list[Check]:
+    """What keeps an exporter from the datapaths that have to work, by what the module just said; and a
+    question to any of them that did not end. With these path.accepted fails, after hours."""
+    listed = []
+    for one in looked:
+        why: dict[paths.No, list[str]] = {}
+        for way in one.ways:
+            if way.no and (way.datapath in datapaths or way.no.reason == paths.IO_HANG):
+                why.setdefault(way.no, []).append(way.datapath)
+        for no, which in why.items():
+            name = _reason(no)
+            # That the program broke says nothing of the datapath.
+            listed.append(Check(name, YELLOW if name == paths.FAILED else RED, f"{one.spec} {', '.join(which)}: "
+                                f"{no.text}", rules.REMEDY.get(name, "see docs/errors.md")))  # fmt: skip
+    return listed
+
+
 def _misplaced(spec: str, memory: str, why: str) -> Check:
     """Memory of the machine where a device's was, or may have been, meant."""
     return Check("SYSTEM_MEMORY", RED if memory == "peer" else YELLOW, f"{spec}: {why}: what is qualified is the "
                  "machine's own memory, no device's",
                  "give the exporter of the GPU (cuda, hip, amdgpu, xe, vfio)"
                  + ("" if memory == "peer" else ', and set memory = "peer" in the requirements'))  # fmt: skip
+
+
+def _placed(one: Looked, memory: str, driver: str) -> Check:
+    """Is the memory of an exporter where it has to be, by the addresses that the drive has, on every
+    datapath that works? With `peer` or `system` path.placement fails for any other."""
+    found = {way.datapath: way for way in one.ways if not way.no}
+    kinds = {way.memory for way in found.values()}
+    where = ", ".join(f"{path} {way.memory}" for path, way in found.items())
+    by = f" (driver {driver})" if driver else ""
+    if kinds == {memory} or (memory == "any" and kinds == {"peer"}):
+        way = next(iter(found.values()))
+        return Check("memory", GREEN, f"{one.spec}: {way.memory} memory, route {way.route}")
+    if memory != "system" and kinds == {"system"}:
+        return _misplaced(one.spec, memory, f"by its addresses its buffer is not in a device{by}")
+    if memory != "system" and kinds & {"system", "mixed"}:
+        return _misplaced(one.spec, memory, f"by its addresses its buffer is only partly in a device{by} ({where})")
+    if "unknown" in kinds:
+        return Check("MEMORY_UNKNOWN", YELLOW if memory == "any" else RED, f"{one.spec}: whose memory its buffer is "
+                     f"cannot be told by its addresses{by} ({where})", "use another exporter or device")  # fmt: skip
+    return Check("DEVICE_MEMORY", RED, f"{one.spec}: by its addresses its buffer is not in the machine's own memory "
+                 f"alone{by} ({where})", 'give udmabuf or a heap, or set memory = "peer" or "any"')  # fmt: skip
 
 
 def memories(system: System, looked: Iterable[Looked], memory: str) -> list[Check]:
@@ -155,20 +199,16 @@ def memories(system: System, looked: Iterable[Looked], memory: str) -> list[Chec
     for one in looked:
         driver = one.driver(system)
         if one.exporter is None:
-            if driver in exporters.SYSTEM_DRM:
+            if driver in exporters.SYSTEM_DRM and memory != "system":
                 listed.append(_misplaced(one.spec, memory, f"a dumb buffer of driver {driver} lies in system memory"))
             continue
         if one.exporter.no:
             listed.append(Check("exporter", RED, f"{one.spec}: {one.exporter.no.text}", "as it says"))
             continue
-        way = one.ways[0]
-        if way.no or not exporters.of_devices(one.spec):
-            continue
-        if way.memory == "system":
-            listed.append(_misplaced(one.spec, memory, "by its addresses its buffer is not in a device"
-                                     + (f" (driver {driver})" if driver else "")))  # fmt: skip
-        else:
-            listed.append(Check("memory", GREEN, f"{one.spec}: {way.memory} memory, route {way.route}"))
+        control = cases.split_exporter(one.spec)[0] == cases.CONTROL
+        meant = exporters.of_devices(one.spec) or memory != "any"
+        if meant and not control and not all(way.no for way in one.ways):
+            listed.append(_placed(one, memory, driver))
     return listed
 
 
