@@ -11,7 +11,7 @@ from dmabuf_common.drive_guard import AS_ROOT
 from dmabuf_common.nvme import Health
 from dmabuf_common.sysfs import System
 
-from . import cases, preflight_needs
+from . import cases, paths, preflight_needs
 from .checks import GREEN as GREEN, RED as RED, YELLOW as YELLOW, Check as Check
 from .drive import Drive
 from .errors import QualError
@@ -36,9 +36,9 @@ def kernel(system: System) -> list[Check]:
     if system.read("/proc/sys/kernel/io_uring_disabled") not in ("", "0"):
         found.append(Check("IO_URING_DISABLED", RED, "io_uring is switched off",
                            "sysctl kernel.io_uring_disabled=0"))  # fmt: skip
-    if "swiotlb=force" in system.read("/proc/cmdline"):
-        found.append(Check("BOUNCED", RED, "swiotlb=force: the kernel copies all data for devices",
-                           "remove it from the kernel command line"))  # fmt: skip
+    if no := paths.bounced(system):
+        text, _, remedy = no.text.partition("; ")
+        found.append(Check(no.reason, RED, text, remedy))
     return found
 
 

@@ -142,8 +142,8 @@ def bar(system: System, peer: str) -> list[Check]:
 
 def _reason(no: paths.No) -> str:
     """By which name path.accepted fails for a refusal."""
-    own = no.reason in (paths.IO_HANG, paths.FAILED, paths.NOT_AVAILABLE) or no.reason in execute.NAMES.values()
-    return no.reason if own else execute.NAMES.get(no.reason, f"REFUSED_{no.reason}")
+    own = {paths.IO_HANG, paths.FAILED, paths.NOT_AVAILABLE, paths.BOUNCED, *execute.NAMES.values()}
+    return no.reason if no.reason in own else execute.NAMES.get(no.reason, f"REFUSED_{no.reason}")
 
 
 def refusals(looked: Iterable[Looked], datapaths: Collection[str]) -> list[Check]:
