@@ -188,6 +188,8 @@ def test_without_the_module_a_servers_framebuffer_is_known_by_its_driver(
     assert [one.name for one in checks] == [one.name for one in only] == found
     if found:
         assert f"driver {driver} lies in system memory" in checks[0].text
+    # Where the machine's own memory is what is meant, nothing is wrong with it.
+    assert memories(root, ["drm"], "system", "") == []
 
 
 def test_all_of_it_is_in_what_preflight_examines(root: Path, fio: Callable[..., list[list[str]]]) -> None:
@@ -287,6 +289,8 @@ def all_ways(what: Any) -> dict[str, Any]:
     ({"premapped": NO_ROUTE, "bvec": NO_VIEW}, ["premapped", "bvec"], [("NO_P2P_ROUTE", RED), ("REFUSED_NO_CPU_VIEW", RED)]),
     ({"premapped": "peer", "bvec": NO_VIEW}, ["premapped"], []),
     ({"premapped": MAP}, ["premapped"], [("REFUSED_MAP", RED)]),
+    # By the name of the check of the command line, so that one --despite is enough.
+    ({"registered": paths.No("BOUNCED", "swiotlb=force")}, ["registered"], [("BOUNCED", RED)]),
     # A hang is one finding, whatever is required; a program that broke says nothing of the machine.
     (all_ways(HANG), ["bvec"], [("IO_HANG", RED)]),
     ({"premapped": "peer", "registered": HANG}, ["premapped"], [("IO_HANG", RED)]),
@@ -301,7 +305,7 @@ def test_what_the_module_refuses_now_stops_the_run(
     fio(0, "dmabuf_exporter", "")
     put(root, "/dev/udmabuf", "")
     Answers(monkeypatch, {"udmabuf": all_ways("system"), spec: said}, GPU_AT)
-    names = {"NO_P2P_ROUTE", "REFUSED_NO_CPU_VIEW", "REFUSED_MAP", "IO_HANG", "PROBE_FAILED"}
+    names = {"NO_P2P_ROUTE", "REFUSED_NO_CPU_VIEW", "REFUSED_MAP", "IO_HANG", "PROBE_FAILED", "BOUNCED"}
     more = [] if spec == "udmabuf" else [spec]
     found = [one for one in examined(root, *more, datapaths=tuple(datapaths)) if one.name in names]
     assert [(one.name, one.level) for one in found] == expected
