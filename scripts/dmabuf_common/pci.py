@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from .sysfs import System, is_pci_address, pci_parts
+from .sysfs import System, pci_parts
 
 DEVICES = "/sys/bus/pci/devices"
 # Request redirect, completion redirect: peer requests go up to the root complex.
@@ -20,6 +20,8 @@ _CONFIG_BYTES = 4096
 _HEADER_BYTES = 64
 _IORESOURCE_MEM = 0x200
 _BARS = 6
+_ADDRESS = re.compile(r"(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}:[0-9a-f]{2}\.[0-7])")
+_DRM_NODE = re.compile(r"/dev/dri/((?:card|renderD)\d+)")
 # The class of display controllers, as sysfs writes it, with the sub-class behind it.
 _DISPLAY = "0x03"
 # The kernel's words for a width that it does not know.
@@ -90,15 +92,33 @@ def distance(system: System, one: str, other: str) -> int | None:
     return len(a) + len(b) - 2 * shared if shared else None
 
 
+def plain_address(text: str) -> str:
+    """An address as sysfs writes it, from how CUDA and nvidia-smi do: in capitals, without a domain or with
+    eight digits of it, perhaps with /BAR; "" for what is none."""
+    words = _ADDRESS.fullmatch(text.partition("/")[0].lower())
+    return f"{int(words[1] or '0', 16):04x}:{words[2]}" if words else ""
+
+
+def drm_device(system: System, device: str) -> str:
+    """The folder of the device behind a DRM card or render node, which is named as in /dev/dri or by a link
+    that leads there (by-path); "" where it is neither."""
+    named = device if device.startswith("/") else f"/dev/dri/{device}"
+    node = _DRM_NODE.fullmatch(system.real(named) or named)
+    return system.real(f"/sys/class/drm/{node[1]}/device") if node else ""
+
+
 def of_device(system: System, device: str) -> str:
     """The PCI address of a device that is named as fio's dmabuf_device names it: an address itself,
     perhaps with /BAR, or a DRM device's card or render node; "" where it is neither."""
-    address = device.partition("/")[0]
-    if is_pci_address(address):
+    if address := plain_address(device):
         return address
-    node = re.fullmatch(r"(?:/dev/dri/)?((?:card|renderD)\d+)", device)
-    parts = pci_parts(system.real(f"/sys/class/drm/{node.group(1)}/device")) if node else []
+    parts = pci_parts(drm_device(system, device)) if device else []
     return parts[-1] if parts else ""
+
+
+def driver(system: System, address: str) -> str:
+    """The driver of a device; "" for none."""
+    return Path(system.real(f"{DEVICES}/{address}/driver")).name
 
 
 def displays(system: System) -> list[str]:

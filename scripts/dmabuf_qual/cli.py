@@ -38,7 +38,7 @@ examples:
 exit status: 0 pass, 1 fail, 2 wrong usage, a drive that is refused, or something is missing, 3 a quick run
 found no fault (it never passes), 77 nothing failed but not all could be judged (inconclusive), or the
 drive went away, 130 stopped by Ctrl-C.
-Of paths: 0 there is a datapath, 77 there is none.
+Of paths: 0 there is a direct datapath, 77 there is none; over the machine's own memory only with --exporter.
 run DESTROYS the data on the drive. All others only read; paths not even that.
 """
 
@@ -199,7 +199,7 @@ def _examine(
     args: argparse.Namespace, found: drive.Drive, needs: requirements.Requirements
 ) -> list[preflight.Check]:
     wanted = _exporters(args)
-    return preflight.examine(found, drive.health(found), wanted, needs["buffer_mib"], needs["memory"], args.peer)
+    return preflight.examine(found, drive.health(found), wanted, needs, args.peer)
 
 
 def _preflight(args: argparse.Namespace) -> int:
@@ -223,7 +223,7 @@ def _paths(args: argparse.Namespace) -> int:
         progress.end()
         progress.start(name)
 
-    answer = paths.find(tools.integrity_program(), system, devices, wanted, begin)
+    answer = paths.find(tools.integrity_program(), system, devices, wanted, bool(args.exporter), begin)
     progress.clear()
     print(json.dumps(answer.words(), indent=1) if args.json else paths.table(answer))
     return answer.status

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The exporters: which there are, what their devices are called, and which of them this machine may have."""
 
+import re
 from pathlib import Path
 
 from dmabuf_common import pci
@@ -16,7 +17,14 @@ COPYING = ("vfio", "cuda", "hip", "amdgpu", "xe", "i915")
 # Those whose memory is, or may be, a device's.
 OF_DEVICES = ("drm", *COPYING)
 
+# Drivers whose dumb buffers are the machine's own memory: of servers' management controllers, of
+# hypervisors, of no hardware at all.
+SYSTEM_DRM = ("ast", "mgag200", "hibmc-drm", "hibmc", "cirrus", "cirrus-qemu", "bochs-drm", "virtio_gpu",
+              "virtio-pci", "vgem", "vkms", "simple-framebuffer", "simpledrm", "udl", "gm12u320", "vboxvideo",
+              "vmwgfx")  # fmt: skip
+
 _RENDER_DRIVERS = ("amdgpu", "xe", "i915")
+_FIRST_RENDER_NODE = 128
 _VENDORS = {"cuda": "0x10de", "hip": "0x1002"}
 
 
@@ -37,13 +45,35 @@ def copies(spec: str) -> bool:
     return kind in COPYING or (kind == "testexp" and "no-cpu" in device.split("+"))
 
 
+def of_devices(spec: str) -> bool:
+    """Whether who names this exporter means a device's memory."""
+    return cases.split_exporter(spec)[0] in OF_DEVICES
+
+
+def pci_address(system: System, spec: str) -> str:
+    """The PCI address of an exporter's device, as far as its name says it; "" where it does not. A number
+    is a card's or a render node's, as for the engine; whose CUDA's and HIP's are, only those know."""
+    kind, device = cases.split_exporter(spec)
+    if device.isdecimal() and kind == "drm":
+        device = f"card{device}"
+    elif device.isdecimal() and kind in _RENDER_DRIVERS:
+        device = f"renderD{_FIRST_RENDER_NODE + int(device)}"
+    return pci.of_device(system, device)
+
+
+def driver(system: System, device: str) -> str:
+    """The driver of a DRM device, by its card or render node; "" where it is not known."""
+    folder = pci.drm_device(system, device)
+    return Path(system.real(f"{folder}/driver")).name if folder else ""
+
+
+def cards(system: System) -> list[str]:
+    """The names of the machine's DRM cards, card0 first."""
+    return [name for name in system.names("/sys/class/drm") if re.fullmatch(r"card\d+", name)]
+
+
 def _below(system: System, folder: str, prefix: str = "") -> list[str]:
     return [f"{folder}/{name}" for name in system.names(folder) if name.startswith(prefix)]
-
-
-def _driver(system: System, node: str) -> str:
-    """The driver of a render node's device."""
-    return Path(system.real(f"/sys/class/drm/{Path(node).name}/device/driver")).name
 
 
 def of_machine(system: System) -> list[str]:
@@ -53,9 +83,9 @@ def of_machine(system: System) -> list[str]:
     found["heap"] = _below(system, "/dev/dma_heap")
     found["drm"] = _below(system, "/dev/dri", "card")
     for node in _below(system, "/dev/dri", "renderD"):
-        driver = _driver(system, node)
-        if driver in _RENDER_DRIVERS:
-            found[driver].append(node)
+        name = driver(system, node)
+        if name in _RENDER_DRIVERS:
+            found[name].append(node)
     for address in pci.displays(system):
         vendor = system.read(f"{pci.DEVICES}/{address}/vendor")
         for kind, wanted in _VENDORS.items():

@@ -13,14 +13,14 @@ from dmabuf_common import drive_identity, process
 from dmabuf_common.sysfs import System
 from dmabuf_common.verdict import EXIT_PASS, EXIT_UNDECIDED
 
-from . import cases, drive as drives, execute
+from . import cases, drive as drives, execute, exporters
 from .drive import Drive
 from .errors import QualError
 
 FORMAT, VERSION = "libdmabuf-paths", 1
 DATAPATHS = ("premapped", "registered", "bvec")
 ASK_S = 60.0
-NOT_AVAILABLE, IO_HANG, FAILED = "NOT_AVAILABLE", "IO_HANG", "PROBE_FAILED"
+NOT_AVAILABLE, IO_HANG, FAILED, BOUNCED = "NOT_AVAILABLE", "IO_HANG", "PROBE_FAILED", "BOUNCED"
 
 # A refusal of the module in the engine's words: what it is about: the sentence (NAME, EIO); what to do.
 _REFUSED = re.compile(r"datapath \w+: (?P<text>.*) \((?P<name>[A-Z_0-9]+), [^)]*\)(?:; (?P<remedy>.*))?$")
@@ -53,6 +53,7 @@ class Way:
     command_bytes: int = 0  # 0: not known
     segments: int = 0
     controller: str = ""  # by which the commands go, of a multipath head
+    direct: bool = False  # it leads to the memory that the exporter stands for
     no: No | None = None
 
     def words(self) -> Words:
@@ -60,7 +61,7 @@ class Way:
         said: Words = {"exporter": self.exporter, "datapath": self.datapath, "works": self.no is None}
         if self.no:
             return said | self.no.words()
-        said |= {"memory": self.memory, "route": self.route, "segments": self.segments}
+        said |= {"memory": self.memory, "route": self.route, "segments": self.segments, "direct": self.direct}
         said |= {"command_bytes": self.command_bytes} if self.command_bytes else {}
         return said | ({"controller": self.controller} if self.controller else {})
 
@@ -108,8 +109,13 @@ class Answer:
 
     @property
     def direct(self) -> int:
-        """How many datapaths there are."""
-        return sum(way.no is None for asked in self.drives for way in asked.ways)
+        """How many datapaths lead to the memory that was asked about."""
+        return sum(way.direct for asked in self.drives for way in asked.ways)
+
+    @property
+    def others(self) -> int:
+        """How many work, over other memory: the machine's own where a device's is meant, or nobody asked."""
+        return sum(way.no is None and not way.direct for asked in self.drives for way in asked.ways)
 
     @property
     def status(self) -> int:
@@ -119,7 +125,7 @@ class Answer:
     def words(self) -> Words:
         """For JSON: docs/schema/paths.schema.json."""
         return {"format": FORMAT, "version": VERSION, "kernel": os.uname().release, "module": self.module,
-                "direct": self.direct, "exporters": [one.words() for one in self.exporters],
+                "direct": self.direct, "not_direct": self.others, "exporters": [one.words() for one in self.exporters],
                 "drives": [one.words() for one in self.drives]}  # fmt: skip
 
 
@@ -166,21 +172,66 @@ def of_exporter(integrity: str, spec: str) -> Exporter:
     return Exporter(spec, str(facts["exporter_device"]), str(facts.get("pci", "")))
 
 
-def _way(spec: str, datapath: str, said: Words, cut: int) -> Way:
-    """One datapath from what dmabuf-integrity says. `cut`: where the block layer cuts, in bytes."""
+def bounced(system: System) -> No | None:
+    """Why no data goes to the machine's memory directly, whoever asks; None where it may."""
+    for word in system.read("/proc/cmdline").split():
+        if word.startswith("swiotlb=") and "force" in word.removeprefix("swiotlb=").split(","):
+            return No(BOUNCED, "swiotlb=force: the kernel copies all data for devices; remove it from the kernel "
+                      "command line")  # fmt: skip
+    return None
+
+
+def is_direct(spec: str, memory: str, named: bool) -> bool:
+    """Whether memory by its addresses is what an exporter stands for: a device's for one of device memory.
+    What another one lends is the machine's own: an answer only where the user `named` that exporter."""
+    return memory == "peer" if exporters.of_devices(spec) else named
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where the block layer cuts a transfer: bytes, pieces, bytes of a piece; 0 for no limit."""
+
+    longest: int
+    pieces: int
+    piece: int
+
+    @classmethod
+    def of(cls, system: System, disk: str) -> "Cut":
+        """Of a disk."""
+        queue = f"/sys/block/{disk}/queue"
+        words = [system.number(f"{queue}/{name}") or 0 for name in ("max_sectors_kb", "max_segments", "max_segment_size")]
+        return cls(words[0] * 1024, words[1], words[2])
+
+    def command(self, buffer: int, segments: int) -> int:
+        """The longest command over a buffer in so many pieces, where those are alike; 0 where not known."""
+        if not (buffer and segments and self.pieces):
+            return self.longest
+        piece = buffer // segments
+        most = self.pieces * (min(piece, self.piece) if self.piece else piece)
+        return min(self.longest, most) if self.longest else most
+
+
+def _way(exporter: Exporter, datapath: str, facts: Words, cut: Cut, system: System, named: bool) -> Way:
+    """One datapath from what dmabuf-integrity says."""
+    said, spec = facts[datapath], exporter.spec
     if not said["works"]:
         return Way(spec, datapath, no=why(said["text"]))
+    # Of premapped the module knows it itself, and refuses.
+    if datapath != "premapped" and (no := bounced(system)):
+        return Way(spec, datapath, no=no)
     number = said.get("controller")
     # Only premapped's commands are the module's own; all others are cut by the block layer.
-    longest = said["max_command_bytes"] or cut
+    longest = said["max_command_bytes"] or cut.command(facts.get("buffer_bytes", 0), said["segments"])
     return Way(spec, datapath, said["memory"], said["route"], longest, said["segments"],
-               "" if number is None else f"nvme{number}")  # fmt: skip
+               "" if number is None else f"nvme{number}", is_direct(spec, said["memory"], named))  # fmt: skip
 
 
-def of_drive(integrity: str, system: System, found: Drive, wanted: Iterable[Exporter]) -> Asked:
-    """The ways of one drive with each exporter that makes a buffer."""
+def of_drive(
+    integrity: str, system: System, found: Drive, wanted: Iterable[Exporter], named: bool = True
+) -> Asked:
+    """The ways of one drive with each exporter that makes a buffer. `named`: by the user."""
     asked = Asked(found)
-    cut = (system.number(f"/sys/block/{found.disk}/queue/max_sectors_kb") or 0) * 1024
+    cut = Cut.of(system, found.disk)
     for exporter in wanted:
         if exporter.no:
             continue
@@ -189,7 +240,7 @@ def of_drive(integrity: str, system: System, found: Drive, wanted: Iterable[Expo
         facts = ask(integrity, *argv)
         for datapath in DATAPATHS:
             asked.ways.append(Way(exporter.spec, datapath, no=facts) if isinstance(facts, No)
-                              else _way(exporter.spec, datapath, facts[datapath], cut))  # fmt: skip
+                              else _way(exporter, datapath, facts, cut, system, named))  # fmt: skip
     return asked
 
 
@@ -200,9 +251,10 @@ def devices(system: System) -> list[str]:
             if one.node.number and one.node.bytes and system.exists(f"/sys/block/{one.node.disk}/device")]  # fmt: skip
 
 
-def find(integrity: str, system: System, paths: Iterable[str], specs: Iterable[str],
+def find(integrity: str, system: System, paths: Iterable[str], specs: Iterable[str], named: bool,
          begin: Callable[[str], None]) -> Answer:  # fmt: skip
-    """Asks all. `begin` is told what is asked next. QualError where nothing can be asked at all."""
+    """Asks all. `named`: the user named the exporters; `begin` is told what is asked next. QualError where
+    nothing can be asked at all."""
     facts = ask(integrity, "query")
     if isinstance(facts, No):
         raise QualError(facts.text)
@@ -213,7 +265,7 @@ def find(integrity: str, system: System, paths: Iterable[str], specs: Iterable[s
     answered = []
     for path in paths:
         begin(path)
-        answered.append(of_drive(integrity, system, drives.find(path, system), made))
+        answered.append(of_drive(integrity, system, drives.find(path, system), made, named))
     return Answer(system.read("/sys/module/dmabuf_rw/version") or "unknown", made, answered)
 
 
@@ -229,7 +281,10 @@ _MEMORIES = {"system": "the machine's memory", "peer": "a device's memory",
 def _line(way: Way) -> tuple[str, str, str, str]:
     if way.no:
         return way.exporter, way.datapath, "no", f"{way.no.reason}: {way.no.text}"
-    parts = [_MEMORIES.get(way.memory, f"{way.memory} memory"), _ROUTES.get(way.route, f"{way.route} route")]
+    memory = _MEMORIES.get(way.memory, f"{way.memory} memory")
+    if way.memory == "system" and exporters.of_devices(way.exporter):
+        memory += ", no device's"
+    parts = [memory, _ROUTES.get(way.route, f"{way.route} route")]
     parts += [f"{way.command_bytes >> 10} KiB a command"] if way.command_bytes else []
     parts += [f"by {way.controller}"] if way.controller else []
     return way.exporter, way.datapath, "yes", ", ".join(parts)
@@ -253,6 +308,7 @@ def table(answer: Answer) -> str:
         width = max(len(one.spec) for one in absent)
         lines += [f"  {one.spec:<{width}}  {one.no.reason}: {one.no.text}" for one in absent if one.no]
         lines.append("")
-    lines.append(f"{answer.direct} datapaths; nothing was read or written" if answer.direct
-                 else "no datapath; nothing was read or written")  # fmt: skip
+    count = f"{answer.direct or 'no'} direct datapath{'s' * (answer.direct > 1)}"
+    others = f", {answer.others} over other memory" if answer.others else ""
+    lines.append(f"{count}{others}; nothing was read or written")
     return "\n".join(lines)

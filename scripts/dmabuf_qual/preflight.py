@@ -3,6 +3,7 @@
 
 import os
 import resource
+from collections.abc import Iterable
 from pathlib import Path
 
 from dmabuf_common import kernel_log, kmsg, pci
@@ -10,10 +11,13 @@ from dmabuf_common.drive_guard import AS_ROOT
 from dmabuf_common.nvme import Health
 from dmabuf_common.sysfs import System
 
-from . import cases, preflight_needs
+from . import cases, paths, preflight_needs
 from .checks import GREEN as GREEN, RED as RED, YELLOW as YELLOW, Check as Check
 from .drive import Drive
 from .errors import QualError
+from .exporters import SYSTEM_DRM, of_devices
+from .preflight_needs import Looked
+from .requirements import Requirements
 
 # Without these nothing can be done, whatever the user says.
 NEEDED = {"IO_URING_DISABLED", "module", "udmabuf", "exporter", "NOT_NVME", "dmabuf-integrity", "fio",
@@ -32,9 +36,9 @@ def kernel(system: System) -> list[Check]:
     if system.read("/proc/sys/kernel/io_uring_disabled") not in ("", "0"):
         found.append(Check("IO_URING_DISABLED", RED, "io_uring is switched off",
                            "sysctl kernel.io_uring_disabled=0"))  # fmt: skip
-    if "swiotlb=force" in system.read("/proc/cmdline"):
-        found.append(Check("BOUNCED", RED, "swiotlb=force: the kernel copies all data for devices",
-                           "remove it from the kernel command line"))  # fmt: skip
+    if no := paths.bounced(system):
+        text, _, remedy = no.text.partition("; ")
+        found.append(Check(no.reason, RED, text, remedy))
     return found
 
 
@@ -66,14 +70,25 @@ def testexp(system: System) -> list[Check]:
                   "run, stay inconclusive", "modprobe dmabuf_testexp, docs/testexp.md")]  # fmt: skip
 
 
-def peers(system: System, wanted: list[str], memory: str, given: str | None) -> list[str]:
-    """The PCI devices whose memory is meant: the one that the user names, and those of the exporters
-    where the memory has to be a device's."""
-    found = [given] if given else []
-    if memory == "peer":
-        devices = (pci.of_device(system, cases.split_exporter(spec)[1]) for spec in wanted)
-        found += [address for address in devices if address]
-    return list(dict.fromkeys(found))
+def peers(system: System, looked: Iterable[Looked], given: str | None) -> tuple[list[str], list[Check]]:
+    """The PCI devices whose memory is meant: the one that the user names, and those of all exporters of
+    device memory, whatever the requirements say; and of which exporter that is not known.
+
+    A screen whose buffers are the machine's own memory is left out: nobody reaches its BAR."""
+    found, unknown = [given] if given else [], []
+    for one in looked:
+        if not of_devices(one.spec) or one.driver(system) in SYSTEM_DRM:
+            continue
+        makes = not (one.exporter and one.exporter.no)
+        address = one.address(system)
+        if address and system.exists(f"{pci.DEVICES}/{address}"):
+            found.append(address)
+        elif not given and makes and {way.memory for way in one.ways if not way.no} != {"system"}:
+            why = f"it names {address}, which is not there" if address else "which PCI device it takes is not known"
+            unknown.append(Check("PEER_UNKNOWN", YELLOW, f"{one.spec}: {why}: its BAR, the route to it and access "
+                                 "control were not looked at",
+                                 "name it: --peer 0000:41:00.0, or an exporter with its address"))  # fmt: skip
+    return list(dict.fromkeys(found)), unknown
 
 
 def exporters(system: System, wanted: list[str]) -> list[Check]:
@@ -238,8 +253,7 @@ def examine(
     found: Drive,
     health: Health | None,
     wanted: list[str],
-    needed_mib: int,
-    memory: str,
+    needs: Requirements,
     peer: str | None,
     system: System | None = None,
     programs: tuple[str, str] | None = None,
@@ -247,22 +261,26 @@ def examine(
     """All checks. `programs`: the engine and dmabuf-integrity, else those that a run would take."""
     system = system or System()
     engine, integrity = programs or preflight_needs.of_tools()
-    ways = [check for one in peers(system, wanted, memory, peer) for check in route(system, found, one)]
+    looked = preflight_needs.look(system, found, wanted, integrity)
+    meant, unknown = peers(system, looked, peer)
+    ways = [check for one in meant for check in route(system, found, one)]
     return [
         *kernel(system),
         *module(system),
-        *udmabuf(system, needed_mib),
+        *udmabuf(system, needs["buffer_mib"]),
         *preflight_needs.programs(engine, integrity),
         *exporters(system, wanted),
         *preflight_needs.nvidia(system, wanted),
-        *preflight_needs.memories(system, found, wanted, memory, integrity),
+        *preflight_needs.refusals(looked, needs["datapaths"]),
+        *preflight_needs.memories(system, looked, needs["memory"]),
         *testexp(system),
         *drive(found, health),
         *cuts(system, found),
         *iommu(system, found),
         *bus(system, found),
         *ways,
-        *limits(needed_mib),
+        *unknown,
+        *limits(needs["buffer_mib"]),
         *log(),
     ]
 

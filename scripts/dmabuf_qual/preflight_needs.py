@@ -3,14 +3,15 @@
 this fio loads, exporters that make a buffer, and memory that is where it was meant to be."""
 
 import importlib.util
-import re
 import shutil
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from dmabuf_common import pci, process
 from dmabuf_common.sysfs import System
 
-from . import cases, exporters, paths, tools
+from . import cases, execute, exporters, paths, rules, tools
 from .checks import GREEN, RED, YELLOW, Check
 from .drive import Drive
 from .errors import QualError
@@ -18,11 +19,6 @@ from .errors import QualError
 # What the report is made with, and the package of Debian that has it.
 REPORT = {"jinja2": "python3-jinja2", "jsonschema": "python3-jsonschema", "matplotlib": "python3-matplotlib",
           "junitparser": "python3-junitparser"}  # fmt: skip
-# Drivers whose dumb buffers are the machine's own memory: of servers' management controllers, of
-# hypervisors, of no hardware at all.
-SYSTEM_DRM = ("ast", "mgag200", "hibmc-drm", "hibmc", "cirrus", "cirrus-qemu", "bochs-drm", "virtio_gpu",
-              "virtio-pci", "vgem", "vkms", "simple-framebuffer", "simpledrm", "udl", "gm12u320", "vboxvideo",
-              "vmwgfx")  # fmt: skip
 NVIDIA = "0x10de"
 MIB = 1 << 20
 ENGINE_S = 30.0
@@ -57,11 +53,50 @@ def load(engine: str) -> Check:
                  "install the engine (ldconfig), or name its file by LIBDMABUF, built for this fio")  # fmt: skip
 
 
-def _driver(system: System, device: str) -> str:
-    """The driver of a DRM device: "" where it is not known."""
-    node = re.fullmatch(r"(?:/dev/dri/)?((?:card|renderD)\d+)", device or "card0")
-    folder = f"/sys/class/drm/{node.group(1)}/device" if node else ""
-    return Path(system.real(f"{folder}/driver")).name if folder else ""
+@dataclass(frozen=True)
+class Looked:
+    """An exporter that was asked. exporter: None where it could not be, as module or program are not there."""
+
+    spec: str
+    exporter: paths.Exporter | None = None
+    ways: tuple[paths.Way, ...] = ()
+
+    @property
+    def device(self) -> str:
+        """The device that it took, else that it is told to take."""
+        told = cases.split_exporter(self.spec)[1]
+        return (self.exporter.device if self.exporter else "") or told
+
+    def address(self, system: System) -> str:
+        """The PCI address of its device: as it says itself, else by the device's name; "" where not known."""
+        said = (self.exporter.pci or pci.of_device(system, self.exporter.device)) if self.exporter else ""
+        return said or exporters.pci_address(system, self.spec)
+
+    def driver(self, system: System) -> str:
+        """The driver of its DRM device; "" where it has none, or that is not known. Where it takes any card,
+        that is known where it makes no difference which."""
+        if cases.split_exporter(self.spec)[0] != "drm":
+            return ""
+        if self.device:
+            address = self.address(system)
+            return exporters.driver(system, self.device) or (pci.driver(system, address) if address else "")
+        drivers = [exporters.driver(system, card) for card in exporters.cards(system)]
+        alike = drivers and (len(set(drivers)) == 1 or set(drivers) <= set(exporters.SYSTEM_DRM))
+        return drivers[0] if alike else ""
+
+
+def look(system: System, found: Drive, wanted: list[str], integrity: str) -> list[Looked]:
+    """Asks each exporter for a buffer, and the module where that is for the drive: by MAP, INFO and UNMAP,
+    and only where module and dmabuf-integrity are there."""
+    asks = bool(integrity) and system.exists("/dev/dmabuf_rw")
+    listed = []
+    for spec in wanted:
+        # That there is no /dev/udmabuf is said once.
+        there = cases.split_exporter(spec)[0] != cases.CONTROL or system.exists("/dev/udmabuf")
+        made = paths.of_exporter(integrity, spec) if asks and there else None
+        ways = paths.of_drive(integrity, system, found, [made]).ways if made and not made.no else []
+        listed.append(Looked(spec, made, tuple(ways)))
+    return listed
 
 
 def nvidia(system: System, wanted: list[str]) -> list[Check]:
@@ -105,6 +140,29 @@ def bar(system: System, peer: str) -> list[Check]:
     return [Check("BAR", GREEN, f"{peer} shows all of its {memory // MIB} MiB")]
 
 
+def _reason(no: paths.No) -> str:
+    """By which name path.accepted fails for a refusal."""
+    own = {paths.IO_HANG, paths.FAILED, paths.NOT_AVAILABLE, paths.BOUNCED, *execute.NAMES.values()}
+    return no.reason if no.reason in own else execute.NAMES.get(no.reason, f"REFUSED_{no.reason}")
+
+
+def refusals(looked: Iterable[Looked], datapaths: Collection[str]) -> list[Check]:
+    """What keeps an exporter from the datapaths that have to work, by what the module just said; and a
+    question to any of them that did not end. With these path.accepted fails, after hours."""
+    listed = []
+    for one in looked:
+        why: dict[paths.No, list[str]] = {}
+        for way in one.ways:
+            if way.no and (way.datapath in datapaths or way.no.reason == paths.IO_HANG):
+                why.setdefault(way.no, []).append(way.datapath)
+        for no, which in why.items():
+            name = _reason(no)
+            # That the program broke says nothing of the datapath.
+            listed.append(Check(name, YELLOW if name == paths.FAILED else RED, f"{one.spec} {', '.join(which)}: "
+                                f"{no.text}", rules.REMEDY.get(name, "see docs/errors.md")))  # fmt: skip
+    return listed
+
+
 def _misplaced(spec: str, memory: str, why: str) -> Check:
     """Memory of the machine where a device's was, or may have been, meant."""
     return Check("SYSTEM_MEMORY", RED if memory == "peer" else YELLOW, f"{spec}: {why}: what is qualified is the "
@@ -113,40 +171,44 @@ def _misplaced(spec: str, memory: str, why: str) -> Check:
                  + ("" if memory == "peer" else ', and set memory = "peer" in the requirements'))  # fmt: skip
 
 
-def _by_driver(system: System, spec: str, memory: str) -> list[Check]:
-    """What a DRM device's driver is known for, where the memory itself cannot be asked."""
-    kind, device = cases.split_exporter(spec)
-    driver = _driver(system, device) if kind == "drm" else ""
-    if driver in SYSTEM_DRM:
-        return [_misplaced(spec, memory, f"a dumb buffer of driver {driver} lies in system memory")]
-    return []
+def _placed(one: Looked, memory: str, driver: str) -> Check:
+    """Is the memory of an exporter where it has to be, by the addresses that the drive has, on every
+    datapath that works? With `peer` or `system` path.placement fails for any other."""
+    found = {way.datapath: way for way in one.ways if not way.no}
+    kinds = {way.memory for way in found.values()}
+    where = ", ".join(f"{path} {way.memory}" for path, way in found.items())
+    by = f" (driver {driver})" if driver else ""
+    if kinds == {memory} or (memory == "any" and kinds == {"peer"}):
+        way = next(iter(found.values()))
+        return Check("memory", GREEN, f"{one.spec}: {way.memory} memory, route {way.route}")
+    if memory != "system" and kinds == {"system"}:
+        return _misplaced(one.spec, memory, f"by its addresses its buffer is not in a device{by}")
+    if memory != "system" and kinds & {"system", "mixed"}:
+        return _misplaced(one.spec, memory, f"by its addresses its buffer is only partly in a device{by} ({where})")
+    if "unknown" in kinds:
+        return Check("MEMORY_UNKNOWN", YELLOW if memory == "any" else RED, f"{one.spec}: whose memory its buffer is "
+                     f"cannot be told by its addresses{by} ({where})", "use another exporter or device")  # fmt: skip
+    return Check("DEVICE_MEMORY", RED, f"{one.spec}: by its addresses its buffer is not in the machine's own memory "
+                 f"alone{by} ({where})", 'give udmabuf or a heap, or set memory = "peer" or "any"')  # fmt: skip
 
 
-def memories(system: System, found: Drive, wanted: list[str], memory: str, integrity: str) -> list[Check]:
-    """Does each exporter make a buffer, and where is it by the addresses that the drive has? By MAP,
-    INFO and UNMAP; by what is known of drivers where the module or dmabuf-integrity is not there."""
+def memories(system: System, looked: Iterable[Looked], memory: str) -> list[Check]:
+    """Does each exporter make a buffer, and where is it by the addresses that the drive has? By what is
+    known of drivers where nobody could be asked."""
     listed: list[Check] = []
-    asks = bool(integrity) and system.exists("/dev/dmabuf_rw")
-    for spec in wanted:
-        kind, device = cases.split_exporter(spec)
-        if kind == cases.CONTROL:
+    for one in looked:
+        driver = one.driver(system)
+        if one.exporter is None:
+            if driver in exporters.SYSTEM_DRM and memory != "system":
+                listed.append(_misplaced(one.spec, memory, f"a dumb buffer of driver {driver} lies in system memory"))
             continue
-        if not asks:
-            listed += _by_driver(system, spec, memory)
+        if one.exporter.no:
+            listed.append(Check("exporter", RED, f"{one.spec}: {one.exporter.no.text}", "as it says"))
             continue
-        made = paths.of_exporter(integrity, spec)
-        if made.no:
-            listed.append(Check("exporter", RED, f"{spec}: {made.no.text}", "as it says"))
-            continue
-        way = paths.of_drive(integrity, system, found, [made]).ways[0]
-        if way.no or kind not in exporters.OF_DEVICES:
-            continue
-        if way.memory == "system":
-            driver = _driver(system, device) if kind == "drm" else ""
-            listed.append(_misplaced(spec, memory, "by its addresses its buffer is not in a device"
-                                     + (f" (driver {driver})" if driver else "")))  # fmt: skip
-        else:
-            listed.append(Check("memory", GREEN, f"{spec}: {way.memory} memory, route {way.route}"))
+        control = cases.split_exporter(one.spec)[0] == cases.CONTROL
+        meant = exporters.of_devices(one.spec) or memory != "any"
+        if meant and not control and not all(way.no for way in one.ways):
+            listed.append(_placed(one, memory, driver))
     return listed
 
 

@@ -93,6 +93,28 @@ def test_a_device_is_known_by_its_address_or_its_card(tmp_path: Path, device: Pa
     assert pci.of_device(system, "/dev/dri/renderD128") == pci.of_device(system, "renderD128") == DEVICE
 
 
+def test_a_device_is_known_by_whatever_name_leads_to_it(tmp_path: Path, device: Path) -> None:
+    for node in ("card1", "renderD128"):
+        (tmp_path / "sys/class/drm" / node).mkdir(parents=True)
+        (tmp_path / "sys/class/drm" / node / "device").symlink_to(device)
+    links = tmp_path / "dev/dri/by-path"
+    links.mkdir(parents=True)
+    for node in ("card1", "renderD128"):
+        (tmp_path / "dev/dri" / node).touch()
+    for name, node in (("card", "card1"), ("render", "renderD128")):
+        (links / f"pci-{DEVICE}-{name}").symlink_to(f"../{node}")
+    (links / "pci-0000:0a:00.0-card").symlink_to("../card7")
+    (tmp_path / "dev/my-gpu").symlink_to("dri/card1")
+    system = System(tmp_path)
+    for name in (f"/dev/dri/by-path/pci-{DEVICE}-card", f"by-path/pci-{DEVICE}-render", "/dev/my-gpu"):
+        assert pci.of_device(system, name) == DEVICE, name
+    # A link that leads nowhere is no device, whatever its name says.
+    assert pci.of_device(system, "/dev/dri/by-path/pci-0000:0a:00.0-card") == ""
+    # CUDA takes an address without its domain and in capitals, and nvidia-smi says eight digits of domain.
+    for name in ("C1:00.0", "0000:C1:00.0", "00000000:C1:00.0"):
+        assert pci.of_device(system, name) == "0000:c1:00.0", name
+
+
 def test_bars_are_those_in_use(tmp_path: Path, device: Path) -> None:
     (device / "resource").write_text(
         "0x0000000010000000 0x0000000010003fff 0x0000000000140204\n"

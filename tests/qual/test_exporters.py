@@ -83,3 +83,14 @@ def test_each_device_of_a_machine_is_an_exporter_of_its_kind(tmp_path: Path) -> 
         "cuda:0000:42:00.0", "hip:0000:43:00.0", "amdgpu:/dev/dri/renderD128",
         "xe:/dev/dri/renderD129", "i915", "testexp",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("spec,address", [("amdgpu:0", "0000:43:00.0"), ("xe:/dev/dri/renderD129", "0000:44:00.0"),
+                                          ("drm:1", "0000:45:00.0"), ("hip:0000:43:00.0", "0000:43:00.0"),
+                                          ("cuda:0", ""), ("cuda", ""), ("drm:7", "")])  # fmt: skip
+def test_the_device_of_an_exporter_is_known_by_its_name(tmp_path: Path, spec: str, address: str) -> None:
+    """fio's engine takes a number for a card or render node; which GPU CUDA's first is, CUDA alone knows."""
+    _gpu(tmp_path, "0000:43:00.0", "0x1002", "amdgpu", "renderD128")
+    _gpu(tmp_path, "0000:44:00.0", "0x8086", "xe", "renderD129")
+    _gpu(tmp_path, "0000:45:00.0", "0x1a03", "ast", "card1")
+    assert exporters.pci_address(System(tmp_path), spec) == address

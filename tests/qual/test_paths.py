@@ -13,7 +13,8 @@ import pytest
 from dmabuf_common import process
 from dmabuf_common.process import Ended
 from dmabuf_common.sysfs import System
-from dmabuf_qual import cli, drive as drives, exporters, paths, tools
+from dmabuf_qual import cli, drive as drives, exporters, paths, preflight, tools
+from dmabuf_qual.checks import RED
 from dmabuf_qual.errors import QualError
 
 TOP = Path(__file__).resolve().parents[2]
@@ -82,8 +83,8 @@ def system(tmp_path: Path) -> System:
     return System(tmp_path)
 
 
-def find(system: System, devices: list[str], specs: list[str]) -> paths.Answer:
-    answer = paths.find("integrity", system, devices, specs, lambda name: None)
+def find(system: System, devices: list[str], specs: list[str], named: bool = True) -> paths.Answer:
+    answer = paths.find("integrity", system, devices, specs, named, lambda name: None)
     jsonschema.Draft202012Validator(SCHEMA).validate(answer.words())
     return answer
 
@@ -91,7 +92,7 @@ def find(system: System, devices: list[str], specs: list[str]) -> paths.Answer:
 def test_the_schema_is_a_schema_and_refuses_what_is_none() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     good = {"format": "libdmabuf-paths", "version": 1, "kernel": "7.3", "module": "1", "direct": 0,
-            "exporters": [{"exporter": "cuda", "made": False, "reason": "NOT_AVAILABLE", "text": "t"}],
+            "not_direct": 0, "exporters": [{"exporter": "cuda", "made": False, "reason": "NOT_AVAILABLE", "text": "t"}],
             "drives": [{"device": "/dev/a", "model": "", "serial": "", "multipath": False, "paths": []}]}  # fmt: skip
     check = jsonschema.Draft202012Validator(SCHEMA)
     check.validate(good)
@@ -126,15 +127,19 @@ def test_each_datapath_of_a_drive_says_its_way(integrity: Integrity, system: Sys
                                   "pci": "0000:41:00.0"}]  # fmt: skip
     premapped, registered, bvec = said["drives"][0]["paths"]
     assert premapped == {"exporter": "cuda:0000:41:00.0", "datapath": "premapped", "works": True, "memory": "peer",
-                         "route": "switch", "segments": 1, "command_bytes": 524288, "controller": "nvme3"}  # fmt: skip
+                         "route": "switch", "segments": 1, "direct": True, "command_bytes": 524288, "controller": "nvme3"}  # fmt: skip
     assert (registered["works"], registered["reason"]) == (False, "NO_CPU_VIEW")
     assert registered["text"].startswith("the exporter gives the kernel no view")
     # What is not premapped is cut by the block layer.
     assert bvec["command_bytes"] == 128 << 10 and "controller" not in bvec
-    assert (answer.direct, answer.status) == (2, 0)
+    # bvec works, over memory that is no device's: that is not what the exporter is named for.
+    assert bvec["direct"] is False
+    assert (answer.direct, answer.status, said["direct"], said["not_direct"]) == (1, 0, 1, 1)
     text = paths.table(answer)
     assert "a device's memory, peer to peer by a PCIe switch, 512 KiB a command, by nvme3" in text
-    assert "NO_CPU_VIEW: the exporter gives" in text and "2 datapaths; nothing was read or written" in text
+    assert "NO_CPU_VIEW: the exporter gives" in text
+    assert "1 direct datapath, 1 over other memory; nothing was read or written" in text
+    assert "the machine's memory, no device's, by the memory bus" in text
 
 
 @pytest.mark.parametrize("mdts,words", [(131072, ["--max-command", "131072"]), (0, []), (None, [])])
@@ -157,8 +162,8 @@ def test_no_datapath_at_all_is_77_with_the_reasons(integrity: Integrity, system:
     integrity.facts = facts
     answer = find(system, ["/dev/nvme0n1"], ["vfio:0000:05:00.0"])
     assert (answer.direct, answer.status) == (0, 77)
+    assert "no direct datapath; nothing was read or written" in paths.table(answer)
     assert {one["reason"] for one in answer.words()["drives"][0]["paths"]} == {"NO_P2P_ROUTE"}
-    assert "no datapath; nothing was read or written" in paths.table(answer)
 
 
 def test_an_exporter_that_is_not_there_says_why_and_is_not_asked_again(
@@ -224,8 +229,10 @@ def test_the_command_prints_json_and_ends_with_the_status(
     assert (status, said["direct"]) == (0, 6)
     assert [one["device"] for one in said["drives"]] == ["/dev/nvme0n1", "/dev/vda"]
     assert len(said["exporters"]) == 1
-    # Without exporters, all kinds are asked.
-    said = json.loads(run(capsys, "--json", "/dev/vda")[1])
+    # Without exporters, all kinds are asked, and the machine's own memory is nobody's question.
+    status, out, _ = run(capsys, "--json", "/dev/vda")
+    said = json.loads(out)
+    assert (status, said["direct"], said["not_direct"]) == (77, 0, 3 * len(exporters.KINDS))
     assert [one["exporter"] for one in said["exporters"]] == list(exporters.KINDS)
     integrity.facts = lambda argv: {"error": NO_CUDA, "errno": 2}
     assert run(capsys, "--exporter", "cuda", "/dev/vda")[0] == 77
@@ -245,3 +252,66 @@ def test_wrong_words_and_a_missing_module_end_with_2(
     assert status == 2 and text in err
     with pytest.raises(QualError):
         find(system, [], [])
+
+
+@pytest.mark.parametrize("spec,memory,named,direct", [
+    ("cuda:0", "peer", False, True), ("cuda:0", "peer", True, True), ("vfio:0000:05:00.0", "peer", True, True),
+    # A device's exporter stands for the device's memory alone, whoever asks.
+    ("cuda:0", "system", True, False), ("drm:/dev/dri/card0", "system", True, False),
+    ("cuda:0", "mixed", True, False), ("cuda:0", "unknown", True, False),
+    # The machine's own memory is what a heap stands for, and an answer only to who asks about it.
+    ("udmabuf", "system", False, False), ("heap", "system", False, False),
+    ("udmabuf", "system", True, True), ("heap", "system", True, True), ("testexp", "system", True, True),
+])  # fmt: skip
+def test_direct_is_a_way_to_the_memory_that_the_exporter_stands_for(
+    integrity: Integrity, system: System, spec: str, memory: str, named: bool, direct: bool
+) -> None:
+    route = {"peer": "switch", "system": "memory"}.get(memory, "unknown")
+    no = {"works": False, "errno": 121, "text": NO_ROUTE}
+    integrity.facts = lambda argv: {"exporter_device": "x", "registered": no, "bvec": no,
+                                    "premapped": way(memory=memory, route=route)}  # fmt: skip
+    answer = find(system, ["/dev/nvme0n1"], [spec], named)
+    assert (answer.status, answer.direct) == ((0, 1) if direct else (77, 0))
+    said = answer.words()
+    assert said["drives"][0]["paths"][0]["direct"] is direct
+    assert said["not_direct"] == (not direct)
+    assert ("1 direct datapath" if direct else "no direct datapath, 1 over") in paths.table(answer)
+
+
+@pytest.mark.parametrize("queue,segments,kib", [
+    ({"max_segments": 127}, 2048, 508),  # 4 KiB each
+    ({"max_segments": 127}, 8, 1280),  # 1 MiB each: the limit of bytes comes first
+    ({"max_segments": 127, "max_segment_size": 65536}, 8, 1280),  # a piece counts for 16
+    ({"max_segments": 4, "max_segment_size": 65536}, 8, 256),
+    ({}, 2048, 1280), ({"max_segments": 0}, 2048, 1280),
+])  # fmt: skip
+def test_a_command_has_no_more_pieces_than_the_drive_takes(
+    integrity: Integrity, system: System, queue: dict[str, int], segments: int, kib: int
+) -> None:
+    folder = system.path("/sys/block/nvme0n1/queue")
+    for name, value in {"max_sectors_kb": 1280, **queue}.items():
+        (folder / name).write_text(str(value))
+    integrity.facts = lambda argv: {"exporter_device": "u", "buffer_bytes": 8 << 20,
+                                    "premapped": way(segments=segments, max_command_bytes=524288),
+                                    **{path: way(segments=segments) for path in ("registered", "bvec")}}  # fmt: skip
+    ways = find(system, ["/dev/nvme0n1"], ["udmabuf"]).drives[0].ways
+    # premapped's own limit is the module's word, and its commands have no list of pieces.
+    assert [way.command_bytes >> 10 for way in ways] == [512, kib, kib]
+
+
+@pytest.mark.parametrize("cmdline,bounced", [("quiet swiotlb=force", True), ("swiotlb=65536,force", True),
+                                             ("swiotlb=65536,2,force ro", True), ("swiotlb=noforce", False),
+                                             ("swiotlb=65536", False), ("xswiotlb=force", False),
+                                             ("", False)])  # fmt: skip
+def test_what_the_kernel_copies_is_not_direct(
+    integrity: Integrity, system: System, cmdline: str, bounced: bool
+) -> None:
+    """As preflight says it. What premapped does is the module's own word: it refuses there."""
+    (system.path("/proc")).mkdir()
+    (system.path("/proc/cmdline")).write_text(cmdline + "\n")
+    integrity.facts = lambda argv: {"exporter_device": "u", **{path: way() for path in paths.DATAPATHS}}
+    answer = find(system, ["/dev/nvme0n1"], ["udmabuf"])
+    copied = "BOUNCED" if bounced else ""
+    assert [way.no.reason if way.no else "" for way in answer.drives[0].ways] == ["", copied, copied]
+    assert [check.name for check in preflight.kernel(system) if check.level == RED] == ["BOUNCED"] * bounced
+    assert answer.direct == (1 if bounced else 3)

@@ -8,7 +8,7 @@ import pytest
 
 from dmabuf_common import pci
 from dmabuf_common.sysfs import System
-from dmabuf_qual import preflight
+from dmabuf_qual import preflight, preflight_needs
 from dmabuf_qual.drive import Drive
 from dmabuf_qual.errors import QualError
 
@@ -196,11 +196,10 @@ def test_device_memory_that_a_run_asks_for_is_looked_at(root: Path) -> None:
     card.mkdir(parents=True)
     (card / "device").symlink_to(root / f"{BASE}/0000:02:00.0/{GPU_AT}".lstrip("/"))
     system = System(root)
-    wanted = ["udmabuf", "drm:/dev/dri/card1", "heap"]
-    assert preflight.peers(system, wanted, "peer", None) == [GPU_AT]
-    assert preflight.peers(system, wanted, "any", None) == []
-    assert preflight.peers(system, wanted, "any", "0000:05:00.0") == ["0000:05:00.0"]
-    assert preflight.peers(system, wanted, "peer", GPU_AT) == [GPU_AT]
+    looked = preflight_needs.look(system, drive(), ["udmabuf", "drm:/dev/dri/card1", "heap"], "")
+    assert preflight.peers(system, looked, None) == ([GPU_AT], [])
+    assert preflight.peers(system, looked, "0000:05:00.0") == (["0000:05:00.0", GPU_AT], [])
+    assert preflight.peers(system, looked, GPU_AT) == ([GPU_AT], [])
 
 
 def test_every_finding_has_a_remedy(root: Path) -> None:

@@ -13,7 +13,7 @@ from test_preflight import BASE, DRIVE_AT, GPU_AT, bad, config, drive, put, root
 from dmabuf_common import pci, process
 from dmabuf_common.process import Ended
 from dmabuf_common.sysfs import System
-from dmabuf_qual import paths, preflight, preflight_needs
+from dmabuf_qual import paths, preflight, preflight_needs, requirements
 from dmabuf_qual.checks import GREEN, RED, YELLOW, Check
 
 __all__ = ["root"]
@@ -131,18 +131,29 @@ def test_a_switch_that_a_hypervisor_makes_up_is_warned_of(root: Path, model: str
 
 
 class Answers:
-    """What exporters give, by their spec: where the memory is, or why there is none."""
+    """What exporters give, by their spec: where the memory is, or why there is none, of premapped or by the
+    datapath. `at`: the PCI address that all say, and `device`, the device."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, memories: dict[str, str]) -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, memories: dict[str, Any], at: str = "", device: str = "d"
+    ) -> None:
         def of_exporter(_integrity: str, spec: str) -> paths.Exporter:
             no = None if spec in memories else paths.No("NOT_AVAILABLE", "there is no such GPU")
-            return paths.Exporter(spec, "d", no=no)
+            return paths.Exporter(spec, device, at, no=no)
 
         def of_drive(_integrity: str, _system: System, found: Any, wanted: list[paths.Exporter]) -> paths.Asked:
-            return paths.Asked(found, [paths.Way(wanted[0].spec, "premapped", memories[wanted[0].spec], "switch")])
+            spec, said = wanted[0].spec, memories[wanted[0].spec]
+            ways = said if isinstance(said, dict) else {"premapped": said}
+            return paths.Asked(found, [paths.Way(spec, path, no=what) if isinstance(what, paths.No) else
+                                       paths.Way(spec, path, what, "switch") for path, what in ways.items()])  # fmt: skip
 
         monkeypatch.setattr(paths, "of_exporter", of_exporter)
         monkeypatch.setattr(paths, "of_drive", of_drive)
+
+
+def memories(root: Path, specs: list[str], memory: str, integrity: str = "i") -> list[Check]:
+    looked = preflight_needs.look(System(root), drive(), specs, integrity)
+    return preflight_needs.memories(System(root), looked, memory)
 
 
 @pytest.mark.parametrize("memory,expected", [("any", YELLOW), ("peer", RED)])
@@ -150,8 +161,8 @@ def test_memory_of_the_machine_where_a_devices_was_meant(
     root: Path, monkeypatch: pytest.MonkeyPatch, memory: str, expected: str
 ) -> None:
     put(root, "/dev/dmabuf_rw", "")
-    Answers(monkeypatch, {"drm:card0": "system", "cuda:0": "peer", "heap": "system"})
-    checks = preflight_needs.memories(System(root), drive(), ["udmabuf", "drm:card0", "cuda:0", "heap"], memory, "i")
+    Answers(monkeypatch, {"drm:card0": "system", "cuda:0": "peer"})
+    checks = memories(root, ["udmabuf", "drm:card0", "cuda:0"], memory)
     assert [(one.name, one.level) for one in checks] == [("SYSTEM_MEMORY", expected), ("memory", GREEN)]
     assert checks[0].text.startswith("drm:card0: by its addresses") and checks[0].remedy
 
@@ -159,7 +170,7 @@ def test_memory_of_the_machine_where_a_devices_was_meant(
 def test_an_exporter_that_makes_nothing_stops_the_run(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(root, "/dev/dmabuf_rw", "")
     Answers(monkeypatch, {})
-    checks = preflight_needs.memories(System(root), drive(), ["udmabuf", "cuda:0"], "any", "i")
+    checks = memories(root, ["udmabuf", "cuda:0"], "any")
     assert [(one.name, one.level) for one in checks] == [("exporter", RED)]
     assert "there is no such GPU" in checks[0].text
 
@@ -172,14 +183,160 @@ def test_without_the_module_a_servers_framebuffer_is_known_by_its_driver(
     (root / GPU.lstrip("/") / "driver").symlink_to(root / "drivers" / driver)
     (root / "sys/class/drm/card1").mkdir(parents=True)
     (root / "sys/class/drm/card1/device").symlink_to(root / GPU.lstrip("/"))
-    checks = preflight_needs.memories(System(root), drive(), ["drm:/dev/dri/card1"], "any", "")
-    assert [one.name for one in checks] == found
+    # By its name, or as the only card there is.
+    checks, only = (memories(root, [spec], "any", "") for spec in ("drm:/dev/dri/card1", "drm"))
+    assert [one.name for one in checks] == [one.name for one in only] == found
     if found:
         assert f"driver {driver} lies in system memory" in checks[0].text
+    # Where the machine's own memory is what is meant, nothing is wrong with it.
+    assert memories(root, ["drm"], "system", "") == []
 
 
 def test_all_of_it_is_in_what_preflight_examines(root: Path, fio: Callable[..., list[list[str]]]) -> None:
     fio(1, "", "not loadable")
     put(root, "/proc/driver/nvidia/version", CLOSED)
-    names = bad(preflight.examine(drive(), None, ["udmabuf", "cuda:0"], 64, "any", None, System(root), ("e.so", "")))
+    names = bad(preflight.examine(drive(), None, ["udmabuf", "cuda:0"], requirements.load(None), None, System(root),
+                                  ("e.so", "")))
     assert {"engine", "dmabuf-integrity", "NVIDIA_MODULES"} <= set(names)
+
+
+def examined(
+    root: Path, *specs: str, memory: str = "any", peer: str | None = None, datapaths: tuple[str, ...] = ("premapped",)
+) -> list[Check]:
+    """All that preflight says of these exporters, on a machine with the module."""
+    put(root, "/dev/dmabuf_rw", "")
+    needs = {**requirements.load(None), "memory": memory, "datapaths": list(datapaths)}
+    return preflight.examine(drive(), None, ["udmabuf", *specs], needs, peer, System(root), ("e.so", "i"))
+
+
+@pytest.mark.parametrize("memory", ["any", "peer"])
+@pytest.mark.parametrize("spec,at,device", [("cuda", GPU_AT, "x"), ("cuda:0", GPU_AT, "x"),
+                                            ("amdgpu", "", "/dev/dri/renderD128"),
+                                            ("drm:/dev/dri/by-path/pci-x-card", "", "/dev/dri/by-path/pci-x-card"),
+                                            (f"cuda:{GPU_AT}", "", "x")])  # fmt: skip
+def test_bar_and_route_are_looked_at_however_the_gpu_is_named(
+    root: Path, fio: Callable[..., list[list[str]]], monkeypatch: pytest.MonkeyPatch, spec: str, at: str,
+    device: str, memory: str,
+) -> None:  # fmt: skip
+    """A GPU that shows a part of its memory, below a port that redirects, stops or warns by any name."""
+    fio(0, "dmabuf_exporter", "")
+    for node in ("card1", "renderD128"):
+        put(root, f"/dev/dri/{node}", "")
+        (root / f"sys/class/drm/{node}").mkdir(parents=True)
+        (root / f"sys/class/drm/{node}/device").symlink_to(root / GPU.lstrip("/"))
+    (root / "dev/dri/by-path").mkdir()
+    (root / "dev/dri/by-path/pci-x-card").symlink_to("../card1")
+    put(root, f"{GPU}/mem_info_vram_total", str(16 << 30))
+    (root / f"{BASE}/0000:02:00.0/config".lstrip("/")).write_bytes(config(0x1D))
+    Answers(monkeypatch, {spec: "peer"}, at, device)
+    checks = examined(root, spec, memory=memory)
+    assert (level(checks, "SMALL_BAR"), level(checks, "ACS_REDIRECT")) == (RED, YELLOW)
+    assert "PEER_UNKNOWN" not in bad(checks)
+
+
+def test_a_gpu_whose_place_is_not_known_is_said_to_be_so(
+    root: Path, fio: Callable[..., list[list[str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fio(0, "dmabuf_exporter", "")
+    Answers(monkeypatch, {"cuda": "peer"})
+    unknown = [one for one in examined(root, "cuda") if one.name == "PEER_UNKNOWN"]
+    assert [one.level for one in unknown] == [YELLOW] and "cuda" in unknown[0].text and "--peer" in unknown[0].remedy
+    # The user says where; or it is no device's memory; or there is none, which stops the run.
+    assert "PEER_UNKNOWN" not in bad(examined(root, "cuda", peer=GPU_AT))
+    assert "PEER_UNKNOWN" not in bad(examined(root, "heap", "hip"))
+    Answers(monkeypatch, {"drm": "system"})
+    assert "PEER_UNKNOWN" not in bad(examined(root, "drm"))
+    # An address that leads to no device is none; the user cannot be told to mend what the exporter says.
+    Answers(monkeypatch, {"cuda": "peer"}, "0000:ff:00.0")
+    checks = examined(root, "cuda")
+    assert level(checks, "PEER_UNKNOWN") == YELLOW and level(checks, "exporter") == GREEN
+    assert not any(one.name == "exporter" and one.level == RED for one in checks)
+
+
+@pytest.mark.parametrize("driver,device,looked", [("ast", "d", False), ("amdgpu", "d", True),
+                                                  ("ast", "/dev/dri/card1", False)])  # fmt: skip
+def test_the_bar_of_a_servers_screen_is_no_drives_concern(
+    root: Path, fio: Callable[..., list[list[str]]], monkeypatch: pytest.MonkeyPatch, driver: str, device: str,
+    looked: bool,
+) -> None:  # fmt: skip
+    """Its buffers are the machine's own memory, wherever the device is: its route would say nothing."""
+    fio(0, "dmabuf_exporter", "")
+    (root / "drivers" / driver).mkdir(parents=True)
+    (root / GPU.lstrip("/") / "driver").symlink_to(root / "drivers" / driver)
+    (root / "sys/class/drm/card1").mkdir(parents=True)
+    (root / "sys/class/drm/card1/device").symlink_to(root / GPU.lstrip("/"))
+    put(root, "/dev/dri/card1", "")
+    spec = "drm" if device == "/dev/dri/card1" else "drm:/dev/dri/card1"
+    Answers(monkeypatch, {spec: "system"}, device=device)
+    checks = examined(root, spec)
+    assert ("p2p" in [one.name for one in checks]) == looked
+    assert level(checks, "SYSTEM_MEMORY") == YELLOW
+    assert (f"driver {driver}" in next(one.text for one in checks if one.name == "SYSTEM_MEMORY"))
+
+
+NO_ROUTE, NO_VIEW = paths.No("NO_P2P_ROUTE", "there is no route"), paths.No("NO_CPU_VIEW", "there is no view")
+HANG = paths.No("IO_HANG", "no answer within 60 s, blocked in dma_resv_wait")
+BROKEN = paths.No("PROBE_FAILED", "dmabuf-integrity ended with status -11: died")
+MAP = paths.No("MAP", "the exporter does not map")
+
+
+def all_ways(what: Any) -> dict[str, Any]:
+    return dict.fromkeys(paths.DATAPATHS, what)
+
+
+@pytest.mark.parametrize("said,datapaths,expected", [
+    ({"premapped": NO_ROUTE, "bvec": NO_VIEW}, ["premapped"], [("NO_P2P_ROUTE", RED)]),
+    ({"premapped": NO_ROUTE, "bvec": NO_VIEW}, ["premapped", "bvec"], [("NO_P2P_ROUTE", RED), ("REFUSED_NO_CPU_VIEW", RED)]),
+    ({"premapped": "peer", "bvec": NO_VIEW}, ["premapped"], []),
+    ({"premapped": MAP}, ["premapped"], [("REFUSED_MAP", RED)]),
+    # By the name of the check of the command line, so that one --despite is enough.
+    ({"registered": paths.No("BOUNCED", "swiotlb=force")}, ["registered"], [("BOUNCED", RED)]),
+    # A hang is one finding, whatever is required; a program that broke says nothing of the machine.
+    (all_ways(HANG), ["bvec"], [("IO_HANG", RED)]),
+    ({"premapped": "peer", "registered": HANG}, ["premapped"], [("IO_HANG", RED)]),
+    (all_ways(BROKEN), ["premapped", "bvec"], [("PROBE_FAILED", YELLOW)]),
+])  # fmt: skip
+@pytest.mark.parametrize("spec", ["cuda:0", "heap", "udmabuf"])
+def test_what_the_module_refuses_now_stops_the_run(
+    root: Path, fio: Callable[..., list[list[str]]], monkeypatch: pytest.MonkeyPatch, said: dict[str, Any],
+    datapaths: list[str], expected: list[tuple[str, str]], spec: str,
+) -> None:  # fmt: skip
+    """path.accepted would fail by the same name after hours, of the control's refusals, too."""
+    fio(0, "dmabuf_exporter", "")
+    put(root, "/dev/udmabuf", "")
+    Answers(monkeypatch, {"udmabuf": all_ways("system"), spec: said}, GPU_AT)
+    names = {"NO_P2P_ROUTE", "REFUSED_NO_CPU_VIEW", "REFUSED_MAP", "IO_HANG", "PROBE_FAILED", "BOUNCED"}
+    more = [] if spec == "udmabuf" else [spec]
+    found = [one for one in examined(root, *more, datapaths=tuple(datapaths)) if one.name in names]
+    assert [(one.name, one.level) for one in found] == expected
+    assert all(spec in one.text and one.remedy for one in found)
+
+
+@pytest.mark.parametrize("said,wanted,expected", [
+    ("peer", "peer", ("memory", GREEN)), ("peer", "any", ("memory", GREEN)),
+    ("system", "peer", ("SYSTEM_MEMORY", RED)), ("system", "any", ("SYSTEM_MEMORY", YELLOW)),
+    ("mixed", "peer", ("SYSTEM_MEMORY", RED)), ("mixed", "any", ("SYSTEM_MEMORY", YELLOW)),
+    ("unknown", "peer", ("MEMORY_UNKNOWN", RED)), ("unknown", "any", ("MEMORY_UNKNOWN", YELLOW)),
+    ({"premapped": "peer", "bvec": "system"}, "peer", ("SYSTEM_MEMORY", RED)),
+    ({"premapped": NO_ROUTE, "registered": "system"}, "peer", ("SYSTEM_MEMORY", RED)),
+    ({"premapped": "peer", "registered": "unknown"}, "peer", ("MEMORY_UNKNOWN", RED)),
+    ("system", "system", ("memory", GREEN)), ("peer", "system", ("DEVICE_MEMORY", RED)),
+    ("unknown", "system", ("MEMORY_UNKNOWN", RED)), ("mixed", "system", ("DEVICE_MEMORY", RED)),
+])  # fmt: skip
+def test_only_memory_that_is_where_it_has_to_be_is_green(
+    root: Path, monkeypatch: pytest.MonkeyPatch, said: Any, wanted: str, expected: tuple[str, str]
+) -> None:
+    put(root, "/dev/dmabuf_rw", "")
+    Answers(monkeypatch, {"cuda:0": said})
+    checks = memories(root, ["cuda:0"], wanted)
+    assert [(one.name, one.level) for one in checks] == [expected]
+    assert expected[1] == GREEN or checks[0].remedy
+
+
+def test_a_heap_is_no_devices_memory_either(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """path.placement fails for it; nobody means a device's with the defaults, nor with the control."""
+    put(root, "/dev/dmabuf_rw", "")
+    put(root, "/dev/udmabuf", "")
+    Answers(monkeypatch, {"heap": "system", "udmabuf": "system"})
+    assert [(one.name, one.level) for one in memories(root, ["udmabuf", "heap"], "peer")] == [("SYSTEM_MEMORY", RED)]
+    assert memories(root, ["udmabuf", "heap"], "any") == []

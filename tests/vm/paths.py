@@ -105,12 +105,16 @@ def system_memory(tally: Tally, said: dict[str, Any], device: str, exporter: str
     tally.same((premapped.get("command_bytes"), premapped.get("controller")), (longest, controller),
                f"{name}: premapped's commands")
     disk = Path(os.path.basename(device)).name.partition("p")[0]
-    cut = int(Path(f"/sys/block/{disk}/queue/max_sectors_kb").read_text()) << 10
+    queue = Path(f"/sys/block/{disk}/queue")
+    cut, pieces = (int((queue / word).read_text()) for word in ("max_sectors_kb", "max_segments"))
     for path in ("registered", "bvec"):
-        tally.same(found.get(path, {}).get("command_bytes"), cut, f"{name}: {path}'s commands")
+        way = found.get(path, {})
+        most = pieces * (BUFFER // way.get("segments", BUFFER))
+        tally.same(way.get("command_bytes"), min(cut << 10, most), f"{name}: {path}'s commands")
 
 
 MDTS = 512 << 10  # of QEMU's drive
+BUFFER = 8 << 20  # that is asked about
 
 
 def disk(tally: Tally) -> None:
@@ -128,7 +132,8 @@ def disk(tally: Tally) -> None:
             (Path(folder) / "file").write_bytes(b"\xa5" * (8 << 20))
             subprocess.run(["sync", "-f", folder], check=True)
             with untouched(tally, "mounted", DEV, part, NOT_NVME):
-                said = asked(tally, "all", 0)
+                # Nobody asked about the machine's own memory, and there is no other.
+                said = asked(tally, "all", 77)
                 here = asked(tally, "partition", 0, "--exporter", "udmabuf", part)
             mounts = Path("/proc/self/mountinfo").read_text()
             tally.check(f" {folder} " in mounts, "the file system is still mounted")
@@ -137,6 +142,13 @@ def disk(tally: Tally) -> None:
             subprocess.run(["umount", folder], check=True)
     checked = subprocess.run(["fsck.ext4", "-nf", part], capture_output=True, text=True, check=False)
     tally.same(checked.returncode, 0, f"fsck: {checked.stdout}")
+    works = sum(way["works"] for drive in said["drives"] for way in drive["paths"])
+    tally.same((said["direct"], said["not_direct"], works > 0), (0, works, True), "all: direct, and over other memory")
+    tally.same((here["direct"], here["not_direct"]), (3, 0), "partition: what was asked about is direct")
+    screens = [way for drive in said["drives"] for way in drive["paths"]
+               if way["works"] and way["exporter"].startswith("drm:")]
+    tally.same({(way["memory"], way["direct"]) for way in screens}, {("system", False)},
+               "a virtual screen is the machine's own memory")
     tally.same([drive["device"] for drive in said["drives"]], [DEV, NOT_NVME], "the machine's drives")
     for exporter in ("udmabuf", "heap:/dev/dma_heap/system"):
         system_memory(tally, said, DEV, exporter, MDTS, "nvme0")
@@ -173,10 +185,11 @@ def bar(tally: Tally) -> None:
     exporter = f"vfio:{address}/2"
     with untouched(tally, "bar", DEV):
         said = asked(tally, "bar", 0, "--exporter", exporter, DEV)
-        unasked = asked(tally, "unasked", 0)
+        unasked = asked(tally, "unasked", 77)
     found = ways(said, DEV, exporter)
     tally.same([words_of(found.get(path, {})) for path in DATAPATHS],
                [("peer", "host_bridge"), ("NO_CPU_VIEW",), ("NO_CPU_VIEW",)], "bar: ways")
+    tally.same((said["direct"], said["not_direct"]), (1, 0), "bar: direct")
     tally.same(found.get("premapped", {}).get("command_bytes"), MDTS, "bar: its commands")
     tally.same([(one["pci"], one["device"]) for one in said["exporters"]], [(address, f"{address}/2")],
                "bar: the device")

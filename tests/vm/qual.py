@@ -153,7 +153,7 @@ def exporter_faults(tally: Tally) -> None:
         file.flush()
         fails(tally, "lost reads, memory in the wrong place",
               ["integrity.read READ_NOT_LANDED", "integrity.load READ_NOT_LANDED",
-               "path.placement VRAM_MIGRATED"], "--requirements", file.name,
+               "path.placement VRAM_MIGRATED"], "--requirements", file.name, "--despite", "SYSTEM_MEMORY",
               *only("testexp:lose-writes", "read", "load"), absent="udmabuf premapped")
     fails(tally, "lost writes", ["WRITE_NOT_FETCHED", "ROUNDTRIP_MASKED"],
           *only("testexp:stale-reads", "write", "roundtrip"), absent="udmabuf premapped")
@@ -161,8 +161,15 @@ def exporter_faults(tally: Tally) -> None:
                                                  "integrity.segments MULTI_SEGMENT_MISADDRESSED"],
           *only("testexp:shift-segments", "read", "segments"), absent="udmabuf premapped",
           alone="MULTI_SEGMENT_MISADDRESSED")
-    fails(tally, "a refused mapping", ["REFUSED_MAP"], *only("testexp:refuse-map", "read"))
-    fails(tally, "a refused attachment", ["REFUSED_ATTACH"], *only("testexp:refuse-attach", "read"))
+    for what, name, spec in (("mapping", "REFUSED_MAP", "testexp:refuse-map"),
+                             ("attachment", "REFUSED_ATTACH", "testexp:refuse-attach")):
+        with tempfile.TemporaryDirectory() as folder:
+            done = qual(words(Path(folder) / "q", "--exporter", spec))
+            tally.same((done.returncode, Path(folder, "q").exists()), (2, False),
+                       f"a refused {what}: preflight says stop, and nothing is begun")
+            tally.check(f"--despite {name}" in done.stderr, f"a refused {what}: the reason", done.stderr)
+        fails(tally, f"a refused {what}", [f"path.accepted {name}", f"machine.ready {name}"], "--despite", name,
+              *only(spec, "read"))
     if not query()[0] & FEATURE_MOVE:
         return
     fails(tally, "memory that moves", ["VRAM_MIGRATED"], *only("testexp:move-1000", "read"))
