@@ -262,21 +262,22 @@ Result<DmaBuf> allocate_cuda(const CudaApi &api, const BufferRequest &request) {
   const auto device = find_device(api, request.device);
   if (!device)
     return std::unexpected(device.error());
-  char pci[32] = {};
-  if (const CuResult result = api.device_pci(pci, sizeof(pci), *device))
+  char written[32] = {};
+  if (const CuResult result = api.device_pci(written, sizeof(written), *device))
     return refuse(api, "cuDeviceGetPCIBusId", result, "CUDA does not tell a GPU's PCI address",
                   "update the NVIDIA driver");
+  const std::string pci = sysfs_address(written);
   int exports = 0;
   if (const CuResult result = api.attribute(&exports, kCuDmaBufSupported, *device))
     return refuse(api, "cuDeviceGetAttribute", result,
-                  strf("CUDA does not tell whether GPU %s has dma-bufs", pci),
+                  strf("CUDA does not tell whether GPU %s has dma-bufs", pci.c_str()),
                   "install an NVIDIA driver of version 515 or later");
   if (!exports)
     return fail(
         EOPNOTSUPP,
         strf("the driver of GPU %s exports no dma-bufs; use NVIDIA's open kernel modules "
              "(modinfo nvidia says license Dual MIT/GPL) on a GPU of 2018 (Turing) or later",
-             pci));
+             pci.c_str()));
   const auto size = round_up(request.bytes, kBlock);
   if (!size)
     return fail(EOVERFLOW, strf("the job's buffer is too large; %s", request.shrink));

@@ -201,10 +201,11 @@ Result<DmaBuf> allocate_hip(const HipApi &api, const BufferRequest &request) {
   const auto device = find_device(api, request.device);
   if (!device)
     return std::unexpected(device.error());
-  char pci[32] = {};
-  if (const HipError result = api.device_pci(pci, sizeof(pci), *device))
+  char written[32] = {};
+  if (const HipError result = api.device_pci(written, sizeof(written), *device))
     return refuse(api, "hipDeviceGetPCIBusId", result, "HIP does not tell a GPU's PCI address",
                   kUpdate);
+  const std::string pci = sysfs_address(written);
   const auto size = round_up(request.bytes, kBlock);
   if (!size)
     return fail(EOVERFLOW, strf("the job's buffer is too large; %s", request.shrink));

@@ -45,4 +45,12 @@ std::optional<unsigned> device_number(const std::string &device) {
   return number;
 }
 
+std::string sysfs_address(const char *pci) {
+  std::string address = pci;
+  for (char &c : address)
+    if (c >= 'A' && c <= 'F')
+      c = static_cast<char>(c - 'A' + 'a');
+  return address;
+}
+
 } // namespace dmabuf

@@ -31,4 +31,7 @@ template <class F> void **symbol_address(F *&function) {
 /// The number that a dmabuf_device is; nothing if it is no number.
 std::optional<unsigned> device_number(const std::string &device);
 
+/// A PCI address as sysfs writes it: vendors' libraries write capitals.
+std::string sysfs_address(const char *pci);
+
 } // namespace dmabuf

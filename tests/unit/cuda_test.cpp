@@ -75,7 +75,7 @@ const CudaApi kApi = {
     .device_pci =
         [](char *pci, int bytes, CuDevice device) {
           fake.used_device = device;
-          std::snprintf(pci, static_cast<size_t>(bytes), "0000:6%d:00.0", device);
+          std::snprintf(pci, static_cast<size_t>(bytes), "0000:C%d:00.0", device);
           return answer("cuDeviceGetPCIBusId");
         },
     .attribute =
@@ -201,7 +201,7 @@ TEST(Cuda, ADmaBufOfWholeBlocksThatIsGivenBackInOrder) {
     ASSERT_TRUE(buffer) << buffer.error().message;
     EXPECT_EQ(fake.asked_bytes, 4 * kMiB);
     EXPECT_EQ(lseek(buffer->fd.get(), 0, SEEK_END), static_cast<off_t>(4 * kMiB));
-    EXPECT_EQ(buffer->device, "0000:60:00.0");
+    EXPECT_EQ(buffer->device, "0000:c0:00.0");
     EXPECT_FALSE(buffer->view);
     EXPECT_EQ(pushed, 0) << "the thread's context is what it was";
     script.calls.clear();
@@ -275,7 +275,7 @@ TEST(Cuda, TooLittleMemorySaysHowMuchThereIs) {
   ASSERT_FALSE(buffer);
   EXPECT_EQ(buffer.error().code, ENOMEM);
   EXPECT_EQ(buffer.error().message,
-            "the job's buffer needs 2048 MiB and GPU 0000:60:00.0 has 512 MiB of 81559 MiB free; "
+            "the job's buffer needs 2048 MiB and GPU 0000:c0:00.0 has 512 MiB of 81559 MiB free; "
             "lower iodepth or bs, or use another dmabuf_device");
   EXPECT_EQ(script.held, 0);
 }

@@ -52,7 +52,7 @@ const HipApi kApi = {
         },
     .device_pci =
         [](char *pci, int bytes, int device) {
-          std::snprintf(pci, static_cast<size_t>(bytes), "0000:0%d:00.0", device);
+          std::snprintf(pci, static_cast<size_t>(bytes), "0000:A%d:00.0", device);
           return answer("hipDeviceGetPCIBusId");
         },
     .set_device =
@@ -135,7 +135,7 @@ TEST(Hip, ADmaBufOfWholeBlocksThatIsGivenBack) {
     ASSERT_TRUE(buffer) << buffer.error().message;
     EXPECT_EQ(fake.asked_bytes, 4 * kMiB);
     EXPECT_EQ(lseek(buffer->fd.get(), 0, SEEK_END), static_cast<off_t>(4 * kMiB));
-    EXPECT_EQ(buffer->device, "0000:01:00.0");
+    EXPECT_EQ(buffer->device, "0000:a1:00.0");
     EXPECT_FALSE(buffer->view);
     script.calls.clear();
     current = 0; // someone else's call
@@ -193,7 +193,7 @@ TEST(Hip, TooLittleMemorySaysHowMuchThereIs) {
   ASSERT_FALSE(buffer);
   EXPECT_EQ(buffer.error().code, ENOMEM);
   EXPECT_EQ(buffer.error().message,
-            "the job's buffer needs 2048 MiB and GPU 0000:00:00.0 has 100 MiB of 16368 MiB free; "
+            "the job's buffer needs 2048 MiB and GPU 0000:a0:00.0 has 100 MiB of 16368 MiB free; "
             "lower iodepth or bs, or use another dmabuf_device");
 }
 
