@@ -149,8 +149,9 @@ class Suite:
         if request.resume:
             # Of a run that goes on, what it began with counts.
             self.run = self.store.load()
-            self.run.pop("finished", None)
-            self.run.pop("ended", None)
+            for name in ("finished", "ended", "health_after"):
+                # Of how an earlier part ended; this one may end otherwise.
+                self.run.pop(name, None)
         # A run that goes on may be allowed more than it was.
         self.run["most_written"] = request.most_written
         self._begin_part()

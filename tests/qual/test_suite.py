@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from dmabuf_common import kmsg, measuring
+from dmabuf_common.drive_guard import Gone
 from dmabuf_common.drive_identity import Identity, Node
 from dmabuf_common.nvme import Health
 from dmabuf_common.sysfs import System
@@ -147,6 +148,11 @@ def die() -> None:
     raise SystemExit
 
 
+def leave() -> None:
+    """As the drive does it."""
+    raise Gone("/dev/nvme9n1 is not used any more: the drive went away")
+
+
 def test_a_run_without_a_complaint_has_a_log_that_says_so(machine: Machine) -> None:
     at(machine, 3, lambda: machine.say("eth0: link is up"))
     assert start(machine)["drive.log"].status == PASS
@@ -268,10 +274,10 @@ def test_a_stop_and_another_boot_lose_nothing_of_the_log(machine: Machine) -> No
     assert start(machine, resume=True)["drive.log"].names == ["KERNEL_LOG"]
 
 
-def stop_after(machine: Machine, number: int) -> Callable[[Case], None]:
+def stop_after(machine: Machine, number: int, end: Callable[[], None] = stop) -> Callable[[Case], None]:
     def during(_case: Case) -> None:
         if len(machine.done) + 1 == number:
-            stop()
+            end()
 
     return during
 
@@ -487,6 +493,22 @@ def test_a_counter_that_stands_still_lets_no_more_be_written(machine: Machine) -
     assert len(machine.done) == 4
     ended = suite.Store(machine.folder / "q").load()["ended"]
     assert ended.startswith("MOST_WRITTEN: 1.1 GB of 1.1 GB are written") and "was not begun" in ended
+
+
+def test_the_health_of_an_earlier_part_is_not_that_of_the_end(machine: Machine) -> None:
+    counter = Counter(machine)
+    assert start(machine, most_written=1 << 30)["drive.health"].status == PASS
+    for end in (stop, die, leave):
+        machine.during = stop_after(machine, 2, end)
+        try:
+            start(machine, resume=True)
+        except (KeyboardInterrupt, SystemExit):
+            pass
+        assert "health_after" not in suite.Store(machine.folder / "q").load()
+    run, records = results.load(machine.folder / "q")
+    judged = next(one for one in judge.judge(records, run, NEEDS) if one.id == "drive.health")
+    assert judged.status == INCONCLUSIVE
+    del counter
 
 
 def test_what_was_written_before_rounds_began_anew_counts_too(machine: Machine) -> None:
