@@ -307,6 +307,9 @@ def _qualify(args: argparse.Namespace, needs: requirements.Requirements, found: 
         ),
         have,
     )
+    if target.among:
+        # Who started them all holds the machine; one drive alone waits for it first.
+        work.prepare()
     ready()
     status = _show(work.execute(), work.run)
     try:

@@ -140,20 +140,20 @@ class Store:
         self.records[record["id"]] = record
         self.all.append(record)
 
-    def begin(self, run: Record, resume: bool) -> None:
-        """Starts a new run, or goes on with one that was asked for the same."""
-        there = (self.folder / RUN).exists()
-        if there and not resume:
+    def goes_on(self, run: Record, resume: bool) -> Record | None:
+        """The run in the folder, which was asked for the same; None where there is none. Raises QualError
+        where this run must not be put there. Writes nothing."""
+        if not (self.folder / RUN).exists():
+            return None
+        if not resume:
             raise QualError(f"{self.folder} has a run in it: say --resume, or choose another --output")
-        if there:
-            old = self.load()
-            for name in IDENTITY:
-                self._same(name, old.get(name), run.get(name))
-            before, after = _facts(old), _facts(run)
-            for name in fingerprint.differences(before, after):
-                self._same(name, before.get(name), after.get(name))
-        else:
-            self.save(run)
+        old = self.load()
+        for name in IDENTITY:
+            self._same(name, old.get(name), run.get(name))
+        before, after = _facts(old), _facts(run)
+        for name in fingerprint.differences(before, after):
+            self._same(name, before.get(name), after.get(name))
+        return old
 
     def _same(self, name: str, was: Any, now: Any) -> None:
         if was != now:

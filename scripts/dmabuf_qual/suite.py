@@ -107,8 +107,9 @@ class Suite:
         """Which of the uninterrupted parts of the run this is, from 1 on."""
         return len(self.run["parts"])
 
-    def _prepare(self) -> None:
-        """Opens the folder and stores what was asked for."""
+    def prepare(self) -> None:
+        """Takes the folder, and looks at all that may be against the run. Stores nothing: where several
+        drives are to begin together, another one may be refused yet."""
         request = self.request
         self.store.lock()
         if request.drive.bytes < cases.LEAST_DRIVE:
@@ -145,15 +146,19 @@ class Suite:
             "parts": [],
             **({"among": list(request.among)} if request.among else {}),
         }
-        self.store.begin(self.run, request.resume)
-        if request.resume:
+        old = self.store.goes_on(self.run, request.resume)
+        if old is not None:
             # Of a run that goes on, what it began with counts.
-            self.run = self.store.load()
+            self.run = old
             for name in ("finished", "ended", "health_after"):
                 # Of how an earlier part ended; this one may end otherwise.
                 self.run.pop(name, None)
         # A run that goes on may be allowed more than it was.
         self.run["most_written"] = request.most_written
+
+    def _begin(self) -> None:
+        """Begins a part of the run, and stores what was asked for."""
+        request = self.request
         self._begin_part()
         if "paths" not in self.run:
             say("which datapaths work here …")
@@ -312,7 +317,9 @@ class Suite:
             return self._execute()
 
     def _execute(self) -> list[rules.Judged]:
-        self._prepare()
+        if not self.run:
+            self.prepare()
+        self._begin()
         request = self.request
         paths = rules.works(self.run)
         keep = request.folder / FIO

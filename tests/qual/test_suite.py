@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A run from case to case: the kernel's log is read after each, and a run that goes on mixes nothing."""
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable
@@ -9,12 +10,12 @@ from typing import Any
 
 import pytest
 from dmabuf_common import kmsg, measuring
-from dmabuf_common.drive_guard import Gone
+from dmabuf_common.drive_guard import Demand, Gone
 from dmabuf_common.drive_identity import Identity, Node
 from dmabuf_common.nvme import Health
 from dmabuf_common.sysfs import System
 from dmabuf_common.verdict import FAIL, INCONCLUSIVE, PASS
-from dmabuf_qual import cases, environment, judge, judge_steady, requirements, results, rules, suite
+from dmabuf_qual import cases, cli, environment, judge, judge_steady, requirements, results, rules, suite
 from dmabuf_qual.cases import Case
 from dmabuf_qual.drive import Drive
 from dmabuf_qual.errors import QualError
@@ -575,6 +576,72 @@ def test_a_run_among_others_does_not_wait_and_is_comparable_with_its_like(machin
     start(machine)
     other = suite.Store(machine.folder / "q").load()
     assert "among" not in other and other["comparability_key"] != run["comparability_key"]
+
+
+class Others:
+    """What stands for the other drives of a run: it is asked whether they are ready."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine, self.asked = machine, False
+
+    def ready(self) -> None:
+        self.asked = True
+        raise QualError("another drive was refused")
+
+    def qualify(self, *words: str, drive: Drive = DRIVE, needs: requirements.Requirements = NEEDS) -> None:
+        """As the program does it, up to the first case."""
+        patch, exists = self.machine.patch, Path.exists
+        patch.setattr(cli.execute, "need_root", lambda: None)
+        patch.setattr(cli.tools, "find", lambda: Tools("i", "e", self.machine.folder))
+        patch.setattr(cli, "_examine", lambda *_: [])
+        patch.setattr(cli.drive, "health", lambda _drive: None)
+        patch.setattr(cli.Path, "exists", lambda path: str(path) == "/dev/dmabuf_rw" or exists(path))
+        args = cli.parser().parse_args(["run", "--erase", "--quick", "--output", "o", *words, "/dev/nvme9n1"])
+        target = cli.Target("/dev/nvme9n1", Demand("S"), self.machine.folder / "q", "S", ("S", "T"))
+        cli._qualify(args, needs, drive, Held(), target, self.ready)  # type: ignore[arg-type]
+
+
+def stopped_among(machine: Machine) -> None:
+    """A run of two drives that was stopped; its folder."""
+    machine.during = stop_after(machine, 2)
+    with pytest.raises(KeyboardInterrupt):
+        start(machine, among=("S", "T"))
+    machine.during = lambda _case: None
+    machine.done.clear()
+
+
+def test_what_is_against_a_folder_is_found_before_any_drive_begins(machine: Machine) -> None:
+    others = Others(machine)
+    with pytest.raises(QualError, match="smaller than"):
+        others.qualify(drive=dataclasses.replace(DRIVE, bytes=1 << 20))
+    stopped_among(machine)
+    with pytest.raises(QualError, match="say --resume"):
+        others.qualify()
+    with pytest.raises(QualError, match="its requirements was"):
+        others.qualify("--resume", needs={**NEEDS, "most_moves": 7})
+    holder = suite.Store(machine.folder / "q")
+    holder.lock()
+    with pytest.raises(QualError, match="another dmabuf-qual"):
+        others.qualify("--resume")
+    assert not others.asked
+    holder.release()
+
+
+def test_a_drive_that_waits_for_the_others_has_written_nothing(machine: Machine) -> None:
+    others = Others(machine)
+    with pytest.raises(QualError, match="another drive was refused"):
+        others.qualify()
+    assert others.asked and machine.done == []
+    # So that the same command line begins once the other one is mended.
+    assert not (machine.folder / "q" / "run.json").exists()
+
+
+def test_a_part_that_never_began_is_none(machine: Machine) -> None:
+    stopped_among(machine)
+    before = (machine.folder / "q" / "run.json").read_text()
+    with pytest.raises(QualError, match="another drive was refused"):
+        Others(machine).qualify("--resume")
+    assert (machine.folder / "q" / "run.json").read_text() == before
 
 
 def test_the_drives_health_is_kept_after_each_case(machine: Machine) -> None:
