@@ -3,7 +3,7 @@
 
 Two counts are kept, and the larger one counts: the drive's own (SMART, data units written), and the sum
 of what the cases say, or may have written where they do not say. So neither a counter that stands still
-nor a case that hung lets more be written.
+nor a case that hung, was stopped or was killed lets more be written.
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,6 +20,8 @@ from .plan import amount
 from .store import Record
 
 NAME = "MOST_WRITTEN"
+# What a case is made of.
+CASE = ("id", "kind", "requirement", "exporter", "path", "test", "params")
 # The next case may be so much faster than the fastest so far; and last a little longer than it should.
 MARGIN, LONGER_S = 1.25, 1.5
 
@@ -52,18 +54,24 @@ def speed(records: Iterable[Record], assumed: float) -> float:
     return float(max([assumed, *(MARGIN * one for one in seen)]))
 
 
+def begins(case: Case, part: int, may_write: float) -> Record:
+    """What is stored of a case as it begins."""
+    return {**{name: getattr(case, name) for name in CASE}, "part": part, "may_write": may_write}
+
+
 def used(before: Mapping[str, Any] | None, after: Health | None, records: Iterable[Record], drive: Drive,
-         scale: Scale, assumed: float) -> float:  # fmt: skip
-    """The bytes that the run has written so far. `before`: the drive's health as it began."""
+         scale: Scale, assumed: float, begun: Iterable[Record] = ()) -> float:  # fmt: skip
+    """The bytes that the run has written so far. `before`: the drive's health as it began. `begun`: all
+    cases that began: one of which there is no record may have written all that it could."""
     every = list(records)
     fastest = speed(every, assumed)
-    own = 0.0
-    for record in every:
-        if "written_bytes" in record:
-            own += record["written_bytes"]
-        else:
-            known = ("id", "kind", "requirement", "exporter", "path", "test", "params")
-            own += most(Case(**{name: record[name] for name in known}), drive, scale, fastest)
+
+    def could(record: Record) -> float:
+        return most(Case(**{name: record[name] for name in CASE}), drive, scale, fastest)
+
+    own = sum(record["written_bytes"] if "written_bytes" in record else could(record) for record in every)
+    ended = {(record["id"], record.get("part")) for record in every}
+    own += sum(max(one["may_write"], could(one)) for one in begun if (one["id"], one["part"]) not in ended)
     counted = after.written_bytes - before["written_bytes"] if before and after else 0
     return float(max(own, counted))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A run's folder: what was asked for, and one line for each case that ended, safe at once."""
+"""A run's folder: what was asked for, and one line for each case that began, and that ended, safe at once."""
 
 import json
 import math
@@ -13,7 +13,7 @@ from dmabuf_common import files, fingerprint
 
 from .errors import QualError
 
-RUN, RESULTS, LOCK, FIO = "run.json", "cases.jsonl", ".lock", "fio"
+RUN, RESULTS, BEGUN, LOCK, FIO = "run.json", "cases.jsonl", "begun.jsonl", ".lock", "fio"
 # What must be equal for a run to go on; and all facts about the machine but its state.
 IDENTITY = ("identity", "serial", "firmware", "device", "quick", "exporters", "requirements", "scale",
             "only", "among")  # fmt: skip
@@ -73,12 +73,25 @@ def _malformed(record: Record) -> str:
     counts = ("agree", "differ", "invalidations", "max_command_bytes")
     if not all(_number(value) for name, value in facts.items() if name.startswith("commands_") or name in counts):
         return "a fact that is no number"
+    return _misnamed(record)
+
+
+def _misnamed(record: Record) -> str:
+    """Likewise, of the name of a measurement."""
     cell = CELL_ID.fullmatch(record["id"]) and {"RW", "BS", "DEPTH"} <= record["params"].keys()
     if record["kind"] == "cell" and not cell:
         return "no cell of the comparison"
     if record["kind"] == "pts" and not PTS_ID.fullmatch(record["id"]):
         return "no round"
     return ""
+
+
+def _begun(line: Any) -> bool:
+    """Whether a line says which case began, in which part, and how much it may write."""
+    texts = ("id", "kind", "requirement", "exporter", "path", "test")
+    return (isinstance(line, dict) and all(isinstance(line.get(name), str) for name in texts)
+            and isinstance(line.get("params"), dict) and _number(line.get("part")) and _number(line.get("may_write"))
+            and line["may_write"] >= 0 and not _misnamed(line))  # fmt: skip
 
 
 def _facts(run: Record) -> dict[str, str]:
@@ -94,6 +107,8 @@ class Store:
         self.records: dict[str, Record] = {}
         # Those that were done anew since, too.
         self.all: list[Record] = []
+        # All that began, whether or not it ended.
+        self.begun: list[Record] = []
         self._lock = ExitStack()
 
     def lock(self) -> None:
@@ -116,6 +131,9 @@ class Store:
         self.records, self.all = {}, []
         for record in files.read_lines(self.folder / RESULTS):
             self._take(record)
+        self.begun = list(files.read_lines(self.folder / BEGUN))
+        if not all(map(_begun, self.begun)):
+            raise QualError(f"{self.folder / BEGUN} has a line in it that is no case that began")
         return run
 
     def _take(self, record: Any) -> None:
@@ -165,6 +183,11 @@ class Store:
     def save(self, run: Record) -> None:
         """Replaces run.json as a whole."""
         files.write_json(self.folder / RUN, run)
+
+    def begins(self, case: Record) -> None:
+        """Writes that a case begins, before it writes anything; likewise."""
+        files.append_line(self.folder / BEGUN, case)
+        self.begun.append(case)
 
     def add(self, record: Record) -> None:
         """Writes a record, and waits until it is on the disk."""

@@ -215,7 +215,7 @@ class Suite:
         if self._has(case) or not self._wanted(case):
             return
         assert self.watch is not None
-        self._afford(case)
+        self.store.begins(budget.begins(case, self.part, self._afford(case)))
         self.progress.start(case.id)
         record = bench.run(case)
         seen = self.watch.look()
@@ -224,20 +224,20 @@ class Suite:
         self.store.add({**record, "part": self.part, "kernel_log": seen, **self._health_now()})
         self.progress.end(word_for(record))
 
-    def _afford(self, case: Case | None) -> None:
-        """Raises Spent where a case might write more than is left of --most-written, or more is written."""
+    def _afford(self, case: Case | None) -> float:
+        """How much a case may write. Raises Spent where that is more than is left of --most-written, or more
+        is written by now."""
         limit, request = self.request.most_written, self.request
+        fastest = budget.speed(self.store.all, request.assumed)
+        more = budget.most(case, request.drive, request.scale, fastest) if case is not None else 0.0
         if limit is None:
-            return
+            return more
         so_far = self._written()
         if so_far > limit:
             raise Spent(budget.over(so_far, limit))
-        if case is None:
-            return
-        fastest = budget.speed(self.store.all, request.assumed)
-        more = budget.most(case, request.drive, request.scale, fastest)
-        if so_far + more > limit:
+        if case is not None and so_far + more > limit:
             raise Spent(budget.ended(so_far, limit, case.id, more))
+        return more
 
     def _written(self) -> float:
         """By all parts of the run; Spent where that is not known."""
@@ -245,7 +245,7 @@ class Suite:
         if after is None:
             raise Spent(f"{budget.NAME}: what was written is not known: the drive's SMART log cannot be read any more")
         return budget.used(self.run["health_before"], after, self.store.all, request.drive, request.scale,
-                           request.assumed)  # fmt: skip
+                           request.assumed, self.store.begun)  # fmt: skip
 
     def _has(self, case: Case) -> bool:
         """Whether a case has ended; of the window, all is of one uninterrupted part."""

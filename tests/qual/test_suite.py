@@ -527,6 +527,46 @@ def test_what_was_written_before_rounds_began_anew_counts_too(machine: Machine) 
     assert 30 < len(machine.done) <= 43
 
 
+@pytest.mark.parametrize("end", [stop, die, leave])
+def test_a_case_that_was_stopped_may_have_written_all_of_its_own(machine: Machine, end: Callable[[], None]) -> None:
+    counter = Counter(machine)
+
+    def during(case: Case) -> None:
+        if case.kind == "precondition":
+            # As far as it came; the drive's own counter does not show it.
+            end()
+
+    machine.during = during
+    for part in range(3):
+        try:
+            start(machine, resume=part > 0, most_written=5 * 10**12, **FULL)
+        except (KeyboardInterrupt, SystemExit):
+            pass
+        run = suite.Store(machine.folder / "q").load()
+        # Two whole preconditionings of 2 TB each, and no third.
+        assert run.get("ended", "").startswith("MOST_WRITTEN") == (part == 2), run.get("ended")
+    del counter
+
+
+def test_a_case_that_was_done_after_all_counts_once(machine: Machine) -> None:
+    Counter(machine)
+    machine.during = stop_after(machine, 2)
+    with pytest.raises(KeyboardInterrupt):
+        start(machine, most_written=1 << 40)
+    machine.during = lambda _case: None
+    # Three cases and the stopped one: 256 MiB each.
+    start(machine, resume=True, most_written=1 << 30)
+    assert machine.done == ["integrity/udmabuf/premapped/read", "integrity/udmabuf/premapped/write"]
+
+
+def test_what_was_begun_is_read_with_care(machine: Machine) -> None:
+    start(machine)
+    with open(machine.folder / "q" / "begun.jsonl", "a", encoding="utf-8") as file:
+        file.write('{"id": "integrity/lay", "part": 1, "may_write": NaN}\n')
+    with pytest.raises(QualError, match="no case that began"):
+        suite.Store(machine.folder / "q").load()
+
+
 def test_a_case_that_wrote_more_than_was_thought_possible_is_told(machine: Machine) -> None:
     counter = Counter(machine)
     last = cases.planned(["udmabuf"], {"udmabuf": ["premapped"]}, NEEDS, cases.QUICK)[-1]
