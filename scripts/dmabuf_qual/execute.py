@@ -209,7 +209,7 @@ class Bench:
         moved = [after[0] - before[0], after[1] - before[1]]
         wanted_bytes = 0
         if case.kind == "precondition":
-            seconds, wanted_bytes = 0, self._twice()
+            seconds, wanted_bytes = 0, cases.twice(self.scale.size, self.drive.bytes)
         found = check_cell(case, job, line, moved, self.needs, seconds, wanted_bytes)
         # That fio failed says why nothing was done.
         if ended.status and all(one["name"] in (NOTHING_DONE, ENDED_EARLY) for one in found):
@@ -219,11 +219,6 @@ class Bench:
                 "runtime_s": job["job_runtime"] / 1000, "size": self.scale.size,
                 "written_bytes": job["write"]["io_bytes"],
                 **({"latency": latency_of(job)} if case.kind == "cell" else {})}  # fmt: skip
-
-    def _twice(self) -> int:
-        """The bytes that preconditioning has to write, whole blocks of it."""
-        bs = cases.BLOCK_BYTES[cases.PRECONDITION_SIZE]
-        return 2 * ((cases.size_bytes(self.scale.size, self.drive.bytes) or 0) // bs * bs)
 
     def _stat(self) -> tuple[int, int]:
         """Bytes read and written by the block layer, of the disk; passthrough is not among them."""

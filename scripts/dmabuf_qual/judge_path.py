@@ -6,7 +6,7 @@ from typing import Any
 from dmabuf_common.verdict import FAIL, INCONCLUSIVE, PASS
 
 from . import cases
-from .rules import PROBE_FAILED, REMEDY, Judged, findings, verdict
+from .rules import MEASURED, PROBE_FAILED, REMEDY, Judged, findings, proven, verdict
 from .requirements import Requirements
 from .store import Record
 
@@ -41,11 +41,17 @@ def _accepted(records: list[Record], paths: dict[str, Any], needs: Requirements)
 def _proven(every: list[Record], state: dict[str, Any]) -> Judged:
     """Measurements, and whatever the kernel copied in any case."""
     bounced: list[Record] = [{**r, "findings": [o for o in r["findings"] if o["name"] == "BOUNCED"]} for r in every]
-    cells = [r for r in bounced if r["kind"] == "cell" or r["findings"]]
-    return verdict("path.proven", cells, every,
+    cells = [r for r in bounced if r["kind"] in MEASURED or r["findings"]]
+    judged = verdict("path.proven", cells, every,
                    lambda ran: f"{len(ran)} measurements, each proven by counters"
                    + ("" if all(r.get("bounces_seen") for r in ran) else
                       "; whether swiotlb copied could not be seen"), state)  # fmt: skip
+    bare = [r["id"] for r in every if r["kind"] in MEASURED and not r["findings"] and not proven(r)
+            and not {"skip", "missing", "error"} & r.keys()]  # fmt: skip
+    if bare and judged.status == PASS:
+        return Judged("path.proven", INCONCLUSIVE, f"{bare[0]} does not say that it was made on its datapath",
+                      "run it again", judged.evidence, judged.seconds)  # fmt: skip
+    return judged
 
 
 def _memory_of(record: Record) -> Any:

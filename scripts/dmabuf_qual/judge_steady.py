@@ -4,10 +4,10 @@
 from collections.abc import Iterable
 from typing import Any
 
-from dmabuf_common.verdict import FAIL, INCONCLUSIVE, PASS, SKIP
+from dmabuf_common.verdict import FAIL, INCONCLUSIVE, PASS
 
 from . import cases, snia, steady
-from .rules import Judged, describe, has_figures, verdict
+from .rules import Judged, describe, has_figures, steady as to_be_steady, unsteady, verdict
 from .snia import Rounds
 from .store import Record
 
@@ -106,6 +106,15 @@ def not_snia(state: dict[str, Any], measured: list[Record]) -> str:
     return ", ".join(wrong)
 
 
+def not_prepared(ready: Iterable[Record], drive_bytes: int) -> str:
+    """Which preconditioning does not say that it wrote the whole drive twice over; empty when all do."""
+    for record in ready:
+        done = has_figures(record) and record.get("runtime_s", 0.0) > 0 and record.get("size") == "100%"
+        if not done or not drive_bytes or record.get("written_bytes", 0) < cases.twice("100%", drive_bytes):
+            return f"{record['id']} does not say that it wrote the whole drive twice over"
+    return ""
+
+
 def _unfit(name: str, records: list[Record], state: dict[str, Any], rounds: list[Rounds]) -> Judged | None:
     """The verdict where preconditioning or a cell went wrong, or nothing was measured."""
     for record in records:
@@ -148,7 +157,8 @@ def steadiness(name: str, records: list[Record], state: dict[str, Any], rounds: 
             if not looked.steady and (worst is None or looked.rounds > worst[1].rounds):
                 worst = (f"{where}{cell}", looked)
     measured = [record for one in rounds for record in window(records, one) if record["kind"] == "pts"]
-    scaled = not_snia(state, measured)
+    ready = [r for one in rounds for r in window(records, one) if r["kind"] == "precondition"]
+    scaled = not_snia(state, measured) or not_prepared(ready, int(state.get("drive_bytes", 0)))
     text = "; ".join(f"{c}: {t}" for c, t, _ in texts)
     if scaled:
         return Judged(name, INCONCLUSIVE, f"not SNIA's test ({scaled}): {text}",
@@ -191,14 +201,14 @@ def tests(every: list[Record], state: dict[str, Any]) -> list[Judged]:
     """A verdict for each test that was asked for, and for the IOPS test in any case."""
     wanted = cases.Scale.of_words(state["scale"]).tests if "scale" in state else "iops"
     verdicts = []
+    brought = to_be_steady(state)
     for test in snia.TESTS:
         rounds = [one for one in snia.ALL if one.test == test]
         name = rounds[0].requirement
         mine = [r for r in every if r["kind"] in WINDOW_KINDS and any(one.mine(r["id"]) for one in rounds)]
-        if not state.get("steady"):
+        if not brought:
             if test == "iops":
-                verdicts.append(Judged(name, SKIP, "not applicable: a quick run does not bring the drive into its "
-                                       "steady state"))  # fmt: skip
+                verdicts.append(unsteady(name, state, "a quick run does not bring the drive into its steady state"))
         elif test not in wanted.split(","):
             if test == "iops":
                 verdicts.append(Judged(name, INCONCLUSIVE, f"SNIA's IOPS test was not asked for (--tests {wanted})",
