@@ -247,13 +247,13 @@ def _plan(args: argparse.Namespace) -> int:
     return EXIT_FAIL if against else EXIT_PASS
 
 
-def _show(verdicts: list[rules.Judged], run: dict[str, Any]) -> int:
+def _show(verdicts: list[rules.Judged], work: suite.Suite) -> int:
     """The verdicts on stdout; the exit status."""
     width = max(len(v.id) for v in verdicts)
     for v in verdicts:
         tail = f" → {v.remedy}" if v.remedy and v.status != PASS else ""
         print(f"{v.status:<12}  {v.id:<{width}}  {v.text}{tail}")
-    whole = results.summary(verdicts, run)
+    whole = results.summary(verdicts, work.run, work.store.records.values())
     print(f"verdict: {whole.status}: {whole.text}")
     return results.exit_status(whole)
 
@@ -311,7 +311,7 @@ def _qualify(args: argparse.Namespace, needs: requirements.Requirements, found: 
         # Who started them all holds the machine; one drive alone waits for it first.
         work.prepare()
     ready()
-    status = _show(work.execute(), work.run)
+    status = _show(work.execute(), work)
     try:
         _, written = results.write(target.output)
         say("report: " + ", ".join(str(path) for path in written))

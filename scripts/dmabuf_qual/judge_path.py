@@ -9,6 +9,8 @@ from . import cases
 from .rules import MEASURED, PROBE_FAILED, REMEDY, Judged, findings, proven, verdict
 from .requirements import Requirements
 from .store import Record
+from .whereabouts import memory_of
+
 
 def _accepted(records: list[Record], paths: dict[str, Any], needs: Requirements) -> Judged:
     """Refusals of required datapaths, found when the run began or by any case."""
@@ -54,12 +56,6 @@ def _proven(every: list[Record], state: dict[str, Any]) -> Judged:
     return judged
 
 
-def _memory_of(record: Record) -> Any:
-    """Where a case's memory was by its addresses; None when it does not say."""
-    facts = record.get("facts") or {}
-    return facts.get("memory") or (record.get("report") or {}).get("memory")
-
-
 def _tells_memory(record: Record) -> bool:
     """Whether a case that was done has to say where the memory of another exporter than the control is."""
     if record["exporter"] in ("", cases.CONTROL) or record["path"] in cases.CONTROLS:
@@ -91,7 +87,7 @@ def _placement(records: list[Record], needs: Requirements, every: list[Record]) 
                 f"the exporter moved the memory {moves} times while it was in use"})  # fmt: skip
         seen.append(copy)
     if needs["memory"] == "peer" and not findings(seen):
-        untold = [r["id"] for r in records if _tells_memory(r) and _memory_of(r) is None]
+        untold = [r["id"] for r in records if _tells_memory(r) and memory_of(r) is None]
         if untold:
             return Judged("path.placement", INCONCLUSIVE, f"where the memory was is not known: {untold[0]}",
                           "look for what kept it from being said")  # fmt: skip

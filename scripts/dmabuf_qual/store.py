@@ -167,13 +167,14 @@ class Store:
             raise QualError(f"{self.folder} has a run in it: say --resume, or choose another --output")
         old = self.load()
         for name in IDENTITY:
-            self._same(name, old.get(name), run.get(name))
+            self.same(name, old.get(name), run.get(name))
         before, after = _facts(old), _facts(run)
         for name in fingerprint.differences(before, after):
-            self._same(name, before.get(name), after.get(name))
+            self.same(name, before.get(name), after.get(name))
         return old
 
-    def _same(self, name: str, was: Any, now: Any) -> None:
+    def same(self, name: str, was: Any, now: Any) -> None:
+        """Raises QualError where something is not what it was."""
         if was != now:
             raise QualError(
                 f"the run in {self.folder} cannot go on: its {name} was {was!r} and is {now!r}; "

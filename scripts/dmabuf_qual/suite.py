@@ -153,24 +153,37 @@ class Suite:
             for name in ("finished", "ended", "health_after"):
                 # Of how an earlier part ended; this one may end otherwise.
                 self.run.pop(name, None)
+            self._same_memory()
         # A run that goes on may be allowed more than it was.
         self.run["most_written"] = request.most_written
 
+    def _tried(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Which datapaths work here, by exporter."""
+        say("which datapaths work here …")
+        request = self.request
+        return {
+            exporter: {path: probe(self.tools, request.guard, exporter, path)
+                       for path in ("premapped", "registered", "bvec")}
+            for exporter in request.exporters
+        }  # fmt: skip
+
+    def _same_memory(self) -> None:
+        """The cases to come must have the memory that those had which are there: after a boot a name such
+        as /dev/dri/card1 may be another card's."""
+        if "paths" not in self.run:
+            return
+        paths = self._tried()
+        other = whereabouts.another(self.run, paths, whereabouts.addresses(self.system, paths))
+        if other:
+            self.store.same(*other)
+
     def _begin(self) -> None:
         """Begins a part of the run, and stores what was asked for."""
-        request = self.request
         self._begin_part()
         if "paths" not in self.run:
-            say("which datapaths work here …")
-            self.run["paths"] = {
-                exporter: {
-                    path: probe(self.tools, request.guard, exporter, path)
-                    for path in ("premapped", "registered", "bvec")
-                }
-                for exporter in request.exporters
-            }
+            self.run["paths"] = self._tried()
             self.run["devices"] = whereabouts.addresses(self.system, self.run["paths"])
-        say(whereabouts.words(self.run))
+        say(whereabouts.words(self.run, self.store.records.values()))
         self.store.save(self.run)
 
     def _begin_part(self) -> None:

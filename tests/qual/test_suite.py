@@ -720,3 +720,54 @@ def test_where_the_memory_is_is_said_as_the_run_begins(machine: Machine) -> None
     assert any("NOT device memory of 0000:02:00.0" in text for text in said)
     run = suite.Store(machine.folder / "q").load()
     assert run["devices"]["drm:/dev/dri/card1"] == "0000:02:00.0"
+
+
+SPEC = "drm:/dev/dri/card1"
+
+
+class Card:
+    """What stands for an exporter of a device's memory: where it lies, and which device it is."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.memory, self.device, self.works = "peer", "0000:41:00.0", True
+        machine.patch.setattr(suite, "probe", lambda _t, _d, spec, path: self.probe(spec, path))
+        machine.patch.setattr(suite.whereabouts, "address", lambda _s, spec, _f: self.device if spec == SPEC else "")
+
+    def probe(self, spec: str, path: str) -> dict[str, Any]:
+        if path != "premapped" or (spec == SPEC and not self.works):
+            return {"works": False, "name": "NOT_AVAILABLE", "text": "no"}
+        return {"works": True, "name": "", "text": "", "facts": {"memory": self.memory if spec == SPEC else "system"}}
+
+
+@pytest.mark.parametrize(("change", "says"), [
+    ({"memory": "system"}, "its memory of drm:/dev/dri/card1 was .*peer.* and is .*system"),
+    ({"device": "0000:02:00.0"}, "its device of drm:/dev/dri/card1 was '0000:41:00.0' and is '0000:02:00.0'"),
+])  # fmt: skip
+def test_a_run_does_not_go_on_with_another_memory(machine: Machine, change: dict[str, str], says: str) -> None:
+    card = Card(machine)
+    both = ["udmabuf", SPEC]
+    machine.during = stop_after(machine, 5)
+    with pytest.raises(KeyboardInterrupt):
+        start(machine, exporters=both)
+    machine.during = lambda _case: None
+    # After the next boot card1 is the card of the management controller.
+    machine.boot = "boot-2"
+    for name, value in change.items():
+        setattr(card, name, value)
+    with pytest.raises(QualError, match=says):
+        start(machine, resume=True, exporters=both)
+    assert machine.done == []
+    card.memory, card.device = "peer", "0000:41:00.0"
+    start(machine, resume=True, exporters=both)
+    assert machine.done
+
+
+def test_an_exporter_that_does_not_work_any_more_is_left_to_its_cases(machine: Machine) -> None:
+    card = Card(machine)
+    machine.during = stop_after(machine, 5)
+    with pytest.raises(KeyboardInterrupt):
+        start(machine, exporters=["udmabuf", SPEC])
+    machine.during = lambda _case: None
+    card.works = False
+    start(machine, resume=True, exporters=["udmabuf", SPEC])
+    assert any(SPEC.replace("/", "_") in name for name in machine.done)
