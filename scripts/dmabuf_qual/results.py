@@ -242,7 +242,7 @@ def load(folder: Path) -> tuple[dict[str, Any], dict[str, Record]]:
     if missing:
         raise QualError(f"{folder / RUN} has no {missing[0]!r}: a dmabuf-qual of another release made it")
     run["requirements"] = requirements.check(run.get("requirements"), folder / RUN)
-    return run, store.records
+    return {**run, **judge.known_parts(store)}, store.records
 
 
 def write(folder: Path, output: Path | None = None) -> tuple[model.Results, list[Path]]:

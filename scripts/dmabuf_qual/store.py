@@ -185,6 +185,11 @@ class Store:
         """Replaces run.json as a whole."""
         files.write_json(self.folder / RUN, run)
 
+    def parts_of(self, prefix: str) -> list[int]:
+        """The parts of the run in which a case whose name begins so began, or ended."""
+        return sorted({int(one.get("part", 0)) for one in (*self.all, *self.begun)
+                       if one["id"].startswith(f"{prefix}/")})  # fmt: skip
+
     def begins(self, case: Record) -> None:
         """Writes that a case begins, before it writes anything; likewise."""
         files.append_line(self.folder / BEGUN, case)

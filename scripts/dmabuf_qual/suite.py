@@ -278,6 +278,10 @@ class Suite:
         """Preconditioning, then rounds until they are steady, or too many; or until the drive is saturated."""
         if self._at_end(rounds):
             return
+        if not rounds.prepares and self.store.parts_of(rounds.prefix):
+            say(f"the {rounds.test} test was stopped, and the drive is not fresh any more: it is not done again; purge "
+                "the drive, and choose another --output")  # fmt: skip
+            return
         known = self.store.records.values()
         if any(record["kind"] in judge_steady.WINDOW_KINDS and rounds.mine(record["id"]) for record in known):
             say(f"preconditioning and rounds of the {rounds.test} test begin anew: they must be of one uninterrupted "
@@ -395,7 +399,7 @@ class Suite:
 
     def verdicts(self) -> list[rules.Judged]:
         """Of what is there."""
-        return judge.judge(self.store.records, self.run, self.request.needs)
+        return judge.judge(self.store.records, {**self.run, **judge.known_parts(self.store)}, self.request.needs)
 
 
 def word_for(record: Record) -> str:

@@ -364,14 +364,14 @@ def pts(number: int, iops: dict[str, float]) -> list[Record]:
     iops = {**iops, **{name: 1.0 for name in sorted(snia.IOPS.names(512)) if name not in iops}}
     return [{"id": f"steady/round-{number:02}/{name}", "kind": "pts", "figures": {"read_iops": value},
              "requirement": "performance.steady", "exporter": "udmabuf", "path": "premapped",
-             "test": "pts-iops", "part": 1, "findings": [], "seconds": 1.0, "runtime_s": 60.0,
+             "test": "pts-iops", "part": 1, "started": 0.0, "findings": [], "seconds": 1.0, "runtime_s": 60.0,
              "size": "100%", "report": PROOF} for name, value in iops.items()]  # fmt: skip
 
 
 DRIVE_BYTES = (1 << 30) + 4096
 READY: Record = {"id": "steady/precondition", "kind": "precondition", "findings": [], "seconds": 1.0,
                  "requirement": "performance.steady", "exporter": "udmabuf", "path": "premapped",
-                 "test": "precondition", "part": 1, "figures": {"write_iops": 1.0}, "runtime_s": 9.0, "size": "100%",
+                 "test": "precondition", "part": 1, "started": 0.0, "figures": {"write_iops": 1.0}, "runtime_s": 9.0, "size": "100%",
                  "written_bytes": 2 << 30, "report": PROOF}  # fmt: skip
 
 
@@ -406,7 +406,7 @@ def test_what_was_measured_says_whether_it_was_snias_test_whatever_was_asked_for
 ) -> None:
     steady = [r for n in range(1, 6) for r in pts(n, {"0-4k": 100.0})]
     assert verdict("performance.steady", READY, *steady, **SNIA).status == PASS
-    steady[70].update(change)
+    steady[70] = {key: value for key, value in {**steady[70], **change}.items() if value is not None}
     judged = verdict("performance.steady", READY, *steady, **SNIA)
     assert judged.status == INCONCLUSIVE
     assert says in judged.text and steady[70]["id"] in judged.text
@@ -892,3 +892,32 @@ def test_a_size_that_was_not_used_and_a_measurement_without_figures_did_nothing(
     assert verdict("performance.paths", bounce).status == PASS
     for figures in ({}, {"read_iops": 0.0}):
         assert verdict("performance.paths", {**bounce, "figures": figures}).status == INCONCLUSIVE
+
+
+def timed(records: list[Record], pause_at: str = "", pause_s: float = 0.0, **longer: float) -> list[Record]:
+    """One after the other by the clock, but for a pause before one of them; or one that lasted longer."""
+    made, clock = [], 1e9
+    for one in records:
+        clock += pause_s if one["id"] == pause_at else 0.0
+        seconds = one["runtime_s"] + 2.0 + longer.get("seconds", 0.0) * (one["id"] == pause_at)
+        made.append({**one, "started": clock, "seconds": seconds})
+        clock += seconds + 1.0
+    return made
+
+
+@pytest.mark.parametrize("at", ["steady/round-01/0-128k", "steady/round-05/100-1m", "steady/round-03/0-4k"])
+def test_a_pause_ends_the_window_as_an_interruption_does(at: str) -> None:
+    whole = [READY, *(r for n in range(1, 6) for r in pts(n, {"0-4k": 100.0}))]
+    assert verdict("performance.steady", *timed(whole, at, 60.0), **SNIA).status == PASS
+    # The machine slept: its clock went on, and that of the case did not.
+    slept = verdict("performance.steady", *timed(whole, at, 12 * 3600.0), **SNIA)
+    # The program was stopped and went on (Ctrl-Z) while a case was at work.
+    stopped = verdict("performance.steady", *timed(whole, at, seconds=12 * 3600.0), **SNIA)
+    for judged in (slept, stopped):
+        assert judged.status == INCONCLUSIVE
+        assert "pause" in judged.text and at in judged.text and "12.0 h" in judged.text, judged.text
+
+
+def test_a_pause_after_the_steady_state_changes_nothing() -> None:
+    whole = [READY, *(r for n in range(1, 7) for r in pts(n, {"0-4k": 100.0}))]
+    assert verdict("performance.steady", *timed(whole, "steady/round-06/0-4k", 9999.0), **SNIA).status == PASS

@@ -771,3 +771,59 @@ def test_an_exporter_that_does_not_work_any_more_is_left_to_its_cases(machine: M
     card.works = False
     start(machine, resume=True, exporters=["udmabuf", SPEC])
     assert any(SPEC.replace("/", "_") in name for name in machine.done)
+
+
+@pytest.mark.parametrize("end", [stop, die])
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_saturation_that_was_stopped_saw_the_drive_fresh_and_no_other_does(
+    machine: Machine, end: Callable[[], None], number: int
+) -> None:
+    scale = cases.Scale(1 << 20, 60, 1, True, tests="iops,saturation")
+    machine.written = DRIVE.bytes
+
+    def during(case: Case) -> None:
+        if case.id.startswith(f"saturation/round-{number:02}"):
+            end()
+
+    machine.during = during
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        start(machine, scale=scale, quick=False)
+    machine.during = lambda _case: None
+    said: list[str] = []
+    judged = start(machine, resume=True, said=said, scale=scale, quick=False)["performance.saturation"]
+    assert judged.status == INCONCLUSIVE
+    # Nor are four drives' worth written for that.
+    assert not any(name.startswith("saturation/") for name in machine.done)
+    assert any("purge" in text for text in said)
+
+
+def test_a_saturation_of_a_used_drive_does_not_pass(machine: Machine) -> None:
+    scale = cases.Scale(1 << 20, 60, 1, True, tests="iops,saturation")
+    machine.written = DRIVE.bytes
+    assert start(machine, scale=scale, quick=False)["performance.saturation"].status == PASS
+    store = suite.Store(machine.folder / "q")
+    store.load()
+    lines = [r for r in store.all if r["id"].startswith("saturation/")]
+    for record in lines:
+        # As an earlier release did it.
+        store.add({**record, "part": 2})
+    run, records = results.load(machine.folder / "q")
+    judged = next(v for v in judge.judge(records, run, NEEDS) if v.id == "performance.saturation")
+    assert judged.status == INCONCLUSIVE and "not fresh" in judged.text and "purge" in judged.remedy
+
+
+def test_a_pause_ends_the_rounds(machine: Machine) -> None:
+    right, clock = machine.run, [1e9]
+
+    def slow(bench: Bench, case: Case) -> Record:
+        clock[0] += 12 * 3600 if case.id == "steady/round-05/100-1m" else 0
+        record = {**right(bench, case), "started": clock[0]}
+        record["seconds"] = record.get("runtime_s", 1.0)
+        clock[0] += record["seconds"] + 1
+        return record
+
+    machine.patch.setattr(Bench, "run", slow)
+    assert start(machine, **FULL)["performance.steady"].status == INCONCLUSIVE
+    assert rounds(machine)[-1] == "round-05"
+    assert start(machine, resume=True, **FULL)["performance.steady"].status == INCONCLUSIVE
+    assert rounds(machine)[0] == "precondition"
