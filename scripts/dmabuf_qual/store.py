@@ -41,7 +41,7 @@ def _latency(bins: Any) -> bool:
     """Whether it is, by direction, pairs of ns and how many."""
     return isinstance(bins, dict) and all(
         isinstance(listed, list) and all(isinstance(pair, list) and len(pair) == 2 and all(map(_number, pair))
-                                         and min(pair) >= 0 for pair in listed)
+                                         and pair[0] > 0 and pair[1] >= 0 for pair in listed)
         for listed in bins.values())  # fmt: skip
 
 

@@ -304,6 +304,11 @@ def test_a_measurement_is_checked_against_itself() -> None:
     made["line"]["issued"]["reads"] = 99
     assert names(made) == ["BENCH_ARITHMETIC"]
     assert names(cell(30000, "registered"), "registered", moved=4096) == ["BENCH_ARITHMETIC"]
+    # Each I/O has its latency, but for those in flight at the end.
+    for count, wrong in ((100, []), (68, []), (67, ["BENCH_ARITHMETIC"]), (133, ["BENCH_ARITHMETIC"])):
+        made = cell(30000)
+        made["job"]["read"]["clat_ns"]["bins"] = {"1000": 60, "2000": count - 60}
+        assert names(made) == wrong
     made = cell(30000)
     made["line"]["proven"] = False
     assert names(made) == ["BOUNCED"]
