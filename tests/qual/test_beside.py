@@ -51,6 +51,37 @@ def test_two_namespaces_of_one_drive_are_told_apart_by_their_wwid() -> None:
         (Demand("A", "eui.1", ""), Path("q/eui.1"), "eui.1"), (Demand("A", "eui.2", ""), Path("q/eui.2"), "eui.2")]
 
 
+TWO = ("--serial", "A", "--serial", "B=1", "/dev/nvme0n1", "/dev/nvme1n1")
+
+
+def test_what_may_be_lost_on_one_drive_may_not_be_lost_on_another() -> None:
+    found = cli.drives_of(parse("--overwrite-signature", "B=1=ext4", "--overwrite-signature", "A=gpt",
+                                "--overwrite-signature", "B=1=gpt", *TWO))  # fmt: skip
+    assert [(one.name, one.consent) for one in found] == [("A", ("gpt",)), ("B=1", ("ext4", "gpt"))]
+    assert [one.consent for one in cli.drives_of(parse(*TWO))] == [(), ()]
+    alone = cli.drives_of(parse("--serial", "A", "--overwrite-signature", "ext4", "/dev/nvme0n1"))
+    assert alone[0].consent == ("ext4",)
+    for words in ("ext4", "C=ext4", "A=", "=ext4"):
+        with pytest.raises(QualError, match="--overwrite-signature A=TYPE"):
+            cli.drives_of(parse("--overwrite-signature", words, *TWO))
+
+
+def test_each_drive_is_claimed_with_its_own_consent(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, ...]] = []
+
+    def claim(_found: Any, _erase: bool, _demand: Demand, consent: tuple[str, ...]) -> Any:
+        seen.append(consent)
+        raise QualError("enough")
+
+    monkeypatch.setattr(cli.safety, "claim", claim)
+    monkeypatch.setattr(cli.drive, "find", lambda _device: None)
+    args = parse("--overwrite-signature", "A=ext4", *TWO)
+    for target in cli.drives_of(args):
+        with pytest.raises(QualError, match="enough"):
+            cli._one(args, target, lambda: None)
+    assert seen == [("ext4",), ()]
+
+
 def job(name: str, status: int, log: Path, refuse: bool = False, wait_s: float = 0.0) -> Job:
     def act(ready: Ready) -> int:
         if refuse:
