@@ -10,6 +10,7 @@ import os
 import selectors
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -90,6 +91,10 @@ class _Child:
             status = program.run(lambda: job.act(ready), say, (QualError, drive_guard.Refused))
             sys.stdout.flush()
             sys.stderr.flush()
+        except Exception as error:  # pylint: disable=broad-exception-caught
+            # Whatever it is: nobody above says it, as this process never returns.
+            traceback.print_exc()
+            print(f"{VERDICT}none, by a fault of the program: {type(error).__name__}: {error}", flush=True)
         finally:
             os._exit(status)
 

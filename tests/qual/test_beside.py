@@ -127,6 +127,18 @@ def test_one_that_dies_ends_no_other(tmp_path: Path) -> None:
     assert "signal" in ended[0].verdict
 
 
+def test_a_fault_of_the_program_is_said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    def faulty(ready: Ready) -> int:
+        ready()
+        return {"status": 0}["state"]
+
+    ended = beside.run([Job("x", faulty), job("a", EXIT_PASS, tmp_path)])
+    assert [one.status for one in ended] == [EXIT_ERROR, EXIT_PASS]
+    said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("x: ")]
+    assert "x: Traceback" in said[0] and "x: KeyError: 'state'" in said
+    assert "KeyError: 'state'" in ended[0].verdict
+
+
 def test_a_stop_stops_all_in_order(tmp_path: Path) -> None:
     def wait(name: str) -> Job:
         def act(ready: Ready) -> int:
