@@ -4,6 +4,7 @@ not alone."""
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,58 @@ def test_a_fault_of_the_program_is_said(tmp_path: Path, capfd: pytest.CaptureFix
     said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("x: ")]
     assert "x: Traceback" in said[0] and "x: KeyError: 'state'" in said
     assert "KeyError: 'state'" in ended[0].verdict
+
+
+@pytest.mark.parametrize("stream", [1, 2])
+def test_a_reader_that_goes_away_stops_no_drive(tmp_path: Path, stream: int) -> None:
+    def talk(name: str) -> Job:
+        def act(ready: Ready) -> int:
+            ready()
+            # More than a pipe holds: somebody has to read it, to the end.
+            for _ in range(1 << 12):
+                print("x" * 255, file=sys.stdout if stream == 1 else sys.stderr)
+            (tmp_path / name).touch()
+            return EXIT_PASS
+
+        return Job(name, act)
+
+    pid = os.fork()
+    if not pid:
+        status = EXIT_ERROR
+        try:
+            reader, writer = os.pipe()
+            os.close(reader)
+            os.dup2(writer, stream)
+            sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)
+            signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+            status = beside.status(beside.run([talk("a"), talk("b")]))
+        finally:
+            # What is missing by then was not waited for.
+            os._exit(status if len(list(tmp_path.iterdir())) == 2 else 99)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == EXIT_PASS
+
+
+def test_a_fault_of_who_started_them_leaves_none_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wait(ready: Ready) -> int:
+        ready()
+        (tmp_path / "pid").write_text(str(os.getpid()))
+        try:
+            print("begun", flush=True)
+            time.sleep(60)
+        except KeyboardInterrupt:
+            (tmp_path / "kept").touch()
+            raise
+        return 0
+
+    def broken(*_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(beside._Child, "take", broken)
+    with pytest.raises(MemoryError):
+        beside.run([Job("a", wait)])
+    assert (tmp_path / "kept").exists()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
 def test_a_stop_stops_all_in_order(tmp_path: Path) -> None:
