@@ -3,10 +3,12 @@
 
 Two counts are kept, and the larger one counts: the drive's own (SMART, data units written), and the sum
 of what the cases say, or may have written where they do not say. So neither a counter that stands still
-nor a case that hung, was stopped or was killed lets more be written.
+nor a case that hung, was stopped or was killed lets more be written. How fast the first writes are is not
+known before: a case that writes for a time is looked at in the middle, and ended before it crosses the limit.
 """
 
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from dmabuf_common import sizes
@@ -20,6 +22,8 @@ from .plan import amount
 from .store import Record
 
 NAME = "MOST_WRITTEN"
+# How often a case that writes is looked at, and for how many looks there has to be room at the speed it has.
+LOOK_S, ROOM = 1.0, 2
 # What a case is made of.
 CASE = ("id", "kind", "requirement", "exporter", "path", "test", "params")
 # The next case may be so much faster than the fastest so far; and last a little longer than it should.
@@ -96,3 +100,25 @@ def ended(so_far: float, limit: int, case: str, more: float) -> str:
     """What the verdict begins with where a run was ended."""
     return (f"{NAME}: {amount(so_far)} of {amount(limit)} are written, and {case} may write {amount(more)}: it was "
             "not begun")  # fmt: skip
+
+
+class Meter:
+    """What a case writes while it is at work, by the counters of the drive and of the block layer, neither
+    of which has all: one may stand still, and the other does not see premapped commands."""
+
+    def __init__(self, limit: int, so_far: float, counters: Callable[[], tuple[int, ...]]) -> None:
+        self.limit, self.so_far, self.counters = limit, so_far, counters
+        self.begun = counters()
+        self.looked, self.last = time.monotonic(), 0
+
+    def look(self) -> str:
+        """Why the case has to end now; empty where it may go on."""
+        if time.monotonic() - self.looked < LOOK_S:
+            return ""
+        wrote = max(now - then for now, then in zip(self.counters(), self.begun, strict=True))
+        next_looks = ROOM * (wrote - self.last)
+        self.looked, self.last = time.monotonic(), wrote
+        if self.so_far + wrote + next_looks <= self.limit:
+            return ""
+        return (f"{NAME}: {amount(self.so_far + wrote)} of {amount(self.limit)} are written: a case was ended in the "
+                "middle, as the drive writes faster than was thought")  # fmt: skip

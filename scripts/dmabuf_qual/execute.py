@@ -187,9 +187,9 @@ class Bench:
             limit = SLACK_S + 2 * seconds
             if case.kind == "precondition":
                 limit = SLACK_S + 2 * self.drive.bytes / 20e6
-            before = self._stat()
+            before = stat(self.system, self.drive.disk)
             ended = process.run(argv, limit, self.tick, env, pass_fds=self.guard.pass_fds)
-            after = self._stat()
+            after = stat(self.system, self.drive.disk)
             if ended.hung:
                 place = f", blocked in {ended.blocked}" if ended.blocked else ""
                 return {"findings": [finding("IO_HANG", f"fio did not end in {limit:.0f} s{place}")]}
@@ -220,10 +220,11 @@ class Bench:
                 "written_bytes": job["write"]["io_bytes"],
                 **({"latency": latency_of(job)} if case.kind == "cell" else {})}  # fmt: skip
 
-    def _stat(self) -> tuple[int, int]:
-        """Bytes read and written by the block layer, of the disk; passthrough is not among them."""
-        words = self.system.read(f"/sys/block/{self.drive.disk}/stat").split()
-        return (int(words[2]) * 512, int(words[6]) * 512) if len(words) > 6 else (0, 0)
+
+def stat(system: System, disk: str) -> tuple[int, int]:
+    """Bytes read and written by the block layer, of the disk; passthrough is not among them."""
+    words = system.read(f"/sys/block/{disk}/stat").split()
+    return (int(words[2]) * 512, int(words[6]) * 512) if len(words) > 6 else (0, 0)
 
 
 def figures_of(job: dict[str, Any], line: dict[str, Any]) -> dict[str, float]:

@@ -100,6 +100,7 @@ class Suite:
         self.store = Store(request.folder)
         self.run: dict[str, Any] = {}
         self.watch: Watch | None = None
+        self.meter: budget.Meter | None = None
         self.progress = Progress(0)
 
     @property
@@ -222,15 +223,35 @@ class Suite:
 
     def _tick(self) -> None:
         self.progress.tick()
+        why = self.meter.look() if self.meter is not None else ""
+        if why:
+            raise Spent(why)
+
+    def _measured(self, case: Case) -> budget.Meter | None:
+        """What looks at a case that writes for a time, where no more than so much may be written."""
+        limit, disk = self.request.most_written, self.request.drive.disk
+        if limit is None or case.kind not in ("cell", "pts") or not cases.shares(case)[1]:
+            return None
+        so_far = self._written()
+
+        def counters() -> tuple[int, int]:
+            health = drives.health(self.request.drive)
+            return (health.written_bytes if health is not None else 0, execute.stat(self.system, disk)[1])
+
+        return budget.Meter(limit, so_far, counters)
 
     def _do(self, bench: Bench, case: Case) -> None:
         """One case, unless it has ended before."""
         if self._has(case) or not self._wanted(case):
             return
         assert self.watch is not None
-        self.store.begins(budget.begins(case, self.part, self._afford(case)))
+        may_write, self.meter = self._afford(case), self._measured(case)
+        self.store.begins(budget.begins(case, self.part, may_write))
         self.progress.start(case.id)
-        record = bench.run(case)
+        try:
+            record = bench.run(case)
+        finally:
+            self.meter = None
         seen = self.watch.look()
         record = unmapped.named(record, (seen or {}).get("lines", ()), self.store.records.values(),
                                 klog.ours(self.request.drive, self.system).drives, self.system)  # fmt: skip

@@ -827,3 +827,63 @@ def test_a_pause_ends_the_rounds(machine: Machine) -> None:
     assert rounds(machine)[-1] == "round-05"
     assert start(machine, resume=True, **FULL)["performance.steady"].status == INCONCLUSIVE
     assert rounds(machine)[0] == "precondition"
+
+
+WRITES = {"only": ["perf/*/write-1m-8/*"], "most_written": 100 * 10**9, **FULL}
+
+
+class Fast:
+    """A drive that writes 12 GB in each second of a measurement, while --write-speed says 1 GB."""
+
+    def __init__(self, machine: Machine, smart: bool, layer: bool) -> None:
+        self.counter, self.sectors, self.seconds = Counter(machine), 0, 0
+        self.stat = machine.folder / "root/sys/block/nvme9n1/stat"
+        self.stat.parent.mkdir(parents=True)
+        self.stat.write_text("0 0 0 0 0 0 0")
+        self.smart, self.layer, right = smart, layer, machine.run
+
+        def run(bench: Bench, case: Case) -> Record:
+            for _ in range(60):
+                self.second()
+                bench.tick()
+            return {**right(bench, case), "written_bytes": 60 * 12 * 10**9}
+
+        machine.patch.setattr(Bench, "run", run)
+        machine.patch.setattr(suite.budget, "LOOK_S", 0.0)
+
+    def second(self) -> None:
+        self.seconds += 1
+        self.counter.written += 12 * 10**9 if self.smart else 0
+        self.sectors += 12 * 10**9 // 512 if self.layer else 0
+        self.stat.write_text(f"0 0 0 0 0 0 {self.sectors}")
+
+
+@pytest.mark.parametrize(("smart", "layer"), [(True, False), (False, True), (True, True)])
+def test_a_drive_faster_than_it_was_thought_to_be_is_stopped_in_time(machine: Machine, smart: bool, layer: bool) -> None:
+    fast = Fast(machine, smart, layer)
+    judged = start(machine, **WRITES)
+    run = suite.Store(machine.folder / "q").load()
+    assert 2 * 12 < fast.seconds * 12 <= 100
+    assert run["ended"].startswith("MOST_WRITTEN: ") and "in the middle" in run["ended"]
+    assert judged["performance.paths"].status == INCONCLUSIVE
+    # The case has no record, and is done anew when more may be written.
+    fast.seconds = 0
+    start(machine, resume=True, **{**WRITES, "most_written": 10**13})
+    assert fast.seconds >= 60
+    assert "ended" not in suite.Store(machine.folder / "q").load()
+
+
+def test_without_a_limit_no_counter_is_read_in_the_middle(machine: Machine) -> None:
+    fast = Fast(machine, True, True)
+    looked: list[int] = []
+    right = fast.counter.health
+    machine.patch.setattr(suite.drives, "health", lambda _drive: (looked.append(fast.seconds), right())[1])
+    start(machine, **{**WRITES, "most_written": None})
+    assert fast.seconds and not [one for one in looked if one % 60]
+    # Nor where a case writes nothing.
+    looked.clear()
+    machine.folder = machine.folder / "reads"
+    machine.folder.mkdir()
+    fast.smart = fast.layer = False
+    start(machine, **{**WRITES, "only": ["perf/*/read-1m-8/*"]})
+    assert fast.seconds and not [one for one in looked if one % 60]
