@@ -14,6 +14,8 @@ from pathlib import Path
 from .sysfs import System
 
 SECTOR = 512
+# How wwids begin that the kernel, or a SCSI drive, composed of serial number and model.
+COMPOSED = ("nvme.", "t10.")
 
 
 @dataclass(frozen=True)
@@ -59,10 +61,10 @@ class Identity:
 
     @property
     def unique(self) -> frozenset[str]:
-        """Identifiers that no other namespace on earth has. The wwid is not one where the kernel
-        composed it of serial number, model and namespace id, for want of any."""
+        """Identifiers that no other namespace on earth has. The wwid is not one where it was composed
+        of serial number, model and namespace id, for want of any."""
         own = {plain(one) for one in (self.nguid, self.eui, self.uuid)}
-        if not self.wwid.startswith("nvme."):
+        if not self.wwid.startswith(COMPOSED):
             own.add(plain(self.wwid))
         return frozenset(own - {""})
 
@@ -75,15 +77,14 @@ class Identity:
         """Whether both are one namespace: the same data by two names.
 
         Identifiers decide where both have one. Namespaces without are told by their subsystem's
-        NQN and their number in it. Identifiers of zeros say nothing: a drive that has none reports
-        zeros, and so do all others of its kind.
+        NQN and their number in it. A composed wwid says no more than the serial number, which another
+        drive may have, too. Identifiers of zeros say nothing: a drive that has none reports zeros, and so
+        do all others of its kind.
         """
         if self.unique & other.unique:
             return True
         if self.unique and other.unique:
             return False
-        if plain(self.wwid) and plain(self.wwid) == plain(other.wwid):
-            return True
         return bool(self.nqn and self.nsid) and (self.nqn, self.nsid) == (other.nqn, other.nsid)
 
     def record(self) -> dict[str, str]:
@@ -212,8 +213,9 @@ def not_named(identity: Identity, demand: Demand, every: Iterable[Identity]) -> 
     for other in every:
         same = other.node.disk == identity.node.disk or identity.same_namespace(other)
         if other.node.number and not same and not demand.against(other):
-            found.append(
-                f"{other.node.path} has the same serial number, {identity.serial}: name the namespace, "
-                f"too, wwid {identity.wwid or 'none'}, namespace id {identity.nsid or 'none'}"
-            )
+            whole = Demand(identity.serial, identity.wwid if plain(identity.wwid) else "", identity.nsid)
+            advice = (f"name the namespace, too, wwid {identity.wwid or 'none'}, namespace id "
+                      f"{identity.nsid or 'none'}" if whole.against(other) else
+                      "nothing tells the two apart, detach the other one")  # fmt: skip
+            found.append(f"{other.node.path} has the same serial number, {identity.serial}: {advice}")
     return found

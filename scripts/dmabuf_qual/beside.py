@@ -7,12 +7,15 @@ starts them holds the machine's lock for all, and each verdict says that its dri
 
 import ctypes
 import os
+import select
 import selectors
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import TextIO
 
 from dmabuf_common import drive_guard, measuring, process, program
 from dmabuf_common.verdict import EXIT_ERROR, EXIT_FAIL, EXIT_INTERRUPTED, EXIT_NO_FAULT, EXIT_PASS, EXIT_UNDECIDED
@@ -44,6 +47,16 @@ class Outcome:
     name: str
     status: int
     verdict: str
+
+
+def _pass_on(text: str, stream: TextIO) -> None:
+    """Prints a line. Where nobody reads any more, or the disk is full, the drives go on, and what they say
+    is lost: their folders have it."""
+    try:
+        print(text, file=stream, flush=True)
+    except OSError:
+        with open(os.devnull, "w", encoding="utf-8") as nothing:
+            os.dup2(nothing.fileno(), stream.fileno())
 
 
 class _Child:
@@ -90,6 +103,10 @@ class _Child:
             status = program.run(lambda: job.act(ready), say, (QualError, drive_guard.Refused))
             sys.stdout.flush()
             sys.stderr.flush()
+        except Exception as error:  # pylint: disable=broad-exception-caught
+            # Whatever it is: nobody above says it, as this process never returns.
+            traceback.print_exc()
+            print(f"{VERDICT}none, by a fault of the program: {type(error).__name__}: {error}", flush=True)
         finally:
             os._exit(status)
 
@@ -110,7 +127,18 @@ class _Child:
             text = line.decode(errors="replace")
             if number == 1 and text.startswith(VERDICT):
                 self.verdict = text.removeprefix(VERDICT)
-            print(f"{self.name}: {text}", file=sys.stdout if number == 1 else sys.stderr, flush=True)
+            _pass_on(f"{self.name}: {text}", sys.stdout if number == 1 else sys.stderr)
+
+    def stop(self) -> Outcome:
+        """Ends it in order, and waits for it. What it says is read, lest it be stopped by that, and lost."""
+        self.let_go(False)
+        os.kill(self.pid, signal.SIGINT)
+        while self.open:
+            for fd in select.select(list(self.open), [], [])[0]:
+                if not os.read(fd, CHUNK):
+                    os.close(fd)
+                    self.open.remove(fd)
+        return self.ended()
 
     def ended(self) -> Outcome:
         """Waits for it."""
@@ -151,20 +179,26 @@ def run(jobs: Sequence[Job]) -> list[Outcome]:
     sys.stdout.flush()
     sys.stderr.flush()
     children: list[_Child] = []
-    for job in jobs:
-        children.append(_Child(job, children))
     ended: dict[str, Outcome] = {}
-    while True:
-        try:
-            _follow(children)
-            for child in children:
-                if child.name not in ended:
-                    ended[child.name] = child.ended()
-            return list(ended.values())
-        except KeyboardInterrupt:
-            for child in children:
-                if child.name not in ended:
-                    os.kill(child.pid, signal.SIGINT)
+    try:
+        for job in jobs:
+            children.append(_Child(job, children))
+        while True:
+            try:
+                _follow(children)
+                for child in children:
+                    if child.name not in ended:
+                        ended[child.name] = child.ended()
+                return list(ended.values())
+            except KeyboardInterrupt:
+                for child in children:
+                    if child.name not in ended:
+                        os.kill(child.pid, signal.SIGINT)
+    finally:
+        # Only where something is wrong here: no drive is left to itself.
+        for child in children:
+            if child.name not in ended:
+                child.stop()
 
 
 def status(ended: Sequence[Outcome]) -> int:

@@ -125,6 +125,12 @@ def size_bytes(size: str, drive_bytes: int) -> int | None:
     return found if found is not None and found <= drive_bytes else None
 
 
+def twice(size: str, drive_bytes: int) -> int:
+    """The bytes that preconditioning has to write, whole blocks of it."""
+    block = BLOCK_BYTES[PRECONDITION_SIZE]
+    return 2 * ((size_bytes(size, drive_bytes) or 0) // block * block)
+
+
 def shares(case: Case) -> tuple[float, float]:
     """How much of a measurement's I/Os are reads, and how much writes."""
     if case.kind == "precondition":

@@ -7,6 +7,7 @@ import json
 import re
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -103,7 +104,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--nsid", default="", help="its namespace id, likewise")
     run.add_argument(drive_guard.CONSENT, action="append", default=[], metavar="TYPE",
                      help="what is on the drive and may be lost, as the refusal names it: ext4, "
-                     "gpt; for each a time")  # fmt: skip
+                     "gpt; for each a time; of several drives SERIAL=TYPE")  # fmt: skip
     run.add_argument("--output", type=Path, required=True, metavar="DIR", help="records and report")
     run.add_argument("--only", action="append", default=[], metavar="GLOB",
                      help="only cases whose name matches; all else is inconclusive")  # fmt: skip
@@ -131,13 +132,26 @@ def parser() -> argparse.ArgumentParser:
 @dataclasses.dataclass(frozen=True)
 class Target:
     """One of the drives of a run. name: its serial number or wwid; among: those of all, where there are
-    several."""
+    several; consent: what is on it and may be lost."""
 
     device: str
     demand: Demand
     output: Path
     name: str = ""
     among: tuple[str, ...] = ()
+    consent: tuple[str, ...] = ()
+
+
+def _consents(given: Sequence[str], names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """What may be lost on each of several drives; QualError for what does not say on which."""
+    found: dict[str, tuple[str, ...]] = dict.fromkeys(names, ())
+    for words in given:
+        name, _, kind = words.rpartition("=")
+        if name not in found or not kind:
+            raise QualError(f"{drive_guard.CONSENT} {words}: of several drives say on which, "
+                            f"{drive_guard.CONSENT} {names[0]}=TYPE")  # fmt: skip
+        found[name] += (kind,)
+    return found
 
 
 def drives_of(args: argparse.Namespace) -> list[Target]:
@@ -149,7 +163,8 @@ def drives_of(args: argparse.Namespace) -> list[Target]:
     serials: list[str] = args.serial or [""] * count
     wwids: list[str] = args.wwid or [""] * count
     if count == 1:
-        return [Target(args.device[0], Demand(serials[0], wwids[0], args.nsid), args.output)]
+        return [Target(args.device[0], Demand(serials[0], wwids[0], args.nsid), args.output,
+                       consent=tuple(args.overwrite_signature))]  # fmt: skip
     if args.nsid:
         raise QualError("--nsid goes with one drive: give a --wwid for each")
     names = serials if len(set(serials)) == count else wwids
@@ -157,7 +172,8 @@ def drives_of(args: argparse.Namespace) -> list[Target]:
     if len(set(folders)) != count or {"", ".", ".."} & set(folders):
         raise QualError(f"{count} drives need a --serial each, in their order, or a --wwid where that is not enough, "
                         "and no two the same")  # fmt: skip
-    return [Target(device, Demand(serial, wwid, ""), args.output / folder, name, tuple(names))
+    consents = _consents(args.overwrite_signature, names)
+    return [Target(device, Demand(serial, wwid, ""), args.output / folder, name, tuple(names), consents[name])
             for device, serial, wwid, folder, name in zip(args.device, serials, wwids, folders, names,
                                                           strict=True)]  # fmt: skip
 
@@ -247,13 +263,13 @@ def _plan(args: argparse.Namespace) -> int:
     return EXIT_FAIL if against else EXIT_PASS
 
 
-def _show(verdicts: list[rules.Judged], run: dict[str, Any]) -> int:
+def _show(verdicts: list[rules.Judged], work: suite.Suite) -> int:
     """The verdicts on stdout; the exit status."""
     width = max(len(v.id) for v in verdicts)
     for v in verdicts:
         tail = f" → {v.remedy}" if v.remedy and v.status != PASS else ""
         print(f"{v.status:<12}  {v.id:<{width}}  {v.text}{tail}")
-    whole = results.summary(verdicts, run)
+    whole = results.summary(verdicts, work.run, work.store.records.values())
     print(f"verdict: {whole.status}: {whole.text}")
     return results.exit_status(whole)
 
@@ -275,7 +291,7 @@ def _run(args: argparse.Namespace) -> int:
 def _one(args: argparse.Namespace, target: Target, ready: beside.Ready) -> int:
     needs = requirements.load(args.requirements)
     found = drive.find(target.device)
-    with safety.claim(found, args.erase, target.demand, args.overwrite_signature) as guard:
+    with safety.claim(found, args.erase, target.demand, target.consent) as guard:
         return _qualify(args, needs, found, guard, target, ready)
 
 
@@ -307,8 +323,11 @@ def _qualify(args: argparse.Namespace, needs: requirements.Requirements, found: 
         ),
         have,
     )
+    if target.among:
+        # Who started them all holds the machine; one drive alone waits for it first.
+        work.prepare()
     ready()
-    status = _show(work.execute(), work.run)
+    status = _show(work.execute(), work)
     try:
         _, written = results.write(target.output)
         say("report: " + ", ".join(str(path) for path in written))

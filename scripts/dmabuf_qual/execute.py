@@ -187,9 +187,9 @@ class Bench:
             limit = SLACK_S + 2 * seconds
             if case.kind == "precondition":
                 limit = SLACK_S + 2 * self.drive.bytes / 20e6
-            before = self._stat()
+            before = stat(self.system, self.drive.disk)
             ended = process.run(argv, limit, self.tick, env, pass_fds=self.guard.pass_fds)
-            after = self._stat()
+            after = stat(self.system, self.drive.disk)
             if ended.hung:
                 place = f", blocked in {ended.blocked}" if ended.blocked else ""
                 return {"findings": [finding("IO_HANG", f"fio did not end in {limit:.0f} s{place}")]}
@@ -209,7 +209,7 @@ class Bench:
         moved = [after[0] - before[0], after[1] - before[1]]
         wanted_bytes = 0
         if case.kind == "precondition":
-            seconds, wanted_bytes = 0, self._twice()
+            seconds, wanted_bytes = 0, cases.twice(self.scale.size, self.drive.bytes)
         found = check_cell(case, job, line, moved, self.needs, seconds, wanted_bytes)
         # That fio failed says why nothing was done.
         if ended.status and all(one["name"] in (NOTHING_DONE, ENDED_EARLY) for one in found):
@@ -220,15 +220,11 @@ class Bench:
                 "written_bytes": job["write"]["io_bytes"],
                 **({"latency": latency_of(job)} if case.kind == "cell" else {})}  # fmt: skip
 
-    def _twice(self) -> int:
-        """The bytes that preconditioning has to write, whole blocks of it."""
-        bs = cases.BLOCK_BYTES[cases.PRECONDITION_SIZE]
-        return 2 * ((cases.size_bytes(self.scale.size, self.drive.bytes) or 0) // bs * bs)
 
-    def _stat(self) -> tuple[int, int]:
-        """Bytes read and written by the block layer, of the disk; passthrough is not among them."""
-        words = self.system.read(f"/sys/block/{self.drive.disk}/stat").split()
-        return (int(words[2]) * 512, int(words[6]) * 512) if len(words) > 6 else (0, 0)
+def stat(system: System, disk: str) -> tuple[int, int]:
+    """Bytes read and written by the block layer, of the disk; passthrough is not among them."""
+    words = system.read(f"/sys/block/{disk}/stat").split()
+    return (int(words[2]) * 512, int(words[6]) * 512) if len(words) > 6 else (0, 0)
 
 
 def figures_of(job: dict[str, Any], line: dict[str, Any]) -> dict[str, float]:
@@ -256,7 +252,8 @@ def latency_of(job: dict[str, Any]) -> dict[str, list[list[int]]]:
     for way in ("read", "write"):
         bins = job[way]["clat_ns"].get("bins")
         if bins:
-            found[way] = sorted([int(ns), int(count)] for ns, count in bins.items())
+            # What fio counts as nothing took less than its bin is wide.
+            found[way] = sorted([max(1, int(ns)), int(count)] for ns, count in bins.items())
     return found
 
 
@@ -304,6 +301,11 @@ def check_cell(
         if side["total_ios"] != line["issued"][f"{way}s"]:
             found.append(finding("BENCH_ARITHMETIC", f"fio counted {side['total_ios']} {way}s, the "
                                  f"engine {line['issued'][f'{way}s']}"))  # fmt: skip
+        bins = side["clat_ns"].get("bins")
+        # What was in flight at the end may be counted in one and not in the other.
+        if bins and abs(sum(bins.values()) - side["total_ios"]) > depth:
+            found.append(finding("BENCH_ARITHMETIC", f"fio counted {side['total_ios']} {way}s, and the latencies of "
+                                 f"{sum(bins.values())}"))  # fmt: skip
         latency_s += side["iops"] * side["clat_ns"]["mean"] / 1e9
         # Premapped commands are in the module's counts, not in the block layer's.
         if case.path != "premapped" and moved[index] < side["io_bytes"]:

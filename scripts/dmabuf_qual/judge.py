@@ -5,13 +5,14 @@ from typing import Any
 
 from dmabuf_common.verdict import INCONCLUSIVE, PASS, SKIP
 
+from . import snia
 from .judge_integrity import faults, integrity
 from .judge_machine import machine
 from .judge_path import path
 from .judge_performance import performance
 from .rules import Judged, not_done
 from .requirements import Requirements
-from .store import Record
+from .store import Record, Store
 
 
 def judge(records: dict[str, Record], state: dict[str, Any], needs: Requirements) -> list[Judged]:
@@ -25,6 +26,12 @@ def judge(records: dict[str, Record], state: dict[str, Any], needs: Requirements
         *machine(every, state, needs),
     ]
     return [_whole(one, every, state, needs) for one in verdicts]
+
+
+def known_parts(store: Store) -> dict[str, Any]:
+    """What the verdicts take besides run.json and the last record of each case: in which parts of the run
+    the drive was written to by the test that needs it fresh."""
+    return {"saturation_parts": store.parts_of(snia.SATURATION.prefix)}
 
 
 def _whole(

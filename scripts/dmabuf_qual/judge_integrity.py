@@ -3,10 +3,10 @@
 
 from typing import Any
 
-from dmabuf_common.verdict import INCONCLUSIVE, PASS, SKIP
+from dmabuf_common.verdict import INCONCLUSIVE, PASS
 
 from . import cases
-from .rules import Judged, verdict
+from .rules import Judged, steady, unsteady, verdict
 from .store import Record
 
 def _compared(records: list[Record]) -> str:
@@ -52,10 +52,10 @@ def integrity(every: list[Record], state: dict[str, Any]) -> list[Judged]:
                              "run it to the end (--resume)")  # fmt: skip
     verdicts.append(verdict("integrity.roundtrip", masked(every), every, _compared, state))
     verdicts.append(verdict("integrity.load", of("integrity.load"), every, _compared, state))
-    if state.get("steady"):
+    if steady(state):
         verdicts.append(verdict("integrity.after", of("integrity.after"), every, _compared, state))
     else:
-        verdicts.append(Judged("integrity.after", SKIP, "not applicable: a quick run is too short to upset anything"))
+        verdicts.append(unsteady("integrity.after", state, "a quick run is too short to upset anything"))
     return verdicts
 
 

@@ -6,9 +6,11 @@ from typing import Any
 from dmabuf_common.verdict import FAIL, INCONCLUSIVE, PASS
 
 from . import cases
-from .rules import PROBE_FAILED, REMEDY, Judged, findings, verdict
+from .rules import MEASURED, PROBE_FAILED, REMEDY, Judged, findings, proven, verdict
 from .requirements import Requirements
 from .store import Record
+from .whereabouts import memory_of
+
 
 def _accepted(records: list[Record], paths: dict[str, Any], needs: Requirements) -> Judged:
     """Refusals of required datapaths, found when the run began or by any case."""
@@ -41,17 +43,17 @@ def _accepted(records: list[Record], paths: dict[str, Any], needs: Requirements)
 def _proven(every: list[Record], state: dict[str, Any]) -> Judged:
     """Measurements, and whatever the kernel copied in any case."""
     bounced: list[Record] = [{**r, "findings": [o for o in r["findings"] if o["name"] == "BOUNCED"]} for r in every]
-    cells = [r for r in bounced if r["kind"] == "cell" or r["findings"]]
-    return verdict("path.proven", cells, every,
+    cells = [r for r in bounced if r["kind"] in MEASURED or r["findings"]]
+    judged = verdict("path.proven", cells, every,
                    lambda ran: f"{len(ran)} measurements, each proven by counters"
                    + ("" if all(r.get("bounces_seen") for r in ran) else
                       "; whether swiotlb copied could not be seen"), state)  # fmt: skip
-
-
-def _memory_of(record: Record) -> Any:
-    """Where a case's memory was by its addresses; None when it does not say."""
-    facts = record.get("facts") or {}
-    return facts.get("memory") or (record.get("report") or {}).get("memory")
+    bare = [r["id"] for r in every if r["kind"] in MEASURED and not r["findings"] and not proven(r)
+            and not {"skip", "missing", "error"} & r.keys()]  # fmt: skip
+    if bare and judged.status == PASS:
+        return Judged("path.proven", INCONCLUSIVE, f"{bare[0]} does not say that it was made on its datapath",
+                      "run it again", judged.evidence, judged.seconds)  # fmt: skip
+    return judged
 
 
 def _tells_memory(record: Record) -> bool:
@@ -85,7 +87,7 @@ def _placement(records: list[Record], needs: Requirements, every: list[Record]) 
                 f"the exporter moved the memory {moves} times while it was in use"})  # fmt: skip
         seen.append(copy)
     if needs["memory"] == "peer" and not findings(seen):
-        untold = [r["id"] for r in records if _tells_memory(r) and _memory_of(r) is None]
+        untold = [r["id"] for r in records if _tells_memory(r) and memory_of(r) is None]
         if untold:
             return Judged("path.placement", INCONCLUSIVE, f"where the memory was is not known: {untold[0]}",
                           "look for what kept it from being said")  # fmt: skip

@@ -4,27 +4,59 @@
 from collections.abc import Iterable
 from typing import Any
 
-from dmabuf_common.verdict import FAIL, INCONCLUSIVE, PASS, SKIP
+from dmabuf_common.terminal import duration
+from dmabuf_common.verdict import FAIL, INCONCLUSIVE, PASS
 
 from . import cases, snia, steady
-from .rules import Judged, describe, has_figures, verdict
+from .rules import Judged, describe, has_figures, steady as to_be_steady, unsteady, verdict
 from .snia import Rounds
 from .store import Record
 
 WINDOW_KINDS = ("precondition", "pts")
 # Rounds of the write saturation test in the evidence; of more, each second one, or third.
 MOST_SHOWN = 60
+# A window with a longer pause in it is none: a drive that rests is another one afterwards.
+LONGEST_PAUSE_S = 300.0
 UNITS = {"iops": "IOPS", "mib_s": "MiB/s", "mean_us": "µs"}
 
 
-def window(records: Iterable[Record], rounds: Rounds = snia.IOPS) -> list[Record]:
-    """Preconditioning, and those of the rounds that followed it without an interruption. Rounds without
-    preconditioning: what followed the first one."""
+def _of_part(records: Iterable[Record], rounds: Rounds) -> list[Record]:
+    """Preconditioning, and those of the rounds that are of the same part of the run. Rounds without
+    preconditioning: those of the first one's part."""
     both = [record for record in records if record["kind"] in WINDOW_KINDS and rounds.mine(record["id"])]
     first = [record.get("part") for record in both if (
         record["kind"] == "precondition" if rounds.prepares else record["id"].split("/")[1] == "round-01"
     )]  # fmt: skip
     return [record for record in both if record.get("part") == first[-1]] if first else []
+
+
+def _pause(mine: list[Record]) -> tuple[int, float]:
+    """The first of these before or in which nothing was done for too long, and for how many seconds: the
+    machine slept, or the program was stopped. How many there are, and 0, where there is none."""
+    for at, record in enumerate(mine):
+        idle = record["seconds"] - record.get("runtime_s", record["seconds"])
+        if at:
+            idle = max(idle, record["started"] - mine[at - 1]["started"] - mine[at - 1]["seconds"])
+        if idle > LONGEST_PAUSE_S:
+            return at, idle
+    return len(mine), 0.0
+
+
+def window(records: Iterable[Record], rounds: Rounds = snia.IOPS) -> list[Record]:
+    """Preconditioning, and those of the rounds that followed it without an interruption or a pause."""
+    mine = _of_part(records, rounds)
+    return mine[: _pause(mine)[0]]
+
+
+def paused(records: Iterable[Record], rounds: Iterable[Rounds]) -> str:
+    """What ended a window early; empty when nothing did."""
+    every = list(records)
+    for one in rounds:
+        mine = _of_part(every, one)
+        at, idle = _pause(mine)
+        if idle:
+            return f"; a pause of {duration(idle)} before or in {mine[at]['id']} ended the window"
+    return ""
 
 
 def value(record: Record, figure: str) -> float:
@@ -106,6 +138,15 @@ def not_snia(state: dict[str, Any], measured: list[Record]) -> str:
     return ", ".join(wrong)
 
 
+def not_prepared(ready: Iterable[Record], drive_bytes: int) -> str:
+    """Which preconditioning does not say that it wrote the whole drive twice over; empty when all do."""
+    for record in ready:
+        done = has_figures(record) and record.get("runtime_s", 0.0) > 0 and record.get("size") == "100%"
+        if not done or not drive_bytes or record.get("written_bytes", 0) < cases.twice("100%", drive_bytes):
+            return f"{record['id']} does not say that it wrote the whole drive twice over"
+    return ""
+
+
 def _unfit(name: str, records: list[Record], state: dict[str, Any], rounds: list[Rounds]) -> Judged | None:
     """The verdict where preconditioning or a cell went wrong, or nothing was measured."""
     for record in records:
@@ -119,7 +160,7 @@ def _unfit(name: str, records: list[Record], state: dict[str, Any], rounds: list
         return verdict(name, measured, records, lambda ran: "", state)
     block = int(state.get("block", 512))
     if any(not whole_rounds(records, block, one) for one in rounds):
-        return Judged(name, INCONCLUSIVE, "no round was completed", "run it to the end (--resume)")
+        return Judged(name, INCONCLUSIVE, f"no round was completed{paused(records, rounds)}", "run it to the end (--resume)")
     return None
 
 
@@ -148,7 +189,8 @@ def steadiness(name: str, records: list[Record], state: dict[str, Any], rounds: 
             if not looked.steady and (worst is None or looked.rounds > worst[1].rounds):
                 worst = (f"{where}{cell}", looked)
     measured = [record for one in rounds for record in window(records, one) if record["kind"] == "pts"]
-    scaled = not_snia(state, measured)
+    ready = [r for one in rounds for r in window(records, one) if r["kind"] == "precondition"]
+    scaled = not_snia(state, measured) or not_prepared(ready, int(state.get("drive_bytes", 0)))
     text = "; ".join(f"{c}: {t}" for c, t, _ in texts)
     if scaled:
         return Judged(name, INCONCLUSIVE, f"not SNIA's test ({scaled}): {text}",
@@ -157,7 +199,8 @@ def steadiness(name: str, records: list[Record], state: dict[str, Any], rounds: 
     if worst is None:
         return Judged(name, PASS, text, "", texts + means, seconds)
     ended = worst[1].rounds >= steady.MOST_ROUNDS
-    return Judged(name, FAIL if ended else INCONCLUSIVE, f"NOT_STEADY: {worst[0]}: {worst[1].text()}",
+    why = "" if ended else paused(records, rounds)
+    return Judged(name, FAIL if ended else INCONCLUSIVE, f"NOT_STEADY: {worst[0]}: {worst[1].text()}{why}",
                   "look for throttling, other users of the drive, a worn drive", texts + means, seconds,
                   ["NOT_STEADY"] if ended else [])  # fmt: skip
 
@@ -182,8 +225,13 @@ def saturation(records: list[Record], state: dict[str, Any]) -> Judged:
     if scaled:
         return Judged(name, INCONCLUSIVE, f"not SNIA's test ({scaled}): {text}",
                       "run it without --cell-seconds and --size, on the whole drive", evidence, seconds)  # fmt: skip
+    begun = window(records, snia.SATURATION)[0].get("part")
+    if any(part != begun for part in state.get("saturation_parts", ())):
+        return Judged(name, INCONCLUSIVE, f"it began anew, when the drive was not fresh any more: {text}",
+                      "purge the drive, and choose another --output", evidence, seconds)  # fmt: skip
     if not drive_bytes or not saturated(records, drive_bytes):
-        return Judged(name, INCONCLUSIVE, f"it ended early: {text}", "run it to the end (--resume)", evidence, seconds)
+        why = paused(records, [snia.SATURATION])
+        return Judged(name, INCONCLUSIVE, f"it ended early: {text}{why}", "run it to the end (--resume)", evidence, seconds)
     return Judged(name, PASS, text, "", evidence, seconds)
 
 
@@ -191,14 +239,14 @@ def tests(every: list[Record], state: dict[str, Any]) -> list[Judged]:
     """A verdict for each test that was asked for, and for the IOPS test in any case."""
     wanted = cases.Scale.of_words(state["scale"]).tests if "scale" in state else "iops"
     verdicts = []
+    brought = to_be_steady(state)
     for test in snia.TESTS:
         rounds = [one for one in snia.ALL if one.test == test]
         name = rounds[0].requirement
         mine = [r for r in every if r["kind"] in WINDOW_KINDS and any(one.mine(r["id"]) for one in rounds)]
-        if not state.get("steady"):
+        if not brought:
             if test == "iops":
-                verdicts.append(Judged(name, SKIP, "not applicable: a quick run does not bring the drive into its "
-                                       "steady state"))  # fmt: skip
+                verdicts.append(unsteady(name, state, "a quick run does not bring the drive into its steady state"))
         elif test not in wanted.split(","):
             if test == "iops":
                 verdicts.append(Judged(name, INCONCLUSIVE, f"SNIA's IOPS test was not asked for (--tests {wanted})",

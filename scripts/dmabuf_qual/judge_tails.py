@@ -13,21 +13,26 @@ from .store import Record
 PERCENTILES = ((99.0, "most_p99_ratio"), (99.9, "most_p999_ratio"))
 # That all intervals together have what they are of in them.
 LEVEL = 0.95
+# Rate times time is so near to how many I/Os there were.
+MOST_APART = 0.02
 
 # Exporter, datapath, cell, direction.
 Key = tuple[str, str, str, str]
 
 
 def sides(measured: list[Record]) -> tuple[dict[Key, tails.Side], list[str]]:
-    """The repeats of each measurement and direction; and the cases that kept no latencies."""
+    """The repeats of each measurement and direction; and the cases that kept no latencies, or not those of
+    all their I/Os."""
     repeats: dict[Key, list[tails.Bins]] = {}
     without = []
     for record in measured:
         kept = record.get("latency", {})
         for way in ("read", "write"):
-            if not record.get("figures", {}).get(f"{way}_iops"):
+            rate = record.get("figures", {}).get(f"{way}_iops")
+            if not rate:
                 continue
-            if not kept.get(way):
+            done = rate * record.get("runtime_s", 0.0)
+            if not kept.get(way) or abs(sum(count for _, count in kept[way]) - done) > MOST_APART * done:
                 without.append(record["id"])
                 continue
             key = (record["exporter"], record["path"], record["id"].split("/")[-2], way)
@@ -68,7 +73,7 @@ def judge_tails(records: list[Record], state: dict[str, Any], needs: Requirement
     if bad:
         return Judged(name, FAIL, f"SLOW_TAIL: {bad[0]}", REMEDY["SLOW_TAIL"], evidence, 0, ["SLOW_TAIL"])
     if lost or not pairs:
-        what = f"{len(lost)} measurements are missing, not valid or without latencies: {lost[0]}" if lost else \
+        what = f"{len(lost)} measurements are missing, not valid or without the latencies of all their I/Os: {lost[0]}" if lost else \
             "nothing was measured"  # fmt: skip
         return Judged(name, INCONCLUSIVE, what, "run it to the end (--resume)", evidence)
     if unsure:

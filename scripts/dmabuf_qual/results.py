@@ -2,6 +2,7 @@
 """A run as the document of dmabuf_report, and the files made of it."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -135,10 +136,10 @@ def requirement(judged: rules.Judged) -> model.Requirement:
                              evidence, judged.seconds, judged.id.split(".")[0])  # fmt: skip
 
 
-def scope(run: dict[str, Any]) -> list[str]:
+def scope(run: dict[str, Any], records: Iterable[Record] = ()) -> list[str]:
     """What a reader must know of a verdict: how large the run was, by what it was judged, and of what
-    its figures are."""
-    words = [whereabouts.words(run)]
+    its figures are. `records`: of the cases, which say where the memory was."""
+    words = [whereabouts.words(run, records)]
     needs, scale = run["requirements"], run["scale"]
     usual = cases.usual(needs, run["quick"]).as_words()
     other = [f"{name} {value} (not {usual[name]})" for name, value in scale.items()
@@ -166,7 +167,7 @@ def scope(run: dict[str, Any]) -> list[str]:
     return words
 
 
-def summary(verdicts: list[rules.Judged], run: dict[str, Any]) -> model.Verdict:
+def summary(verdicts: list[rules.Judged], run: dict[str, Any], records: Iterable[Record] = ()) -> model.Verdict:
     """The verdict of all, in a sentence. A quick run does not pass: it has a word of its own."""
     status = overall(v.status for v in verdicts)
     ended = run.get("ended", "")
@@ -180,7 +181,7 @@ def summary(verdicts: list[rules.Judged], run: dict[str, Any]) -> model.Verdict:
         if any(v.status == s for v in verdicts)
     )
     before = f"{ended}; " if ended else ""
-    return model.Verdict(status, f"{before}requirements: {counts}; {'; '.join(scope(run))}")
+    return model.Verdict(status, f"{before}requirements: {counts}; {'; '.join(scope(run, records))}")
 
 
 def exit_status(verdict: model.Verdict) -> int:
@@ -203,7 +204,7 @@ def document(folder: Path, run: dict[str, Any], records: dict[str, Record],
              needs: Requirements) -> model.Results:  # fmt: skip
     """The whole document of a run, finished or not."""
     verdicts = judge.judge(records, run, needs)
-    notes = whereabouts.notes(run)
+    notes = whereabouts.notes(run, records.values())
     if run["emulated"]:
         notes.append("The drive is emulated: figures compare datapaths with each other and say "
                      "nothing about hardware.")  # fmt: skip
@@ -224,7 +225,7 @@ def document(folder: Path, run: dict[str, Any], records: dict[str, Record],
         title=f"Qualification of {run['model']} {run['serial']}",
         started=run["started"],
         finished=run.get("finished") or (iso(last) if last else run["started"]),
-        verdict=summary(verdicts, run),
+        verdict=summary(verdicts, run, records.values()),
         comparability_key=run["comparability_key"],
         environment=facts,
         requirements=[requirement(v) for v in verdicts],
@@ -241,7 +242,7 @@ def load(folder: Path) -> tuple[dict[str, Any], dict[str, Record]]:
     if missing:
         raise QualError(f"{folder / RUN} has no {missing[0]!r}: a dmabuf-qual of another release made it")
     run["requirements"] = requirements.check(run.get("requirements"), folder / RUN)
-    return run, store.records
+    return {**run, **judge.known_parts(store)}, store.records
 
 
 def write(folder: Path, output: Path | None = None) -> tuple[model.Results, list[Path]]:

@@ -143,6 +143,29 @@ def works(state: dict[str, Any]) -> dict[str, list[str]]:
     }
 
 
+def steady(state: dict[str, Any]) -> bool:
+    """Whether the run was to bring the drive into its steady state, by its scale where that is known."""
+    return bool(cases.Scale.of_words(state["scale"]).steady if "scale" in state else state.get("steady"))
+
+
+def unsteady(name: str, state: dict[str, Any], why: str) -> Judged:
+    """The verdict of a run that was not to. Only a quick one is never to."""
+    if state.get("quick") is False:
+        return Judged(name, INCONCLUSIVE, "no steady state was asked for, and the run is not a quick one",
+                      "choose another --output")  # fmt: skip
+    return Judged(name, SKIP, f"not applicable: {why}")
+
+
+# What fio does.
+MEASURED = ("cell", "pts", "precondition")
+
+
+def proven(record: Record) -> bool:
+    """Whether the engine says of a measurement that it was made on its datapath."""
+    report = record.get("report") or {}
+    return report.get("proven") is True and report.get("datapath") == record["path"]
+
+
 # Fewer repeats, or shorter ones, differ by chance as much as datapaths may.
 LEAST_REPEATS = 5
 
@@ -166,10 +189,10 @@ def too_little(state: dict[str, Any], measured: list[Record]) -> str:
 
 
 def nothing_done(record: Record, state: dict[str, Any]) -> str:
-    """What an integrity case that ended well left undone; empty when nothing. A size case only has to
-    work, and laying data down compares none."""
+    """What a case that ended well left undone; empty when nothing. A size case only has to work, and
+    laying data down compares none."""
     if record["kind"] != "integrity":
-        return ""
+        return "" if has_figures(record) else "it says of no I/O that was done"
     requirement = record["requirement"]
     if requirement.startswith("integrity.") and record["test"] != "lay":
         compared = record.get("compared_bytes", 0)
@@ -178,7 +201,7 @@ def nothing_done(record: Record, state: dict[str, Any]) -> str:
             # Its reads alone compare the whole load, and what it wrote comes on top.
             least = cases.Scale.of_words(state["scale"]).load_bytes
         return f"{compared} bytes compared, of {least} at least" if compared < least else ""
-    if requirement.startswith("faults.") and not record.get("transfers", 0):
+    if (requirement.startswith("faults.") or requirement == "path.size") and not record.get("transfers", 0):
         return "no transfer was made"
     if requirement == "path.commands" and not any(key.startswith("commands_") for key in record.get("facts", {})):
         return "the commands of no transfer were counted"

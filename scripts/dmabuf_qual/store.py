@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A run's folder: what was asked for, and one line for each case that ended, safe at once."""
+"""A run's folder: what was asked for, and one line for each case that began, and that ended, safe at once."""
 
 import json
 import math
@@ -13,7 +13,7 @@ from dmabuf_common import files, fingerprint
 
 from .errors import QualError
 
-RUN, RESULTS, LOCK, FIO = "run.json", "cases.jsonl", ".lock", "fio"
+RUN, RESULTS, BEGUN, LOCK, FIO = "run.json", "cases.jsonl", "begun.jsonl", ".lock", "fio"
 # What must be equal for a run to go on; and all facts about the machine but its state.
 IDENTITY = ("identity", "serial", "firmware", "device", "quick", "exporters", "requirements", "scale",
             "only", "among")  # fmt: skip
@@ -41,7 +41,7 @@ def _latency(bins: Any) -> bool:
     """Whether it is, by direction, pairs of ns and how many."""
     return isinstance(bins, dict) and all(
         isinstance(listed, list) and all(isinstance(pair, list) and len(pair) == 2 and all(map(_number, pair))
-                                         and min(pair) >= 0 for pair in listed)
+                                         and pair[0] > 0 and pair[1] >= 0 for pair in listed)
         for listed in bins.values())  # fmt: skip
 
 
@@ -73,12 +73,25 @@ def _malformed(record: Record) -> str:
     counts = ("agree", "differ", "invalidations", "max_command_bytes")
     if not all(_number(value) for name, value in facts.items() if name.startswith("commands_") or name in counts):
         return "a fact that is no number"
+    return _misnamed(record)
+
+
+def _misnamed(record: Record) -> str:
+    """Likewise, of the name of a measurement."""
     cell = CELL_ID.fullmatch(record["id"]) and {"RW", "BS", "DEPTH"} <= record["params"].keys()
     if record["kind"] == "cell" and not cell:
         return "no cell of the comparison"
     if record["kind"] == "pts" and not PTS_ID.fullmatch(record["id"]):
         return "no round"
     return ""
+
+
+def _begun(line: Any) -> bool:
+    """Whether a line says which case began, in which part, and how much it may write."""
+    texts = ("id", "kind", "requirement", "exporter", "path", "test")
+    return (isinstance(line, dict) and all(isinstance(line.get(name), str) for name in texts)
+            and isinstance(line.get("params"), dict) and _number(line.get("part")) and _number(line.get("may_write"))
+            and line["may_write"] >= 0 and not _misnamed(line))  # fmt: skip
 
 
 def _facts(run: Record) -> dict[str, str]:
@@ -94,6 +107,8 @@ class Store:
         self.records: dict[str, Record] = {}
         # Those that were done anew since, too.
         self.all: list[Record] = []
+        # All that began, whether or not it ended.
+        self.begun: list[Record] = []
         self._lock = ExitStack()
 
     def lock(self) -> None:
@@ -116,6 +131,9 @@ class Store:
         self.records, self.all = {}, []
         for record in files.read_lines(self.folder / RESULTS):
             self._take(record)
+        self.begun = list(files.read_lines(self.folder / BEGUN))
+        if not all(map(_begun, self.begun)):
+            raise QualError(f"{self.folder / BEGUN} has a line in it that is no case that began")
         return run
 
     def _take(self, record: Any) -> None:
@@ -140,22 +158,23 @@ class Store:
         self.records[record["id"]] = record
         self.all.append(record)
 
-    def begin(self, run: Record, resume: bool) -> None:
-        """Starts a new run, or goes on with one that was asked for the same."""
-        there = (self.folder / RUN).exists()
-        if there and not resume:
+    def goes_on(self, run: Record, resume: bool) -> Record | None:
+        """The run in the folder, which was asked for the same; None where there is none. Raises QualError
+        where this run must not be put there. Writes nothing."""
+        if not (self.folder / RUN).exists():
+            return None
+        if not resume:
             raise QualError(f"{self.folder} has a run in it: say --resume, or choose another --output")
-        if there:
-            old = self.load()
-            for name in IDENTITY:
-                self._same(name, old.get(name), run.get(name))
-            before, after = _facts(old), _facts(run)
-            for name in fingerprint.differences(before, after):
-                self._same(name, before.get(name), after.get(name))
-        else:
-            self.save(run)
+        old = self.load()
+        for name in IDENTITY:
+            self.same(name, old.get(name), run.get(name))
+        before, after = _facts(old), _facts(run)
+        for name in fingerprint.differences(before, after):
+            self.same(name, before.get(name), after.get(name))
+        return old
 
-    def _same(self, name: str, was: Any, now: Any) -> None:
+    def same(self, name: str, was: Any, now: Any) -> None:
+        """Raises QualError where something is not what it was."""
         if was != now:
             raise QualError(
                 f"the run in {self.folder} cannot go on: its {name} was {was!r} and is {now!r}; "
@@ -165,6 +184,16 @@ class Store:
     def save(self, run: Record) -> None:
         """Replaces run.json as a whole."""
         files.write_json(self.folder / RUN, run)
+
+    def parts_of(self, prefix: str) -> list[int]:
+        """The parts of the run in which a case whose name begins so began, or ended."""
+        return sorted({int(one.get("part", 0)) for one in (*self.all, *self.begun)
+                       if one["id"].startswith(f"{prefix}/")})  # fmt: skip
+
+    def begins(self, case: Record) -> None:
+        """Writes that a case begins, before it writes anything; likewise."""
+        files.append_line(self.folder / BEGUN, case)
+        self.begun.append(case)
 
     def add(self, record: Record) -> None:
         """Writes a record, and waits until it is on the disk."""

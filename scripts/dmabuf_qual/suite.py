@@ -100,6 +100,7 @@ class Suite:
         self.store = Store(request.folder)
         self.run: dict[str, Any] = {}
         self.watch: Watch | None = None
+        self.meter: budget.Meter | None = None
         self.progress = Progress(0)
 
     @property
@@ -107,8 +108,9 @@ class Suite:
         """Which of the uninterrupted parts of the run this is, from 1 on."""
         return len(self.run["parts"])
 
-    def _prepare(self) -> None:
-        """Opens the folder and stores what was asked for."""
+    def prepare(self) -> None:
+        """Takes the folder, and looks at all that may be against the run. Stores nothing: where several
+        drives are to begin together, another one may be refused yet."""
         request = self.request
         self.store.lock()
         if request.drive.bytes < cases.LEAST_DRIVE:
@@ -145,26 +147,44 @@ class Suite:
             "parts": [],
             **({"among": list(request.among)} if request.among else {}),
         }
-        self.store.begin(self.run, request.resume)
-        if request.resume:
+        old = self.store.goes_on(self.run, request.resume)
+        if old is not None:
             # Of a run that goes on, what it began with counts.
-            self.run = self.store.load()
-            self.run.pop("finished", None)
-            self.run.pop("ended", None)
+            self.run = old
+            for name in ("finished", "ended", "health_after"):
+                # Of how an earlier part ended; this one may end otherwise.
+                self.run.pop(name, None)
+            self._same_memory()
         # A run that goes on may be allowed more than it was.
         self.run["most_written"] = request.most_written
+
+    def _tried(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Which datapaths work here, by exporter."""
+        say("which datapaths work here …")
+        request = self.request
+        return {
+            exporter: {path: probe(self.tools, request.guard, exporter, path)
+                       for path in ("premapped", "registered", "bvec")}
+            for exporter in request.exporters
+        }  # fmt: skip
+
+    def _same_memory(self) -> None:
+        """The cases to come must have the memory that those had which are there: after a boot a name such
+        as /dev/dri/card1 may be another card's."""
+        if "paths" not in self.run:
+            return
+        paths = self._tried()
+        other = whereabouts.another(self.run, paths, whereabouts.addresses(self.system, paths))
+        if other:
+            self.store.same(*other)
+
+    def _begin(self) -> None:
+        """Begins a part of the run, and stores what was asked for."""
         self._begin_part()
         if "paths" not in self.run:
-            say("which datapaths work here …")
-            self.run["paths"] = {
-                exporter: {
-                    path: probe(self.tools, request.guard, exporter, path)
-                    for path in ("premapped", "registered", "bvec")
-                }
-                for exporter in request.exporters
-            }
+            self.run["paths"] = self._tried()
             self.run["devices"] = whereabouts.addresses(self.system, self.run["paths"])
-        say(whereabouts.words(self.run))
+        say(whereabouts.words(self.run, self.store.records.values()))
         self.store.save(self.run)
 
     def _begin_part(self) -> None:
@@ -203,35 +223,55 @@ class Suite:
 
     def _tick(self) -> None:
         self.progress.tick()
+        why = self.meter.look() if self.meter is not None else ""
+        if why:
+            raise Spent(why)
+
+    def _measured(self, case: Case) -> budget.Meter | None:
+        """What looks at a case that writes for a time, where no more than so much may be written."""
+        limit, disk = self.request.most_written, self.request.drive.disk
+        if limit is None or case.kind not in ("cell", "pts") or not cases.shares(case)[1]:
+            return None
+        so_far = self._written()
+
+        def counters() -> tuple[int, int]:
+            health = drives.health(self.request.drive)
+            return (health.written_bytes if health is not None else 0, execute.stat(self.system, disk)[1])
+
+        return budget.Meter(limit, so_far, counters)
 
     def _do(self, bench: Bench, case: Case) -> None:
         """One case, unless it has ended before."""
         if self._has(case) or not self._wanted(case):
             return
         assert self.watch is not None
-        self._afford(case)
+        may_write, self.meter = self._afford(case), self._measured(case)
+        self.store.begins(budget.begins(case, self.part, may_write))
         self.progress.start(case.id)
-        record = bench.run(case)
+        try:
+            record = bench.run(case)
+        finally:
+            self.meter = None
         seen = self.watch.look()
         record = unmapped.named(record, (seen or {}).get("lines", ()), self.store.records.values(),
                                 klog.ours(self.request.drive, self.system).drives, self.system)  # fmt: skip
         self.store.add({**record, "part": self.part, "kernel_log": seen, **self._health_now()})
         self.progress.end(word_for(record))
 
-    def _afford(self, case: Case | None) -> None:
-        """Raises Spent where a case might write more than is left of --most-written, or more is written."""
+    def _afford(self, case: Case | None) -> float:
+        """How much a case may write. Raises Spent where that is more than is left of --most-written, or more
+        is written by now."""
         limit, request = self.request.most_written, self.request
+        fastest = budget.speed(self.store.all, request.assumed)
+        more = budget.most(case, request.drive, request.scale, fastest) if case is not None else 0.0
         if limit is None:
-            return
+            return more
         so_far = self._written()
         if so_far > limit:
             raise Spent(budget.over(so_far, limit))
-        if case is None:
-            return
-        fastest = budget.speed(self.store.all, request.assumed)
-        more = budget.most(case, request.drive, request.scale, fastest)
-        if so_far + more > limit:
+        if case is not None and so_far + more > limit:
             raise Spent(budget.ended(so_far, limit, case.id, more))
+        return more
 
     def _written(self) -> float:
         """By all parts of the run; Spent where that is not known."""
@@ -239,7 +279,7 @@ class Suite:
         if after is None:
             raise Spent(f"{budget.NAME}: what was written is not known: the drive's SMART log cannot be read any more")
         return budget.used(self.run["health_before"], after, self.store.all, request.drive, request.scale,
-                           request.assumed)  # fmt: skip
+                           request.assumed, self.store.begun)  # fmt: skip
 
     def _has(self, case: Case) -> bool:
         """Whether a case has ended; of the window, all is of one uninterrupted part."""
@@ -258,6 +298,10 @@ class Suite:
     def _rounds(self, bench: Bench, rounds: Rounds) -> None:
         """Preconditioning, then rounds until they are steady, or too many; or until the drive is saturated."""
         if self._at_end(rounds):
+            return
+        if not rounds.prepares and self.store.parts_of(rounds.prefix):
+            say(f"the {rounds.test} test was stopped, and the drive is not fresh any more: it is not done again; purge "
+                "the drive, and choose another --output")  # fmt: skip
             return
         known = self.store.records.values()
         if any(record["kind"] in judge_steady.WINDOW_KINDS and rounds.mine(record["id"]) for record in known):
@@ -311,7 +355,9 @@ class Suite:
             return self._execute()
 
     def _execute(self) -> list[rules.Judged]:
-        self._prepare()
+        if not self.run:
+            self.prepare()
+        self._begin()
         request = self.request
         paths = rules.works(self.run)
         keep = request.folder / FIO
@@ -374,7 +420,7 @@ class Suite:
 
     def verdicts(self) -> list[rules.Judged]:
         """Of what is there."""
-        return judge.judge(self.store.records, self.run, self.request.needs)
+        return judge.judge(self.store.records, {**self.run, **judge.known_parts(self.store)}, self.request.needs)
 
 
 def word_for(record: Record) -> str:

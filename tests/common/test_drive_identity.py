@@ -98,7 +98,15 @@ def identity(name: str = "nvme0n1", **values: str) -> Identity:
         ({"nqn": NQN, "nsid": "1"}, {"nqn": NQN + "x", "nsid": "1"}, False),
         ({"nqn": NQN}, {"nqn": NQN}, False),
         ({"nsid": "1"}, {"nsid": "1"}, False),
-        ({"wwid": "nvme.1b36-31-51-00000001"}, {"wwid": "nvme.1b36-31-51-00000001"}, True),
+        # The kernel composed both of the same serial number: two drives with one, or two names.
+        ({"wwid": "nvme.1b36-31-51-00000001"}, {"wwid": "nvme.1b36-31-51-00000001"}, False),
+        ({"wwid": "nvme.1b36-31-51-00000001", "nqn": NQN, "nsid": "1"},
+         {"wwid": "nvme.1b36-31-51-00000001", "nqn": NQN + "x", "nsid": "1"}, False),
+        ({"wwid": "nvme.1b36-31-51-00000001", "nqn": NQN, "nsid": "1"},
+         {"wwid": "nvme.1b36-31-51-00000001"}, False),
+        ({"wwid": "nvme.1b36-31-51-00000001", "nqn": NQN, "nsid": "1"},
+         {"wwid": "nvme.1b36-31-51-00000001", "nqn": NQN, "nsid": "1"}, True),
+        ({"wwid": "t10.ATA     DISK 1"}, {"wwid": "t10.ATA     DISK 1"}, False),
         ({"wwid": "nvme.1b36-31-51-00000001"}, {"wwid": "nvme.1b36-31-51-00000002"}, False),
         ({"wwid": "nvme.1b36-31-51-00000001", "nqn": NQN, "nsid": "1"},
          {"wwid": "nvme.1b36-32-51-00000001", "nqn": NQN, "nsid": "1"}, True),
@@ -156,6 +164,18 @@ def test_a_serial_number_of_two_namespaces_names_neither(machine: Machine) -> No
     assert len(found) == 1 and "/dev/nvme0n2 has the same serial number" in found[0]
     assert not not_named(of(machine, "259:0"), Demand("S1", WWID), every)
     assert not not_named(of(machine, "259:0"), Demand("S1", nsid="1"), every)
+
+
+@pytest.mark.parametrize("nqn", [NQN + "x", ""])
+@pytest.mark.parametrize("wanted", [Demand("S1"), Demand("S1", "nvme.1b36-31-51-00000001", "1")])
+def test_a_wwid_of_the_serial_number_tells_no_two_drives_apart(machine: Machine, nqn: str, wanted: Demand) -> None:
+    machine.drive(wwid="nvme.1b36-31-51-00000001")
+    every = drive_identity.disks(machine.system)
+    assert not not_named(of(machine, "259:0"), wanted, every)
+    machine.drive("nvme1n1", "259:4", wwid="nvme.1b36-31-51-00000001", nqn=nqn)
+    found = not_named(of(machine, "259:0"), wanted, drive_identity.disks(machine.system))
+    assert len(found) == 1 and "/dev/nvme1n1 has the same serial number" in found[0]
+    assert "detach" in found[0] and "name the namespace" not in found[0]
 
 
 def test_two_names_of_one_namespace_are_not_two_namespaces(machine: Machine) -> None:

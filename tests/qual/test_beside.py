@@ -4,6 +4,7 @@ not alone."""
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,37 @@ def test_two_namespaces_of_one_drive_are_told_apart_by_their_wwid() -> None:
         (Demand("A", "eui.1", ""), Path("q/eui.1"), "eui.1"), (Demand("A", "eui.2", ""), Path("q/eui.2"), "eui.2")]
 
 
+TWO = ("--serial", "A", "--serial", "B=1", "/dev/nvme0n1", "/dev/nvme1n1")
+
+
+def test_what_may_be_lost_on_one_drive_may_not_be_lost_on_another() -> None:
+    found = cli.drives_of(parse("--overwrite-signature", "B=1=ext4", "--overwrite-signature", "A=gpt",
+                                "--overwrite-signature", "B=1=gpt", *TWO))  # fmt: skip
+    assert [(one.name, one.consent) for one in found] == [("A", ("gpt",)), ("B=1", ("ext4", "gpt"))]
+    assert [one.consent for one in cli.drives_of(parse(*TWO))] == [(), ()]
+    alone = cli.drives_of(parse("--serial", "A", "--overwrite-signature", "ext4", "/dev/nvme0n1"))
+    assert alone[0].consent == ("ext4",)
+    for words in ("ext4", "C=ext4", "A=", "=ext4"):
+        with pytest.raises(QualError, match="--overwrite-signature A=TYPE"):
+            cli.drives_of(parse("--overwrite-signature", words, *TWO))
+
+
+def test_each_drive_is_claimed_with_its_own_consent(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, ...]] = []
+
+    def claim(_found: Any, _erase: bool, _demand: Demand, consent: tuple[str, ...]) -> Any:
+        seen.append(consent)
+        raise QualError("enough")
+
+    monkeypatch.setattr(cli.safety, "claim", claim)
+    monkeypatch.setattr(cli.drive, "find", lambda _device: None)
+    args = parse("--overwrite-signature", "A=ext4", *TWO)
+    for target in cli.drives_of(args):
+        with pytest.raises(QualError, match="enough"):
+            cli._one(args, target, lambda: None)
+    assert seen == [("ext4",), ()]
+
+
 def job(name: str, status: int, log: Path, refuse: bool = False, wait_s: float = 0.0) -> Job:
     def act(ready: Ready) -> int:
         if refuse:
@@ -94,6 +126,70 @@ def test_one_that_dies_ends_no_other(tmp_path: Path) -> None:
     ended = beside.run([Job("x", die), job("a", EXIT_PASS, tmp_path)])
     assert [one.status for one in ended] == [EXIT_ERROR, EXIT_PASS]
     assert "signal" in ended[0].verdict
+
+
+def test_a_fault_of_the_program_is_said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    def faulty(ready: Ready) -> int:
+        ready()
+        return {"status": 0}["state"]
+
+    ended = beside.run([Job("x", faulty), job("a", EXIT_PASS, tmp_path)])
+    assert [one.status for one in ended] == [EXIT_ERROR, EXIT_PASS]
+    said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("x: ")]
+    assert "x: Traceback" in said[0] and "x: KeyError: 'state'" in said
+    assert "KeyError: 'state'" in ended[0].verdict
+
+
+@pytest.mark.parametrize("stream", [1, 2])
+def test_a_reader_that_goes_away_stops_no_drive(tmp_path: Path, stream: int) -> None:
+    def talk(name: str) -> Job:
+        def act(ready: Ready) -> int:
+            ready()
+            # More than a pipe holds: somebody has to read it, to the end.
+            for _ in range(1 << 12):
+                print("x" * 255, file=sys.stdout if stream == 1 else sys.stderr)
+            (tmp_path / name).touch()
+            return EXIT_PASS
+
+        return Job(name, act)
+
+    pid = os.fork()
+    if not pid:
+        status = EXIT_ERROR
+        try:
+            reader, writer = os.pipe()
+            os.close(reader)
+            os.dup2(writer, stream)
+            sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)
+            signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+            status = beside.status(beside.run([talk("a"), talk("b")]))
+        finally:
+            # What is missing by then was not waited for.
+            os._exit(status if len(list(tmp_path.iterdir())) == 2 else 99)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == EXIT_PASS
+
+
+def test_a_fault_of_who_started_them_leaves_none_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wait(ready: Ready) -> int:
+        ready()
+        (tmp_path / "pid").write_text(str(os.getpid()))
+        try:
+            print("begun", flush=True)
+            time.sleep(60)
+        except KeyboardInterrupt:
+            (tmp_path / "kept").touch()
+            raise
+        return 0
+
+    def broken(*_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(beside._Child, "take", broken)
+    with pytest.raises(MemoryError):
+        beside.run([Job("a", wait)])
+    assert (tmp_path / "kept").exists()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
 def test_a_stop_stops_all_in_order(tmp_path: Path) -> None:

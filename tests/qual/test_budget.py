@@ -59,6 +59,17 @@ def test_the_larger_of_the_drives_count_and_ours_counts() -> None:
     assert budget.used(before, HEALTH, [hung], DRIVE, FULL, 1e9) > 59e9
 
 
+def test_a_case_that_only_began_counts_at_the_most_it_could_write() -> None:
+    before = dataclasses.asdict(HEALTH)
+    began = [{**cell(number, 0), "part": 1, "may_write": 61.5e9} for number in (1, 2)]
+    ended = {**cell(1, 10**9), "part": 1}
+    assert budget.used(before, HEALTH, [ended], DRIVE, FULL, 1e9, began) == pytest.approx(62.5e9)
+    # The drive is faster by now than it was thought to be then.
+    assert budget.used(before, HEALTH, [ended], DRIVE, FULL, 2e9, began) == pytest.approx(124e9)
+    # The same case of another part is another one.
+    assert budget.used(before, HEALTH, [{**ended, "part": 2}], DRIVE, FULL, 1e9, began) == pytest.approx(124e9)
+
+
 def test_a_drive_is_as_fast_as_it_was_seen_to_be() -> None:
     assert budget.speed([], 1e9) == 1e9
     assert budget.speed([cell(1, 60 * 10**9)], 1e9) == pytest.approx(1.25e9)

@@ -85,7 +85,7 @@ def test_a_case_that_compared_nothing_does_not_pass(test: str) -> None:
     without = {key: value for key, value in idle.items() if key != "compared_bytes"}
     assert verdict(cases.REQUIREMENT[test], record("check"), without).status == INCONCLUSIVE
     assert verdict("integrity.drive", record("check"), record("lay", compared_bytes=0)).status == PASS
-    assert verdict("path.size", record("size", compared_bytes=0, transfers=0)).status == PASS
+    assert verdict("path.size", record("size", compared_bytes=0)).status == PASS
 
 
 def test_a_load_has_to_compare_as_much_as_was_asked_for() -> None:
@@ -304,6 +304,11 @@ def test_a_measurement_is_checked_against_itself() -> None:
     made["line"]["issued"]["reads"] = 99
     assert names(made) == ["BENCH_ARITHMETIC"]
     assert names(cell(30000, "registered"), "registered", moved=4096) == ["BENCH_ARITHMETIC"]
+    # Each I/O has its latency, but for those in flight at the end.
+    for count, wrong in ((100, []), (68, []), (67, ["BENCH_ARITHMETIC"]), (133, ["BENCH_ARITHMETIC"])):
+        made = cell(30000)
+        made["job"]["read"]["clat_ns"]["bins"] = {"1000": 60, "2000": count - 60}
+        assert names(made) == wrong
     made = cell(30000)
     made["line"]["proven"] = False
     assert names(made) == ["BOUNCED"]
@@ -355,21 +360,27 @@ def test_preconditioning_that_did_not_write_all_twice_is_none() -> None:
     assert [f["name"] for f in found] == ["ENDED_EARLY"]
 
 
+# What the engine says of a premapped measurement.
+PROOF = {"proven": True, "datapath": "premapped", "proof": "the module counted"}
+
+
 def pts(number: int, iops: dict[str, float]) -> list[Record]:
     """A whole round: the cells that are not given do one I/O a second."""
     iops = {**iops, **{name: 1.0 for name in sorted(snia.IOPS.names(512)) if name not in iops}}
     return [{"id": f"steady/round-{number:02}/{name}", "kind": "pts", "figures": {"read_iops": value},
              "requirement": "performance.steady", "exporter": "udmabuf", "path": "premapped",
-             "test": "pts-iops", "part": 1, "findings": [], "seconds": 1.0, "runtime_s": 60.0,
-             "size": "100%"} for name, value in iops.items()]  # fmt: skip
+             "test": "pts-iops", "part": 1, "started": 0.0, "findings": [], "seconds": 1.0, "runtime_s": 60.0,
+             "size": "100%", "report": PROOF} for name, value in iops.items()]  # fmt: skip
 
 
+DRIVE_BYTES = (1 << 30) + 4096
 READY: Record = {"id": "steady/precondition", "kind": "precondition", "findings": [], "seconds": 1.0,
                  "requirement": "performance.steady", "exporter": "udmabuf", "path": "premapped",
-                 "test": "precondition", "part": 1, "figures": {}}  # fmt: skip
+                 "test": "precondition", "part": 1, "started": 0.0, "figures": {"write_iops": 1.0}, "runtime_s": 9.0, "size": "100%",
+                 "written_bytes": 2 << 30, "report": PROOF}  # fmt: skip
 
 
-SNIA: dict[str, Any] = {"steady": True, "whole_drive": True,
+SNIA: dict[str, Any] = {"steady": True, "whole_drive": True, "drive_bytes": DRIVE_BYTES,
                         "scale": cases.Scale(1 << 30, 60, 5, True).as_words()}  # fmt: skip
 
 
@@ -400,7 +411,7 @@ def test_what_was_measured_says_whether_it_was_snias_test_whatever_was_asked_for
 ) -> None:
     steady = [r for n in range(1, 6) for r in pts(n, {"0-4k": 100.0})]
     assert verdict("performance.steady", READY, *steady, **SNIA).status == PASS
-    steady[70].update(change)
+    steady[70] = {key: value for key, value in {**steady[70], **change}.items() if value is not None}
     judged = verdict("performance.steady", READY, *steady, **SNIA)
     assert judged.status == INCONCLUSIVE
     assert says in judged.text and steady[70]["id"] in judged.text
@@ -496,7 +507,8 @@ def run(
     case = cases.cell(exporter, path, *cell_of, repeat)
     return {**record("read"), "id": case.id, "kind": "cell", "exporter": exporter, "path": path,
             "requirement": case.requirement, "params": case.params, "test": case.test,
-            "figures": {"read_iops": iops, "cpu_s_per_gib": cpu}, "runtime_s": 60.0}  # fmt: skip
+            "figures": {"read_iops": iops, "cpu_s_per_gib": cpu}, "runtime_s": 60.0,
+            "report": {**PROOF, "datapath": path}}  # fmt: skip
 
 
 def test_ratios_are_not_judged_on_an_emulated_drive() -> None:
@@ -837,3 +849,80 @@ def test_what_the_drive_said_between_two_cases_counts_although_it_is_over() -> N
     judged = between(4, 40)
     assert (judged.status, judged.names) == (FAIL, ["CRITICAL_WARNING"])
     assert "integrity/udmabuf/premapped/read" in judged.text
+
+
+@pytest.mark.parametrize("report", [None, {}, {**PROOF, "proven": False}, {**PROOF, "proven": "yes"},
+                                    {**PROOF, "datapath": "bounce"}])  # fmt: skip
+@pytest.mark.parametrize("kind", ["cell", "round", "precondition"])
+def test_a_measurement_without_its_proof_is_not_proven(kind: str, report: Any) -> None:
+    whole = [run("premapped", 1.0), READY, *pts(1, {"0-4k": 1.0})]
+    assert verdict("path.proven", *whole).status == PASS
+    at = ("cell", "precondition", "round").index(kind)
+    whole[at] = {**whole[at], "report": report}
+    judged = verdict("path.proven", *whole)
+    assert (judged.status, judged.names) == (INCONCLUSIVE, []) and whole[at]["id"] in judged.text
+    # What was found stands, and what could not be done has no proof to show.
+    assert verdict("path.proven", *whole, {**run("bvec", 1.0), "findings": [found("BOUNCED")]}).names == ["BOUNCED"]
+
+
+@pytest.mark.parametrize("change", [
+    {"figures": None}, {"figures": {}}, {"written_bytes": None}, {"size": None}, {"runtime_s": None}, {"runtime_s": 0.0},
+    {"size": "99%"}, {"written_bytes": (2 << 30) - 1}])  # fmt: skip
+def test_preconditioning_says_itself_that_it_was_done(change: dict[str, Any]) -> None:
+    steady = [r for n in range(1, 6) for r in pts(n, {"0-4k": 100.0})]
+    assert verdict("performance.steady", READY, *steady, **SNIA).status == PASS
+    ready = {key: value for key, value in {**READY, **change}.items() if value is not None}
+    judged = verdict("performance.steady", ready, *steady, **SNIA)
+    assert judged.status == INCONCLUSIVE and READY["id"] in judged.text
+    small = {key: value for key, value in SNIA.items() if key != "drive_bytes"}
+    assert verdict("performance.steady", READY, *steady, **small).status == INCONCLUSIVE
+
+
+@pytest.mark.parametrize("name", ["performance.steady", "integrity.after"])
+def test_what_was_asked_for_says_whether_a_steady_state_was(name: str) -> None:
+    for told in ({}, {"steady": False}):
+        assert verdict(name, **told, scale=SNIA["scale"]).status == INCONCLUSIVE
+    quick = cases.QUICK.as_words()
+    assert verdict(name, steady=True, scale=quick, quick=True).status == SKIP
+    # Only a quick run goes without.
+    assert verdict(name, scale=quick, quick=False).status == INCONCLUSIVE
+
+
+def test_a_size_that_was_not_used_and_a_measurement_without_figures_did_nothing() -> None:
+    good = record("size")
+    assert verdict("path.size", good).status == PASS
+    for bad in ({**good, "transfers": 0}, {key: value for key, value in good.items() if key != "transfers"}):
+        assert verdict("path.size", bad).status == INCONCLUSIVE
+    bounce = run("bounce", 1.0)
+    assert verdict("performance.paths", bounce).status == PASS
+    for figures in ({}, {"read_iops": 0.0}):
+        assert verdict("performance.paths", {**bounce, "figures": figures}).status == INCONCLUSIVE
+
+
+def timed(records: list[Record], pause_at: str = "", pause_s: float = 0.0, **longer: float) -> list[Record]:
+    """One after the other by the clock, but for a pause before one of them; or one that lasted longer."""
+    made, clock = [], 1e9
+    for one in records:
+        clock += pause_s if one["id"] == pause_at else 0.0
+        seconds = one["runtime_s"] + 2.0 + longer.get("seconds", 0.0) * (one["id"] == pause_at)
+        made.append({**one, "started": clock, "seconds": seconds})
+        clock += seconds + 1.0
+    return made
+
+
+@pytest.mark.parametrize("at", ["steady/round-01/0-128k", "steady/round-05/100-1m", "steady/round-03/0-4k"])
+def test_a_pause_ends_the_window_as_an_interruption_does(at: str) -> None:
+    whole = [READY, *(r for n in range(1, 6) for r in pts(n, {"0-4k": 100.0}))]
+    assert verdict("performance.steady", *timed(whole, at, 60.0), **SNIA).status == PASS
+    # The machine slept: its clock went on, and that of the case did not.
+    slept = verdict("performance.steady", *timed(whole, at, 12 * 3600.0), **SNIA)
+    # The program was stopped and went on (Ctrl-Z) while a case was at work.
+    stopped = verdict("performance.steady", *timed(whole, at, seconds=12 * 3600.0), **SNIA)
+    for judged in (slept, stopped):
+        assert judged.status == INCONCLUSIVE
+        assert "pause" in judged.text and at in judged.text and "12.0 h" in judged.text, judged.text
+
+
+def test_a_pause_after_the_steady_state_changes_nothing() -> None:
+    whole = [READY, *(r for n in range(1, 7) for r in pts(n, {"0-4k": 100.0}))]
+    assert verdict("performance.steady", *timed(whole, "steady/round-06/0-4k", 9999.0), **SNIA).status == PASS

@@ -26,12 +26,13 @@ DRIVE = Drive("/dev/nvme9n1", "nvme9n1", "nvme9n1", "nvme9", "0000:01:00.0", "M"
 def test_records_survive_and_a_line_cut_short_is_dropped(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.lock()
-    store.begin(RUN, resume=False)
+    assert store.goes_on(RUN, resume=False) is None
+    store.save(RUN)
     store.add(RECORD)
     with open(tmp_path / "cases.jsonl", "ab") as file:
         file.write(b'{"id": "b", "fin')
     again = Store(tmp_path)
-    again.begin(RUN, resume=True)
+    assert again.goes_on(RUN, resume=True) == RUN
     assert set(again.records) == {"a"}
     again.add({**RECORD, "id": "c"})
     last = Store(tmp_path)
@@ -40,11 +41,12 @@ def test_records_survive_and_a_line_cut_short_is_dropped(tmp_path: Path) -> None
 
 
 def test_a_run_is_not_overwritten_nor_mixed(tmp_path: Path) -> None:
-    Store(tmp_path).begin(RUN, resume=False)
+    assert Store(tmp_path).goes_on(RUN, resume=True) is None and not list(tmp_path.iterdir())
+    Store(tmp_path).save(RUN)
     with pytest.raises(QualError, match="--resume"):
-        Store(tmp_path).begin(RUN, resume=False)
+        Store(tmp_path).goes_on(RUN, resume=False)
     with pytest.raises(QualError, match="its serial was 'x' and is 'y'"):
-        Store(tmp_path).begin({**RUN, "serial": "y"}, resume=True)
+        Store(tmp_path).goes_on({**RUN, "serial": "y"}, resume=True)
 
 
 def test_a_folder_that_is_anothers_is_refused_and_no_link_in_it_followed(tmp_path: Path) -> None:
@@ -209,10 +211,10 @@ def run_in(folder: Path, needs: dict[str, object], records: list[Record]) -> Pat
     store = Store(folder)
     store.lock()
     # What else a run stores says nothing here.
-    store.begin({"environment": [["kernel", "7", "subject"]], "comparability_key": "k", "requirements": needs,
-                 "emulated": False, "parts": [], **{name: "" for name in results.NEEDED if name not in (
-                     "environment", "comparability_key", "requirements", "emulated", "parts", "scale")},
-                 "scale": cases.FULL.as_words()}, resume=False)  # fmt: skip
+    store.save({"environment": [["kernel", "7", "subject"]], "comparability_key": "k", "requirements": needs,
+                "emulated": False, "parts": [], **{name: "" for name in results.NEEDED if name not in (
+                    "environment", "comparability_key", "requirements", "emulated", "parts", "scale")},
+                "scale": cases.FULL.as_words()})  # fmt: skip
     for record in records:
         store.add(record)
     store.release()

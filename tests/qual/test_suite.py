@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A run from case to case: the kernel's log is read after each, and a run that goes on mixes nothing."""
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable
@@ -9,11 +10,12 @@ from typing import Any
 
 import pytest
 from dmabuf_common import kmsg, measuring
+from dmabuf_common.drive_guard import Demand, Gone
 from dmabuf_common.drive_identity import Identity, Node
 from dmabuf_common.nvme import Health
 from dmabuf_common.sysfs import System
 from dmabuf_common.verdict import FAIL, INCONCLUSIVE, PASS
-from dmabuf_qual import cases, environment, judge, judge_steady, requirements, results, rules, suite
+from dmabuf_qual import cases, cli, environment, judge, judge_steady, requirements, results, rules, suite
 from dmabuf_qual.cases import Case
 from dmabuf_qual.drive import Drive
 from dmabuf_qual.errors import QualError
@@ -64,7 +66,13 @@ class Machine:
         if case.kind == "integrity":
             return {**record, "compared_bytes": 1, "transfers": 1, "facts": {}}
         figures = {"read_iops": self.iops, "read_mib_s": self.iops, "read_mean_us": 1.0}
-        return {**record, "figures": figures, "runtime_s": 60.0, "size": "100%", "written_bytes": self.written}
+        record |= {"figures": figures, "runtime_s": 60.0, "size": "100%", "written_bytes": self.written,
+                   "report": {"proven": True, "datapath": case.path, "proof": "counted"}}  # fmt: skip
+        if case.kind == "precondition":
+            # All of the drive, twice, as fast as all else.
+            twice = 2 * DRIVE.bytes
+            record |= {"written_bytes": twice, "runtime_s": 60.0 * twice / (self.written or twice)}
+        return record
 
 
 @pytest.fixture
@@ -145,6 +153,11 @@ def stop() -> None:
 def die() -> None:
     """As a kill does it: nothing of what a program does at its end is done."""
     raise SystemExit
+
+
+def leave() -> None:
+    """As the drive does it."""
+    raise Gone("/dev/nvme9n1 is not used any more: the drive went away")
 
 
 def test_a_run_without_a_complaint_has_a_log_that_says_so(machine: Machine) -> None:
@@ -268,10 +281,10 @@ def test_a_stop_and_another_boot_lose_nothing_of_the_log(machine: Machine) -> No
     assert start(machine, resume=True)["drive.log"].names == ["KERNEL_LOG"]
 
 
-def stop_after(machine: Machine, number: int) -> Callable[[Case], None]:
+def stop_after(machine: Machine, number: int, end: Callable[[], None] = stop) -> Callable[[Case], None]:
     def during(_case: Case) -> None:
         if len(machine.done) + 1 == number:
-            stop()
+            end()
 
     return during
 
@@ -489,6 +502,22 @@ def test_a_counter_that_stands_still_lets_no_more_be_written(machine: Machine) -
     assert ended.startswith("MOST_WRITTEN: 1.1 GB of 1.1 GB are written") and "was not begun" in ended
 
 
+def test_the_health_of_an_earlier_part_is_not_that_of_the_end(machine: Machine) -> None:
+    counter = Counter(machine)
+    assert start(machine, most_written=1 << 30)["drive.health"].status == PASS
+    for end in (stop, die, leave):
+        machine.during = stop_after(machine, 2, end)
+        try:
+            start(machine, resume=True)
+        except (KeyboardInterrupt, SystemExit):
+            pass
+        assert "health_after" not in suite.Store(machine.folder / "q").load()
+    run, records = results.load(machine.folder / "q")
+    judged = next(one for one in judge.judge(records, run, NEEDS) if one.id == "drive.health")
+    assert judged.status == INCONCLUSIVE
+    del counter
+
+
 def test_what_was_written_before_rounds_began_anew_counts_too(machine: Machine) -> None:
     def during(case: Case) -> None:
         if case.id.startswith("steady/round-02"):
@@ -502,6 +531,46 @@ def test_what_was_written_before_rounds_began_anew_counts_too(machine: Machine) 
     # 57 TB so far, and each case writes one more.
     start(machine, resume=True, most_written=100 * 10**12, **FULL)
     assert 30 < len(machine.done) <= 43
+
+
+@pytest.mark.parametrize("end", [stop, die, leave])
+def test_a_case_that_was_stopped_may_have_written_all_of_its_own(machine: Machine, end: Callable[[], None]) -> None:
+    counter = Counter(machine)
+
+    def during(case: Case) -> None:
+        if case.kind == "precondition":
+            # As far as it came; the drive's own counter does not show it.
+            end()
+
+    machine.during = during
+    for part in range(3):
+        try:
+            start(machine, resume=part > 0, most_written=5 * 10**12, **FULL)
+        except (KeyboardInterrupt, SystemExit):
+            pass
+        run = suite.Store(machine.folder / "q").load()
+        # Two whole preconditionings of 2 TB each, and no third.
+        assert run.get("ended", "").startswith("MOST_WRITTEN") == (part == 2), run.get("ended")
+    del counter
+
+
+def test_a_case_that_was_done_after_all_counts_once(machine: Machine) -> None:
+    Counter(machine)
+    machine.during = stop_after(machine, 2)
+    with pytest.raises(KeyboardInterrupt):
+        start(machine, most_written=1 << 40)
+    machine.during = lambda _case: None
+    # Three cases and the stopped one: 256 MiB each.
+    start(machine, resume=True, most_written=1 << 30)
+    assert machine.done == ["integrity/udmabuf/premapped/read", "integrity/udmabuf/premapped/write"]
+
+
+def test_what_was_begun_is_read_with_care(machine: Machine) -> None:
+    start(machine)
+    with open(machine.folder / "q" / "begun.jsonl", "a", encoding="utf-8") as file:
+        file.write('{"id": "integrity/lay", "part": 1, "may_write": NaN}\n')
+    with pytest.raises(QualError, match="no case that began"):
+        suite.Store(machine.folder / "q").load()
 
 
 def test_a_case_that_wrote_more_than_was_thought_possible_is_told(machine: Machine) -> None:
@@ -555,6 +624,72 @@ def test_a_run_among_others_does_not_wait_and_is_comparable_with_its_like(machin
     assert "among" not in other and other["comparability_key"] != run["comparability_key"]
 
 
+class Others:
+    """What stands for the other drives of a run: it is asked whether they are ready."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine, self.asked = machine, False
+
+    def ready(self) -> None:
+        self.asked = True
+        raise QualError("another drive was refused")
+
+    def qualify(self, *words: str, drive: Drive = DRIVE, needs: requirements.Requirements = NEEDS) -> None:
+        """As the program does it, up to the first case."""
+        patch, exists = self.machine.patch, Path.exists
+        patch.setattr(cli.execute, "need_root", lambda: None)
+        patch.setattr(cli.tools, "find", lambda: Tools("i", "e", self.machine.folder))
+        patch.setattr(cli, "_examine", lambda *_: [])
+        patch.setattr(cli.drive, "health", lambda _drive: None)
+        patch.setattr(cli.Path, "exists", lambda path: str(path) == "/dev/dmabuf_rw" or exists(path))
+        args = cli.parser().parse_args(["run", "--erase", "--quick", "--output", "o", *words, "/dev/nvme9n1"])
+        target = cli.Target("/dev/nvme9n1", Demand("S"), self.machine.folder / "q", "S", ("S", "T"))
+        cli._qualify(args, needs, drive, Held(), target, self.ready)  # type: ignore[arg-type]
+
+
+def stopped_among(machine: Machine) -> None:
+    """A run of two drives that was stopped; its folder."""
+    machine.during = stop_after(machine, 2)
+    with pytest.raises(KeyboardInterrupt):
+        start(machine, among=("S", "T"))
+    machine.during = lambda _case: None
+    machine.done.clear()
+
+
+def test_what_is_against_a_folder_is_found_before_any_drive_begins(machine: Machine) -> None:
+    others = Others(machine)
+    with pytest.raises(QualError, match="smaller than"):
+        others.qualify(drive=dataclasses.replace(DRIVE, bytes=1 << 20))
+    stopped_among(machine)
+    with pytest.raises(QualError, match="say --resume"):
+        others.qualify()
+    with pytest.raises(QualError, match="its requirements was"):
+        others.qualify("--resume", needs={**NEEDS, "most_moves": 7})
+    holder = suite.Store(machine.folder / "q")
+    holder.lock()
+    with pytest.raises(QualError, match="another dmabuf-qual"):
+        others.qualify("--resume")
+    assert not others.asked
+    holder.release()
+
+
+def test_a_drive_that_waits_for_the_others_has_written_nothing(machine: Machine) -> None:
+    others = Others(machine)
+    with pytest.raises(QualError, match="another drive was refused"):
+        others.qualify()
+    assert others.asked and machine.done == []
+    # So that the same command line begins once the other one is mended.
+    assert not (machine.folder / "q" / "run.json").exists()
+
+
+def test_a_part_that_never_began_is_none(machine: Machine) -> None:
+    stopped_among(machine)
+    before = (machine.folder / "q" / "run.json").read_text()
+    with pytest.raises(QualError, match="another drive was refused"):
+        Others(machine).qualify("--resume")
+    assert (machine.folder / "q" / "run.json").read_text() == before
+
+
 def test_the_drives_health_is_kept_after_each_case(machine: Machine) -> None:
     Counter(machine)
     start(machine)
@@ -585,3 +720,170 @@ def test_where_the_memory_is_is_said_as_the_run_begins(machine: Machine) -> None
     assert any("NOT device memory of 0000:02:00.0" in text for text in said)
     run = suite.Store(machine.folder / "q").load()
     assert run["devices"]["drm:/dev/dri/card1"] == "0000:02:00.0"
+
+
+SPEC = "drm:/dev/dri/card1"
+
+
+class Card:
+    """What stands for an exporter of a device's memory: where it lies, and which device it is."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.memory, self.device, self.works = "peer", "0000:41:00.0", True
+        machine.patch.setattr(suite, "probe", lambda _t, _d, spec, path: self.probe(spec, path))
+        machine.patch.setattr(suite.whereabouts, "address", lambda _s, spec, _f: self.device if spec == SPEC else "")
+
+    def probe(self, spec: str, path: str) -> dict[str, Any]:
+        if path != "premapped" or (spec == SPEC and not self.works):
+            return {"works": False, "name": "NOT_AVAILABLE", "text": "no"}
+        return {"works": True, "name": "", "text": "", "facts": {"memory": self.memory if spec == SPEC else "system"}}
+
+
+@pytest.mark.parametrize(("change", "says"), [
+    ({"memory": "system"}, "its memory of drm:/dev/dri/card1 was .*peer.* and is .*system"),
+    ({"device": "0000:02:00.0"}, "its device of drm:/dev/dri/card1 was '0000:41:00.0' and is '0000:02:00.0'"),
+])  # fmt: skip
+def test_a_run_does_not_go_on_with_another_memory(machine: Machine, change: dict[str, str], says: str) -> None:
+    card = Card(machine)
+    both = ["udmabuf", SPEC]
+    machine.during = stop_after(machine, 5)
+    with pytest.raises(KeyboardInterrupt):
+        start(machine, exporters=both)
+    machine.during = lambda _case: None
+    # After the next boot card1 is the card of the management controller.
+    machine.boot = "boot-2"
+    for name, value in change.items():
+        setattr(card, name, value)
+    with pytest.raises(QualError, match=says):
+        start(machine, resume=True, exporters=both)
+    assert machine.done == []
+    card.memory, card.device = "peer", "0000:41:00.0"
+    start(machine, resume=True, exporters=both)
+    assert machine.done
+
+
+def test_an_exporter_that_does_not_work_any_more_is_left_to_its_cases(machine: Machine) -> None:
+    card = Card(machine)
+    machine.during = stop_after(machine, 5)
+    with pytest.raises(KeyboardInterrupt):
+        start(machine, exporters=["udmabuf", SPEC])
+    machine.during = lambda _case: None
+    card.works = False
+    start(machine, resume=True, exporters=["udmabuf", SPEC])
+    assert any(SPEC.replace("/", "_") in name for name in machine.done)
+
+
+@pytest.mark.parametrize("end", [stop, die])
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_saturation_that_was_stopped_saw_the_drive_fresh_and_no_other_does(
+    machine: Machine, end: Callable[[], None], number: int
+) -> None:
+    scale = cases.Scale(1 << 20, 60, 1, True, tests="iops,saturation")
+    machine.written = DRIVE.bytes
+
+    def during(case: Case) -> None:
+        if case.id.startswith(f"saturation/round-{number:02}"):
+            end()
+
+    machine.during = during
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        start(machine, scale=scale, quick=False)
+    machine.during = lambda _case: None
+    said: list[str] = []
+    judged = start(machine, resume=True, said=said, scale=scale, quick=False)["performance.saturation"]
+    assert judged.status == INCONCLUSIVE
+    # Nor are four drives' worth written for that.
+    assert not any(name.startswith("saturation/") for name in machine.done)
+    assert any("purge" in text for text in said)
+
+
+def test_a_saturation_of_a_used_drive_does_not_pass(machine: Machine) -> None:
+    scale = cases.Scale(1 << 20, 60, 1, True, tests="iops,saturation")
+    machine.written = DRIVE.bytes
+    assert start(machine, scale=scale, quick=False)["performance.saturation"].status == PASS
+    store = suite.Store(machine.folder / "q")
+    store.load()
+    lines = [r for r in store.all if r["id"].startswith("saturation/")]
+    for record in lines:
+        # As an earlier release did it.
+        store.add({**record, "part": 2})
+    run, records = results.load(machine.folder / "q")
+    judged = next(v for v in judge.judge(records, run, NEEDS) if v.id == "performance.saturation")
+    assert judged.status == INCONCLUSIVE and "not fresh" in judged.text and "purge" in judged.remedy
+
+
+def test_a_pause_ends_the_rounds(machine: Machine) -> None:
+    right, clock = machine.run, [1e9]
+
+    def slow(bench: Bench, case: Case) -> Record:
+        clock[0] += 12 * 3600 if case.id == "steady/round-05/100-1m" else 0
+        record = {**right(bench, case), "started": clock[0]}
+        record["seconds"] = record.get("runtime_s", 1.0)
+        clock[0] += record["seconds"] + 1
+        return record
+
+    machine.patch.setattr(Bench, "run", slow)
+    assert start(machine, **FULL)["performance.steady"].status == INCONCLUSIVE
+    assert rounds(machine)[-1] == "round-05"
+    assert start(machine, resume=True, **FULL)["performance.steady"].status == INCONCLUSIVE
+    assert rounds(machine)[0] == "precondition"
+
+
+WRITES = {"only": ["perf/*/write-1m-8/*"], "most_written": 100 * 10**9, **FULL}
+
+
+class Fast:
+    """A drive that writes 12 GB in each second of a measurement, while --write-speed says 1 GB."""
+
+    def __init__(self, machine: Machine, smart: bool, layer: bool) -> None:
+        self.counter, self.sectors, self.seconds = Counter(machine), 0, 0
+        self.stat = machine.folder / "root/sys/block/nvme9n1/stat"
+        self.stat.parent.mkdir(parents=True)
+        self.stat.write_text("0 0 0 0 0 0 0")
+        self.smart, self.layer, right = smart, layer, machine.run
+
+        def run(bench: Bench, case: Case) -> Record:
+            for _ in range(60):
+                self.second()
+                bench.tick()
+            return {**right(bench, case), "written_bytes": 60 * 12 * 10**9}
+
+        machine.patch.setattr(Bench, "run", run)
+        machine.patch.setattr(suite.budget, "LOOK_S", 0.0)
+
+    def second(self) -> None:
+        self.seconds += 1
+        self.counter.written += 12 * 10**9 if self.smart else 0
+        self.sectors += 12 * 10**9 // 512 if self.layer else 0
+        self.stat.write_text(f"0 0 0 0 0 0 {self.sectors}")
+
+
+@pytest.mark.parametrize(("smart", "layer"), [(True, False), (False, True), (True, True)])
+def test_a_drive_faster_than_it_was_thought_to_be_is_stopped_in_time(machine: Machine, smart: bool, layer: bool) -> None:
+    fast = Fast(machine, smart, layer)
+    judged = start(machine, **WRITES)
+    run = suite.Store(machine.folder / "q").load()
+    assert 2 * 12 < fast.seconds * 12 <= 100
+    assert run["ended"].startswith("MOST_WRITTEN: ") and "in the middle" in run["ended"]
+    assert judged["performance.paths"].status == INCONCLUSIVE
+    # The case has no record, and is done anew when more may be written.
+    fast.seconds = 0
+    start(machine, resume=True, **{**WRITES, "most_written": 10**13})
+    assert fast.seconds >= 60
+    assert "ended" not in suite.Store(machine.folder / "q").load()
+
+
+def test_without_a_limit_no_counter_is_read_in_the_middle(machine: Machine) -> None:
+    fast = Fast(machine, True, True)
+    looked: list[int] = []
+    right = fast.counter.health
+    machine.patch.setattr(suite.drives, "health", lambda _drive: (looked.append(fast.seconds), right())[1])
+    start(machine, **{**WRITES, "most_written": None})
+    assert fast.seconds and not [one for one in looked if one % 60]
+    # Nor where a case writes nothing.
+    looked.clear()
+    machine.folder = machine.folder / "reads"
+    machine.folder.mkdir()
+    fast.smart = fast.layer = False
+    start(machine, **{**WRITES, "only": ["perf/*/read-1m-8/*"]})
+    assert fast.seconds and not [one for one in looked if one % 60]
