@@ -188,7 +188,7 @@ class _Judge:
             elif hold:
                 compared = self._reference(series, hold)
                 self.result.holds[about] = hold
-                self.result.old_names[about] = _nights(hold.nights)
+                self.result.old_names[about] = shown_nights(hold.nights)
             why = changed or self._unfit(series, metric, tonight, pinned, compared, hold)
             if why:
                 self.unfit[about] = why
@@ -225,7 +225,7 @@ class _Judge:
             )
         if pinned is None and hold is None:
             return ""
-        name = f"the {pinned.name}" if pinned else f"the {_nights(hold.nights if hold else ())}"
+        name = f"the {pinned.name}" if pinned else f"the {shown_nights(hold.nights if hold else ())}"
         if not old_runs:
             return f"{name} holds no night but this one; pin others" if pinned else (
                 f"{name} have no valid run any more; pin a baseline")
@@ -354,14 +354,14 @@ class _Judge:
             first = nights[finding.change.index]
             finding.extra["change_from"] = str(first)
             if not finding.question.old:
-                self.result.old_names[about] = _nights([nights[i] for i in finding.change.before])
+                self.result.old_names[about] = shown_nights([nights[i] for i in finding.change.before])
             if finding.fresh is None:
                 what += f" since night {first}"
                 finding.extra["new"] = f"nights {first} to {self.night}"
         elif finding.together is not None and finding.fresh is None:
             together = [*(nights[index] for index in finding.with_nights), self.night]
-            what += f" of {_nights(together)} together"
-            finding.extra["new"] = _nights(together)
+            what += f" of {shown_nights(together)} together"
+            finding.extra["new"] = shown_nights(together)
         contrast = finding.judged
         if finding.text:
             return
@@ -403,7 +403,7 @@ class _Judge:
         return "; suspect at first, and the reruns do not agree" if finding.state == decide.CLEARED else ""
 
 
-def _nights(numbers: Sequence[int]) -> str:
+def shown_nights(numbers: Sequence[int]) -> str:
     """Nights as a report calls them: short where they follow each other."""
     if len(numbers) == 1:
         return f"night {numbers[0]}"

@@ -9,7 +9,7 @@ from dmabuf_common import files, verdict
 from dmabuf_report import model
 from dmabuf_report.write import write
 
-from . import analyse, results
+from . import analyse
 from .errors import NightlyError
 from .store import Night, Store
 
@@ -79,7 +79,7 @@ def publish(store: Store, plan: str, night: int | None, out: Path) -> list[Path]
     files.own_folder(out)
     chosen = wanted[-1]
     page = folder_of(out, chosen.id)
-    written = write(_public(results.build(analyse.judge_night(store, chosen))), page, ["html"], "index")
+    written = write(_public(analyse.look(store, chosen)), page, ["html"], "index")
     rows = "\n".join(_row(out, one) for one in reversed(judged))
     files.replace(out / INDEX, _PAGE.format(title=f"Nights of plan {escape(plan)}", rows=rows))
     return [*written, out / INDEX]

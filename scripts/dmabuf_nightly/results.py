@@ -9,7 +9,7 @@ from dmabuf_report import bins, model
 
 from . import baseline as baseline_module
 from . import decide, edivisive, fio
-from .judge import Judgement, Subject, metrics_of, subject
+from .judge import Judgement, Subject, metrics_of, shown_nights, subject
 from .plan import metric_kind
 from .store import LEAST_VALID, Run, Series, too_few_valid
 
@@ -294,8 +294,19 @@ def _environment(judgement: Judgement) -> tuple[str, list[model.Fact]]:
     return (single.pop() if len(single) == 1 else ""), facts
 
 
-def build(judgement: Judgement) -> model.Results:
-    """The whole document."""
+def before_requirement(nights: Sequence[int]) -> model.Requirement:
+    """That the night rests on nights that nobody judged."""
+    those = "was" if len(nights) == 1 else "were"
+    return model.Requirement(
+        "night.before", "Nights before: judged", verdict.INCONCLUSIVE,
+        f"{shown_nights(nights)} {those} only measured, and nobody judged "
+        f"{'it' if len(nights) == 1 else 'them'}: what this night comes to rests on that",
+        remedy="`dmabuf-nightly analyze` judges them, and this one after them",
+    )  # fmt: skip
+
+
+def build(judgement: Judgement, unjudged: Sequence[int] = ()) -> model.Results:
+    """The whole document. unjudged: the nights before that were only measured."""
     plan, night = judgement.plan, judgement.store.night(judgement.night)
     fill_p(judgement)
     every = [
@@ -304,6 +315,7 @@ def build(judgement: Judgement) -> model.Results:
     ]  # fmt: skip
     whole = whole_requirement(judgement)
     requirements = [whole] if whole else []
+    requirements += [before_requirement(unjudged)] if unjudged else []
     requirements += [runs_requirement(judgement, series) for series in every]
     requirements += [metric_requirement(finding) for finding in judgement.findings]
     key, environment = _environment(judgement)

@@ -299,6 +299,15 @@ class Store:
         )
         return [Night(**dict(row)) for row in rows]
 
+    def unjudged(self, plan: str, before: int) -> list[Night]:
+        """The complete nights of a plan before one that were only measured, in their order."""
+        waiting = self.db.execute("SELECT DISTINCT night FROM run WHERE state <> 'done'").fetchall()
+        left = {row["night"] for row in waiting}
+        return [
+            night for night in self.nights(plan)
+            if night.id < before and night.status == MEASURED and night.id not in left
+        ]  # fmt: skip
+
     def night(self, number: int) -> Night:
         """One night, of whatever kind."""
         found = [n for kind in ("night", "bisect", "reference") for n in self.nights(None, kind)]
