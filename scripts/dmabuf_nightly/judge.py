@@ -41,6 +41,7 @@ class Judgement:
     baselines: dict[Subject, int] = field(default_factory=dict)
     holds: dict[Subject, Hold] = field(default_factory=dict)
     nights: dict[Subject, list[int]] = field(default_factory=dict)
+    need_baseline: bool = False
 
     def to_rerun(self) -> list[Series]:
         """The series of what is suspect and has not been confirmed on an earlier night."""
@@ -55,6 +56,8 @@ class Judgement:
         """Stores the decisions."""
         with self.store.transaction():
             self.store.forget_decisions(self.night)
+            if self.need_baseline:
+                self.store.demand_baseline(self.night)
             for finding in self.findings:
                 about = subject(finding)
                 contrast = finding.judged
@@ -111,8 +114,8 @@ def _decided(document: Mapping[str, Any], state: str) -> Decided:
 class _Judge:
     def __init__(self, store: Store, plan: Plan, night: int, reruns: bool, need_baseline: bool) -> None:
         self.store, self.plan, self.night, self.reruns = store, plan, night, reruns
-        self.need_baseline = need_baseline
-        self.result = Judgement(store, plan, night)
+        self.need_baseline = need_baseline or store.night(night).need_baseline
+        self.result = Judgement(store, plan, night, need_baseline=self.need_baseline)
         for run in store.runs(night):
             self.result.runs.setdefault(run.series, []).append(run)
         self.earlier: dict[Subject, dict[int, Decided]] = defaultdict(dict)
@@ -416,5 +419,5 @@ def judge(
     store: Store, plan: Plan, night: int, reruns: bool = False, need_baseline: bool = False
 ) -> Judgement:
     """Judges a night by what is stored. reruns: what is suspect may still be run again. need_baseline:
-    what has none is inconclusive."""
+    what has none is inconclusive; so it is where that was demanded when the night was judged before."""
     return _Judge(store, plan, night, reruns, need_baseline).run()

@@ -76,8 +76,17 @@ def _to_3(db: sqlite3.Connection) -> None:
     )
 
 
+def _to_4(db: sqlite3.Connection) -> None:
+    """A night says whether it was judged with the demand for a baseline; till now its decisions said so."""
+    db.execute("ALTER TABLE night ADD COLUMN need_baseline INTEGER NOT NULL DEFAULT 0")
+    db.execute(
+        "UPDATE night SET need_baseline = 1 WHERE id IN (SELECT night FROM decision WHERE "
+        "json_extract(document, '$.text') LIKE 'no baseline is pinned, and one is demanded%')"
+    )
+
+
 # What makes a store of version N + 1 of one of version N.
-STEPS = {1: _to_2, 2: _to_3}
+STEPS = {1: _to_2, 2: _to_3, 3: _to_4}
 
 
 def migrate(db: sqlite3.Connection, version: int, wanted: int) -> None:

@@ -26,7 +26,7 @@ from .progress import say
 
 T = TypeVar("T", list[Any], dict[str, Any])
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 # Facts that keys have since version 2 of the store.
 LATER = frozenset({"memory", "route", "drive wear", "CPU frequency", "ASPM", "huge pages"})
@@ -42,11 +42,13 @@ ABANDONED = "abandoned"
 SCHEMA = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE fingerprint (hash TEXT PRIMARY KEY, facts TEXT NOT NULL) STRICT;
--- kind: night, or bisect: runs of other commits, which are no part of the history.
+-- kind: night, or bisect: runs of other commits, which are no part of the history. need_baseline:
+-- whether it was judged with that demand.
 CREATE TABLE night (
   id INTEGER PRIMARY KEY, kind TEXT NOT NULL, plan TEXT NOT NULL, plan_text TEXT NOT NULL,
   plan_hash TEXT NOT NULL, seed INTEGER NOT NULL, label TEXT NOT NULL, started TEXT NOT NULL,
-  finished TEXT, status TEXT, verdict TEXT
+  finished TEXT, status TEXT, verdict TEXT,
+  need_baseline INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 -- phase: 0 the night itself, 1 and 2 its reruns. state: planned, running, done. job: what it was, as
 -- jobfacts.py has it, NULL where an earlier release stored it.
@@ -141,6 +143,7 @@ class Night:
     finished: str | None
     status: str | None
     verdict: str | None
+    need_baseline: bool
 
     @property
     def abandoned(self) -> bool:
@@ -293,11 +296,11 @@ class Store:
     def nights(self, plan: str | None = None, kind: str = "night") -> list[Night]:
         """Nights in the order they were begun."""
         rows = self.db.execute(
-            "SELECT id, kind, plan, plan_text, plan_hash, seed, label, started, finished, status, verdict "
-            "FROM night WHERE kind = ? AND (? IS NULL OR plan = ?) ORDER BY id",
+            "SELECT id, kind, plan, plan_text, plan_hash, seed, label, started, finished, status, verdict, "
+            "need_baseline FROM night WHERE kind = ? AND (? IS NULL OR plan = ?) ORDER BY id",
             (kind, plan, plan),
         )
-        return [Night(**dict(row)) for row in rows]
+        return [Night(**{**dict(row), "need_baseline": bool(row["need_baseline"])}) for row in rows]
 
     def unjudged(self, plan: str, before: int) -> list[Night]:
         """The complete nights of a plan before one that were only measured, in their order."""
@@ -485,6 +488,10 @@ class Store:
             (night, night, plan, plan),
         )
         return [{**dict(row), "document": json.loads(row["document"])} for row in rows]
+
+    def demand_baseline(self, night: int) -> None:
+        """Whoever judges this night from now on does it with that demand, too."""
+        self.db.execute("UPDATE night SET need_baseline = 1 WHERE id = ?", (night,))
 
     def forget_decisions(self, night: int) -> None:
         """A night that is judged again starts without decisions of its own."""

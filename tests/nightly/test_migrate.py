@@ -30,7 +30,8 @@ def schema(path: Path) -> list[tuple[str, ...]]:
         rows = db.execute("SELECT type, name, sql FROM sqlite_master ORDER BY name").fetchall()
     db.close()
     # Comments and white space are nobody's schema.
-    return [tuple(re.sub(r"--[^\n]*|\s+", " ", str(v)).replace('"', "").strip() for v in row) for row in rows]
+    plain = [[re.sub(r"--[^\n]*|\s+", " ", str(value)).replace('"', "") for value in row] for row in rows]
+    return [tuple(re.sub(r"\s*([(),]|$)\s*", r"\1", value).strip() for value in row) for row in plain]
 
 
 def test_there_is_a_store_of_each_version_before_this() -> None:
