@@ -41,6 +41,7 @@ class Judgement:
     baselines: dict[Subject, int] = field(default_factory=dict)
     holds: dict[Subject, Hold] = field(default_factory=dict)
     nights: dict[Subject, list[int]] = field(default_factory=dict)
+    pinned: dict[Series, baseline.Baseline] = field(default_factory=dict)
     need_baseline: bool = False
 
     def to_rerun(self) -> list[Series]:
@@ -124,8 +125,16 @@ class _Judge:
                             row["against"])  # fmt: skip
             if row["night"] < night:
                 self.earlier[about][row["night"]] = _decided(row["document"], row["state"])
-        self.baselines = {b.series: b for b in baseline.all_of(store, plan.name)}
-        self.pins = baseline.pins(store, plan.name)
+        self.baselines = baseline.in_force(store, plan.name, night)
+        self.result.pinned = self.baselines
+        # Later pins are none of tonight.
+        self.later_pins: set[Series] = set()
+        self.pins: dict[Series, list[Pin]] = defaultdict(list)
+        for series, every in baseline.pins(store, plan.name).items():
+            last = self.baselines[series].id if series in self.baselines else 0
+            self.pins[series] = [one for one in every if one.id <= last]
+            if len(self.pins[series]) < len(every):
+                self.later_pins.add(series)
         self.known = {
             Subject(k.series, k.metric, k.against): k for k in acknowledge.all_of(store, plan.name)
         }
@@ -222,6 +231,8 @@ class _Judge:
     ) -> str:  # fmt: skip
         """Why a metric cannot be compared with what it should be; "" when it can."""
         if pinned is None and self.need_baseline and not self.plan.old:
+            if series in self.later_pins:
+                return "no baseline was pinned when this night was judged first, and one was demanded"
             return (
                 "no baseline is pinned, and one is demanded; `dmabuf-nightly baseline pin "
                 f"--plan {self.plan.name} --last 3` pins one"

@@ -77,11 +77,16 @@ def _to_3(db: sqlite3.Connection) -> None:
 
 
 def _to_4(db: sqlite3.Connection) -> None:
-    """A night says whether it was judged with the demand for a baseline; till now its decisions said so."""
+    """A night says whether it was judged with the demand for a baseline; till now its decisions said so.
+    A baseline says which nights there were when it was pinned."""
     db.execute("ALTER TABLE night ADD COLUMN need_baseline INTEGER NOT NULL DEFAULT 0")
     db.execute(
         "UPDATE night SET need_baseline = 1 WHERE id IN (SELECT night FROM decision WHERE "
         "json_extract(document, '$.text') LIKE 'no baseline is pinned, and one is demanded%')"
+    )
+    db.execute("ALTER TABLE baseline ADD COLUMN last_night INTEGER NOT NULL DEFAULT 0")
+    db.execute(
+        "UPDATE baseline SET last_night = coalesce((SELECT max(id) FROM night WHERE started <= pinned), 0)"
     )
 
 

@@ -41,7 +41,7 @@ def _of_night(
 ) -> Iterator[Given]:
     """The ratios of the last of these nights, alone and with those before it."""
     night = nights[-1]
-    if pinned is not None:
+    if pinned is not None and night.id >= pinned.since:
         old = _values([run for run in pinned.runs if run.night != night.id], series, metric)
         first: list[float] = []
         for earlier in reversed(nights):

@@ -7,7 +7,6 @@ from dmabuf_common import emulated, stats, verdict
 from dmabuf_common.clock import now
 from dmabuf_report import bins, model
 
-from . import baseline as baseline_module
 from . import decide, edivisive, fio
 from .judge import Judgement, Subject, metrics_of, shown_nights, subject
 from .plan import metric_kind
@@ -334,7 +333,7 @@ def build(judgement: Judgement, unjudged: Sequence[int] = ()) -> model.Results:
         requirements, [measurement(judgement, series) for series in every],
         [c for c in compared if c is not None], [h for h in histories if h is not None],
     )  # fmt: skip
-    pinned = {b.series: b.runs for b in _baselines(judgement)}
+    pinned = {series: one.runs for series, one in judgement.pinned.items()}
     for found in results.histories:
         runs: list[Run] = next((r for s, r in pinned.items() if s.test == found.case and s.side == found.side
                      and (not found.host or s.host == found.host)), [])  # fmt: skip
@@ -343,10 +342,6 @@ def build(judgement: Judgement, unjudged: Sequence[int] = ()) -> model.Results:
     if night.label:
         results.notes.append(f"Label: {night.label}")
     return results
-
-
-def _baselines(judgement: Judgement) -> list[baseline_module.Baseline]:
-    return baseline_module.all_of(judgement.store, judgement.plan.name)
 
 
 def verdict_text(requirements: Sequence[model.Requirement], status: str) -> str:

@@ -76,11 +76,12 @@ CREATE TABLE decision (
   host TEXT NOT NULL, metric TEXT NOT NULL, state TEXT NOT NULL, against TEXT NOT NULL,
   document TEXT NOT NULL, PRIMARY KEY (night, test, side, host, metric, against)
 ) STRICT, WITHOUT ROWID;
--- A baseline is a list of runs. Only `baseline pin` writes here.
+-- A baseline is a list of runs. Only `baseline pin` writes here. last_night: the last one that had begun
+-- when it was pinned. Those after it are judged by it, until the next one is pinned.
 CREATE TABLE baseline (
   id INTEGER PRIMARY KEY, plan TEXT NOT NULL, test TEXT NOT NULL, side TEXT NOT NULL,
   host TEXT NOT NULL, key TEXT NOT NULL, pinned TEXT NOT NULL, nights TEXT NOT NULL,
-  note TEXT NOT NULL, replaced TEXT
+  note TEXT NOT NULL, replaced TEXT, last_night INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE baseline_run (
   baseline INTEGER NOT NULL REFERENCES baseline(id), run INTEGER NOT NULL REFERENCES run(id),
@@ -300,7 +301,10 @@ class Store:
             "need_baseline FROM night WHERE kind = ? AND (? IS NULL OR plan = ?) ORDER BY id",
             (kind, plan, plan),
         )
-        return [Night(**{**dict(row), "need_baseline": bool(row["need_baseline"])}) for row in rows]
+        found = [Night(**dict(row)) for row in rows]
+        for night in found:
+            night.need_baseline = bool(night.need_baseline)
+        return found
 
     def unjudged(self, plan: str, before: int) -> list[Night]:
         """The complete nights of a plan before one that were only measured, in their order."""

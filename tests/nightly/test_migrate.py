@@ -77,8 +77,8 @@ def test_a_night_of_today_goes_on_where_an_old_store_ended(old: Path, tmp_path: 
     assert [f.state for f in judgement.findings] == ["confirmed"]
     assert "baseline of nights 1, 2" in judgement.findings[0].text
     # Where both were looked at, they do.
-    made.night([801, 802, 803, 804, 805], key={**key, "memory": "peer"}, text=text)
     made.call("baseline", "pin", "--plan", "p", "--nights", "5", "--replace")
+    made.night([801, 802, 803, 804, 805], key={**key, "memory": "peer"}, text=text)
     judgement = analyse.in_order(made.store, made.store.night(6))
     assert "memory differ" in judgement.findings[0].text
 
