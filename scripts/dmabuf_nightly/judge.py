@@ -3,7 +3,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from dmabuf_common import stats
@@ -96,9 +96,11 @@ def _values(runs: Sequence[Run], metric: str) -> list[float]:
 
 @dataclass
 class _Past:
-    """Earlier nights of a series that may be compared with tonight's: night → valid runs."""
+    """Earlier nights of a series that may be compared with tonight's: night → valid runs. alike: all nights
+    with such runs, also those that began too long ago to be asked."""
 
     nights: dict[int, list[Run]]
+    alike: frozenset[int]
 
     def of(self, metric: str, least: int) -> dict[int, list[float]]:
         found = {night: _values(runs, metric) for night, runs in self.nights.items()}
@@ -139,6 +141,7 @@ class _Judge:
             Subject(k.series, k.metric, k.against): k for k in acknowledge.all_of(store, plan.name)
         }
         self.unfit: dict[Subject, str] = {}
+        self.alike: dict[Subject, frozenset[int]] = {}
 
     def one(self, series: Series) -> tuple[Run | None, str]:
         """A run that stands for tonight's valid ones, or None and why there is no such one."""
@@ -163,6 +166,14 @@ class _Judge:
             return None
         return next(pin for pin in self.pins[about.series] if pin.id == pinned.id)
 
+    def comparable(self, about: Subject) -> dict[int, Decided]:
+        """What earlier nights decided, where they were of this machine and this job; the others say nothing
+        about tonight."""
+        return {
+            night: found if night in self.alike[about] else replace(found, state=INCONCLUSIVE)
+            for night, found in self.earlier[about].items()
+        }
+
     def past(self, series: Series, tonight: Run | None) -> _Past:
         nights: dict[int, list[Run]] = defaultdict(list)
         if tonight is not None:
@@ -171,7 +182,7 @@ class _Judge:
                     nights[run.night].append(run)
         whole = [night for night, runs in nights.items() if len({run.subject for run in runs}) == 1]
         kept = sorted(whole)[-self.plan.rules.history :]
-        return _Past({night: nights[night] for night in kept})
+        return _Past({night: nights[night] for night in kept}, frozenset(nights))
 
     def hold(self, about: Subject) -> Hold | None:
         """What was found slower without a baseline, and is not over."""
@@ -206,6 +217,7 @@ class _Judge:
                 self.unfit[about] = why
             by_night = past.of(metric, self.plan.rules.least_runs)
             self.result.nights[about] = list(by_night)
+            self.alike[about] = past.alike
             seen = view(list(by_night), self.earlier[about], decide.SLOWER, self.pins[series],
                         self.pin(about))  # fmt: skip
             asked.append(
@@ -286,6 +298,7 @@ class _Judge:
                 if all(n in nights and min(nights[n]) > 0 for nights in by_side)
             ]  # fmt: skip
             self.result.nights[about] = both
+            self.alike[about] = pasts[0].alike & pasts[1].alike
             asked.append(
                 Question(about, metric_kind(metric)[1], self.plan.rules.floor(metric),
                          _values(old_runs, metric), _values(new_runs, metric),
@@ -318,7 +331,7 @@ class _Judge:
             self.result.findings.append(finding)
         for finding in self.result.findings:
             about = subject(finding)
-            decide.keep_confirmed(finding, self.earlier[about], self.pin(about))
+            decide.keep_confirmed(finding, self.comparable(about), self.pin(about))
         self._reruns()
         for finding in self.result.findings:
             self._describe(finding)
