@@ -6,6 +6,7 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 from dmabuf_common.clock import now
 from dmabuf_common.fingerprint import differences
@@ -140,17 +141,17 @@ def pin(
     for series, runs in groups.items():
         if not runs:
             raise NightlyError(f"{series} has no valid run to pin; see `dmabuf-nightly analyze`")
-        keys = sorted({run.key for run in runs})
-        changed = sorted({name for key in keys for name in store.differences(keys[0], key)})
+        pairs = list(combinations(store.unlike(runs), 2))
+        changed = sorted({name for one, other in pairs for name in store.differences(one.key, other.key)})
         if changed:
             raise NightlyError(
                 f"the runs of {series} cannot be pinned together, their machines differ in "
                 f"{', '.join(changed)}; pin nights of one machine"
             )
-        for run in runs:
-            if changed := store.job_differences(run, runs[0]):
+        for one, other in pairs:
+            if changed := store.job_differences(other, one):
                 raise NightlyError(
-                    f"the runs of {series} cannot be pinned together, their jobs differ: in night {run.night} "
+                    f"the runs of {series} cannot be pinned together, their jobs differ: in night {other.night} "
                     f"{jobfacts.shown(changed)}; pin nights of one job"
                 )
         for number in nights:

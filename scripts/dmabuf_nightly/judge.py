@@ -4,6 +4,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import combinations
 from typing import Any
 
 from dmabuf_common import stats
@@ -154,8 +155,8 @@ class _Judge:
         if len(subjects) > 1:
             changed = differences(self.store.facts(subjects[0]), self.store.facts(subjects[1]))
             return None, f"what is judged changed during the night: {', '.join(changed)}"
-        for run in valid[1:]:
-            if changed := self.store.job_differences(run, valid[0]):
+        for first, second in combinations(self.store.unlike(valid), 2):
+            if changed := self.store.job_differences(second, first):
                 return None, f"the job changed during the night: {jobfacts.shown(changed)}"
         return (valid[0] if valid else None), ""
 
@@ -256,14 +257,14 @@ class _Judge:
             return f"{name} holds no night but this one; pin others" if pinned else (
                 f"{name} have no valid run any more; pin a baseline")
         if tonight is not None:
-            for old in old_runs:
-                key = pinned.key if pinned else old.key
-                if not self.store.comparable(key, tonight.key):
-                    changed = self.store.differences(key, tonight.key)
+            keys = [pinned.key] if pinned else []
+            for key in [*keys, *(run.key for run in self.store.unlike(old_runs))]:
+                if changed := self.store.differences(key, tonight.key):
                     return (
                         f"this is not the machine of {name}: {', '.join(changed)} "
                         "differ; pin a baseline for this one"
                     )
+            for old in self.store.unlike(old_runs):
                 if changed := self.store.job_differences(tonight, old):
                     return (
                         f"this is not the job of {name}: {jobfacts.shown(changed)}; pin a baseline for "

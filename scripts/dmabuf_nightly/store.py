@@ -430,6 +430,15 @@ class Store:
         """Whether two runs are of one machine and one job, so that their figures may be compared."""
         return self.comparable(old.key, new.key) and not self.job_differences(new, old)
 
+    def unlike(self, runs: Sequence[Run]) -> list[Run]:
+        """One run for each key and job that these have. Where a run lacks a fact, it is alike with two that
+        differ in it, so that each of them must be asked."""
+        found = {
+            (run.key, run.job, *sorted({**jobfacts.reported(run.outcome), **jobfacts.shape(run.outcome)}.items())): run
+            for run in reversed(runs)
+        }  # fmt: skip
+        return list(reversed(found.values()))
+
     def facts(self, name: str) -> Facts:
         """Facts by their hash."""
         row = self.db.execute("SELECT facts FROM fingerprint WHERE hash = ?", (name,)).fetchone()
