@@ -200,14 +200,19 @@ class _Judge:
         old_runs = [r for r in pinned.runs if r.valid and r.night != self.night] if pinned else []
         past = self.past(series, tonight)
         asked = []
-        for metric in metrics_of(case, [*self.result.runs.get(series, []), *old_runs]):
+        held = [s.metric for s in list(self.earlier) if s.series == series and self.hold(s)]
+        metrics = metrics_of(case, [*self.result.runs.get(series, []), *old_runs])
+        for metric in dict.fromkeys([*metrics, *held]):
             about = Subject(series, metric, "baseline")
             compared, hold = old_runs, self.hold(about)
             if pinned:
                 left_out = " without this one" if self.night in pinned.nights else ""
                 unknown = "" if pinned.jobs_known or not (tonight and tonight.job) else (
                     ", whose jobs an earlier release did not store,")
-                self.result.old_names[about] = pinned.name + left_out + unknown
+                having = sorted({run.night for run in old_runs if metric in run.metrics})
+                some = f", of which {shown_nights(having)} {'has' if len(having) == 1 else 'have'} {metric}"
+                less = some if having and len(having) < len({run.night for run in old_runs}) else ""
+                self.result.old_names[about] = pinned.name + left_out + unknown + less
                 self.result.baselines[about] = pinned.id
             elif hold:
                 compared = self._reference(series, hold)
@@ -229,7 +234,7 @@ class _Judge:
                     [stats.median(values) for values in by_night.values()],
                     seen.flagged,
                     list(by_night.values()),
-                    len({run.night for run in compared}), seen.eras, seen.settled, hold is not None,
+                    len({run.night for run in compared if metric in run.metrics}), seen.eras, seen.settled, hold is not None,
                 )
             )  # fmt: skip
         return asked
@@ -274,7 +279,7 @@ class _Judge:
             return f"{name} has no {metric}; pin a baseline that has it"
         valid = self.result.valid(series)
         if valid and not any(metric in run.metrics for run in valid):
-            return f"no run of this night has {metric}, and {name} has it"
+            return f"no run of this night has {metric}, which {name} {'has' if pinned else 'have'}"
         return ""
 
     def side_questions(self, host: str, case: Case) -> list[Question]:
@@ -285,7 +290,7 @@ class _Judge:
         ones, changes = zip(*(self.one(series) for series in (old, new)), strict=True)
         pasts = [self.past(series, one) for series, one in zip((old, new), ones, strict=True)]
         asked = []
-        for metric in metrics_of(case, [*self.result.runs.get(new, [])]):
+        for metric in metrics_of(case, [r for s in (old, new) for r in self.result.runs.get(s, [])]):
             about = Subject(new, metric, f"side {self.plan.old}")
             self.result.old_names[about] = f"side {self.plan.old}"
             if why := next(filter(None, changes), ""):
@@ -293,6 +298,11 @@ class _Judge:
             elif old_runs and new_runs and not self.store.comparable(ones[0].key, ones[1].key):
                 changed = self.store.differences(ones[0].key, ones[1].key)
                 self.unfit[about] = f"the sides ran on different machines: {', '.join(changed)}"
+            elif bool(_values(old_runs, metric)) != bool(_values(new_runs, metric)):
+                has, lacks = (new, old) if _values(new_runs, metric) else (old, new)
+                self.unfit[about] = (
+                    f"side {has.side} alone has {metric}, and side {lacks.side} has none to compare it with"
+                )
             by_side = [past.of(metric, self.plan.rules.least_runs) for past in pasts]
             both = [
                 n for n in self._nights_before()
