@@ -14,7 +14,7 @@ from .errors import NightlyError
 from .store import Night, Store
 
 # What a stranger need not know of the machine: which drive exactly, and what its kernel was told.
-PRIVATE = ("drive serial", "kernel parameters", "boot")
+PRIVATE = ("drive serial", "drive namespace", "kernel parameters", "boot")
 HIDDEN = "not published"
 INDEX = "index.html"
 

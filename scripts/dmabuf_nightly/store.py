@@ -29,7 +29,8 @@ T = TypeVar("T", list[Any], dict[str, Any])
 SCHEMA_VERSION = 4
 
 # Facts that keys have since version 2 of the store.
-LATER = frozenset({"memory", "route", "drive wear", "CPU frequency", "ASPM", "huge pages"})
+LATER = frozenset({"memory", "route", "drive wear", "CPU frequency", "ASPM", "huge pages",
+                   "drive namespace", "drive part"})  # fmt: skip
 
 # fio has some 1900 bins for a direction, of less than 50 characters each.
 MOST_BINS_BYTES = 1 << 20
