@@ -2,7 +2,7 @@
 """From stored runs to findings: which runs are compared with which, and which must not be."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from typing import Any
@@ -95,6 +95,13 @@ def _values(runs: Sequence[Run], metric: str) -> list[float]:
     return [run.metrics[metric] for run in runs if metric in run.metrics]
 
 
+def _jobless(tonight: Run | None, runs: Sequence[Run]) -> list[int]:
+    """The nights of runs whose jobs are not known, where tonight's is."""
+    if tonight is None or not tonight.job:
+        return []
+    return sorted({run.night for run in runs if not run.job})
+
+
 @dataclass
 class _Past:
     """Earlier nights of a series that may be compared with tonight's: night → valid runs. alike: all nights
@@ -102,6 +109,10 @@ class _Past:
 
     nights: dict[int, list[Run]]
     alike: frozenset[int]
+
+    def jobless(self, tonight: Run | None, asked: Iterable[int]) -> list[int]:
+        """Those of the nights that are asked whose jobs are not known, where tonight's is."""
+        return _jobless(tonight, [run for night in asked for run in self.nights.get(night, [])])
 
     def of(self, metric: str, least: int) -> dict[int, list[float]]:
         found = {night: _values(runs, metric) for night, runs in self.nights.items()}
@@ -143,6 +154,8 @@ class _Judge:
         }
         self.unfit: dict[Subject, str] = {}
         self.alike: dict[Subject, frozenset[int]] = {}
+        # Nights of the history that an earlier release stored, with no job, where tonight has one.
+        self.jobless: dict[Subject, list[int]] = {}
 
     def one(self, series: Series) -> tuple[Run | None, str]:
         """A run that stands for tonight's valid ones, or None and why there is no such one."""
@@ -224,6 +237,7 @@ class _Judge:
             by_night = past.of(metric, self.plan.rules.least_runs)
             self.result.nights[about] = list(by_night)
             self.alike[about] = past.alike
+            self.jobless[about] = _jobless(tonight, compared) if hold and not pinned else past.jobless(tonight, by_night)
             seen = view(list(by_night), self.earlier[about], decide.SLOWER, self.pins[series],
                         self.pin(about))  # fmt: skip
             asked.append(
@@ -310,6 +324,8 @@ class _Judge:
             ]  # fmt: skip
             self.result.nights[about] = both
             self.alike[about] = pasts[0].alike & pasts[1].alike
+            parts = [past.jobless(one, both) for past, one in zip(pasts, ones, strict=True)]
+            self.jobless[about] = sorted({n for part in parts for n in part})
             asked.append(
                 Question(about, metric_kind(metric)[1], self.plan.rules.floor(metric),
                          _values(old_runs, metric), _values(new_runs, metric),
@@ -407,7 +423,7 @@ class _Judge:
             finding.text = (
                 f"nothing to compare with: no baseline is pinned, and {len(finding.question.history)} "
                 "earlier nights show no change"
-            )
+            ) + self._unknown(about)
             return
         low, high = contrast.interval
         worse = decide.worsening(contrast.ratio, finding.question.better)
@@ -417,6 +433,16 @@ class _Judge:
             f"(ratio {contrast.ratio:.3f}, 95 % interval {low:.3f} … {high:.3f}; "
             f"{finding.threshold:.1%} would count)"
         ) + self._why(finding)
+        if finding.question.held or finding.together or (finding.change and not finding.question.old):
+            finding.text += self._unknown(about)
+
+    def _unknown(self, about: Subject) -> str:
+        """What is not known of the nights that tonight is compared with."""
+        nights = self.jobless.get(about)
+        return (
+            f"; an earlier release did not store the jobs of {shown_nights(nights)}: they are compared by what "
+            "the engine reported, block size and depth alone"
+        ) if nights else ""
 
     def _why(self, finding: Finding) -> str:
         """What made a finding what it is."""
