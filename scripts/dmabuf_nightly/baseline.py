@@ -172,7 +172,7 @@ def pin(
                     "UPDATE baseline SET replaced = ? WHERE id = ?", (now(), present[series].id)
                 )
             # What is known is how slow it was against what was compared with till now.
-            acknowledge.end(store, plan, series, against="baseline")
+            acknowledge.stop(store, plan, series, None)
             cursor = store.db.execute(
                 "INSERT INTO baseline (plan, test, side, host, key, pinned, nights, note, "
                 "last_night) VALUES (?, ?, ?, ?, ?, ?, ?, ?, (SELECT max(id) FROM night))",

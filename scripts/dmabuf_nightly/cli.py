@@ -147,6 +147,8 @@ def parser() -> argparse.ArgumentParser:
     known.add_argument("--night", type=int, help="default: the last that decided about it")
     known.add_argument("--ratio", type=arguments.above_zero, help="how slow, as a share of the baseline; for "
                        "a store of which a copy was judged")  # fmt: skip
+    known.add_argument("--against", metavar="WHAT", help="baseline, or the name of the side that it is slower "
+                       "than; needed where it is slower than both")  # fmt: skip
     how = known.add_mutually_exclusive_group(required=True)
     how.add_argument("--note", help="why it is so; in every report from then on")
     how.add_argument("--end", action="store_true", help="it fails again")
@@ -434,17 +436,20 @@ def _export(args: argparse.Namespace) -> int:
 def _acknowledge(args: argparse.Namespace) -> int:
     store = Store(args.store, create=False)
     series = Series(args.case, args.side, args.host)
+    against = args.against
+    if against and against != "baseline" and not against.startswith("side "):
+        against = f"side {against}"
     if args.end:
-        if not acknowledge.end(store, args.plan, series, args.metric):
+        if not acknowledge.end(store, args.plan, series, args.metric, against):
             raise NightlyError(f"nothing is acknowledged of {series}: {args.metric}")
         print(f"{series}: {args.metric} fails again when it is slower")
         return EXIT_PASS
     if args.ratio is None:
-        known = acknowledge.add(store, args.plan, series, args.metric, args.night, args.note)
+        known = acknowledge.add(store, args.plan, series, args.metric, args.night, args.note, against)
     else:
-        given = ratios.find(store, args.plan, series, args.metric, args.night, args.ratio)
+        given = ratios.find(store, args.plan, series, args.metric, args.night, args.ratio, against)
         known = acknowledge.put(store, args.plan, acknowledge.Known(
-            series, args.metric, given.against, given.night, given.ratio, args.note))  # fmt: skip
+            series, args.metric, given.against, given.night, given.ratio, args.note, given.own))  # fmt: skip
     print(f"{series}: {args.metric} is known to be at {known.ratio:.3f} since night {known.night}")
     return EXIT_PASS
 

@@ -50,6 +50,13 @@ class Judgement:
         found = [subject(f).series for f in self.findings if f.state == SUSPECT]
         return list(dict.fromkeys(found))
 
+    def own(self, finding: Finding) -> float | None:
+        """The ratio of this night alone, where nights together decided."""
+        new, old = finding.question.new, finding.question.old
+        if not finding.together or finding.fresh or not new or not old:
+            return None
+        return stats.median(new) / stats.median(old)
+
     def valid(self, series: Series, phases: Sequence[int] = (0,)) -> list[Run]:
         """The valid runs of a series."""
         return [r for r in self.runs.get(series, []) if r.valid and r.phase in phases]
@@ -64,12 +71,15 @@ class Judgement:
                 about = subject(finding)
                 contrast = finding.judged
                 hold = finding.hold(self.holds.get(about), self.night, self.nights.get(about, []))
+                if about in self.holds and hold is None:
+                    acknowledge.stop(self.store, self.plan.name, about.series, self.night, about.metric)
                 self.store.decide(
                     self.night, about.series, about.metric, finding.state, about.against,
                     {
                         "text": finding.text,
                         "threshold": finding.threshold,
                         "ratio": contrast.ratio if contrast else None,
+                        "own": self.own(finding),
                         "change_from": finding.extra.get("change_from"),
                         "acknowledged": finding.extra.get("acknowledged"),
                         "baseline": self.baselines.get(about),
@@ -151,7 +161,8 @@ class _Judge:
                 self.later_pins.add(series)
         self.known = {
             Subject(k.series, k.metric, k.against): k for k in acknowledge.all_of(store, plan.name)
-        }
+            if k.of_time(night)
+        }  # fmt: skip
         self.unfit: dict[Subject, str] = {}
         self.alike: dict[Subject, frozenset[int]] = {}
         # Nights of the history that an earlier release stored, with no job, where tonight has one.
@@ -389,12 +400,14 @@ class _Judge:
     def _acknowledge(self, finding: Finding) -> None:
         """What is known to be slower fails no more while it is no worse than it was."""
         known = self.known.get(subject(finding))
-        if finding.state != CONFIRMED or known is None or self.night < known.night:
+        if finding.state != CONFIRMED or known is None:
             return
         contrast = finding.judged
         assert contrast is not None
         better = finding.question.better
-        worse = decide.worsening(contrast.ratio, better) - decide.worsening(known.ratio, better)
+        # The nights that decided together may have been better ones, which are in its own ratio no more.
+        as_known = max(decide.worsening(ratio, better) for ratio in (known.ratio, known.own or known.ratio))
+        worse = decide.worsening(contrast.ratio, better) - as_known
         if worse < finding.threshold:
             finding.extra["acknowledged"] = known.note
             finding.text += f"; known since night {known.night}: {known.note}"

@@ -7,7 +7,7 @@ import sqlite3
 
 from dmabuf_common.fingerprint import Facts, digest
 
-# What store.SCHEMA has since version 2.
+# What version 2 has.
 ACKNOWLEDGED = """
 -- What was confirmed and is known: it fails no more, unless it becomes worse. ended: no longer.
 CREATE TABLE acknowledged (
@@ -81,8 +81,11 @@ def _to_3(db: sqlite3.Connection) -> None:
 
 def _to_4(db: sqlite3.Connection) -> None:
     """A night says whether it was judged with the demand for a baseline; till now its decisions said so.
-    A baseline says which nights there were when it was pinned. Sections of a job are told apart."""
+    A baseline says which nights there were when it was pinned. Sections of a job are told apart. What
+    is known says how slow that night was by itself, and for how long it is known."""
     _sections_apart(db)
+    db.execute("ALTER TABLE acknowledged ADD COLUMN own REAL")
+    db.execute("ALTER TABLE acknowledged ADD COLUMN until INTEGER")
     db.execute("ALTER TABLE night ADD COLUMN need_baseline INTEGER NOT NULL DEFAULT 0")
     db.execute(
         "UPDATE night SET need_baseline = 1 WHERE id IN (SELECT night FROM decision WHERE "

@@ -21,7 +21,6 @@ from dmabuf_common.fingerprint import Facts, differences, digest
 from . import jobfacts, migrate
 from .errors import NightlyError
 from .fio import INCONCLUSIVE, VALID, Outcome
-from .migrate import ACKNOWLEDGED
 from .progress import say
 
 T = TypeVar("T", list[Any], dict[str, Any])
@@ -40,7 +39,7 @@ MEASURED = "measured"
 # What the verdict of a night begins with that was given up in the middle.
 ABANDONED = "abandoned"
 
-SCHEMA = f"""
+SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE fingerprint (hash TEXT PRIMARY KEY, facts TEXT NOT NULL) STRICT;
 -- kind: night, or bisect: runs of other commits, which are no part of the history. need_baseline:
@@ -88,7 +87,14 @@ CREATE TABLE baseline_run (
   baseline INTEGER NOT NULL REFERENCES baseline(id), run INTEGER NOT NULL REFERENCES run(id),
   PRIMARY KEY (baseline, run)
 ) STRICT, WITHOUT ROWID;
-{ACKNOWLEDGED};
+-- What was confirmed and is known: it fails no more, unless it becomes worse. ratio: how slow it was, of as
+-- many nights as decided. own: of that night alone. until: the last night for which it is so. ended: by hand.
+CREATE TABLE acknowledged (
+  id INTEGER PRIMARY KEY, plan TEXT NOT NULL, test TEXT NOT NULL, side TEXT NOT NULL,
+  host TEXT NOT NULL, metric TEXT NOT NULL, against TEXT NOT NULL,
+  night INTEGER NOT NULL REFERENCES night(id), ratio REAL NOT NULL, note TEXT NOT NULL,
+  made TEXT NOT NULL, ended TEXT, own REAL, until INTEGER
+) STRICT;
 """
 
 
