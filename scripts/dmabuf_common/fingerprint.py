@@ -135,6 +135,19 @@ def _target(system: System, target: str, key: Facts) -> str:
     """The disk behind the target, of which the key says what it is."""
     disk = system.block_device(target)
     key["target"] = "block device" if Path(target).is_block_device() else "file"
+    # By its name a drive may be another one tomorrow, or another part of the same one.
+    about = f"/sys/block/{disk}" if disk else ""
+    named = [system.read(f"{about}/{name}") for name in ("nsid", "wwid", "device/wwid", "dm/uuid", "md/uuid")]
+    if disk and any(named):
+        key["drive namespace"] = " ".join(dict.fromkeys(filter(None, named)))
+    elif disk:
+        key["drive namespace"] = system.read(f"{about}/dm/name") or disk
+    folder = system.block_folder(target)
+    if key["target"] == "block device" and system.exists(f"{folder}/partition"):
+        start, size = system.read(f"{folder}/start"), system.read(f"{folder}/size")
+        key["drive part"] = f"{size} sectors from {start}"
+    elif key["target"] == "block device":
+        key["drive part"] = "whole"
     if key["target"] == "file":
         for line in system.read("/proc/self/mounts").splitlines():
             words = line.split()

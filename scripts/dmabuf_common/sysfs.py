@@ -72,15 +72,19 @@ class System:
         root = str(self.root.resolve()).rstrip("/")
         return real[len(root) :]
 
-    def block_device(self, target: str) -> str:
-        """The whole disk's name (nvme0n1) behind a block device or a file; "" for none."""
+    def block_folder(self, target: str) -> str:
+        """The folder of the disk or partition behind a block device or a file; "" for none."""
         try:
             # A file that fio has yet to make will be where its folder is.
             found = os.stat(target if os.path.exists(target) else os.path.dirname(target) or ".")
         except OSError:
             return ""
         number = found.st_rdev if stat.S_ISBLK(found.st_mode) else found.st_dev
-        real = self.real(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")
+        return self.real(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")
+
+    def block_device(self, target: str) -> str:
+        """The whole disk's name (nvme0n1) behind a block device or a file; "" for none."""
+        real = self.block_folder(target)
         if not real:
             return ""
         path = Path(real)

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from dmabuf_report import model
+
 from . import judge, plan, results
 from .judge import Judgement
 from .progress import say
-from .store import MEASURED, Night, Store
+from .store import Night, Store
 
 
 def plan_of(store: Store, night: Night) -> plan.Plan:
@@ -43,18 +45,33 @@ def keep(store: Store, judgement: Judgement) -> None:
     store.finish(judgement.night, verdict.status, verdict.text)
 
 
+def before(
+    store: Store, night: Night, need_baseline: bool = False,
+    told: Callable[[Judgement], None] | None = None,
+) -> None:  # fmt: skip
+    """Judges and stores the nights of a plan before one that were only measured. told: called with each
+    of them when it is stored."""
+    for earlier in store.unjudged(night.plan, night.id):
+        judgement = judge_night(store, earlier, need_baseline)
+        keep(store, judgement)
+        if told:
+            told(judgement)
+
+
+def look(store: Store, night: Night) -> model.Results:
+    """What a night comes to by what is stored; nothing is stored. It rests on the nights before it, so
+    that it is no verdict while these were only measured."""
+    left = store.unjudged(night.plan, night.id) if night.kind == "night" else []
+    return results.build(judge_night(store, night), [one.id for one in left])
+
+
 def in_order(
     store: Store, night: Night, need_baseline: bool = False,
     told: Callable[[Judgement], None] | None = None,
 ) -> Judgement:  # fmt: skip
     """Judges a night, before it those of its plan that were only measured, and stores all that.
     told: called with each of these earlier ones when it is stored."""
-    for earlier in store.nights(night.plan):
-        if earlier.id < night.id and earlier.status == MEASURED:
-            judgement = judge_night(store, earlier, need_baseline)
-            keep(store, judgement)
-            if told:
-                told(judgement)
+    before(store, night, need_baseline, told)
     judgement = judge_night(store, night, need_baseline)
     if night.kind == "night":
         keep(store, judgement)

@@ -2,9 +2,11 @@
 """Pinned baselines. They change when somebody pins, and at no other time."""
 
 import json
+import sqlite3
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 from dmabuf_common.clock import now
 from dmabuf_common.fingerprint import differences
@@ -17,7 +19,7 @@ from .store import Run, Series, Store
 
 @dataclass
 class Baseline:
-    """A pinned baseline and its runs."""
+    """A pinned baseline and its runs. since: the first night that is judged by it."""
 
     id: int
     series: Series
@@ -26,6 +28,7 @@ class Baseline:
     nights: list[int]
     note: str
     runs: list[Run]
+    since: int
 
     @property
     def jobs_known(self) -> bool:
@@ -41,31 +44,64 @@ class Baseline:
 
 def all_of(store: Store, plan: str) -> list[Baseline]:
     """The baselines of a plan that are in force."""
-    found = []
-    for row in store.db.execute(
-        "SELECT * FROM baseline WHERE plan = ? AND replaced IS NULL ORDER BY test, side, host",
-        (plan,),
-    ).fetchall():
-        ids = [
-            r["run"]
-            for r in store.db.execute(
-                "SELECT run FROM baseline_run WHERE baseline = ? ORDER BY run", (row["id"],)
-            )
-        ]
-        series = Series(row["test"], row["side"], row["host"])
-        found.append(
-            Baseline(row["id"], series, row["key"], row["pinned"], json.loads(row["nights"]),
-                     row["note"], store.runs_of(ids))
-        )  # fmt: skip
+    ever = _ever(store, plan)
+    return [
+        _loaded(store, those, len(those) - 1)
+        for _, those in sorted(ever.items(), key=lambda item: (item[0].test, item[0].side, item[0].host))
+    ]  # fmt: skip
+
+
+def _ever(store: Store, plan: str) -> dict[Series, list[sqlite3.Row]]:
+    """All baselines of a plan by their series, in the order in which they were pinned."""
+    found: dict[Series, list[sqlite3.Row]] = defaultdict(list)
+    for row in store.db.execute("SELECT * FROM baseline WHERE plan = ? ORDER BY id", (plan,)):
+        found[Series(row["test"], row["side"], row["host"])].append(row)
+    return found
+
+
+def _since(rows: Sequence[sqlite3.Row], index: int) -> int:
+    """The first night that is judged by a baseline: the first one that was begun after it was pinned.
+    Before the first one there was none, so that it is for all nights from its own on."""
+    row = rows[index]
+    return int(row["last_night"]) + 1 if index else int(min(json.loads(row["nights"])))
+
+
+def _loaded(store: Store, rows: Sequence[sqlite3.Row], index: int) -> Baseline:
+    row = rows[index]
+    ids = [
+        r["run"]
+        for r in store.db.execute(
+            "SELECT run FROM baseline_run WHERE baseline = ? ORDER BY run", (row["id"],)
+        )
+    ]
+    series = Series(row["test"], row["side"], row["host"])
+    return Baseline(row["id"], series, row["key"], row["pinned"], json.loads(row["nights"]),
+                    row["note"], store.runs_of(ids), _since(rows, index))  # fmt: skip
+
+
+def in_force(store: Store, plan: str, night: int) -> dict[Series, Baseline]:
+    """The baselines that a night is judged by: what it was judged by before, and else those of its time. A
+    later pin changes nothing of that."""
+    decided: dict[Series, int | None] = {
+        Series(row["test"], row["side"], row["host"]): row["document"].get("baseline")
+        for row in store.decisions(night) if row["against"] == "baseline"
+    }  # fmt: skip
+    found = {}
+    for series, rows in _ever(store, plan).items():
+        if series in decided:
+            fit = [i for i, row in enumerate(rows) if row["id"] == decided[series]]
+        else:
+            fit = [i for i in range(len(rows)) if night >= _since(rows, i)]
+        if fit:
+            found[series] = _loaded(store, rows, fit[-1])
     return found
 
 
 def pins(store: Store, plan: str) -> dict[Series, list[Pin]]:
     """All baselines that a plan ever had, by their series."""
     found: dict[Series, list[Pin]] = defaultdict(list)
-    for row in store.db.execute("SELECT * FROM baseline WHERE plan = ? ORDER BY id", (plan,)):
-        nights = tuple(json.loads(row["nights"]))
-        found[Series(row["test"], row["side"], row["host"])].append(Pin(row["id"], nights))
+    for series, rows in _ever(store, plan).items():
+        found[series] = [Pin(row["id"], tuple(json.loads(row["nights"]))) for row in rows]
     return found
 
 
@@ -105,17 +141,17 @@ def pin(
     for series, runs in groups.items():
         if not runs:
             raise NightlyError(f"{series} has no valid run to pin; see `dmabuf-nightly analyze`")
-        keys = sorted({run.key for run in runs})
-        changed = sorted({name for key in keys for name in store.differences(keys[0], key)})
+        pairs = list(combinations(store.unlike(runs), 2))
+        changed = sorted({name for one, other in pairs for name in store.differences(one.key, other.key)})
         if changed:
             raise NightlyError(
                 f"the runs of {series} cannot be pinned together, their machines differ in "
                 f"{', '.join(changed)}; pin nights of one machine"
             )
-        for run in runs:
-            if changed := store.job_differences(run, runs[0]):
+        for one, other in pairs:
+            if changed := store.job_differences(other, one):
                 raise NightlyError(
-                    f"the runs of {series} cannot be pinned together, their jobs differ: in night {run.night} "
+                    f"the runs of {series} cannot be pinned together, their jobs differ: in night {other.night} "
                     f"{jobfacts.shown(changed)}; pin nights of one job"
                 )
         for number in nights:
@@ -136,10 +172,10 @@ def pin(
                     "UPDATE baseline SET replaced = ? WHERE id = ?", (now(), present[series].id)
                 )
             # What is known is how slow it was against what was compared with till now.
-            acknowledge.end(store, plan, series, against="baseline")
+            acknowledge.stop(store, plan, series, None)
             cursor = store.db.execute(
-                "INSERT INTO baseline (plan, test, side, host, key, pinned, nights, note) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO baseline (plan, test, side, host, key, pinned, nights, note, "
+                "last_night) VALUES (?, ?, ?, ?, ?, ?, ?, ?, (SELECT max(id) FROM night))",
                 (plan, series.test, series.side, series.host, runs[0].key, now(),
                  json.dumps([n for n in nights if any(run.night == n for run in runs)]), note),
             )  # fmt: skip

@@ -67,11 +67,11 @@ class _Measured:
 
 
 def _rounds(
-    store: Store, plan: Plan, series: Series, metric: str, like: Run, name: str,
+    store: Store, plan: Plan, series: Series, metric: str, like: Sequence[Run], name: str,
     execute: Callable[[int], None], label: str, kind: str,
 ) -> Iterator[_Measured]:  # fmt: skip
     """Runs round after round, up to ROUNDS of them. like: of the machine and
-    the job that it must be, called `name`."""
+    the job that it must be, each of them, called `name`."""
     values: list[float] = []
     for number in range(1, ROUNDS + 1):
         night = runner.new_night(store, plan, None, label, kind)
@@ -81,13 +81,13 @@ def _rounds(
             if run.status == fio.FAILED:
                 yield _Measured(values, number, f"a run failed: {run.reasons[0]}")
                 return
-            if run.valid and not store.comparable(run.key, like.key):
-                changed = store.differences(run.key, like.key)
+            others = store.unlike(like) if run.valid else []
+            if changed := sorted({name for one in others for name in store.differences(run.key, one.key)}):
                 yield _Measured(
                     values, number, f"not the machine of {name}: {', '.join(changed)} differ"
                 )
                 return
-            if run.valid and (changed := store.job_differences(run, like)):
+            if changed := list(dict.fromkeys(d for one in others for d in store.job_differences(run, one))):
                 yield _Measured(values, number, f"not the job of {name}: {jobfacts.shown(changed)}")
                 return
         values += [run.metrics[metric] for run in runs if run.valid and metric in run.metrics]
@@ -128,7 +128,7 @@ def known_good(
     limit = effect if effect is not None else plan.rules.floor(metric)
     begun = [night.id for night in store.nights(plan.name, REFERENCE)]
     measured = _Measured([], 0, "nothing was run")
-    like = replace(pinned.runs[0], key=pinned.key)
+    like = [replace(pinned.runs[0], key=pinned.key), *pinned.runs]
     for measured in _rounds(store, plan, series, metric, like, f"the {pinned.name}", execute, label,
                             REFERENCE):  # fmt: skip
         if measured.why:
@@ -192,7 +192,7 @@ def step(
     better = metric_kind(metric)[1]
     limit = effect if effect is not None else plan.rules.floor(metric)
     measured = _Measured([], 0, "nothing was run")
-    for measured in _rounds(store, plan, series, metric, reference[-1], "the known-good commit",
+    for measured in _rounds(store, plan, series, metric, reference, "the known-good commit",
                             execute, label, BISECT):  # fmt: skip
         if measured.why:
             return Step(SKIP, f"cannot tell: {measured.why}")

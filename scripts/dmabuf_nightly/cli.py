@@ -147,6 +147,8 @@ def parser() -> argparse.ArgumentParser:
     known.add_argument("--night", type=int, help="default: the last that decided about it")
     known.add_argument("--ratio", type=arguments.above_zero, help="how slow, as a share of the baseline; for "
                        "a store of which a copy was judged")  # fmt: skip
+    known.add_argument("--against", metavar="WHAT", help="baseline, or the name of the side that it is slower "
+                       "than; needed where it is slower than both")  # fmt: skip
     how = known.add_mutually_exclusive_group(required=True)
     how.add_argument("--note", help="why it is so; in every report from then on")
     how.add_argument("--end", action="store_true", help="it fails again")
@@ -221,6 +223,23 @@ def _notify(
     return True
 
 
+class _Earlier:
+    """Says, and tells, what nights before came to that had only been measured. sent: whether all that was
+    to be told was."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.sent = True
+
+    def tell(self, judgement: "Judgement") -> None:
+        """Called when such a night is judged."""
+        from . import results
+
+        found = results.build(judgement)
+        print(f"night {judgement.night}: {found.verdict.status}: {found.verdict.text}")
+        self.sent = _notify(judgement, found, self.args, (MEASURED, [])) and self.sent
+
+
 def _run(args: argparse.Namespace) -> int:
     wanted = runner.only(plan.load(args.plan), args.case)
     if args.dry_run:
@@ -240,6 +259,7 @@ def _run(args: argparse.Namespace) -> int:
         from . import results
     store = Store(args.store)
     current: list[int] = []
+    earlier = _Earlier(args)
 
     def action() -> int:
         night = runner.unfinished(store, wanted) if args.resume else None
@@ -261,10 +281,11 @@ def _run(args: argparse.Namespace) -> int:
             store.finish(night, MEASURED, text)
             print(f"night {night} is measured: {text}; `dmabuf-nightly analyze` judges it")
             return EXIT_STATUS[status]
-        judgement = runner.Execution(store, wanted, night, held).everything(args.need_baseline)
+        judgement = runner.Execution(store, wanted, night, held).everything(args.need_baseline, earlier.tell)
         found = results.build(judgement)
         store.finish(night, found.verdict.status, found.verdict.text)
-        return _conclude(judgement, args)
+        exit_status = _conclude(judgement, args)
+        return exit_status if earlier.sent else exit_status or EXIT_ERROR
 
     def alone() -> int:
         with _alone(store, wanted):
@@ -292,32 +313,24 @@ def _night(store: Store, args: argparse.Namespace) -> Night:
 
 
 def _analyze(args: argparse.Namespace) -> int:
-    from . import analyse, notify, results
+    from . import analyse, notify
 
     store = Store(args.store, create=False)
-    sent = True
-
-    def earlier(judgement: "Judgement") -> None:
-        nonlocal sent
-        found = results.build(judgement)
-        print(f"night {judgement.night}: {found.verdict.status}: {found.verdict.text}")
-        measured = (MEASURED, list[str]())
-        sent = _notify(judgement, found, args, measured) and sent
-
+    earlier = _Earlier(args)
     with store.only_runner():
         night = _night(store, args)
         told = notify.state(store, night)
-        status = _conclude(analyse.in_order(store, night, args.need_baseline, earlier), args, told)
-    return status if sent else status or EXIT_ERROR
+        status = _conclude(analyse.in_order(store, night, args.need_baseline, earlier.tell), args, told)
+    return status if earlier.sent else status or EXIT_ERROR
 
 
 def _report(args: argparse.Namespace) -> int:
     from dmabuf_report.write import write as write_report
 
-    from . import analyse, results
+    from . import analyse
 
     store = Store(args.store, create=False)
-    found = results.build(analyse.judge_night(store, _night(store, args)))
+    found = analyse.look(store, _night(store, args))
     for path in write_report(found, args.report, args.format or FORMATS):
         print(path)
     return EXIT_PASS
@@ -423,17 +436,20 @@ def _export(args: argparse.Namespace) -> int:
 def _acknowledge(args: argparse.Namespace) -> int:
     store = Store(args.store, create=False)
     series = Series(args.case, args.side, args.host)
+    against = args.against
+    if against and against != "baseline" and not against.startswith("side "):
+        against = f"side {against}"
     if args.end:
-        if not acknowledge.end(store, args.plan, series, args.metric):
+        if not acknowledge.end(store, args.plan, series, args.metric, against):
             raise NightlyError(f"nothing is acknowledged of {series}: {args.metric}")
         print(f"{series}: {args.metric} fails again when it is slower")
         return EXIT_PASS
     if args.ratio is None:
-        known = acknowledge.add(store, args.plan, series, args.metric, args.night, args.note)
+        known = acknowledge.add(store, args.plan, series, args.metric, args.night, args.note, against)
     else:
-        given = ratios.find(store, args.plan, series, args.metric, args.night, args.ratio)
+        given = ratios.find(store, args.plan, series, args.metric, args.night, args.ratio, against)
         known = acknowledge.put(store, args.plan, acknowledge.Known(
-            series, args.metric, given.against, given.night, given.ratio, args.note))  # fmt: skip
+            series, args.metric, given.against, given.night, given.ratio, args.note, given.own))  # fmt: skip
     print(f"{series}: {args.metric} is known to be at {known.ratio:.3f} since night {known.night}")
     return EXIT_PASS
 

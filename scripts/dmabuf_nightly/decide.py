@@ -319,6 +319,7 @@ def _changed(finding: Finding, rules: Rules) -> bool:
     if worsening(contrast.ratio, question.better) < finding.threshold or not excludes_one(contrast):
         return False
     finding.state, finding.change, finding.contrast = SUSPECT, change, contrast
+    finding.p_adjusted = None  # that was tonight's, which did not decide
     return True
 
 

@@ -57,7 +57,8 @@ def facts(job: Job, counted: Sequence[str] = ()) -> Facts:
         names.append(section)
         again = names.count(section)
         where = "" if section == "global" and again == 1 else f"[{section}] "
-        where = f"[{section} {again}] " if again > 1 else where
+        # Not inside the brackets: another section may be called so.
+        where = f"[{section}] {again} " if again > 1 else where
         for name, value in options:
             if name not in NO_FIGURE:
                 name = SAME.get(name, name)

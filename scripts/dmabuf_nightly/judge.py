@@ -2,8 +2,9 @@
 """From stored runs to findings: which runs are compared with which, and which must not be."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import combinations
 from typing import Any
 
 from dmabuf_common import stats
@@ -41,11 +42,20 @@ class Judgement:
     baselines: dict[Subject, int] = field(default_factory=dict)
     holds: dict[Subject, Hold] = field(default_factory=dict)
     nights: dict[Subject, list[int]] = field(default_factory=dict)
+    pinned: dict[Series, baseline.Baseline] = field(default_factory=dict)
+    need_baseline: bool = False
 
     def to_rerun(self) -> list[Series]:
         """The series of what is suspect and has not been confirmed on an earlier night."""
         found = [subject(f).series for f in self.findings if f.state == SUSPECT]
         return list(dict.fromkeys(found))
+
+    def own(self, finding: Finding) -> float | None:
+        """The ratio of this night alone, where nights together decided."""
+        new, old = finding.question.new, finding.question.old
+        if not finding.together or finding.fresh or not new or not old:
+            return None
+        return stats.median(new) / stats.median(old)
 
     def valid(self, series: Series, phases: Sequence[int] = (0,)) -> list[Run]:
         """The valid runs of a series."""
@@ -55,16 +65,21 @@ class Judgement:
         """Stores the decisions."""
         with self.store.transaction():
             self.store.forget_decisions(self.night)
+            if self.need_baseline:
+                self.store.demand_baseline(self.night)
             for finding in self.findings:
                 about = subject(finding)
                 contrast = finding.judged
                 hold = finding.hold(self.holds.get(about), self.night, self.nights.get(about, []))
+                if about in self.holds and hold is None:
+                    acknowledge.stop(self.store, self.plan.name, about.series, self.night, about.metric)
                 self.store.decide(
                     self.night, about.series, about.metric, finding.state, about.against,
                     {
                         "text": finding.text,
                         "threshold": finding.threshold,
                         "ratio": contrast.ratio if contrast else None,
+                        "own": self.own(finding),
                         "change_from": finding.extra.get("change_from"),
                         "acknowledged": finding.extra.get("acknowledged"),
                         "baseline": self.baselines.get(about),
@@ -90,11 +105,24 @@ def _values(runs: Sequence[Run], metric: str) -> list[float]:
     return [run.metrics[metric] for run in runs if metric in run.metrics]
 
 
+def _jobless(tonight: Run | None, runs: Sequence[Run]) -> list[int]:
+    """The nights of runs whose jobs are not known, where tonight's is."""
+    if tonight is None or not tonight.job:
+        return []
+    return sorted({run.night for run in runs if not run.job})
+
+
 @dataclass
 class _Past:
-    """Earlier nights of a series that may be compared with tonight's: night → valid runs."""
+    """Earlier nights of a series that may be compared with tonight's: night → valid runs. alike: all nights
+    with such runs, also those that began too long ago to be asked."""
 
     nights: dict[int, list[Run]]
+    alike: frozenset[int]
+
+    def jobless(self, tonight: Run | None, asked: Iterable[int]) -> list[int]:
+        """Those of the nights that are asked whose jobs are not known, where tonight's is."""
+        return _jobless(tonight, [run for night in asked for run in self.nights.get(night, [])])
 
     def of(self, metric: str, least: int) -> dict[int, list[float]]:
         found = {night: _values(runs, metric) for night, runs in self.nights.items()}
@@ -111,8 +139,8 @@ def _decided(document: Mapping[str, Any], state: str) -> Decided:
 class _Judge:
     def __init__(self, store: Store, plan: Plan, night: int, reruns: bool, need_baseline: bool) -> None:
         self.store, self.plan, self.night, self.reruns = store, plan, night, reruns
-        self.need_baseline = need_baseline
-        self.result = Judgement(store, plan, night)
+        self.need_baseline = need_baseline or store.night(night).need_baseline
+        self.result = Judgement(store, plan, night, need_baseline=self.need_baseline)
         for run in store.runs(night):
             self.result.runs.setdefault(run.series, []).append(run)
         self.earlier: dict[Subject, dict[int, Decided]] = defaultdict(dict)
@@ -121,12 +149,24 @@ class _Judge:
                             row["against"])  # fmt: skip
             if row["night"] < night:
                 self.earlier[about][row["night"]] = _decided(row["document"], row["state"])
-        self.baselines = {b.series: b for b in baseline.all_of(store, plan.name)}
-        self.pins = baseline.pins(store, plan.name)
+        self.baselines = baseline.in_force(store, plan.name, night)
+        self.result.pinned = self.baselines
+        # Later pins are none of tonight.
+        self.later_pins: set[Series] = set()
+        self.pins: dict[Series, list[Pin]] = defaultdict(list)
+        for series, every in baseline.pins(store, plan.name).items():
+            last = self.baselines[series].id if series in self.baselines else 0
+            self.pins[series] = [one for one in every if one.id <= last]
+            if len(self.pins[series]) < len(every):
+                self.later_pins.add(series)
         self.known = {
             Subject(k.series, k.metric, k.against): k for k in acknowledge.all_of(store, plan.name)
-        }
+            if k.of_time(night)
+        }  # fmt: skip
         self.unfit: dict[Subject, str] = {}
+        self.alike: dict[Subject, frozenset[int]] = {}
+        # Nights of the history that an earlier release stored, with no job, where tonight has one.
+        self.jobless: dict[Subject, list[int]] = {}
 
     def one(self, series: Series) -> tuple[Run | None, str]:
         """A run that stands for tonight's valid ones, or None and why there is no such one."""
@@ -139,8 +179,8 @@ class _Judge:
         if len(subjects) > 1:
             changed = differences(self.store.facts(subjects[0]), self.store.facts(subjects[1]))
             return None, f"what is judged changed during the night: {', '.join(changed)}"
-        for run in valid[1:]:
-            if changed := self.store.job_differences(run, valid[0]):
+        for first, second in combinations(self.store.unlike(valid), 2):
+            if changed := self.store.job_differences(second, first):
                 return None, f"the job changed during the night: {jobfacts.shown(changed)}"
         return (valid[0] if valid else None), ""
 
@@ -151,6 +191,14 @@ class _Judge:
             return None
         return next(pin for pin in self.pins[about.series] if pin.id == pinned.id)
 
+    def comparable(self, about: Subject) -> dict[int, Decided]:
+        """What earlier nights decided, where they were of this machine and this job; the others say nothing
+        about tonight."""
+        return {
+            night: found if night in self.alike[about] else replace(found, state=INCONCLUSIVE)
+            for night, found in self.earlier[about].items()
+        }
+
     def past(self, series: Series, tonight: Run | None) -> _Past:
         nights: dict[int, list[Run]] = defaultdict(list)
         if tonight is not None:
@@ -159,7 +207,7 @@ class _Judge:
                     nights[run.night].append(run)
         whole = [night for night, runs in nights.items() if len({run.subject for run in runs}) == 1]
         kept = sorted(whole)[-self.plan.rules.history :]
-        return _Past({night: nights[night] for night in kept})
+        return _Past({night: nights[night] for night in kept}, frozenset(nights))
 
     def hold(self, about: Subject) -> Hold | None:
         """What was found slower without a baseline, and is not over."""
@@ -176,24 +224,31 @@ class _Judge:
         old_runs = [r for r in pinned.runs if r.valid and r.night != self.night] if pinned else []
         past = self.past(series, tonight)
         asked = []
-        for metric in metrics_of(case, [*self.result.runs.get(series, []), *old_runs]):
+        held = [s.metric for s in list(self.earlier) if s.series == series and self.hold(s)]
+        metrics = metrics_of(case, [*self.result.runs.get(series, []), *old_runs])
+        for metric in dict.fromkeys([*metrics, *held]):
             about = Subject(series, metric, "baseline")
             compared, hold = old_runs, self.hold(about)
             if pinned:
                 left_out = " without this one" if self.night in pinned.nights else ""
                 unknown = "" if pinned.jobs_known or not (tonight and tonight.job) else (
                     ", whose jobs an earlier release did not store,")
-                self.result.old_names[about] = pinned.name + left_out + unknown
+                having = sorted({run.night for run in old_runs if metric in run.metrics})
+                some = f", of which {shown_nights(having)} {'has' if len(having) == 1 else 'have'} {metric}"
+                less = some if having and len(having) < len({run.night for run in old_runs}) else ""
+                self.result.old_names[about] = pinned.name + left_out + unknown + less
                 self.result.baselines[about] = pinned.id
             elif hold:
                 compared = self._reference(series, hold)
                 self.result.holds[about] = hold
-                self.result.old_names[about] = _nights(hold.nights)
+                self.result.old_names[about] = shown_nights(hold.nights)
             why = changed or self._unfit(series, metric, tonight, pinned, compared, hold)
             if why:
                 self.unfit[about] = why
             by_night = past.of(metric, self.plan.rules.least_runs)
             self.result.nights[about] = list(by_night)
+            self.alike[about] = past.alike
+            self.jobless[about] = _jobless(tonight, compared) if hold and not pinned else past.jobless(tonight, by_night)
             seen = view(list(by_night), self.earlier[about], decide.SLOWER, self.pins[series],
                         self.pin(about))  # fmt: skip
             asked.append(
@@ -204,7 +259,7 @@ class _Judge:
                     [stats.median(values) for values in by_night.values()],
                     seen.flagged,
                     list(by_night.values()),
-                    len({run.night for run in compared}), seen.eras, seen.settled, hold is not None,
+                    len({run.night for run in compared if metric in run.metrics}), seen.eras, seen.settled, hold is not None,
                 )
             )  # fmt: skip
         return asked
@@ -219,25 +274,27 @@ class _Judge:
     ) -> str:  # fmt: skip
         """Why a metric cannot be compared with what it should be; "" when it can."""
         if pinned is None and self.need_baseline and not self.plan.old:
+            if series in self.later_pins:
+                return "no baseline was pinned when this night was judged first, and one was demanded"
             return (
                 "no baseline is pinned, and one is demanded; `dmabuf-nightly baseline pin "
                 f"--plan {self.plan.name} --last 3` pins one"
             )
         if pinned is None and hold is None:
             return ""
-        name = f"the {pinned.name}" if pinned else f"the {_nights(hold.nights if hold else ())}"
+        name = f"the {pinned.name}" if pinned else f"the {shown_nights(hold.nights if hold else ())}"
         if not old_runs:
             return f"{name} holds no night but this one; pin others" if pinned else (
                 f"{name} have no valid run any more; pin a baseline")
         if tonight is not None:
-            for old in old_runs:
-                key = pinned.key if pinned else old.key
-                if not self.store.comparable(key, tonight.key):
-                    changed = self.store.differences(key, tonight.key)
+            keys = [pinned.key] if pinned else []
+            for key in [*keys, *(run.key for run in self.store.unlike(old_runs))]:
+                if changed := self.store.differences(key, tonight.key):
                     return (
                         f"this is not the machine of {name}: {', '.join(changed)} "
                         "differ; pin a baseline for this one"
                     )
+            for old in self.store.unlike(old_runs):
                 if changed := self.store.job_differences(tonight, old):
                     return (
                         f"this is not the job of {name}: {jobfacts.shown(changed)}; pin a baseline for "
@@ -247,7 +304,7 @@ class _Judge:
             return f"{name} has no {metric}; pin a baseline that has it"
         valid = self.result.valid(series)
         if valid and not any(metric in run.metrics for run in valid):
-            return f"no run of this night has {metric}, and {name} has it"
+            return f"no run of this night has {metric}, which {name} {'has' if pinned else 'have'}"
         return ""
 
     def side_questions(self, host: str, case: Case) -> list[Question]:
@@ -258,7 +315,7 @@ class _Judge:
         ones, changes = zip(*(self.one(series) for series in (old, new)), strict=True)
         pasts = [self.past(series, one) for series, one in zip((old, new), ones, strict=True)]
         asked = []
-        for metric in metrics_of(case, [*self.result.runs.get(new, [])]):
+        for metric in metrics_of(case, [r for s in (old, new) for r in self.result.runs.get(s, [])]):
             about = Subject(new, metric, f"side {self.plan.old}")
             self.result.old_names[about] = f"side {self.plan.old}"
             if why := next(filter(None, changes), ""):
@@ -266,12 +323,20 @@ class _Judge:
             elif old_runs and new_runs and not self.store.comparable(ones[0].key, ones[1].key):
                 changed = self.store.differences(ones[0].key, ones[1].key)
                 self.unfit[about] = f"the sides ran on different machines: {', '.join(changed)}"
+            elif bool(_values(old_runs, metric)) != bool(_values(new_runs, metric)):
+                has, lacks = (new, old) if _values(new_runs, metric) else (old, new)
+                self.unfit[about] = (
+                    f"side {has.side} alone has {metric}, and side {lacks.side} has none to compare it with"
+                )
             by_side = [past.of(metric, self.plan.rules.least_runs) for past in pasts]
             both = [
                 n for n in self._nights_before()
                 if all(n in nights and min(nights[n]) > 0 for nights in by_side)
             ]  # fmt: skip
             self.result.nights[about] = both
+            self.alike[about] = pasts[0].alike & pasts[1].alike
+            parts = [past.jobless(one, both) for past, one in zip(pasts, ones, strict=True)]
+            self.jobless[about] = sorted({n for part in parts for n in part})
             asked.append(
                 Question(about, metric_kind(metric)[1], self.plan.rules.floor(metric),
                          _values(old_runs, metric), _values(new_runs, metric),
@@ -304,7 +369,7 @@ class _Judge:
             self.result.findings.append(finding)
         for finding in self.result.findings:
             about = subject(finding)
-            decide.keep_confirmed(finding, self.earlier[about], self.pin(about))
+            decide.keep_confirmed(finding, self.comparable(about), self.pin(about))
         self._reruns()
         for finding in self.result.findings:
             self._describe(finding)
@@ -335,12 +400,14 @@ class _Judge:
     def _acknowledge(self, finding: Finding) -> None:
         """What is known to be slower fails no more while it is no worse than it was."""
         known = self.known.get(subject(finding))
-        if finding.state != CONFIRMED or known is None or self.night < known.night:
+        if finding.state != CONFIRMED or known is None:
             return
         contrast = finding.judged
         assert contrast is not None
         better = finding.question.better
-        worse = decide.worsening(contrast.ratio, better) - decide.worsening(known.ratio, better)
+        # The nights that decided together may have been better ones, which are in its own ratio no more.
+        as_known = max(decide.worsening(ratio, better) for ratio in (known.ratio, known.own or known.ratio))
+        worse = decide.worsening(contrast.ratio, better) - as_known
         if worse < finding.threshold:
             finding.extra["acknowledged"] = known.note
             finding.text += f"; known since night {known.night}: {known.note}"
@@ -354,14 +421,14 @@ class _Judge:
             first = nights[finding.change.index]
             finding.extra["change_from"] = str(first)
             if not finding.question.old:
-                self.result.old_names[about] = _nights([nights[i] for i in finding.change.before])
+                self.result.old_names[about] = shown_nights([nights[i] for i in finding.change.before])
             if finding.fresh is None:
                 what += f" since night {first}"
                 finding.extra["new"] = f"nights {first} to {self.night}"
         elif finding.together is not None and finding.fresh is None:
             together = [*(nights[index] for index in finding.with_nights), self.night]
-            what += f" of {_nights(together)} together"
-            finding.extra["new"] = _nights(together)
+            what += f" of {shown_nights(together)} together"
+            finding.extra["new"] = shown_nights(together)
         contrast = finding.judged
         if finding.text:
             return
@@ -369,7 +436,7 @@ class _Judge:
             finding.text = (
                 f"nothing to compare with: no baseline is pinned, and {len(finding.question.history)} "
                 "earlier nights show no change"
-            )
+            ) + self._unknown(about)
             return
         low, high = contrast.interval
         worse = decide.worsening(contrast.ratio, finding.question.better)
@@ -379,6 +446,16 @@ class _Judge:
             f"(ratio {contrast.ratio:.3f}, 95 % interval {low:.3f} … {high:.3f}; "
             f"{finding.threshold:.1%} would count)"
         ) + self._why(finding)
+        if finding.question.held or finding.together or (finding.change and not finding.question.old):
+            finding.text += self._unknown(about)
+
+    def _unknown(self, about: Subject) -> str:
+        """What is not known of the nights that tonight is compared with."""
+        nights = self.jobless.get(about)
+        return (
+            f"; an earlier release did not store the jobs of {shown_nights(nights)}: they are compared by what "
+            "the engine reported, block size and depth alone"
+        ) if nights else ""
 
     def _why(self, finding: Finding) -> str:
         """What made a finding what it is."""
@@ -403,7 +480,7 @@ class _Judge:
         return "; suspect at first, and the reruns do not agree" if finding.state == decide.CLEARED else ""
 
 
-def _nights(numbers: Sequence[int]) -> str:
+def shown_nights(numbers: Sequence[int]) -> str:
     """Nights as a report calls them: short where they follow each other."""
     if len(numbers) == 1:
         return f"night {numbers[0]}"
@@ -416,5 +493,5 @@ def judge(
     store: Store, plan: Plan, night: int, reruns: bool = False, need_baseline: bool = False
 ) -> Judgement:
     """Judges a night by what is stored. reruns: what is suspect may still be run again. need_baseline:
-    what has none is inconclusive."""
+    what has none is inconclusive; so it is where that was demanded when the night was judged before."""
     return _Judge(store, plan, night, reruns, need_baseline).run()

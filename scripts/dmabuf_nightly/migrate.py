@@ -2,11 +2,12 @@
 """Brings the stores of earlier releases to the schema of this one, with their history and baselines."""
 
 import json
+import re
 import sqlite3
 
 from dmabuf_common.fingerprint import Facts, digest
 
-# What store.SCHEMA has since version 2.
+# What version 2 has.
 ACKNOWLEDGED = """
 -- What was confirmed and is known: it fails no more, unless it becomes worse. ended: no longer.
 CREATE TABLE acknowledged (
@@ -17,6 +18,8 @@ CREATE TABLE acknowledged (
 ) STRICT
 """
 
+# The option of a second section of one name, as jobs called it before version 4.
+_AGAIN = re.compile(r"\[(.+) (\d+)\] (.+)")
 _MICROCODE = "CPU microcode"
 
 
@@ -76,8 +79,42 @@ def _to_3(db: sqlite3.Connection) -> None:
     )
 
 
+def _to_4(db: sqlite3.Connection) -> None:
+    """A night says whether it was judged with the demand for a baseline; till now its decisions said so.
+    A baseline says which nights there were when it was pinned. Sections of a job are told apart. What
+    is known says how slow that night was by itself, and for how long it is known."""
+    _sections_apart(db)
+    db.execute("ALTER TABLE acknowledged ADD COLUMN own REAL")
+    db.execute("ALTER TABLE acknowledged ADD COLUMN until INTEGER")
+    db.execute("ALTER TABLE night ADD COLUMN need_baseline INTEGER NOT NULL DEFAULT 0")
+    db.execute(
+        "UPDATE night SET need_baseline = 1 WHERE id IN (SELECT night FROM decision WHERE "
+        "json_extract(document, '$.text') LIKE 'no baseline is pinned, and one is demanded%')"
+    )
+    db.execute("ALTER TABLE baseline ADD COLUMN last_night INTEGER NOT NULL DEFAULT 0")
+    db.execute(
+        "UPDATE baseline SET last_night = coalesce((SELECT max(id) FROM night WHERE started <= pinned), 0)"
+    )
+
+
+def _sections_apart(db: sqlite3.Connection) -> None:
+    """The second section of one name was called "[a 2]", as another one may be."""
+    facts = _Facts(db)
+    for (job,) in db.execute("SELECT DISTINCT job FROM run WHERE job IS NOT NULL").fetchall():
+        old = facts.get(job)
+        names = old.get("sections", "").split(", ")
+        new = {}
+        for name, value in old.items():
+            match = _AGAIN.match(name)
+            if match and names.count(match[1]) >= int(match[2]) and f"{match[1]} {match[2]}" not in names:
+                name = f"[{match[1]}] {match[2]} {match[3]}"
+            new[name] = value
+        if new != old:
+            db.execute("UPDATE run SET job = ? WHERE job = ?", (facts.put(new), job))
+
+
 # What makes a store of version N + 1 of one of version N.
-STEPS = {1: _to_2, 2: _to_3}
+STEPS = {1: _to_2, 2: _to_3, 3: _to_4}
 
 
 def migrate(db: sqlite3.Connection, version: int, wanted: int) -> None:

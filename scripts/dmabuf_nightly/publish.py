@@ -1,22 +1,29 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A page for a night, and one that lists the nights, in a folder that may be shown to anybody as it is."""
 
-from dataclasses import replace
+import re
+import tomllib
+from dataclasses import fields, is_dataclass, replace
 from html import escape
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
 from dmabuf_common import files, verdict
 from dmabuf_report import model
 from dmabuf_report.write import write
 
-from . import analyse, results
+from . import analyse, jobfacts, jobfile
 from .errors import NightlyError
 from .store import Night, Store
 
 # What a stranger need not know of the machine: which drive exactly, and what its kernel was told.
-PRIVATE = ("drive serial", "kernel parameters", "boot")
+PRIVATE = ("drive serial", "drive namespace", "kernel parameters", "boot")
 HIDDEN = "not published"
+FILE = "(a file, not published)"
 INDEX = "index.html"
+# Options of a job whose value is a name, with a / or without.
+_OF_FILES = ("filename", "directory", "opendir", "read_iolog", "filename_format")
+T = TypeVar("T")
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -42,6 +49,38 @@ def folder_of(out: Path, night: int) -> Path:
     return out / f"night-{night:04d}"
 
 
+def _names(store: Store, plan: str) -> re.Pattern[str]:
+    """What names a file: the values of the plan's jobs and parameters that do, and all absolute paths."""
+    known: set[str] = set()
+    rows = store.db.execute(
+        "SELECT DISTINCT job FROM run JOIN night ON night.id = run.night WHERE plan = ? AND job IS NOT NULL", (plan,)
+    ).fetchall()  # fmt: skip
+    for row in rows:
+        for name, value in store.facts(row["job"]).items():
+            if name.split()[-1] in _OF_FILES or "/" in value:
+                known |= {value, *jobfile.split(value)}
+    for text in {night.plan_text for night in store.nights(plan)}:
+        values = tomllib.loads(text).get("parameters", {}).values()
+        known |= {str(value) for value in values if "/" in str(value)}
+    words = sorted(known - {"", jobfacts.TARGET, jobfacts.ENGINE}, key=len, reverse=True)
+    return re.compile("|".join([*(rf"(?<![\w.-]){re.escape(w)}(?![\w.-])" for w in words), r"(?<![\w./])/[^\s,;:]+"]))
+
+
+def _without(found: T, names: re.Pattern[str]) -> T:
+    """The same with no name of a file in any of its texts."""
+    made: Any = found
+    if isinstance(found, str):
+        made = names.sub(FILE, found)
+    elif isinstance(found, (list, tuple)):
+        made = type(found)(_without(one, names) for one in found)
+    elif isinstance(found, dict):
+        made = {name: _without(value, names) for name, value in found.items()}
+    elif is_dataclass(found) and not isinstance(found, type):
+        changed = {one.name: _without(getattr(found, one.name), names) for one in fields(found) if one.init}
+        made = replace(found, **changed)
+    return cast(T, made)
+
+
 def _public(found: model.Results) -> model.Results:
     """The same without what is nobody's business, and without names of files that are not beside it."""
     facts = [
@@ -54,14 +93,14 @@ def _public(found: model.Results) -> model.Results:
     return replace(found, environment=facts, requirements=requirements)
 
 
-def _row(out: Path, night: Night) -> str:
+def _row(out: Path, night: Night, names: re.Pattern[str]) -> str:
     status = night.status or ""
     page = folder_of(out, night.id)
     name = str(night.id)
     if (page / INDEX).is_file():
         name = f'<a href="{page.name}/{INDEX}">{night.id}</a>'
     cells = (escape(night.started), f'<span class="{escape(status)}">{escape(status)}</span>',
-             escape(night.label), escape(night.verdict or ""))  # fmt: skip
+             escape(names.sub(FILE, night.label)), escape(names.sub(FILE, night.verdict or "")))  # fmt: skip
     return f"<tr><td>{name}</td>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 
@@ -79,7 +118,8 @@ def publish(store: Store, plan: str, night: int | None, out: Path) -> list[Path]
     files.own_folder(out)
     chosen = wanted[-1]
     page = folder_of(out, chosen.id)
-    written = write(_public(results.build(analyse.judge_night(store, chosen))), page, ["html"], "index")
-    rows = "\n".join(_row(out, one) for one in reversed(judged))
+    names = _names(store, plan)
+    written = write(_without(_public(analyse.look(store, chosen)), names), page, ["html"], "index")
+    rows = "\n".join(_row(out, one, names) for one in reversed(judged))
     files.replace(out / INDEX, _PAGE.format(title=f"Nights of plan {escape(plan)}", rows=rows))
     return [*written, out / INDEX]

@@ -20,11 +20,12 @@ TOGETHER = 5
 
 @dataclass(frozen=True)
 class Given:
-    """A ratio that a night gives."""
+    """A ratio that a night gives. own: what it gives alone, where this is of several nights."""
 
     night: int
     against: str
     ratio: float
+    own: float | None = None
 
 
 def _values(runs: Sequence[Run], series: Series, metric: str) -> list[float]:
@@ -41,7 +42,7 @@ def _of_night(
 ) -> Iterator[Given]:
     """The ratios of the last of these nights, alone and with those before it."""
     night = nights[-1]
-    if pinned is not None:
+    if pinned is not None and night.id >= pinned.since:
         old = _values([run for run in pinned.runs if run.night != night.id], series, metric)
         first: list[float] = []
         for earlier in reversed(nights):
@@ -55,12 +56,14 @@ def _of_night(
     if text.old and series.side == text.new:
         other = Series(series.test, text.old, series.host)
         logs: list[float] = []
+        own: float | None = None
         for earlier in reversed(nights):
             runs = store.runs(earlier.id, 0)
             for ratio in _against(_values(runs, series, metric), _values(runs, other, metric)):
                 if ratio > 0:
                     logs.append(math.log(ratio))
-                    yield Given(night.id, f"side {text.old}", math.exp(fmean(logs)))
+                    own = ratio if len(logs) == 1 else own
+                    yield Given(night.id, f"side {text.old}", math.exp(fmean(logs)), own)
         again = [run for run in store.runs(night.id) if run.phase]
         for ratio in _against(_values(again, series, metric), _values(again, other, metric)):
             yield Given(night.id, f"side {text.old}", ratio)
@@ -71,11 +74,16 @@ def _decided(store: Store, name: str, series: Series, metric: str) -> Iterator[G
         if (row["test"], row["side"], row["host"], row["metric"]) == (
             series.test, series.side, series.host, metric
         ) and row["document"].get("ratio"):  # fmt: skip
-            yield Given(row["night"], row["against"], row["document"]["ratio"])
+            found = row["document"]
+            yield Given(row["night"], row["against"], found["ratio"], found.get("own"))
 
 
-def find(store: Store, name: str, series: Series, metric: str, night: int | None, ratio: float) -> Given:
-    """The newest night that gives this ratio, as a report rounds it; NightlyError when none does."""
+def find(
+    store: Store, name: str, series: Series, metric: str, night: int | None, ratio: float,
+    against: str | None = None,
+) -> Given:  # fmt: skip
+    """The newest night that gives this ratio, as a report rounds it; NightlyError when none does, or when
+    it is one of several things. against: of this one."""
     nights = [one for one in store.nights(name) if one.finished and not one.abandoned]
     wanted = [one.id for one in nights if night is None or one.id == night]
     if not wanted:
@@ -84,8 +92,14 @@ def find(store: Store, name: str, series: Series, metric: str, night: int | None
     given = list(_decided(store, name, series, metric))
     for end in range(len(nights)):
         given += _of_night(store, nights[max(0, end + 1 - TOGETHER) : end + 1], series, metric, pinned)
-    given = [one for one in given if one.night in wanted]
+    given = [one for one in given if one.night in wanted and against in (None, one.against)]
     found = [one for one in given if abs(one.ratio - ratio) <= ROUNDING]
+    several = sorted({one.against for one in found})
+    if len(several) > 1:
+        raise NightlyError(
+            f"the ratio {ratio:.3f} for {metric} of {series} is given by {' and '.join(several)}; say which by "
+            "--against"
+        )
     if found:
         return max(found, key=lambda one: one.night)
     near = min(given, key=lambda one: abs(one.ratio - ratio), default=None)

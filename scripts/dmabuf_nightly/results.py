@@ -7,9 +7,8 @@ from dmabuf_common import emulated, stats, verdict
 from dmabuf_common.clock import now
 from dmabuf_report import bins, model
 
-from . import baseline as baseline_module
 from . import decide, edivisive, fio
-from .judge import Judgement, Subject, metrics_of, subject
+from .judge import Judgement, Subject, metrics_of, shown_nights, subject
 from .plan import metric_kind
 from .store import LEAST_VALID, Run, Series, too_few_valid
 
@@ -294,8 +293,19 @@ def _environment(judgement: Judgement) -> tuple[str, list[model.Fact]]:
     return (single.pop() if len(single) == 1 else ""), facts
 
 
-def build(judgement: Judgement) -> model.Results:
-    """The whole document."""
+def before_requirement(nights: Sequence[int]) -> model.Requirement:
+    """That the night rests on nights that nobody judged."""
+    those = "was" if len(nights) == 1 else "were"
+    return model.Requirement(
+        "night.before", "Nights before: judged", verdict.INCONCLUSIVE,
+        f"{shown_nights(nights)} {those} only measured, and nobody judged "
+        f"{'it' if len(nights) == 1 else 'them'}: what this night comes to rests on that",
+        remedy="`dmabuf-nightly analyze` judges them, and this one after them",
+    )  # fmt: skip
+
+
+def build(judgement: Judgement, unjudged: Sequence[int] = ()) -> model.Results:
+    """The whole document. unjudged: the nights before that were only measured."""
     plan, night = judgement.plan, judgement.store.night(judgement.night)
     fill_p(judgement)
     every = [
@@ -304,6 +314,7 @@ def build(judgement: Judgement) -> model.Results:
     ]  # fmt: skip
     whole = whole_requirement(judgement)
     requirements = [whole] if whole else []
+    requirements += [before_requirement(unjudged)] if unjudged else []
     requirements += [runs_requirement(judgement, series) for series in every]
     requirements += [metric_requirement(finding) for finding in judgement.findings]
     key, environment = _environment(judgement)
@@ -322,7 +333,7 @@ def build(judgement: Judgement) -> model.Results:
         requirements, [measurement(judgement, series) for series in every],
         [c for c in compared if c is not None], [h for h in histories if h is not None],
     )  # fmt: skip
-    pinned = {b.series: b.runs for b in _baselines(judgement)}
+    pinned = {series: one.runs for series, one in judgement.pinned.items()}
     for found in results.histories:
         runs: list[Run] = next((r for s, r in pinned.items() if s.test == found.case and s.side == found.side
                      and (not found.host or s.host == found.host)), [])  # fmt: skip
@@ -331,10 +342,6 @@ def build(judgement: Judgement) -> model.Results:
     if night.label:
         results.notes.append(f"Label: {night.label}")
     return results
-
-
-def _baselines(judgement: Judgement) -> list[baseline_module.Baseline]:
-    return baseline_module.all_of(judgement.store, judgement.plan.name)
 
 
 def verdict_text(requirements: Sequence[model.Requirement], status: str) -> str:

@@ -172,12 +172,16 @@ class Execution:
         finally:
             progress.clear()
 
-    def everything(self, need_baseline: bool = False) -> "Judgement":
-        """The night, the reruns of what is suspect, and the judgement, which is stored."""
+    def everything(
+        self, need_baseline: bool = False, told: "Callable[[Judgement], None] | None" = None
+    ) -> "Judgement":
+        """The night, the reruns of what is suspect, and the judgement, which is stored. Nights before it
+        that were only measured are judged first, since it rests on them; told: called with each."""
         # It needs numpy and scipy, which a machine that only measures may lack.
-        from . import judge
+        from . import analyse, judge
 
         self.phase(0)
+        analyse.before(self.store, self.store.night(self.night), need_baseline, told)
         judgement = judge.judge(self.store, self.plan, self.night, reruns=True)
         if any(self.store.runs(self.night, phase) for phase in RERUNS):
             suspects: list[Series] = []  # a resumed night: what to rerun was decided before

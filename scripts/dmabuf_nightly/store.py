@@ -21,15 +21,15 @@ from dmabuf_common.fingerprint import Facts, differences, digest
 from . import jobfacts, migrate
 from .errors import NightlyError
 from .fio import INCONCLUSIVE, VALID, Outcome
-from .migrate import ACKNOWLEDGED
 from .progress import say
 
 T = TypeVar("T", list[Any], dict[str, Any])
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 # Facts that keys have since version 2 of the store.
-LATER = frozenset({"memory", "route", "drive wear", "CPU frequency", "ASPM", "huge pages"})
+LATER = frozenset({"memory", "route", "drive wear", "CPU frequency", "ASPM", "huge pages",
+                   "drive namespace", "drive part"})  # fmt: skip
 
 # fio has some 1900 bins for a direction, of less than 50 characters each.
 MOST_BINS_BYTES = 1 << 20
@@ -39,14 +39,16 @@ MEASURED = "measured"
 # What the verdict of a night begins with that was given up in the middle.
 ABANDONED = "abandoned"
 
-SCHEMA = f"""
+SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE fingerprint (hash TEXT PRIMARY KEY, facts TEXT NOT NULL) STRICT;
--- kind: night, or bisect: runs of other commits, which are no part of the history.
+-- kind: night, or bisect: runs of other commits, which are no part of the history. need_baseline:
+-- whether it was judged with that demand.
 CREATE TABLE night (
   id INTEGER PRIMARY KEY, kind TEXT NOT NULL, plan TEXT NOT NULL, plan_text TEXT NOT NULL,
   plan_hash TEXT NOT NULL, seed INTEGER NOT NULL, label TEXT NOT NULL, started TEXT NOT NULL,
-  finished TEXT, status TEXT, verdict TEXT
+  finished TEXT, status TEXT, verdict TEXT,
+  need_baseline INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 -- phase: 0 the night itself, 1 and 2 its reruns. state: planned, running, done. job: what it was, as
 -- jobfacts.py has it, NULL where an earlier release stored it.
@@ -74,17 +76,25 @@ CREATE TABLE decision (
   host TEXT NOT NULL, metric TEXT NOT NULL, state TEXT NOT NULL, against TEXT NOT NULL,
   document TEXT NOT NULL, PRIMARY KEY (night, test, side, host, metric, against)
 ) STRICT, WITHOUT ROWID;
--- A baseline is a list of runs. Only `baseline pin` writes here.
+-- A baseline is a list of runs. Only `baseline pin` writes here. last_night: the last one that had begun
+-- when it was pinned. Those after it are judged by it, until the next one is pinned.
 CREATE TABLE baseline (
   id INTEGER PRIMARY KEY, plan TEXT NOT NULL, test TEXT NOT NULL, side TEXT NOT NULL,
   host TEXT NOT NULL, key TEXT NOT NULL, pinned TEXT NOT NULL, nights TEXT NOT NULL,
-  note TEXT NOT NULL, replaced TEXT
+  note TEXT NOT NULL, replaced TEXT, last_night INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE baseline_run (
   baseline INTEGER NOT NULL REFERENCES baseline(id), run INTEGER NOT NULL REFERENCES run(id),
   PRIMARY KEY (baseline, run)
 ) STRICT, WITHOUT ROWID;
-{ACKNOWLEDGED};
+-- What was confirmed and is known: it fails no more, unless it becomes worse. ratio: how slow it was, of as
+-- many nights as decided. own: of that night alone. until: the last night for which it is so. ended: by hand.
+CREATE TABLE acknowledged (
+  id INTEGER PRIMARY KEY, plan TEXT NOT NULL, test TEXT NOT NULL, side TEXT NOT NULL,
+  host TEXT NOT NULL, metric TEXT NOT NULL, against TEXT NOT NULL,
+  night INTEGER NOT NULL REFERENCES night(id), ratio REAL NOT NULL, note TEXT NOT NULL,
+  made TEXT NOT NULL, ended TEXT, own REAL, until INTEGER
+) STRICT;
 """
 
 
@@ -141,6 +151,7 @@ class Night:
     finished: str | None
     status: str | None
     verdict: str | None
+    need_baseline: bool
 
     @property
     def abandoned(self) -> bool:
@@ -293,11 +304,23 @@ class Store:
     def nights(self, plan: str | None = None, kind: str = "night") -> list[Night]:
         """Nights in the order they were begun."""
         rows = self.db.execute(
-            "SELECT id, kind, plan, plan_text, plan_hash, seed, label, started, finished, status, verdict "
-            "FROM night WHERE kind = ? AND (? IS NULL OR plan = ?) ORDER BY id",
+            "SELECT id, kind, plan, plan_text, plan_hash, seed, label, started, finished, status, verdict, "
+            "need_baseline FROM night WHERE kind = ? AND (? IS NULL OR plan = ?) ORDER BY id",
             (kind, plan, plan),
         )
-        return [Night(**dict(row)) for row in rows]
+        found = [Night(**dict(row)) for row in rows]
+        for night in found:
+            night.need_baseline = bool(night.need_baseline)
+        return found
+
+    def unjudged(self, plan: str, before: int) -> list[Night]:
+        """The complete nights of a plan before one that were only measured, in their order."""
+        waiting = self.db.execute("SELECT DISTINCT night FROM run WHERE state <> 'done'").fetchall()
+        left = {row["night"] for row in waiting}
+        return [
+            night for night in self.nights(plan)
+            if night.id < before and night.status == MEASURED and night.id not in left
+        ]  # fmt: skip
 
     def night(self, number: int) -> Night:
         """One night, of whatever kind."""
@@ -414,6 +437,15 @@ class Store:
         """Whether two runs are of one machine and one job, so that their figures may be compared."""
         return self.comparable(old.key, new.key) and not self.job_differences(new, old)
 
+    def unlike(self, runs: Sequence[Run]) -> list[Run]:
+        """One run for each key and job that these have. Where a run lacks a fact, it is alike with two that
+        differ in it, so that each of them must be asked."""
+        found = {
+            (run.key, run.job, *sorted({**jobfacts.reported(run.outcome), **jobfacts.shape(run.outcome)}.items())): run
+            for run in reversed(runs)
+        }  # fmt: skip
+        return list(reversed(found.values()))
+
     def facts(self, name: str) -> Facts:
         """Facts by their hash."""
         row = self.db.execute("SELECT facts FROM fingerprint WHERE hash = ?", (name,)).fetchone()
@@ -476,6 +508,10 @@ class Store:
             (night, night, plan, plan),
         )
         return [{**dict(row), "document": json.loads(row["document"])} for row in rows]
+
+    def demand_baseline(self, night: int) -> None:
+        """Whoever judges this night from now on does it with that demand, too."""
+        self.db.execute("UPDATE night SET need_baseline = 1 WHERE id = ?", (night,))
 
     def forget_decisions(self, night: int) -> None:
         """A night that is judged again starts without decisions of its own."""

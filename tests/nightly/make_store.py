@@ -59,7 +59,8 @@ def main() -> None:
         baseline.pin(store, "p", [1, 2], [], "the first two", False)
         judged = night(store, 800)
         store.decide(judged, SERIES, "read_iops", "confirmed", "baseline",
-                     {"text": "slower", "threshold": 0.02, "ratio": 0.8, "change_from": None})  # fmt: skip
+                     {"text": "slower", "threshold": 0.02, "ratio": 0.8, "change_from": None,
+                      "baseline": 1})  # fmt: skip
         store.finish(judged, "fail", "1 of 2 requirements failed")
         night(store, 900, done=2)
         print(f"-- A store of version {SCHEMA_VERSION}, printed by make_store.py.")

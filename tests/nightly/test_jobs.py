@@ -184,7 +184,7 @@ def test_a_job_as_facts() -> None:
     found = jobfacts.facts(jobfile.Job(text, values), ["a"])
     assert found == {
         "ioengine": "libdmabuf.so", "filename": "the drive", "bs": "4k", "time_based": "1", "[a] rw": "read",
-        "[a 2] rw": "write", "[a 2] filename": "the drive:/dev/y", "sections": "global, a, a",
+        "[a] 2 rw": "write", "[a] 2 filename": "the drive:/dev/y", "sections": "global, a, a",
         "jobs that count": "a",
     }  # fmt: skip
     file = jobfacts.facts(jobfile.Job("[global]\nfilename=/srv/a\n[j]\n", {"filename": "/srv/a"}))

@@ -30,7 +30,8 @@ def schema(path: Path) -> list[tuple[str, ...]]:
         rows = db.execute("SELECT type, name, sql FROM sqlite_master ORDER BY name").fetchall()
     db.close()
     # Comments and white space are nobody's schema.
-    return [tuple(re.sub(r"--[^\n]*|\s+", " ", str(v)).replace('"', "").strip() for v in row) for row in rows]
+    plain = [[re.sub(r"--[^\n]*|\s+", " ", str(value)).replace('"', "") for value in row] for row in rows]
+    return [tuple(re.sub(r"\s*([(),]|$)\s*", r"\1", value).strip() for value in row) for row in plain]
 
 
 def test_there_is_a_store_of_each_version_before_this() -> None:
@@ -76,8 +77,8 @@ def test_a_night_of_today_goes_on_where_an_old_store_ended(old: Path, tmp_path: 
     assert [f.state for f in judgement.findings] == ["confirmed"]
     assert "baseline of nights 1, 2" in judgement.findings[0].text
     # Where both were looked at, they do.
-    made.night([801, 802, 803, 804, 805], key={**key, "memory": "peer"}, text=text)
     made.call("baseline", "pin", "--plan", "p", "--nights", "5", "--replace")
+    made.night([801, 802, 803, 804, 805], key={**key, "memory": "peer"}, text=text)
     judgement = analyse.in_order(made.store, made.store.night(6))
     assert "memory differ" in judgement.findings[0].text
 

@@ -94,3 +94,29 @@ def test_strata_are_compared_each_with_its_own() -> None:
     # One stratum is the Mann-Whitney test, but for its correction for continuity.
     one = stats.Strata([([float(i) for i in range(20)], [i + 4.5 for i in range(20)])])
     assert one.p == pytest.approx(stats.rank_p(one.old, one.new), rel=0.1)
+
+
+@pytest.mark.parametrize("other", ["job", "machine"])
+def test_what_another_job_or_machine_confirmed_confirms_nothing(made: Made, other: str) -> None:
+    """A single night that is slower there is suspect, as it is where nothing was before."""
+    ended = []
+    for _ in range(2):
+        night(made, 0.9)
+        ended.append(made.call("analyze"))
+    assert ended == [77, 1]
+    number = night(made, 0.9, key={**KEY, "CPU": "another"} if other == "machine" else KEY)
+    if other == "job":
+        job = made.store.add_facts({"bs": "128k", "iodepth": "1"})
+        made.store.db.execute("UPDATE run SET job = ? WHERE night = ?", (job, number))
+    assert made.call("analyze") == 77
+    assert (against_a(made, number).state, against_a(made, number).extra) == (decide.SUSPECT, {})
+    # Nor does what is there again, after a night of something else.
+    number = night(made, 0.9)
+    assert against_a(made, number).extra.get("since") is None
+
+
+def test_what_both_sides_confirmed_is_kept_from_night_to_night(made: Made) -> None:
+    for _ in range(5):
+        number = night(made, 0.9)
+        made.call("analyze")
+    assert against_a(made, number).extra["since"] == "2"

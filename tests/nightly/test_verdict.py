@@ -115,9 +115,10 @@ def test_a_metric_that_vanished_is_not_good(tmp_path: Path) -> None:
     assert "no run of this night has write_iops" in found.verdict.text
 
 
-def test_a_night_is_not_compared_with_itself(made: Made) -> None:
+def test_a_night_is_not_compared_with_itself(tmp_path: Path) -> None:
+    made = Made(tmp_path / "s.db")
     night = made.night(500)
-    assert made.call("baseline", "pin", "--plan", "p", "--nights", str(night), "--replace") == 0
+    assert made.call("baseline", "pin", "--plan", "p", "--nights", str(night)) == 0
     assert made.call("analyze") == 77
     assert "holds no night but this one" in judged(made, night).verdict.text
 
