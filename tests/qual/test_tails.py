@@ -217,3 +217,11 @@ def test_among_many_percentiles_each_interval_is_wider() -> None:
     path = [run("premapped", [[1000, 90_000], [2100 + 131 * n, 10_000]], n) for n in range(1, 16)]
     others = [{**r, "path": f"other{n}", "id": r["id"].replace("premapped", f"other{n}")} for r in path for n in range(20)]
     assert width(host + path + others) > width(host + path)
+
+
+def test_student_t_agrees_with_scipy() -> None:
+    """The verdict is made without scipy, which a machine with the drive need not have."""
+    from scipy import stats
+    for freedom in (1.0, 1.7, 4.0, 8.0, 31.5):
+        for chance in (0.5, 0.975, 0.99885, 0.99955):
+            assert tails.student(chance, freedom) == pytest.approx(stats.t.ppf(chance, freedom), rel=1e-5, abs=1e-5)
