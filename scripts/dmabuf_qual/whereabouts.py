@@ -9,20 +9,13 @@ from dmabuf_common import pci
 from dmabuf_common.sysfs import System
 
 from . import cases
+from .exporters import of_devices
 from .store import Record
-
-# Exporters of which nobody expects the memory of a device.
-OF_THE_MACHINE = (cases.CONTROL, "heap", "testexp")
-
-
-def means_device(spec: str) -> bool:
-    """Whether who names this exporter means a device's memory."""
-    return cases.split_exporter(spec)[0] not in OF_THE_MACHINE
 
 
 def address(system: System, spec: str, facts: dict[str, Any]) -> str:
     """The PCI address of an exporter's device; "" where it is not known, or nobody means one."""
-    if not means_device(spec):
+    if not of_devices(spec):
         return ""
     named = pci.of_device(system, cases.split_exporter(spec)[1])
     return named or str(facts.get("pci") or "") or pci.of_device(system, str(facts.get("exporter_device", "")))
@@ -62,7 +55,7 @@ def _of(spec: str, tried: dict[str, Any], where: str, seen: set[str]) -> str:
     if kinds == {"peer"}:
         return f"{spec} device memory of {where}" if where else f"{spec} device memory, PCI address not known"
     if kinds == {"system"}:
-        meant = f", NOT device memory{f' of {where}' if where else ''}" if means_device(spec) else ""
+        meant = f", NOT device memory{f' of {where}' if where else ''}" if of_devices(spec) else ""
         return f"{spec} system memory{meant}"
     if kinds & {"mixed", "peer"}:
         return f"{spec} partly device memory{f' of {where}' if where else ''}"
@@ -84,7 +77,7 @@ def notes(run: dict[str, Any], records: Iterable[Record] = ()) -> list[str]:
     paths, every = run.get("paths") or {}, list(records)
     known = run.get("devices", {})
     texts = [_of(spec, tried, known.get(spec, ""), _seen(spec, every)) for spec, tried in paths.items()
-             if means_device(spec)]  # fmt: skip
+             if of_devices(spec)]  # fmt: skip
     wrong = [text for text in texts if "system memory" in text or "partly device" in text]
     return [f"The memory was the machine's own where a device's was meant: {text}. This run says nothing about a "
             'device\'s memory; with memory = "peer" in the requirements it fails.' for text in wrong]  # fmt: skip
