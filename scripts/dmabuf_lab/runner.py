@@ -202,11 +202,16 @@ def write_log(path: Path, outcome: vm.Outcome) -> None:
 
 
 def report(result: verdict.Verdict) -> int:
-    """Prints reasons and log lines of a failed run on stderr; returns the exit status."""
-    for reason in result.reasons:
-        say(reason)
+    """Prints why a run failed on stderr; returns the exit status.
+
+    What names the cause comes last: automation shows the end of a failed test's output.
+    """
     if result.log:
         say("from the guest's log:")
         for line in result.log:
             print(f"    {line}", file=sys.stderr)
+    for line in result.checks:
+        say(f"a check failed: {line}")
+    for reason in result.reasons:
+        say(reason)
     return result.status

@@ -18,11 +18,15 @@ LINE_CHARACTERS = 200
 
 @dataclass
 class Verdict:
-    """The exit status of `run`, the reasons when the lab made it fail, and log lines to show."""
+    """The exit status of `run`, the reasons when the lab made it fail, and lines to show.
+
+    `checks`: the first lines of the command's output that name a check that failed.
+    """
 
     status: int
     reasons: list[str] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
+    checks: list[str] = field(default_factory=list)
 
 
 def kernel_lines(outcome: Outcome) -> list[str]:
@@ -94,7 +98,7 @@ def judge(outcome: Outcome, timeout_s: float, expected: Sequence[str] = ()) -> V
         reasons.append(f"the guest's kernel is tainted: {taint}")
     if not reasons:
         assert outcome.status is not None
-        return Verdict(outcome.status)
+        return Verdict(outcome.status, checks=outcome.failed_checks if outcome.status else [])
     lines = outcome.console
     if findings:
         first = next(
@@ -114,4 +118,4 @@ def judge(outcome: Outcome, timeout_s: float, expected: Sequence[str] = ()) -> V
     started = outcome.ready and (outcome.status is not None or outcome.timed_out or findings)
     died_running = outcome.ready and not outcome.ended
     failed = started or died_running or findings
-    return Verdict(EXIT_FAIL if failed else EXIT_ERROR, reasons, log)
+    return Verdict(EXIT_FAIL if failed else EXIT_ERROR, reasons, log, outcome.failed_checks)

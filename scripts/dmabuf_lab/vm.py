@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import addresses, config, initramfs, qemu
+from . import addresses, checks, config, initramfs, qemu
 from .errors import LabError
 from .guest_kernel import GuestKernel
 
@@ -50,6 +50,8 @@ class Outcome:
     dump: list[str] = field(default_factory=list)
     # Lines of the command's output that show an address of the kernel.
     addresses: list[str] = field(default_factory=list)
+    # Its first lines that name a check that failed.
+    failed_checks: list[str] = field(default_factory=list)
     qemu_error: str = ""
 
 
@@ -96,6 +98,7 @@ class Guest:
         self.live_console = live_console
         self.counts = {name: 0 for name in sinks}
         self.output = {name: addresses.Output() for name in sinks}
+        self.checks = {name: checks.Failed() for name in sinks}
         self.expected: dict[str, int] = {}
         self.pending = {"lab.ctl": b"", qemu.CONSOLE: b""}
         self.start = time.monotonic()
@@ -159,6 +162,9 @@ class Guest:
         for output in self.output.values():
             output.end()
             self.outcome.addresses += output.found
+        for failed in self.checks.values():
+            failed.end()
+            self.outcome.failed_checks += failed.found
         self.outcome.wall_s = time.monotonic() - self.start
         self.errors.seek(0)
         self.outcome.qemu_error = self.errors.read().decode("utf-8", "replace").strip()
@@ -214,6 +220,7 @@ class Guest:
         if name in self.sinks:
             self.counts[name] += len(data)
             self.output[name].feed(data)
+            self.checks[name].feed(data)
             view = memoryview(data)
             while view:
                 view = view[os.write(self.sinks[name], view) :]

@@ -2,7 +2,7 @@
 """A run passes only when command, kernel log, leftovers and the guest's end are all right."""
 
 import pytest
-from dmabuf_lab import verdict
+from dmabuf_lab import checks, runner, verdict
 from dmabuf_lab.vm import Outcome
 
 
@@ -139,3 +139,40 @@ def test_only_a_guest_that_dies_without_our_modules_is_booted_again(
     outcome: Outcome, again: bool
 ) -> None:
     assert verdict.died_booting(outcome) == again
+
+
+def test_failed_checks_are_found_in_output_that_comes_in_any_parts() -> None:
+    text = b"PASS  a\nFAIL  b: it was 3\n   FAIL  no\n" + b"FAIL" + b"x" * 5000 + b"\nPASS\nFAIL  last"
+    for size in (1, 7, 4096):
+        failed = checks.Failed()
+        for at in range(0, len(text), size):
+            failed.feed(text[at : at + size])
+        failed.end()
+        long = "FAIL" + "x" * (checks.LINE_CHARACTERS - 4)
+        assert failed.found == ["FAIL  b: it was 3", long, "FAIL  last"]
+
+
+def test_of_many_failed_checks_the_first_are_kept() -> None:
+    failed = checks.Failed()
+    failed.feed(b"".join(b"FAIL  %d\n" % i for i in range(100)))
+    assert failed.found == [f"FAIL  {i}" for i in range(checks.KEPT_LINES)]
+
+
+@pytest.mark.parametrize(("status", "named"), [(0, []), (1, ["FAIL  b: it was 3"])])
+def test_a_command_that_failed_is_said_to_have_failed_its_checks(status: int, named: list[str]) -> None:
+    outcome = good(status)
+    outcome.failed_checks = ["FAIL  b: it was 3"]
+    assert verdict.judge(outcome, 600) == verdict.Verdict(status, checks=named)
+
+
+def test_the_causes_are_the_last_that_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    outcome = good(1)
+    outcome.failed_checks = ["FAIL  b: it was 3"]
+    outcome.problems = ["1 dma-buf(s) left"]
+    assert runner.report(verdict.judge(outcome, 600)) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-2:] == [
+        "dmabuf-lab: a check failed: FAIL  b: it was 3",
+        "dmabuf-lab: 1 dma-buf(s) left",
+    ]
+    assert any("hello" in line for line in lines[:-2])
