@@ -210,6 +210,8 @@ def report(result: verdict.Verdict) -> int:
         say("from the guest's log:")
         for line in result.log:
             print(f"    {line}", file=sys.stderr)
+    for line in result.notes:
+        say(line)
     for line in result.checks:
         say(f"a check failed: {line}")
     for reason in result.reasons:

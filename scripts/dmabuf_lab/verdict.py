@@ -14,19 +14,24 @@ from .vm import Outcome
 LOG_LINES = 25
 # Of a line of the command's output, which can have any length.
 LINE_CHARACTERS = 200
+# Longer than a guest that goes on gives no sign of life (it gives one in 5 s), and than this program
+# does not run on a busy machine.
+STOOD_STILL_S = 30.0
 
 
 @dataclass
 class Verdict:
     """The exit status of `run`, the reasons when the lab made it fail, and lines to show.
 
-    `checks`: the first lines of the command's output that name a check that failed.
+    `checks`: the first lines of the command's output that name a check that failed. `notes`: what
+    may have made the run fail, and would not have alone.
     """
 
     status: int
     reasons: list[str] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
     checks: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def kernel_lines(outcome: Outcome) -> list[str]:
@@ -48,6 +53,16 @@ def died_booting(outcome: Outcome) -> bool:
     """
     died = not outcome.ended and not outcome.timed_out and not outcome.ready
     return died and not any("dmabuf_" in line for line in kernel_lines(outcome))
+
+
+def stood_still(outcome: Outcome) -> list[str]:
+    """Says so when the guest, or this machine, did nothing for long, which no time-out allows for."""
+    notes = []
+    if outcome.late_s >= STOOD_STILL_S:
+        notes.append(f"this program itself did not run for {outcome.late_s:.0f} s: suspended, or too busy")
+    if outcome.silent_s >= STOOD_STILL_S:
+        notes.append(f"the guest gave no sign of life for {outcome.silent_s:.0f} s")
+    return notes
 
 
 def judge(outcome: Outcome, timeout_s: float, expected: Sequence[str] = ()) -> Verdict:
@@ -98,7 +113,9 @@ def judge(outcome: Outcome, timeout_s: float, expected: Sequence[str] = ()) -> V
         reasons.append(f"the guest's kernel is tainted: {taint}")
     if not reasons:
         assert outcome.status is not None
-        return Verdict(outcome.status, checks=outcome.failed_checks if outcome.status else [])
+        if outcome.status == 0:
+            return Verdict(0)
+        return Verdict(outcome.status, checks=outcome.failed_checks, notes=stood_still(outcome))
     lines = outcome.console
     if findings:
         first = next(
@@ -118,4 +135,5 @@ def judge(outcome: Outcome, timeout_s: float, expected: Sequence[str] = ()) -> V
     started = outcome.ready and (outcome.status is not None or outcome.timed_out or findings)
     died_running = outcome.ready and not outcome.ended
     failed = started or died_running or findings
-    return Verdict(EXIT_FAIL if failed else EXIT_ERROR, reasons, log, outcome.failed_checks)
+    status = EXIT_FAIL if failed else EXIT_ERROR
+    return Verdict(status, reasons, log, outcome.failed_checks, stood_still(outcome))

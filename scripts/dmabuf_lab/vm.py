@@ -23,6 +23,7 @@ from .guest_kernel import GuestKernel
 PR_SET_PDEATHSIG = 1
 DUMP_GRACE_S = 8.0
 CHUNK = 1 << 16
+SELECT_S = 1.0
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -50,6 +51,10 @@ class Outcome:
     dump: list[str] = field(default_factory=list)
     # Lines of the command's output that show an address of the kernel.
     addresses: list[str] = field(default_factory=list)
+    # The longest that the guest gave no sign of life when it was ready, and that this program did not
+    # run: emulated CPUs can all wait for a timer that does not come, and machines are suspended.
+    silent_s: float = 0.0
+    late_s: float = 0.0
     # Its first lines that name a check that failed.
     failed_checks: list[str] = field(default_factory=list)
     qemu_error: str = ""
@@ -102,6 +107,8 @@ class Guest:
         self.expected: dict[str, int] = {}
         self.pending = {"lab.ctl": b"", qemu.CONSOLE: b""}
         self.start = time.monotonic()
+        self.life = self.start
+        self.machine = machine
         self.selector = selectors.DefaultSelector()
         self.channels: dict[str, socket.socket] = {}
         theirs: dict[str, socket.socket] = {}
@@ -159,6 +166,10 @@ class Guest:
             watchdog.cancel()
             self.kill()
         self._drain()
+        if not self.outcome.ended:
+            self._sign_of_life()
+        if self.machine.icount:
+            self.outcome.silent_s = 0.0  # its seconds are not ours
         for output in self.output.values():
             output.end()
             self.outcome.addresses += output.found
@@ -175,8 +186,12 @@ class Guest:
     def _serve(self, deadline: float) -> None:
         open_channels = len(self.channels)
         asked = False
+        before = time.monotonic()
         while open_channels:
-            left = deadline - time.monotonic()
+            now = time.monotonic()
+            self.outcome.late_s = max(self.outcome.late_s, now - before - SELECT_S)
+            before = now
+            left = deadline - now
             if not self.outcome.ready and left > 0 and time.monotonic() > self.ready_by:
                 self.outcome.hung_booting = True
                 return
@@ -190,7 +205,7 @@ class Guest:
                 continue
             if left <= 0:
                 return
-            for key, _ in self.selector.select(min(left, 1.0)):
+            for key, _ in self.selector.select(min(left, SELECT_S)):
                 if not self._receive(key.data):
                     open_channels -= 1
             if self.outcome.timed_out and self.dumped:
@@ -241,7 +256,10 @@ class Guest:
 
     def _event(self, event: dict[str, Any]) -> None:
         outcome = self.outcome
+        self._sign_of_life()
         match event["event"]:
+            case "alive":
+                pass
             case "ready":
                 outcome.ready = True
                 outcome.release = event["release"]
@@ -268,6 +286,12 @@ class Guest:
                 outcome.ended = True
             case other:
                 raise LabError(f"the guest sent an unknown event {other!r}")
+
+    def _sign_of_life(self) -> None:
+        now = time.monotonic()
+        if self.outcome.ready:
+            self.outcome.silent_s = max(self.outcome.silent_s, now - self.life)
+        self.life = now
 
     def _acknowledge(self) -> None:
         if self.outcome.ended and all(

@@ -158,6 +158,25 @@ def test_of_many_failed_checks_the_first_are_kept() -> None:
     assert failed.found == [f"FAIL  {i}" for i in range(checks.KEPT_LINES)]
 
 
+@pytest.mark.parametrize(
+    ("status", "silent_s", "late_s", "words"),
+    [
+        (0, 300, 300, []),
+        (1, 29, 29, []),
+        (1, 300, 0, ["no sign of life for 300 s"]),
+        (77, 300, 299, ["did not run for 299 s", "no sign of life for 300 s"]),
+    ],
+)
+def test_a_guest_that_stood_still_is_named_where_a_run_failed(
+    status: int, silent_s: float, late_s: float, words: list[str]
+) -> None:
+    outcome = good(status)
+    outcome.silent_s, outcome.late_s = silent_s, late_s
+    notes = verdict.judge(outcome, 600).notes
+    assert len(notes) == len(words)
+    assert all(word in note for word, note in zip(words, notes, strict=True))
+
+
 @pytest.mark.parametrize(("status", "named"), [(0, []), (1, ["FAIL  b: it was 3"])])
 def test_a_command_that_failed_is_said_to_have_failed_its_checks(status: int, named: list[str]) -> None:
     outcome = good(status)

@@ -23,6 +23,8 @@ HUNG_TASK_S = 30
 # How many times longer things may take on the debug kernel.
 DEBUG_PATIENCE = 4
 RMMOD_LIMIT_S = 30.0
+# The host is told so often that the guest goes on.
+BEAT_S = 5.0
 DRAIN_LIMIT_S = 5.0
 BUFINFO = "/sys/kernel/debug/dma_buf/bufinfo"
 
@@ -162,6 +164,11 @@ class Agent:
                     write_file("/proc/sysrq-trigger", "w")
                     self.send("dump", records=read_kmsg()[len(before) :])
 
+    def beat(self) -> None:
+        """Thread: gives signs of life, by which the host sees when the guest stood still."""
+        while not self.acknowledged.wait(BEAT_S):
+            self.send("alive")
+
     def tool(self, *argv: str, limit_s: float = 60) -> tuple[int | None, str]:
         """Runs a short program; its status (None: did not end in time) and its output."""
         path = "/run/lab/tool.out"
@@ -295,6 +302,7 @@ class Agent:
         problems = self.prepare()
         uptime = time.clock_gettime(time.CLOCK_BOOTTIME)
         self.send("ready", problems=problems, release=os.uname().release, uptime_s=uptime)
+        threading.Thread(target=self.beat, daemon=True).start()
         if not problems:
             if self.spec["shell"]:
                 self.shell()
