@@ -10,6 +10,7 @@ PROVOKED = {
     "disk": "FAIL  after life 0: the drive at 63 MiB is as it was",
     "buffer": "FAIL  after life 0: the test exporter's buffer is as it was",
     "hang": "FAIL  every call returns",
+    "linger": "FAIL  a process whose threads have ended goes",
 }
 
 

@@ -35,7 +35,8 @@ constexpr const char *usage =
     "                    (default: 100000)\n"
     "  --no-coverage     as on a kernel without KCOV: then one seed means one sequence of calls\n"
     "  --hang N          seconds after which a call hangs (default: 60)\n"
-    "  --provoke WHAT    disk, buffer or hang: makes that go wrong, which has to be noticed\n"
+    "  --provoke WHAT    disk, buffer, hang or linger: makes that go wrong, which has to be\n"
+    "                    noticed\n"
     "  --avoid-known     leaves out what is known to go wrong\n";
 
 // How many programs --corpus-out writes.
@@ -154,7 +155,7 @@ int main(int argc, char **argv) {
       options.epoch_calls < options.threads)
     die(usage);
   if (!options.provoke.empty() && options.provoke != "disk" && options.provoke != "buffer" &&
-      options.provoke != "hang")
+      options.provoke != "hang" && options.provoke != "linger")
     die(usage);
   if (!options.calls && !options.seconds && options.replay.empty())
     options.seconds = 10;

@@ -152,6 +152,9 @@ struct Life {
   bool coverage;
 };
 
+// The process does not go when its threads have ended, which the parent has to notice.
+bool lingers(const Options &options) { return options.provoke == "linger"; }
+
 void run_thread(const Life &life, unsigned thread) {
   ThreadState &state = life.shared.threads[thread];
   Worker worker(life.shared, thread);
@@ -176,7 +179,7 @@ void run_thread(const Life &life, unsigned thread) {
   while (!life.shared.stop && state.calls < end)
     run(source.next());
   // With whatever is in flight, and the other threads in the middle of their calls.
-  if (!life.shared.stop)
+  if (!life.shared.stop && !lingers(life.options))
     ::kill(::getpid(), SIGKILL);
   state.tid = 0;
 }
@@ -198,6 +201,8 @@ void fuzz_process(const Options &options, Shared &shared, unsigned epoch, std::u
     threads.emplace_back(run_thread, std::cref(life), thread);
   for (std::thread &thread : threads)
     thread.join();
+  while (lingers(options))
+    ::pause();
   ::_exit(0);
 }
 

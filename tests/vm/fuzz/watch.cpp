@@ -25,7 +25,7 @@ constexpr double patience_s = 240;
 class Watch {
 public:
   Watch(const Options &options, Shared &shared, World &world, bool coverage)
-      : options_(options), shared_(shared), world_(world), coverage_(coverage), begin_(now_s()),
+      : options_(options), shared_(shared), world_(world), coverage_(coverage),
         provoke_(options.provoke) {
     dmabuf_rw_query query{};
     if (const int error = Session().query(query))
@@ -54,10 +54,9 @@ private:
   bool over() const {
     if (options_.calls && total_calls(shared_) >= options_.calls)
       return true;
-    const double passed = now_s() - begin_;
-    if (!options_.seconds || passed < options_.seconds)
+    if (!options_.seconds || watched_s_ < options_.seconds)
       return false;
-    return options_.calls || passed > options_.seconds + patience_s ||
+    return options_.calls || watched_s_ > options_.seconds + patience_s ||
            all_succeeded(shared_, features_);
   }
 
@@ -70,11 +69,10 @@ private:
       die("fork failed");
     if (child == 0)
       fuzz_process(options_, shared_, epoch, calls, coverage_);
-    seen_.assign(options_.threads, Seen{});
+    seen_.assign(options_.threads, Seen{.since = watched_s_});
+    moved_s_ = watched_s_;
     int status = 0;
-    while (::waitpid(child, &status, WNOHANG) == 0) {
-      ::usleep(50000);
-      world_.signal_fences();
+    for (look(); ::waitpid(child, &status, WNOHANG) == 0; look()) {
       if (over())
         shared_.stop = true;
       if (total_calls(shared_) > provoke_after)
@@ -102,40 +100,62 @@ private:
   struct Seen {
     std::uint64_t calls = 0;
     std::uint32_t at = 0;
-    double since = now_s();
+    double since = 0;
   };
 
-  // A call that does not return is a finding, and so is a process that does not go.
+  // Time passes only while this process looks, a second at most from one look to the next: a
+  // machine that stood still for minutes is no call that hangs.
+  void look() {
+    ::usleep(50000);
+    const double now = now_s();
+    watched_s_ += std::min(now - looked_s_, 1.0);
+    looked_s_ = now;
+    world_.signal_fences();
+  }
+
+  // A call that does not return is a finding, and so is a process that does not go: by itself when
+  // its threads have ended, or killed.
   bool hangs(pid_t child) {
-    bool found = false;
+    bool found = false, ended = true;
     for (unsigned thread = 0; thread < options_.threads; ++thread) {
       const ThreadState &state = shared_.threads[thread];
       Seen &seen = seen_[thread];
+      if (state.calls != seen.calls || state.at != seen.at)
+        moved_s_ = watched_s_;
+      ended = ended && !state.tid;
       if (!state.tid || state.calls != seen.calls || state.at != seen.at)
-        seen = {state.calls, state.at, now_s()};
-      if (now_s() - seen.since < options_.hang_seconds)
+        seen = {state.calls, state.at, watched_s_};
+      if (watched_s_ - seen.since < options_.hang_seconds)
         continue;
       found = true;
       report().fail("every call returns", describe_hang(child, state));
     }
+    if (!found && ended && watched_s_ - moved_s_ >= options_.hang_seconds) {
+      found = true;
+      report().fail("a process whose threads have ended goes", describe_task(child, child));
+    }
     if (!found)
       return false;
     ::kill(child, SIGKILL);
-    const double end = now_s() + options_.hang_seconds;
+    const double end = watched_s_ + options_.hang_seconds;
     int status = 0;
-    while (::waitpid(child, &status, WNOHANG) == 0 && now_s() < end)
-      ::usleep(50000), world_.signal_fences();
-    report().check(now_s() < end, "the process can be killed",
+    while (::waitpid(child, &status, WNOHANG) == 0 && watched_s_ < end)
+      look();
+    report().check(watched_s_ < end, "the process can be killed",
                    std::format("it is still there after {} s", options_.hang_seconds));
     return true;
   }
 
   std::string describe_hang(pid_t child, const ThreadState &state) {
+    return std::format("call {} of\n{}{}", state.at.load() + 1, to_text(state.running),
+                       describe_task(child, state.tid));
+  }
+
+  static std::string describe_task(pid_t process, pid_t task) {
     std::stringstream text;
-    text << std::format("call {} of\n{}", state.at.load() + 1, to_text(state.running));
-    const auto tasks = std::format("/proc/{}/task/{}/", child, state.tid.load());
+    const auto folder = std::format("/proc/{}/task/{}/", process, task);
     for (const char *file : {"stack", "syscall", "wchan"})
-      text << std::ifstream(tasks + file).rdbuf() << '\n';
+      text << std::ifstream(folder + file).rdbuf() << '\n';
     return text.str();
   }
 
@@ -143,10 +163,13 @@ private:
   Shared &shared_;
   World &world_;
   bool coverage_;
-  double begin_;
+  // How long this process has looked, and when it did so last.
+  double watched_s_ = 0, looked_s_ = now_s();
   std::uint64_t features_ = 0;
   std::string provoke_;
   std::vector<Seen> seen_;
+  // When a thread of the process last did something.
+  double moved_s_ = 0;
 };
 
 Tally total(const Shared &shared, std::size_t type) {
