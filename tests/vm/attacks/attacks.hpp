@@ -111,6 +111,7 @@ void attack_flags();
 void attack_dead_task();
 void attack_killed();
 void attack_checks();
+void attack_file_rules();
 void attack_removal();
 void attack_leaving();
 void attack_timeouts();

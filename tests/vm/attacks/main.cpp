@@ -23,6 +23,7 @@ constexpr struct Attack {
     {"dead-task", attack_dead_task, ""},
     {"killed", attack_killed, ""},
     {"checks", attack_checks, ""},
+    {"file-rules", attack_file_rules, ""},
     {"removal", attack_removal, "--qmp --formats"},
     {"leaving", attack_leaving, "--no-multipath"},
     {"timeouts", attack_timeouts, "--qmp"},
