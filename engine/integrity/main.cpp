@@ -2,8 +2,8 @@
 // dmabuf-integrity: one check of a drive with a dma-buf, for dmabuf-qual. It prints one JSON
 // object. All but `query`, `probe`, `paths` and `check` destroy the data in the region of the drive
 // that they are given: they ask for the drive's identity, and hold the drive for themselves.
+#include "base/sizes.hpp"
 #include "bench.hpp"
-#include "sizes.hpp"
 
 #include <cerrno>
 #include <climits>

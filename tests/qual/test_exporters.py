@@ -15,7 +15,7 @@ BRIDGE = "/sys/devices/pci0000:00/0000:00:01.0"
 
 
 def test_they_are_those_of_the_engine() -> None:
-    header = (TOP / "engine/options.hpp").read_text()
+    header = (TOP / "engine/job/config.hpp").read_text()
     body = re.search(r"enum class ExporterKind : unsigned \{(.*?)\}", header, re.DOTALL)
     assert body is not None
     names = tuple(word for word in re.findall(r"\w+", body[1]) if word != "none")
@@ -23,7 +23,7 @@ def test_they_are_those_of_the_engine() -> None:
 
 
 def test_those_that_copy_are_those_that_the_engine_does_not_map() -> None:
-    source = (TOP / "engine/exporter.cpp").read_text()
+    source = (TOP / "engine/exporter/exporter.cpp").read_text()
     traits = re.findall(r"case ExporterKind::(\w+):\s+return \{.*?\.cpu_map = (\w+)", source, re.DOTALL)
     assert {kind for kind, maps in traits if maps == "false"} == set(exporters.COPYING)
 

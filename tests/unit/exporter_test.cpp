@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
-#include "exporter.hpp"
+#include "exporter/exporter.hpp"
 
-#include "sizes.hpp"
+#include "base/sizes.hpp"
 
 #include <cerrno>
 #include <fcntl.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
-#include "options.hpp"
+#include "job/config.hpp"
 
-#include "sizes.hpp"
+#include "base/sizes.hpp"
 
 #include <algorithm>
 #include <gtest/gtest.h>
