@@ -4,10 +4,10 @@
 // an indirect call at run time.
 #pragma once
 
+#include "base/dma_buf.hpp"
 #include "base/sizes.hpp"
+#include "datapath/kinds.hpp"
 #include "datapath/lane.hpp"
-#include "exporter/exporter.hpp"
-#include "job/config.hpp"
 
 #include <cstring>
 #include <linux/dma-buf.h>

@@ -3,10 +3,10 @@
 // Knows units by the same adapter as hot_path.hpp.
 #pragma once
 
+#include "base/dma_buf.hpp"
 #include "base/sizes.hpp"
 #include "datapath/hot_path.hpp"
 #include "datapath/lane.hpp"
-#include "exporter/exporter.hpp"
 
 #include <cerrno>
 #include <cstring>

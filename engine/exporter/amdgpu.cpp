@@ -5,6 +5,7 @@
 // (amdgpu_dma_buf_begin_cpu_access), where the drive would then go. So the CPU reaches it by a
 // mapping of the driver's own instead.
 #include "base/sizes.hpp"
+#include "base/system.hpp"
 #include "exporter/amdgpu_api.hpp"
 #include "exporter/shared_library.hpp"
 

@@ -4,6 +4,7 @@
 // CUDA does not survive a fork. Everything here happens in the job's own process, and nothing
 // before it: each allocation initialises CUDA, which does nothing where it is already.
 #include "base/sizes.hpp"
+#include "base/system.hpp"
 #include "exporter/cuda_api.hpp"
 #include "exporter/shared_library.hpp"
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // DRM: a dumb buffer, exported by PRIME.
+#include "exporter/drm.hpp"
 #include "base/sizes.hpp"
 #include "exporter/exporter.hpp"
 

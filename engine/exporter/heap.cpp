@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // dma-heap: /dev/dma_heap/<name>.
+#include "exporter/heap.hpp"
 #include "base/sizes.hpp"
+#include "base/system.hpp"
 #include "exporter/exporter.hpp"
 
 #include <cerrno>

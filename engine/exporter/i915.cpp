@@ -6,6 +6,7 @@
 // buffer there for every other device (i915_gem_dmabuf_attach), and the drive's I/O would be to
 // memory that nobody asked for. As it is, Linux refuses the drive by name.
 #include "base/sizes.hpp"
+#include "base/system.hpp"
 #include "exporter/gpu_exporters.hpp"
 
 #include <algorithm>

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // testexp: the test exporter of this project, for kernel developers. Its memory may move while
 // fio does I/O.
+#include "exporter/testexp.hpp"
 #include "base/sizes.hpp"
+#include "base/system.hpp"
 #include "exporter/exporter.hpp"
 
 #include <cerrno>

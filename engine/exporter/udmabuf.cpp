@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // udmabuf: a memfd, ordinary or huge pages, wrapped as a dma-buf.
+#include "exporter/udmabuf.hpp"
 #include "base/sizes.hpp"
+#include "base/system.hpp"
 #include "exporter/exporter.hpp"
 
 #include <cerrno>

@@ -3,6 +3,7 @@
 #include "exporter/vfio.hpp"
 
 #include "base/sizes.hpp"
+#include "base/system.hpp"
 
 #include <algorithm>
 #include <atomic>

@@ -2,7 +2,6 @@
 #include "exporter/vfio_device.hpp"
 
 #include "base/sizes.hpp"
-#include "exporter/exporter.hpp"
 #include "exporter/vfio_abi.hpp"
 
 #include <algorithm>

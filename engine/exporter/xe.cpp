@@ -5,6 +5,7 @@
 // The CPU can map this dma-buf, but its DMA_BUF_IOCTL_SYNC asks for the memory to move to system
 // RAM (xe_dma_buf_begin_cpu_access). So the CPU reaches it by a mapping of the driver's own.
 #include "base/sizes.hpp"
+#include "base/system.hpp"
 #include "exporter/gpu_exporters.hpp"
 #include "exporter/xe_abi.hpp"
 

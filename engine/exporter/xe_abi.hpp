@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // The part of the Linux xe driver's interface that exporter xe uses, for machines whose headers do
 // not have it yet. Layouts and values are those of include/uapi/drm/xe_drm.h (Linux 6.8 and later),
-// which exporter_xe.cpp compares where it is there.
+// which xe.cpp compares where it is there.
 #pragma once
 
 #include <cstdint>

@@ -488,7 +488,7 @@ template <class Path> void fill_ring_ops(Buffers buffers = Buffers::view) {
   ioengine_ops &ops = ring_ops[static_cast<size_t>(buffers)][static_cast<size_t>(Path::kPath)];
   fill_common(ops);
   ops.flags |= FIO_ASYNCIO_SYNC_TRIM | FIO_ASYNCIO_SETS_ISSUE_TIME;
-  if (Path::kPath == Datapath::syscall)
+  if (traits(Path::kPath).is_file)
     ops.flags |= FIO_DISKLESSIO;
   ops.queue = Hooks<Path>::queue;
   ops.commit = engine_commit;
@@ -506,7 +506,7 @@ template <class Call> void fill_sync_ops(Submit submit, Buffers buffers = Buffer
   ioengine_ops &ops = sync_ops[static_cast<size_t>(buffers)][static_cast<size_t>(submit)];
   fill_common(ops);
   ops.flags |= FIO_SYNCIO;
-  if (submit != Submit::ioctl) // the others are for datapath syscall
+  if (traits(submit).needs_file)
     ops.flags |= FIO_DISKLESSIO;
   ops.queue = sync_queue<Call>;
 }

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "fio/options.hpp"
 
+#include "datapath/kinds.hpp"
 #include "exporter/exporter.hpp"
 
 #include <algorithm>
+#include <type_traits>
 
 namespace dmabuf {
 
@@ -23,20 +25,22 @@ fio_option option(const char *name, const char *lname, fio_opt_type type, size_t
 
 namespace {
 
+/// Lists the rows of a table as what an option may be; a value is the number of its row.
+template <class Row, size_t rows> void fill_choices(fio_option &entry, const Row (&table)[rows]) {
+  static_assert(rows < std::extent_v<decltype(entry.posval)>, "fio takes no more choices");
+  for (size_t i = 0; i < rows; i++)
+    entry.posval[i] = choice(table[i].name, i, table[i].what);
+}
+
 void fill_table(std::vector<fio_option> &table) {
   const auto add = [&](const fio_option &entry) -> fio_option & {
     return table.emplace_back(entry);
   };
 
-  auto &exporter =
+  auto &exporters =
       add(option("dmabuf_exporter", "dma-buf exporter", FIO_OPT_STR, offsetof(FioOptions, exporter),
                  "udmabuf", "Who allocates the job's I/O memory"));
-  size_t place = 0;
-  for (const auto kind :
-       {ExporterKind::udmabuf, ExporterKind::heap, ExporterKind::drm, ExporterKind::vfio,
-        ExporterKind::cuda, ExporterKind::hip, ExporterKind::amdgpu, ExporterKind::xe,
-        ExporterKind::i915, ExporterKind::testexp})
-    exporter.posval[place++] = choice(exporter_name(kind), kind, exporter_traits(kind).what);
+  fill_choices(exporters, kExporters);
 
   add(option("dmabuf_device", "Exporter's device", FIO_OPT_STR_STORE, offsetof(FioOptions, device),
              nullptr,
@@ -46,39 +50,15 @@ void fill_table(std::vector<fio_option> &table) {
              "list is dealt out to the jobs in turn, \"\\:\" is a colon; default: the exporter's "
              "first, for vfio none"));
 
-  auto &datapath =
+  auto &datapaths =
       add(option("dmabuf_datapath", "Datapath", FIO_OPT_STR, offsetof(FioOptions, datapath), "auto",
                  "How bytes move between the target and the dma-buf"));
-  datapath.posval[0] =
-      choice("auto", Datapath::automatic,
-             "The first of premapped, registered, bvec that works; never a control");
-  datapath.posval[1] = choice("premapped", Datapath::premapped,
-                              "The dma-buf is mapped for the NVMe drive once (needs direct=1)");
-  datapath.posval[2] = choice("registered", Datapath::registered,
-                              "The dma-buf is a registered buffer of the job's io_uring");
-  datapath.posval[3] = choice("bvec", Datapath::bvec,
-                              "Each I/O is a read or write of the target on the dma-buf's pages");
-  datapath.posval[4] = choice("bounce", Datapath::bounce,
-                              "Control: host memory, and the CPU copies to and from the dma-buf");
-  datapath.posval[5] =
-      choice("host", Datapath::host, "Control: registered host memory, no dma-buf at all");
+  fill_choices(datapaths, kDatapathTraits);
 
-  datapath.posval[6] =
-      choice("syscall", Datapath::syscall,
-             "The dma-buf is the file: read() and write() on it, from and to ordinary memory");
-
-  datapath.posval[7] = choice("upstream", Datapath::upstream,
-                              "io_uring's own registration of dma-bufs, on kernels that have it");
-
-  auto &submit =
+  auto &submits =
       add(option("dmabuf_submit", "Submission", FIO_OPT_STR, offsetof(FioOptions, submit), "uring",
                  "The call that hands an I/O to the kernel; all but uring wait for each I/O"));
-  submit.posval[0] = choice("uring", Submit::uring, "io_uring");
-  submit.posval[1] = choice("sync", Submit::sync, "pread() and pwrite(), for datapath syscall");
-  submit.posval[2] =
-      choice("ioctl", Submit::ioctl, "The module's ioctl IO, for datapaths premapped and bvec");
-  submit.posval[3] = choice("mmap", Submit::mmap,
-                            "Control of datapath syscall: the CPU copies from and to the mmap");
+  fill_choices(submits, kSubmitTraits);
 
   add(option("dmabuf_hugepages", "Huge pages", FIO_OPT_BOOL, offsetof(FioOptions, hugepages), "0",
              "Back udmabuf with huge pages of the default size"));
@@ -184,7 +164,7 @@ JobConfig job_config(const thread_data &td) {
 
 bool files_are_buffers(const thread_data &td) {
   const auto *options = static_cast<const FioOptions *>(td.eo);
-  return static_cast<Datapath>(options->datapath) == Datapath::syscall;
+  return traits(static_cast<Datapath>(options->datapath)).is_file;
 }
 
 } // namespace dmabuf

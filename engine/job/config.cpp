@@ -8,88 +8,24 @@
 
 namespace dmabuf {
 
-const char *datapath_name(Datapath path) {
-  switch (path) {
-  case Datapath::automatic:
-    return "auto";
-  case Datapath::premapped:
-    return "premapped";
-  case Datapath::registered:
-    return "registered";
-  case Datapath::bvec:
-    return "bvec";
-  case Datapath::bounce:
-    return "bounce";
-  case Datapath::host:
-    return "host";
-  case Datapath::syscall:
-    return "syscall";
-  case Datapath::upstream:
-    return "upstream";
-  }
-  return "unknown";
-}
-
-const char *submit_name(Submit submit) {
-  switch (submit) {
-  case Submit::uring:
-    return "uring";
-  case Submit::sync:
-    return "sync";
-  case Submit::ioctl:
-    return "ioctl";
-  case Submit::mmap:
-    return "mmap";
-  }
-  return "unknown";
-}
-
-const char *exporter_name(ExporterKind kind) {
-  switch (kind) {
-  case ExporterKind::udmabuf:
-    return "udmabuf";
-  case ExporterKind::heap:
-    return "heap";
-  case ExporterKind::drm:
-    return "drm";
-  case ExporterKind::vfio:
-    return "vfio";
-  case ExporterKind::cuda:
-    return "cuda";
-  case ExporterKind::hip:
-    return "hip";
-  case ExporterKind::amdgpu:
-    return "amdgpu";
-  case ExporterKind::xe:
-    return "xe";
-  case ExporterKind::i915:
-    return "i915";
-  case ExporterKind::testexp:
-    return "testexp";
-  case ExporterKind::none:
-    return "none";
-  }
-  return "unknown";
-}
-
 namespace {
 
 /// What dmabuf_submit and datapath syscall can be combined with.
 Result<void> check_submit(const JobConfig &config) {
   const char *path = datapath_name(config.datapath);
   const char *submit = submit_name(config.submit);
-  const bool file = config.datapath == Datapath::syscall;
-  if ((config.submit == Submit::sync || config.submit == Submit::mmap) && !file)
+  const bool file = traits(config.datapath).is_file;
+  const SubmitTraits &call = traits(config.submit);
+  if (call.needs_file && !file)
     return fail(EINVAL, strf("dmabuf_submit=%s reads and writes the dma-buf itself, which "
                              "dmabuf_datapath=%s does not; use dmabuf_datapath=syscall, or drop it",
                              submit, path));
-  if (config.submit == Submit::ioctl && config.datapath != Datapath::premapped &&
-      config.datapath != Datapath::bvec)
+  if (call.needs_commands && !traits(config.datapath).commands)
     return fail(EINVAL,
                 strf("dmabuf_submit=ioctl is for dmabuf_datapath=premapped or bvec, not %s; "
                      "drop one of the two",
                      path));
-  if (config.submit != Submit::uring) {
+  if (call.waits) {
     if (config.iodepth > 1)
       return fail(EINVAL,
                   strf("dmabuf_submit=%s waits for each I/O and iodepth=%u asks for several "
@@ -116,20 +52,19 @@ Result<void> check_submit(const JobConfig &config) {
 } // namespace
 
 Result<void> check_path(const JobConfig &config, Datapath path) {
-  const char *name = datapath_name(path);
-  const bool command = path == Datapath::premapped || path == Datapath::bvec;
-  const bool file = path == Datapath::syscall;
-  if (config.hipri && (path == Datapath::bvec || path == Datapath::upstream || file))
+  const DatapathTraits &can = traits(path);
+  const char *name = can.name;
+  if (config.hipri && !can.may_poll)
     return fail(EINVAL,
                 strf("hipri polls the drive, which dmabuf_datapath=%s cannot; drop hipri, or "
                      "use dmabuf_datapath=premapped or registered",
                      name));
-  if (config.nowait && command)
+  if (config.nowait && !can.carries_flags)
     return fail(EINVAL, strf("nowait is a flag of reads and writes that the commands of "
                              "dmabuf_datapath=%s do not have; drop nowait, or use "
                              "dmabuf_datapath=registered",
                              name));
-  if (config.priorities && (command || file))
+  if (config.priorities && !can.carries_priority)
     return fail(EINVAL,
                 strf("the I/O of dmabuf_datapath=%s carries no priority; drop cmdprio_*, or "
                      "use dmabuf_datapath=registered",
@@ -138,7 +73,8 @@ Result<void> check_path(const JobConfig &config, Datapath path) {
 }
 
 Result<void> check_config(const JobConfig &config) {
-  const char *path = datapath_name(config.datapath);
+  const DatapathTraits &can = traits(config.datapath);
+  const char *path = can.name;
   if (!ring_entries(config.iodepth))
     return fail(EINVAL,
                 strf("iodepth=%u is more than the %u requests an io_uring holds; lower iodepth",
@@ -148,8 +84,7 @@ Result<void> check_config(const JobConfig &config) {
                 strf("bs=%llu is more than one io_uring request can move (%llu bytes); lower bs",
                      static_cast<unsigned long long>(config.max_bs),
                      static_cast<unsigned long long>(kMaxRequest)));
-  if ((config.datapath == Datapath::host || config.datapath == Datapath::bounce) &&
-      config.iodepth > kMaxFixedBuffers)
+  if (can.slot_buffers && config.iodepth > kMaxFixedBuffers)
     return fail(EINVAL,
                 strf("iodepth=%u is more than the %u buffers an io_uring can register; lower "
                      "iodepth",
@@ -169,8 +104,7 @@ Result<void> check_config(const JobConfig &config) {
     return fail(EINVAL,
                 "hipri makes a ring that takes no fsync, fdatasync or sync_file_range; drop "
                 "one of the two");
-  if ((config.datapath == Datapath::premapped || config.datapath == Datapath::upstream) &&
-      !config.direct)
+  if (can.needs_direct && !config.direct)
     return fail(EINVAL, strf("dmabuf_datapath=%s bypasses the page cache and needs O_DIRECT; add "
                              "direct=1",
                              path));
@@ -183,13 +117,12 @@ Result<void> check_config(const JobConfig &config) {
     return fail(EINVAL, strf("dmabuf_timeout_ms is a setting of the kernel module, which "
                              "dmabuf_datapath=%s, dmabuf_submit=%s does not use; drop it",
                              path, submit_name(config.submit)));
-  if (config.max_command_kb && config.datapath != Datapath::automatic &&
-      config.datapath != Datapath::premapped)
+  if (config.max_command_kb && !can.sizes_commands)
     return fail(EINVAL, strf("dmabuf_max_command_kb is for premapped commands, which "
                              "dmabuf_datapath=%s does not send; drop it",
                              path));
   if (config.buffer_per_slot) {
-    if (config.datapath == Datapath::host || config.datapath == Datapath::syscall)
+    if (!can.dmabuf_memory)
       return fail(EINVAL, strf("dmabuf_buffers=io_u is about dma-bufs as I/O memory, which "
                                "dmabuf_datapath=%s does not have; drop it",
                                path));
@@ -206,7 +139,7 @@ Result<void> check_config(const JobConfig &config) {
                                "iodepth, or drop dmabuf_buffers=io_u",
                                config.iodepth, kMaxFixedBuffers));
   }
-  if (config.remap_every && !maps_dmabuf(config.datapath))
+  if (config.remap_every && !can.maps_dmabuf)
     return fail(EINVAL, strf("dmabuf_remap_every maps the dma-buf for the drive again, which "
                              "dmabuf_datapath=%s never does; drop it",
                              path));

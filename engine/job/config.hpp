@@ -1,69 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// The engine's options as the engine sees them, and the names users give them.
+// What a job was asked to do, in the engine's own terms, and which of it cannot work.
 #pragma once
 
 #include "base/error.hpp"
+#include "datapath/kinds.hpp"
+#include "exporter/exporter.hpp"
 
-#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace dmabuf {
-
-/// How bytes move. `automatic` is only ever a request.
-enum class Datapath : unsigned {
-  automatic,
-  premapped,
-  registered,
-  bvec,
-  bounce,
-  host,
-  syscall,
-  upstream
-};
-
-/// Values of Datapath.
-inline constexpr size_t kDatapaths = 8;
-
-/// Which call hands an I/O to the kernel. `uring` is what every datapath has; the others wait for
-/// each I/O: `sync` is pread() and pwrite(), `ioctl` the module's ioctl IO, `mmap` the CPU itself.
-enum class Submit : unsigned { uring, sync, ioctl, mmap };
-
-/// Values of Submit.
-inline constexpr size_t kSubmits = 4;
-
-/// Who allocates the dma-buf. `none` is what a job on datapath `host` has.
-enum class ExporterKind : unsigned {
-  udmabuf,
-  heap,
-  drm,
-  vfio,
-  cuda,
-  hip,
-  amdgpu,
-  xe,
-  i915,
-  testexp,
-  none
-};
-
-const char *datapath_name(Datapath path);
-const char *submit_name(Submit submit);
-const char *exporter_name(ExporterKind kind);
-
-/// True for what needs /dev/dmabuf_rw.
-constexpr bool needs_module(Datapath path, Submit submit) {
-  return path != Datapath::bounce && path != Datapath::host && path != Datapath::upstream &&
-         submit != Submit::mmap;
-}
-
-/// True for the datapaths that map the dma-buf for the target, and for `auto`.
-constexpr bool maps_dmabuf(Datapath path) {
-  return path == Datapath::automatic || path == Datapath::premapped ||
-         path == Datapath::registered || path == Datapath::bvec || path == Datapath::upstream;
-}
 
 /// Everything a job was asked to do, in terms that do not name fio.
 struct JobConfig {

@@ -27,14 +27,8 @@ Result<void> check_features(const Session &session, Datapath path, Submit submit
                      "use a newer module or kernel, or another dmabuf_datapath",
                      feature));
   };
-  if (path == Datapath::premapped && !session.has(DMABUF_RW_FEAT_PREMAPPED))
-    return missing("premapped");
-  if (path == Datapath::registered && !session.has(DMABUF_RW_FEAT_REGISTERED))
-    return missing("registered");
-  if (path == Datapath::bvec && !session.has(DMABUF_RW_FEAT_BVEC))
-    return missing("bvec");
-  if (path == Datapath::syscall && !session.has(DMABUF_RW_FEAT_RWFILE))
-    return missing("syscall");
+  if (!session.has(traits(path).feature))
+    return missing(datapath_name(path));
   if (submit == Submit::ioctl && !session.has(DMABUF_RW_FEAT_IO))
     return fail(EOPNOTSUPP, "the loaded dmabuf_rw module does not have the ioctl IO; use a newer "
                             "module, or dmabuf_submit=uring");
@@ -80,7 +74,7 @@ Result<std::unique_ptr<Job>> Job::create(JobConfig config) {
 
 Result<void> Job::check_length(Datapath path) const {
   const uint64_t most = session_->query().max_io_bytes;
-  if ((path == Datapath::premapped || path == Datapath::bvec) && config_.max_bs > most)
+  if (traits(path).commands && config_.max_bs > most)
     return fail(EINVAL, strf("bs=%llu is more than the module moves at once on %s (%llu bytes); "
                              "lower bs",
                              static_cast<unsigned long long>(config_.max_bs), datapath_name(path),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "job/polling.hpp"
 
-#include "exporter/exporter.hpp"
+#include "base/system.hpp"
 
 #include <cerrno>
 #include <sys/stat.h>
