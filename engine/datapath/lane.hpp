@@ -55,14 +55,14 @@ struct Counters {
 };
 
 /// What fio's buffers are.
-enum class Buffers : unsigned {
+enum class BufferKind : unsigned {
   view,   ///< the dma-buf's memory itself, or the host's where there is no dma-buf
   device, ///< host memory in the place of memory that the CPU does not map; nobody looks at it
   shadow  ///< the same, copied where fio fills or checks it
 };
 
-/// Values of Buffers.
-inline constexpr size_t kBuffers = 3;
+/// Values of BufferKind.
+inline constexpr size_t kBufferKinds = 3;
 
 /// One read or write, as a datapath needs it. Bytes.
 struct Request {

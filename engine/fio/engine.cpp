@@ -30,8 +30,8 @@ static_assert(static_cast<int>(Kind::read) == DDIR_READ &&
 
 // What submits by io_uring differs by datapath, the rest by the call that it makes; both by what
 // fio's buffers are.
-ioengine_ops ring_ops[kBuffers][kDatapaths];
-ioengine_ops sync_ops[kBuffers][kSubmits];
+ioengine_ops ring_ops[kBufferKinds][kDatapaths];
+ioengine_ops sync_ops[kBufferKinds][kSubmits];
 
 /// What td->io_ops_data points to.
 struct FioJob {
@@ -53,7 +53,7 @@ int give_up(thread_data *td, const Error &error) {
 
 void switch_to(thread_data *td, const Job &job) {
   const Submit submit = job.config().submit;
-  const auto buffers = static_cast<size_t>(job.buffers());
+  const auto buffers = static_cast<size_t>(job.buffer_kind());
   ioengine_ops &ops = submit == Submit::uring ? ring_ops[buffers][static_cast<size_t>(job.path())]
                                               : sync_ops[buffers][static_cast<size_t>(submit)];
   // Jobs that are threads share the tables; all of them store the one handle of this library.
@@ -181,7 +181,7 @@ int engine_iomem_alloc(thread_data *td, size_t bytes) {
   td->orig_buffer = static_cast<char *>(*memory);
   if (const std::string note = of(td).job->memory_note(); !note.empty())
     log_err("libdmabuf: job %s: %s\n", of(td).job->config().name.c_str(), note.c_str());
-  if (of(td).job->buffers() != Buffers::view)
+  if (of(td).job->buffer_kind() != BufferKind::view)
     use_device_memory(td);
   return 0;
 }
@@ -484,7 +484,7 @@ void fill_common(ioengine_ops &ops) {
   ops.options = fio_option_table();
 }
 
-template <class Path> void fill_ring_ops(Buffers buffers = Buffers::view) {
+template <class Path> void fill_ring_ops(BufferKind buffers = BufferKind::view) {
   ioengine_ops &ops = ring_ops[static_cast<size_t>(buffers)][static_cast<size_t>(Path::kPath)];
   fill_common(ops);
   ops.flags |= FIO_ASYNCIO_SYNC_TRIM | FIO_ASYNCIO_SETS_ISSUE_TIME;
@@ -498,11 +498,11 @@ template <class Path> void fill_ring_ops(Buffers buffers = Buffers::view) {
 
 /// A datapath of memory that the CPU does not map.
 template <class Path> void fill_device_ops() {
-  fill_ring_ops<Path>(Buffers::device);
-  fill_ring_ops<Shadowed<Path>>(Buffers::shadow);
+  fill_ring_ops<Path>(BufferKind::device);
+  fill_ring_ops<Shadowed<Path>>(BufferKind::shadow);
 }
 
-template <class Call> void fill_sync_ops(Submit submit, Buffers buffers = Buffers::view) {
+template <class Call> void fill_sync_ops(Submit submit, BufferKind buffers = BufferKind::view) {
   ioengine_ops &ops = sync_ops[static_cast<size_t>(buffers)][static_cast<size_t>(submit)];
   fill_common(ops);
   ops.flags |= FIO_SYNCIO;
@@ -541,13 +541,13 @@ extern "C" [[gnu::visibility("default")]] void get_ioengine(ioengine_ops **ops) 
     dmabuf::fill_device_ops<dmabuf::Bvec>();
     dmabuf::fill_device_ops<dmabuf::DeviceBounce>();
     dmabuf::fill_device_ops<dmabuf::Upstream>();
-    using dmabuf::Buffers;
-    dmabuf::fill_sync_ops<dmabuf::ModuleCall>(dmabuf::Submit::ioctl, Buffers::device);
+    using dmabuf::BufferKind;
+    dmabuf::fill_sync_ops<dmabuf::ModuleCall>(dmabuf::Submit::ioctl, BufferKind::device);
     dmabuf::fill_sync_ops<dmabuf::ShadowedCall<dmabuf::ModuleCall>>(dmabuf::Submit::ioctl,
-                                                                    Buffers::shadow);
+                                                                    BufferKind::shadow);
     return true;
   }();
   (void)filled;
-  *ops = &dmabuf::ring_ops[static_cast<size_t>(dmabuf::Buffers::view)]
+  *ops = &dmabuf::ring_ops[static_cast<size_t>(dmabuf::BufferKind::view)]
                           [static_cast<size_t>(dmabuf::Datapath::automatic)];
 }

@@ -148,4 +148,40 @@ Result<void> BufferFile::check_same() const {
   return check_same_bytes(rw_.fd.get(), buffer_, writes_);
 }
 
+Result<void> BufferFiles::make(unsigned number, const BufferRequest &request, Session *session,
+                               bool writes) {
+  if (number >= files_.size())
+    files_.resize(number + 1);
+  if (files_[number])
+    return {};
+  auto file = BufferFile::make(request, session, writes);
+  if (!file)
+    return std::unexpected(std::move(file.error()));
+  device_ = file->buffer().device;
+  bytes_ += file->buffer().bytes;
+  if (file->by_fd()) {
+    memory_ = view_memory_name(file->view());
+    evidence_.files++;
+    evidence_.bytes += file->buffer().bytes;
+  }
+  files_[number] = std::move(*file);
+  return {};
+}
+
+Result<UniqueFd> BufferFiles::open(unsigned number) const {
+  if (!dmabuf(number))
+    return fail(EINVAL, "fio opens a file it did not tell the size of");
+  return files_[number]->open();
+}
+
+const DmaBuf *BufferFiles::dmabuf(unsigned number) const {
+  return number < files_.size() && files_[number] ? &files_[number]->buffer() : nullptr;
+}
+
+void BufferFiles::close() {
+  for (const auto &file : files_)
+    evidence_.same += file && file->by_fd() && file->check_same();
+  files_.clear();
+}
+
 } // namespace dmabuf

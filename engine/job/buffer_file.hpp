@@ -8,6 +8,7 @@
 #include "module/session.hpp"
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -43,6 +44,36 @@ private:
   DmaBuf buffer_;
   RwFile rw_;
   bool writes_ = false;
+};
+
+/// The files of one job, by file number.
+class BufferFiles {
+public:
+  /// Makes file number `number`, unless it is there already.
+  Result<void> make(unsigned number, const BufferRequest &request, Session *session, bool writes);
+
+  /// A descriptor of file number `number`, which make() made.
+  Result<UniqueFd> open(unsigned number) const;
+
+  /// The dma-buf that is file number `number`; nullptr where there is none.
+  const DmaBuf *dmabuf(unsigned number) const;
+
+  /// Looks once more whether the files were the dma-bufs, and frees them. What the functions below
+  /// say stays.
+  void close();
+
+  const std::string &device() const { return device_; }
+  uint64_t bytes() const { return bytes_; } ///< of the dma-bufs, added up
+  const FileEvidence &evidence() const { return evidence_; }
+  /// Where the memory behind the rw fds is, as the module says; empty: it was not asked.
+  const std::string &memory() const { return memory_; }
+
+private:
+  std::vector<std::optional<BufferFile>> files_;
+  FileEvidence evidence_;
+  std::string device_;
+  std::string memory_;
+  uint64_t bytes_ = 0;
 };
 
 /// Whether `fd`, a file opened for reading and, if `writes`, writing, has the bytes of `buffer`:

@@ -207,4 +207,12 @@ std::string device_for_job(std::string_view list, unsigned number) {
   return parts[(number ? number - 1 : 0) % parts.size()];
 }
 
+BufferRequest buffer_request(const JobConfig &config, uint64_t bytes) {
+  return {.kind = config.exporter,
+          .device = device_for_job(config.device, config.number),
+          .bytes = bytes,
+          .hugepages = config.hugepages,
+          .shrink = traits(config.datapath).is_file ? kShrinkFile : kShrinkIo};
+}
+
 } // namespace dmabuf

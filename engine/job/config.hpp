@@ -61,6 +61,9 @@ Result<void> check_path(const JobConfig &config, Datapath path);
 /// (0000:01:00.0, perhaps with "/N"). Empty parts are dropped.
 std::vector<std::string> split_device_list(std::string_view list);
 
+/// What a job asks its exporter for: `bytes` bytes of I/O memory, or of a file under test.
+BufferRequest buffer_request(const JobConfig &config, uint64_t bytes);
+
 /// The device for job `number` (1-based): parts are dealt out in turn. Empty for an empty list.
 std::string device_for_job(std::string_view list, unsigned number);
 

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// The part of a job that gets its memory, and hands it from fio to devices and back.
-#include "job/job.hpp"
+#include "job/io_memory.hpp"
 
 #include "base/sizes.hpp"
-#include "module/reasons.hpp"
+#include "base/system.hpp"
 
 #include <cerrno>
 #include <linux/dma-buf.h>
@@ -26,48 +25,39 @@ Result<MappedRange> map_host_memory(uint64_t bytes) {
 
 } // namespace
 
-Result<void> Job::allocate_host(uint64_t bytes) {
+Result<std::byte *> IoMemory::allocate_host(uint64_t bytes) {
   auto memory = map_host_memory(bytes);
   if (!memory)
     return std::unexpected(std::move(memory.error()));
-  host_memory_ = std::move(*memory);
-  return {};
+  host_ = std::move(*memory);
+  return host_.data();
 }
 
-BufferRequest Job::request(uint64_t bytes) const {
-  return {.kind = config_.exporter,
-          .device = device_for_job(config_.device, config_.number),
-          .bytes = bytes,
-          .hugepages = config_.hugepages,
-          .shrink = path_ == Datapath::syscall ? kShrinkFile : kShrinkIo};
-}
+Result<std::byte *> IoMemory::allocate_staging(uint64_t bytes) { return allocate_host(bytes); }
 
-Result<void *> Job::allocate(uint64_t bytes) {
+Result<void *> IoMemory::allocate(uint64_t bytes) {
   const auto size = round_up(bytes, page_bytes());
   if (!size)
     return fail(EOVERFLOW, "the job's buffer is too large; lower iodepth or bs");
-  if (path_ == Datapath::host || path_ == Datapath::syscall) {
-    if (auto ok = allocate_host(*size); !ok)
-      return std::unexpected(std::move(ok.error()));
-    lane_.base = host_memory_.data();
-    if (path_ == Datapath::syscall) // what is reported is the memory of its files
-      return lane_.base;
-    buffer_bytes_ = *size;
-    // Its memory is this process's own, reached by the drive without a peer.
-    memory_ = memory_name(DMABUF_RW_MEM_SYSTEM);
-    route_ = route_name(DMABUF_RW_ROUTE_MEMORY);
+  if (!traits(config_.datapath).dmabuf_memory) {
+    auto memory = allocate_host(*size);
+    if (!memory)
+      return std::unexpected(std::move(memory.error()));
+    lane_.base = *memory;
+    if (!traits(config_.datapath).is_file) // what is reported is the memory of its files
+      bytes_ = *size;
     return lane_.base;
   }
   if (auto ok = config_.buffer_per_slot ? allocate_slots(*size) : allocate_job(*size); !ok)
     return std::unexpected(std::move(ok.error()));
-  for (const DmaBuf &buffer : buffers_) {
-    buffer_bytes_ += buffer.bytes;
-    buffer_fds_.push_back(buffer.fd.get());
+  for (const DmaBuf &buffer : dmabufs_) {
+    bytes_ += buffer.bytes;
+    fds_.push_back(buffer.fd.get());
   }
-  buffer_count_ = static_cast<unsigned>(buffers_.size());
-  device_ = buffers_[0].device;
-  lane_.dmabuf_fds = buffer_fds_.data();
-  if (buffers_[0].memory) {
+  count_ = static_cast<unsigned>(dmabufs_.size());
+  device_ = dmabufs_[0].device;
+  lane_.dmabuf_fds = fds_.data();
+  if (dmabufs_[0].memory) {
     use_memories();
     return config_.buffer_per_slot ? slots_.data() : lane_.base;
   }
@@ -79,8 +69,8 @@ Result<void *> Job::allocate(uint64_t bytes) {
   return config_.buffer_per_slot ? slots_.data() : lane_.base;
 }
 
-Result<void> Job::allocate_job(uint64_t bytes) {
-  auto buffer = allocate_dmabuf(request(bytes));
+Result<void> IoMemory::allocate_job(uint64_t bytes) {
+  auto buffer = allocate_dmabuf(buffer_request(config_, bytes));
   if (!buffer)
     return std::unexpected(std::move(buffer.error()));
   lane_.base = buffer->view.data();
@@ -91,12 +81,12 @@ Result<void> Job::allocate_job(uint64_t bytes) {
     shadow_ = std::move(*shadow);
     lane_.base = shadow_.data();
   }
-  buffers_.push_back(std::move(*buffer));
+  dmabufs_.push_back(std::move(*buffer));
   return {};
 }
 
-void Job::use_memories() {
-  for (const DmaBuf &buffer : buffers_)
+void IoMemory::use_memories() {
+  for (const DmaBuf &buffer : dmabufs_)
     memories_.push_back(buffer.memory.get());
   lane_.memories = memories_.data();
   if (config_.buffer_per_slot) {
@@ -107,13 +97,13 @@ void Job::use_memories() {
   lane_.copies_down = config_.cpu_checks;
 }
 
-Buffers Job::buffers() const {
+BufferKind IoMemory::buffer_kind() const {
   if (!lane_.memories)
-    return Buffers::view;
-  return lane_.copies_up || lane_.copies_down ? Buffers::shadow : Buffers::device;
+    return BufferKind::view;
+  return lane_.copies_up || lane_.copies_down ? BufferKind::shadow : BufferKind::device;
 }
 
-Result<void> Job::allocate_slots(uint64_t bytes) {
+Result<void> IoMemory::allocate_slots(uint64_t bytes) {
   // fio wants one range of memory: the dma-bufs are mapped into it, each where its slot will be.
   auto range = map_host_memory(bytes);
   if (!range)
@@ -123,7 +113,7 @@ Result<void> Job::allocate_slots(uint64_t bytes) {
   lane_.slot_mask = ~0U;
   lane_.slot_bytes = config_.max_bs;
   for (unsigned i = 0; i < config_.iodepth; i++) {
-    auto buffer = allocate_dmabuf(request(config_.max_bs));
+    auto buffer = allocate_dmabuf(buffer_request(config_, config_.max_bs));
     if (!buffer)
       return std::unexpected(std::move(buffer.error()));
     buffer->view.reset();
@@ -131,12 +121,12 @@ Result<void> Job::allocate_slots(uint64_t bytes) {
         mmap(lane_.base + i * config_.max_bs, config_.max_bs, PROT_READ | PROT_WRITE,
              MAP_SHARED | MAP_FIXED, buffer->fd.get(), 0) == MAP_FAILED)
       return fail(errno, errno_text("cannot map a dma-buf where its I/O slot is", errno));
-    buffers_.push_back(std::move(*buffer));
+    dmabufs_.push_back(std::move(*buffer));
   }
   return {};
 }
 
-Result<void> Job::first_fill() {
+Result<void> IoMemory::first_fill() {
   // Where every write brings its data along there is nothing to do now; a read brings the drive's.
   if (!lane_.memories || !config_.writes || lane_.copies_up)
     return {};
@@ -152,26 +142,43 @@ Result<void> Job::first_fill() {
   return {};
 }
 
-int Job::begin_cpu() {
+int IoMemory::begin_cpu() {
   cpu_open_ = true;
-  for (const DmaBuf &buffer : buffers_)
+  for (const DmaBuf &buffer : dmabufs_)
     if (const int code = cpu_access_begin(buffer.fd.get(), DMA_BUF_SYNC_RW))
       return code;
   return 0;
 }
 
-int Job::end_cpu() {
+int IoMemory::end_cpu() {
   cpu_open_ = false;
   int code = 0;
-  for (const DmaBuf &buffer : buffers_)
+  for (const DmaBuf &buffer : dmabufs_)
     if (const int failed = cpu_access_end(buffer.fd.get(), DMA_BUF_SYNC_RW))
       code = failed;
   return code;
 }
 
-int Job::restart_cpu() {
+int IoMemory::restart_cpu() {
   const int code = cpu_open_ ? end_cpu() : 0;
   return code ? code : begin_cpu();
+}
+
+void IoMemory::close_cpu() {
+  if (cpu_open_)
+    (void)end_cpu();
+}
+
+void IoMemory::free() {
+  slots_.reset();
+  shadow_.reset();
+  memories_.clear();
+  lane_.memories = nullptr;
+  dmabufs_.clear();
+  fds_.clear();
+  host_.reset();
+  lane_.base = lane_.staging = nullptr;
+  lane_.dmabuf_fds = nullptr;
 }
 
 } // namespace dmabuf

@@ -1,20 +1,93 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// The part of a job that maps its dma-bufs for the targets, and asks the module about them.
-#include "job/job.hpp"
+#include "job/mappings.hpp"
 
 #include "datapath/upstream.hpp"
 #include "job/drive.hpp"
 #include "module/reasons.hpp"
 
-#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <limits>
 
 namespace dmabuf {
+namespace {
 
-Result<dmabuf_rw_map_entry> Job::map_one(const DmaBuf &buffer, int target_fd, uint32_t path,
-                                         const std::string &what) {
+Result<void> check_features(const Session &session, Datapath path, Submit submit, bool hipri) {
+  const auto missing = [](const char *feature) {
+    return fail(EOPNOTSUPP,
+                strf("the loaded dmabuf_rw module does not have datapath %s on this kernel; "
+                     "use a newer module or kernel, or another dmabuf_datapath",
+                     feature));
+  };
+  if (!session.has(traits(path).feature))
+    return missing(datapath_name(path));
+  if (submit == Submit::ioctl && !session.has(DMABUF_RW_FEAT_IO))
+    return fail(EOPNOTSUPP, "the loaded dmabuf_rw module does not have the ioctl IO; use a newer "
+                            "module, or dmabuf_submit=uring");
+  if (path == Datapath::premapped && hipri && !session.has(DMABUF_RW_FEAT_IOPOLL))
+    return fail(EOPNOTSUPP, "the loaded dmabuf_rw module cannot be polled (feature IOPOLL); drop "
+                            "hipri, or use a newer module");
+  if (path == Datapath::automatic && !session.has(DMABUF_RW_FEAT_PREMAPPED) &&
+      !session.has(DMABUF_RW_FEAT_REGISTERED) && !session.has(DMABUF_RW_FEAT_BVEC))
+    return missing("premapped, registered or bvec");
+  return {};
+}
+
+} // namespace
+
+Result<void> Mappings::open_session() {
+  auto session = Session::open();
+  if (!session)
+    return std::unexpected(std::move(session.error()));
+  session_ = std::move(*session);
+  if (auto ok = check_features(*session_, path_, config_.submit, config_.hipri); !ok)
+    return ok;
+  if (auto ok = check_length(path_); !ok)
+    return ok;
+  return config_.timeout_ms ? session_->configure(config_.timeout_ms) : Result<void>();
+}
+
+Result<void> Mappings::check_length(Datapath path) const {
+  const uint64_t most = session_->query().max_io_bytes;
+  if (traits(path).commands && config_.max_bs > most)
+    return fail(EINVAL, strf("bs=%llu is more than the module moves at once on %s (%llu bytes); "
+                             "lower bs",
+                             static_cast<unsigned long long>(config_.max_bs), datapath_name(path),
+                             static_cast<unsigned long long>(most)));
+  return {};
+}
+
+void Mappings::resize(size_t count) {
+  mapped_.resize(count);
+  upstream_.resize(count);
+}
+
+Result<void> Mappings::start(const std::vector<void *> &buffers) {
+  if (path_ == Datapath::automatic || path_ == Datapath::registered) {
+    windows_ = windows_fit(buffers);
+    if (auto ok = lane_.ring.reserve_buffers(table_slots()); !ok)
+      return ok;
+  }
+  if (path_ == Datapath::upstream) {
+    // Each target has the dma-bufs in slots of its own; fio may add files, which then do not fit.
+    if (auto ok = lane_.ring.reserve_buffers(
+            static_cast<unsigned>(memory_.dmabufs().size() * mapped_.size()));
+        !ok)
+      return ok;
+    return check_upstream(lane_.ring.fd());
+  }
+  return path_ == Datapath::registered ? map_registered() : Result<void>();
+}
+
+Result<void> Mappings::open(unsigned number, const std::string &name) {
+  if (path_ == Datapath::upstream)
+    return map_upstream(number, name);
+  // registered needs nothing per target, once it is chosen; syscall moves nothing in or out of it.
+  return by_target() ? map_target(number, name) : Result<void>();
+}
+
+Result<dmabuf_rw_map_entry> Mappings::map_one(const DmaBuf &buffer, int target_fd, uint32_t path,
+                                              const std::string &what) {
   MapRequest request;
   request.dmabuf_fd = buffer.fd.get();
   request.target_fd = target_fd;
@@ -34,9 +107,10 @@ Result<dmabuf_rw_map_entry> Job::map_one(const DmaBuf &buffer, int target_fd, ui
   return session_->map(request, what);
 }
 
-Result<uint32_t> Job::map(Handles &handles, int target_fd, uint32_t path, const std::string &what) {
+Result<uint32_t> Mappings::map(Handles &handles, int target_fd, uint32_t path,
+                               const std::string &what) {
   segments_ = 0;
-  for (const DmaBuf &buffer : buffers_) {
+  for (const DmaBuf &buffer : memory_.dmabufs()) {
     auto entry = map_one(buffer, target_fd, path, what);
     if (!entry)
       return std::unexpected(std::move(entry.error()));
@@ -49,7 +123,7 @@ Result<uint32_t> Job::map(Handles &handles, int target_fd, uint32_t path, const 
   return path;
 }
 
-Result<void> Job::unmap(Handles &handles) {
+Result<void> Mappings::unmap(Handles &handles) {
   Result<void> ok;
   for (const uint32_t handle : handles) {
     count_mapping(handle);
@@ -60,8 +134,8 @@ Result<void> Job::unmap(Handles &handles) {
   return ok;
 }
 
-int Job::command_ring(uint32_t command, uint32_t handle, uint32_t index, uint64_t offset,
-                      uint32_t length) {
+int Mappings::command_ring(uint32_t command, uint32_t handle, uint32_t index, uint64_t offset,
+                           uint32_t length) {
   io_uring_sqe *sqe = lane_.ring.sqe();
   sqe->opcode = IORING_OP_URING_CMD;
   sqe->fd = session_->fd();
@@ -74,7 +148,7 @@ int Job::command_ring(uint32_t command, uint32_t handle, uint32_t index, uint64_
   return lane_.ring.run_one();
 }
 
-bool Job::windows_fit(const std::vector<void *> &buffers) const {
+bool Mappings::windows_fit(const std::vector<void *> &buffers) const {
   constexpr size_t kMostSlots = 1U << 14; // of a ring's table
   if (!session_->has(DMABUF_RW_FEAT_WINDOW) || config_.buffer_per_slot ||
       buffers.size() != config_.iodepth || buffers.size() > kMostSlots ||
@@ -86,7 +160,7 @@ bool Job::windows_fit(const std::vector<void *> &buffers) const {
   return true;
 }
 
-Result<void> Job::register_dmabufs() {
+Result<void> Mappings::register_dmabufs() {
   if (windows_) {
     lane_.slot_mask = ~0U;
     lane_.slot_bytes = config_.max_bs;
@@ -103,7 +177,7 @@ Result<void> Job::register_dmabufs() {
   return {};
 }
 
-void Job::unregister_dmabufs() {
+void Mappings::unregister() {
   for (const uint32_t handle : registered_)
     count_mapping(handle);
   for (uint32_t index = 0; index < table_slots() && !registered_.empty() && lane_.ring.is_open();
@@ -115,100 +189,86 @@ void Job::unregister_dmabufs() {
   registered_.clear();
 }
 
-Result<void> Job::map_registered() {
+Result<void> Mappings::map_registered() {
   auto path = map(registered_, -1, DMABUF_RW_PATH_REGISTERED, "the dma-buf");
   if (!path)
     return std::unexpected(std::move(path.error()));
   return register_dmabufs();
 }
 
-Result<void> Job::map_target(unsigned number, const std::string &name) {
-  const uint32_t ask = path_ == Datapath::premapped ? DMABUF_RW_PATH_PREMAPPED
-                       : path_ == Datapath::bvec    ? DMABUF_RW_PATH_BVEC
-                                                    : DMABUF_RW_PATH_AUTO;
+Result<void> Mappings::map_target(unsigned number, const std::string &name) {
+  Target &target = lane_.targets[number];
   Handles &handles = mapped_[number];
-  auto path = map(handles, targets_[number].fd, ask, name);
+  auto path = map(handles, target.fd, traits(path_).module_path, name);
   if (!path)
     return std::unexpected(std::move(path.error()));
-  switch (*path) {
-  case DMABUF_RW_PATH_PREMAPPED:
-  case DMABUF_RW_PATH_BVEC:
-    path_ = *path == DMABUF_RW_PATH_BVEC ? Datapath::bvec : Datapath::premapped;
-    targets_[number].handles = handles.data();
-    if (auto ok = check_path(config_, path_); !ok)
-      return ok;
-    return check_length(path_);
-  case DMABUF_RW_PATH_REGISTERED:
-    path_ = Datapath::registered;
-    registered_ = std::move(handles);
-    handles.clear();
-    return register_dmabufs();
-  default:
+  const auto got = datapath_of_module(*path);
+  if (!got)
     return fail(EPROTO,
                 strf("the module chose datapath number %u for %s, which this engine does not "
                      "know; use a module and an engine of the same release",
                      *path, name.c_str()));
+  path_ = *got;
+  if (path_ == Datapath::registered) {
+    registered_ = std::move(handles);
+    handles.clear();
+    return register_dmabufs();
   }
+  target.handles = handles.data();
+  if (auto ok = check_path(config_, path_); !ok)
+    return ok;
+  return check_length(path_);
 }
 
-Result<void> Job::map_upstream(unsigned number, const std::string &name) {
-  upstream_.resize(std::max(upstream_.size(), size_t{number} + 1));
-  const auto count = static_cast<unsigned>(buffers_.size());
-  Target &target = targets_[number];
+Result<void> Mappings::map_upstream(unsigned number, const std::string &name) {
+  const auto count = static_cast<unsigned>(memory_.dmabufs().size());
+  Target &target = lane_.targets[number];
   target.buffer_slot = number * count;
   upstream_[number] = true;
   for (unsigned i = 0; i < count; i++, upstream_count_++)
-    if (auto ok = register_upstream(lane_.ring.fd(), target.buffer_slot + i, buffer_fds_[i],
+    if (auto ok = register_upstream(lane_.ring.fd(), target.buffer_slot + i, lane_.dmabuf_fds[i],
                                     target.fd, name);
         !ok)
       return ok;
   return {};
 }
 
-void Job::unmap_upstream(unsigned number) {
-  if (number >= upstream_.size() || !upstream_[number])
+void Mappings::unmap_upstream(unsigned number) {
+  if (!upstream_[number])
     return;
   upstream_[number] = false;
-  for (unsigned i = 0; i < buffers_.size(); i++)
-    unregister_upstream(lane_.ring.fd(), targets_[number].buffer_slot + i);
+  for (unsigned i = 0; i < memory_.dmabufs().size(); i++)
+    unregister_upstream(lane_.ring.fd(), lane_.targets[number].buffer_slot + i);
 }
 
-void Job::close_target(unsigned number) {
-  if (number >= targets_.size())
-    return;
-  Target &target = targets_[number];
+void Mappings::close(unsigned number) {
   unmap_upstream(number);
   (void)unmap(mapped_[number]);
   asked_fd_ = -1;
-  if (target.sqe_flags & IOSQE_FIXED_FILE)
-    (void)lane_.ring.set_file(static_cast<unsigned>(target.sqe_fd), -1);
-  target = {};
 }
 
-Result<void> Job::remap() {
-  lane_.since_remap = 0;
-  lane_.counters.remaps++;
+Result<void> Mappings::remap(std::span<const std::string> names) {
   if (!registered_.empty()) {
-    unregister_dmabufs();
+    unregister();
     return map_registered();
   }
-  for (unsigned i = 0; i < targets_.size(); i++) {
-    if (i < upstream_.size() && upstream_[i]) {
+  for (unsigned i = 0; i < mapped_.size(); i++) {
+    if (upstream_[i]) {
       unmap_upstream(i);
-      if (auto ok = map_upstream(i, target_names_[i]); !ok)
+      if (auto ok = map_upstream(i, names[i]); !ok)
         return ok;
     }
     if (mapped_[i].empty())
       continue;
     if (auto ok = unmap(mapped_[i]); !ok)
       return ok;
-    if (auto ok = map_target(i, target_names_[i]); !ok)
+    if (auto ok = map_target(i, names[i]); !ok)
       return ok;
   }
   return {};
 }
 
-void Job::count_mapping(uint32_t handle) {
+void Mappings::count_mapping(uint32_t handle) {
   const auto info = session_->info(handle);
   if (!info) {
     counts_lost_ = true;
@@ -225,14 +285,11 @@ void Job::count_mapping(uint32_t handle) {
   counts_.invalidations += info->invalidations;
   counts_.registrations += info->registrations;
   counts_.map_ns += info->map_ns;
-  memory_ = memory_name(info->memory);
-  route_ = route_name(info->route);
+  place_ = {memory_name(info->memory), route_name(info->route)};
 }
 
-std::string Job::explain_failure(unsigned number, int error) {
-  if (path_ == Datapath::syscall && config_.submit != Submit::mmap)
-    return rw_error_text(error);
-  if (number >= targets_.size())
+std::string Mappings::explain(unsigned number) {
+  if (number >= mapped_.size())
     return {};
   for (const uint32_t handle : mapped_[number]) {
     const auto info = session_->info(handle);
@@ -240,6 +297,28 @@ std::string Job::explain_failure(unsigned number, int error) {
       return reason_text(info->last_reason, static_cast<int>(info->last_error));
   }
   return {};
+}
+
+void Mappings::end_session() {
+  if (!session_)
+    return;
+  map_ns_ = session_->map_ns();
+  unmap_ns_ = session_->unmap_ns();
+  session_.reset();
+}
+
+void Mappings::report(JobReport &report) const {
+  report.path = path_;
+  if (place_) {
+    report.memory = place_->memory;
+    report.route = place_->route;
+  }
+  report.segments = segments_;
+  report.module = counts_;
+  report.module.known = counts_.known && !counts_lost_;
+  report.map_ns = map_ns_;
+  report.unmap_ns = unmap_ns_;
+  report.upstream = upstream_count_;
 }
 
 } // namespace dmabuf

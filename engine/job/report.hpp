@@ -34,6 +34,13 @@ struct Proof {
   std::string text;
 };
 
+/// Where memory is and how a drive, or the CPU, reaches it, in the words of memory_name() and
+/// route_name().
+struct MemoryPlace {
+  std::string memory;
+  std::string route;
+};
+
 struct JobReport {
   std::string job;
   unsigned job_number = 0;

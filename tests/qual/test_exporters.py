@@ -30,6 +30,13 @@ def test_those_that_copy_are_those_that_the_engine_does_not_map() -> None:
     assert {name for name, cpu in _engine() if cpu == "copies"} == set(exporters.COPYING)
 
 
+def test_those_of_devices_are_those_whose_memory_the_engine_does_not_count() -> None:
+    table = (TOP / "engine/exporter/exporters.def").read_text()
+    rows = re.findall(r"^DMABUF_EXPORTER\((\w+), *\w+, *(host|device),", table, re.MULTILINE)
+    assert len(rows) == len(exporters.KINDS)
+    assert {name for name, memory in rows if memory == "device"} == set(exporters.OF_DEVICES)
+
+
 def test_the_command_line_takes_all_of_them_with_the_control_first() -> None:
     args = cli.parser().parse_args(["plan", "--exporter", "cuda:0000:41:00.0", "--exporter", "udmabuf",
                                     "--exporter", "vfio:0000:01:00.0/2", "/dev/x"])  # fmt: skip
