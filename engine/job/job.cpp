@@ -3,7 +3,7 @@
 
 #include "base/sizes.hpp"
 #include "base/system.hpp"
-#include "job/polling.hpp"
+#include "job/drive.hpp"
 #include "module/reasons.hpp"
 
 #include <algorithm>
