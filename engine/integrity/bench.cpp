@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "bench.hpp"
 
-#include "sizes.hpp"
+#include "base/sizes.hpp"
 
 #include <cerrno>
 #include <cstdlib>

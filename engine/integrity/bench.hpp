@@ -2,12 +2,12 @@
 // What every case works with: the options, the drive by plain I/O, a dma-buf made ready for it.
 #pragma once
 
+#include "datapath/ring.hpp"
 #include "drive_claim.hpp"
-#include "exporter.hpp"
+#include "exporter/exporter.hpp"
 #include "memory.hpp"
-#include "module.hpp"
+#include "module/session.hpp"
 #include "pattern.hpp"
-#include "ring.hpp"
 
 #include <cstdint>
 #include <functional>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // One transfer at a time: each direction alone, both together, across pieces, and how it is cut.
+#include "base/sizes.hpp"
 #include "bench.hpp"
 #include "names.hpp"
-#include "sizes.hpp"
 
 #include <algorithm>
 #include <cerrno>

@@ -2,8 +2,8 @@
 // Opens the drive under test: the one that is meant, and for writing only while nobody else has it.
 #pragma once
 
-#include "error.hpp"
-#include "unique_fd.hpp"
+#include "base/error.hpp"
+#include "base/unique_fd.hpp"
 
 #include <string>
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // What the test exporter can do to an importer: lie, wait, move, take away.
+#include "base/sizes.hpp"
 #include "bench.hpp"
-#include "sizes.hpp"
 
 #include <cerrno>
 #include <fcntl.h>

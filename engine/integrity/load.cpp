@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // Many I/Os in flight, of all sizes, every byte checked; and what ends with I/O in flight.
+#include "base/sizes.hpp"
 #include "bench.hpp"
 #include "names.hpp"
-#include "sizes.hpp"
 
 #include <algorithm>
 #include <cerrno>

@@ -2,8 +2,10 @@
 // dmabuf-integrity: one check of a drive with a dma-buf, for dmabuf-qual. It prints one JSON
 // object. All but `query`, `probe`, `paths` and `check` destroy the data in the region of the drive
 // that they are given: they ask for the drive's identity, and hold the drive for themselves.
+#include "base/sizes.hpp"
 #include "bench.hpp"
-#include "sizes.hpp"
+#include "datapath/kinds.hpp"
+#include "exporter/exporter.hpp"
 
 #include <cerrno>
 #include <climits>
@@ -11,8 +13,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <getopt.h>
-#include <map>
 #include <optional>
+#include <string>
+#include <string_view>
 
 namespace integrity {
 
@@ -88,7 +91,15 @@ void help(std::FILE *to) {
       "  [--exporter-device D] [--datapath premapped|registered|bvec] [--offset BYTES]\n"
       "  [--bytes BYTES] [--buffer BYTES] [--load BYTES] [--depth N] [--max-command BYTES]\n"
       "  [--generation N] [--seed N] [--limit-ms N]\n"
-      "KIND: udmabuf, heap, drm, vfio, cuda, hip, amdgpu, xe, i915, testexp\n"
+      "KIND: ",
+      to);
+  const char *comma = "";
+  for (const dmabuf::Exporter &row : dmabuf::kExporters) {
+    std::fprintf(to, "%s%s", comma, row.name);
+    comma = ", ";
+  }
+  std::fputs(
+      "\n"
       "All cases but query, probe, paths and check DESTROY the data in the region of DEV. They "
       "need\n"
       "--identity, the serial number or wwid of the drive that may be overwritten, and refuse\n"
@@ -123,21 +134,21 @@ int descriptor(const char *text) {
   return static_cast<int>(value);
 }
 
-template <class T> T choice(const char *text, const std::map<std::string, T> &choices) {
-  const auto found = choices.find(text);
-  if (found == choices.end())
+/// The engine's exporter of that name.
+dmabuf::ExporterKind exporter_kind(const char *name) {
+  const auto kind = dmabuf::exporter_by_name(name);
+  if (!kind)
     usage("no such exporter or datapath");
-  return found->second;
+  return *kind;
 }
 
-/// All that the engine has, by name.
-std::map<std::string, dmabuf::ExporterKind> exporters() {
-  std::map<std::string, dmabuf::ExporterKind> all;
-  for (unsigned i = 0; i < static_cast<unsigned>(dmabuf::ExporterKind::none); i++) {
-    const auto kind = static_cast<dmabuf::ExporterKind>(i);
-    all.emplace(dmabuf::exporter_name(kind), kind);
-  }
-  return all;
+/// The module's datapath of that name, in the module's numbers.
+uint32_t module_path(const char *name) {
+  for (const dmabuf::DatapathTraits &row : dmabuf::kDatapathTraits)
+    if (dmabuf::datapath_of_module(row.module_path) == row.path &&
+        row.name == std::string_view(name))
+      return row.module_path;
+  usage("no such exporter or datapath");
 }
 
 Options parse(int argc, char **argv) {
@@ -189,15 +200,13 @@ Options parse(int argc, char **argv) {
       o.identity = optarg;
       break;
     case exporter:
-      o.exporter = choice(optarg, exporters());
+      o.exporter = exporter_kind(optarg);
       break;
     case exporter_dev:
       o.exporter_device = optarg;
       break;
     case path:
-      o.path = choice<uint32_t>(optarg, {{"premapped", DMABUF_RW_PATH_PREMAPPED},
-                                         {"registered", DMABUF_RW_PATH_REGISTERED},
-                                         {"bvec", DMABUF_RW_PATH_BVEC}});
+      o.path = module_path(optarg);
       break;
     case offset:
       o.offset = number(optarg);

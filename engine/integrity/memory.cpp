@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "memory.hpp"
 
-#include "sizes.hpp"
+#include "base/sizes.hpp"
 
 #include <cstdlib>
 #include <filesystem>

@@ -3,7 +3,7 @@
 // none, by the exporter's own copies.
 #pragma once
 
-#include "exporter.hpp"
+#include "exporter/exporter.hpp"
 #include "pattern.hpp"
 
 #include <cstdint>

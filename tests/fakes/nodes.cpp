@@ -2,8 +2,8 @@
 // LD_PRELOAD library with the render nodes of GPUs that are not there: /dev/dri/renderD900 of
 // driver xe, renderD901 of i915, renderD902 of amdgpu (whose calls libdrm_amdgpu makes; see
 // amdgpu.c).
+#include "exporter/xe_abi.hpp"
 #include "vram.h"
-#include "xe_abi.hpp"
 
 #include <cerrno>
 #include <cstdarg>

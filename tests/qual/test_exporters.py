@@ -14,18 +14,27 @@ TOP = Path(__file__).resolve().parents[2]
 BRIDGE = "/sys/devices/pci0000:00/0000:00:01.0"
 
 
+def _engine() -> list[tuple[str, str]]:
+    """The engine's exporters in their order, and whether the CPU maps their memory or they copy."""
+    table = (TOP / "engine/exporter/exporters.def").read_text()
+    rows: list[tuple[str, str]] = re.findall(r"^DMABUF_EXPORTER\((\w+), *(maps|copies),", table, re.MULTILINE)
+    assert len(rows) == len(re.findall(r"^DMABUF_EXPORTER\(", table, re.MULTILINE)) > 1
+    return rows
+
+
 def test_they_are_those_of_the_engine() -> None:
-    header = (TOP / "engine/options.hpp").read_text()
-    body = re.search(r"enum class ExporterKind : unsigned \{(.*?)\}", header, re.DOTALL)
-    assert body is not None
-    names = tuple(word for word in re.findall(r"\w+", body[1]) if word != "none")
-    assert names == exporters.KINDS
+    assert tuple(name for name, _ in _engine()) == exporters.KINDS
 
 
 def test_those_that_copy_are_those_that_the_engine_does_not_map() -> None:
-    source = (TOP / "engine/exporter.cpp").read_text()
-    traits = re.findall(r"case ExporterKind::(\w+):\s+return \{.*?\.cpu_map = (\w+)", source, re.DOTALL)
-    assert {kind for kind, maps in traits if maps == "false"} == set(exporters.COPYING)
+    assert {name for name, cpu in _engine() if cpu == "copies"} == set(exporters.COPYING)
+
+
+def test_those_of_devices_are_those_whose_memory_the_engine_does_not_count() -> None:
+    table = (TOP / "engine/exporter/exporters.def").read_text()
+    rows = re.findall(r"^DMABUF_EXPORTER\((\w+), *\w+, *(host|device),", table, re.MULTILINE)
+    assert len(rows) == len(exporters.KINDS)
+    assert {name for name, memory in rows if memory == "device"} == set(exporters.OF_DEVICES)
 
 
 def test_the_command_line_takes_all_of_them_with_the_control_first() -> None:

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // Exporter amdgpu on a libdrm_amdgpu made up here: no machine of ours has such a GPU.
-#include "amdgpu_api.hpp"
+#include "base/sizes.hpp"
+#include "exporter/amdgpu_api.hpp"
 #include "fake_drm.hpp"
-#include "sizes.hpp"
 
 #include <amdgpu_drm.h>
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // Is a file the dma-buf? On memfds, which are to each other what a dma-buf and its rw fd are.
-#include "buffer_file.hpp"
+#include "job/buffer_file.hpp"
 
 #include <cerrno>
 #include <gtest/gtest.h>

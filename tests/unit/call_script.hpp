@@ -3,7 +3,7 @@
 // what was taken and not given back.
 #pragma once
 
-#include "exporter.hpp"
+#include "exporter/exporter.hpp"
 
 #include <fcntl.h>
 #include <functional>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // Exporter cuda on a driver API made up here: no machine of ours has such a GPU.
+#include "base/sizes.hpp"
 #include "call_script.hpp"
-#include "cuda_api.hpp"
-#include "sizes.hpp"
+#include "exporter/cuda_api.hpp"
 
 #include <cerrno>
 #include <cstring>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-#include "drive.hpp"
+#include "job/drive.hpp"
 
 #include <fcntl.h>
 #include <gtest/gtest.h>

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
-#include "exporter.hpp"
+#include "exporter/exporter.hpp"
 
-#include "sizes.hpp"
+#include "base/sizes.hpp"
+#include "exporter/drm.hpp"
+#include "exporter/heap.hpp"
+#include "exporter/testexp.hpp"
+#include "exporter/udmabuf.hpp"
 
 #include <cerrno>
 #include <fcntl.h>
@@ -52,15 +56,24 @@ std::string documented(const std::string &exporter) {
 }
 
 TEST(Exporter, TheDocumentationSaysWhatEachOneCanDo) {
-  for (unsigned i = 0; i < static_cast<unsigned>(ExporterKind::none); i++) {
-    const auto kind = static_cast<ExporterKind>(i);
-    const ExporterTraits traits = exporter_traits(kind);
-    EXPECT_STRNE(traits.what, "");
-    const std::string end =
-        std::string(traits.cpu_map ? "|mmap|" : "|copies|") + (traits.dynamic ? "yes|" : "no|");
-    EXPECT_TRUE(documented(exporter_name(kind)).ends_with(end))
-        << exporter_name(kind) << ": " << end << " in " << documented(exporter_name(kind));
+  for (const Exporter &row : kExporters) {
+    EXPECT_STRNE(row.what, "");
+    const std::string end = std::string(row.cpu == CpuReach::maps ? "|mmap|" : "|copies|") +
+                            (row.place == Mobility::moves ? "yes|" : "no|");
+    EXPECT_TRUE(documented(row.name).ends_with(end))
+        << row.name << ": " << end << " in " << documented(row.name);
   }
+}
+
+TEST(Exporter, IsFoundByItsName) {
+  for (const Exporter &row : kExporters) {
+    const auto kind = exporter_by_name(row.name);
+    ASSERT_TRUE(kind) << row.name;
+    EXPECT_EQ(exporter_row(*kind), &row);
+    EXPECT_STREQ(exporter_name(*kind), row.name);
+  }
+  EXPECT_EQ(exporter_by_name("none"), std::nullopt);
+  EXPECT_EQ(exporter_by_name("udmabu"), std::nullopt);
 }
 
 TEST(Udmabuf, LimitIsInclusive) {

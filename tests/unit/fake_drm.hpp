@@ -3,7 +3,7 @@
 #pragma once
 
 #include "call_script.hpp"
-#include "gpu_node.hpp"
+#include "exporter/gpu_node.hpp"
 
 #include <cerrno>
 #include <cstring>

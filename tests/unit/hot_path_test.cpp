@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // The hot path on a real io_uring, with units of I/O that are not fio's.
-#include "hot_path.hpp"
+#include "datapath/hot_path.hpp"
 
-#include "datapath.hpp"
+#include "datapath/policies.hpp"
 
 #include <array>
 #include <cerrno>

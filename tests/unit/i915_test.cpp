@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // Exporter i915 on a driver made up here: no machine of ours has such a GPU.
+#include "base/sizes.hpp"
+#include "exporter/gpu_exporters.hpp"
 #include "fake_drm.hpp"
-#include "gpu_exporters.hpp"
-#include "sizes.hpp"
 
 #include <i915_drm.h>
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // A job's life without fio, on datapath host, and the ways it can fail to start.
-#include "job.hpp"
+#include "job/job.hpp"
 
 #include "json_check.hpp"
 

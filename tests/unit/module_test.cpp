@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-#include "module.hpp"
+#include "module/session.hpp"
 
 #include <cerrno>
 #include <gtest/gtest.h>

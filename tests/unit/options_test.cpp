@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
-#include "options.hpp"
+#include "job/config.hpp"
 
-#include "sizes.hpp"
+#include "base/sizes.hpp"
 
 #include <algorithm>
 #include <gtest/gtest.h>
@@ -272,7 +272,7 @@ TEST(Config, OnlyWhatMapsCanMapAgain) {
   for (unsigned path = 0; path < kDatapaths; path++) {
     JobConfig config = by(static_cast<Datapath>(path), Submit::uring);
     config.remap_every = 100;
-    if (maps_dmabuf(config.datapath))
+    if (traits(config.datapath).maps_dmabuf)
       EXPECT_EQ(refusal(config), "accepted") << datapath_name(config.datapath);
     else
       EXPECT_TRUE(

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-#include "polling.hpp"
+#include "job/drive.hpp"
 
 #include <cstdlib>
 #include <fcntl.h>

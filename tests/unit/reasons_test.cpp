@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-#include "reasons.hpp"
+#include "module/reasons.hpp"
 
 #include <cerrno>
 #include <fstream>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-#include "report.hpp"
+#include "job/report.hpp"
 
 #include "json_check.hpp"
 

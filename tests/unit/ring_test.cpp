@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
-#include "ring.hpp"
+#include "datapath/ring.hpp"
 
-#include "sizes.hpp"
+#include "base/sizes.hpp"
 
 #include <cerrno>
 #include <fcntl.h>

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // Which bytes are copied, when, for memory that the CPU does not map.
-#include "shadow.hpp"
+#include "datapath/shadow.hpp"
 
-#include "hot_path.hpp"
-#include "sync_path.hpp"
+#include "datapath/hot_path.hpp"
+#include "datapath/sync_path.hpp"
 
 #include <array>
 #include <cerrno>

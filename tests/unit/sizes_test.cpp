@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-#include "sizes.hpp"
+#include "base/sizes.hpp"
 
 #include <gtest/gtest.h>
 #include <vector>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // One call for one unit of I/O, with calls that answer as told and with real ones.
-#include "sync_path.hpp"
+#include "datapath/sync_path.hpp"
 
 #include <array>
 #include <cerrno>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-#include "version.hpp"
+#include "fio/version.hpp"
 
 #include <gtest/gtest.h>
 

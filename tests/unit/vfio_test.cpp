@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // Exporter vfio on a sysfs made of files, with the kernel's answers to its calls written here.
-#include "exporter_vfio.hpp"
+#include "exporter/vfio.hpp"
 
-#include "vfio_abi.hpp"
+#include "exporter/vfio_abi.hpp"
 
 #include <array>
 #include <cerrno>

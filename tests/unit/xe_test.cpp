@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // Exporter xe on a driver made up here: no machine of ours has such a GPU.
+#include "base/sizes.hpp"
+#include "exporter/gpu_exporters.hpp"
+#include "exporter/xe_abi.hpp"
 #include "fake_drm.hpp"
-#include "gpu_exporters.hpp"
-#include "sizes.hpp"
-#include "xe_abi.hpp"
 
 namespace dmabuf {
 namespace {

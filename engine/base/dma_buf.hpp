@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// A dma-buf, and the CPU's access to its memory.
+#pragma once
+
+#include "base/device_memory.hpp"
+#include "base/unique_fd.hpp"
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+namespace dmabuf {
+
+/// A dma-buf with its CPU view, or with the exporter's own copies where the CPU cannot map it.
+/// The descriptor alone keeps the memory, and `memory` what copies it.
+struct DmaBuf {
+  std::unique_ptr<DeviceMemory> memory; ///< copies; set by exporters of device memory; freed last
+  UniqueFd fd;
+  MappedRange view;   ///< the whole dma-buf, readable and writable; none where `memory` is set
+  uint64_t bytes = 0; ///< size of the dma-buf, at least what was asked for
+  std::string device; ///< the device it came from
+  std::string note;   ///< what the user should know of the choice; mostly nothing
+  UniqueFd keeper;    ///< testexp: what goes on while it is open; else closed already
+};
+
+/// Waits for the buffer's fences and makes it coherent for CPU access until cpu_access_end().
+/// `flags`: DMA_BUF_SYNC_READ, DMA_BUF_SYNC_WRITE or both. Returns 0 or a positive errno.
+int cpu_access_begin(int dmabuf_fd, uint64_t flags);
+
+/// Hands the buffer back to devices. Same flags and result as cpu_access_begin().
+int cpu_access_end(int dmabuf_fd, uint64_t flags);
+
+} // namespace dmabuf

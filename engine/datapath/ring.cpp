@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "datapath/ring.hpp"
+
+#include "base/sizes.hpp"
+
+#include <sys/resource.h>
+#include <unistd.h>
+
+namespace dmabuf {
+
+std::string ring_error_text(int code) {
+  switch (code) {
+  case ENOSYS:
+    return "this kernel has no io_uring, which every datapath needs; use a kernel that has it";
+  case EPERM:
+    return "io_uring is switched off for this user (EPERM); see /proc/sys/kernel/io_uring_disabled";
+  case ENOMEM:
+    return "the kernel gave no memory for an io_uring (ENOMEM); raise RLIMIT_MEMLOCK (ulimit -l) "
+           "or "
+           "lower iodepth";
+  default:
+    return errno_text("cannot make an io_uring", code);
+  }
+}
+
+std::string register_error_text(int code, uint64_t bytes, uint64_t limit) {
+  const auto need = static_cast<unsigned long long>(bytes);
+  if (code == ENOMEM && limit < bytes)
+    return strf(
+        "MEMLOCK: registering %llu bytes of buffers needs them pinned, and RLIMIT_MEMLOCK is "
+        "%llu bytes; raise it (ulimit -l), run as root, or lower iodepth or bs",
+        need, static_cast<unsigned long long>(limit));
+  return errno_text(
+      strf("cannot register %llu bytes of buffers with io_uring; lower iodepth or bs", need), code);
+}
+
+Result<void> Ring::open(const RingOptions &options) {
+  const auto entries = ring_entries(options.depth);
+  if (!entries)
+    return fail(EINVAL, strf("an io_uring holds at most %u requests", kMaxRingEntries));
+
+  unsigned base = options.iopoll ? IORING_SETUP_IOPOLL : 0U;
+  // Newest first. The last attempt asks for none of them.
+  constexpr unsigned kSteps[] = {IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
+                                 IORING_SETUP_COOP_TASKRUN, IORING_SETUP_CQSIZE};
+  unsigned wanted = kSteps[0] | kSteps[1] | kSteps[2];
+  if (options.sqpoll) {
+    base |= IORING_SETUP_SQPOLL | (options.sqpoll_cpu >= 0 ? IORING_SETUP_SQ_AFF : 0U);
+    wanted = IORING_SETUP_CQSIZE; // the others are about completions run by the submitter
+  }
+  size_t step = 0;
+  for (;;) {
+    io_uring_params params = {};
+    params.flags = base | wanted;
+    params.cq_entries = wanted & IORING_SETUP_CQSIZE ? *entries : 0;
+    params.sq_thread_cpu = options.sqpoll_cpu >= 0 ? static_cast<uint32_t>(options.sqpoll_cpu) : 0;
+    const int rc = io_uring_queue_init_params(*entries, &ring_, &params);
+    if (rc == 0)
+      break;
+    while (step < std::size(kSteps) && !(wanted & kSteps[step]))
+      step++;
+    if (rc != -EINVAL || step == std::size(kSteps))
+      return fail(-rc, ring_error_text(-rc));
+    wanted &= ~kSteps[step++];
+  }
+  open_ = true;
+  // Saves a file lookup per system call; kernels before 5.18 cannot, which only costs that.
+  io_uring_register_ring_fd(&ring_);
+  return {};
+}
+
+void Ring::close() {
+  if (open_)
+    io_uring_queue_exit(&ring_);
+  open_ = false;
+}
+
+int Ring::submit_rest(int rc, uint64_t &retries) {
+  constexpr int kTries = 1000;
+  constexpr useconds_t kPauseUs = 100;
+  for (int tries = 0;;) {
+    if (rc < 0 && rc != -EINTR && rc != -EAGAIN && rc != -EBUSY)
+      return -rc;
+    if (io_uring_sq_ready(&ring_) == 0 || (rc >= 0 && sqpoll()))
+      return 0;
+    if (rc == 0 || rc == -EAGAIN || rc == -EBUSY) {
+      if (++tries == kTries)
+        return EAGAIN;
+      retries++;
+      usleep(kPauseUs);
+    } else {
+      tries = 0; // some were taken, or a signal arrived
+    }
+    rc = submit_once();
+  }
+}
+
+int Ring::run_one() {
+  int rc;
+  do
+    rc = io_uring_submit(&ring_);
+  while (rc == -EINTR || rc == -EAGAIN);
+  if (rc < 0)
+    return rc;
+  io_uring_cqe *cqe = nullptr;
+  do
+    rc = io_uring_wait_cqe(&ring_, &cqe);
+  while (rc == -EINTR || rc == -EAGAIN);
+  if (rc < 0)
+    return rc;
+  const int result = cqe->res;
+  io_uring_cqe_seen(&ring_, cqe);
+  return result;
+}
+
+Result<void> Ring::register_buffers(std::span<const iovec> ranges) {
+  const int rc =
+      io_uring_register_buffers(&ring_, ranges.data(), static_cast<unsigned>(ranges.size()));
+  if (rc == 0)
+    return {};
+  uint64_t bytes = 0;
+  for (const iovec &range : ranges)
+    bytes += range.iov_len;
+  rlimit limit = {};
+  getrlimit(RLIMIT_MEMLOCK, &limit);
+  return fail(-rc, register_error_text(-rc, bytes, limit.rlim_cur));
+}
+
+Result<void> Ring::reserve_buffers(unsigned slots) {
+  const int rc = io_uring_register_buffers_sparse(&ring_, slots);
+  if (rc)
+    return fail(-rc, errno_text("cannot make a registered-buffer table (needs Linux 5.19)", -rc));
+  return {};
+}
+
+Result<void> Ring::reserve_files(unsigned slots) {
+  const int rc = io_uring_register_files_sparse(&ring_, slots);
+  if (rc)
+    return fail(-rc, errno_text("cannot make a registered-file table (needs Linux 5.19)", -rc));
+  return {};
+}
+
+Result<void> Ring::set_file(unsigned slot, int fd) {
+  const int rc = io_uring_register_files_update(&ring_, slot, &fd, 1);
+  if (rc < 0)
+    return fail(-rc, errno_text("cannot register a file with io_uring", -rc));
+  return {};
+}
+
+} // namespace dmabuf

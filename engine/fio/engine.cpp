@@ -1,0 +1,553 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// fio's hooks: a few lines each, from fio's structures to the job and back.
+//
+// fio finds the hooks through td->io_ops. There is one table per datapath and way to submit, and a
+// job switches to its table once these are known, so that no I/O has to ask which they are.
+#include "fio/api.hpp"
+
+#include "datapath/hot_path.hpp"
+#include "datapath/policies.hpp"
+#include "datapath/shadow.hpp"
+#include "datapath/sync_path.hpp"
+#include "fio/options.hpp"
+#include "fio/version.hpp"
+#include "job/job.hpp"
+
+#include <atomic>
+#include <cstdio>
+#include <cstring>
+#include <dlfcn.h>
+
+namespace dmabuf {
+namespace {
+
+static_assert(static_cast<int>(Kind::read) == DDIR_READ &&
+              static_cast<int>(Kind::write) == DDIR_WRITE &&
+              static_cast<int>(Kind::trim) == DDIR_TRIM &&
+              static_cast<int>(Kind::sync) == DDIR_SYNC &&
+              static_cast<int>(Kind::datasync) == DDIR_DATASYNC &&
+              static_cast<int>(Kind::sync_range) == DDIR_SYNC_FILE_RANGE);
+
+// What submits by io_uring differs by datapath, the rest by the call that it makes; both by what
+// fio's buffers are.
+ioengine_ops ring_ops[kBufferKinds][kDatapaths];
+ioengine_ops sync_ops[kBufferKinds][kSubmits];
+
+/// What td->io_ops_data points to.
+struct FioJob {
+  std::unique_ptr<Job> job;
+  Lane *lane = nullptr;
+  int allocation_error = 0; ///< errno; fio 3.33 goes on after a failed iomem_alloc
+  bool explained = false;
+  cmdprio priorities = {};
+};
+
+FioJob &of(thread_data *td) { return *static_cast<FioJob *>(td->io_ops_data); }
+
+/// Says what went wrong, on stderr, and makes the job fail. Always 1.
+int give_up(thread_data *td, const Error &error) {
+  log_err("libdmabuf: job %s: %s\n", td->o.name ? td->o.name : "", error.message.c_str());
+  td_verror(td, static_cast<unsigned>(error.code), "libdmabuf");
+  return 1;
+}
+
+void switch_to(thread_data *td, const Job &job) {
+  const Submit submit = job.config().submit;
+  const auto buffers = static_cast<size_t>(job.buffer_kind());
+  ioengine_ops &ops = submit == Submit::uring ? ring_ops[buffers][static_cast<size_t>(job.path())]
+                                              : sync_ops[buffers][static_cast<size_t>(submit)];
+  // Jobs that are threads share the tables; all of them store the one handle of this library.
+  void *const handle = std::atomic_ref(td->io_ops->dlhandle).load(std::memory_order_relaxed);
+  std::atomic_ref(ops.dlhandle).store(handle, std::memory_order_relaxed);
+  td->io_ops = &ops;
+  td_set_ioengine_flags(td);
+}
+
+/// Bits of fio's engine flags, for this job alone.
+void set_flags(thread_data *td, unsigned flags) {
+  td->flags |= static_cast<unsigned long long>(flags) << TD_ENG_FLAG_SHIFT;
+}
+
+void clear_flags(thread_data *td, unsigned flags) {
+  td->flags &= ~(static_cast<unsigned long long>(flags) << TD_ENG_FLAG_SHIFT);
+}
+
+/// Adapter of the hot path to fio's unit of I/O.
+struct FioIo {
+  using Unit = io_u;
+  static Kind kind(const io_u &unit) { return static_cast<Kind>(unit.ddir); }
+  static unsigned index(const io_u &unit) { return unit.index; }
+  static uint64_t length(const io_u &unit) { return unit.xfer_buflen; }
+  static Request request(const Lane &lane, io_u &unit) {
+    return {.kind = kind(unit),
+            .index = unit.index,
+            .file_offset = unit.offset,
+            .buffer = static_cast<std::byte *>(unit.xfer_buf),
+            .length = static_cast<uint32_t>(unit.xfer_buflen),
+            .target = &lane.targets[unit.file->fileno],
+            .ioprio = unit.ioprio};
+  }
+  static void fill_sync(const Lane &lane, io_uring_sqe &sqe, io_u &unit) {
+    const fio_file &file = *unit.file;
+    const Target &target = lane.targets[file.fileno];
+    // In no order with what is in flight, as with engine io_uring: it makes durable what has
+    // completed. (Drained, it would stall the queue, and a wait for several completions at once
+    // may then sleep for ever on kernel 7.3.4: a wake-up gets lost.)
+    sqe.flags = target.sqe_flags;
+    sqe.fd = target.sqe_fd;
+    sqe.opcode = IORING_OP_FSYNC;
+    if (unit.ddir == DDIR_DATASYNC)
+      sqe.fsync_flags = IORING_FSYNC_DATASYNC;
+    if (unit.ddir == DDIR_SYNC_FILE_RANGE) {
+      sqe.opcode = IORING_OP_SYNC_FILE_RANGE;
+      sqe.off = file.first_write;
+      sqe.len = static_cast<uint32_t>(file.last_write - file.first_write);
+      sqe.sync_range_flags = static_cast<uint32_t>(lane.sync_range_flags);
+    }
+  }
+  static void done(io_u &unit, int error, uint64_t missing) {
+    unit.error = static_cast<unsigned>(error);
+    unit.resid = missing;
+  }
+};
+
+int engine_init(thread_data *td) {
+  auto job = Job::create(job_config(*td));
+  if (!job)
+    return give_up(td, job.error());
+  auto *state = new FioJob;
+  state->job = std::move(*job);
+  state->lane = &state->job->lane();
+  state->lane->sync_range_flags = td->o.sync_file_range;
+  td->io_ops_data = state;
+  auto *options = static_cast<FioOptions *>(td->eo);
+  if (fio_cmdprio_init(td, &state->priorities, &options->priorities))
+    return give_up(td,
+                   {EINVAL, "cmdprio_percentage and cmdprio_bssplit exclude each other, and the "
+                            "percentages of a block size add up to at most 100; correct them"});
+  switch_to(td, *state->job);
+  return 0;
+}
+
+/// Asked before there is a job, by the job's own options. Where the files are dma-bufs fio is not
+/// to look at the disk: it is told of an empty file that an engine without disk and without data
+/// (FAKEIO) makes as long as the job wants. engine_open_file() takes the latter back, as fio
+/// verifies nothing while it is set.
+int engine_get_file_size(thread_data *td, fio_file *file) {
+  if (!files_are_buffers(*td))
+    return generic_get_file_size(td, file);
+  if (file->filetype != FIO_TYPE_FILE)
+    return give_up(td, {EINVAL, strf("dmabuf_datapath=syscall reads and writes the dma-buf itself "
+                                     "and would leave %s alone; drop filename",
+                                     file->file_name)});
+  set_flags(td, FIO_DISKLESSIO | FIO_FAKEIO);
+  file->real_file_size = 0;
+  fio_file_set_size_known(file);
+  return 0;
+}
+
+/// A file that never was on a disk is not removed from it.
+int engine_unlink_file(thread_data *td, fio_file *file) {
+  if (files_are_buffers(*td))
+    return 0;
+  return unlink(file->file_name) < 0 ? errno : 0;
+}
+
+/// Makes the dma-buf that is this file.
+int make_buffer_file(thread_data *td, const fio_file &file) {
+  auto ok = of(td).job->make_file(static_cast<unsigned>(file.fileno), file.real_file_size);
+  return ok ? 0 : give_up(td, ok.error());
+}
+
+/// The CPU does not map the memory: what fio does with its buffers costs copies.
+void use_device_memory(thread_data *td) {
+  const Job &job = *of(td).job;
+  switch_to(td, job);
+  if (!job.config().cpu_fills || job.config().refills)
+    return;
+  td->flags &= ~static_cast<unsigned long long>(TD_F_SCRAMBLE_BUFFERS);
+  log_err("libdmabuf: job %s: fio's default scrambling of write buffers is left out, because each "
+          "write to memory that the CPU does not map would cost a copy; scramble_buffers=1 has it "
+          "done\n",
+          job.config().name.c_str());
+}
+
+int engine_iomem_alloc(thread_data *td, size_t bytes) {
+  auto memory = of(td).job->allocate(bytes);
+  if (!memory) {
+    of(td).allocation_error = memory.error().code;
+    return give_up(td, memory.error());
+  }
+  td->orig_buffer = static_cast<char *>(*memory);
+  if (const std::string note = of(td).job->memory_note(); !note.empty())
+    log_err("libdmabuf: job %s: %s\n", of(td).job->config().name.c_str(), note.c_str());
+  if (of(td).job->buffer_kind() != BufferKind::view)
+    use_device_memory(td);
+  return 0;
+}
+
+void engine_iomem_free(thread_data *td) {
+  // fio comes here after every kind of failure, too.
+  if (td->io_ops_data)
+    of(td).job->stop();
+  td->orig_buffer = nullptr;
+}
+
+int engine_post_init(thread_data *td) {
+  FioJob &state = of(td);
+  if (state.allocation_error) // already said; some fio versions come here all the same
+    return 1;
+  std::vector<void *> buffers;
+  if (td_read(td) || td_write(td)) {
+    buffers.resize(td->o.iodepth);
+    for (unsigned i = 0; i < td->o.iodepth; i++) {
+      const io_u *unit = td->io_u_all.io_us[i];
+      buffers[unit->index] = unit->buf;
+    }
+  }
+  if (auto ok = state.job->start(buffers); !ok)
+    return give_up(td, ok.error());
+  // fio 3.33 with create_serialize=0 learns the sizes later: such files are made when opened.
+  if (files_are_buffers(*td))
+    for (unsigned i = 0; i < td->files_index && i < td->o.nr_files; i++)
+      if (td->files[i]->io_size && make_buffer_file(td, *td->files[i]))
+        return 1;
+  return 0;
+}
+
+/// Opens a file that is a dma-buf.
+int open_buffer_file(thread_data *td, fio_file *file) {
+  clear_flags(td, FIO_FAKEIO);
+  if (make_buffer_file(td, *file))
+    return 1;
+  auto fd = of(td).job->open_file(static_cast<unsigned>(file->fileno));
+  if (!fd)
+    return give_up(td, fd.error());
+  file->fd = fd->release();
+  return 0;
+}
+
+int engine_open_file(thread_data *td, fio_file *file) {
+  if (files_are_buffers(*td)) {
+    if (open_buffer_file(td, file))
+      return 1;
+  } else if (generic_open_file(td, file)) {
+    if (td_write(td) && (td->error == EACCES || td->error == EROFS || td->error == EPERM))
+      log_err(
+          "libdmabuf: job %s: %s cannot be opened for writing (%s) and this job writes; check its "
+          "permissions (blockdev --getro for a device), or use a read workload\n",
+          td->o.name ? td->o.name : "", file->file_name, errno_name(td->error).c_str());
+    return 1;
+  }
+  // fio also opens files to learn their size: in the parent before there is a job, or before
+  // post_init.
+  if (!td->io_ops_data || !of(td).job->started())
+    return 0;
+  Job &job = *of(td).job;
+  const bool open_question = job.path() == Datapath::automatic;
+  if (auto ok = job.open_target(static_cast<unsigned>(file->fileno), file->fd, file->file_name);
+      !ok) {
+    // fio blames O_DIRECT for any EINVAL of an open.
+    give_up(td, {ok.error().code == EINVAL ? EOPNOTSUPP : ok.error().code, ok.error().message});
+    job.close_target(static_cast<unsigned>(file->fileno));
+    [[maybe_unused]] const int closed = generic_close_file(td, file);
+    return 1;
+  }
+  if (open_question && job.path() != Datapath::automatic) {
+    if (!job.passed_over().empty())
+      log_err("libdmabuf: job %s: auto took %s for %s; passed over: %s\n",
+              job.config().name.c_str(), datapath_name(job.path()), file->file_name,
+              job.passed_over().c_str());
+    switch_to(td, job);
+  }
+  return 0;
+}
+
+int engine_close_file(thread_data *td, fio_file *file) {
+  if (td->io_ops_data)
+    of(td).job->close_target(static_cast<unsigned>(file->fileno));
+  return generic_close_file(td, file);
+}
+
+/// Trims are synchronous: nothing else may be queued, then fio's own discard does it.
+fio_q_status trim(thread_data *td, io_u *unit) {
+  Lane &lane = *of(td).lane;
+  if (lane.pending_count)
+    return FIO_Q_BUSY;
+  do_io_u_trim(td, unit);
+  lane.counters.trims += !unit->error;
+  lane.counters.errors += unit->error != 0;
+  io_u_mark_submit(td, 1);
+  io_u_mark_complete(td, 1);
+  return FIO_Q_COMPLETED;
+}
+
+/// Tells fio when the first `count` pending units were issued.
+void mark_issued(thread_data *td, io_u **units, unsigned count) {
+  io_u_mark_submit(td, count);
+  if (!fio_fill_issue_time(td))
+    return;
+  timespec now;
+  fio_gettime(&now, nullptr);
+  for (unsigned i = 0; i < count; i++) {
+    units[i]->issue_time = now;
+    io_u_queued(td, units[i]);
+  }
+  if (td->o.read_iolog_file)
+    td->last_issue = now;
+}
+
+/// Makes the job fail after an error that leaves it unable to do more I/O. Always a negative errno.
+[[gnu::cold]] int break_down(thread_data *td, int error, const char *where) {
+  of(td).lane->fatal = error;
+  td_verror(td, static_cast<unsigned>(error), where);
+  return -error;
+}
+
+int engine_commit(thread_data *td) {
+  FioJob &state = of(td);
+  Lane &lane = *state.lane;
+  const unsigned count = lane.pending_count;
+  if (!count)
+    return 0;
+  int error = lane.fatal;
+  if (!error)
+    error = state.job->before_submit();
+  if (!error)
+    error = lane.ring.submit(lane.counters.retries);
+  if (!error) {
+    lane.pending_count = 0;
+    mark_issued(td, reinterpret_cast<io_u **>(lane.pending.get()), count);
+    error = state.job->after_submit();
+  }
+  return error ? break_down(td, error, "libdmabuf: commit") : 0;
+}
+
+/// Says once per job what the module knows about a failed I/O.
+[[gnu::cold]] void explain(FioJob &state, const io_u &unit) {
+  state.explained = true;
+  const std::string why = state.job->explain_failure(static_cast<unsigned>(unit.file->fileno),
+                                                     static_cast<int>(unit.error));
+  if (!why.empty())
+    log_err("libdmabuf: job %s: %s at offset %llu of %s: %s\n", state.job->config().name.c_str(),
+            unit.ddir == DDIR_WRITE ? "write" : "read", unit.offset, unit.file->file_name,
+            why.c_str());
+}
+
+/// The first failed one of the units that the last reap handed out.
+[[gnu::cold]] void explain_first(FioJob &state, unsigned count) {
+  for (unsigned i = 0; i < count && !state.explained; i++)
+    if (const auto *unit = static_cast<const io_u *>(state.lane->ready[i]); unit->error)
+      explain(state, *unit);
+}
+
+/// Whether the dma-buf has to be mapped anew before the next I/O.
+bool remap_is_due(Lane &lane) { return lane.remap_every && lane.since_remap++ == lane.remap_every; }
+
+/// Maps it anew as soon as nothing is in flight, which fio sees to when it is told that the engine
+/// is busy. What to answer fio, FIO_Q_QUEUED when the I/O can go on.
+[[gnu::cold]] fio_q_status remap(thread_data *td, io_u *unit) {
+  FioJob &state = of(td);
+  state.lane->since_remap = state.lane->remap_every; // still due
+  if (state.lane->in_flight)
+    return FIO_Q_BUSY;
+  if (auto ok = state.job->remap(); !ok) {
+    give_up(td, ok.error());
+    state.lane->fatal = ok.error().code;
+    unit->error = static_cast<unsigned>(ok.error().code);
+    return FIO_Q_COMPLETED;
+  }
+  state.lane->since_remap = 1; // this I/O
+  return FIO_Q_QUEUED;
+}
+
+template <class Path> struct Hooks {
+  using Hot = HotPath<Path, FioIo>;
+
+  static fio_q_status queue(thread_data *td, io_u *unit) {
+    if (unit->ddir == DDIR_TRIM) [[unlikely]]
+      return trim(td, unit);
+    if (remap_is_due(*of(td).lane)) [[unlikely]]
+      if (const fio_q_status status = remap(td, unit); status != FIO_Q_QUEUED)
+        return status;
+    if (FioJob &state = of(td); state.priorities.mode != CMDPRIO_MODE_NONE && ddir_rw(unit->ddir))
+        [[unlikely]]
+      fio_cmdprio_set_ioprio(td, &state.priorities, unit);
+    return Hot::prepare(*of(td).lane, *unit) ? FIO_Q_QUEUED : FIO_Q_BUSY;
+  }
+
+  static int getevents(thread_data *td, unsigned least, unsigned most, const timespec *) {
+    FioJob &state = of(td);
+    Lane &lane = *state.lane;
+    const uint64_t errors = lane.counters.errors;
+    unsigned done = 0;
+    bool polled = false;
+    // After a failed submission fio would wait here for what was never issued.
+    int error = lane.fatal;
+    while (!error) {
+      done += Hot::reap(lane, done, most - done);
+      if (lane.again) [[unlikely]]
+        if (error = resubmit(td, lane); error)
+          break;
+      if (done >= least && (done || polled || !most))
+        break;
+      // With nothing to wait for, run the completions that are due once and look again.
+      polled = done >= least;
+      const int rc = polled ? lane.ring.poll() : lane.ring.wait(least - done);
+      if (rc < 0 && rc != -EINTR && rc != -EAGAIN) [[unlikely]]
+        error = -rc;
+    }
+    if (lane.counters.errors != errors && !state.explained) [[unlikely]]
+      explain_first(state, done);
+    if (!error)
+      error = lane.fatal;
+    if (!error && done)
+      error = state.job->after_reap();
+    return error ? break_down(td, error, "libdmabuf: getevents") : static_cast<int>(done);
+  }
+
+private:
+  /// Issues the requests that the last reap prepared again. Returns 0 or a positive errno.
+  [[gnu::cold]] static int resubmit(thread_data *td, Lane &lane) {
+    lane.again = 0;
+    // What fio has queued goes along, so it has to be marked as issued.
+    return lane.pending_count ? -engine_commit(td) : lane.ring.submit(lane.counters.retries);
+  }
+};
+
+template <class Call> fio_q_status sync_queue(thread_data *td, io_u *unit) {
+  FioJob &state = of(td);
+  Lane &lane = *state.lane;
+  if (unit->ddir == DDIR_READ || unit->ddir == DDIR_WRITE) [[likely]] {
+    if (remap_is_due(lane)) [[unlikely]]
+      if (const fio_q_status status = remap(td, unit); status != FIO_Q_QUEUED)
+        return status;
+    int error = lane.fatal ? lane.fatal : state.job->before_submit();
+    if (!error) {
+      SyncPath<Call, FioIo>::run(lane, *unit);
+      if (unit->error && !state.explained) [[unlikely]]
+        explain(state, *unit);
+      error = unit->ddir == DDIR_WRITE ? state.job->after_submit() : state.job->after_reap();
+    }
+    if (error) [[unlikely]]
+      unit->error = static_cast<unsigned>(-break_down(td, error, "libdmabuf: queue"));
+  } else {
+    if (unit->ddir == DDIR_TRIM)
+      do_io_u_trim(td, unit);
+    else if (!files_are_buffers(*td)) // a dma-buf has nothing to make durable
+      do_io_u_sync(td, unit);
+    lane.counters.errors += unit->error != 0;
+    (unit->ddir == DDIR_TRIM ? lane.counters.trims : lane.counters.syncs) += !unit->error;
+  }
+  return FIO_Q_COMPLETED;
+}
+
+io_u *engine_event(thread_data *td, int number) {
+  return static_cast<io_u *>(of(td).lane->ready[static_cast<unsigned>(number)]);
+}
+
+void engine_cleanup(thread_data *td) {
+  std::unique_ptr<FioJob> state(static_cast<FioJob *>(td->io_ops_data));
+  td->io_ops_data = nullptr;
+  if (!state)
+    return;
+  if (state->priorities.options)
+    fio_cmdprio_cleanup(&state->priorities);
+  Job &job = *state->job;
+  job.stop();
+  if (!job.ran())
+    return;
+  const JobReport report = job.report();
+  log_err("%s\n", summary_line(report).c_str());
+  if (auto ok = job.write_report(report); !ok)
+    give_up(td, ok.error());
+  // fio takes td->error after this hook for its exit status and its JSON.
+  if (!report.proof.proven)
+    give_up(td, {EPROTO, strf("datapath %s is not proven, so its numbers count for nothing: %s",
+                              datapath_name(report.path), report.proof.text.c_str())});
+}
+
+void fill_common(ioengine_ops &ops) {
+  ops.name = "libdmabuf";
+  ops.version = FIO_IOOPS_VERSION;
+  ops.flags = FIO_NO_OFFLOAD | FIO_MEMALIGN | FIO_RAWIO;
+  ops.init = engine_init;
+  ops.post_init = engine_post_init;
+  ops.cleanup = engine_cleanup;
+  ops.open_file = engine_open_file;
+  ops.close_file = engine_close_file;
+  ops.unlink_file = engine_unlink_file;
+  ops.get_file_size = engine_get_file_size;
+  ops.iomem_alloc = engine_iomem_alloc;
+  ops.iomem_free = engine_iomem_free;
+  ops.option_struct_size = sizeof(FioOptions);
+  ops.options = fio_option_table();
+}
+
+template <class Path> void fill_ring_ops(BufferKind buffers = BufferKind::view) {
+  ioengine_ops &ops = ring_ops[static_cast<size_t>(buffers)][static_cast<size_t>(Path::kPath)];
+  fill_common(ops);
+  ops.flags |= FIO_ASYNCIO_SYNC_TRIM | FIO_ASYNCIO_SETS_ISSUE_TIME;
+  if (traits(Path::kPath).is_file)
+    ops.flags |= FIO_DISKLESSIO;
+  ops.queue = Hooks<Path>::queue;
+  ops.commit = engine_commit;
+  ops.getevents = Hooks<Path>::getevents;
+  ops.event = engine_event;
+}
+
+/// A datapath of memory that the CPU does not map.
+template <class Path> void fill_device_ops() {
+  fill_ring_ops<Path>(BufferKind::device);
+  fill_ring_ops<Shadowed<Path>>(BufferKind::shadow);
+}
+
+template <class Call> void fill_sync_ops(Submit submit, BufferKind buffers = BufferKind::view) {
+  ioengine_ops &ops = sync_ops[static_cast<size_t>(buffers)][static_cast<size_t>(submit)];
+  fill_common(ops);
+  ops.flags |= FIO_SYNCIO;
+  if (traits(submit).needs_file)
+    ops.flags |= FIO_DISKLESSIO;
+  ops.queue = sync_queue<Call>;
+}
+
+} // namespace
+} // namespace dmabuf
+
+/// What fio looks for after loading the library; called for every job.
+extern "C" [[gnu::visibility("default")]] void get_ioengine(ioengine_ops **ops) {
+  const auto *running = static_cast<const char *>(dlsym(RTLD_DEFAULT, "fio_version_string"));
+  if (auto why = dmabuf::version_refusal(running, DMABUF_FIO_VERSION)) {
+    // Not through fio: nothing about it is known to fit.
+    std::fprintf(stderr, "%s\n", why->c_str());
+    *ops = nullptr;
+    return;
+  }
+  static const bool filled = [] {
+    dmabuf::fill_ring_ops<dmabuf::Unresolved>();
+    dmabuf::fill_ring_ops<dmabuf::Premapped>();
+    dmabuf::fill_ring_ops<dmabuf::Registered>();
+    dmabuf::fill_ring_ops<dmabuf::Bvec>();
+    dmabuf::fill_ring_ops<dmabuf::Bounce>();
+    dmabuf::fill_ring_ops<dmabuf::Host>();
+    dmabuf::fill_ring_ops<dmabuf::Syscall>();
+    dmabuf::fill_ring_ops<dmabuf::Upstream>();
+    dmabuf::fill_sync_ops<dmabuf::RwFdCall>(dmabuf::Submit::sync);
+    dmabuf::fill_sync_ops<dmabuf::ModuleCall>(dmabuf::Submit::ioctl);
+    dmabuf::fill_sync_ops<dmabuf::MmapCopy>(dmabuf::Submit::mmap);
+    dmabuf::fill_device_ops<dmabuf::Unresolved>();
+    dmabuf::fill_device_ops<dmabuf::Premapped>();
+    dmabuf::fill_device_ops<dmabuf::Registered>();
+    dmabuf::fill_device_ops<dmabuf::Bvec>();
+    dmabuf::fill_device_ops<dmabuf::DeviceBounce>();
+    dmabuf::fill_device_ops<dmabuf::Upstream>();
+    using dmabuf::BufferKind;
+    dmabuf::fill_sync_ops<dmabuf::ModuleCall>(dmabuf::Submit::ioctl, BufferKind::device);
+    dmabuf::fill_sync_ops<dmabuf::ShadowedCall<dmabuf::ModuleCall>>(dmabuf::Submit::ioctl,
+                                                                    BufferKind::shadow);
+    return true;
+  }();
+  (void)filled;
+  *ops = &dmabuf::ring_ops[static_cast<size_t>(dmabuf::BufferKind::view)]
+                          [static_cast<size_t>(dmabuf::Datapath::automatic)];
+}

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "fio/options.hpp"
+
+#include "datapath/kinds.hpp"
+#include "exporter/exporter.hpp"
+
+#include <algorithm>
+#include <type_traits>
+
+namespace dmabuf {
+
+fio_option option(const char *name, const char *lname, fio_opt_type type, size_t offset,
+                  const char *def, const char *help) {
+  fio_option entry = {};
+  entry.name = name;
+  entry.lname = lname;
+  entry.type = type;
+  entry.off1 = static_cast<unsigned>(offset);
+  entry.def = def;
+  entry.help = help;
+  entry.category = FIO_OPT_C_ENGINE;
+  entry.group = FIO_OPT_G_IOURING;
+  return entry;
+}
+
+namespace {
+
+/// Lists the rows of a table as what an option may be; a value is the number of its row.
+template <class Row, size_t rows> void fill_choices(fio_option &entry, const Row (&table)[rows]) {
+  static_assert(rows < std::extent_v<decltype(entry.posval)>, "fio takes no more choices");
+  for (size_t i = 0; i < rows; i++)
+    entry.posval[i] = choice(table[i].name, i, table[i].what);
+}
+
+void fill_table(std::vector<fio_option> &table) {
+  const auto add = [&](const fio_option &entry) -> fio_option & {
+    return table.emplace_back(entry);
+  };
+
+  auto &exporters =
+      add(option("dmabuf_exporter", "dma-buf exporter", FIO_OPT_STR, offsetof(FioOptions, exporter),
+                 "udmabuf", "Who allocates the job's I/O memory"));
+  fill_choices(exporters, kExporters);
+
+  add(option("dmabuf_device", "Exporter's device", FIO_OPT_STR_STORE, offsetof(FioOptions, device),
+             nullptr,
+             "Device of the exporter: a heap's name, /dev/dri/cardN or N; for vfio 0000:01:00.0 or "
+             "0000:01:00.0/2, its BAR 2, else its largest that is prefetchable; a GPU's number or "
+             "PCI address; for testexp move-N, which moves the memory every N microseconds; a ':' "
+             "list is dealt out to the jobs in turn, \"\\:\" is a colon; default: the exporter's "
+             "first, for vfio none"));
+
+  auto &datapaths =
+      add(option("dmabuf_datapath", "Datapath", FIO_OPT_STR, offsetof(FioOptions, datapath), "auto",
+                 "How bytes move between the target and the dma-buf"));
+  fill_choices(datapaths, kDatapathTraits);
+
+  auto &submits =
+      add(option("dmabuf_submit", "Submission", FIO_OPT_STR, offsetof(FioOptions, submit), "uring",
+                 "The call that hands an I/O to the kernel; all but uring wait for each I/O"));
+  fill_choices(submits, kSubmitTraits);
+
+  add(option("dmabuf_hugepages", "Huge pages", FIO_OPT_BOOL, offsetof(FioOptions, hugepages), "0",
+             "Back udmabuf with huge pages of the default size"));
+
+  auto &timeout = add(option(
+      "dmabuf_timeout_ms", "Longest wait", FIO_OPT_INT, offsetof(FioOptions, timeout_ms), "0",
+      "Milliseconds an I/O may wait before it is sent, for the buffer's fences, memory "
+      "that was moved or another path; 0: 30 s. Commands time out as the drive's queue "
+      "says"));
+  timeout.maxval = 3'600'000;
+
+  add(option("dmabuf_max_command_kb", "Command size", FIO_OPT_INT,
+             offsetof(FioOptions, max_command_kb), "0",
+             "KiB one premapped command may move; 0: the drive's own limit, its MDTS"));
+
+  auto &buffers =
+      add(option("dmabuf_buffers", "dma-bufs", FIO_OPT_STR, offsetof(FioOptions, buffers), "job",
+                 "How many dma-bufs hold the job's I/O memory"));
+  buffers.posval[0] = choice("job", 0, "One");
+  buffers.posval[1] = choice("io_u", 1, "One for each I/O slot, of bs bytes");
+
+  add(option("dmabuf_remap_every", "Mapping churn", FIO_OPT_INT, offsetof(FioOptions, remap_every),
+             "0", "Unmap the dma-buf and map it again every so many I/Os; 0: it stays mapped"));
+
+  add(option("dmabuf_report", "Report", FIO_OPT_STR_STORE, offsetof(FioOptions, report), nullptr,
+             "File to which each job appends one line of JSON: what ran and how that is known"));
+
+  add_uring_options(table);
+  table.push_back({}); // the end
+}
+
+} // namespace
+
+fio_option *fio_option_table() {
+  // Never destroyed: a job's thread may still go through it while the process exits.
+  static std::vector<fio_option> &table = *[] {
+    auto *made = new std::vector<fio_option>;
+    fill_table(*made);
+    return made;
+  }();
+  return table.data();
+}
+
+namespace {
+
+/// Whether the user gave a value to the option of fio's own that is at `offset`.
+bool was_set(const thread_data &td, size_t offset) {
+  // It only looks.
+  return __fio_option_is_set(const_cast<thread_options *>(&td.o), static_cast<unsigned>(offset));
+}
+
+} // namespace
+
+JobConfig job_config(const thread_data &td) {
+  const auto &options = *static_cast<const FioOptions *>(td.eo);
+  JobConfig config;
+  config.name = td.o.name ? td.o.name : "";
+  config.number = td.thread_number;
+  config.datapath = static_cast<Datapath>(options.datapath);
+  config.submit = static_cast<Submit>(options.submit);
+  config.exporter = static_cast<ExporterKind>(options.exporter);
+  config.device = options.device ? options.device : "";
+  config.hugepages = options.hugepages;
+  config.timeout_ms = options.timeout_ms;
+  config.max_command_kb = options.max_command_kb;
+  config.buffer_per_slot = options.buffers;
+  config.mem_align = td.o.mem_align;
+  config.remap_every = options.remap_every;
+  config.report = options.report ? options.report : "";
+  config.registerfiles = options.registerfiles;
+  config.fixedbufs = options.fixedbufs;
+  config.hipri = options.hipri;
+  config.nowait = options.nowait;
+  config.force_async = options.force_async;
+  config.priorities = options.priorities.percentage[0] || options.priorities.percentage[1] ||
+                      (options.priorities.bssplit_str && *options.priorities.bssplit_str);
+  config.foreign = foreign_option(options);
+  config.syncs =
+      td.o.fsync_blocks || td.o.fdatasync_blocks || td.sync_file_range_nr || td.o.end_fsync;
+  config.sqpoll = options.sqpoll;
+  config.sqpoll_cpu = options.sqpoll_cpu_set ? static_cast<int>(options.sqpoll_cpu) : -1;
+  config.iodepth = td.o.iodepth;
+  config.max_bs =
+      std::max({td.o.max_bs[DDIR_READ], td.o.max_bs[DDIR_WRITE], td.o.max_bs[DDIR_TRIM]});
+  // fio's verify.h is no C++; its VERIFY_NONE is 0.
+  const bool verifies = td.o.verify != 0;
+  // With verify_only the writes are only imagined and the file is open for reading.
+  config.writes = td_write(&td) && !td.o.verify_only;
+  config.reads = td_read(&td) || (td_write(&td) && verifies);
+  config.trims = td_trim(&td);
+  config.direct = td.o.odirect;
+  config.cpu_fills =
+      config.writes &&
+      (verifies || (td.flags & (TD_F_REFILL_BUFFERS | TD_F_SCRAMBLE_BUFFERS | TD_F_COMPRESS)));
+  const bool scrambles = (td.flags & TD_F_SCRAMBLE_BUFFERS) && !(td.flags & TD_F_COMPRESS) &&
+                         was_set(td, offsetof(thread_options, scramble_buffers));
+  config.refills =
+      config.writes && (verifies || (td.flags & TD_F_REFILL_BUFFERS) != 0 || scrambles);
+  config.cpu_checks = config.reads && verifies;
+  config.file_count = td.files_index;
+  return config;
+}
+
+bool files_are_buffers(const thread_data &td) {
+  const auto *options = static_cast<const FioOptions *>(td.eo);
+  return traits(static_cast<Datapath>(options->datapath)).is_file;
+}
+
+} // namespace dmabuf

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// The options as fio stores them, and the table that describes them to fio.
+#pragma once
+
+#include "fio/api.hpp"
+#include "job/config.hpp"
+
+namespace dmabuf {
+
+/// fio writes here. Offset 0 means "no field" to fio, so the first member is never an option.
+struct FioOptions {
+  void *unused;
+  char *device;
+  char *report;
+  unsigned exporter;
+  unsigned datapath;
+  unsigned submit;
+  unsigned hugepages;
+  unsigned timeout_ms;
+  unsigned max_command_kb;
+  unsigned buffers;
+  unsigned remap_every;
+  unsigned registerfiles;
+  unsigned sqpoll;
+  unsigned sqpoll_cpu_set;
+  unsigned sqpoll_cpu;
+  unsigned hipri;
+  unsigned fixedbufs;
+  unsigned nowait;
+  unsigned force_async;
+  cmdprio_options priorities;
+  // Options of engine io_uring that have no effect here, or are refused.
+  unsigned no_effect;
+  char *no_effect_text;
+  unsigned refused[7];
+};
+
+/// Adds the options that engine io_uring has, too, under their names there.
+void add_uring_options(std::vector<fio_option> &table);
+
+/// The first option of engine io_uring that is set and asks for what this engine does not do, as
+/// "name=value"; empty if there is none.
+std::string foreign_option(const FioOptions &options);
+
+/// One entry of the option table. `offset`: of the member of FioOptions.
+fio_option option(const char *name, const char *lname, fio_opt_type type, size_t offset,
+                  const char *def, const char *help);
+
+template <class E> value_pair choice(const char *name, E value, const char *help) {
+  value_pair pair = {};
+  pair.ival = name;
+  pair.oval = static_cast<unsigned long long>(value);
+  pair.help = help;
+  return pair;
+}
+
+/// The option table, made on first use; static and writable, as fio keeps notes in it.
+fio_option *fio_option_table();
+
+/// What `td` was asked to do.
+JobConfig job_config(const thread_data &td);
+
+/// Whether the files of `td` are dma-bufs, not files in a file system.
+bool files_are_buffers(const thread_data &td);
+
+} // namespace dmabuf

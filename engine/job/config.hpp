@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// What a job was asked to do, in the engine's own terms, and which of it cannot work.
+#pragma once
+
+#include "base/error.hpp"
+#include "datapath/kinds.hpp"
+#include "exporter/exporter.hpp"
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace dmabuf {
+
+/// Everything a job was asked to do, in terms that do not name fio.
+struct JobConfig {
+  std::string name;
+  unsigned number = 1; ///< 1 for fio's first job, counting clones
+  Datapath datapath = Datapath::automatic;
+  Submit submit = Submit::uring;
+  ExporterKind exporter = ExporterKind::udmabuf;
+  std::string device; ///< the exporter's device, or a ':' list of them; empty: the first there is
+  bool hugepages = false;
+  unsigned timeout_ms = 0;
+  unsigned max_command_kb = 0;
+  bool buffer_per_slot = false; ///< a dma-buf for each I/O slot, not one for all
+  uint64_t mem_align = 0;       ///< what fio adds to the start of the I/O memory
+  unsigned remap_every = 0; ///< I/Os between unmapping the dma-buf and mapping it again; 0: never
+  std::string report;       ///< path; empty: no report
+  bool registerfiles = false;
+  bool fixedbufs = false;   ///< syscall: registers the I/O memory; the others have no choice
+  bool hipri = false;       ///< polls the drive for completions
+  bool nowait = false;      ///< an I/O that would block fails instead
+  bool priorities = false;  ///< some I/Os have a priority of their own
+  unsigned force_async = 0; ///< every so manieth request goes to a kernel worker at once
+  std::string foreign;      ///< an option of engine io_uring that is set and not followed here
+  bool syncs = false;       ///< will send fsync and the like
+  bool sqpoll = false;
+  int sqpoll_cpu = -1;
+  unsigned iodepth = 1;
+  uint64_t max_bs = 0;
+  bool reads = false;      ///< will read from the target (verification counts)
+  bool writes = false;     ///< will write to the target
+  bool trims = false;      ///< will discard parts of the target
+  bool direct = false;     ///< opens its targets with O_DIRECT
+  bool cpu_fills = false;  ///< the CPU writes in buffers between writes
+  bool refills = false;    ///< the same, and not just because fio scrambles unless told not to
+  bool cpu_checks = false; ///< the CPU looks at what was read
+  unsigned file_count = 1;
+};
+
+/// Refuses combinations that cannot work, with a sentence that says what to change.
+/// Opens and allocates nothing.
+Result<void> check_config(const JobConfig &config);
+
+/// The part of it that depends on the datapath, for one that `auto` took.
+Result<void> check_path(const JobConfig &config, Datapath path);
+
+/// The parts of a ':' list; "\:" is a colon inside a part, and so is one inside a PCI address
+/// (0000:01:00.0, perhaps with "/N"). Empty parts are dropped.
+std::vector<std::string> split_device_list(std::string_view list);
+
+/// What a job asks its exporter for: `bytes` bytes of I/O memory, or of a file under test.
+BufferRequest buffer_request(const JobConfig &config, uint64_t bytes);
+
+/// The device for job `number` (1-based): parts are dealt out in turn. Empty for an empty list.
+std::string device_for_job(std::string_view list, unsigned number);
+
+} // namespace dmabuf

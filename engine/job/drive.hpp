@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// What a drive says of itself.
+#pragma once
+
+#include "base/error.hpp"
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <sys/types.h>
+
+namespace dmabuf {
+
+/// Bytes one command may move by the drive's MDTS, taken in units of 4 KiB, the smallest there are;
+/// a multiple of 4096. MDTS 0 is no limit.
+constexpr uint32_t longest_command_of(uint8_t mdts) {
+  constexpr uint32_t kUnit = 4096;
+  constexpr uint8_t kMost = 19; // 2 GiB; the command itself counts no further than 65536 blocks
+  return kUnit << (mdts && mdts < kMost ? mdts : kMost);
+}
+
+/// The same for the drive behind an open block device, asked with Identify Controller; 0 when it is
+/// no NVMe drive or does not say. Behind an IOMMU the block layer names a lower limit than this.
+uint32_t longest_command(int fd);
+
+/// What the block device `device` says of itself in `sysfs` ("/sys"): whether it has polled queues.
+/// A partition is asked through its disk. Nothing if it does not say.
+std::optional<bool> has_polled_queues(const std::string &sysfs, dev_t device);
+
+/// Refuses a block device, or a file on one, that has no polled queues: its I/O would be waited for
+/// by interrupts, whatever the ring was asked for.
+Result<void> check_polled(int fd, const std::string &name);
+
+} // namespace dmabuf

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// Client of /dev/dmabuf_rw: one session, its mappings, what the module says about them.
+#pragma once
+
+#include "base/error.hpp"
+#include "base/unique_fd.hpp"
+
+#include <cstdint>
+#include <linux/dmabuf_rw.h>
+#include <string>
+
+namespace dmabuf {
+
+/// What to map. Sizes in bytes.
+struct MapRequest {
+  int dmabuf_fd = -1;
+  int target_fd = -1; ///< -1: no target, for DMABUF_RW_PATH_REGISTERED
+  uint32_t path = DMABUF_RW_PATH_AUTO;
+  uint32_t directions = 0; ///< DMABUF_RW_DIR_*
+  uint32_t max_command_hint = 0;
+};
+
+/// A dma-buf as a file that read() and write() work on.
+struct RwFile {
+  UniqueFd fd;
+  uint64_t bytes = 0; ///< as the module says
+  uint32_t view = 0;  ///< DMABUF_RW_VIEW_*
+};
+
+/// One open of the module's device. Everything mapped through it goes away with it.
+class Session {
+public:
+  /// Opens the device and asks what it can do. Errors: the device missing, not permitted, or of
+  /// another ABI, each as a sentence.
+  static Result<Session> open();
+
+  int fd() const { return fd_.get(); }
+  const dmabuf_rw_query &query() const { return query_; }
+  bool has(uint64_t feature) const { return (query_.features & feature) == feature; }
+
+  /// Sets the session's time-out in milliseconds.
+  Result<void> configure(unsigned timeout_ms);
+
+  /// Maps one dma-buf. The entry comes back as the module filled it, with `error` 0. On failure the
+  /// message holds the reason in words and, for AUTO, why each path was passed over. `what` names
+  /// the target in messages.
+  Result<dmabuf_rw_map_entry> map(const MapRequest &request, const std::string &what);
+
+  /// Unmaps; returns when the mapping's I/O has ended.
+  Result<void> unmap(uint32_t handle);
+
+  /// State and counters of a mapping.
+  Result<dmabuf_rw_info> info(uint32_t handle);
+
+  /// Opens a dma-buf as a file, for reading and writing or for reading only.
+  Result<RwFile> open_rw(int dmabuf_fd, bool writes);
+
+  /// Nanoseconds spent in map() and unmap() so far.
+  uint64_t map_ns() const { return map_ns_; }
+  uint64_t unmap_ns() const { return unmap_ns_; }
+
+private:
+  UniqueFd fd_;
+  dmabuf_rw_query query_ = {};
+  uint64_t map_ns_ = 0;
+  uint64_t unmap_ns_ = 0;
+};
+
+/// Name of a DMABUF_RW_PATH_*, DMABUF_RW_MEM_*, DMABUF_RW_ROUTE_*; "unknown" for one it does not
+/// know.
+const char *path_name(uint32_t path);
+const char *memory_name(uint32_t memory);
+const char *route_name(uint32_t route);
+
+/// Where the memory behind a DMABUF_RW_VIEW_* is, in the words of memory_name().
+const char *view_memory_name(uint32_t view);
+
+/// The sentence for a failed open of the module's device.
+std::string open_error_text(int code);
+
+/// The sentence for a failed OPEN, from its reason and errno.
+std::string rw_open_error_text(uint32_t reason, int code);
+
+/// Why a read or write of an rw fd failed, as far as its errno tells.
+std::string rw_error_text(int code);
+
+/// The sentence for a failed MAP entry.
+std::string map_error_text(const dmabuf_rw_map_entry &entry, uint32_t asked,
+                           const std::string &what);
+
+/// The paths an AUTO entry passed over, "premapped: <reason>; …"; empty if none.
+std::string refused_text(const dmabuf_rw_map_entry &entry);
+
+} // namespace dmabuf
