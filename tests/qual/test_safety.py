@@ -105,6 +105,19 @@ def test_what_is_signed_is_refused_until_it_is_given_up_by_name(machine: Machine
     take(machine, consent=("ext4",)).close()
 
 
+def test_of_several_drives_the_advice_names_the_one(machine: Machine) -> None:
+    images.lvm(machine.root / "dev/nvme0n1")
+    with pytest.raises(Refused) as caught:
+        safety.claim(find(machine), True, S1, (), machine.system, machine.devices, "S1")
+    assert str(caught.value).endswith("if all that may be lost: --overwrite-signature S1=LVM2_member")
+    with pytest.raises(Refused, match="--overwrite-signature S1=xfs names what is not there"):
+        safety.claim(find(machine), True, S1, ("LVM2_member", "xfs"), machine.system, machine.devices, "S1")
+    # What the advice says is what the command line takes.
+    args = cli.parser().parse_args(["run", "--erase", "--serial", "S1", "--serial", "S2", "--output", "q",
+                                    *str(caught.value).split()[-2:], "/dev/nvme0n1", "/dev/nvme1n1"])  # fmt: skip
+    assert [one.consent for one in cli.drives_of(args)] == [("LVM2_member",), ()]
+
+
 def test_a_name_that_came_to_lead_elsewhere_is_refused(machine: Machine) -> None:
     found = replace(find(machine), name="nvme7n1")
     with pytest.raises(Refused, match="led to /dev/nvme7n1 a moment ago"):
