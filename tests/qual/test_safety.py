@@ -192,7 +192,7 @@ def test_children_get_the_descriptor_and_no_name(run: Run, monkeypatch: pytest.M
         record = run.bench(guard).run(case())
         assert (record["findings"], "error" in record) == ([], False), record
         assert suite.probe(run.tools, guard, "udmabuf", "premapped")["works"] is True
-        words = f" --device-fd {guard.descriptor} --identity {guard.identity.wwid} "
+        words = f" --device-fd {guard.descriptor} "
         assert all(words in line for line in run.calls())
         seen: list[tuple[list[str], dict[str, Any]]] = []
 
@@ -206,18 +206,6 @@ def test_children_get_the_descriptor_and_no_name(run: Run, monkeypatch: pytest.M
         run.bench(guard).run(cell)
         assert seen[0][1]["env"]["DEV"] == guard.child_path
         assert seen[0][1]["pass_fds"] == guard.pass_fds
-
-
-@pytest.mark.parametrize(
-    ("wwid", "said"),
-    [("eui.0025385b11c0ffee", "eui.0025385b11c0ffee"), ("eui.0000000000000000", "S1"),
-     (f"nguid.{'0' * 32}", "S1"), ("0x0", "S1"), ("", "S1"),
-     ("nvme.1b36-5331-51-00000001", "nvme.1b36-5331-51-00000001")],
-)  # fmt: skip
-def test_an_identifier_of_zeros_names_no_drive(machine: Machine, wwid: str, said: str) -> None:
-    machine.put("/sys/block/nvme0n1/wwid", wwid)
-    with take(machine) as guard:
-        assert execute.drive_words(guard) == ["--device-fd", str(guard.descriptor), "--identity", said]
 
 
 def test_each_case_begins_with_a_look_at_the_drive(run: Run) -> None:
