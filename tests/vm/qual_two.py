@@ -60,16 +60,11 @@ def mark(place: str) -> None:
     subprocess.run(["blockdev", "--flushbufs", place], check=True)
 
 
-def marked(place: str) -> int:
-    """How many bytes of it are not as mark() left them."""
+def marked(place: str) -> list[int]:
+    """The MiB of it that are not, byte for byte, as mark() left them."""
     subprocess.run(["blockdev", "--flushbufs", place], check=True)
-    wrong = 0
     with open(place, "rb") as drive:
-        for number in range(MARKED_BYTES // CHUNK):
-            found, wanted = drive.read(CHUNK), chunk(number)
-            if found != wanted:
-                wrong += sum(one != other for one, other in zip(found, wanted, strict=True))
-    return wrong
+        return [number for number in range(MARKED_BYTES // CHUNK) if drive.read(CHUNK) != chunk(number)]
 
 
 def writes(name: str) -> int:
@@ -95,7 +90,7 @@ def one_is_another(tally: Tally) -> None:
             left = [path.name for path in Path(folder).rglob("*.json*")]
             tally.same(left, [], f"{what}: records of a run")
         tally.same([writes(name) for name in NAMES], before, f"{what}: write commands")
-        tally.same([marked(place) for place in PLACES], [0, 0], f"{what}: bytes that changed")
+        tally.same([marked(place) for place in PLACES], [[], []], f"{what}: MiB that changed")
 
 
 def spans(found: dict[str, dict[str, Any]]) -> list[tuple[float, float]]:
