@@ -58,6 +58,17 @@ void dmabuf_rw_nvme_init_request(struct request *rq, struct nvme_command *comman
 	READ_ONCE(nvme_init)(rq, command);
 }
 
+/* nvme-pci, if it drives a device, or did a moment ago; until the caller's RCU section ends. */
+static const struct device_driver *driver_of(const struct device *dev)
+{
+	const struct device_driver *driver;
+
+	/* A driver that leaves its devices is freed no earlier than a grace period later. */
+	lockdep_assert_in_rcu_read_lock();
+	driver = READ_ONCE(dev->driver);
+	return driver && !strcmp(driver->name, DRIVER_NAME) ? driver : NULL;
+}
+
 /**
  * dmabuf_rw_nvme_drives - is a device driven by nvme-pci?
  * @dev: its driver may be leaving it at this very moment
@@ -67,12 +78,8 @@ void dmabuf_rw_nvme_init_request(struct request *rq, struct nvme_command *comman
  */
 bool dmabuf_rw_nvme_drives(const struct device *dev)
 {
-	const struct device_driver *driver;
-
-	/* A driver that leaves its devices is freed no earlier than a grace period later. */
 	guard(rcu)();
-	driver = READ_ONCE(dev->driver);
-	return driver && !strcmp(driver->name, DRIVER_NAME);
+	return driver_of(dev);
 }
 
 /**
@@ -91,10 +98,9 @@ bool dmabuf_rw_nvme_hold(const struct device *dev, struct module **owner)
 {
 	const struct device_driver *driver;
 
-	/* As dmabuf_rw_nvme_drives(). */
 	guard(rcu)();
-	driver = READ_ONCE(dev->driver);
-	if (!driver || strcmp(driver->name, DRIVER_NAME) || !try_module_get(driver->owner))
+	driver = driver_of(dev);
+	if (!driver || !try_module_get(driver->owner))
 		return false;
 	*owner = driver->owner;
 	return true;

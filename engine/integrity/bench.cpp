@@ -62,7 +62,6 @@ Result<dmabuf::UniqueFd> drive_of(const Options &options) {
   DriveCalls calls;
   return open_drive(calls, {.path = options.device_fd < 0 ? options.device : std::string(),
                             .descriptor = options.device_fd,
-                            .identity = options.identity,
                             .writes = options.writes});
 }
 

@@ -24,9 +24,8 @@ namespace integrity {
 struct Options {
   std::string test;
   std::string device;
-  int device_fd = -1;   ///< the same, as a descriptor that was inherited; its name is in `device`
-  std::string identity; ///< the drive's serial number or wwid
-  bool writes = true;   ///< the case overwrites data, or may
+  int device_fd = -1; ///< the same, as a descriptor that was inherited; its name is in `device`
+  bool writes = true; ///< the case overwrites data, or may
   dmabuf::ExporterKind exporter = dmabuf::ExporterKind::udmabuf;
   std::string exporter_device;
   uint32_t path = DMABUF_RW_PATH_PREMAPPED;

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // dmabuf-integrity: one check of a drive with a dma-buf, for dmabuf-qual. It prints one JSON
 // object. All but `query`, `probe`, `paths` and `check` destroy the data in the region of the drive
-// that they are given: they ask for the drive's identity, and hold the drive for themselves.
-#include "base/sizes.hpp"
+// that they are given: these get the drive as a descriptor that dmabuf-guard opened. Who gives its
+// name gets that program started first.
 #include "bench.hpp"
 #include "datapath/kinds.hpp"
 #include "exporter/exporter.hpp"
 
+#include <array>
 #include <cerrno>
 #include <climits>
 #include <cstdio>
@@ -16,6 +17,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unistd.h>
 
 namespace integrity {
 
@@ -85,14 +87,13 @@ void print(const Options &options, const dmabuf::Result<Outcome> &outcome) {
 }
 
 void help(std::FILE *to) {
-  std::fputs(
-      "usage: dmabuf-integrity CASE [--device DEV | --device-fd N] [--identity ID] [--exporter "
-      "KIND]\n"
-      "  [--exporter-device D] [--datapath premapped|registered|bvec] [--offset BYTES]\n"
-      "  [--bytes BYTES] [--buffer BYTES] [--load BYTES] [--depth N] [--max-command BYTES]\n"
-      "  [--generation N] [--seed N] [--limit-ms N]\n"
-      "KIND: ",
-      to);
+  std::fputs("usage: dmabuf-integrity CASE [--device DEV [--serial S] [--wwid W] [--nsid N]\n"
+             "  [--overwrite-signature TYPE ...] | --device-fd N] [--exporter KIND]\n"
+             "  [--exporter-device D] [--datapath premapped|registered|bvec] [--offset BYTES]\n"
+             "  [--bytes BYTES] [--buffer BYTES] [--load BYTES] [--depth N] [--max-command BYTES]\n"
+             "  [--generation N] [--seed N] [--limit-ms N]\n"
+             "KIND: ",
+             to);
   const char *comma = "";
   for (const dmabuf::Exporter &row : dmabuf::kExporters) {
     std::fprintf(to, "%s%s", comma, row.name);
@@ -100,12 +101,15 @@ void help(std::FILE *to) {
   }
   std::fputs(
       "\n"
-      "All cases but query, probe, paths and check DESTROY the data in the region of DEV. They "
-      "need\n"
-      "--identity, the serial number or wwid of the drive that may be overwritten, and refuse\n"
-      "a drive that is in use. --device-fd N is a descriptor that was inherited, whose own\n"
-      "claim (O_EXCL) counts.\n"
-      "exit status: 0 nothing found, 1 something found, 2 an error, 77 not applicable\n"
+      "All cases but query, probe, paths and check DESTROY the data in the region of DEV. They\n"
+      "start dmabuf-guard, which holds the drive while they run. It refuses one that --serial\n"
+      "(with --wwid or --nsid where that is not enough) does not name, that is in use by any\n"
+      "name of the same namespace, partitions included, or that holds anything but what each\n"
+      "--overwrite-signature names: dmabuf-guard --help. The others start it where one of these\n"
+      "options is given, to be sure which drive they read. --device-fd N is a descriptor that was\n"
+      "inherited; to write it has to be the one that claims the drive (O_EXCL).\n"
+      "exit status: 0 nothing found, 1 something found, 2 an error, or a drive that is refused,\n"
+      "77 not applicable\n"
       "cases:\n",
       to);
   for (const Case &c : kCases)
@@ -151,11 +155,18 @@ uint32_t module_path(const char *name) {
   usage("no such exporter or datapath");
 }
 
-Options parse(int argc, char **argv) {
+/// What the command line says.
+struct Words {
+  Options options;
+  std::vector<std::string> guard; ///< for dmabuf-guard: which drive, and what on it may be lost
+  std::vector<std::string> rest;  ///< all but these and the drive
+};
+
+Words parse(int argc, char **argv) {
   enum {
     dev = 1,
     dev_fd,
-    identity,
+    for_guard,
     exporter,
     exporter_dev,
     path,
@@ -173,7 +184,10 @@ Options parse(int argc, char **argv) {
   const option known[] = {{"help", 0, nullptr, asked},
                           {"device", 1, nullptr, dev},
                           {"device-fd", 1, nullptr, dev_fd},
-                          {"identity", 1, nullptr, identity},
+                          {"serial", 1, nullptr, for_guard},
+                          {"wwid", 1, nullptr, for_guard},
+                          {"nsid", 1, nullptr, for_guard},
+                          {"overwrite-signature", 1, nullptr, for_guard},
                           {"exporter", 1, nullptr, exporter},
                           {"exporter-device", 1, nullptr, exporter_dev},
                           {"datapath", 1, nullptr, path},
@@ -187,8 +201,13 @@ Options parse(int argc, char **argv) {
                           {"seed", 1, nullptr, seed},
                           {"limit-ms", 1, nullptr, limit},
                           {nullptr, 0, nullptr, 0}};
-  Options o;
-  for (int c; (c = getopt_long(argc, argv, "", known, nullptr)) != -1;)
+  Words words;
+  Options &o = words.options;
+  int which = 0;
+  for (int c; (c = getopt_long(argc, argv, "", known, &which)) != -1;) {
+    if (c != '?' && c != dev && c != dev_fd && c != asked)
+      (c == for_guard ? words.guard : words.rest)
+          .push_back(dmabuf::strf("--%s=%s", known[which].name, optarg));
     switch (c) {
     case dev:
       o.device = optarg;
@@ -196,8 +215,7 @@ Options parse(int argc, char **argv) {
     case dev_fd:
       o.device_fd = descriptor(optarg);
       break;
-    case identity:
-      o.identity = optarg;
+    case for_guard:
       break;
     case exporter:
       o.exporter = exporter_kind(optarg);
@@ -241,9 +259,13 @@ Options parse(int argc, char **argv) {
     default:
       usage("unknown option");
     }
+  }
   if (optind + 1 != argc)
     usage("one case is expected");
   o.test = argv[optind];
+  words.rest.insert(words.rest.begin(), o.test);
+  if (!words.guard.empty() && o.device.empty())
+    usage("--serial and the like go with --device");
   if (o.device_fd >= 0) {
     if (!o.device.empty())
       usage("either --device or --device-fd is expected");
@@ -253,7 +275,17 @@ Options parse(int argc, char **argv) {
       o.buffer_bytes < 1u << 20 || o.buffer_bytes % 4096)
     usage("depth is 1 to 1024; offset, bytes and buffer are multiples of 4096, the last two at "
           "least 1 MiB");
-  return o;
+  return words;
+}
+
+/// Becomes dmabuf-guard, which opens the drive and becomes this program again. Returns only where
+/// that cannot be started.
+dmabuf::Error let_guard_open(const Words &words) {
+  std::array<char, PATH_MAX> self = {};
+  if (readlink("/proc/self/exe", self.data(), self.size() - 1) < 0)
+    return {errno, dmabuf::errno_text("cannot tell where this program is", errno)};
+  return become(guard_command(self.data(), words.guard, words.options.writes, words.options.device,
+                              words.rest));
 }
 
 } // namespace
@@ -261,13 +293,18 @@ Options parse(int argc, char **argv) {
 
 int main(int argc, char **argv) {
   using namespace integrity;
-  Options options = parse(argc, argv);
+  Words words = parse(argc, argv);
+  Options &options = words.options;
   for (const Case &c : kCases) {
     if (options.test != c.name)
       continue;
     if (options.device.empty() && options.test != "query" && options.test != "paths")
       usage("--device is missing");
     options.writes = c.writes;
+    if (options.device_fd < 0 && !options.device.empty() && (c.writes || !words.guard.empty())) {
+      print(options, std::unexpected(let_guard_open(words)));
+      return kExitError;
+    }
     const auto outcome = c.run(options);
     print(options, outcome);
     if (!outcome)

@@ -13,7 +13,7 @@ open a device exclusively, mounts and swapon among them, are kept out; fio is no
 
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 
 from . import drive_identity, drive_users
@@ -22,14 +22,23 @@ from .drive_identity import Demand, Identity, Node
 from .drive_signatures import CannotLook, Signature, entries, find
 from .sysfs import System
 
-__all__ = ["CONSENT", "Demand", "Gone", "Guard", "Identity", "Refused", "claim", "observe"]
+__all__ = ["CONSENT", "Demand", "Gone", "Guard", "Identity", "Refused", "by_options", "claim", "observe"]
 
 # The option of all programs by which somebody agrees to lose what a signature stands for.
 CONSENT = "--overwrite-signature"
 AS_ROOT = "run as root, outside of containers"
 
+# How somebody tells a program that what these signatures stand for may be lost.
+Ask = Callable[[Sequence[str]], str]
+
 # More than tables in earnest have; so that tables within tables end.
 MOST_PARTITIONS = 1024
+
+
+def by_options(types: Sequence[str], whose: str = "") -> str:
+    """The options that say so. `whose`: which of several drives they are for, as the program wants it in
+    front of a type."""
+    return " ".join(f"{CONSENT} {whose}{name}" for name in types)
 
 
 class Refused(Exception):
@@ -240,10 +249,10 @@ class Guard:
                 raise CannotLook(f"it has more than {MOST_PARTITIONS} partitions: wipe their table first")
         return found
 
-    def _signed(self, consent: frozenset[str], only: bool) -> list[str]:
+    def _signed(self, consent: frozenset[str], only: bool, ask: Ask) -> list[str]:
         """Reasons by what is on it. Consent counts only when it names what is there, no more and no
         less: a list of all that could be there is a habit and not a decision. `only`: nothing else is
-        against it, so that consent would help."""
+        against it, so that consent would help. `ask`: how it is given."""
         try:
             found = self._signatures()
         except CannotLook as error:
@@ -254,10 +263,9 @@ class Guard:
         reasons = [f"{place} holds {signature}" for place, signature in found]
         extra = sorted(consent - types)
         if extra:
-            reasons.append(f"{CONSENT} names {', '.join(extra)}, which is not there: look again")
+            reasons.append(f"{ask(extra)} names what is not there: look again")
         if only:
-            options = " ".join(f"{CONSENT} {name}" for name in sorted(types))
-            reasons.append(f"look at it with wipefs {self.path}; if all that may be lost: {options}")
+            reasons.append(f"look at it with wipefs {self.path}; if all that may be lost: {ask(sorted(types))}")
         return reasons
 
     def _in_use(self) -> list[str]:
@@ -275,9 +283,9 @@ class Guard:
             self.identity, named, drive_identity.disks(self._system)
         )
         found += self._in_use()
-        return found + self._signed(frozenset(), not found)
+        return found + self._signed(frozenset(), not found, by_options)
 
-    def demand(self, wanted: Demand, consent: frozenset[str]) -> None:
+    def demand(self, wanted: Demand, consent: frozenset[str], ask: Ask = by_options) -> None:
         """Claims it; raises Refused with all that is against it."""
         against = drive_identity.not_named(
             self.identity, wanted, drive_identity.disks(self._system)
@@ -288,20 +296,21 @@ class Guard:
         # Whoever is named above has claimed it, too.
         if not against:
             against = [*self._claim_own(), *self._claim_others()]
-        against += self._signed(consent, not against)
+        against += self._signed(consent, not against, ask)
         if against:
             raise Refused(f"{self.path} is not overwritten: {'; '.join(dict.fromkeys(against))}")
 
 
 def claim(
     path: str, demand: Demand, consent: Iterable[str] = (), system: System | None = None,
-    devices: Devices | None = None,
+    devices: Devices | None = None, ask: Ask = by_options,
 ) -> Guard:  # fmt: skip
     """The drive at `path`, held for writing. Refused unless it is the one that `demand` names, nobody
-    uses it by any name, and nothing is on it but what `consent` names."""
+    uses it by any name, and nothing is on it but what `consent` names. `ask`: how the program lets its user
+    say so, for the refusal."""
     guard = Guard(path, True, system or System(), devices or Devices())
     try:
-        guard.demand(demand, frozenset(consent))
+        guard.demand(demand, frozenset(consent), ask)
     except BaseException:
         guard.close()
         raise

@@ -142,7 +142,8 @@ FORMATS = (
     # Larger than a page: for older kernels a block device without sectors.
     ("16 KiB blocks", "logical_block_size=16384,physical_block_size=16384"),
 )
-FORMAT_BYTES = 64 << 20
+# As much as the smallest drive that dmabuf-qual takes has, and more.
+FORMAT_BYTES = 128 << 20
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ filename= names. For these files fio itself sees to it: it runs with --readonly 
 Jobs are judged once, when the night begins, and it is that text that runs, whatever the files say by then.
 """
 
+import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -156,6 +157,11 @@ def _one_name(found: Iterable[str], system: System) -> None:
             )
 
 
+def _ask(types: Sequence[str]) -> str:
+    """How a plan says that what is on its drive may be lost."""
+    return f"overwrite_signature = {json.dumps(list(types))} in the plan's [target]"
+
+
 class Drives:
     """The drives that are held, or known, and the jobs that were judged for them."""
 
@@ -201,7 +207,7 @@ def hold(
         for path, want in found.items():
             demand = want.target.demand
             if want.writes:
-                guard = drive_guard.claim(path, demand, want.target.consent, system, devices)
+                guard = drive_guard.claim(path, demand, want.target.consent, system, devices, _ask)
             else:
                 guard = drive_guard.observe(path, demand, system, devices)
             guards[path] = stack.enter_context(guard)

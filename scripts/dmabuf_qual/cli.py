@@ -291,7 +291,7 @@ def _run(args: argparse.Namespace) -> int:
 def _one(args: argparse.Namespace, target: Target, ready: beside.Ready) -> int:
     needs = requirements.load(args.requirements)
     found = drive.find(target.device)
-    with safety.claim(found, args.erase, target.demand, target.consent) as guard:
+    with safety.claim(found, args.erase, target.demand, target.consent, name=target.name) as guard:
         return _qualify(args, needs, found, guard, target, ready)
 
 

@@ -61,6 +61,12 @@ def pci_address(system: System, spec: str) -> str:
     return pci.of_device(system, device)
 
 
+def place(system: System, spec: str, pci_said: str = "", device_said: str = "") -> str:
+    """The PCI address of an exporter's device: as it says itself, else by the name of the device that it says
+    it took, else as far as its own name tells; "" where it is not known."""
+    return pci_said or pci.of_device(system, device_said) or pci_address(system, spec)
+
+
 def driver(system: System, device: str) -> str:
     """The driver of a DRM device, by its card or render node; "" where it is not known."""
     folder = pci.drm_device(system, device)

@@ -68,9 +68,9 @@ class Looked:
         return (self.exporter.device if self.exporter else "") or told
 
     def address(self, system: System) -> str:
-        """The PCI address of its device: as it says itself, else by the device's name; "" where not known."""
-        said = (self.exporter.pci or pci.of_device(system, self.exporter.device)) if self.exporter else ""
-        return said or exporters.pci_address(system, self.spec)
+        """The PCI address of its device; "" where it is not known."""
+        said = self.exporter or paths.Exporter(self.spec)
+        return exporters.place(system, self.spec, said.pci, said.device)
 
     def driver(self, system: System) -> str:
         """The driver of its DRM device; "" where it has none, or that is not known. Where it takes any card,

@@ -2,7 +2,7 @@
 """May this drive's data be destroyed? The guard that all programs share decides; here is what
 dmabuf-qual asks for besides."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from dmabuf_common import drive_guard
 from dmabuf_common.drive_devices import Devices
@@ -14,20 +14,24 @@ from .drive import Drive
 
 def claim(
     drive: Drive, erase: bool, wanted: Demand, consent: Iterable[str] = (),
-    system: System | None = None, devices: Devices | None = None,
+    system: System | None = None, devices: Devices | None = None, name: str = "",
 ) -> Guard:  # fmt: skip
     """The drive, held for the whole run. Raises Refused unless the user said that it is to be erased,
-    and which one it is, and nothing is against it."""
+    and which one it is, and nothing is against it. `name`: what the user calls it, where there are several."""
     if not erase:
         raise Refused(
             f"a run destroys the data on {drive.path} ({drive.model}); "
             "say --erase and its --serial if that is what you want"
         )
-    guard = drive_guard.claim(drive.path, wanted, consent, system, devices)
+
+    def ask(types: Sequence[str]) -> str:
+        return drive_guard.by_options(types, f"{name}=" if name else "")
+
+    guard = drive_guard.claim(drive.path, wanted, consent, system, devices, ask)
     if guard.identity.node.name != drive.name:
-        name = guard.identity.node.path
+        now = guard.identity.node.path
         guard.close()
-        raise Refused(f"{drive.path} led to /dev/{drive.name} a moment ago and leads to {name} now")
+        raise Refused(f"{drive.path} led to /dev/{drive.name} a moment ago and leads to {now} now")
     return guard
 
 

@@ -5,11 +5,10 @@ the one and had the other must not look like what was meant."""
 from collections.abc import Iterable
 from typing import Any
 
-from dmabuf_common import pci
 from dmabuf_common.sysfs import System
 
 from . import cases
-from .exporters import of_devices
+from .exporters import of_devices, place
 from .store import Record
 
 
@@ -17,8 +16,7 @@ def address(system: System, spec: str, facts: dict[str, Any]) -> str:
     """The PCI address of an exporter's device; "" where it is not known, or nobody means one."""
     if not of_devices(spec):
         return ""
-    named = pci.of_device(system, cases.split_exporter(spec)[1])
-    return named or str(facts.get("pci") or "") or pci.of_device(system, str(facts.get("exporter_device", "")))
+    return place(system, spec, str(facts.get("pci") or ""), str(facts.get("exporter_device", "")))
 
 
 def addresses(system: System, paths: dict[str, Any]) -> dict[str, str]:

@@ -536,7 +536,7 @@ def test_consent_names_all_that_is_there_and_nothing_else(machine: Machine) -> N
     assert "--overwrite-signature ext4 --overwrite-signature gpt" in refusal(machine)
     assert "/dev/nvme0n1p1 holds ext4" in refusal(machine, consent=["gpt"])
     said = refusal(machine, consent=["gpt", "ext4", "xfs"])
-    assert "--overwrite-signature names xfs, which is not there: look again" in said
+    assert "--overwrite-signature xfs names what is not there: look again" in said
     take(machine, consent=["gpt", "ext4"]).close()
 
 

@@ -30,11 +30,20 @@ def run(program: Path, *words: str, cwd: Path) -> subprocess.CompletedProcess[st
                           timeout=120, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})  # fmt: skip
 
 
-@pytest.mark.parametrize("program", ["dmabuf-qual", "dmabuf-nightly"])
+@pytest.mark.parametrize("program", ["dmabuf-guard", "dmabuf-qual", "dmabuf-nightly"])
 def test_a_program_starts_by_its_link(prefix: Path, tmp_path: Path, program: str) -> None:
     done = run(prefix / "bin" / program, "--help", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"usage: {program}" in done.stdout
+
+
+def test_the_program_that_writes_finds_the_guard(prefix: Path, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(bytes(1 << 20))
+    done = run(prefix / "bin/dmabuf-integrity", "lay", "--device", str(file), "--serial", "S", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"dmabuf-guard: {file} is no block device")
+    assert file.read_bytes() == bytes(1 << 20)
 
 
 def test_no_module_is_taken_from_the_checkout(prefix: Path, tmp_path: Path) -> None:

@@ -290,6 +290,16 @@ def test_a_drive_that_is_in_use_or_signed_or_another_is_never_written(
     assert (lab.machine.root / "dev/nvme987n1").read_bytes() == before
 
 
+def test_the_advice_is_the_plans_own_word(lab: Lab) -> None:
+    node = lab.machine.root / "dev/nvme987n1"
+    images.lvm(node)
+    with pytest.raises(Refused) as caught:
+        lab.night()
+    advice = 'overwrite_signature = ["LVM2_member"]'
+    assert str(caught.value).endswith(f"if all that may be lost: {advice} in the plan's [target]")
+    assert lab.night(LOCAL + TARGET + advice + "\n").status == fio.VALID
+
+
 def test_fio_gets_the_descriptor_in_every_section_and_writes(lab: Lab) -> None:
     outcome = lab.night()
     assert (outcome.status, outcome.reasons) == (fio.VALID, [])

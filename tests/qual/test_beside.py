@@ -68,10 +68,10 @@ def test_what_may_be_lost_on_one_drive_may_not_be_lost_on_another() -> None:
 
 
 def test_each_drive_is_claimed_with_its_own_consent(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[str, ...]] = []
+    seen: list[tuple[tuple[str, ...], str]] = []
 
-    def claim(_found: Any, _erase: bool, _demand: Demand, consent: tuple[str, ...]) -> Any:
-        seen.append(consent)
+    def claim(_found: Any, _erase: bool, _demand: Demand, consent: tuple[str, ...], name: str) -> Any:
+        seen.append((consent, name))
         raise QualError("enough")
 
     monkeypatch.setattr(cli.safety, "claim", claim)
@@ -80,7 +80,7 @@ def test_each_drive_is_claimed_with_its_own_consent(monkeypatch: pytest.MonkeyPa
     for target in cli.drives_of(args):
         with pytest.raises(QualError, match="enough"):
             cli._one(args, target, lambda: None)
-    assert seen == [("ext4",), ()]
+    assert seen == [(("ext4",), "A"), ((), "B=1")]
 
 
 def job(name: str, status: int, log: Path, refuse: bool = False, wait_s: float = 0.0) -> Job:

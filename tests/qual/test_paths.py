@@ -201,7 +201,7 @@ def test_nothing_but_questions_is_asked(integrity: Integrity, system: System) ->
     integrity.facts = lambda argv: {"exporter_device": "u", **{path: way() for path in paths.DATAPATHS}}
     find(system, ["/dev/nvme0n1", "/dev/vda"], ["udmabuf", "heap:/dev/dma_heap/system"])
     assert {call[0] for call in integrity.calls} == {"query", "paths"}
-    assert all("--identity" not in call and "--device-fd" not in call for call in integrity.calls)
+    assert all("--serial" not in call and "--device-fd" not in call for call in integrity.calls)
 
 
 def test_names_are_those_of_the_page_of_errors() -> None:

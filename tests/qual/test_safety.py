@@ -105,6 +105,19 @@ def test_what_is_signed_is_refused_until_it_is_given_up_by_name(machine: Machine
     take(machine, consent=("ext4",)).close()
 
 
+def test_of_several_drives_the_advice_names_the_one(machine: Machine) -> None:
+    images.lvm(machine.root / "dev/nvme0n1")
+    with pytest.raises(Refused) as caught:
+        safety.claim(find(machine), True, S1, (), machine.system, machine.devices, "S1")
+    assert str(caught.value).endswith("if all that may be lost: --overwrite-signature S1=LVM2_member")
+    with pytest.raises(Refused, match="--overwrite-signature S1=xfs names what is not there"):
+        safety.claim(find(machine), True, S1, ("LVM2_member", "xfs"), machine.system, machine.devices, "S1")
+    # What the advice says is what the command line takes.
+    args = cli.parser().parse_args(["run", "--erase", "--serial", "S1", "--serial", "S2", "--output", "q",
+                                    *str(caught.value).split()[-2:], "/dev/nvme0n1", "/dev/nvme1n1"])  # fmt: skip
+    assert [one.consent for one in cli.drives_of(args)] == [("LVM2_member",), ()]
+
+
 def test_a_name_that_came_to_lead_elsewhere_is_refused(machine: Machine) -> None:
     found = replace(find(machine), name="nvme7n1")
     with pytest.raises(Refused, match="led to /dev/nvme7n1 a moment ago"):
@@ -179,7 +192,7 @@ def test_children_get_the_descriptor_and_no_name(run: Run, monkeypatch: pytest.M
         record = run.bench(guard).run(case())
         assert (record["findings"], "error" in record) == ([], False), record
         assert suite.probe(run.tools, guard, "udmabuf", "premapped")["works"] is True
-        words = f" --device-fd {guard.descriptor} --identity {guard.identity.wwid} "
+        words = f" --device-fd {guard.descriptor} "
         assert all(words in line for line in run.calls())
         seen: list[tuple[list[str], dict[str, Any]]] = []
 
@@ -193,18 +206,6 @@ def test_children_get_the_descriptor_and_no_name(run: Run, monkeypatch: pytest.M
         run.bench(guard).run(cell)
         assert seen[0][1]["env"]["DEV"] == guard.child_path
         assert seen[0][1]["pass_fds"] == guard.pass_fds
-
-
-@pytest.mark.parametrize(
-    ("wwid", "said"),
-    [("eui.0025385b11c0ffee", "eui.0025385b11c0ffee"), ("eui.0000000000000000", "S1"),
-     (f"nguid.{'0' * 32}", "S1"), ("0x0", "S1"), ("", "S1"),
-     ("nvme.1b36-5331-51-00000001", "nvme.1b36-5331-51-00000001")],
-)  # fmt: skip
-def test_an_identifier_of_zeros_names_no_drive(machine: Machine, wwid: str, said: str) -> None:
-    machine.put("/sys/block/nvme0n1/wwid", wwid)
-    with take(machine) as guard:
-        assert execute.drive_words(guard) == ["--device-fd", str(guard.descriptor), "--identity", said]
 
 
 def test_each_case_begins_with_a_look_at_the_drive(run: Run) -> None:

@@ -96,6 +96,19 @@ def test_an_exporter_without_a_device_says_itself_which_it_took(tmp_path: Path) 
     assert whereabouts.addresses(System(tmp_path), {"cuda": made, "udmabuf": made}) == {"cuda": GPU, "udmabuf": ""}
 
 
+def test_a_card_by_its_number_is_known_where_the_probe_does_not_say(tmp_path: Path) -> None:
+    folder = tmp_path / f"sys/devices/pci0000:00/{BMC}/drm/card1"
+    folder.mkdir(parents=True)
+    (folder / "device").symlink_to(folder.parents[1])
+    (tmp_path / "sys/class/drm").mkdir(parents=True)
+    (tmp_path / "sys/class/drm/card1").symlink_to(folder)
+    assert whereabouts.addresses(System(tmp_path), {"drm:1": tried("system")}) == {"drm:1": BMC}
+    # What the exporter itself says counts more than what its name would mean.
+    made = tried("peer")
+    made["premapped"]["facts"]["pci"] = GPU
+    assert whereabouts.addresses(System(tmp_path), {"drm:1": made}) == {"drm:1": GPU}
+
+
 def test_what_is_not_known_is_said_to_be_so() -> None:
     assert "memory: not known" in words({**run_of({}), "paths": {}})
     spec = "cuda:0"

@@ -226,8 +226,7 @@ def children(tally: Tally) -> None:
                                      "--iodepth=8", "--size=8m", "--verify=crc32c"])
             tally.check(done == 0, f"fio, {datapath}", f"status {done}")
             guard.check()
-        argv = [have.integrity, "write", "--device-fd", str(guard.descriptor), "--identity", "lab-nvme",
-                "--bytes", str(1 << 20)]
+        argv = [have.integrity, "write", "--device-fd", str(guard.descriptor), "--bytes", str(1 << 20)]
         said = subprocess.run(argv, capture_output=True, text=True, check=False,
                               pass_fds=guard.pass_fds)
         tally.check(said.returncode == 0, "dmabuf-integrity", said.stdout + said.stderr)

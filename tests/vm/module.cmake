@@ -36,7 +36,8 @@ add_vm_test(paths LAB --no-multipath COMMAND ${python}/paths.py disk)
 add_vm_test(paths.head LAB --paths 2 COMMAND ${python}/paths.py head)
 add_vm_test(paths.bar LAB ${bar} COMMAND ${python}/paths.py bar)
 add_vm_test(paths.no_route LAB ${bar} --cpu qemu64 COMMAND ${python}/paths.py no-route)
-add_vm_test(drive_claim COMMAND ${python}/drive_claim.py)
+# One namespace by two names.
+add_vm_test(drive_claim LAB --paths 2 --append nvme_core.multipath=N COMMAND ${python}/drive_claim.py)
 add_vm_test(fio.no_cpu_map COMMAND ${python}/fio_device.py testexp)
 add_vm_test(loss LAB --qmp COMMAND ${programs}/loss)
 # The drive is slowed down until the driver gives up on it: those are its messages.

@@ -203,28 +203,30 @@ def size_cap(tally: Tally) -> None:
 class Passthrough:
     """Another way to the same namespace: commands through its character device."""
 
-    def __init__(self) -> None:
-        # The character device of nvme0n1 is ng0n1.
-        self.fd = os.open("/dev/ng" + DISK.removeprefix("nvme"), os.O_RDWR)
+    def __init__(self, disk: str = DISK) -> None:
+        # The character device of nvme0n1 is ng0n1. Root may write by a descriptor that does not say so, and the
+        # run, which would refuse a drive that somebody has open for writing, does not see it.
+        self.fd = os.open("/dev/ng" + disk.removeprefix("nvme"), os.O_RDONLY)
         self.nsid = fcntl.ioctl(self.fd, NVME_IOCTL_ID)
+        self.block = int(Path(f"/sys/block/{disk}/queue/logical_block_size").read_text())
 
     def _command(self, opcode: int, block: int, data: array.array[int]) -> None:
         command = bytearray(72)
         struct.pack_into("<BBHI", command, 0, opcode, 0, 0, self.nsid)
         struct.pack_into("<QQIIIII", command, 16, 0, data.buffer_info()[0], 0, len(data),
-                         block & 0xFFFFFFFF, block >> 32, len(data) // 512 - 1)
+                         block & 0xFFFFFFFF, block >> 32, len(data) // self.block - 1)
         if fcntl.ioctl(self.fd, NVME_IOCTL_IO_CMD, command) != 0:
             raise RuntimeError(f"NVMe opcode {opcode} failed")
 
     def flip(self, offset: int) -> None:
         """Changes one bit on the drive."""
-        data = array.array("B", bytes(512))
-        self._command(2, offset // 512, data)
+        data = array.array("B", bytes(self.block))
+        self._command(2, offset // self.block, data)
         data[77] ^= 4
-        self._command(1, offset // 512, data)
+        self._command(1, offset // self.block, data)
 
     def close(self) -> None:
-        """A run that comes later refuses a drive that somebody has open for writing, this way, too."""
+        """No more commands."""
         os.close(self.fd)
 
 

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""dmabuf-guard: the guard of drives for programs that have none of their own.
+
+The command takes this program's place and inherits the open drive: its claims last as long as the command
+and what it starts do, and its exit status is the command's.
+"""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from . import drive_guard, program
+from .drive_devices import Devices
+from .drive_guard import Demand, Guard
+from .sysfs import System
+from .terminal import Voice
+from .verdict import EXIT_PASS
+
+NAME = "dmabuf-guard"
+DESCRIPTOR, PATH = "{fd}", "{path}"
+# Python ignores these, and what it becomes would go on to.
+SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ)
+
+DESCRIPTION = """\
+Starts COMMAND with a drive whose data it may overwrite, or refuses the drive with every reason against it: it
+is not the one that --serial names; something uses it, or its partitions, by any name of the same namespace (a
+mount, swap, RAID, LVM, a loop device, another program, another machine); something is on it. COMMAND gets the
+open drive, by {fd} as the number of a descriptor and by {path} as a path that leads to it whatever becomes of
+its name. As long as COMMAND runs, nobody can mount or claim the drive, by its other names neither.
+"""
+
+EXAMPLES = """\
+examples:
+  dmabuf-guard --serial S5XYZ /dev/nvme1n1
+  dmabuf-guard --serial S5XYZ /dev/nvme1n1 -- dmabuf-integrity write --device-fd {fd}
+  dmabuf-guard --serial S5XYZ --overwrite-signature ext4 /dev/nvme1n1 -- fio --filename={path} job.fio
+  dmabuf-guard --read --serial S5XYZ /dev/nvme1n1 -- dmabuf-integrity check --device-fd {fd}
+
+exit status: that of COMMAND; 2 wrong usage, or a drive that is refused: then COMMAND was not started. Without
+COMMAND 0: nothing is against it now.
+"""
+
+
+class Wrong(Exception):
+    """COMMAND cannot be started so; what to do instead."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The argument parser, for what stands before COMMAND."""
+    made = argparse.ArgumentParser(
+        prog=NAME,
+        usage=f"{NAME} [options] DEVICE [-- COMMAND [ARG ...]]",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("--serial", default="", help="the drive's serial number; without it nothing is overwritten")
+    made.add_argument("--wwid", default="", help="its wwid, NGUID, EUI-64 or UUID, where the serial number is not "
+                      "enough")  # fmt: skip
+    made.add_argument("--nsid", default="", help="its namespace id, likewise")
+    made.add_argument(drive_guard.CONSENT, action="append", default=[], metavar="TYPE", dest="consent",
+                      help="what is on the drive and may be lost, as the refusal names it: ext4, gpt; for each a "
+                      "time")  # fmt: skip
+    made.add_argument("--read", action="store_true", help="COMMAND only reads: the drive is the one that is named, "
+                      "and may be in use; it is not claimed, and open for reading alone")  # fmt: skip
+    made.add_argument("device", metavar="DEVICE", help="the drive or partition: /dev/nvme1n1")
+    return made
+
+
+def parted(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What is for this program, and COMMAND, which begins after the first "--"."""
+    words = list(argv)
+    at = words.index("--") if "--" in words else len(words)
+    return words[:at], words[at + 1 :]
+
+
+def filled(command: Sequence[str], guard: Guard) -> list[str]:
+    """COMMAND with the drive in place of {fd} and {path}; Wrong where it names neither."""
+    if not any(one in word for word in command for one in (DESCRIPTOR, PATH)):
+        raise Wrong(f"{command[0]} would not get the drive: say where, by {DESCRIPTOR} or {PATH}")
+    return [word.replace(DESCRIPTOR, str(guard.descriptor)).replace(PATH, guard.child_path) for word in command]
+
+
+def become(command: Sequence[str], guard: Guard) -> NoReturn:
+    """Becomes COMMAND; returns never. Wrong where it cannot be started."""
+    words = filled(command, guard)
+    for descriptor in guard.pass_fds:
+        os.set_inheritable(descriptor, True)
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    try:
+        os.execvp(words[0], words)
+    except OSError as error:
+        raise Wrong(f"{words[0]} cannot be started: {error.strerror}") from error
+
+
+def act(argv: Sequence[str], system: System | None = None, devices: Devices | None = None) -> int:
+    """Does what the words say. Raises Refused and Wrong."""
+    mine, command = parted(argv)
+    args = parser().parse_args(mine)
+    demand = Demand(args.serial, args.wwid, args.nsid)
+    if args.read:
+        guard = drive_guard.observe(args.device, demand, system, devices)
+    else:
+        guard = drive_guard.claim(args.device, demand, args.consent, system, devices)
+    with guard:
+        if command:
+            become(command, guard)
+        own = guard.identity
+        word = "is the drive that is named" if args.read else "may be overwritten"
+        print(f"{guard.path} ({own.model} {own.serial}) {word}")
+    return EXIT_PASS
+
+
+def main(argv: list[str]) -> int:
+    """The exit status, where COMMAND does not take the place of this program."""
+    return program.run(lambda: act(argv), Voice(NAME).say, (drive_guard.Refused, Wrong))

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""dmabuf-guard starts a command with a drive that is held, or refuses the drive and starts nothing."""
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import images
+import pytest
+from drives import Machine
+
+from dmabuf_common import drive_guard, drive_program
+from dmabuf_common.drive_guard import Demand, Refused
+from dmabuf_common.drive_program import Wrong
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+MINE = ["--serial", "S1", "/dev/nvme0n1"]
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    made = Machine(tmp_path)
+    made.drive()
+    made.partition("nvme0n1", 1, "259:1", 1 << 20, 8 << 20)
+    return made
+
+
+def act(machine: Machine, *words: str) -> int:
+    return drive_program.act(words, machine.system, machine.devices)
+
+
+class Started:
+    """The program in a process of its own, which the command takes the place of."""
+
+    def __init__(self, machine: Machine, *words: str) -> None:
+        self.child = os.fork()
+        if not self.child:
+            status = 70
+            try:
+                status = act(machine, *words)
+            except Wrong:
+                status = 71
+            finally:
+                os._exit(status)
+
+    def ended(self) -> int:
+        return os.waitstatus_to_exitcode(os.waitpid(self.child, 0)[1])
+
+
+def free(machine: Machine) -> bool:
+    """Whether somebody could claim the drive now."""
+    try:
+        drive_guard.claim("/dev/nvme0n1", Demand("S1"), (), machine.system, machine.devices).close()
+    except Refused:
+        return False
+    return True
+
+
+def sh(text: str) -> list[str]:
+    """A command that gets the drive by both of its names."""
+    return ["sh", "-c", text, "sh", "{fd}", "{path}"]
+
+
+def test_the_command_gets_the_open_drive_and_gives_the_exit_status(machine: Machine) -> None:
+    node = machine.root / "dev/nvme0n1"
+    # The name leads elsewhere by the time that the command runs.
+    text = f"mv {node} {node}.gone; [ $2 = /proc/self/fd/$1 ] && printf data > $2 && exit 7"
+    assert Started(machine, *MINE, "--", *sh(text)).ended() == 7
+    assert Path(f"{node}.gone").read_bytes()[:4] == b"data"
+
+
+def test_the_drive_is_held_as_long_as_the_command_runs(machine: Machine) -> None:
+    machine.drive("nvme1n1", "259:4")
+    go, there = machine.root / "go", machine.root / "there"
+    run = Started(machine, *MINE, "--", *sh(f"touch {there}; while [ ! -e {go} ]; do sleep 0.01; done"))
+    end = time.monotonic() + 60
+    while not there.exists() and time.monotonic() < end:
+        time.sleep(0.01)
+    assert not free(machine)
+    # By its other name neither: the command has that claim, too.
+    with pytest.raises(OSError):
+        os.close(machine.devices.claim(str(machine.root / "dev/nvme1n1"), os.O_RDONLY))
+    go.touch()
+    assert run.ended() == 0
+    assert free(machine)
+
+
+def test_a_signal_that_python_ignores_ends_the_command(machine: Machine) -> None:
+    assert Started(machine, *MINE, "--", *sh("kill -PIPE $$")).ended() == -13
+
+
+@pytest.mark.parametrize("words", [
+    ["/dev/nvme0n1"], ["--serial", "S2", "/dev/nvme0n1"], ["--serial", "S1", "--nsid", "2", "/dev/nvme0n1"],
+    ["--serial", "S1", "--wwid", "eui.1", "/dev/nvme0n1"]])  # fmt: skip
+def test_a_drive_that_was_not_named_is_refused_and_nothing_started(machine: Machine, words: list[str]) -> None:
+    mark = machine.root / "started"
+    with pytest.raises(Refused, match="/dev/nvme0n1 is not overwritten"):
+        act(machine, *words, "--", *sh(f"touch {mark}"))
+    assert not mark.exists()
+
+
+def test_what_is_on_it_is_lost_only_by_its_name(machine: Machine) -> None:
+    images.ext4(machine.root / "dev/nvme0n1")
+    with pytest.raises(Refused, match="holds ext4.*: --overwrite-signature ext4$"):
+        act(machine, *MINE, "--", *sh("exit 0"))
+    assert Started(machine, "--overwrite-signature", "ext4", *MINE, "--", *sh("exit 5")).ended() == 5
+
+
+def test_a_mounted_partition_is_refused(machine: Machine) -> None:
+    machine.put("/proc/self/mountinfo", "22 1 259:1 / /data rw - ext4 none rw")
+    with pytest.raises(Refused, match="/dev/nvme0n1p1 is mounted at /data"):
+        act(machine, *MINE, "--", *sh("exit 0"))
+
+
+def test_reading_knows_the_drive_and_claims_nothing(machine: Machine) -> None:
+    machine.put("/proc/self/mountinfo", "22 1 259:1 / /data rw - ext4 none rw")
+    assert Started(machine, "--read", *MINE, "--", *sh("head -c 1 $2 >/dev/null && exit 3")).ended() == 3
+    machine.put("/proc/self/mountinfo", "22 1 8:1 / / rw - ext4 /dev/sda1 rw")
+    with drive_guard.claim("/dev/nvme0n1", Demand("S1"), (), machine.system, machine.devices):
+        assert Started(machine, "--read", *MINE, "--", *sh("exit 3")).ended() == 3
+    with pytest.raises(Refused, match="not S2"):
+        act(machine, "--read", "--serial", "S2", "/dev/nvme0n1", "--", *sh("exit 0"))
+
+
+def test_without_a_command_it_says_what_it_found_and_lets_go(
+    machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert act(machine, *MINE) == 0
+    assert capsys.readouterr().out == "/dev/nvme0n1 (M S1) may be overwritten\n"
+    assert free(machine)
+    assert act(machine, "--read", *MINE, "--") == 0
+    assert "is the drive that is named" in capsys.readouterr().out
+
+
+def test_a_command_that_would_open_the_drive_by_its_name_is_not_started(machine: Machine) -> None:
+    with pytest.raises(Wrong, match=r"fio would not get the drive: say where, by \{fd\} or \{path\}"):
+        act(machine, *MINE, "--", "fio", "--filename=/dev/nvme0n1")
+    with pytest.raises(Wrong, match="no-such-program cannot be started: No such file"):
+        act(machine, *MINE, "--", "no-such-program", "{fd}")
+    assert free(machine)
+
+
+def test_words_of_the_command_are_its_own() -> None:
+    assert drive_program.parted(["--serial", "S", "D", "--", "a", "--", "--serial"]) == (
+        ["--serial", "S", "D"], ["a", "--", "--serial"])  # fmt: skip
+    assert drive_program.parted(["D"]) == (["D"], [])
+
+
+def test_the_program_itself_refuses_what_is_no_drive(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"kept")
+    mark = tmp_path / "started"
+    done = subprocess.run([SCRIPTS / "dmabuf-guard", "--serial", "S", str(file), "--", "touch", str(mark), "{fd}"],
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.returncode == 2 and not mark.exists()
+    assert done.stderr.startswith(f"dmabuf-guard: {file} is no block device")
+    said = subprocess.run([SCRIPTS / "dmabuf-guard", "--help"], capture_output=True, text=True, check=False)
+    assert said.returncode == 0 and "{path}" in said.stdout
