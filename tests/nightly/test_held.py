@@ -92,14 +92,14 @@ def test_where_no_slow_night_is_left_less_than_counts_must_be_shown() -> None:
 
 def test_sides_are_compared_with_slow_nights_by_their_ratios() -> None:
     """The slow nights were fast ones of a faster machine: 900 of 1000."""
-    slow = [(around(1000), around(900))] * 3
-
-    def side(tonight: float) -> Finding:
+    def side(tonight: float, ratio: float = 0.9) -> Finding:
+        slow = [(around(1000), around(1000 * ratio))] * 3
         return look(Question(0, "higher", 0.02, around(100), around(tonight), sides=slow[:2], held=True, slow=slow))
 
     assert [side(level).state for level in (90, 100)] == [CONFIRMED, SAME]
     # The nights before are known to be slow, and make no night red or suspect that is not.
     assert side(98).state == SAME and side(98).together is None
+    assert side(97.8, 0.96).state == SUSPECT and side(101, 0.96).state == SAME
 
 
 def test_a_hold_is_against_one_baseline() -> None:
@@ -121,6 +121,8 @@ def test_nights_that_were_slow_or_held_are_never_what_is_usual() -> None:
     assert seen.flagged == {5, 7} and seen.apart == {7, 8}
     # Night 6 agreed just before it was found.
     assert slow_nights(nights, found, hold, None) == [6, 8]
+    # Of another machine, night 8 would be none of these.
+    assert slow_nights([n for n in nights if n != 8], found, hold, None) == [6]
     many = {n: Decided(CONFIRMED, None, hold) for n in range(8, 20)}
     assert slow_nights(list(range(1, 20)), many, hold, None) == [15, 16, 17, 18, 19]
 
