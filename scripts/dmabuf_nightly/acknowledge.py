@@ -97,12 +97,15 @@ def end(
     return cursor.rowcount
 
 
-def stop(store: Store, plan: str, series: Series, night: int | None, metric: str | None = None) -> None:
+def stop(
+    store: Store, plan: str, series: Series, night: int | None, metric: str | None = None,
+    against: str = "baseline",
+) -> None:  # fmt: skip
     """What was compared with a baseline, or held, is known till this night and not after it; None: till the
     last that there is. Nights of its time can be judged again, and are what they were."""
     store.db.execute(
         "UPDATE acknowledged SET until = coalesce(?, (SELECT max(id) FROM night)) WHERE ended IS NULL AND "
-        "until IS NULL AND against = 'baseline' AND plan = ? AND test = ? AND side = ? AND host = ? AND "
+        "until IS NULL AND against = ? AND plan = ? AND test = ? AND side = ? AND host = ? AND "
         "(? IS NULL OR metric = ?) AND (? IS NULL OR night <= ?)",
-        (night, plan, series.test, series.side, series.host, metric, metric, night, night),
+        (night, against, plan, series.test, series.side, series.host, metric, metric, night, night),
     )

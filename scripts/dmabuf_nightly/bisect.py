@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from dmabuf_common import clock, stats
 from dmabuf_common.verdict import EXIT_FAIL, EXIT_PASS
 
-from . import baseline, decide, fio, jobfacts, runner
+from . import baseline, fio, jobfacts, runner
 from .errors import EXIT_BISECT_ABORT, EXIT_BISECT_SKIP, NightlyError
 from .plan import Plan, metric_kind
+from .question import worsening
 from .store import Run, Series, Store
 
 ROUNDS = 3
@@ -47,8 +48,8 @@ def classify(
     looked at; each look may be wrong, so that each gets its share of alpha."""
     level = 1 - alpha / looks
     low, high = stats.ratio_interval(contrast.old, contrast.new, level)
-    worst = max(decide.worsening(low, better), decide.worsening(high, better))
-    worse = decide.worsening(contrast.ratio, better)
+    worst = max(worsening(low, better), worsening(high, better))
+    worse = worsening(contrast.ratio, better)
     text = f"ratio {contrast.ratio:.3f}, {level:.1%} interval {low:.3f} … {high:.3f}, {limit:.1%} counts"
     if worse >= limit and not low <= 1 <= high and contrast.p <= alpha / looks:
         return Step(BAD, f"bad: {text}")

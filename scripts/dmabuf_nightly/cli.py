@@ -475,10 +475,10 @@ def _fingerprint(args: argparse.Namespace) -> int:
 
 
 def _selftest(args: argparse.Namespace) -> int:
-    from . import selftest
+    from . import scenarios, selftest
 
-    scenarios = selftest.POWER if args.power else selftest.SCENARIOS
-    good = selftest.run(plan.Rules(), lambda text: print(text, flush=True), args.share, scenarios, args.seed)
+    wanted = scenarios.POWER if args.power else scenarios.SCENARIOS
+    good = selftest.run(plan.Rules(), lambda text: print(text, flush=True), args.share, wanted, args.seed)
     return EXIT_PASS if good else EXIT_FAIL
 
 

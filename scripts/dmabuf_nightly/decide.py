@@ -15,158 +15,32 @@ and both are together worse than the usual night by as much as counts, or E-divi
 Sides of a night share what it has of its own, so that three nights together can be asked.
 
 Where a baseline is pinned, what E-divisive saw counts only if it is worse than the baseline, too. Where
-none is, what was confirmed is held against the nights before it until it is as fast as these again.
+none is, a night is compared with the last good ones, and what E-divisive saw with those before it.
+
+What was confirmed is held, with a baseline and without: held.py decides from then on, until it is mended.
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from dmabuf_common import stats
 
-from . import edivisive
-from .earlier import Decided, Hold, Pin, counts, next_hold
+from . import edivisive, held
+from .earlier import REFERENCE
+from .nights import beyond_nights, beyond_usual, lasting, seen_before
 from .plan import Rules
-
-SAME = "same"
-BETTER = "better"
-SUSPECT = "suspect"
-CONFIRMED = "confirmed"
-CLEARED = "cleared"
-INCONCLUSIVE = "inconclusive"
-# What says that a night was slower.
-SLOWER = (SUSPECT, CONFIRMED)
+from .question import NEARER, Change, Finding, Question, levelled, threshold, worsening
+from .states import BETTER, CLEARED, CONFIRMED, INCONCLUSIVE, SAME, SUSPECT
 
 # A change that began longer ago than this has been judged when it was young.
 RECENT = 5
 
-# How often, at most, a night may confirm by itself what is none but the night: of all its metrics.
-NIGHT_ALPHA = 0.02
-# The same while too few nights are known to say how much nights differ: what is assumed may be wrong.
-FEW_ALPHA = 0.003
-# Fewer nights do not say how much nights differ, and a baseline of fewer may be off by as much.
-LEAST_NIGHTS = 6
-LEAST_PINNED = 3
 # Of alpha, what a look at several nights of sides may take: nothing runs again after it.
 LASTING_SHARE = 0.2
 # The same look: tonight and the nights before it must each be worse by themselves, as one in twenty is by
 # chance (this is two-sided), so that no single night decides.
 ALONE = 0.1
-# A night whose loss is less than this share of what would count is nearer to none than to one.
-NEARER = 0.5
-# So many nights before a change at most are what is compared with.
-REFERENCE = 10
-# Fewer nights of an era have no usual value.
-LEAST_ERA = 5
 # A change that must be larger than this to count can hide any: nothing can be shown by then.
 MOST_THRESHOLD = 0.5
-# Another one of so many nights before has to agree.
-BEFORE = 2
-
-
-@dataclass
-class Question:
-    """One metric of one series: tonight's runs, the runs they are compared with, and the medians
-    of earlier nights, oldest first, as far as they are comparable. `flagged`: the indices of
-    nights that were found slower, whose figures say nothing about the usual spread. `old_nights`: how
-    many nights `old` is of; 0: of tonight. `eras`, `settled`: as earlier.View has them. `held`: `old` is
-    of the nights before a confirmed change, with no baseline. `sides`: old and new runs of the nights
-    just before, where two sides are compared."""
-
-    id: object
-    better: str
-    floor: float
-    old: Sequence[float]
-    new: Sequence[float]
-    history: Sequence[float] = ()
-    flagged: frozenset[int] = frozenset()
-    past_runs: Sequence[Sequence[float]] = ()
-    old_nights: int = 0
-    eras: Sequence[int] = ()
-    settled: int = 0
-    held: bool = False
-    sides: Sequence[tuple[Sequence[float], Sequence[float]]] = ()
-
-    def era(self, index: int) -> int:
-        """In which era a night of the history lies."""
-        return self.eras[index] if self.eras else 0
-
-    def usual(self) -> list[list[int]]:
-        """The nights of each era that were not found slower; eras of few nights have no usual value."""
-        found: dict[int, list[int]] = {}
-        for index in range(len(self.history)):
-            if index not in self.flagged:
-                found.setdefault(self.era(index), []).append(index)
-        return [nights for nights in found.values() if len(nights) >= LEAST_ERA or len(found) == 1]
-
-
-@dataclass(frozen=True)
-class Change:
-    """A change for the worse in the history. first … index are the nights before it that are alike;
-    the index is that of the first bad night."""
-
-    first: int
-    index: int
-
-    @property
-    def before(self) -> range:
-        """The nights that it is compared with, where there is no baseline."""
-        return range(max(self.first, self.index - REFERENCE), self.index)
-
-
-@dataclass
-class Finding:
-    """A question and its answer. `contrast` is None when there was nothing to compare with. `together`:
-    tonight and nights just before, where these decided; `with_nights`: which of the history they are."""
-
-    question: Question
-    threshold: float
-    contrast: stats.Contrast | None
-    state: str = SAME
-    text: str = ""
-    change: Change | None = None
-    p_adjusted: float | None = None
-    fresh: stats.Contrast | None = None
-    together: stats.Contrast | None = None
-    with_nights: Sequence[int] = ()
-    extra: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def judged(self) -> stats.Contrast | None:
-        """What decided: the fresh runs where there were some."""
-        return self.fresh or self.together or self.contrast
-
-    def hold(self, before: Hold | None, night: int, names: Sequence[int]) -> Hold | None:
-        """What is held after this night. names: the numbers of the nights of the history."""
-        reference: list[int] = []
-        if self.change and not self.question.old:
-            reference = [names[index] for index in self.change.before]
-        fast = self.question.held and self.state in (SAME, BETTER)
-        return next_hold(before, night, self.state == CONFIRMED, fast, reference)
-
-
-def levelled(question: Question) -> list[float]:
-    """The medians of the usual nights, as shares of what was usual in their eras."""
-    found = []
-    for nights in question.usual():
-        middle = stats.median([question.history[i] for i in nights])
-        found += [question.history[i] / middle for i in nights] if middle else []
-    return found
-
-
-def threshold(floor: float, history: Sequence[float], rules: Rules) -> float:
-    """The relative effect that must be passed."""
-    if len(history) < rules.least_runs:
-        return floor
-    middle = abs(stats.median(history))
-    # The plain MAD, as the rule has it, not the one scaled to a standard deviation.
-    spread = stats.mad(history) / stats.NORMAL / middle if middle else 0.0
-    return max(floor, rules.mad_factor * spread)
-
-
-def worsening(ratio: float, better: str) -> float:
-    """By how much of the old value the new one is worse; negative when it is better."""
-    return 1 - ratio if better == "higher" else ratio - 1
 
 
 def excludes_one(contrast: stats.Contrast) -> bool:
@@ -201,16 +75,15 @@ def _keep_p(findings: Sequence[Finding], adjusted: Sequence[float]) -> None:
 
 def change_suspect(question: Question, limit: float, rules: Rules) -> Change | None:
     """The newest change in history + tonight, if it is recent, no pin accepted it, and it is for the
-    worse by at least `limit`; else None."""
+    worse by at least `limit`; else None. Nights of an earlier loss, which was found and mended, would
+    be the change then, and hide this one."""
     # What was before the era of tonight was another level, and is accepted.
     last_era = question.era(len(question.history) - 1) if question.history else 0
     begin = next((i for i in range(len(question.history)) if question.era(i) == last_era), 0)
-    if (
-        len(question.new) < rules.least_runs
-        or len(question.history) - begin < 2 * edivisive.LEAST_SEGMENT
-    ):  # fmt: skip
+    nights = [i for i in range(begin, len(question.history)) if i not in question.apart]
+    if len(question.new) < rules.least_runs or len(nights) < 2 * edivisive.LEAST_SEGMENT:
         return None
-    series = [*question.history[begin:], stats.median(question.new)]
+    series = [*(question.history[i] for i in nights), stats.median(question.new)]
     found = edivisive.changes(series)
     if not found:
         return None
@@ -218,11 +91,12 @@ def change_suspect(question: Question, limit: float, rules: Rules) -> Change | N
     first = found[-2].index if len(found) > 1 else 0
     if len(series) - last > RECENT or len(series) - last < edivisive.LEAST_SEGMENT:
         return None
-    if begin + last < question.settled:
+    if nights[last] < question.settled:
         return None
     ratio = stats.median(series[last:]) / stats.median(series[first:last])
-    worse = worsening(ratio, question.better) >= limit
-    return Change(begin + first, begin + last) if worse else None
+    if worsening(ratio, question.better) < limit:
+        return None
+    return Change(nights[last], tuple(nights[max(first, last - REFERENCE) : last]))
 
 
 def first_look(questions: Sequence[Question], rules: Rules) -> list[Finding]:
@@ -257,49 +131,41 @@ def first_look(questions: Sequence[Question], rules: Rules) -> list[Finding]:
             )
     _sides_together(compared, contrasts, rules)
     for finding in findings:
-        if finding.question.held:
-            _held(finding)
-        elif finding.state == SAME and not _changed(finding, rules):
+        own = finding.contrast
+        if finding.question.held and own is not None and finding.state != INCONCLUSIVE:
+            held.answer(finding, own, finding.state == SUSPECT, len(findings), finding.state)
+        if finding.state == SAME and (finding.question.held or not _changed(finding, rules)):
             _doubt(finding)
     return findings
 
 
 def _worse_tonight(finding: Finding) -> bool:
     """Whether tonight's own runs are nearer to a loss that counts than to none."""
-    contrast = finding.contrast
-    if contrast is None:
-        return False
-    return worsening(contrast.ratio, finding.question.better) >= NEARER * finding.threshold
+    return finding.contrast is not None and not finding.nearer_to_none
 
 
 def _sides_together(
     compared: Sequence[Finding], contrasts: Sequence[stats.Contrast], rules: Rules
 ) -> None:
-    """Asks tonight and the nights just before together, where sides are compared."""
-    if not any(f.question.sides for f in compared):
+    """Asks tonight and the nights just before together, where sides are compared. Not where something is
+    held: nights that are known to be slow say nothing about tonight."""
+    asked = [f.question.sides and not f.question.held for f in compared]
+    if not any(asked):
         return
     together = [
-        stats.Strata([*f.question.sides, (f.question.old, f.question.new)]) if f.question.sides else c
-        for f, c in zip(compared, contrasts, strict=True)
+        stats.Strata([*f.question.sides, (f.question.old, f.question.new)]) if wanted else c
+        for f, c, wanted in zip(compared, contrasts, asked, strict=True)
     ]  # fmt: skip
     passed, adjusted = _pass(compared, together, rules)
     for index in passed:
         finding = compared[index]
         worse = worsening(together[index].ratio, finding.question.better) > 0
         tonight = contrasts[index].p <= ALONE and _worse_tonight(finding)
-        if finding.question.sides and worse and tonight:
+        if asked[index] and worse and tonight:
             finding.state, finding.text = SUSPECT, ""
             finding.together = together[index]
             finding.with_nights = range(len(finding.question.sides))
             finding.p_adjusted = adjusted[index]
-
-
-def _held(finding: Finding) -> None:
-    """What was confirmed without a baseline stays so until it is nearer to what it was before than to
-    what would count."""
-    if finding.state == SUSPECT or (finding.state in (SAME, BETTER) and _worse_tonight(finding)):
-        finding.state = CONFIRMED
-        finding.extra["held"] = "yes"
 
 
 def _changed(finding: Finding, rules: Rules) -> bool:
@@ -311,8 +177,9 @@ def _changed(finding: Finding, rules: Rules) -> bool:
     change = change_suspect(question, finding.threshold, rules)
     if change is None:
         return False
-    since = [v for runs in question.past_runs[change.index :] for v in runs] + list(question.new)
-    old = list(question.old) or _reference(question, change)
+    nights = [i for i in range(change.index, len(question.past_runs)) if i not in question.apart]
+    since = [v for i in nights for v in question.past_runs[i]] + list(question.new)
+    old = _reference(question, change) if question.alone else list(question.old)
     if not old or min([*old, *since]) <= 0:
         return False
     contrast = stats.Contrast(old, since)
@@ -337,112 +204,6 @@ def _doubt(finding: Finding) -> None:
         )
 
 
-def _spread_nights(question: Question, until: int | None = None) -> list[list[int]]:
-    """The nights, by their eras, that say how much nights differ."""
-    nights = len(question.past_runs) if until is None else until
-    return [part for part in ([i for i in era if i < nights] for era in question.usual()) if part]
-
-
-def few_nights(question: Question, until: int | None = None) -> bool:
-    """Whether too few nights are known to say how much nights differ."""
-    eras = _spread_nights(question, until)
-    return sum(map(len, eras)) - max(0, len(eras) - 1) < LEAST_NIGHTS
-
-
-def night_spread(question: Question, until: int | None = None) -> tuple[float, float]:
-    """The relative standard deviation from night to night beyond what the runs of a night explain,
-    and its degrees of freedom. Never below half the floor, and that where too few nights are known:
-    a floor says what is of no interest. until: the nights before this one only."""
-    least = question.floor / 2
-    eras = [[question.past_runs[i] for i in era] for era in _spread_nights(question, until)]
-    known = [runs for era in eras for runs in era]
-    if few_nights(question, until) or min(min(runs) for runs in known) <= 0:
-        return least, math.inf
-    medians = [[math.log(stats.median(runs)) for runs in era] for era in eras]
-    freedom = len(known) - len(eras)
-    within = [stats.median_variance([math.log(value) for value in runs]) for runs in known]
-    total = sum(stats.variance(era) * (len(era) - 1) for era in medians if len(era) > 1)
-    between = total / freedom - sum(within) / len(within)
-    return max(least, math.sqrt(max(0.0, between))), freedom
-
-
-def beyond_nights(
-    question: Question, contrast: stats.Contrast, among: int,
-    slow: Sequence[Sequence[float]] = (), until: int | None = None,
-) -> bool:  # fmt: skip
-    """Whether the new runs, and those of the nights `slow`, are together worse than the old ones by more
-    than nights differ, so seldom that it would be no more than NIGHT_ALPHA of the nights, each with
-    `among` metrics; FEW_ALPHA where little is known of nights."""
-    if not question.old_nights:
-        return True
-    spread, freedom = night_spread(question, until)
-    new = [contrast.new, *slow]
-    if min(min(runs) for runs in new) <= 0:
-        return False
-    within = [stats.median_variance([math.log(value) for value in runs]) for runs in new]
-    error = spread**2 * (1 / len(new) + 1 / question.old_nights)
-    error += sum(within) / len(new) ** 2 + within[0] * len(contrast.new) / len(contrast.old)
-    middle = sum(math.log(stats.median(runs)) for runs in new) / len(new)
-    ratio = math.exp(middle - math.log(stats.median(contrast.old)))
-    if worsening(ratio, question.better) <= 0:
-        return False
-    few = few_nights(question, until) or question.old_nights < LEAST_PINNED
-    limit = (FEW_ALPHA if few else NIGHT_ALPHA) / among
-    return stats.upper_tail(abs(math.log(ratio)) / math.sqrt(error), freedom) <= limit
-
-
-def keep_confirmed(finding: Finding, decided: Mapping[int, Decided], pin: Pin | None) -> None:
-    """What was confirmed the night before, against the same baseline, and is as slow tonight needs no
-    rerun."""
-    before = {night: found.state for night, found in decided.items() if counts(night, found, pin)}
-    if finding.state not in SLOWER or not before or before[max(before)] != CONFIRMED:
-        return
-    finding.state = CONFIRMED
-    last_other = max((night for night in before if before[night] != CONFIRMED), default=-1)
-    finding.extra["since"] = str(min(night for night in before if night > last_other))
-
-
-def _slow_before(question: Question) -> list[int]:
-    """Which of the last nights were found slower, too."""
-    nights = len(question.history)
-    first = max(nights - BEFORE, question.settled)
-    return [index for index in sorted(question.flagged) if first <= index < nights]
-
-
-def seen_before(question: Question) -> bool:
-    """Whether one of the last nights was found slower, too."""
-    return bool(_slow_before(question))
-
-
-def lasting(question: Question, contrast: stats.Contrast, among: int) -> bool:
-    """Whether one of the last nights agrees. While little is known of nights, they must together be
-    worse by more than nights differ: they share the baseline, and whatever is wrong with it."""
-    slow = _slow_before(question)
-    if not slow:
-        return False
-    if not few_nights(question) and question.old_nights >= LEAST_PINNED:
-        return True
-    return beyond_nights(question, contrast, among, [question.past_runs[i] for i in slow])
-
-
-def beyond_usual(finding: Finding, among: int) -> bool:
-    """Whether tonight and the nights that were found slower just before are together worse than
-    the usual night, too. They share the baseline with each other, and whatever is wrong with it."""
-    question = finding.question
-    nights = len(question.history)
-    era = question.era(nights - 1) if nights else 0
-    usual = [
-        v for i, v in enumerate(question.history) if i not in question.flagged and question.era(i) == era
-    ]
-    slow = _slow_before(question)
-    if len(usual) < LEAST_NIGHTS or question.old_nights < LEAST_PINNED:
-        past = [question.past_runs[i] for i in slow]
-        return finding.contrast is not None and beyond_nights(question, finding.contrast, among, past)
-    levels = [*(question.history[i] for i in slow), stats.median(question.new)]
-    ratio = sum(levels) / len(levels) / stats.median(usual)
-    return worsening(ratio, question.better) >= finding.threshold
-
-
 def _sides_agree(finding: Finding, rules: Rules) -> bool:
     """Whether nights of sides together leave no doubt, and neither tonight nor those before do it alone."""
     if finding.together is None or finding.p_adjusted is None:
@@ -460,7 +221,9 @@ def agree(findings: Iterable[Finding], among: int, rules: Rules) -> None:
         question = finding.question
         if finding.state != SUSPECT:
             continue
-        if question.sides:
+        if question.held:
+            held.leave(finding)
+        elif question.sides:
             if _sides_agree(finding, rules):
                 finding.state = CONFIRMED
                 finding.extra["nights"] = "together"
@@ -472,9 +235,9 @@ def agree(findings: Iterable[Finding], among: int, rules: Rules) -> None:
 def old_for(finding: Finding) -> Sequence[float]:
     """What fresh runs of a suspect are compared with: the baseline, or for a change in the history
     without one the runs of the nights before it."""
-    if finding.question.old or finding.change is None:
-        return finding.question.old
-    return _reference(finding.question, finding.change)
+    if finding.change is not None and finding.question.alone:
+        return _reference(finding.question, finding.change)
+    return finding.question.old
 
 
 def second_look(
@@ -501,9 +264,11 @@ def second_look(
     _keep_p(known, adjusted)
     for index, finding in enumerate(known):
         worse = worsening(contrasts[index].ratio, finding.question.better) > 0
-        if index not in passed or not worse:
+        slower = index in passed and worse
+        if finding.question.held:
+            held.again(finding, contrasts[index], slower, len(findings))
+        elif not slower:
             finding.state = CLEARED
-            _doubt(finding)
         elif (
             finding.change is not None
             or lasting(finding.question, contrasts[index], len(findings))
@@ -512,3 +277,5 @@ def second_look(
             finding.state = CONFIRMED
         else:
             finding.extra["reruns"] = "agree"
+        if finding.state == CLEARED:
+            _doubt(finding)

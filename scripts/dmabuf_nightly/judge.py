@@ -11,9 +11,10 @@ from dmabuf_common import stats
 from dmabuf_common.fingerprint import differences
 
 from . import acknowledge, baseline, decide, jobfacts
-from .decide import CONFIRMED, INCONCLUSIVE, SUSPECT, Finding, Question
-from .earlier import Decided, Hold, Pin, view
+from .earlier import BEFORE, Decided, Hold, Pin, held, last_good, slow_nights, view
 from .plan import Case, Plan, metric_kind
+from .question import Finding, Question, worsening
+from .states import CLEARED, CONFIRMED, INCONCLUSIVE, SUSPECT
 from .store import Run, Series, Store
 
 DEFAULT_METRICS = ("read_iops", "write_iops", "read_clat_p99", "write_clat_p99", "cpu_per_gib")
@@ -72,7 +73,7 @@ class Judgement:
                 contrast = finding.judged
                 hold = finding.hold(self.holds.get(about), self.night, self.nights.get(about, []))
                 if about in self.holds and hold is None:
-                    acknowledge.stop(self.store, self.plan.name, about.series, self.night, about.metric)
+                    acknowledge.stop(self.store, self.plan.name, about.series, self.night, about.metric, about.against)
                 self.store.decide(
                     self.night, about.series, about.metric, finding.state, about.against,
                     {
@@ -114,19 +115,25 @@ def _jobless(tonight: Run | None, runs: Sequence[Run]) -> list[int]:
 
 @dataclass
 class _Past:
-    """Earlier nights of a series that may be compared with tonight's: night → valid runs. alike: all nights
-    with such runs, also those that began too long ago to be asked."""
+    """Earlier nights of a series that may be compared with tonight's, in their order: night → valid runs.
+    most: how many of them are the history; what is held, and what is good, may be of longer ago."""
 
     nights: dict[int, list[Run]]
-    alike: frozenset[int]
+    most: int
 
     def jobless(self, tonight: Run | None, asked: Iterable[int]) -> list[int]:
         """Those of the nights that are asked whose jobs are not known, where tonight's is."""
         return _jobless(tonight, [run for night in asked for run in self.nights.get(night, [])])
 
-    def of(self, metric: str, least: int) -> dict[int, list[float]]:
+    def every(self, metric: str, least: int) -> dict[int, list[float]]:
+        """Those that have a metric: night → its values."""
         found = {night: _values(runs, metric) for night, runs in self.nights.items()}
         return {night: values for night, values in found.items() if len(values) >= least}
+
+    def of(self, metric: str, least: int) -> dict[int, list[float]]:
+        """The history of a metric."""
+        kept = list(self.nights)[-self.most :]
+        return {night: values for night, values in self.every(metric, least).items() if night in kept}
 
 
 def _decided(document: Mapping[str, Any], state: str) -> Decided:
@@ -164,7 +171,6 @@ class _Judge:
             if k.of_time(night)
         }  # fmt: skip
         self.unfit: dict[Subject, str] = {}
-        self.alike: dict[Subject, frozenset[int]] = {}
         # Nights of the history that an earlier release stored, with no job, where tonight has one.
         self.jobless: dict[Subject, list[int]] = {}
 
@@ -191,28 +197,18 @@ class _Judge:
             return None
         return next(pin for pin in self.pins[about.series] if pin.id == pinned.id)
 
-    def comparable(self, about: Subject) -> dict[int, Decided]:
-        """What earlier nights decided, where they were of this machine and this job; the others say nothing
-        about tonight."""
-        return {
-            night: found if night in self.alike[about] else replace(found, state=INCONCLUSIVE)
-            for night, found in self.earlier[about].items()
-        }
-
     def past(self, series: Series, tonight: Run | None) -> _Past:
         nights: dict[int, list[Run]] = defaultdict(list)
         if tonight is not None:
             for run in self.store.series_runs(series, self.plan.name, self.night):
                 if run.valid and self.store.alike(tonight, run):
                     nights[run.night].append(run)
-        whole = [night for night, runs in nights.items() if len({run.subject for run in runs}) == 1]
-        kept = sorted(whole)[-self.plan.rules.history :]
-        return _Past({night: nights[night] for night in kept}, frozenset(nights))
+        whole = sorted(n for n, runs in nights.items() if len({run.subject for run in runs}) == 1)
+        return _Past({night: nights[night] for night in whole}, self.plan.rules.history)
 
     def hold(self, about: Subject) -> Hold | None:
-        """What was found slower without a baseline, and is not over."""
-        found = self.earlier[about]
-        return found[max(found)].hold if found and self.pin(about) is None else None
+        """What was found slower, and is not over."""
+        return held(self.earlier[about], self.pin(about))
 
     def questions(self, series: Series) -> list[Question]:
         """What is asked about a series: each metric against its baseline and its history."""
@@ -224,11 +220,16 @@ class _Judge:
         old_runs = [r for r in pinned.runs if r.valid and r.night != self.night] if pinned else []
         past = self.past(series, tonight)
         asked = []
-        held = [s.metric for s in list(self.earlier) if s.series == series and self.hold(s)]
+        holding = [s.metric for s in list(self.earlier)
+                   if s.series == series and s.against == "baseline" and self.hold(s)]  # fmt: skip
         metrics = metrics_of(case, [*self.result.runs.get(series, []), *old_runs])
-        for metric in dict.fromkeys([*metrics, *held]):
+        least = self.plan.rules.least_runs
+        for metric in dict.fromkeys([*metrics, *holding]):
             about = Subject(series, metric, "baseline")
-            compared, hold = old_runs, self.hold(about)
+            compared, hold, decided, pin = old_runs, self.hold(about), self.earlier[about], self.pin(about)
+            every, reference = past.every(metric, least), hold.nights if hold else ()
+            if hold:
+                self.result.holds[about] = hold
             if pinned:
                 left_out = " without this one" if self.night in pinned.nights else ""
                 unknown = "" if pinned.jobs_known or not (tonight and tonight.job) else (
@@ -240,17 +241,19 @@ class _Judge:
                 self.result.baselines[about] = pinned.id
             elif hold:
                 compared = self._reference(series, hold)
-                self.result.holds[about] = hold
                 self.result.old_names[about] = shown_nights(hold.nights)
+            elif reference := last_good(list(every), decided):
+                compared = [run for night in reference for run in past.nights[night]]
+                self.result.old_names[about] = shown_nights(reference)
             why = changed or self._unfit(series, metric, tonight, pinned, compared, hold)
             if why:
                 self.unfit[about] = why
-            by_night = past.of(metric, self.plan.rules.least_runs)
+            by_night = past.of(metric, least)
             self.result.nights[about] = list(by_night)
-            self.alike[about] = past.alike
-            self.jobless[about] = _jobless(tonight, compared) if hold and not pinned else past.jobless(tonight, by_night)
-            seen = view(list(by_night), self.earlier[about], decide.SLOWER, self.pins[series],
-                        self.pin(about))  # fmt: skip
+            self.jobless[about] = _jobless(tonight, compared) if hold and not pinned else past.jobless(
+                tonight, [*by_night, *reference])  # fmt: skip
+            seen = view(list(by_night), decided, self.pins[series], pin)
+            slow = slow_nights(list(every), decided, hold, pin) if hold else []
             asked.append(
                 Question(
                     about, metric_kind(metric)[1], self.plan.rules.floor(metric),
@@ -259,7 +262,9 @@ class _Judge:
                     [stats.median(values) for values in by_night.values()],
                     seen.flagged,
                     list(by_night.values()),
-                    len({run.night for run in compared if metric in run.metrics}), seen.eras, seen.settled, hold is not None,
+                    len({run.night for run in compared if metric in run.metrics}), seen.eras, seen.settled,
+                    hold is not None, (), pinned is not None, reference, seen.apart,
+                    hold is not None and hold.fast > 0, [((), every[night]) for night in slow],
                 )
             )  # fmt: skip
         return asked
@@ -281,7 +286,7 @@ class _Judge:
                 f"--plan {self.plan.name} --last 3` pins one"
             )
         if pinned is None and hold is None:
-            return ""
+            return ""  # the nights before it are alike, or are none
         name = f"the {pinned.name}" if pinned else f"the {shown_nights(hold.nights if hold else ())}"
         if not old_runs:
             return f"{name} holds no night but this one; pin others" if pinned else (
@@ -328,26 +333,30 @@ class _Judge:
                 self.unfit[about] = (
                     f"side {has.side} alone has {metric}, and side {lacks.side} has none to compare it with"
                 )
-            by_side = [past.of(metric, self.plan.rules.least_runs) for past in pasts]
-            both = [
-                n for n in self._nights_before()
-                if all(n in nights and min(nights[n]) > 0 for nights in by_side)
-            ]  # fmt: skip
+            by_side = [past.every(metric, self.plan.rules.least_runs) for past in pasts]
+            beside = [n for n in by_side[0] if n in by_side[1] and min(*by_side[0][n], *by_side[1][n]) > 0]
+            both = [n for n in self._nights_before() if n in beside]
             self.result.nights[about] = both
-            self.alike[about] = pasts[0].alike & pasts[1].alike
+            hold, decided = self.hold(about), self.earlier[about]
+            # On another machine, or with another job, what is held says nothing, and stays held.
+            slow = slow_nights(beside, decided, hold, None) if hold else []
+            if hold:
+                self.result.holds[about] = hold
             parts = [past.jobless(one, both) for past, one in zip(pasts, ones, strict=True)]
             self.jobless[about] = sorted({n for part in parts for n in part})
             asked.append(
                 Question(about, metric_kind(metric)[1], self.plan.rules.floor(metric),
                          _values(old_runs, metric), _values(new_runs, metric),
-                         sides=[(by_side[0][n], by_side[1][n]) for n in both])
+                         sides=[(by_side[0][n], by_side[1][n]) for n in both],
+                         held=bool(slow), mended=hold is not None and hold.fast > 0,
+                         slow=[(by_side[0][n], by_side[1][n]) for n in slow])
             )  # fmt: skip
         return asked
 
     def _nights_before(self) -> list[int]:
         """The nights of the plan just before this one that were run to their end."""
         nights = [n for n in self.store.nights(self.plan.name) if n.id < self.night and n.finished]
-        return [night.id for night in nights if not night.abandoned][-decide.BEFORE :]
+        return [night.id for night in nights if not night.abandoned][-BEFORE :]
 
     def run(self) -> Judgement:
         asked: list[Question] = []
@@ -367,9 +376,6 @@ class _Judge:
                 finding = Finding(question, question.floor, None, INCONCLUSIVE)
                 finding.text = self.unfit[question.id]
             self.result.findings.append(finding)
-        for finding in self.result.findings:
-            about = subject(finding)
-            decide.keep_confirmed(finding, self.comparable(about), self.pin(about))
         self._reruns()
         for finding in self.result.findings:
             self._describe(finding)
@@ -406,8 +412,8 @@ class _Judge:
         assert contrast is not None
         better = finding.question.better
         # The nights that decided together may have been better ones, which are in its own ratio no more.
-        as_known = max(decide.worsening(ratio, better) for ratio in (known.ratio, known.own or known.ratio))
-        worse = decide.worsening(contrast.ratio, better) - as_known
+        as_known = max(worsening(ratio, better) for ratio in (known.ratio, known.own or known.ratio))
+        worse = worsening(contrast.ratio, better) - as_known
         if worse < finding.threshold:
             finding.extra["acknowledged"] = known.note
             finding.text += f"; known since night {known.night}: {known.note}"
@@ -420,7 +426,7 @@ class _Judge:
         if finding.change is not None:
             first = nights[finding.change.index]
             finding.extra["change_from"] = str(first)
-            if not finding.question.old:
+            if finding.question.alone:
                 self.result.old_names[about] = shown_nights([nights[i] for i in finding.change.before])
             if finding.fresh is None:
                 what += f" since night {first}"
@@ -439,14 +445,14 @@ class _Judge:
             ) + self._unknown(about)
             return
         low, high = contrast.interval
-        worse = decide.worsening(contrast.ratio, finding.question.better)
+        worse = worsening(contrast.ratio, finding.question.better)
         against = self.result.old_names.get(about, "the nights before")
         finding.text = (
             f"{what} is {abs(worse):.1%} {'worse' if worse > 0 else 'better'} than {against} "
             f"(ratio {contrast.ratio:.3f}, 95 % interval {low:.3f} … {high:.3f}; "
             f"{finding.threshold:.1%} would count)"
         ) + self._why(finding)
-        if finding.question.held or finding.together or (finding.change and not finding.question.old):
+        if finding.question.alone or finding.together:
             finding.text += self._unknown(about)
 
     def _unknown(self, about: Subject) -> str:
@@ -459,6 +465,12 @@ class _Judge:
 
     def _why(self, finding: Finding) -> str:
         """What made a finding what it is."""
+        hold = self.result.holds.get(subject(finding))
+        since = f"; as it was since night {hold.since}" if hold and finding.question.held else ""
+        if finding.state in (SUSPECT, INCONCLUSIVE) and since:
+            again = ", and is run again" if self.reruns else ""
+            return (f"{since.replace('as it was', 'it was slower')}: this night is neither clearly as slow nor "
+                    f"clearly as fast as before{again}")  # fmt: skip
         if finding.state == SUSPECT:
             if "reruns" in finding.extra:
                 return ("; both reruns agree, but nights may differ by as much: it is confirmed when the "
@@ -467,17 +479,18 @@ class _Judge:
                 "; not run again: it is confirmed when the next night or the one after it agrees"
             )
         if finding.state == CONFIRMED:
-            hold = self.result.holds.get(subject(finding))
-            if hold:
-                return (f"; as it was found since night {hold.since}: it fails until it is as fast as before, "
-                        "a baseline is pinned, or it is acknowledged")  # fmt: skip
-            if "since" in finding.extra:
-                return f"; as it was since night {finding.extra['since']}"
+            if since:
+                more = "" if finding.question.pinned else (": it fails until it is as fast as before, a baseline is "
+                                                           "pinned, or it is acknowledged")  # fmt: skip
+                return since + more
             return {
                 "agree": "; one of the two nights before agrees",
                 "together": "; tonight and the nights before agree, each for itself",
             }.get(finding.extra.get("nights", ""), "; both reruns agree")
-        return "; suspect at first, and the reruns do not agree" if finding.state == decide.CLEARED else ""
+        if finding.state != CLEARED:
+            return ""
+        return "; not clear at first, and the reruns are as fast as before" if since else (
+            "; suspect at first, and the reruns do not agree")
 
 
 def shown_nights(numbers: Sequence[int]) -> str:

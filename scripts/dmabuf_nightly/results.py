@@ -7,20 +7,21 @@ from dmabuf_common import emulated, stats, verdict
 from dmabuf_common.clock import now
 from dmabuf_report import bins, model
 
-from . import decide, edivisive, fio
+from . import edivisive, fio, states
 from .judge import Judgement, Subject, metrics_of, shown_nights, subject
 from .plan import metric_kind
+from .question import Finding
 from .store import LEAST_VALID, Run, Series, too_few_valid
 
 TOOL = model.Tool("dmabuf-nightly", "0.1.0")
 
 STATUS = {
-    decide.SAME: verdict.PASS,
-    decide.BETTER: verdict.PASS,
-    decide.CLEARED: verdict.PASS,
-    decide.SUSPECT: verdict.INCONCLUSIVE,
-    decide.INCONCLUSIVE: verdict.INCONCLUSIVE,
-    decide.CONFIRMED: verdict.FAIL,
+    states.SAME: verdict.PASS,
+    states.BETTER: verdict.PASS,
+    states.CLEARED: verdict.PASS,
+    states.SUSPECT: verdict.INCONCLUSIVE,
+    states.INCONCLUSIVE: verdict.INCONCLUSIVE,
+    states.CONFIRMED: verdict.FAIL,
 }
 
 BISECT = "git bisect run dmabuf-nightly bisect PLAN --case {case} --metric {metric} --build COMMAND"
@@ -87,12 +88,12 @@ def whole_requirement(judgement: Judgement) -> model.Requirement | None:
     return requirement
 
 
-def status_of(finding: decide.Finding) -> str:
+def status_of(finding: Finding) -> str:
     """What a finding means for the night."""
     return verdict.PASS if "acknowledged" in finding.extra else STATUS[finding.state]
 
 
-def metric_requirement(finding: decide.Finding) -> model.Requirement:
+def metric_requirement(finding: Finding) -> model.Requirement:
     """What was decided about one metric."""
     about = subject(finding)
     series = about.series
@@ -106,7 +107,7 @@ def metric_requirement(finding: decide.Finding) -> model.Requirement:
     )  # fmt: skip
     if status == verdict.FAIL:
         requirement.remedy = BISECT.format(case=series.test, metric=about.metric)
-    elif finding.state == decide.SUSPECT:
+    elif finding.state == states.SUSPECT:
         requirement.remedy = "run the night again"
     if finding.contrast:
         unit = metric_kind(about.metric)[0]
@@ -185,7 +186,7 @@ def measurement(judgement: Judgement, series: Series) -> model.Measurement:
     return made
 
 
-def comparison(judgement: Judgement, finding: decide.Finding) -> model.Comparison | None:
+def comparison(judgement: Judgement, finding: Finding) -> model.Comparison | None:
     """The row of a finding that compared something."""
     contrast = finding.judged
     if contrast is None:

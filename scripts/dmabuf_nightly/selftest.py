@@ -16,53 +16,20 @@ from scipy import stats as scipy_stats
 from dmabuf_common import stats
 
 from . import decide
-from .earlier import Decided, Hold, Pin, view
+from .earlier import BEFORE, Decided, Hold, Pin, held, last_good, slow_nights, view
 from .plan import Rules
+from .question import Question
+from .scenarios import BASELINE_NIGHTS, CV, FLOOR, HISTORY, METRICS, SCENARIOS, SEED, Scenario
+from .states import CONFIRMED, GOOD, INCONCLUSIVE, SUSPECT
 
 Array = npt.NDArray[np.float64]
-
-SEED = 20
-METRICS = 12
-BASELINE_NIGHTS = 3
-HISTORY = 20
-CV = 0.03
-FLOOR = 0.02
-MOST_FALSE = 0.01
-LEAST_POWER = 0.95
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """One kind of made-up history. slow: the factor on the first metric's values (1: A/A).
-    between: the CV from night to night, which all runs of a night share. sides: compare two sides
-    within each night instead of with a baseline. reruns: False for nights that are only measured.
-    history: how many good nights there are before. baseline_nights: how many of these, the first ones, are
-    pinned. repin: then so many slower nights of all metrics follow, and are pinned instead.
-    within: in how many nights a loss must be found (0: in all). most_green: which share of the nights after
-    that may be good at most."""
-
-    name: str
-    trials: int
-    nights: int
-    repeats: int = 10
-    slow: float = 1.0
-    between: float = 0.0
-    sides: bool = False
-    reruns: bool = True
-    cv: float = CV
-    history: int = HISTORY
-    baseline_nights: int = BASELINE_NIGHTS
-    repin: int = 0
-    within: int = 0
-    most_false: float | None = None
-    least_power: float | None = None
-    most_green: float | None = None
-
 
 @dataclass
 class Figures:
     """What came out. found: trials in which the slow metric was confirmed within the nights; at_once:
-    in the first of them. after: nights after it was found; green: those of them in which it was not."""
+    in the first of them. after: nights after it was found, while it was there; green: those that were good;
+    unclear: those that were neither. mended: nights after it was gone; red: those that failed; open: those
+    that were neither."""
 
     nights: int = 0
     suspected: int = 0
@@ -72,63 +39,11 @@ class Figures:
     at_once: int = 0
     after: int = 0
     green: int = 0
+    unclear: int = 0
+    mended: int = 0
+    red: int = 0
+    open: int = 0
     seconds: float = 0.0
-
-
-SCENARIOS = (
-    Scenario("A/A, 10 repeats", 300, 4, most_false=MOST_FALSE),
-    Scenario("5 % slower, 10 repeats", 300, 3, slow=0.95, least_power=LEAST_POWER),
-    Scenario("5 % slower, 5 repeats", 60, 3, repeats=5, slow=0.95),
-    Scenario("A/A, nights differ by 1 %", 250, 4, between=0.01, most_false=MOST_FALSE),
-    Scenario("5 % slower, nights differ by 1 %", 100, 3, slow=0.95, between=0.01),
-    Scenario("5 % slower, nights differ by 1 %, baseline of 10 nights", 100, 3, slow=0.95,
-             between=0.01, baseline_nights=10),
-    Scenario("A/A, nights differ by 2 %", 60, 4, between=0.02),
-    Scenario("A/A, sides in one night, nights differ by 1 %", 150, 4, between=0.01, sides=True,
-             history=2, most_false=MOST_FALSE),
-    Scenario("5 % slower, sides in one night, nights differ by 1 %", 300, 3, slow=0.95,
-             between=0.01, sides=True, history=2, least_power=LEAST_POWER),
-    Scenario("A/A, measured only", 150, 4, reruns=False, most_false=MOST_FALSE),
-    Scenario("5 % slower, measured only", 1500, 3, slow=0.95, reruns=False, least_power=LEAST_POWER),
-    Scenario("A/A, measured only, nights differ by 1 %", 500, 4, between=0.01, reruns=False,
-             most_false=MOST_FALSE),
-    Scenario("5 % slower, measured only, nights differ by 1 %", 100, 3, slow=0.95, between=0.01,
-             reruns=False),
-    Scenario("A/A, sides, measured only, nights differ by 1 %", 300, 4, between=0.01, sides=True,
-             reruns=False, history=2, most_false=MOST_FALSE),
-    Scenario("5 % slower, sides, measured only, nights differ by 1 %", 300, 3, slow=0.95, between=0.01,
-             sides=True, reruns=False, history=2, least_power=LEAST_POWER),
-    Scenario("A/A, the first 6 nights after a baseline of 3, nights differ by 1 %", 300, 6, between=0.01,
-             history=3, most_false=MOST_FALSE),
-    Scenario("5 % slower, the first 3 nights after a baseline of 3, nights differ by 1 %", 100, 3,
-             slow=0.95, between=0.01, history=3),
-    Scenario("A/A, the first 6 nights after a baseline of 3, measured only, nights differ by 1 %", 150, 6,
-             between=0.01, history=3, reruns=False, most_false=MOST_FALSE),
-    Scenario("A/A, the first 6 nights after a baseline of 1, nights differ by 1 %", 150, 6, between=0.01,
-             history=1, baseline_nights=1, most_false=MOST_FALSE),
-    Scenario("A/A, pinned anew on 3 slower nights, nights differ by 1 %", 400, 4, between=0.01, repin=3,
-             most_false=MOST_FALSE),
-    Scenario("5 % slower, pinned anew on 3 slower nights", 100, 3, slow=0.95, repin=3),
-    Scenario("A/A, pinned anew on 3 slower nights, measured only, nights differ by 1 %", 250, 4,
-             between=0.01, repin=3, reruns=False, most_false=MOST_FALSE),
-    Scenario("A/A, no baseline, nights differ by 1 %", 150, 6, between=0.01, baseline_nights=0,
-             most_false=MOST_FALSE),
-    Scenario("A/A, no baseline, the first 15 nights, nights differ by 1 %", 60, 15, between=0.01, history=0,
-             baseline_nights=0, most_false=MOST_FALSE),
-    Scenario("5 % slower, no baseline", 100, 12, slow=0.95, baseline_nights=0, within=5,
-             least_power=LEAST_POWER, most_green=MOST_FALSE),
-    Scenario("5 % slower, no baseline, measured only", 250, 12, slow=0.95, baseline_nights=0, within=5,
-             reruns=False, least_power=LEAST_POWER, most_green=MOST_FALSE),
-)  # fmt: skip
-
-
-# How large a slow-down must be to be found, for runs that differ by 3 % and by 1 %: what docs/nightly.md
-# says of floors. Nothing is claimed of these.
-POWER = tuple(
-    Scenario(f"{effect:g} % slower, runs differ by {cv:g} %{'' if reruns else ', measured only'}", 100, 3,
-             slow=1 - effect / 100, cv=cv / 100, reruns=reruns)
-    for cv in (3.0, 1.0) for effect in (2.0, 2.5, 3.0, 4.0, 5.0, 7.0) for reruns in (True, False)
-)  # fmt: skip
 
 
 class Source:
@@ -148,7 +63,7 @@ class Source:
         """`count` runs of every metric tonight."""
         values: Array = self.level * self.rng.normal(1, self.scenario.cv, (METRICS, count))
         if slow:
-            values[0] *= self.scenario.slow
+            values[: self.scenario.many] *= self.scenario.slow
         return values
 
 
@@ -185,28 +100,39 @@ class Trial:
         return [float(v) for night in nights for v in self.past[night][0][metric]]
 
     def _hold(self, metric: int) -> Hold | None:
-        found = self.decided[metric]
-        return found[max(found)].hold if found and not self.pins else None
+        return held(self.decided[metric], self.pins[-1] if self.pins else None)
 
-    def _question(self, metric: int, tonight: Array, reference: Array | None) -> decide.Question:
-        new = tonight[metric].tolist()
-        if reference is not None:
-            sides = [
-                (old[metric].tolist(), runs[metric].tolist())
-                for runs, old in self.past[-decide.BEFORE :] if old is not None
-            ]  # fmt: skip
-            return decide.Question(metric, "higher", FLOOR, reference[metric].tolist(), new, sides=sides)
-        nights = list(range(len(self.past)))[-self.rules.history :]
+    def _question(self, metric: int, tonight: Array, reference: Array | None) -> Question:
+        new, decided, hold = tonight[metric].tolist(), self.decided[metric], self._hold(metric)
+        every = range(len(self.past))
         pin = self.pins[-1] if self.pins else None
-        hold = self._hold(metric)
-        pinned = pin.nights if pin else hold.nights if hold else ()
+        slow = slow_nights(every, decided, hold, pin) if hold else []
+        mended = hold is not None and hold.fast > 0
+        if reference is not None:
+            sides = {
+                night: (old[metric].tolist(), self.past[night][0][metric].tolist())
+                for night in {*every[-BEFORE:], *slow} if (old := self.past[night][1]) is not None
+            }  # fmt: skip
+            return Question(
+                metric, "higher", FLOOR, reference[metric].tolist(), new, mended=mended,
+                sides=[sides[night] for night in every[-BEFORE:]], held=bool(slow),
+                slow=[sides[night] for night in slow],
+            )  # fmt: skip
+        nights = list(every)[-self.rules.history :]
+        # The same as judge.py does with stored nights.
+        compared = pin.nights if pin else hold.nights if hold else last_good(every, decided)
         runs = [self.past[night][0][metric].tolist() for night in nights]
-        seen = view(nights, self.decided[metric], decide.SLOWER, self.pins, pin)
-        return decide.Question(
-            metric, "higher", FLOOR, self._old(metric, pinned), new,
-            [stats.median(night) for night in runs], seen.flagged, runs, len(pinned), seen.eras,
-            seen.settled, hold is not None,
+        seen = view(nights, decided, self.pins, pin)
+        return Question(
+            metric, "higher", FLOOR, self._old(metric, compared), new,
+            [stats.median(night) for night in runs], seen.flagged, runs, len(compared), seen.eras,
+            seen.settled, hold is not None, (), pin is not None, compared, seen.apart, mended,
+            [((), self.past[night][0][metric].tolist()) for night in slow],
         )  # fmt: skip
+
+    def state(self, metric: int) -> str:
+        """What the last night came to for a metric."""
+        return self.decided[metric][len(self.past) - 1].state
 
     def night(self, slow: bool = True) -> tuple[set[int], set[int]]:
         """One night: which metrics were suspect and which confirmed. Adds it to the past."""
@@ -217,10 +143,7 @@ class Trial:
         findings = decide.first_look(
             [self._question(metric, tonight, reference) for metric in range(METRICS)], self.rules
         )
-        pin = self.pins[-1] if self.pins else None
-        for metric, finding in enumerate(findings):
-            decide.keep_confirmed(finding, self.decided[metric], pin)
-        suspects = {i for i, f in enumerate(findings) if f.state == decide.SUSPECT}
+        suspects = {i for i, f in enumerate(findings) if f.state == SUSPECT}
         if not scenario.reruns:
             decide.agree(findings, METRICS, self.rules)
         elif suspects:
@@ -230,13 +153,14 @@ class Trial:
                 i: ([] if old is None else old[i].tolist(), again[i].tolist()) for i in suspects
             }
             decide.second_look(findings, fresh, self.rules)
+        pin = self.pins[-1] if self.pins else None
         number = len(self.past)
         names = list(range(number))[-self.rules.history :]
         for metric, finding in enumerate(findings):
             hold = finding.hold(self._hold(metric), number, names)
             self.decided[metric][number] = Decided(finding.state, pin.id if pin else None, hold)
         self.past.append((tonight, reference))
-        return suspects, {i for i, f in enumerate(findings) if f.state == decide.CONFIRMED}
+        return suspects, {i for i, f in enumerate(findings) if f.state == CONFIRMED}
 
 
 def simulate(scenario: Scenario, rules: Rules, seed: int = SEED) -> Figures:
@@ -244,20 +168,30 @@ def simulate(scenario: Scenario, rules: Rules, seed: int = SEED) -> Figures:
     rng = np.random.default_rng(seed)
     figures = Figures()
     start = time.monotonic()
+    losses = set(range(scenario.many)) if scenario.slow != 1 else set[int]()
     for _ in range(scenario.trials):
         trial = Trial(rng, scenario, rules)
+        for slow, nights in zip((True, False), scenario.earlier, strict=True):
+            for _ in range(nights):
+                trial.night(slow)
         found = 0
         for number in range(1, scenario.nights + 1):
             suspects, confirmed = trial.night()
             figures.nights += 1
             figures.suspected += bool(suspects)
             # With a slow metric, an alarm about another one is a false alarm, too.
-            figures.alarmed += bool(confirmed - ({0} if scenario.slow != 1 else set()))
+            figures.alarmed += bool(confirmed - losses)
             if found:
                 figures.after += 1
-                figures.green += 0 not in confirmed
-            elif scenario.slow != 1 and 0 in confirmed:
+                figures.green += trial.state(0) in GOOD
+                figures.unclear += trial.state(0) in (SUSPECT, INCONCLUSIVE)
+            elif losses and 0 in confirmed:
                 found = number
+        for _ in range(scenario.mended):
+            _, confirmed = trial.night(slow=False)
+            figures.mended += 1
+            figures.red += bool(confirmed)
+            figures.open += not confirmed and any(trial.state(m) not in GOOD for m in range(METRICS))
         figures.trials += 1
         figures.found += 0 < found <= (scenario.within or scenario.nights)
         figures.at_once += found == 1
@@ -309,6 +243,15 @@ def check(scenario: Scenario, figures: Figures) -> list[tuple[bool, str]]:
                 f"at 95 % confidence at most {bound:.2%}",
             )
         )
+    if scenario.most_red is not None:
+        bound = upper_bound(figures.red, figures.mended)
+        claims.append(
+            (
+                bound <= scenario.most_red,
+                f"red in at most {scenario.most_red:.0%} of the nights after it was mended: "
+                f"at 95 % confidence at most {bound:.2%}",
+            )
+        )
     return claims
 
 
@@ -321,7 +264,11 @@ def describe(scenario: Scenario, figures: Figures) -> str:
             f"({figures.found / figures.trials:.1%}), at once in {figures.at_once / figures.trials:.1%}, "
         )
     if scenario.most_green is not None:
-        text += f"good in {figures.green} of {figures.after} nights after that, "
+        text += f"good in {figures.green} of {figures.after} nights after that and unclear in {figures.unclear}, "
+    if scenario.mended:
+        text += (
+            f"red in {figures.red} of {figures.mended} nights after it was mended and unclear in {figures.open}, "
+        )
     text += (
         f"false alarms in {figures.alarmed} of {figures.nights} nights "
         f"({figures.alarmed / figures.nights:.2%}), "

@@ -7,10 +7,14 @@ from pathlib import Path
 import pytest
 from dmabuf_nightly import analyse, decide
 from dmabuf_nightly.earlier import Decided, Pin, counts, view
+from dmabuf_nightly.nights import night_spread
+from dmabuf_nightly.plan import Rules
+from dmabuf_nightly.question import Change, Finding, Question, levelled, threshold
+from dmabuf_nightly.states import SAME, SUSPECT
 from made import Made
 
 
-def judged(made: Made, night: int) -> decide.Finding:
+def judged(made: Made, night: int) -> Finding:
     return analyse.judge_night(made.store, made.store.night(night)).findings[0]
 
 
@@ -39,17 +43,17 @@ def test_a_change_that_the_pin_accepted_is_none(tmp_path: Path) -> None:
         made.night(level, status="pass")
     assert made.call("baseline", "pin", "--plan", "p", "--last", "3") == 0
     finding = judged(made, made.night(895, status="pass"))
-    assert (finding.state, finding.change) == (decide.SAME, None)
+    assert (finding.state, finding.change) == (SAME, None)
 
 
 def test_a_change_before_the_last_pinned_night_is_none() -> None:
     levels = [100.0, 100.4, 99.6, 100.2, 99.8] * 2 + [94.0, 94.3, 93.8]
-    question = decide.Question(0, "higher", 0.02, [], [94.1] * 10, levels)
-    assert decide.change_suspect(question, 0.02, decide.Rules()) == decide.Change(0, 10)
+    question = Question(0, "higher", 0.02, [], [94.1] * 10, levels)
+    assert decide.change_suspect(question, 0.02, Rules()) == Change(10, tuple(range(10)))
     question.settled = 10
-    assert decide.change_suspect(question, 0.02, decide.Rules()) == decide.Change(0, 10)
+    assert decide.change_suspect(question, 0.02, Rules()) == Change(10, tuple(range(10)))
     question.settled = 11
-    assert decide.change_suspect(question, 0.02, decide.Rules()) is None
+    assert decide.change_suspect(question, 0.02, Rules()) is None
 
 
 def test_a_night_as_fast_as_the_baseline_is_good_after_a_better_week(made: Made) -> None:
@@ -65,13 +69,13 @@ def test_a_change_with_a_baseline_shows_the_figures_that_it_is_based_on() -> Non
     def runs(level: float) -> list[float]:
         return [level + (i - 4.5) * 1.0 for i in range(10)]
 
-    for base, state in ((100.0, decide.SUSPECT), (98.0, decide.SAME)):
+    for base, state in ((100.0, SUSPECT), (98.0, SAME)):
         old = [value for _ in range(3) for value in runs(base)]
-        question = decide.Question(0, "higher", 0.02, old, runs(97.4), nights, frozenset(),
+        question = Question(0, "higher", 0.02, old, runs(97.4), nights, frozenset(),
                                    [runs(level) for level in nights], 3)  # fmt: skip
-        finding = decide.first_look([question] * 12, decide.Rules())[0]
+        finding = decide.first_look([question] * 12, Rules())[0]
         assert finding.state == state
-        if state == decide.SUSPECT:
+        if state == SUSPECT:
             assert finding.change is not None and finding.change.index == 15
             assert finding.contrast is not None and len(finding.contrast.new) == 30
             assert finding.contrast.old == tuple(old)
@@ -85,20 +89,20 @@ def test_which_decisions_count() -> None:
     assert counts(10, Decided("same", None), None) and not counts(10, slow, None)
     nights = list(range(1, 12))
     decided = {n: Decided("confirmed", 1) for n in (5, 7, 8)} | {10: Decided("suspect", 2), 11: slow}
-    seen = view(nights, decided, ("suspect", "confirmed"), [first, second], second)
+    seen = view(nights, decided, [first, second], second)
     # Night 5 was slow in its time; 7 and 8 are the usual ones now; 11 says nothing about this baseline.
     assert seen.flagged == {nights.index(5), nights.index(10)}
     assert seen.eras == (1,) * 6 + (2,) * 5 and seen.settled == 9
-    assert view(nights, decided, ("confirmed",), [], None).settled == 0
+    assert view(nights, decided, [], None).settled == 0
 
 
 def test_what_is_usual_is_so_within_an_era() -> None:
     levels = [100.0, 101.0, 99.0, 100.0, 101.0, 99.0] + [80.0, 80.8, 79.2, 80.0, 80.8, 79.2]
     past = [[level * (1 + (i - 4.5) * 0.001) for i in range(10)] for level in levels]
-    one = decide.Question(0, "higher", 0.001, [], [], levels, past_runs=past)
-    two = decide.Question(0, "higher", 0.001, [], [], levels, past_runs=past, eras=[1] * 6 + [2] * 6)
-    rules = decide.Rules()
-    assert decide.threshold(0.001, decide.levelled(one), rules) > 0.25
-    assert decide.threshold(0.001, decide.levelled(two), rules) == pytest.approx(0.03, rel=0.02)
-    assert decide.night_spread(one)[0] > 0.1
-    assert decide.night_spread(two) == (pytest.approx(0.009, rel=0.1), 10)
+    one = Question(0, "higher", 0.001, [], [], levels, past_runs=past)
+    two = Question(0, "higher", 0.001, [], [], levels, past_runs=past, eras=[1] * 6 + [2] * 6)
+    rules = Rules()
+    assert threshold(0.001, levelled(one), rules) > 0.25
+    assert threshold(0.001, levelled(two), rules) == pytest.approx(0.03, rel=0.02)
+    assert night_spread(one)[0] > 0.1
+    assert night_spread(two) == (pytest.approx(0.009, rel=0.1), 10)

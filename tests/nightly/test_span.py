@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
-from dmabuf_nightly import analyse, baseline, decide
+from dmabuf_nightly import analyse, baseline
 from dmabuf_nightly.store import Store
+from dmabuf_nightly.states import CONFIRMED
 from made import SERIES, Made
 from test_migrate import HERE, filled
 
@@ -96,4 +97,4 @@ def test_pins_of_an_earlier_release_have_their_span(tmp_path: Path, old: str) ->
     store = Store(filled(text, tmp_path / "s.db"))
     assert [row["last_night"] for row in store.db.execute("SELECT last_night FROM baseline")] == [3]
     assert baseline.in_force(store, "p", 3)[SERIES].id == 1
-    assert decide.CONFIRMED == store.decisions(3)[0]["state"]
+    assert CONFIRMED == store.decisions(3)[0]["state"]
