@@ -24,6 +24,7 @@ from .states import CONFIRMED, GOOD, INCONCLUSIVE, SUSPECT
 
 Array = npt.NDArray[np.float64]
 
+
 @dataclass
 class Figures:
     """What came out. found: trials in which the slow metric was confirmed within the nights; at_once:
@@ -187,6 +188,8 @@ def simulate(scenario: Scenario, rules: Rules, seed: int = SEED) -> Figures:
                 figures.unclear += trial.state(0) in (SUSPECT, INCONCLUSIVE)
             elif losses and 0 in confirmed:
                 found = number
+                if not scenario.goes_on:
+                    break
         for _ in range(scenario.mended):
             _, confirmed = trial.night(slow=False)
             figures.mended += 1

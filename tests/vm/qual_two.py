@@ -20,8 +20,23 @@ from fio_harness import DEV, Tally, need_engine, nothing_left
 from qual import QUAL, RETENTION_OFFSET, Passthrough, qual, records
 
 DRIVES = ("lab-nvme", "lab-formats")
-PLACES = (DEV, "/dev/nvme1n4")
-NAMES = tuple(Path(place).name for place in PLACES)
+# Of the second drive's namespaces the one with blocks of 4 KiB.
+SECOND_NSID = "4"
+
+
+def second_name() -> str:
+    """Linux looks for namespaces side by side: nvme1n4 can be another one than that."""
+    for disk in Path("/sys/block").glob("nvme*"):
+        if "c" in disk.name:  # nvme1c1n4, a path of a multipath head
+            continue
+        serial, nsid = disk / "device/serial", disk / "nsid"
+        if serial.exists() and serial.read_text().strip() == DRIVES[1] and nsid.read_text().strip() == SECOND_NSID:
+            return disk.name
+    raise SystemExit(f"no namespace {SECOND_NSID} of the drive {DRIVES[1]}")
+
+
+NAMES = (Path(DEV).name, second_name())
+PLACES = tuple(f"/dev/{name}" for name in NAMES)
 CHUNK = 1 << 20
 # All that a quick run writes to is within this.
 MARKED_BYTES = 96 << 20
