@@ -49,6 +49,7 @@ struct DatapathTraits {
   bool may_poll = true;           ///< hipri: a drive can be polled for its completions
   bool carries_flags = true;      ///< nowait: its I/O has the flags of reads and writes
   bool carries_priority = true;   ///< cmdprio_*: its I/O has a priority
+  bool process_priority = true;   ///< prio, prioclass: its I/O has the process's
 };
 
 /// By Datapath.
@@ -71,7 +72,8 @@ inline constexpr DatapathTraits kDatapathTraits[] = {
      .sizes_commands = true,
      .needs_direct = true,
      .carries_flags = false,
-     .carries_priority = false},
+     .carries_priority = false,
+     .process_priority = false},
     {.path = Datapath::registered,
      .name = "registered",
      .what = "The dma-buf is a registered buffer of the job's io_uring",

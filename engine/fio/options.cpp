@@ -135,6 +135,8 @@ JobConfig job_config(const thread_data &td) {
   config.force_async = options.force_async;
   config.priorities = options.priorities.percentage[0] || options.priorities.percentage[1] ||
                       (options.priorities.bssplit_str && *options.priorities.bssplit_str);
+  config.process_priority = was_set(td, offsetof(thread_options, ioprio)) ||
+                            was_set(td, offsetof(thread_options, ioprio_class));
   config.foreign = foreign_option(options);
   config.syncs =
       td.o.fsync_blocks || td.o.fdatasync_blocks || td.sync_file_range_nr || td.o.end_fsync;

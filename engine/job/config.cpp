@@ -69,6 +69,11 @@ Result<void> check_path(const JobConfig &config, Datapath path) {
                 strf("the I/O of dmabuf_datapath=%s carries no priority; drop cmdprio_*, or "
                      "use dmabuf_datapath=registered",
                      name));
+  if (config.process_priority && !can.process_priority)
+    return fail(EINVAL,
+                strf("the commands of dmabuf_datapath=%s do not carry the job's I/O priority; drop "
+                     "prio and prioclass, or use dmabuf_datapath=registered or bvec",
+                     name));
   return {};
 }
 

@@ -33,6 +33,7 @@ struct JobConfig {
   bool hipri = false;       ///< polls the drive for completions
   bool nowait = false;      ///< an I/O that would block fails instead
   bool priorities = false;  ///< some I/Os have a priority of their own
+  bool process_priority = false; ///< prio or prioclass: the job's process has one
   unsigned force_async = 0; ///< every so manieth request goes to a kernel worker at once
   std::string foreign;      ///< an option of engine io_uring that is set and not followed here
   bool syncs = false;       ///< will send fsync and the like

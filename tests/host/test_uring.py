@@ -63,6 +63,15 @@ def test_commands_carry_no_priority_and_say_so(fio: Fio, datapath: str, stand_in
     assert f"the I/O of dmabuf_datapath={datapath} carries no priority" in result.stderr
 
 
+@pytest.mark.parametrize("option", ["--prio=3", "--prioclass=2"])
+def test_premapped_does_not_carry_the_jobs_priority_and_says_so(fio: Fio, option: str) -> None:
+    result = fio(option, dmabuf_datapath="premapped", direct=1, stand_in=True, filename=None, env={"STAND_IN_MODULE": "x=1"})
+    assert result.status != 0
+    assert "dmabuf_datapath=premapped do not carry the job's I/O priority" in result.stderr
+    kept = fio(option, dmabuf_datapath="host", direct=1)
+    assert kept.status == 0, kept.stderr
+
+
 def test_what_auto_took_is_held_to_the_options(fio: Fio) -> None:
     result = fio("--cmdprio_percentage=10", dmabuf_datapath="auto", direct=1, stand_in=True,
                  env={"STAND_IN_MODULE": "path=3"})

@@ -153,6 +153,17 @@ TEST(Config, PollingNeedsADatapathThatCan) {
   EXPECT_FALSE(check_path(taken, Datapath::bvec)) << "what auto took";
 }
 
+TEST(Config, CommandsOfPremappedHaveNoPriorityOfTheProcess) {
+  JobConfig config = by(Datapath::premapped, Submit::uring);
+  config.process_priority = true;
+  EXPECT_TRUE(mentions(refusal(config), {"prio", "prioclass", "premapped", "registered", "bvec"}));
+  for (const auto path : {Datapath::registered, Datapath::bvec, Datapath::host, Datapath::bounce}) {
+    config = by(path, Submit::uring);
+    config.process_priority = true;
+    EXPECT_EQ(refusal(config), "accepted") << datapath_name(path);
+  }
+}
+
 TEST(Config, CommandsHaveNeitherNowaitNorPriority) {
   for (const auto path : {Datapath::premapped, Datapath::bvec}) {
     JobConfig config = by(path, Submit::uring);
