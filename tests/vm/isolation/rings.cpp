@@ -215,6 +215,13 @@ void test_slots(const IsolationOptions &options) {
            {ENOENT});
   expect("REGISTER of a premapped mapping",
          bed.ring.enroll(bed.session.fd(), premapped_entry.handle, 1), {EINVAL, EOPNOTSUPP});
+  // Has pages, too, but only for I/O with its own target.
+  auto bvec_entry = map_entry(bed.buffer.fd(), bed.target.get(), Path::Bvec);
+  if (expect("MAP by bvec", bed.session.map_one(bvec_entry), {0})) {
+    expect("REGISTER of a bvec mapping", bed.ring.enroll(bed.session.fd(), bvec_entry.handle, 1),
+           {EOPNOTSUPP});
+    expect("UNMAP of it", bed.session.unmap_one(bvec_entry.handle), {0});
+  }
   expect("UNREGISTER of an empty slot", bed.ring.withdraw(bed.session.fd(), 1), {EINVAL, ENOENT});
 
   dmabuf_rw_info info{};
