@@ -49,6 +49,34 @@ class Gone(Refused):
     """The drive of this run went away, or is not what it was. The run ends, whatever is there now."""
 
 
+def _walk(
+    descriptor: int, places: dict[tuple[int, int], str], top: Node, wanted: Callable[[int, int], bool]
+) -> list[tuple[str, Signature]]:  # fmt: skip
+    """What begins at these places of what the descriptor has open, which is `top`, and in the partitions that
+    tables there name, each with its place. A place that is not wanted is not looked at."""
+    found = []
+    # An extended partition begins with a piece of the table that lists it.
+    extended: set[int] = set()
+    ranges = [one for one in places if wanted(*one)]
+    # The list grows as tables are found.
+    for start, size in ranges:
+        for signature in find(descriptor, start, size):
+            found.append((places[start, size], signature))
+            if not signature.table or start in extended:
+                continue
+            for entry in entries(descriptor, start, size, signature.type):
+                if entry.extended:
+                    extended.add(entry.start)
+                # A table can be that of a larger drive.
+                one = (entry.start, min(entry.bytes, top.bytes - entry.start))
+                if one[1] > 0 and one not in places and wanted(*one):
+                    places[one] = f"a partition of {top.path}, from byte {entry.start} on,"
+                    ranges.append(one)
+        if len(ranges) > MOST_PARTITIONS:
+            raise CannotLook(f"it has more than {MOST_PARTITIONS} partitions: wipe their table first")
+    return found
+
+
 class Guard:
     """A drive that is held. Made by claim() and observe()."""
 
@@ -227,44 +255,54 @@ class Guard:
         if own.whole:
             for part in drive_identity.partitions(self._system, own.disk):
                 places.setdefault((part.start, part.bytes), part.path)
-        found = []
-        # An extended partition begins with a piece of the table that lists it.
-        extended: set[int] = set()
-        ranges = list(places)
-        # The list grows as tables are found.
-        for start, size in ranges:
-            for signature in find(self._descriptor, start, size):
-                found.append((places[start, size], signature))
-                if not signature.table or start in extended:
-                    continue
-                for entry in entries(self._descriptor, start, size, signature.type):
-                    if entry.extended:
-                        extended.add(entry.start)
-                    # A table can be that of a larger drive.
-                    one = (entry.start, min(entry.bytes, own.bytes - entry.start))
-                    if one[1] > 0 and one not in places:
-                        places[one] = f"a partition of {own.path}, from byte {entry.start} on,"
-                        ranges.append(one)
-            if len(ranges) > MOST_PARTITIONS:
-                raise CannotLook(f"it has more than {MOST_PARTITIONS} partitions: wipe their table first")
-        return found
+        return _walk(self._descriptor, places, own, lambda _start, _size: True)
+
+    def _around(self) -> list[str]:
+        """What shares the bytes of a partition and is no part of it: the whole drive may be a member of a
+        RAID, or one file system with the leftovers of a table in it, and partitions may overlap. No
+        consent counts for it: who gives a partition means no more than that."""
+        own = self.identity.node
+        if own.whole:
+            return []
+        disk = drive_identity.node(self._system, self._system.real(f"/sys/block/{own.disk}"))
+        places = {(0, disk.bytes): disk.path}
+        for part in drive_identity.partitions(self._system, own.disk):
+            places.setdefault((part.start, part.bytes), part.path)
+
+        def shares(start: int, size: int) -> bool:
+            return (start, size) != (own.start, own.bytes) and own.overlaps(start, size)
+
+        try:
+            descriptor = self._devices.open(str(self._system.path(disk.path)), os.O_RDONLY | os.O_NONBLOCK)
+        except OSError as error:
+            raise CannotLook(f"{disk.path}, of which it is a part, cannot be opened ({error.strerror})") from error
+        try:
+            if self._devices.number(descriptor) != disk.number:
+                raise CannotLook(f"{disk.path}, of which it is a part, is not what its name in /dev leads to")
+            found = _walk(descriptor, places, disk, shares)
+        finally:
+            os.close(descriptor)
+        return [f"{place} holds {signature}, of which {own.path} has bytes: give {disk.path} itself, or wipe that "
+                "first" for place, signature in found if not signature.table]  # fmt: skip
 
     def _signed(self, consent: frozenset[str], only: bool, ask: Ask) -> list[str]:
         """Reasons by what is on it. Consent counts only when it names what is there, no more and no
         less: a list of all that could be there is a habit and not a decision. `only`: nothing else is
         against it, so that consent would help. `ask`: how it is given."""
         try:
+            around = self._around()
             found = self._signatures()
         except CannotLook as error:
             return [f"{self.path}: {error}"]
         types = {signature.type for _, signature in found}
         if not types or types == consent:
-            return []
-        reasons = [f"{place} holds {signature}" for place, signature in found]
+            return around
+        reasons = [*around]
+        reasons += [f"{place} holds {signature}" for place, signature in found]
         extra = sorted(consent - types)
         if extra:
             reasons.append(f"{ask(extra)} names what is not there: look again")
-        if only:
+        if only and not around:
             reasons.append(f"look at it with wipefs {self.path}; if all that may be lost: {ask(sorted(types))}")
         return reasons
 
