@@ -29,7 +29,7 @@ Starts COMMAND with a drive whose data it may overwrite, or refuses the drive wi
 is not the one that --serial names; something uses it, or its partitions, by any name of the same namespace (a
 mount, swap, RAID, LVM, a loop device, another program, another machine); something is on it. COMMAND gets the
 open drive, by {fd} as the number of a descriptor and by {path} as a path that leads to it whatever becomes of
-its name. As long as COMMAND runs, nobody can mount or claim the drive, by its other names neither.
+its name. With --read only {fd}: by a path it would be opened anew, and that for writing, too. As long as COMMAND runs, nobody can mount or claim the drive, by its other names neither.
 """
 
 EXAMPLES = """\
@@ -65,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
                       help="what is on the drive and may be lost, as the refusal names it: ext4, gpt; for each a "
                       "time")  # fmt: skip
     made.add_argument("--read", action="store_true", help="COMMAND only reads: the drive is the one that is named, "
-                      "and may be in use; it is not claimed, and open for reading alone")  # fmt: skip
+                      "and may be in use; it is not claimed, and {fd} is open for reading alone")  # fmt: skip
     made.add_argument("device", metavar="DEVICE", help="the drive or partition: /dev/nvme1n1")
     return made
 
@@ -79,6 +79,10 @@ def parted(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def filled(command: Sequence[str], guard: Guard) -> list[str]:
     """COMMAND with the drive in place of {fd} and {path}; Wrong where it names neither."""
+    by_path = next((word for word in command if PATH in word or f"fd/{DESCRIPTOR}" in word), "")
+    if by_path and not guard.writes:
+        raise Wrong(f"{by_path} is a path, by which {command[0]} could open the drive for writing: with --read give "
+                    f"it {DESCRIPTOR}, which is open for reading alone")  # fmt: skip
     if not any(one in word for word in command for one in (DESCRIPTOR, PATH)):
         raise Wrong(f"{command[0]} would not get the drive: say where, by {DESCRIPTOR} or {PATH}")
     return [word.replace(DESCRIPTOR, str(guard.descriptor)).replace(PATH, guard.child_path) for word in command]

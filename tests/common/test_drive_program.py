@@ -103,24 +103,44 @@ def test_a_drive_that_was_not_named_is_refused_and_nothing_started(machine: Mach
 def test_what_is_on_it_is_lost_only_by_its_name(machine: Machine) -> None:
     images.ext4(machine.root / "dev/nvme0n1")
     with pytest.raises(Refused, match="holds ext4.*: --overwrite-signature ext4$"):
-        act(machine, *MINE, "--", *sh("exit 0"))
+        act(machine, *MINE, "--", *sh("exit 9"))
     assert Started(machine, "--overwrite-signature", "ext4", *MINE, "--", *sh("exit 5")).ended() == 5
 
 
 def test_a_mounted_partition_is_refused(machine: Machine) -> None:
     machine.put("/proc/self/mountinfo", "22 1 259:1 / /data rw - ext4 none rw")
     with pytest.raises(Refused, match="/dev/nvme0n1p1 is mounted at /data"):
-        act(machine, *MINE, "--", *sh("exit 0"))
+        act(machine, *MINE, "--", *sh("exit 9"))
+
+
+# A command that reads the drive from its descriptor, and cannot write by it.
+READS = """
+import os, sys
+fd = int(sys.argv[1])
+os.pread(fd, 1, 0)
+try:
+    os.pwrite(fd, b"w", 0)
+except OSError:
+    sys.exit(3)
+"""
+
+
+def test_reading_gives_no_path_by_which_the_drive_could_be_written(machine: Machine) -> None:
+    for word in ("{path}", "--filename={path}", "/dev/fd/{fd}", "/proc/self/fd/{fd}"):
+        with pytest.raises(Wrong, match="could open the drive for writing: with --read give it {fd}"):
+            act(machine, "--read", *MINE, "--", "no-such-program", "{fd}", word)
+    assert (machine.root / "dev/nvme0n1").read_bytes()[:4] == bytes(4)
 
 
 def test_reading_knows_the_drive_and_claims_nothing(machine: Machine) -> None:
+    reads = ["/usr/bin/python3", "-c", READS, "{fd}"]
     machine.put("/proc/self/mountinfo", "22 1 259:1 / /data rw - ext4 none rw")
-    assert Started(machine, "--read", *MINE, "--", *sh("head -c 1 $2 >/dev/null && exit 3")).ended() == 3
+    assert Started(machine, "--read", *MINE, "--", *reads).ended() == 3
     machine.put("/proc/self/mountinfo", "22 1 8:1 / / rw - ext4 /dev/sda1 rw")
     with drive_guard.claim("/dev/nvme0n1", Demand("S1"), (), machine.system, machine.devices):
-        assert Started(machine, "--read", *MINE, "--", *sh("exit 3")).ended() == 3
+        assert Started(machine, "--read", *MINE, "--", *reads).ended() == 3
     with pytest.raises(Refused, match="not S2"):
-        act(machine, "--read", "--serial", "S2", "/dev/nvme0n1", "--", *sh("exit 0"))
+        act(machine, "--read", "--serial", "S2", "/dev/nvme0n1", "--", *reads)
 
 
 def test_without_a_command_it_says_what_it_found_and_lets_go(
