@@ -12,6 +12,7 @@ open a device exclusively, mounts and swapon among them, are kept out; fio is no
 """
 
 import errno
+import fcntl
 import os
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
@@ -110,6 +111,22 @@ class Guard:
         """For subprocess: what a child must inherit. The claims of the other names are among it: a child
         that goes on when this program is killed still writes."""
         return (self._descriptor, *self._others.values())
+
+    def move(self, least: int) -> None:
+        """Gives all descriptors numbers of at least this, which nobody uses by habit. Raises OSError where
+        the limit of open files does not allow it."""
+        moved: dict[int, int] = {}
+        try:
+            for one in self.pass_fds:
+                moved[one] = fcntl.fcntl(one, fcntl.F_DUPFD_CLOEXEC, least)
+        except OSError:
+            for one in moved.values():
+                os.close(one)
+            raise
+        for one in moved:
+            os.close(one)
+        self._descriptor = moved[self._descriptor]
+        self._others = {number: moved[one] for number, one in self._others.items()}
 
     def __enter__(self) -> "Guard":
         return self

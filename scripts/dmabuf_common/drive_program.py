@@ -7,6 +7,7 @@ and what it starts do, and its exit status is the command's.
 
 import argparse
 import os
+import resource
 import signal
 import sys
 from collections.abc import Sequence
@@ -21,6 +22,10 @@ from .verdict import EXIT_PASS
 
 NAME = "dmabuf-guard"
 DESCRIPTOR, PATH = "{fd}", "{path}"
+# Shells and programs give small numbers to what they open, also where such a number is in use.
+LEAST = 500
+# By these a shell puts a file of its own in place of a descriptor, or closes it.
+INSTEAD = (f"{DESCRIPTOR}>", f"{DESCRIPTOR}<")
 # Python ignores these, and what it becomes would go on to.
 SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ)
 
@@ -29,7 +34,8 @@ Starts COMMAND with a drive whose data it may overwrite, or refuses the drive wi
 is not the one that --serial names; something uses it, or its partitions, by any name of the same namespace (a
 mount, swap, RAID, LVM, a loop device, another program, another machine); something is on it. COMMAND gets the
 open drive, by {fd} as the number of a descriptor and by {path} as a path that leads to it whatever becomes of
-its name. With --read only {fd}: by a path it would be opened anew, and that for writing, too. As long as COMMAND runs, nobody can mount or claim the drive, by its other names neither.
+its name. With --read only {fd}: by a path it would be opened anew, and that for writing, too. As long as COMMAND runs, nobody can mount or claim the drive, by its other names neither. COMMAND must keep the descriptor
+open: sudo, ssh, systemd-run and Python's subprocess close it, and what they start does not get the drive.
 """
 
 EXAMPLES = """\
@@ -85,6 +91,16 @@ def filled(command: Sequence[str], guard: Guard) -> list[str]:
                     f"it {DESCRIPTOR}, which is open for reading alone")  # fmt: skip
     if not any(one in word for word in command for one in (DESCRIPTOR, PATH)):
         raise Wrong(f"{command[0]} would not get the drive: say where, by {DESCRIPTOR} or {PATH}")
+    instead = next((word for word in command if any(one in word for one in INSTEAD)), "")
+    if instead:
+        raise Wrong(f"{instead}: a shell would put another file in place of the drive's descriptor; give its own "
+                    "descriptors another name")  # fmt: skip
+    try:
+        guard.move(LEAST)
+    except OSError as error:
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        raise Wrong(f"{soft} open files are too few, as the drive gets a descriptor of {LEAST} or more, which nobody "
+                    f"uses by habit: ulimit -n 1024 ({error.strerror})") from error  # fmt: skip
     return [word.replace(DESCRIPTOR, str(guard.descriptor)).replace(PATH, guard.child_path) for word in command]
 
 

@@ -2,6 +2,7 @@
 """dmabuf-guard starts a command with a drive that is held, or refuses the drive and starts nothing."""
 
 import os
+import resource
 import subprocess
 import time
 from pathlib import Path
@@ -46,6 +47,15 @@ class Started:
 
     def ended(self) -> int:
         return os.waitstatus_to_exitcode(os.waitpid(self.child, 0)[1])
+
+
+# Ends with ten for each descriptor that is a drive, and one more where all their numbers are high.
+NUMBERS = """
+import os, sys
+to = {int(name): os.path.realpath("/proc/self/fd/" + name) for name in os.listdir("/proc/self/fd")}
+drives = [number for number, path in to.items() if "/dev/nvme" in path]
+sys.exit(10 * len(drives) + (min(drives) >= 500))
+"""
 
 
 def free(machine: Machine) -> bool:
@@ -158,6 +168,39 @@ def test_a_command_that_would_open_the_drive_by_its_name_is_not_started(machine:
         act(machine, *MINE, "--", "fio", "--filename=/dev/nvme0n1")
     with pytest.raises(Wrong, match="no-such-program cannot be started: No such file"):
         act(machine, *MINE, "--", "no-such-program", "{fd}")
+    assert free(machine)
+
+
+def test_a_number_that_a_shell_uses_itself_is_not_the_drives(machine: Machine) -> None:
+    """dash, bash and Python give what they open the smallest numbers, whatever is there."""
+    machine.drive("nvme1n1", "259:4")
+    own = machine.root / "own"
+    own.write_text("its own")
+    for shell in ("sh", "bash"):
+        text = f"for n in 3 4 5 6 7 8 9; do eval \"exec $n<{own}\"; done; printf {shell} 1<>$2 && [ $1 -ge 500 ]"
+        run = Started(machine, *MINE, "--", shell, "-c", text, shell, "{fd}", "{path}")
+        assert run.ended() == 0
+        assert (machine.root / "dev/nvme0n1").read_bytes().startswith(shell.encode())
+    assert own.read_text() == "its own"
+    # Both claims, of the drive and of its other name, have such numbers, and no small one is left.
+    assert Started(machine, *MINE, "--", "/usr/bin/python3", "-c", NUMBERS, "{fd}").ended() == 21
+
+
+def test_where_the_limit_of_open_files_is_low_nothing_is_started(machine: Machine) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        with pytest.raises(Wrong, match="256 open files are too few.*ulimit -n 1024"):
+            act(machine, *MINE, "--", "no-such-program", "{fd}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert free(machine)
+
+
+@pytest.mark.parametrize("word", ["exec {fd}>log", "exec {fd}>&-", "read x {fd}<file", "{fd}>>log"])
+def test_a_command_that_replaces_the_descriptor_is_not_started(machine: Machine, word: str) -> None:
+    with pytest.raises(Wrong, match="a shell would put another file in place"):
+        act(machine, *MINE, "--", "no-such-program", "-c", word, "{path}")
     assert free(machine)
 
 
