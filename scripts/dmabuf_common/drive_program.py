@@ -7,10 +7,12 @@ and what it starts do, and its exit status is the command's.
 
 import argparse
 import os
+import re
 import resource
 import signal
+import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 from . import drive_guard, program
@@ -34,7 +36,7 @@ Starts COMMAND with a drive whose data it may overwrite, or refuses the drive wi
 is not the one that --serial names; something uses it, or its partitions, by any name of the same namespace (a
 mount, swap, RAID, LVM, a loop device, another program, another machine); something is on it. COMMAND gets the
 open drive, by {fd} as the number of a descriptor and by {path} as a path that leads to it whatever becomes of
-its name. With --read only {fd}: by a path it would be opened anew, and that for writing, too. As long as COMMAND runs, nobody can mount or claim the drive, by its other names neither. COMMAND must keep the descriptor
+its name; a word of COMMAND that names a drive is refused. With --read only {fd}: by a path it would be opened anew, and that for writing, too. As long as COMMAND runs, nobody can mount or claim the drive, by its other names neither. COMMAND must keep the descriptor
 open: sudo, ssh, systemd-run and Python's subprocess close it, and what they start does not get the drive.
 """
 
@@ -48,6 +50,14 @@ examples:
 exit status: that of COMMAND; 2 wrong usage, or a drive that is refused: then COMMAND was not started. Without
 COMMAND 0: nothing is against it now.
 """
+
+
+# What parts a word of a command may have: name=path, path:path, (path).
+SEPARATORS = re.compile(r"[\s=:,;|&<>()'\"]+")
+# The longest names in /dev have a few of them; so that a long script is looked at soon.
+MOST_PARTS = 12
+# How drives are open to commands that no block device sees: /dev/nvme0, /dev/ng0n1, /dev/sg0, /dev/bsg.
+CHARACTER = ("nvme", "nvme-generic", "scsi_generic", "bsg")
 
 
 class Wrong(Exception):
@@ -83,6 +93,43 @@ def parted(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     return words[:at], words[at + 1 :]
 
 
+def _parts(word: str) -> Iterator[str]:
+    """All that could be a path in it. A path may have separators within, as those by a PCI address do."""
+    gaps = [match.span() for match in SEPARATORS.finditer(word)]
+    starts = [0, *(end for _, end in gaps)]
+    ends = [*(begin for begin, _ in gaps), len(word)]
+    for at, start in enumerate(starts):
+        for end in ends[at : at + MOST_PARTS]:
+            if end > start:
+                yield word[start:end].replace("\\", "")
+
+
+def _drive(name: str, system: System, devices: Devices) -> bool:
+    """Whether a name leads to a block device, or to a character device that is another way to a drive."""
+    try:
+        descriptor = devices.look(str(system.path(name)) if name.startswith("/") else name)
+    except (OSError, ValueError):
+        return False
+    try:
+        state = os.fstat(descriptor)
+        if devices.number(descriptor):
+            return True
+        number = f"{os.major(state.st_rdev)}:{os.minor(state.st_rdev)}"
+        kind = os.path.basename(system.real(f"/sys/dev/char/{number}/subsystem"))
+        return stat.S_ISCHR(state.st_mode) and kind in CHARACTER
+    finally:
+        os.close(descriptor)
+
+
+def by_name(command: Sequence[str], guard: Guard, system: System, devices: Devices) -> str:
+    """A word of COMMAND by which it would open a drive itself; "" when there is none."""
+    own = {guard.path, system.real(guard.path), guard.identity.node.path} - {""}
+    for word in command:
+        if any(one in word for one in own) or any(_drive(part, system, devices) for part in _parts(word)):
+            return word
+    return ""
+
+
 def filled(command: Sequence[str], guard: Guard) -> list[str]:
     """COMMAND with the drive in place of {fd} and {path}; Wrong where it names neither."""
     by_path = next((word for word in command if PATH in word or f"fd/{DESCRIPTOR}" in word), "")
@@ -104,8 +151,12 @@ def filled(command: Sequence[str], guard: Guard) -> list[str]:
     return [word.replace(DESCRIPTOR, str(guard.descriptor)).replace(PATH, guard.child_path) for word in command]
 
 
-def become(command: Sequence[str], guard: Guard) -> NoReturn:
+def become(command: Sequence[str], guard: Guard, system: System, devices: Devices) -> NoReturn:
     """Becomes COMMAND; returns never. Wrong where it cannot be started."""
+    named = by_name(command, guard, system, devices)
+    if named:
+        raise Wrong(f"{named}: {command[0]} would open a drive by its name, which nobody has looked at, and which can "
+                    f"lead elsewhere by then: give it {DESCRIPTOR} or {PATH}")  # fmt: skip
     words = filled(command, guard)
     for descriptor in guard.pass_fds:
         os.set_inheritable(descriptor, True)
@@ -123,6 +174,7 @@ def act(argv: Sequence[str], system: System | None = None, devices: Devices | No
     """Does what the words say. Raises Refused and Wrong."""
     mine, command = parted(argv)
     args = parser().parse_args(mine)
+    system, devices = system or System(), devices or Devices()
     demand = Demand(args.serial, args.wwid, args.nsid)
     if args.read:
         guard = drive_guard.observe(args.device, demand, system, devices)
@@ -130,7 +182,7 @@ def act(argv: Sequence[str], system: System | None = None, devices: Devices | No
         guard = drive_guard.claim(args.device, demand, args.consent, system, devices)
     with guard:
         if command:
-            become(command, guard)
+            become(command, guard, system, devices)
         own = guard.identity
         word = "is the drive that is named" if args.read else "may be overwritten"
         print(f"{guard.path} ({own.model} {own.serial}) {word}")

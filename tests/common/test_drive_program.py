@@ -75,7 +75,7 @@ def sh(text: str) -> list[str]:
 def test_the_command_gets_the_open_drive_and_gives_the_exit_status(machine: Machine) -> None:
     node = machine.root / "dev/nvme0n1"
     # The name leads elsewhere by the time that the command runs.
-    text = f"mv {node} {node}.gone; [ $2 = /proc/self/fd/$1 ] && printf data > $2 && exit 7"
+    text = f"cd {node.parent}; mv nvme0n1 nvme0n1.gone; [ $2 = /proc/self/fd/$1 ] && printf data > $2 && exit 7"
     assert Started(machine, *MINE, "--", *sh(text)).ended() == 7
     assert Path(f"{node}.gone").read_bytes()[:4] == b"data"
 
@@ -165,7 +165,7 @@ def test_without_a_command_it_says_what_it_found_and_lets_go(
 
 def test_a_command_that_would_open_the_drive_by_its_name_is_not_started(machine: Machine) -> None:
     with pytest.raises(Wrong, match=r"fio would not get the drive: say where, by \{fd\} or \{path\}"):
-        act(machine, *MINE, "--", "fio", "--filename=/dev/nvme0n1")
+        act(machine, *MINE, "--", "fio", "--name=x")
     with pytest.raises(Wrong, match="no-such-program cannot be started: No such file"):
         act(machine, *MINE, "--", "no-such-program", "{fd}")
     assert free(machine)
@@ -202,6 +202,34 @@ def test_a_command_that_replaces_the_descriptor_is_not_started(machine: Machine,
     with pytest.raises(Wrong, match="a shell would put another file in place"):
         act(machine, *MINE, "--", "no-such-program", "-c", word, "{path}")
     assert free(machine)
+
+
+NAMES = {
+    "the drive": "--filename=/dev/nvme0n1", "its partition": "/dev/nvme0n1p1", "another drive": "of=/dev/nvme9n1",
+    "a link": "/dev/disk/by-id/nvme-S1", "a name with a colon": "--filename=/dev/disk/by-path/pci-0000:01:00.0-nvme-1",
+    "as fio has it": "--filename=/dev/disk/by-path/pci-0000\\:01\\:00.0-nvme-1", "in a script": "dd of=/dev/nvme9n1; sync",
+    "two of them": "--filename=/dev/zero:/dev/nvme9n1", "its character device": "/dev/ng9n1",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("word", NAMES.values(), ids=NAMES)
+def test_a_command_that_has_a_drives_name_besides_is_not_started(machine: Machine, word: str) -> None:
+    machine.drive("nvme9n1", "259:4", serial="S9", wwid="eui.9")
+    for name in ("by-id/nvme-S1", "by-path/pci-0000:01:00.0-nvme-1"):
+        machine.link(f"/dev/disk/{name}", "/dev/nvme9n1")
+    machine.link("/dev/ng9n1", "/none")
+    (machine.root / "dev/ng9n1").unlink()
+    (machine.root / "dev/ng9n1").symlink_to("/dev/null")
+    machine.link("/sys/dev/char/1:3/subsystem", "/sys/class/nvme-generic")
+    (machine.root / "sys/class/nvme-generic").mkdir()
+    with pytest.raises(Wrong, match="would open a drive by its name"):
+        act(machine, *MINE, "--", "no-such-program", word, "{path}")
+    assert free(machine)
+
+
+def test_what_only_looks_like_a_name_is_no_hindrance(machine: Machine) -> None:
+    words = ["/dev/zero", "if=/dev/null:/dev/full", "nvme0n1", "a=b=c", "", "/", "--name=x y"]
+    assert Started(machine, *MINE, "--", *sh("exit 6"), *words).ended() == 6
 
 
 def test_words_of_the_command_are_its_own() -> None:
