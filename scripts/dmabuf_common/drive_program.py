@@ -44,8 +44,10 @@ EXAMPLES = """\
 examples:
   dmabuf-guard --serial S5XYZ /dev/nvme1n1
   dmabuf-guard --serial S5XYZ /dev/nvme1n1 -- dmabuf-integrity write --device-fd {fd}
-  dmabuf-guard --serial S5XYZ --overwrite-signature ext4 /dev/nvme1n1 -- fio --filename={path} job.fio
+  dmabuf-guard --serial S5XYZ --overwrite-signature ext4 /dev/nvme1n1 -- env DEV={path} fio job.fio
   dmabuf-guard --read --serial S5XYZ /dev/nvme1n1 -- dmabuf-integrity check --device-fd {fd}
+
+job.fio has filename=${DEV}, and no other filename: one in a job file adds to --filename, and fio writes both.
 
 exit status: that of COMMAND; 2 wrong usage, or a drive that is refused: then COMMAND was not started. Without
 COMMAND 0: nothing is against it now.
