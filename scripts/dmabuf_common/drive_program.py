@@ -74,11 +74,12 @@ def parser() -> argparse.ArgumentParser:
         description=DESCRIPTION,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    made.add_argument("--serial", default="", help="the drive's serial number; without it nothing is overwritten")
-    made.add_argument("--wwid", default="", help="its wwid, NGUID, EUI-64 or UUID, where the serial number is not "
+    made.add_argument("--serial", action="append", default=[], help="the drive's serial number; without it nothing is overwritten")
+    made.add_argument("--wwid", action="append", default=[], help="its wwid, NGUID, EUI-64 or UUID, where the serial number is not "
                       "enough")  # fmt: skip
-    made.add_argument("--nsid", default="", help="its namespace id, likewise")
+    made.add_argument("--nsid", action="append", default=[], help="its namespace id, likewise")
     made.add_argument(drive_guard.CONSENT, action="append", default=[], metavar="TYPE", dest="consent",
                       help="what is on the drive and may be lost, as the refusal names it: ext4, gpt; for each a "
                       "time")  # fmt: skip
@@ -88,10 +89,27 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+def demanded(args: argparse.Namespace) -> Demand:
+    """Which drive is meant. Wrong where an option says nothing, as an unset variable of a shell does, or where
+    it is given twice, of which one would not count."""
+    found = {}
+    for name in ("serial", "wwid", "nsid"):
+        given: list[str] = getattr(args, name)
+        if len(given) > 1:
+            raise Wrong(f"--{name} is given {len(given)} times: which one is meant?")
+        if given and not given[0].strip():
+            raise Wrong(f"--{name} is empty, and names no drive: leave it out, or give it")
+        found[name] = "".join(given)
+    return Demand(**found)
+
+
 def parted(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """What is for this program, and COMMAND, which begins after the first "--"."""
+    """What is for this program, and COMMAND, which begins after the first "--". Wrong where nothing does, as
+    behind a shell's variable that is not set."""
     words = list(argv)
     at = words.index("--") if "--" in words else len(words)
+    if at < len(words) and not any(words[at + 1 : at + 2]):
+        raise Wrong("no command follows --: leave that out to only look at the drive")
     return words[:at], words[at + 1 :]
 
 
@@ -177,7 +195,7 @@ def act(argv: Sequence[str], system: System | None = None, devices: Devices | No
     mine, command = parted(argv)
     args = parser().parse_args(mine)
     system, devices = system or System(), devices or Devices()
-    demand = Demand(args.serial, args.wwid, args.nsid)
+    demand = demanded(args)
     if args.read:
         guard = drive_guard.observe(args.device, demand, system, devices)
     else:
@@ -186,11 +204,33 @@ def act(argv: Sequence[str], system: System | None = None, devices: Devices | No
         if command:
             become(command, guard, system, devices)
         own = guard.identity
-        word = "is the drive that is named" if args.read else "may be overwritten"
-        print(f"{guard.path} ({own.model} {own.serial}) {word}")
+        what = f"{own.model} {own.serial}".strip() or "neither model nor serial number is known"
+        if not args.read:
+            # A partition has its drive's serial number: whether it is the one that is meant, this tells.
+            print(f"{guard.path} ({what}) may be overwritten: all of {own.node.path}, {own.node.bytes} bytes")
+        elif demand == Demand():
+            print(f"{guard.path} is {own.node.path} ({what})")
+        else:
+            print(f"{guard.path} ({what}) is the drive that is named")
+        sys.stdout.flush()
     return EXIT_PASS
+
+
+def standard_streams() -> None:
+    """Where one of them is closed, what is opened next would be it, the drive perhaps; and COMMAND would print
+    there. It leads nowhere instead."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The smallest number that is free: this one.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    # Python has none for what was closed.
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)
 
 
 def main(argv: list[str]) -> int:
     """The exit status, where COMMAND does not take the place of this program."""
+    standard_streams()
     return program.run(lambda: act(argv), Voice(NAME).say, (drive_guard.Refused, Wrong))

@@ -157,10 +157,82 @@ def test_without_a_command_it_says_what_it_found_and_lets_go(
     machine: Machine, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert act(machine, *MINE) == 0
-    assert capsys.readouterr().out == "/dev/nvme0n1 (M S1) may be overwritten\n"
+    said = "/dev/nvme0n1 (M S1) may be overwritten: all of /dev/nvme0n1, 67108864 bytes\n"
+    assert capsys.readouterr().out == said
     assert free(machine)
-    assert act(machine, "--read", *MINE, "--") == 0
-    assert "is the drive that is named" in capsys.readouterr().out
+    assert act(machine, "--read", *MINE) == 0
+    assert capsys.readouterr().out == "/dev/nvme0n1 (M S1) is the drive that is named\n"
+    machine.link("/dev/mine", "/dev/nvme0n1p1")
+    assert act(machine, "--serial", "S1", "/dev/mine") == 0
+    said = "/dev/mine (M S1) may be overwritten: all of /dev/nvme0n1p1, 8388608 bytes\n"
+    assert capsys.readouterr().out == said
+
+
+def test_reading_without_a_name_says_which_drive_it_is(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    assert act(machine, "--read", "/dev/nvme0n1") == 0
+    assert capsys.readouterr().out == "/dev/nvme0n1 is /dev/nvme0n1 (M S1)\n"
+
+
+@pytest.mark.parametrize("option", ["--serial", "--wwid", "--nsid"])
+def test_an_option_that_names_nothing_or_twice_is_wrong_usage(machine: Machine, option: str) -> None:
+    for read in ([], ["--read"]):
+        for blank in ("", " ", "\u00a0\t"):
+            with pytest.raises(Wrong, match=f"{option} is empty"):
+                act(machine, *read, option, blank, "/dev/nvme0n1")
+        with pytest.raises(Wrong, match=f"{option} is given 2 times"):
+            act(machine, *read, option, "S1", option, "S1", "/dev/nvme0n1")
+    assert not machine.devices.opened
+
+
+def test_a_command_that_is_not_there_is_wrong_usage(machine: Machine) -> None:
+    for command in ([], [""], ["", "{fd}"]):
+        with pytest.raises(Wrong, match="no command follows --"):
+            act(machine, *MINE, "--", *command)
+    assert not machine.devices.opened
+
+
+def test_options_are_not_abbreviated(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["--ser", "S1"], ["--serial", "S1", "--re"], ["--serial", "S1", "--over", "ext4"]):
+        with pytest.raises(SystemExit) as ended:
+            act(machine, *words, "/dev/nvme0n1")
+        assert ended.value.code == 2 and "unrecognized arguments" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-", ">/dev/full"])
+def test_streams_that_are_closed_are_no_fault_and_never_the_drive(machine: Machine, closed: str) -> None:
+    """Run with a machine of files, in a process whose streams a shell closed."""
+    common = Path(__file__).resolve().parent
+    text = f"""
+import sys
+sys.path[:0] = [{str(SCRIPTS)!r}, {str(common)!r}]
+from pathlib import Path
+import drives
+from dmabuf_common import drive_program
+machine = drives.Machine(Path({str(machine.root / "inner")!r}))
+machine.drive()
+act = drive_program.act
+drive_program.act = lambda argv: act(argv, machine.system, machine.devices)
+sys.exit(drive_program.main(sys.argv[1:]))
+"""
+    (machine.root / "inner").mkdir()
+    (machine.root / "run.py").write_text(text)
+    (machine.root / "said").touch()
+    run = ["/usr/bin/python3", "-B", str(machine.root / "run.py"), *MINE]
+    say = "import os, sys; [os.fstat(n) for n in range(3)]; os.write(1, b'lost') if sys.argv[2] else None; sys.exit(5)"
+
+    def shell(words: list[str]) -> int:
+        text = f'"$@" {closed}'
+        done = subprocess.run(["bash", "-c", text, "bash", *words], capture_output=True, text=True, check=False)
+        assert "Traceback" not in done.stderr and "Exception" not in done.stderr
+        return done.returncode
+
+    assert shell(run) == (2 if "full" in closed else 0)
+    for path in (machine.root / "inner").iterdir():
+        if path.is_dir() and not path.is_symlink():
+            subprocess.run(["rm", "-r", str(path)], check=True)
+    write = "" if "full" in closed else "1"
+    assert shell([*run, "--", "/usr/bin/python3", "-c", say, "{fd}", write]) == 5
+    assert (machine.root / "inner/dev/nvme0n1").read_bytes() == bytes(64 << 20)
 
 
 def test_a_command_that_would_open_the_drive_by_its_name_is_not_started(machine: Machine) -> None:
