@@ -88,8 +88,7 @@ class Guard:
         self._devices = devices
         self._others: dict[str, int] = {}
         self._gone = ""
-        # A fifo would wait for somebody who writes.
-        self._descriptor = self._open(os.O_RDONLY | os.O_NONBLOCK)
+        self._descriptor = self._open()
         try:
             self.identity = self._identify()
         except BaseException:
@@ -160,9 +159,18 @@ class Guard:
 
     # Opening and looking
 
-    def _open(self, flags: int) -> int:
+    def _open(self) -> int:
+        """Opens it for reading, once it is known to be a block device: to open a tape or a watchdog does
+        something, and a fifo would wait for somebody who writes."""
         try:
-            return self._devices.open(str(self._system.path(self.path)), flags)
+            there = self._devices.look(str(self._system.path(self.path)))
+            try:
+                if not self._devices.number(there):
+                    raise Refused(f"{self.path} is no block device; give the namespace, such as /dev/nvme0n1")
+                # The very thing that was looked at, whatever has the name by now.
+                return self._devices.open(f"/proc/self/fd/{there}", os.O_RDONLY | os.O_NONBLOCK)
+            finally:
+                os.close(there)
         except OSError as error:
             mine = error.errno in (errno.EACCES, errno.EPERM)
             remedy = AS_ROOT if mine else "give the namespace, such as /dev/nvme0n1"
@@ -170,8 +178,6 @@ class Guard:
 
     def _identify(self) -> Identity:
         number = self._devices.number(self._descriptor)
-        if not number:
-            raise Refused(f"{self.path} is no block device; give the namespace, such as /dev/nvme0n1")
         found = drive_identity.of_number(self._system, number)
         if found is None or not self._devices.bytes(self._descriptor):
             raise Refused(f"{self.path} is gone: its device {number} is not in sysfs, or has no size")

@@ -81,6 +81,7 @@ def test_what_is_no_drive_is_refused(machine: Machine) -> None:
     assert "/dev/file is no block device" in refusal(machine, "/dev/file")
     assert "/dev/fifo is no block device" in refusal(machine, "/dev/fifo")
     assert "/dev/none cannot be opened (No such file" in refusal(machine, "/dev/none")
+    assert not machine.devices.opened, "to open it can do something"
 
 
 def test_a_drive_without_size_is_not_even_measured(machine: Machine) -> None:
