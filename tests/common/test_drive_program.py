@@ -320,3 +320,11 @@ def test_the_program_itself_refuses_what_is_no_drive(tmp_path: Path) -> None:
     assert done.stderr.startswith(f"dmabuf-guard: {file} is no block device")
     said = subprocess.run([SCRIPTS / "dmabuf-guard", "--help"], capture_output=True, text=True, check=False)
     assert said.returncode == 0 and "{path}" in said.stdout
+
+
+def test_the_environment_brings_no_module_of_its_own(tmp_path: Path) -> None:
+    for name in ("argparse", "dmabuf_common", "sitecustomize", "fcntl"):
+        (tmp_path / f"{name}.py").write_text("import os\nos._exit(66)\n")
+    done = subprocess.run([SCRIPTS / "dmabuf-guard", "--help"], capture_output=True, text=True, check=False,
+                          cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)})  # fmt: skip
+    assert done.returncode == 0 and "{path}" in done.stdout
