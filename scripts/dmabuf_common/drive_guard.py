@@ -88,6 +88,8 @@ class Guard:
         self._devices = devices
         self._others: dict[str, int] = {}
         self._gone = ""
+        # Types that were consented to and are not there.
+        self.unneeded: list[str] = []
         self._descriptor = self._open()
         try:
             self.identity = self._identify()
@@ -317,7 +319,11 @@ class Guard:
             found = self._signatures()
         except CannotLook as error:
             return [f"{self.path}: {error}"]
-        types = {signature.type for _, signature in found}
+        where: dict[str, list[str]] = {}
+        for place, signature in found:
+            where.setdefault(signature.type, []).append(place.removesuffix(","))
+        types = set(where)
+        self.unneeded = sorted(consent - types)
         if not types or types == consent:
             return around
         reasons = [*around]
@@ -326,7 +332,11 @@ class Guard:
         if extra:
             reasons.append(f"{ask(extra)} names what is not there: look again")
         if only and not around:
-            reasons.append(f"look at it with wipefs {self.path}; if all that may be lost: {ask(sorted(types))}")
+            # One consent is for all things of a type: whoever gives it has to know how many these are.
+            several = "; ".join(f"{len(at)} times {kind}, on {', '.join(at)}" for kind, at in sorted(where.items())
+                                if len(at) > 1)  # fmt: skip
+            reasons.append(f"look at it with wipefs {self.path}; if all that may be lost"
+                           f"{f' ({several})' if several else ''}: {ask(sorted(types))}")  # fmt: skip
         return reasons
 
     def _in_use(self) -> list[str]:
@@ -353,6 +363,9 @@ class Guard:
         )
         if against:
             raise Refused(f"{self.path} is not overwritten: {'; '.join(against)}")
+        if not all(one.strip() for one in consent):
+            raise Refused(f"{self.path} is not overwritten: an empty {CONSENT} says nothing: look at it with wipefs "
+                          f"{self.path}")  # fmt: skip
         against = self._in_use()
         # Whoever is named above has claimed it, too.
         if not against:

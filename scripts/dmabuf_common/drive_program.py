@@ -49,8 +49,14 @@ examples:
 
 job.fio has filename=${DEV}, and no other filename: one in a job file adds to --filename, and fio writes both.
 
-exit status: that of COMMAND; 2 wrong usage, or a drive that is refused: then COMMAND was not started. Without
-COMMAND 0: nothing is against it now.
+DEVICE can be a partition: --serial names its drive, and nothing checks the partition's number. Without COMMAND it is
+said which node DEVICE leads to, and its size.
+
+mkfs, mkswap, blkdiscard and wipefs claim the drive for themselves, and fail here, EBUSY, as others do: run them
+without this program, right after it found nothing against the drive.
+
+exit status: that of COMMAND; 2 wrong usage, or a drive that is refused: then COMMAND was not started, which stderr
+says; COMMAND can have a status of 2, too. Without COMMAND 0: nothing is against it now.
 """
 
 
@@ -82,7 +88,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--nsid", action="append", default=[], help="its namespace id, likewise")
     made.add_argument(drive_guard.CONSENT, action="append", default=[], metavar="TYPE", dest="consent",
                       help="what is on the drive and may be lost, as the refusal names it: ext4, gpt; for each a "
-                      "time")  # fmt: skip
+                      "time; it is for all things of that type, which the refusal counts")  # fmt: skip
     made.add_argument("--read", action="store_true", help="COMMAND only reads: the drive is the one that is named, "
                       "and may be in use; it is not claimed, and {fd} is open for reading alone")  # fmt: skip
     made.add_argument("device", metavar="DEVICE", help="the drive or partition: /dev/nvme1n1")
@@ -201,6 +207,8 @@ def act(argv: Sequence[str], system: System | None = None, devices: Devices | No
     else:
         guard = drive_guard.claim(args.device, demand, args.consent, system, devices)
     with guard:
+        if guard.unneeded:
+            Voice(NAME).say(f"{drive_guard.by_options(guard.unneeded)} names what is not on {guard.path}")
         if command:
             become(command, guard, system, devices)
         own = guard.identity

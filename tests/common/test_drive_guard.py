@@ -577,6 +577,25 @@ def test_consent_names_all_that_is_there_and_nothing_else(machine: Machine) -> N
     take(machine, consent=["gpt", "ext4"]).close()
 
 
+def test_several_things_of_a_type_are_counted_before_one_consent_is_for_all(machine: Machine) -> None:
+    for at in (MIB, 16 * MIB):
+        images.ext4(machine.root / "dev/nvme0n1", at)
+    said = refusal(machine)
+    assert said.endswith("if all that may be lost (2 times ext4, on /dev/nvme0n1p1, /dev/nvme0n1p2): "
+                         "--overwrite-signature ext4")  # fmt: skip
+    take(machine, consent=["ext4"]).close()
+
+
+def test_an_empty_consent_is_none_and_one_that_is_not_needed_is_known(machine: Machine) -> None:
+    for consent in ([""], ["ext4", " "]):
+        assert "an empty --overwrite-signature says nothing" in refusal(machine, consent=consent)
+    with take(machine, consent=["xfs"]) as guard:
+        assert guard.unneeded == ["xfs"]
+    images.xfs(machine.root / "dev/nvme0n1")
+    with take(machine, consent=["xfs"]) as guard:
+        assert guard.unneeded == []
+
+
 def test_consent_is_no_consent_to_anything_in_use(machine: Machine) -> None:
     images.xfs(machine.root / "dev/nvme0n1")
     machine.put("/proc/self/mountinfo", MOUNT.format("259:0", "/data", "xfs", "/dev/nvme0n1"))

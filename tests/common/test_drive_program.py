@@ -117,6 +117,12 @@ def test_what_is_on_it_is_lost_only_by_its_name(machine: Machine) -> None:
     assert Started(machine, "--overwrite-signature", "ext4", *MINE, "--", *sh("exit 5")).ended() == 5
 
 
+def test_a_consent_that_is_not_needed_is_said(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    assert act(machine, "--overwrite-signature", "xfs", *MINE) == 0
+    said = "dmabuf-guard: --overwrite-signature xfs names what is not on /dev/nvme0n1\n"
+    assert capsys.readouterr().err == said
+
+
 def test_a_mounted_partition_is_refused(machine: Machine) -> None:
     machine.put("/proc/self/mountinfo", "22 1 259:1 / /data rw - ext4 none rw")
     with pytest.raises(Refused, match="/dev/nvme0n1p1 is mounted at /data"):
