@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "drive_claim.hpp"
 
+#include <array>
 #include <cerrno>
+#include <climits>
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
@@ -96,15 +98,60 @@ std::vector<std::string> guard_command(const std::string &self,
   return command;
 }
 
-Error become(const std::vector<std::string> &command) {
+namespace {
+
+/// Opens what is not to be read, but looked at.
+UniqueFd look(const std::string &path, int flags) {
+  return UniqueFd(::open(path.c_str(), O_PATH | O_CLOEXEC | flags));
+}
+
+/// Why others could exchange what is open there; "" when they could not.
+std::string open_to_others(int fd, const std::string &path, uid_t owner) {
+  struct stat state = {};
+  if (fstat(fd, &state))
+    return errno_text("cannot look at " + path, errno);
+  if (state.st_uid != 0 && state.st_uid != geteuid() && state.st_uid != owner)
+    return strf("%s belongs to user %u: chown root", path.c_str(), state.st_uid);
+  if (state.st_mode & (S_IWGRP | S_IWOTH))
+    return path + " may be written to by others: chmod go-w";
+  return {};
+}
+
+/// The file that a path leads to; an error where somebody else could have put it there.
+Result<std::string> trusted(const std::string &path, uid_t owner) {
+  const UniqueFd file = look(path, 0);
+  if (!file)
+    return fail(errno, errno_text("it cannot be opened", errno));
+  std::array<char, PATH_MAX> name = {};
+  if (readlink(strf("/proc/self/fd/%d", file.get()).c_str(), name.data(), name.size() - 1) < 0)
+    return fail(errno, errno_text("cannot tell where it is", errno));
+  std::string real = name.data();
+  const std::string above = real.substr(0, real.rfind('/') + 1);
+  const UniqueFd folder = look(above, O_DIRECTORY);
+  if (!folder)
+    return fail(errno, errno_text("cannot look at " + above, errno));
+  for (const std::string &why :
+       {open_to_others(file.get(), real, owner), open_to_others(folder.get(), above, owner)})
+    if (!why.empty())
+      return fail(EPERM, "somebody else could have put it there, " + why);
+  // From here on nobody else can, and the name leads to that file or to none.
+  return real;
+}
+
+} // namespace
+
+Error become(const std::vector<std::string> &command, uid_t owner) {
+  const std::string what =
+      "cannot start " + command.front() + ", which opens the drive: install all of libdmabuf";
+  const auto file = trusted(command.front(), owner);
+  if (!file)
+    return {file.error().code, what + ": " + file.error().message};
   std::vector<char *> words;
   for (const std::string &word : command)
     words.push_back(const_cast<char *>(word.c_str()));
   words.push_back(nullptr);
-  execv(words.front(), words.data());
-  return {errno, errno_text("cannot start " + command.front() +
-                                ", which opens the drive: install all of libdmabuf",
-                            errno)};
+  execv(file->c_str(), words.data());
+  return {errno, errno_text(what, errno)};
 }
 
 } // namespace integrity

@@ -7,6 +7,7 @@
 #include "base/unique_fd.hpp"
 
 #include <string>
+#include <sys/types.h>
 #include <vector>
 
 namespace integrity {
@@ -47,6 +48,10 @@ std::vector<std::string> guard_command(const std::string &self,
                                        const std::vector<std::string> &words);
 
 /// Becomes such a program. Returns only where that cannot be started.
-dmabuf::Error become(const std::vector<std::string> &command);
+///
+/// The program is the file that its name leads to. Neither that file nor its folder may belong to
+/// anybody but root, the caller and `owner`, who owns the program that runs, nor be open to
+/// others for writing: as root, this program would run whatever they put there.
+dmabuf::Error become(const std::vector<std::string> &command, uid_t owner);
 
 } // namespace integrity

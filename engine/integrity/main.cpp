@@ -17,6 +17,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <sys/stat.h>
 #include <unistd.h>
 
 namespace integrity {
@@ -284,8 +285,12 @@ dmabuf::Error let_guard_open(const Words &words) {
   std::array<char, PATH_MAX> self = {};
   if (readlink("/proc/self/exe", self.data(), self.size() - 1) < 0)
     return {errno, dmabuf::errno_text("cannot tell where this program is", errno)};
+  struct stat own = {};
+  if (stat("/proc/self/exe", &own))
+    return {errno, dmabuf::errno_text("cannot look at this program", errno)};
   return become(guard_command(self.data(), words.guard, words.options.writes, words.options.device,
-                              words.rest));
+                              words.rest),
+                own.st_uid);
 }
 
 } // namespace

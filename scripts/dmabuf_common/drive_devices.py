@@ -22,6 +22,11 @@ class Devices:
         """Opens it; no child gets it unasked."""
         return os.open(path, flags | os.O_CLOEXEC)
 
+    def look(self, path: str) -> int:
+        """A descriptor that says what is there, and no more: what is there is not opened, and does not
+        notice."""
+        return os.open(path, os.O_PATH | os.O_CLOEXEC)
+
     def claim(self, path: str, flags: int) -> int:
         """Opens it so that nobody else can claim it. Raises OSError with EBUSY when somebody has, and
         still has after a while."""

@@ -12,6 +12,7 @@ open a device exclusively, mounts and swapon among them, are kept out; fio is no
 """
 
 import errno
+import fcntl
 import os
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
@@ -49,6 +50,34 @@ class Gone(Refused):
     """The drive of this run went away, or is not what it was. The run ends, whatever is there now."""
 
 
+def _walk(
+    descriptor: int, places: dict[tuple[int, int], str], top: Node, wanted: Callable[[int, int], bool]
+) -> list[tuple[str, Signature]]:  # fmt: skip
+    """What begins at these places of what the descriptor has open, which is `top`, and in the partitions that
+    tables there name, each with its place. A place that is not wanted is not looked at."""
+    found = []
+    # An extended partition begins with a piece of the table that lists it.
+    extended: set[int] = set()
+    ranges = [one for one in places if wanted(*one)]
+    # The list grows as tables are found.
+    for start, size in ranges:
+        for signature in find(descriptor, start, size):
+            found.append((places[start, size], signature))
+            if not signature.table or start in extended:
+                continue
+            for entry in entries(descriptor, start, size, signature.type):
+                if entry.extended:
+                    extended.add(entry.start)
+                # A table can be that of a larger drive.
+                one = (entry.start, min(entry.bytes, top.bytes - entry.start))
+                if one[1] > 0 and one not in places and wanted(*one):
+                    places[one] = f"a partition of {top.path}, from byte {entry.start} on,"
+                    ranges.append(one)
+        if len(ranges) > MOST_PARTITIONS:
+            raise CannotLook(f"it has more than {MOST_PARTITIONS} partitions: wipe their table first")
+    return found
+
+
 class Guard:
     """A drive that is held. Made by claim() and observe()."""
 
@@ -59,8 +88,9 @@ class Guard:
         self._devices = devices
         self._others: dict[str, int] = {}
         self._gone = ""
-        # A fifo would wait for somebody who writes.
-        self._descriptor = self._open(os.O_RDONLY | os.O_NONBLOCK)
+        # Types that were consented to and are not there.
+        self.unneeded: list[str] = []
+        self._descriptor = self._open()
         try:
             self.identity = self._identify()
         except BaseException:
@@ -82,6 +112,22 @@ class Guard:
         """For subprocess: what a child must inherit. The claims of the other names are among it: a child
         that goes on when this program is killed still writes."""
         return (self._descriptor, *self._others.values())
+
+    def move(self, least: int) -> None:
+        """Gives all descriptors numbers of at least this, which nobody uses by habit. Raises OSError where
+        the limit of open files does not allow it."""
+        moved: dict[int, int] = {}
+        try:
+            for one in self.pass_fds:
+                moved[one] = fcntl.fcntl(one, fcntl.F_DUPFD_CLOEXEC, least)
+        except OSError:
+            for one in moved.values():
+                os.close(one)
+            raise
+        for one in moved:
+            os.close(one)
+        self._descriptor = moved[self._descriptor]
+        self._others = {number: moved[one] for number, one in self._others.items()}
 
     def __enter__(self) -> "Guard":
         return self
@@ -115,9 +161,18 @@ class Guard:
 
     # Opening and looking
 
-    def _open(self, flags: int) -> int:
+    def _open(self) -> int:
+        """Opens it for reading, once it is known to be a block device: to open a tape or a watchdog does
+        something, and a fifo would wait for somebody who writes."""
         try:
-            return self._devices.open(str(self._system.path(self.path)), flags)
+            there = self._devices.look(str(self._system.path(self.path)))
+            try:
+                if not self._devices.number(there):
+                    raise Refused(f"{self.path} is no block device; give the namespace, such as /dev/nvme0n1")
+                # The very thing that was looked at, whatever has the name by now.
+                return self._devices.open(f"/proc/self/fd/{there}", os.O_RDONLY | os.O_NONBLOCK)
+            finally:
+                os.close(there)
         except OSError as error:
             mine = error.errno in (errno.EACCES, errno.EPERM)
             remedy = AS_ROOT if mine else "give the namespace, such as /dev/nvme0n1"
@@ -125,8 +180,6 @@ class Guard:
 
     def _identify(self) -> Identity:
         number = self._devices.number(self._descriptor)
-        if not number:
-            raise Refused(f"{self.path} is no block device; give the namespace, such as /dev/nvme0n1")
         found = drive_identity.of_number(self._system, number)
         if found is None or not self._devices.bytes(self._descriptor):
             raise Refused(f"{self.path} is gone: its device {number} is not in sysfs, or has no size")
@@ -227,45 +280,63 @@ class Guard:
         if own.whole:
             for part in drive_identity.partitions(self._system, own.disk):
                 places.setdefault((part.start, part.bytes), part.path)
-        found = []
-        # An extended partition begins with a piece of the table that lists it.
-        extended: set[int] = set()
-        ranges = list(places)
-        # The list grows as tables are found.
-        for start, size in ranges:
-            for signature in find(self._descriptor, start, size):
-                found.append((places[start, size], signature))
-                if not signature.table or start in extended:
-                    continue
-                for entry in entries(self._descriptor, start, size, signature.type):
-                    if entry.extended:
-                        extended.add(entry.start)
-                    # A table can be that of a larger drive.
-                    one = (entry.start, min(entry.bytes, own.bytes - entry.start))
-                    if one[1] > 0 and one not in places:
-                        places[one] = f"a partition of {own.path}, from byte {entry.start} on,"
-                        ranges.append(one)
-            if len(ranges) > MOST_PARTITIONS:
-                raise CannotLook(f"it has more than {MOST_PARTITIONS} partitions: wipe their table first")
-        return found
+        return _walk(self._descriptor, places, own, lambda _start, _size: True)
+
+    def _around(self) -> list[str]:
+        """What shares the bytes of a partition and is no part of it: the whole drive may be a member of a
+        RAID, or one file system with the leftovers of a table in it, and partitions may overlap. No
+        consent counts for it: who gives a partition means no more than that."""
+        own = self.identity.node
+        if own.whole:
+            return []
+        disk = drive_identity.node(self._system, self._system.real(f"/sys/block/{own.disk}"))
+        places = {(0, disk.bytes): disk.path}
+        for part in drive_identity.partitions(self._system, own.disk):
+            places.setdefault((part.start, part.bytes), part.path)
+
+        def shares(start: int, size: int) -> bool:
+            return (start, size) != (own.start, own.bytes) and own.overlaps(start, size)
+
+        try:
+            descriptor = self._devices.open(str(self._system.path(disk.path)), os.O_RDONLY | os.O_NONBLOCK)
+        except OSError as error:
+            raise CannotLook(f"{disk.path}, of which it is a part, cannot be opened ({error.strerror})") from error
+        try:
+            if self._devices.number(descriptor) != disk.number:
+                raise CannotLook(f"{disk.path}, of which it is a part, is not what its name in /dev leads to")
+            found = _walk(descriptor, places, disk, shares)
+        finally:
+            os.close(descriptor)
+        return [f"{place} holds {signature}, of which {own.path} has bytes: give {disk.path} itself, or wipe that "
+                "first" for place, signature in found if not signature.table]  # fmt: skip
 
     def _signed(self, consent: frozenset[str], only: bool, ask: Ask) -> list[str]:
         """Reasons by what is on it. Consent counts only when it names what is there, no more and no
         less: a list of all that could be there is a habit and not a decision. `only`: nothing else is
         against it, so that consent would help. `ask`: how it is given."""
         try:
+            around = self._around()
             found = self._signatures()
         except CannotLook as error:
             return [f"{self.path}: {error}"]
-        types = {signature.type for _, signature in found}
+        where: dict[str, list[str]] = {}
+        for place, signature in found:
+            where.setdefault(signature.type, []).append(place.removesuffix(","))
+        types = set(where)
+        self.unneeded = sorted(consent - types)
         if not types or types == consent:
-            return []
-        reasons = [f"{place} holds {signature}" for place, signature in found]
+            return around
+        reasons = [*around]
+        reasons += [f"{place} holds {signature}" for place, signature in found]
         extra = sorted(consent - types)
         if extra:
             reasons.append(f"{ask(extra)} names what is not there: look again")
-        if only:
-            reasons.append(f"look at it with wipefs {self.path}; if all that may be lost: {ask(sorted(types))}")
+        if only and not around:
+            # One consent is for all things of a type: whoever gives it has to know how many these are.
+            several = "; ".join(f"{len(at)} times {kind}, on {', '.join(at)}" for kind, at in sorted(where.items())
+                                if len(at) > 1)  # fmt: skip
+            reasons.append(f"look at it with wipefs {self.path}; if all that may be lost"
+                           f"{f' ({several})' if several else ''}: {ask(sorted(types))}")  # fmt: skip
         return reasons
 
     def _in_use(self) -> list[str]:
@@ -292,6 +363,9 @@ class Guard:
         )
         if against:
             raise Refused(f"{self.path} is not overwritten: {'; '.join(against)}")
+        if not all(one.strip() for one in consent):
+            raise Refused(f"{self.path} is not overwritten: an empty {CONSENT} says nothing: look at it with wipefs "
+                          f"{self.path}")  # fmt: skip
         against = self._in_use()
         # Whoever is named above has claimed it, too.
         if not against:

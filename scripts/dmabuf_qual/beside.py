@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from types import FrameType
 from typing import TextIO
 
 from dmabuf_common import drive_guard, measuring, process, program
@@ -27,6 +28,8 @@ from .progress import say
 WORST = (EXIT_INTERRUPTED, EXIT_FAIL, EXIT_ERROR, EXIT_UNDECIDED, EXIT_NO_FAULT, EXIT_PASS)
 CHUNK = 1 << 16
 VERDICT = "verdict: "
+# By these a child ends in order; one that follows the first does, too.
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 # Called when all was looked at and nothing written; returns when all others are as far.
 Ready = Callable[[], None]
@@ -59,6 +62,10 @@ def _pass_on(text: str, stream: TextIO) -> None:
             os.dup2(nothing.fileno(), stream.fileno())
 
 
+def _end(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
 class _Child:
     """One process, and the pipes to it."""
 
@@ -68,25 +75,39 @@ class _Child:
         self.ready = False
         self.rest = {1: b"", 2: b""}
         out, err, came, go = (os.pipe() for _ in range(4))
-        self.pid = os.fork()
+        parent = os.getpid()
+        # Nothing may come between the fork and what the child makes of a signal.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+        try:
+            self.pid = os.fork()
+        finally:
+            if os.getpid() == parent:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if not self.pid:
             for other in others:
                 # Else the go would stay open here when all others are let go.
                 os.close(other.go)
-            self._be(job, out[1], err[1], came[1], go[0], (out[0], err[0], came[0], go[1]))
+            self._be(job, parent, out[1], err[1], came[1], go[0], (out[0], err[0], came[0], go[1]))
         for fd in (out[1], err[1], came[1], go[0]):
             os.close(fd)
         self.streams = {out[0]: 1, err[0]: 2}
         self.came, self.go = came[0], go[1]
         self.open = {*self.streams, self.came}
 
-    def _be(self, job: Job, out: int, err: int, came: int, go: int, theirs: Sequence[int]) -> None:
+    def _be(self, job: Job, parent: int, out: int, err: int, came: int, go: int, theirs: Sequence[int]) -> None:
         """The child, which never returns."""
         status = EXIT_ERROR
         try:
+            # Whatever this process does with them: where it ignores them, nohup's child for one, the
+            # drives would go on when it is killed.
+            for number in ENDING:
+                signal.signal(number, _end)
             # Ctrl-C goes to who started all, who passes it on, once.
             os.setpgid(0, 0)
             ctypes.CDLL(None).prctl(process.PR_SET_PDEATHSIG, signal.SIGINT, 0, 0, 0)
+            if os.getppid() != parent:
+                raise KeyboardInterrupt
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
             for fd in theirs:
                 os.close(fd)
             os.dup2(out, 1)
@@ -103,6 +124,8 @@ class _Child:
             status = program.run(lambda: job.act(ready), say, (QualError, drive_guard.Refused))
             sys.stdout.flush()
             sys.stderr.flush()
+        except KeyboardInterrupt:
+            status = EXIT_INTERRUPTED
         except Exception as error:  # pylint: disable=broad-exception-caught
             # Whatever it is: nobody above says it, as this process never returns.
             traceback.print_exc()

@@ -81,6 +81,7 @@ def test_what_is_no_drive_is_refused(machine: Machine) -> None:
     assert "/dev/file is no block device" in refusal(machine, "/dev/file")
     assert "/dev/fifo is no block device" in refusal(machine, "/dev/fifo")
     assert "/dev/none cannot be opened (No such file" in refusal(machine, "/dev/none")
+    assert not machine.devices.opened, "to open it can do something"
 
 
 def test_a_drive_without_size_is_not_even_measured(machine: Machine) -> None:
@@ -530,6 +531,42 @@ def test_a_partition_table_that_cannot_be_read_is_not_taken_for_empty(
     assert "does not list the partitions of a dos" in refusal(unread, consent=["dos"])
 
 
+def test_a_partition_of_what_is_no_table_is_refused(machine: Machine) -> None:
+    """The whole drive is a member of a RAID, or a file system with the leftovers of a table in it."""
+    take(machine, "/dev/nvme0n1p2").close()
+    for make, kind in ((images.md, "linux_raid_member"), (images.ext4, "ext4")):
+        make(machine.root / "dev/nvme0n1")
+        for consent in ((), (kind,)):
+            said = refusal(machine, "/dev/nvme0n1p2", consent=consent)
+            assert f"/dev/nvme0n1 holds {kind}" in said and "give /dev/nvme0n1 itself" in said
+            assert "--overwrite-signature" not in said
+        images.put(machine.root / "dev/nvme0n1", 0, bytes(MIB))
+    images.gpt(machine.root / "dev/nvme0n1")
+    take(machine, "/dev/nvme0n1p2").close()
+
+
+def test_a_partition_that_overlaps_another_is_refused_by_what_that_holds(machine: Machine) -> None:
+    disk = machine.root / "dev/nvme0n1"
+    machine.partition("nvme0n1", 3, "259:3", 20 * MIB, 30 * MIB)
+    images.ext4(disk, 20 * MIB)
+    assert "/dev/nvme0n1p3 holds ext4" in refusal(machine, "/dev/nvme0n1p2", consent=("ext4",))
+    take(machine, "/dev/nvme0n1p1").close()
+    # One that only the table names.
+    images.put(disk, 20 * MIB, bytes(4096))
+    images.dos(disk, 0, (0x83, 22 * MIB // 512, 16 * MIB // 512))
+    images.xfs(disk, 22 * MIB)
+    assert f"from byte {22 * MIB} on, holds xfs" in refusal(machine, "/dev/nvme0n1p2")
+    take(machine, "/dev/nvme0n1p1").close()
+
+
+def test_a_partition_whose_drive_cannot_be_looked_at_is_refused(machine: Machine) -> None:
+    node = machine.root / "dev/nvme0n1"
+    node.rename(machine.root / "dev/moved")
+    assert "/dev/nvme0n1, of which it is a part, cannot be opened" in refusal(machine, "/dev/nvme0n1p2")
+    node.touch()
+    assert "is not what its name in /dev leads to" in refusal(machine, "/dev/nvme0n1p2")
+
+
 def test_consent_names_all_that_is_there_and_nothing_else(machine: Machine) -> None:
     images.gpt(machine.root / "dev/nvme0n1")
     images.ext4(machine.root / "dev/nvme0n1", MIB)
@@ -538,6 +575,25 @@ def test_consent_names_all_that_is_there_and_nothing_else(machine: Machine) -> N
     said = refusal(machine, consent=["gpt", "ext4", "xfs"])
     assert "--overwrite-signature xfs names what is not there: look again" in said
     take(machine, consent=["gpt", "ext4"]).close()
+
+
+def test_several_things_of_a_type_are_counted_before_one_consent_is_for_all(machine: Machine) -> None:
+    for at in (MIB, 16 * MIB):
+        images.ext4(machine.root / "dev/nvme0n1", at)
+    said = refusal(machine)
+    assert said.endswith("if all that may be lost (2 times ext4, on /dev/nvme0n1p1, /dev/nvme0n1p2): "
+                         "--overwrite-signature ext4")  # fmt: skip
+    take(machine, consent=["ext4"]).close()
+
+
+def test_an_empty_consent_is_none_and_one_that_is_not_needed_is_known(machine: Machine) -> None:
+    for consent in ([""], ["ext4", " "]):
+        assert "an empty --overwrite-signature says nothing" in refusal(machine, consent=consent)
+    with take(machine, consent=["xfs"]) as guard:
+        assert guard.unneeded == ["xfs"]
+    images.xfs(machine.root / "dev/nvme0n1")
+    with take(machine, consent=["xfs"]) as guard:
+        assert guard.unneeded == []
 
 
 def test_consent_is_no_consent_to_anything_in_use(machine: Machine) -> None:

@@ -192,6 +192,43 @@ def test_a_fault_of_who_started_them_leaves_none_behind(tmp_path: Path, monkeypa
         os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_no_drive_goes_on_alone_whatever_who_started_it_ignores(tmp_path: Path, how: signal.Signals) -> None:
+    """It is killed, or one drive gets the signal by itself, where all signals are ignored: as below nohup, and in
+    the background of a script."""
+    def act(ready: Ready) -> int:
+        ready()
+        (tmp_path / f"{os.getpid()}.pid").touch()
+        try:
+            while True:
+                time.sleep(0.01)
+        finally:
+            (tmp_path / f"{os.getpid()}.ended").touch()
+
+    parent = os.fork()
+    if not parent:
+        try:
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
+            beside.run([Job("a", act), Job("b", act)])
+        finally:
+            os._exit(0)
+    end = time.monotonic() + 60
+    while len(found := sorted(tmp_path.glob("*.pid"))) < 2 and time.monotonic() < end:
+        time.sleep(0.01)
+    children = [int(one.stem) for one in found]
+    assert len(children) == 2
+    for pid in [parent] if how == signal.SIGKILL else children:
+        os.kill(pid, how)
+    while len(list(tmp_path.glob("*.ended"))) < 2 and time.monotonic() < end:
+        time.sleep(0.01)
+    ended = len(list(tmp_path.glob("*.ended")))
+    for pid in children if ended < 2 else []:
+        os.kill(pid, signal.SIGKILL)
+    os.waitpid(parent, 0)
+    assert ended == 2
+
+
 def test_a_stop_stops_all_in_order(tmp_path: Path) -> None:
     def wait(name: str) -> Job:
         def act(ready: Ready) -> int:

@@ -133,24 +133,88 @@ TEST(GuardCommand, HasTheGuardsWordsTheDriveAndAllOfOurs) {
   EXPECT_EQ(reads[2], "--read");
 }
 
-TEST(GuardCommand, IsBecomeOrItIsSaidWhatIsMissing) {
-  char folder[] = "/tmp/libdmabuf-guard-XXXXXX";
-  ASSERT_NE(mkdtemp(folder), nullptr);
-  const std::string program = std::string(folder) + "/dmabuf-guard";
-  const dmabuf::Error error = become({program, "a word"});
+/// A folder with a program that ends with a status of its own.
+class Beside : public testing::Test {
+protected:
+  static constexpr uid_t kNobody = 65534, kOther = 65533;
+
+  void SetUp() override {
+    char made[] = "/tmp/libdmabuf-guard-XXXXXX";
+    ASSERT_NE(mkdtemp(made), nullptr);
+    folder = made;
+    program = folder + "/dmabuf-guard";
+  }
+  void TearDown() override { fs::remove_all(folder); }
+  void put() {
+    std::ofstream(program) << "#!/bin/sh\n[ \"$#:$1\" = '1:a word' ] && exit 7\n";
+    chmod(program.c_str(), 0700);
+  }
+  /// The status of what this process becomes; 1 where it becomes nothing.
+  int status(const std::string &path, uid_t owner = 0) {
+    const pid_t child = fork();
+    if (!child) {
+      become({path, "a word"}, owner);
+      _exit(1);
+    }
+    int ended = 0;
+    waitpid(child, &ended, 0);
+    return WEXITSTATUS(ended);
+  }
+  void expect_refused(const std::string &path, const std::string &part, uid_t owner = 0) {
+    // What starts nevertheless ends the child, and not the test.
+    EXPECT_EQ(status(path, owner), 1);
+    if (HasFailure())
+      return;
+    const dmabuf::Error error = become({path, "a word"}, owner);
+    EXPECT_EQ(error.code, EPERM);
+    EXPECT_NE(error.message.find(part), std::string::npos) << error.message;
+  }
+
+  std::string folder, program;
+};
+
+TEST_F(Beside, IsBecomeOrItIsSaidWhatIsMissing) {
+  const dmabuf::Error error = become({program, "a word"}, 0);
   EXPECT_EQ(error.code, ENOENT);
   EXPECT_NE(error.message.find(program), std::string::npos) << error.message;
-  std::ofstream(program) << "#!/bin/sh\n[ \"$#:$1\" = '1:a word' ] && exit 7\n";
-  chmod(program.c_str(), 0700);
-  const pid_t child = fork();
-  if (!child) {
-    become({program, "a word"});
-    _exit(1);
+  put();
+  EXPECT_EQ(status(program), 7);
+}
+
+TEST_F(Beside, IsNotBecomeWhereOthersCouldHavePutIt) {
+  put();
+  for (const mode_t mode : {0720, 0702}) {
+    chmod(program.c_str(), mode);
+    expect_refused(program, program + " may be written to by others");
   }
-  int status = 0;
-  waitpid(child, &status, 0);
-  EXPECT_EQ(WEXITSTATUS(status), 7);
-  fs::remove_all(folder);
+  chmod(program.c_str(), 0700);
+  for (const mode_t mode : {0770, 0707, 01777}) {
+    chmod(folder.c_str(), mode);
+    expect_refused(program, folder + "/ may be written to by others");
+  }
+  chmod(folder.c_str(), 0700);
+  EXPECT_EQ(status(program), 7);
+}
+
+TEST_F(Beside, IsLookedAtWhereItsLinkLeads) {
+  put();
+  const std::string link = folder + "/link";
+  fs::create_symlink(program, link);
+  EXPECT_EQ(status(link), 7);
+  chmod(program.c_str(), 0722);
+  expect_refused(link, program + " may be written to by others");
+}
+
+TEST_F(Beside, BelongsToRootTheCallerOrWhoOwnsTheProgramThatRuns) {
+  put();
+  if (chown(program.c_str(), kNobody, static_cast<gid_t>(-1)))
+    GTEST_SKIP() << "this needs root";
+  expect_refused(program, program + " belongs to user 65534");
+  expect_refused(program, program + " belongs to user 65534", kOther);
+  EXPECT_EQ(status(program, kNobody), 7);
+  ASSERT_EQ(chown(program.c_str(), 0, static_cast<gid_t>(-1)), 0);
+  ASSERT_EQ(chown(folder.c_str(), kNobody, static_cast<gid_t>(-1)), 0);
+  expect_refused(program, folder + "/ belongs to user 65534");
 }
 
 /// A loop device: all of it is the kernel's own.
