@@ -36,8 +36,10 @@ Starts COMMAND with a drive whose data it may overwrite, or refuses the drive wi
 is not the one that --serial names; something uses it, or its partitions, by any name of the same namespace (a
 mount, swap, RAID, LVM, a loop device, another program, another machine); something is on it. COMMAND gets the
 open drive, by {fd} as the number of a descriptor and by {path} as a path that leads to it whatever becomes of
-its name; a word of COMMAND that names a drive is refused. With --read only {fd}: by a path it would be opened anew, and that for writing, too. As long as COMMAND runs, nobody can mount or claim the drive, by its other names neither. COMMAND must keep the descriptor
-open: sudo, ssh, systemd-run and Python's subprocess close it, and what they start does not get the drive.
+its name; a word of COMMAND that names a drive is refused. With --read only {fd}: by a path it would be opened
+anew, and that for writing, too. As long as COMMAND runs, nobody can mount or claim the drive, by its other names
+neither. COMMAND must keep the descriptor open: sudo, ssh, systemd-run and Python's subprocess close it, and what
+they start does not get the drive.
 """
 
 EXAMPLES = """\
@@ -82,9 +84,10 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    made.add_argument("--serial", action="append", default=[], help="the drive's serial number; without it nothing is overwritten")
-    made.add_argument("--wwid", action="append", default=[], help="its wwid, NGUID, EUI-64 or UUID, where the serial number is not "
-                      "enough")  # fmt: skip
+    made.add_argument("--serial", action="append", default=[],
+                      help="the drive's serial number; without it nothing is overwritten")  # fmt: skip
+    made.add_argument("--wwid", action="append", default=[],
+                      help="its wwid, NGUID, EUI-64 or UUID, where the serial number is not enough")  # fmt: skip
     made.add_argument("--nsid", action="append", default=[], help="its namespace id, likewise")
     made.add_argument(drive_guard.CONSENT, action="append", default=[], metavar="TYPE", dest="consent",
                       help="what is on the drive and may be lost, as the refusal names it: ext4, gpt; for each a "

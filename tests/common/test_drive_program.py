@@ -181,7 +181,7 @@ def test_reading_without_a_name_says_which_drive_it_is(machine: Machine, capsys:
 
 @pytest.mark.parametrize("option", ["--serial", "--wwid", "--nsid"])
 def test_an_option_that_names_nothing_or_twice_is_wrong_usage(machine: Machine, option: str) -> None:
-    for read in ([], ["--read"]):
+    for read in ((), ("--read",)):
         for blank in ("", " ", "\u00a0\t"):
             with pytest.raises(Wrong, match=f"{option} is empty"):
                 act(machine, *read, option, blank, "/dev/nvme0n1")
@@ -191,7 +191,7 @@ def test_an_option_that_names_nothing_or_twice_is_wrong_usage(machine: Machine, 
 
 
 def test_a_command_that_is_not_there_is_wrong_usage(machine: Machine) -> None:
-    for command in ([], [""], ["", "{fd}"]):
+    for command in ((), ("",), ("", "{fd}")):
         with pytest.raises(Wrong, match="no command follows --"):
             act(machine, *MINE, "--", *command)
     assert not machine.devices.opened
@@ -285,7 +285,8 @@ def test_a_command_that_replaces_the_descriptor_is_not_started(machine: Machine,
 NAMES = {
     "the drive": "--filename=/dev/nvme0n1", "its partition": "/dev/nvme0n1p1", "another drive": "of=/dev/nvme9n1",
     "a link": "/dev/disk/by-id/nvme-S1", "a name with a colon": "--filename=/dev/disk/by-path/pci-0000:01:00.0-nvme-1",
-    "as fio has it": "--filename=/dev/disk/by-path/pci-0000\\:01\\:00.0-nvme-1", "in a script": "dd of=/dev/nvme9n1; sync",
+    "as fio has it": "--filename=/dev/disk/by-path/pci-0000\\:01\\:00.0-nvme-1",
+    "in a script": "dd of=/dev/nvme9n1; sync",
     "two of them": "--filename=/dev/zero:/dev/nvme9n1", "its character device": "/dev/ng9n1",
 }  # fmt: skip
 
