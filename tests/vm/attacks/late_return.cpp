@@ -84,8 +84,14 @@ bool one_round(const Hurt &hurt, const DmaBuf &buffer, const std::string &file, 
   // Nobody has the file open any more but the worker, for as long as it is there.
   unsigned tries = 0;
   bool gone = false;
-  for (; delayed(tid) && !gone; ++tries) {
-    gone = ::umount2(mount_point, 0) == 0 && delayed(tid);
+  for (; delayed(tid); ++tries) {
+    if (::umount2(mount_point, 0) == 0) {
+      gone = delayed(tid);
+      // The worker came back just before: this round is over.
+      if (!gone)
+        shell(std::format("mount {} {}", device, mount_point));
+      break;
+    }
     ::usleep(20000);
   }
   hurt.slow_off();
