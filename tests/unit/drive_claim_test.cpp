@@ -183,16 +183,29 @@ TEST_F(Beside, IsBecomeOrItIsSaidWhatIsMissing) {
 
 TEST_F(Beside, IsNotBecomeWhereOthersCouldHavePutIt) {
   put();
-  for (const mode_t mode : {0720, 0702}) {
+  for (const mode_t mode : {0702, 0706}) {
     chmod(program.c_str(), mode);
     expect_refused(program, program + " may be written to by others");
   }
   chmod(program.c_str(), 0700);
-  for (const mode_t mode : {0770, 0707, 01777}) {
+  for (const mode_t mode : {0703, 0707, 01777}) {
     chmod(folder.c_str(), mode);
     expect_refused(program, folder + "/ may be written to by others");
   }
   chmod(folder.c_str(), 0700);
+  EXPECT_EQ(status(program), 7);
+}
+
+TEST_F(Beside, OfGroupsOnlyTheOwnersOwnMayWrite) {
+  put();
+  const auto of = [&](gid_t group) {
+    return chown(program.c_str(), static_cast<uid_t>(-1), group) == 0 &&
+           chmod(program.c_str(), 0720) == 0;
+  };
+  if (!of(kOther))
+    GTEST_SKIP() << "this needs root";
+  expect_refused(program, program + " may be written to by others");
+  ASSERT_TRUE(of(geteuid()));
   EXPECT_EQ(status(program), 7);
 }
 
@@ -201,7 +214,7 @@ TEST_F(Beside, IsLookedAtWhereItsLinkLeads) {
   const std::string link = folder + "/link";
   fs::create_symlink(program, link);
   EXPECT_EQ(status(link), 7);
-  chmod(program.c_str(), 0722);
+  chmod(program.c_str(), 0702);
   expect_refused(link, program + " may be written to by others");
 }
 
