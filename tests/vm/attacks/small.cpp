@@ -223,7 +223,9 @@ void attack_classify() {
   if (mover.error())
     die("MAP: " + errno_name(mover.error()));
   std::uint64_t known = ~0ull, unknown = ~0ull;
-  for (int i = 0; i < 3; ++i) {
+  // The shortest of several: again where other work on the machine may be in all of one kind.
+  const auto alike = [&] { return unknown < known + known / 4 + 2000000; };
+  for (int i = 0; i < 3 || (i < 20 && !alike()); ++i) {
     std::uint64_t ns = 0;
     // Maps again; nobody asks where the memory is.
     if (mover.transfer(Direction::Read, 0, 4096, attack_base) != 4096 || buffer.move(0, &ns) != 0)
@@ -235,8 +237,7 @@ void attack_classify() {
       die("MOVE");
     known = std::min(known, ns);
   }
-  report().check(unknown < known + known / 4 + 2000000,
-                 "an invalidation takes as long as giving the addresses back",
+  report().check(alike(), "an invalidation takes as long as giving the addresses back",
                  std::format("{:.1f} ms, and {:.1f} ms where INFO was asked before",
                              static_cast<double>(unknown) / 1e6, static_cast<double>(known) / 1e6));
 }
