@@ -104,6 +104,17 @@ def test_the_schema_is_a_schema_and_refuses_what_is_none() -> None:
         assert not check.is_valid(bad), bad
 
 
+def test_how_the_exporter_made_its_memory_is_said(integrity: Integrity, system: System) -> None:
+    """The record of a run has it, too: it is a fact of the same program."""
+    made = {"exporter_device": "0000:41:00.0", "pci": "0000:41:00.0", "exported": "vmm+pcie"}
+    integrity.facts = lambda argv: {**made, **{path: way() for path in paths.DATAPATHS}}
+    answer = find(system, ["/dev/nvme0n1"], ["cuda:0000:41:00.0+vmm"])
+    said = answer.words()
+    assert said["exporters"] == [{"exporter": "cuda:0000:41:00.0+vmm", "made": True, "device": "0000:41:00.0",
+                                  "pci": "0000:41:00.0", "exported": "vmm+pcie"}]  # fmt: skip
+    jsonschema.Draft202012Validator(SCHEMA).validate(said)
+
+
 def test_the_drives_of_a_machine_are_its_own_whole_disks(system: System) -> None:
     assert paths.devices(system) == ["/dev/nvme0n1", "/dev/vda"]
 
