@@ -115,6 +115,9 @@ def calls(tally: Tally, chosen: argparse.Namespace, answer: dict[str, Any]) -> N
     answer |= {key: said[key] for key in ("cuda", "gpu", "ways") if key in said}
     if "why" in said:
         raise Ended(SKIP, said["why"])
+    if said.get("gpu", {}).get("attributes", {}).get("DMA_BUF_SUPPORTED") == 0:
+        raise Ended(SKIP, f"the driver of GPU {said['gpu']['pci']} exports no dma-bufs (DMA_BUF_SUPPORTED is 0); "
+                    "NVIDIA's open kernel modules do, on a GPU of 2018 (Turing) or later")  # fmt: skip
     judge_calls(tally, said)
 
 
@@ -125,13 +128,12 @@ def run_jobs(tally: Tally, chosen: argparse.Namespace, bench: jobs.Bench, answer
     if host.status:
         raise Ended("error", f"fio with this engine does not run, whatever the exporter: {host.engine}")
     say(f"fio with exporter {chosen.exporter}")
+    first = bench.first()
+    # Of CUDA it is known by now that there is a GPU, unless nobody asked.
+    if first.status and "gpu" not in answer:
+        raise Ended(SKIP, f"exporter {chosen.exporter} gives no memory here: {first.engine}")
     report = jobs.writes(tally, bench)
-    if report is None:
-        run = bench.ran[-1]
-        # Of CUDA it is known by now that there is a GPU.
-        if not run["reports"] and chosen.exporter != "cuda":
-            raise Ended(SKIP, f"exporter {chosen.exporter} gives no memory here: {run['said']}")
-    else:
+    if report is not None:
         say(f"GPU {report['device']}")
         jobs.reads(tally, bench)
         jobs.jobs(tally, bench)

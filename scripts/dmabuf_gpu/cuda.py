@@ -11,9 +11,11 @@ import errno
 import fcntl
 import json
 import mmap
+import operator
 import os
 import sys
 import time
+from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,7 +83,7 @@ class Driver:
         self.library.cuGetErrorName(ctypes.c_int(answer), ctypes.byref(text))
         return text.value.decode() if text.value else f"error {answer}"
 
-    def note(self, call: str, answer: int, name: str, started: float, **gave: Any) -> None:
+    def note(self, call: str, answer: int, name: str, started: float, gave: dict[str, Any] | None = None) -> None:
         """One line of the record."""
         entry = {"step": self.step, "call": call, "answer": answer, "name": name,
                  "ms": round((time.monotonic() - started) * 1000, 3)}  # fmt: skip
@@ -97,7 +99,7 @@ class Driver:
             return "no such function"
         answer = function(*words)
         text = "CUDA_SUCCESS" if answer == 0 else self.name(answer)
-        self.note(name, answer, text, started, **(gives() if gives and answer == 0 else {}))
+        self.note(name, answer, text, started, gives() if gives and answer == 0 else None)
         return text
 
     def need(self, name: str, *words: Any, gives: Callable[[], dict[str, Any]] | None = None) -> None:
@@ -115,7 +117,7 @@ class Driver:
             number = error.errno or -1
             self.note(name, number, errno.errorcode.get(number, f"errno {number}"), started)
             return False
-        self.note(name, 0, "0", started, **gave)
+        self.note(name, 0, "0", started, gave)
         return True
 
 
@@ -233,7 +235,7 @@ def copy(driver: Driver, pointer: int, generation: int) -> dict[str, Any]:
     driver.call("cuFlushGPUDirectRDMAWrites", 0, _FLUSH_OWNER)
     driver.need("cuMemcpyDtoH_v2", back, u64(pointer), u64(SIZE))
     got = back.raw
-    wrong = 0 if got == sent else sum(1 for one, other in zip(got, sent, strict=True) if one != other)
+    wrong = 0 if got == sent else sum(map(operator.ne, array("Q", got), array("Q", sent)))
     return {"bytes": SIZE, "wrong": wrong}
 
 

@@ -91,9 +91,16 @@ class Bench:
 
     def host(self) -> Run:
         """fio and the engine without any exporter."""
-        path = self.folder / "host"
+        return self._reads("host", "--dmabuf_datapath=host")
+
+    def first(self) -> Run:
+        """A few reads, to see whether there is memory at all."""
+        return self._reads("first")
+
+    def _reads(self, name: str, *words: str) -> Run:
+        path = self.folder / name
         path.write_bytes(bytes(1 << 20))
-        run = self.run("host", f"--filename={path}", "--size=1m", "--rw=read", "--bs=4k", "--dmabuf_datapath=host")
+        run = self.run(name, f"--filename={path}", "--size=1m", "--rw=read", "--bs=4k", *words)
         path.unlink()
         return run
 
