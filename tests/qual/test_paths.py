@@ -326,3 +326,11 @@ def test_what_the_kernel_copies_is_not_direct(
     assert [way.no.reason if way.no else "" for way in answer.drives[0].ways] == ["", copied, copied]
     assert [check.name for check in preflight.kernel(system) if check.level == RED] == ["BOUNCED"] * bounced
     assert answer.direct == (1 if bounced else 3)
+
+
+def test_a_bar_that_is_full_has_its_name() -> None:
+    """As the engine says it for exporter cuda, in the place of the module's own reason."""
+    no = paths.why("/dev/nvme0n1 cannot be used with datapath premapped: a drive reaches GPU 0000:41:00.0 by its BAR1 of "
+                   "256 MiB, which all that is mapped shares and which is less than its memory (SMALL_BAR, ENOMEM); "
+                   "give --buffer less, or turn on Resizable BAR and Above 4G Decoding in the firmware's setup")  # fmt: skip
+    assert no.reason == "SMALL_BAR" and "BAR1 of 256 MiB" in no.text and "Resizable BAR" in no.text
