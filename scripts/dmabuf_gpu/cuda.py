@@ -37,6 +37,12 @@ ATTRIBUTES = {
 KINDS, MAPPINGS = ("alloc", "vmm"), {"default": 0, "pcie": _PCIE}
 # What a driver answers that does not have what it was asked for.
 UNKNOWN = ("CUDA_ERROR_INVALID_VALUE", "CUDA_ERROR_NOT_SUPPORTED")
+NO_FUNCTION = "no such function"
+# What the exporter does without where the library has none.
+OPTIONAL = frozenset((
+    "cuDeviceGetUuid", "cuDeviceGetUuid_v2", "cuFlushGPUDirectRDMAWrites", "cuMemGetAllocationGranularity",
+    "cuMemCreate", "cuMemAddressReserve", "cuMemMap", "cuMemSetAccess", "cuMemUnmap", "cuMemAddressFree", "cuMemRelease",
+))  # fmt: skip
 
 
 class Refused(Exception):
@@ -95,8 +101,8 @@ class Driver:
         try:
             function = getattr(self.library, name)
         except AttributeError:
-            self.note(name, -1, "no such function", started)
-            return "no such function"
+            self.note(name, -1, NO_FUNCTION, started)
+            return NO_FUNCTION
         answer = function(*words)
         text = "CUDA_SUCCESS" if answer == 0 else self.name(answer)
         self.note(name, answer, text, started, gives() if gives and answer == 0 else None)
