@@ -159,8 +159,8 @@ TEST(Hip, ADmaBufOfWholeBlocksThatIsGivenBack) {
     script.calls.clear();
     current = 0; // someone else's call
   }
-  EXPECT_EQ(script.calls, (std::vector<std::string>{"hsa_amd_portable_close_dmabuf", "hipSetDevice",
-                                                    "hipFree"}));
+  EXPECT_EQ(script.calls,
+            (std::vector<std::string>{"hsa_amd_portable_close_dmabuf", "hipSetDevice", "hipFree"}));
   EXPECT_EQ(current, 1);
   EXPECT_EQ(script.held, 0);
   EXPECT_EQ(open_descriptors(), before);
