@@ -21,6 +21,12 @@ struct DmaBuf {
   std::string device; ///< the device it came from
   std::string note;   ///< what the user should know of the choice; mostly nothing
   UniqueFd keeper;    ///< testexp: what goes on while it is open; else closed already
+
+  /// How it was allocated and exported, where the exporter has several ways: "vmm+pcie".
+  std::string exported;
+  /// Why a drive finds no room to map it, where the exporter knows: "<what> (<NAME>, ENOMEM);
+  /// <remedy>".
+  std::string no_room;
 };
 
 /// Waits for the buffer's fences and makes it coherent for CPU access until cpu_access_end().

@@ -11,6 +11,7 @@
 #include "exporter/shared_library.hpp"
 
 #include <cerrno>
+#include <fcntl.h>
 
 namespace dmabuf {
 namespace {
@@ -57,6 +58,7 @@ public:
   int write(uint64_t offset, std::span<const std::byte> from) override;
 
 private:
+  Result<UniqueFd> export_memory(uint64_t bytes, const std::string &gpu);
   std::unexpected<Error> refuse_memory(HipError result, uint64_t bytes, const std::string &gpu,
                                        const char *shrink) const;
   int copy(void *to, const void *from, size_t bytes, int kind) const;
@@ -64,9 +66,25 @@ private:
   const HipApi api_;
   const int device_;
   std::byte *pointer_ = nullptr;
+  int exported_ = -1; ///< ROCm's descriptor of the dma-buf, where ROCm closes it
 };
 
+/// Whether the driver exports dma-bufs to ROCm. Yes and no are what it says itself.
+enum class Exports { yes, no, unknown };
+
+Exports driver_exports(const HipApi &api) {
+  bool says = false;
+  if (!api.system_info || api.system_info(kHsaDmaBufSupported, &says) != kHsaSuccess)
+    return Exports::unknown;
+  return says ? Exports::yes : Exports::no;
+}
+
+constexpr const char *kNewerKernel =
+    "use a newer kernel, whose amdgpu driver can, or dmabuf_exporter=amdgpu";
+
 HipMemory::~HipMemory() {
+  if (exported_ >= 0)
+    (void)api_.close_export(exported_);
   // The current device is the thread's; it has been set, as there is memory.
   if (pointer_ && api_.set_device(device_) == kHipSuccess)
     (void)api_.free(pointer_);
@@ -76,19 +94,35 @@ Result<UniqueFd> HipMemory::make(uint64_t bytes, const std::string &gpu, const c
   if (const HipError result = api_.set_device(device_))
     return refuse(api_, "hipSetDevice", result, strf("GPU %s cannot be used", gpu.c_str()),
                   "see rocm-smi and the kernel's log");
+  if (driver_exports(api_) == Exports::no)
+    return fail(EOPNOTSUPP, strf("the driver of GPU %s says that it exports no dma-bufs to ROCm "
+                                 "(HSA_AMD_SYSTEM_INFO_DMABUF_SUPPORTED); %s",
+                                 gpu.c_str(), kNewerKernel));
   void *pointer = nullptr;
   if (const HipError result = api_.allocate(&pointer, bytes))
     return refuse_memory(result, bytes, gpu, shrink);
   pointer_ = static_cast<std::byte *>(pointer);
+  return export_memory(bytes, gpu);
+}
+
+Result<UniqueFd> HipMemory::export_memory(uint64_t bytes, const std::string &gpu) {
   int fd = -1;
   uint64_t offset = 0;
   if (const HsaStatus status = api_.export_range(pointer_, bytes, &fd, &offset))
-    return fail(EOPNOTSUPP,
-                strf("GPU %s did not export its memory as a dma-buf "
-                     "(hsa_amd_portable_export_dmabuf: status 0x%x); use a newer kernel, whose "
-                     "amdgpu driver can, or dmabuf_exporter=amdgpu",
-                     gpu.c_str(), static_cast<unsigned>(status)));
+    return fail(EOPNOTSUPP, strf("GPU %s did not export its memory as a dma-buf "
+                                 "(hsa_amd_portable_export_dmabuf: status 0x%x); %s",
+                                 gpu.c_str(), static_cast<unsigned>(status),
+                                 driver_exports(api_) == Exports::yes
+                                     ? "see the kernel's log, or use dmabuf_exporter=amdgpu"
+                                     : kNewerKernel));
   UniqueFd exported(fd);
+  if (api_.close_export) {
+    // What ROCm opened is ROCm's to close, as the last of it all.
+    exported_ = exported.release();
+    exported.reset(fcntl(exported_, F_DUPFD_CLOEXEC, 0));
+    if (!exported)
+      return fail(errno, errno_text("cannot open the dma-buf once more; raise ulimit -n", errno));
+  }
   if (offset)
     return fail(EIO, strf("ROCm put the buffer at byte %llu of a dma-buf that has other memory, "
                           "too; use dmabuf_exporter=amdgpu",
@@ -187,9 +221,12 @@ Result<HipApi> load_hip() {
                          kInstall, kUpdate);
   // HIP has it loaded already.
   if (ok)
-    ok = load_library({"libhsa-runtime64.so.1"},
-                      {{"hsa_amd_portable_export_dmabuf", symbol_address(api.export_range)}},
-                      kInstall, kUpdate);
+    ok = load_library(
+        {"libhsa-runtime64.so.1"},
+        {{"hsa_amd_portable_export_dmabuf", symbol_address(api.export_range)},
+         {"hsa_amd_portable_close_dmabuf", symbol_address(api.close_export), Need::optional},
+         {"hsa_system_get_info", symbol_address(api.system_info), Need::optional}},
+        kInstall, kUpdate);
   if (!ok)
     return std::unexpected(std::move(ok.error()));
   return api;

@@ -21,6 +21,9 @@ inline constexpr HipError kHipNoDevice = 100;
 inline constexpr HipError kHipInvalidDevice = 101;
 inline constexpr HipError kHipNotSupported = 801;
 
+inline constexpr HsaStatus kHsaSuccess = 0;
+inline constexpr int kHsaDmaBufSupported = 0x204; ///< HSA_AMD_SYSTEM_INFO_DMABUF_SUPPORTED, a bool
+
 // hipMemcpyKind
 inline constexpr int kHipHostToDevice = 1;
 inline constexpr int kHipDeviceToHost = 2;
@@ -39,6 +42,10 @@ struct HipApi {
   HipError (*copy)(void *to, const void *from, size_t bytes, int kind); ///< hipMemcpy
   /// hsa_amd_portable_export_dmabuf: `offset` is where `pointer` lies in the dma-buf.
   HsaStatus (*export_range)(const void *pointer, size_t bytes, int *fd, uint64_t *offset);
+
+  // Each of these is nullptr where the library has none.
+  HsaStatus (*close_export)(int fd);                 ///< hsa_amd_portable_close_dmabuf
+  HsaStatus (*system_info)(int which, void *answer); ///< hsa_system_get_info
 };
 
 /// The functions of ROCm's libraries.

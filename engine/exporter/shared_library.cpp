@@ -27,7 +27,7 @@ Result<void> load_library(std::initializer_list<const char *> names,
     return fail(ENOENT, strf("%s cannot be loaded (%s); %s", *names.begin(), why.c_str(), install));
   for (const Symbol &symbol : symbols) {
     *symbol.address = dlsym(library, symbol.name);
-    if (!*symbol.address) {
+    if (!*symbol.address && symbol.need == Need::required) {
       dlclose(library);
       return fail(EOPNOTSUPP, strf("%s has no function %s; %s", name, symbol.name, update));
     }

@@ -10,15 +10,19 @@
 
 namespace dmabuf {
 
+/// Whether an exporter works without a function.
+enum class Need { required, optional };
+
 /// One function of a library and where its address goes.
 struct Symbol {
   const char *name;
   void **address;
+  Need need = Need::required; ///< optional: the address is nullptr where there is none
 };
 
 /// Loads the first of `names` that there is and looks up all of `symbols` in it. `install` says how
-/// the library gets onto the machine, `update` what to do about one that lacks a function; both
-/// end the sentence. The library stays loaded: drivers do not survive being unloaded.
+/// the library gets onto the machine, `update` what to do about one that lacks a required function;
+/// both end the sentence. The library stays loaded: drivers do not survive being unloaded.
 Result<void> load_library(std::initializer_list<const char *> names,
                           std::initializer_list<Symbol> symbols, const char *install,
                           const char *update);

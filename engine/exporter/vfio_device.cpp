@@ -2,13 +2,12 @@
 #include "exporter/vfio_device.hpp"
 
 #include "base/sizes.hpp"
+#include "exporter/pci_bars.hpp"
 #include "exporter/vfio_abi.hpp"
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cinttypes>
-#include <cstdio>
 #include <fcntl.h>
 #include <filesystem>
 #include <linux/pci_regs.h>
@@ -52,32 +51,10 @@ bool is_vfio(std::string driver) {
   return driver.ends_with("vfio-pci");
 }
 
-constexpr uint64_t kMemory = 0x200, kPrefetch = 0x2000; // IORESOURCE_MEM, IORESOURCE_PREFETCH
-
-/// A BAR as the kernel has it.
-struct Resource {
-  uint64_t bytes = 0; ///< 0 where there is no memory
-  bool prefetchable = false;
-};
-
-/// A function's BARs, by the file that lists its resources.
-std::array<Resource, VfioDevice::kBars> resources(const std::string &path) {
-  std::array<Resource, VfioDevice::kBars> found;
-  std::FILE *file = std::fopen(path.c_str(), "re");
-  uint64_t first, last, flags;
-  for (Resource &bar : found)
-    if (file && std::fscanf(file, "%" SCNx64 " %" SCNx64 " %" SCNx64, &first, &last, &flags) == 3 &&
-        (flags & kMemory) && last > first)
-      bar = {.bytes = last - first + 1, .prefetchable = (flags & kPrefetch) != 0};
-  if (file)
-    std::fclose(file);
-  return found;
-}
-
 /// "0000:01:00.0 (BAR 0: 16 KiB, not prefetchable; BAR 2: 1 MiB)"; "" without a memory BAR.
 std::string with_bars(const std::string &address, const std::string &path) {
   std::string list;
-  const auto bars = resources(path);
+  const auto bars = pci_bars(path);
   for (unsigned bar = 0; bar < bars.size(); bar++)
     if (bars[bar].bytes)
       list +=
@@ -263,7 +240,7 @@ Result<void> VfioDevice::learn_bars() {
   if (!ask(VFIO_PCI_CONFIG_REGION_INDEX, region))
     return refused("VFIO_DEVICE_GET_REGION_INFO", address_, errno);
   config_ = region.offset;
-  const auto known = resources(sysfs(calls_, address_) + "/resource");
+  const auto known = pci_bars(sysfs(calls_, address_) + "/resource");
   for (unsigned bar = 0; bar < kBars; bar++)
     if (ask(VFIO_PCI_BAR0_REGION_INDEX + bar, region) &&
         (region.flags & VFIO_REGION_INFO_FLAG_MMAP)) {

@@ -54,6 +54,8 @@ void Outcome::fact(std::string name, std::string_view value) {
 
 void Outcome::fact_device(const dmabuf::DmaBuf &buffer) {
   fact("exporter_device", buffer.device);
+  if (!buffer.exported.empty())
+    fact("exported", buffer.exported);
   if (const std::string pci = pci_address(buffer.device); !pci.empty())
     fact("pci", pci);
 }
@@ -135,6 +137,7 @@ Result<std::unique_ptr<Mover>> Mover::open(const Options &options, dmabuf::DmaBu
   request.path = options.path;
   request.directions = DMABUF_RW_DIR_READ | DMABUF_RW_DIR_WRITE;
   request.max_command_hint = registered ? 0 : static_cast<uint32_t>(options.max_command);
+  request.no_room = mover->buffer().no_room.c_str();
   auto entry = mover->session_.map(request, options.device);
   if (!entry)
     return std::unexpected(std::move(entry.error()));

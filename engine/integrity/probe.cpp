@@ -20,7 +20,8 @@ Result<dmabuf_rw_info> look(dmabuf::Session &session, const dmabuf::DmaBuf &buff
                    .target_fd = registered ? -1 : target,
                    .path = path,
                    .directions = DMABUF_RW_DIR_READ,
-                   .max_command_hint = registered ? 0 : static_cast<uint32_t>(options.max_command)},
+                   .max_command_hint = registered ? 0 : static_cast<uint32_t>(options.max_command),
+                   .no_room = buffer.no_room.c_str()},
                   options.device.empty() ? "no drive" : options.device);
   if (!entry)
     return std::unexpected(entry.error());

@@ -168,7 +168,7 @@ bool hex(std::string_view text, size_t least, size_t most) {
 void join_pci_addresses(std::vector<std::string> &parts) {
   const auto ends_address = [](const std::string &part) {
     return part.size() >= 4 && hex(part.substr(0, 2), 2, 2) && part[2] == '.' &&
-           hex(part.substr(3, 1), 1, 1) && (part.size() == 4 || part[4] == '/');
+           hex(part.substr(3, 1), 1, 1) && (part.size() == 4 || part[4] == '/' || part[4] == '+');
   };
   for (size_t i = 1; i < parts.size(); i++) {
     if (!ends_address(parts[i]) || !hex(parts[i - 1], 2, 2))

@@ -59,7 +59,7 @@ Result<void> check_config(const JobConfig &config);
 Result<void> check_path(const JobConfig &config, Datapath path);
 
 /// The parts of a ':' list; "\:" is a colon inside a part, and so is one inside a PCI address
-/// (0000:01:00.0, perhaps with "/N"). Empty parts are dropped.
+/// (0000:01:00.0, perhaps with "/N" or "+…"). Empty parts are dropped.
 std::vector<std::string> split_device_list(std::string_view list);
 
 /// What a job asks its exporter for: `bytes` bytes of I/O memory, or of a file under test.

@@ -56,6 +56,7 @@ Result<void *> IoMemory::allocate(uint64_t bytes) {
   }
   count_ = static_cast<unsigned>(dmabufs_.size());
   device_ = dmabufs_[0].device;
+  exported_ = dmabufs_[0].exported;
   lane_.dmabuf_fds = fds_.data();
   if (dmabufs_[0].memory) {
     use_memories();

@@ -36,7 +36,7 @@ public:
   /// Ends the CPU's access, if it is open.
   void close_cpu();
 
-  /// Frees all. What device(), bytes() and count() say stays.
+  /// Frees all. What device(), exported(), bytes() and count() say stays.
   void free();
 
   /// What fio's buffers are; after allocate().
@@ -46,6 +46,7 @@ public:
   std::span<const DmaBuf> dmabufs() const { return dmabufs_; }
 
   const std::string &device() const { return device_; }
+  const std::string &exported() const { return exported_; } ///< DmaBuf::exported
   uint64_t bytes() const { return bytes_; } ///< of the dma-bufs, or of the host memory
   unsigned count() const { return count_; } ///< of the dma-bufs
 
@@ -73,6 +74,7 @@ private:
   MappedRange shadow_;                   ///< one for all of such memory: what fio has for it
   MappedRange host_; ///< without dma-bufs: the I/O memory; bounce: the staging slots
   std::string device_;
+  std::string exported_;
   uint64_t bytes_ = 0;
   unsigned count_ = 0;
   bool sync_fill_ = false;

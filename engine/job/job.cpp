@@ -219,6 +219,7 @@ JobReport Job::report() const {
   report.requested = config_.datapath;
   report.submit = config_.submit;
   report.device = asked.is_file ? files_.device() : memory_.device();
+  report.exported = memory_.exported();
   report.exporter = report.device.empty() ? ExporterKind::none : config_.exporter;
   for (const auto &name : target_names_) {
     if (name.empty())

@@ -92,6 +92,7 @@ Result<dmabuf_rw_map_entry> Mappings::map_one(const DmaBuf &buffer, int target_f
   request.dmabuf_fd = buffer.fd.get();
   request.target_fd = target_fd;
   request.path = path;
+  request.no_room = buffer.no_room.c_str();
   request.directions =
       (config_.reads ? DMABUF_RW_DIR_READ : 0U) | (config_.writes ? DMABUF_RW_DIR_WRITE : 0U);
   if (path != DMABUF_RW_PATH_REGISTERED)

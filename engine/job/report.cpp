@@ -221,6 +221,7 @@ std::string to_json(const JobReport &report) {
   text("submit", submit_name(report.submit));
   text("exporter", exporter_name(report.exporter));
   text("device", report.device);
+  text("exported", report.exported);
   text("target", report.target);
   text("memory", report.memory);
   text("route", report.route);
@@ -273,10 +274,13 @@ std::string summary_line(const JobReport &report) {
   std::string path = datapath_name(report.path);
   if (report.submit != Submit::uring)
     path += strf(" by %s", submit_name(report.submit));
+  std::string exporter = exporter_name(report.exporter);
+  if (!report.exported.empty())
+    exporter += " (" + report.exported + ")";
   return strf("libdmabuf: job %s: datapath %s (asked: %s), exporter %s, %s, %s: %s",
-              report.job.c_str(), path.c_str(), datapath_name(report.requested),
-              exporter_name(report.exporter), memory.c_str(),
-              report.proof.proven ? "proven" : "NOT PROVEN", report.proof.text.c_str());
+              report.job.c_str(), path.c_str(), datapath_name(report.requested), exporter.c_str(),
+              memory.c_str(), report.proof.proven ? "proven" : "NOT PROVEN",
+              report.proof.text.c_str());
 }
 
 } // namespace dmabuf

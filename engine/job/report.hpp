@@ -64,6 +64,8 @@ struct JobReport {
   uint64_t map_ns = 0;
   uint64_t unmap_ns = 0;
   Proof proof;
+
+  std::string exported; ///< DmaBuf::exported
 };
 
 /// Compares what the engine completed with what can be known about the path it took.

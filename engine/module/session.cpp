@@ -155,9 +155,12 @@ std::string refused_text(const dmabuf_rw_map_entry &entry) {
 }
 
 std::string map_error_text(const dmabuf_rw_map_entry &entry, uint32_t asked,
-                           const std::string &what) {
+                           const std::string &what, const std::string &no_room) {
   std::string text = strf("%s cannot be used with datapath %s: ", what.c_str(), path_name(asked));
-  text += reason_text(entry.reason, static_cast<int>(entry.error));
+  const bool full = entry.error == ENOMEM && (entry.reason == DMABUF_RW_REASON_MAP ||
+                                              entry.reason == DMABUF_RW_REASON_NO_MEMORY);
+  text +=
+      full && !no_room.empty() ? no_room : reason_text(entry.reason, static_cast<int>(entry.error));
   const std::string refused = asked == DMABUF_RW_PATH_AUTO ? refused_text(entry) : std::string();
   if (!refused.empty())
     text += " [" + refused + "]";
@@ -195,7 +198,8 @@ Result<dmabuf_rw_map_entry> Session::map(const MapRequest &request, const std::s
     break;
   }
   if (entry.error)
-    return fail(static_cast<int>(entry.error), map_error_text(entry, request.path, what));
+    return fail(static_cast<int>(entry.error),
+                map_error_text(entry, request.path, what, request.no_room));
   return entry;
 }
 

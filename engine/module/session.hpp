@@ -18,6 +18,7 @@ struct MapRequest {
   uint32_t path = DMABUF_RW_PATH_AUTO;
   uint32_t directions = 0; ///< DMABUF_RW_DIR_*
   uint32_t max_command_hint = 0;
+  const char *no_room = ""; ///< DmaBuf::no_room
 };
 
 /// A dma-buf as a file that read() and write() work on.
@@ -84,9 +85,9 @@ std::string rw_open_error_text(uint32_t reason, int code);
 /// Why a read or write of an rw fd failed, as far as its errno tells.
 std::string rw_error_text(int code);
 
-/// The sentence for a failed MAP entry.
+/// The sentence for a failed MAP entry. `no_room`: DmaBuf::no_room.
 std::string map_error_text(const dmabuf_rw_map_entry &entry, uint32_t asked,
-                           const std::string &what);
+                           const std::string &what, const std::string &no_room = "");
 
 /// The paths an AUTO entry passed over, "premapped: <reason>; …"; empty if none.
 std::string refused_text(const dmabuf_rw_map_entry &entry);

@@ -54,6 +54,8 @@ def pci_address(system: System, spec: str) -> str:
     """The PCI address of an exporter's device, as far as its name says it; "" where it does not. A number
     is a card's or a render node's, as for the engine; whose CUDA's and HIP's are, only those know."""
     kind, device = cases.split_exporter(spec)
+    # What is behind a GPU's name says how its memory is made.
+    device = device.partition("+")[0] if kind == "cuda" else device
     if device.isdecimal() and kind == "drm":
         device = f"card{device}"
     elif device.isdecimal() and kind in _RENDER_DRIVERS:

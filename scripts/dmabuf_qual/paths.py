@@ -74,13 +74,15 @@ class Exporter:
     device: str = ""
     pci: str = ""
     no: No | None = None
+    exported: str = ""  # how it made its memory, where it has several ways
 
     def words(self) -> Words:
         """For JSON."""
         said: Words = {"exporter": self.spec, "made": self.no is None}
         if self.no:
             return said | self.no.words()
-        return said | {"device": self.device} | ({"pci": self.pci} if self.pci else {})
+        said |= {"device": self.device} | ({"pci": self.pci} if self.pci else {})
+        return said | ({"exported": self.exported} if self.exported else {})
 
 
 @dataclass
@@ -169,7 +171,8 @@ def of_exporter(integrity: str, spec: str) -> Exporter:
     facts = ask(integrity, "paths", *exporter_words(spec))
     if isinstance(facts, No):
         return Exporter(spec, no=facts)
-    return Exporter(spec, str(facts["exporter_device"]), str(facts.get("pci", "")))
+    return Exporter(spec, str(facts["exporter_device"]), str(facts.get("pci", "")),
+                    exported=str(facts.get("exported", "")))  # fmt: skip
 
 
 def bounced(system: System) -> No | None:

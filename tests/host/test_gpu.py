@@ -2,6 +2,7 @@
 """Exporters of GPUs through fio, on stand-ins for the vendors' libraries and drivers. What they
 give is the stand-in for a dma-buf; datapath bounce moves the data, by the exporter's copies."""
 
+import json
 import os
 import re
 import subprocess
@@ -9,8 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from conftest import environment
+
+TOP = Path(__file__).resolve().parents[2]
+SCHEMA = json.loads((TOP / "docs/schema/gpu-check.schema.json").read_text())
 
 Fio = Callable[..., Any]
 
@@ -22,6 +27,7 @@ GPUS = [
     ("xe", "renderD900", "/dev/dri/renderD900"),
     ("i915", "773", "/dev/dri/renderD901"),
 ]
+GpuCheck = Callable[..., tuple[int, dict[str, Any], str]]
 each_gpu = pytest.mark.parametrize("exporter,device,name", GPUS, ids=[gpu[0] for gpu in GPUS])
 
 
@@ -42,6 +48,27 @@ def gpu(fio: Fio, tmp_path: Path) -> Callable[..., tuple[Any, list[str]]]:
             *flags, stand_in=True, preload=tuple(preload), env=variables, dmabuf_exporter=exporter, **options
         )
         return result, log.read_text().splitlines() if log.exists() else []
+
+    return run
+
+
+@pytest.fixture
+def gpu_check(tmp_path: Path) -> GpuCheck:
+    """Runs scripts/gpu-check on the stand-ins; gives its status, its JSON, and what it said besides."""
+
+    def run(*words: str, fails: str = "", fio: bool = True, fakes: bool = True) -> tuple[int, dict[str, Any], str]:
+        folder = Path(environment("FAKES"))
+        variables = os.environ | {"FAKE_GPU_FAIL": fails}
+        if fakes:
+            variables |= {"LD_LIBRARY_PATH": str(folder),
+                          "LD_PRELOAD": f"{folder / 'nodes.so'}:{environment('STAND_IN')}"}  # fmt: skip
+        command = ["/usr/bin/python3", "-B", str(TOP / "scripts/gpu-check"), "--folder", str(tmp_path)]
+        if fio:
+            command += ["--fio", environment("FIO"), "--engine", environment("LIBDMABUF")]
+        done = subprocess.run([*command, *words], env=variables, text=True, capture_output=True, timeout=300, check=False)
+        said = json.loads(done.stdout)
+        jsonschema.validate(said, SCHEMA)
+        return done.returncode, said, done.stderr
 
     return run
 
@@ -160,23 +187,93 @@ def test_a_node_of_another_driver_is_named(gpu: Fio, exporter: str) -> None:
     assert "may not be opened (EACCES)" in result.stderr
 
 
-@pytest.mark.parametrize("exporter,lose", [("hip", False), ("hip", True), ("xe", False)])
-def test_the_check_for_machines_with_a_gpu(tmp_path: Path, exporter: str, lose: bool) -> None:
-    """tests/hardware/gpu.py, which users run on theirs, passes on a stand-in, and not on one that loses copies."""
-    folder = Path(environment("FAKES"))
-    preload = f"{folder / 'nodes.so'}:{environment('STAND_IN')}"
-    variables = os.environ | {"LD_LIBRARY_PATH": str(folder), "LD_PRELOAD": preload}
-    if lose:
-        variables["FAKE_GPU_FAIL"] = "lose copies"
+@pytest.mark.parametrize("device,fails,exported", [
+    ("0", "", "alloc+pcie"), ("1+default", "", "alloc+default"), ("0000:42:00.0+vmm", "", "vmm+pcie"),
+    ("GPU-50505050+vmm", "PCIe mapping", "vmm+default"), ("MIG-61", "MIG", "alloc+pcie"),
+    ("0", "ordering", "alloc+pcie"),
+])  # fmt: skip
+def test_the_report_says_how_cuda_made_the_memory(gpu: Fio, device: str, fails: str, exported: str) -> None:
+    result, notes = gpu("cuda", device, env={"FAKE_GPU_FAIL": fails}, rw="randrw", verify="crc32c", iodepth=4)
+    assert result.status == 0, result.stderr
+    assert result.reports[0]["exported"] == exported
+    assert f"exporter cuda ({exported})" in result.stderr
+    check_given_back(notes, 1)
+
+
+@pytest.mark.parametrize("device,fails,says", [
+    ("0+pcie", "PCIe mapping", "has no PCIe mapping"), ("0+vmm", "virtual memory", "drop +vmm"),
+    ("0+pci", "", "knows the words pcie, default, vmm and alloc"), ("GPU-5", "", "the beginning of 2 GPUs' UUIDs"),
+    ("MIG-61", "", "CUDA_VISIBLE_DEVICES=MIG-61"), ("0+vmm", "cuMemSetAccess", "cuMemSetAccess"),
+])  # fmt: skip
+def test_what_cuda_cannot_make_is_refused(gpu: Fio, device: str, fails: str, says: str) -> None:
+    result, notes = gpu("cuda", device, env={"FAKE_GPU_FAIL": fails})
+    assert result.status != 0
+    assert says in result.stderr
+    check_given_back(notes, 1 if fails == "PCIe mapping" or fails.startswith("cu") else 0)
+
+
+def test_vmm_jobs_side_by_side_as_processes_and_as_threads(gpu: Fio, tmp_path: Path) -> None:
+    for thread in (0, 1):
+        result, notes = gpu("cuda", "+vmm", rw="randrw", verify="crc32c", iodepth=4, numjobs=3, thread=thread,
+                            filename=None, directory=str(tmp_path), dmabuf_buffers="io_u")  # fmt: skip
+        assert result.status == 0, result.stderr
+        assert [report["exported"] for report in result.reports] == ["vmm+pcie"] * 3
+        check_given_back(notes, 12)
+
+
+@pytest.mark.parametrize("exporter,lose", [
+    ("cuda", False), ("cuda", True), ("hip", False), ("hip", True), ("xe", False),
+])  # fmt: skip
+def test_the_check_for_machines_with_a_gpu(gpu_check: GpuCheck, tmp_path: Path, exporter: str, lose: bool) -> None:
+    """scripts/gpu-check passes on a stand-in, and not on one that loses copies."""
     device = next(gpu[1] for gpu in GPUS if gpu[0] == exporter)
-    done = subprocess.run(
-        ["/usr/bin/python3", "-B", str(Path(__file__).parents[1] / "hardware" / "gpu.py"), "--exporter", exporter,
-         "--device", device, "--engine", environment("LIBDMABUF"), "--fio", environment("FIO"), "--folder",
-         str(tmp_path)],
-        env=variables, text=True, capture_output=True, timeout=300, check=False,
-    )
-    assert done.returncode == (1 if lose else 0), done.stdout + done.stderr
-    assert ("does not hold" in done.stdout) == lose
-    right, wrong = map(int, re.findall(r"gpu: (\d+) checks hold, (\d+) do not", done.stdout)[0])
-    assert right > 5 and (wrong > 0) == lose
-    assert not list(tmp_path.iterdir())
+    status, said, err = gpu_check("--exporter", exporter, "--device", device, fails="lose copies" if lose else "")
+    checks = said["checks"]
+    assert (status, said["verdict"]) == ((1, "fail") if lose else (0, "pass")), err
+    assert checks["hold"] > 5 and bool(checks["wrong"]) == lose
+    assert {run["name"] for run in said["jobs"]} >= {"host", "write", "too much"}
+    # What the engine made is compared with what the driver's own calls gave.
+    if exporter == "cuda":
+        assert [way["exported"] for way in said["ways"]] == [True] * 4
+        assert {way["copy"]["wrong"] == 0 for way in said["ways"]} == {not lose}
+        made = {run["name"]: run["reports"][0]["exported"] for run in said["jobs"] if "device=0+" in run["name"]}
+        assert len(made) == 5 and made["dmabuf_device=0+vmm+default"] == "vmm+default"
+    assert not list(tmp_path.glob("libdmabuf-gpu-*"))
+
+
+@pytest.mark.parametrize("fails,wrong,skipped", [
+    ("PCIe mapping", [], ["alloc, pcie mapping", "vmm, pcie mapping"]),
+    ("virtual memory", [], []),
+    ("cuMemSetAccess", ["vmm, default mapping: is exported, as the GPU's attributes promise"], []),
+    ("cuMemGetHandleForAddressRange", ["alloc, default mapping: is exported, as the GPU's attributes promise"], []),
+    ("other bytes", ["alloc, default mapping: each byte that was copied"], []),
+])  # fmt: skip
+def test_the_drivers_calls_alone(gpu_check: GpuCheck, fails: str, wrong: list[str], skipped: list[str]) -> None:
+    """Needs neither fio nor the engine. A call that fails is in the answer by its name."""
+    status, said, err = gpu_check("--only", "calls", fails=fails, fio=False)
+    assert said["jobs"] == [] and said["gpu"]["pci"] == "0000:41:00.0"
+    assert (status, said["verdict"]) == ((1, "fail") if wrong else (0, "pass")), err
+    assert set(wrong) <= {check["what"] for check in said["checks"]["wrong"]}
+    assert set(skipped) <= {check["what"] for check in said["checks"]["skipped"]}
+    if fails.startswith("cu"):
+        assert any(fails in call["call"] and call["answer"] for call in said["calls"])
+
+
+def test_what_is_missing_is_said_in_words(gpu_check: GpuCheck, tmp_path: Path) -> None:
+    status, said, _ = gpu_check("--only", "calls", fio=False, fakes=False)
+    assert (status, said["verdict"]) == (77, "skip") and "there is no NVIDIA driver" in said["why"]
+    status, said, _ = gpu_check("--only", "calls", fails="cuInit", fio=False)
+    assert (status, said["verdict"]) == (77, "skip") and "cuInit: CUDA_ERROR_UNKNOWN" in said["why"]
+    status, said, _ = gpu_check("--device", "GPU-9", "--only", "calls", fio=False)
+    assert status == 77 and "no device GPU-9" in said["why"]
+    status, said, _ = gpu_check(fails="dma-buf")
+    assert (status, said["verdict"]) == (77, "skip") and "exports no dma-bufs" in said["why"]
+    status, said, _ = gpu_check("--fio", "/nowhere/fio")
+    assert status == 2 and "there is no fio at /nowhere/fio" in said["why"]
+    status, said, _ = gpu_check("--engine", "/nowhere/engine.so")
+    assert status == 2 and "there is no engine at /nowhere/engine.so" in said["why"]
+    status, said, _ = gpu_check("--engine", environment("LIBDMABUF_OTHER"))
+    assert status == 2 and "fio with this engine does not run" in said["why"]
+    status, said, _ = gpu_check("--exporter", "hip", fakes=False)
+    assert (status, said["verdict"]) == (77, "skip")
+    assert "exporter hip gives no memory here" in said["why"] and "libamdhip64" in said["why"]

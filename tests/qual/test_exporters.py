@@ -96,6 +96,7 @@ def test_each_device_of_a_machine_is_an_exporter_of_its_kind(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("spec,address", [("amdgpu:0", "0000:43:00.0"), ("xe:/dev/dri/renderD129", "0000:44:00.0"),
                                           ("drm:1", "0000:45:00.0"), ("hip:0000:43:00.0", "0000:43:00.0"),
+                                          ("cuda:0000:43:00.0+vmm+pcie", "0000:43:00.0"),
                                           ("cuda:0", ""), ("cuda", ""), ("drm:7", "")])  # fmt: skip
 def test_the_device_of_an_exporter_is_known_by_its_name(tmp_path: Path, spec: str, address: str) -> None:
     """fio's engine takes a number for a card or render node; which GPU CUDA's first is, CUDA alone knows."""

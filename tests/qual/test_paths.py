@@ -104,6 +104,17 @@ def test_the_schema_is_a_schema_and_refuses_what_is_none() -> None:
         assert not check.is_valid(bad), bad
 
 
+def test_how_the_exporter_made_its_memory_is_said(integrity: Integrity, system: System) -> None:
+    """The record of a run has it, too: it is a fact of the same program."""
+    made = {"exporter_device": "0000:41:00.0", "pci": "0000:41:00.0", "exported": "vmm+pcie"}
+    integrity.facts = lambda argv: {**made, **{path: way() for path in paths.DATAPATHS}}
+    answer = find(system, ["/dev/nvme0n1"], ["cuda:0000:41:00.0+vmm"])
+    said = answer.words()
+    assert said["exporters"] == [{"exporter": "cuda:0000:41:00.0+vmm", "made": True, "device": "0000:41:00.0",
+                                  "pci": "0000:41:00.0", "exported": "vmm+pcie"}]  # fmt: skip
+    jsonschema.Draft202012Validator(SCHEMA).validate(said)
+
+
 def test_the_drives_of_a_machine_are_its_own_whole_disks(system: System) -> None:
     assert paths.devices(system) == ["/dev/nvme0n1", "/dev/vda"]
 
@@ -315,3 +326,11 @@ def test_what_the_kernel_copies_is_not_direct(
     assert [way.no.reason if way.no else "" for way in answer.drives[0].ways] == ["", copied, copied]
     assert [check.name for check in preflight.kernel(system) if check.level == RED] == ["BOUNCED"] * bounced
     assert answer.direct == (1 if bounced else 3)
+
+
+def test_a_bar_that_is_full_has_its_name() -> None:
+    """As the engine says it for exporter cuda, in the place of the module's own reason."""
+    no = paths.why("/dev/nvme0n1 cannot be used with datapath premapped: a drive reaches GPU 0000:41:00.0 by its BAR1 of "
+                   "256 MiB, which all that is mapped shares and which is less than its memory (SMALL_BAR, ENOMEM); "
+                   "give --buffer less, or turn on Resizable BAR and Above 4G Decoding in the firmware's setup")  # fmt: skip
+    assert no.reason == "SMALL_BAR" and "BAR1 of 256 MiB" in no.text and "Resizable BAR" in no.text

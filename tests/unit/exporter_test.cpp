@@ -4,6 +4,7 @@
 #include "base/sizes.hpp"
 #include "exporter/drm.hpp"
 #include "exporter/heap.hpp"
+#include "exporter/shared_library.hpp"
 #include "exporter/testexp.hpp"
 #include "exporter/udmabuf.hpp"
 
@@ -188,6 +189,23 @@ TEST(Allocate, AFileThatIsNoExporterIsRefused) {
 
 TEST(Allocate, AJobWithoutExporterHasNoDmaBuf) {
   EXPECT_FALSE(allocate_dmabuf({.kind = ExporterKind::none, .bytes = 4096}));
+}
+
+TEST(SharedLibrary, AFunctionThatIsOptionalMayBeMissing) {
+  const auto load = [](Need need, int (*&present)(), int (*&missing)()) {
+    return load_library(
+        {"libc.so.6"},
+        {{"no_such_function", symbol_address(missing), need}, {"getpid", symbol_address(present)}},
+        "install", "update");
+  };
+  int (*present)() = nullptr, (*missing)() = [] { return 1; };
+  EXPECT_TRUE(load(Need::optional, present, missing));
+  EXPECT_EQ(missing, nullptr);
+  ASSERT_NE(present, nullptr);
+  EXPECT_EQ(present(), getpid());
+  const auto refused = load(Need::required, present, missing);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().message, "libc.so.6 has no function no_such_function; update");
 }
 
 TEST(CpuAccess, FailsOnWhatIsNoDmaBuf) {

@@ -16,6 +16,9 @@ struct FakeHip {
   HipError code = 999; ///< hipErrorUnknown; what a call that fails answers
   int devices = 2;
   uint64_t offset = 0; ///< where the memory lies in its dma-buf
+  HsaStatus info = 0;  ///< what hsa_system_get_info answers
+  bool exports = true; ///< and says
+  int exported = -1;   ///< the descriptor that ROCm gave
   size_t asked_bytes = 0;
   std::string used_pci;
   std::unique_ptr<FakeMemory> memory;
@@ -102,9 +105,25 @@ const HipApi kApi = {
           EXPECT_EQ(bytes, fake.asked_bytes);
           if (fake.script.fail("hsa_amd_portable_export_dmabuf"))
             return 0x1000;
-          *fd = fake.memory->dup();
+          *fd = fake.exported = fake.memory->dup();
           *offset = fake.offset;
           return 0;
+        },
+    .close_export =
+        [](int fd) {
+          EXPECT_EQ(fd, fake.exported);
+          EXPECT_EQ(close(fd), 0);
+          fake.exported = -1;
+          fake.script.calls.emplace_back("hsa_amd_portable_close_dmabuf");
+          return 0;
+        },
+    .system_info =
+        [](int which, void *value) {
+          EXPECT_EQ(which, 0x204);
+          fake.script.calls.emplace_back("hsa_system_get_info");
+          if (!fake.info)
+            *static_cast<bool *>(value) = fake.exports;
+          return fake.info;
         },
 };
 
@@ -140,7 +159,8 @@ TEST(Hip, ADmaBufOfWholeBlocksThatIsGivenBack) {
     script.calls.clear();
     current = 0; // someone else's call
   }
-  EXPECT_EQ(script.calls, (std::vector<std::string>{"hipSetDevice", "hipFree"}));
+  EXPECT_EQ(script.calls,
+            (std::vector<std::string>{"hsa_amd_portable_close_dmabuf", "hipSetDevice", "hipFree"}));
   EXPECT_EQ(current, 1);
   EXPECT_EQ(script.held, 0);
   EXPECT_EQ(open_descriptors(), before);
@@ -206,6 +226,69 @@ TEST(Hip, ADmaBufThatHasOtherMemoryTooIsRefused) {
   EXPECT_NE(buffer.error().message.find("4096"), std::string::npos);
   EXPECT_EQ(script.held, 0);
   EXPECT_EQ(open_descriptors(), before);
+}
+
+TEST(Hip, WhatRocmExportedRocmCloses) {
+  CallScript &script = reset();
+  const int before = open_descriptors();
+  {
+    const auto buffer = allocate();
+    ASSERT_TRUE(buffer);
+    EXPECT_NE(buffer->fd.get(), fake.exported) << "a descriptor of ROCm's own";
+    EXPECT_EQ(fcntl(buffer->fd.get(), F_GETFD), FD_CLOEXEC);
+    script.calls.clear();
+  }
+  EXPECT_EQ(script.calls,
+            (std::vector<std::string>{"hsa_amd_portable_close_dmabuf", "hipSetDevice", "hipFree"}));
+  EXPECT_EQ(open_descriptors(), before);
+  HipApi old = kApi;
+  old.close_export = nullptr;
+  reset();
+  {
+    const auto buffer = allocate_hip(old, {.kind = ExporterKind::hip, .bytes = kMiB});
+    ASSERT_TRUE(buffer);
+  }
+  fake.memory.reset();
+  EXPECT_EQ(open_descriptors(), before);
+}
+
+TEST(Hip, WhatIsNotTheMemoryItselfIsClosedByRocmToo) {
+  CallScript &script = reset();
+  fake.offset = 4096;
+  ASSERT_FALSE(allocate());
+  EXPECT_EQ(script.count("hsa_amd_portable_close_dmabuf"), 1U);
+}
+
+TEST(Hip, ADriverWithoutDmaBufsIsAskedBeforehand) {
+  CallScript &script = reset();
+  fake.exports = false;
+  const auto refused = allocate();
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, EOPNOTSUPP);
+  EXPECT_NE(refused.error().message.find("use a newer kernel"), std::string::npos)
+      << refused.error().message;
+  EXPECT_EQ(script.count("hsa_amd_portable_export_dmabuf"), 0U);
+  EXPECT_EQ(script.held, 0);
+}
+
+TEST(Hip, AnExportThatFailsBlamesTheKernelOnlyWhereItMayBe) {
+  const auto refused = [](HsaStatus info, bool asks) {
+    CallScript &script = reset();
+    fake.info = info;
+    script.fail_at = 5; // hsa_amd_portable_export_dmabuf
+    HipApi api = kApi;
+    if (!asks)
+      api.system_info = nullptr;
+    const auto buffer = allocate_hip(api, {.kind = ExporterKind::hip, .bytes = kMiB});
+    EXPECT_FALSE(buffer);
+    return buffer ? std::string() : buffer.error().message;
+  };
+  EXPECT_EQ(refused(0, true).find("newer kernel"), std::string::npos) << "it can, it said";
+  EXPECT_NE(refused(0, true).find("status 0x1000"), std::string::npos);
+  EXPECT_NE(refused(0, true).find("kernel's log"), std::string::npos);
+  // A runtime that does not know the question.
+  EXPECT_NE(refused(0x1001, true).find("newer kernel"), std::string::npos);
+  EXPECT_NE(refused(0, false).find("newer kernel"), std::string::npos);
 }
 
 TEST(Hip, EachWayNotToStartHasItsRemedy) {

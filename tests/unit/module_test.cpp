@@ -66,6 +66,24 @@ TEST(MapError, AutoSaysWhyEachPathWasPassedOver) {
             std::string::npos);
 }
 
+TEST(MapError, AnExporterThatKnowsWhyThereIsNoRoomSaysIt) {
+  const std::string room = "its BAR1 of 256 MiB is full (SMALL_BAR, ENOMEM); use less";
+  dmabuf_rw_map_entry entry = {};
+  entry.error = ENOMEM;
+  for (const uint32_t reason : {DMABUF_RW_REASON_MAP, DMABUF_RW_REASON_NO_MEMORY}) {
+    entry.reason = reason;
+    EXPECT_EQ(map_error_text(entry, DMABUF_RW_PATH_PREMAPPED, "/dev/nvme0n1", room),
+              "/dev/nvme0n1 cannot be used with datapath premapped: " + room);
+  }
+  entry.reason = DMABUF_RW_REASON_MEMLOCK;
+  EXPECT_TRUE(
+      mentions(map_error_text(entry, DMABUF_RW_PATH_PREMAPPED, "/dev/nvme0n1", room), {"MEMLOCK"}));
+  entry.reason = DMABUF_RW_REASON_MAP;
+  entry.error = EIO;
+  EXPECT_TRUE(mentions(map_error_text(entry, DMABUF_RW_PATH_PREMAPPED, "/dev/nvme0n1", room),
+                       {"(MAP, EIO)"}));
+}
+
 TEST(Refused, IsEmptyWhenNothingWasPassedOver) {
   EXPECT_EQ(refused_text(dmabuf_rw_map_entry{}), "");
 }

@@ -66,6 +66,8 @@ TEST(DeviceList, PciAddressesStayWhole) {
   EXPECT_EQ(split_device_list("0000:01:00.0"), Parts{"0000:01:00.0"});
   EXPECT_EQ(split_device_list("0000:01:00.0/2:0000:02:1f.7:03:00.0/1"),
             (Parts{"0000:01:00.0/2", "0000:02:1f.7", "03:00.0/1"}));
+  EXPECT_EQ(split_device_list("0000:01:00.0+vmm:0000:02:00.0+pcie"),
+            (Parts{"0000:01:00.0+vmm", "0000:02:00.0+pcie"}));
   EXPECT_EQ(split_device_list("card0:0000:af:00.0:0"), (Parts{"card0", "0000:af:00.0", "0"}));
   EXPECT_EQ(split_device_list("01:02:heap"), (Parts{"01", "02", "heap"}));
   EXPECT_EQ(split_device_list("0000:01:00.0x"), (Parts{"0000", "01", "00.0x"}));

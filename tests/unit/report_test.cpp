@@ -279,6 +279,15 @@ TEST(Summary, NamesEverythingAtOnce) {
             "50 writes (204800 bytes) in 150 commands");
 }
 
+TEST(Report, SaysHowTheExporterMadeTheMemory) {
+  JobReport report = report_of(Datapath::premapped);
+  EXPECT_TRUE(has(to_json(report), "\"device\":\"/dev/dri/card0\",\"exported\":\"\""));
+  report.exported = "vmm+pcie";
+  EXPECT_TRUE(JsonCheck::valid(to_json(report)));
+  EXPECT_TRUE(has(to_json(report), "\"exported\":\"vmm+pcie\""));
+  EXPECT_TRUE(has(summary_line(report), "exporter drm (vmm+pcie), system memory"));
+}
+
 TEST(Summary, SaysLoudlyWhatIsNotProven) {
   JobReport report = report_of(Datapath::premapped);
   report.module.reads--;

@@ -99,7 +99,8 @@ def refused(tally: Tally, name: str, says: str, got: tuple[int, dict[str, Any]])
 def gpu(tally: Tally) -> None:
     """The five stand-ins, whose memory is the machine's own by its addresses."""
     for exporter, (device, reported, pci) in GPUS.items():
-        place = {"memory": "system", "route": "memory", "exporter_device": reported, "pci": pci}
+        place = {"memory": "system", "route": "memory", "exporter_device": reported, "pci": pci,
+                 "exported": "alloc+pcie" if exporter == "cuda" else None}
         right(tally, exporter, device, place, "premapped")
         for path in ("registered", "bvec"):
             right(tally, exporter, device, place, path, ("read", "write"))

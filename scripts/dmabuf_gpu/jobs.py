@@ -1,56 +1,27 @@
-#!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-only
-"""One GPU of this machine under the engine's exporter, on datapath bounce: needs neither the kernel
-module nor an NVMe drive, so it runs wherever a GPU and its driver are.
-
-    tests/hardware/gpu.py --exporter cuda --engine build/host/engine/libdmabuf.so --folder /var/tmp
+"""A GPU's exporter under fio, on datapath bounce: needs neither the module nor an NVMe drive.
 
 Each direction is looked at alone. What went from the GPU's memory into a file is compared, byte by byte,
 with a plain pread; what comes from a file into the GPU's memory was put there by a plain pwrite, and is
 compared by fio after the exporter copied it back. For CUDA the driver is asked besides, by nvidia-smi,
 whether that memory is the GPU's. It says nothing of a drive's own way to the GPU.
-
-`--folder`: takes files of 1.1 GiB in all, and removes them. Exit status 0 pass, 1 fail, 2 usage.
 """
 
-import argparse
-import ctypes
-import fcntl
 import json
 import os
-import platform
-import re
 import subprocess
-import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from .tally import Tally, say
 
 BLOCK = 16 << 10
 SIZE = 64 << 20
 LARGE = 1 << 30
-EXPORTERS = ("cuda", "hip", "amdgpu", "xe", "i915")
-
-
-class Tally:
-    """Counts checks and prints those that do not hold."""
-
-    def __init__(self) -> None:
-        self.right = 0
-        self.wrong = 0
-
-    def check(self, holds: bool, what: str, why: str = "") -> bool:
-        if holds:
-            self.right += 1
-        else:
-            self.wrong += 1
-            print(f"does not hold: {what}\n  {why}" if why else f"does not hold: {what}", flush=True)
-        return holds
-
-    def same(self, got: object, wanted: object, what: str) -> bool:
-        return self.check(got == wanted, what, f"is {got!r}, not {wanted!r}")
+LIMIT_S = 300
 
 
 @dataclass
@@ -61,6 +32,16 @@ class Run:
     said: str
     reports: list[dict[str, Any]]
 
+    @property
+    def engine(self) -> str:
+        """What the engine said first; else the end of what fio said."""
+        said = [line for line in self.said.splitlines() if line.startswith("libdmabuf:")]
+        return said[0] if said else self.said[-300:].strip()
+
+    def words(self, name: str) -> dict[str, Any]:
+        """For the JSON."""
+        return {"name": name, "status": self.status, "said": self.engine, "reports": self.reports}
+
 
 @dataclass
 class Bench:
@@ -69,23 +50,59 @@ class Bench:
     fio: str
     engine: Path
     exporter: str
-    device: str | None
+    device: str
     folder: Path
+    libraries: str = ""  # a folder for LD_LIBRARY_PATH
+    ran: list[dict[str, Any]] = field(default_factory=list)  # each run, for the JSON
 
     def command(self, words: list[str], report: Path) -> list[str]:
         command = [self.fio, "--name=t", f"--ioengine=external:{self.engine}", f"--dmabuf_exporter={self.exporter}",
                    "--dmabuf_datapath=bounce", f"--dmabuf_report={report}", *words]
-        if self.device is not None:
+        if self.device:
             command.append("--dmabuf_device=" + self.device.replace(":", "\\:"))
         return command
 
-    def run(self, *words: str) -> Run:
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of fio."""
+        known = os.environ.get("LD_LIBRARY_PATH", "")
+        return {**os.environ, "LD_LIBRARY_PATH": ":".join(filter(None, (self.libraries, known)))}
+
+    def run(self, name: str, *words: str) -> Run:
+        """fio, and what it and the engine said."""
         with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
             report = Path(scratch) / "report"
-            done = subprocess.run(self.command(list(words), report), text=True, capture_output=True, timeout=300,
-                                  cwd=scratch, check=False)
+            try:
+                done = subprocess.run(self.command(list(words), report), text=True, capture_output=True,
+                                      timeout=LIMIT_S, cwd=scratch, check=False, env=self.environment)  # fmt: skip
+                status, said = done.returncode, done.stdout + done.stderr
+            except subprocess.TimeoutExpired:
+                status, said = -1, f"fio did not end within {LIMIT_S} s"
             lines = report.read_text().splitlines() if report.exists() else []
-        return Run(done.returncode, done.stdout + done.stderr, [json.loads(line) for line in lines])
+        run = Run(status, said, [json.loads(line) for line in lines])
+        self.ran.append(run.words(name))
+        return run
+
+    def version(self) -> str:
+        """What fio calls itself."""
+        done = subprocess.run([self.fio, "--version"], text=True, capture_output=True, check=False, timeout=LIMIT_S,
+                              env=self.environment)  # fmt: skip
+        return (done.stdout or done.stderr).strip()
+
+    def host(self) -> Run:
+        """fio and the engine without any exporter."""
+        return self._reads("host", "--dmabuf_datapath=host")
+
+    def first(self) -> Run:
+        """A few reads, to see whether there is memory at all."""
+        return self._reads("first")
+
+    def _reads(self, name: str, *words: str) -> Run:
+        path = self.folder / name
+        path.write_bytes(bytes(1 << 20))
+        run = self.run(name, f"--filename={path}", "--size=1m", "--rw=read", "--bs=4k", *words)
+        path.unlink()
+        return run
 
 
 def named(offset: int, generation: int) -> bytes:
@@ -113,7 +130,7 @@ def writes(tally: Tally, bench: Bench) -> dict[str, Any] | None:
     """GPU to file, and a plain pread as the witness. Gives the report."""
     path = bench.folder / "writes"
     path.write_bytes(b"\xa5" * SIZE)
-    run = bench.run(*area(path, "randwrite"), "--do_verify=0")
+    run = bench.run("write", *area(path, "randwrite"), "--do_verify=0")
     if not proven(tally, "write", run):
         return None
     wrong = [offset for offset, block in blocks(path) if block != named(offset, 0)]
@@ -142,14 +159,14 @@ def reads(tally: Tally, bench: Bench) -> None:
         for offset in range(0, SIZE, BLOCK):
             file.write(named(offset, 0))
     words = [*area(path, "randwrite"), "--verify_only"]
-    run = bench.run(*words)
+    run = bench.run("read", *words)
     if proven(tally, "read", run):
         tally.same(run.reports[0]["issued"]["read_bytes"], SIZE, "read: bytes")
         tally.same(run.reports[0]["issued"]["writes"], 0, "read: writes")
-    file = os.open(path, os.O_WRONLY)
-    os.pwrite(file, b"\x5a", SIZE // 2 + 4711)
-    os.close(file)
-    run = bench.run(*words)
+    with path.open("r+b") as file:
+        file.seek(SIZE // 2 + 4711)
+        file.write(b"\x5a")
+    run = bench.run("read of a wrong byte", *words)
     tally.check(run.status != 0 and "verify" in run.said, "read: one byte that is wrong in the file is found", run.said)
     path.unlink()
 
@@ -157,10 +174,12 @@ def reads(tally: Tally, bench: Bench) -> None:
 def jobs(tally: Tally, bench: Bench) -> None:
     """Three jobs at once, as processes and as threads; a dma-buf for each I/O in flight."""
     for thread in (0, 1):
-        run = bench.run(f"--directory={bench.folder}", "--filename_format=jobs.$jobnum", "--size=16m", "--rw=randrw",
-                        f"--bs={BLOCK}", "--iodepth=8", "--verify=crc32c", "--numjobs=3", f"--thread={thread}")
-        proven(tally, "threads" if thread else "processes", run, 3)
-    run = bench.run(f"--directory={bench.folder}", "--filename_format=jobs.0", "--size=16m", "--rw=randrw",
+        name = "threads" if thread else "processes"
+        run = bench.run(name, f"--directory={bench.folder}", "--filename_format=jobs.$jobnum", "--size=16m",
+                        "--rw=randrw", f"--bs={BLOCK}", "--iodepth=8", "--verify=crc32c", "--numjobs=3",
+                        f"--thread={thread}")  # fmt: skip
+        proven(tally, name, run, 3)
+    run = bench.run("slots", f"--directory={bench.folder}", "--filename_format=jobs.0", "--size=16m", "--rw=randrw",
                     f"--bs={BLOCK}", "--iodepth=5", "--verify=crc32c", "--dmabuf_buffers=io_u")
     if proven(tally, "a dma-buf for each I/O", run):
         tally.same(run.reports[0]["buffers"], 5, "a dma-buf for each I/O: buffers")
@@ -173,20 +192,38 @@ def refusals(tally: Tally, bench: Bench, too_much: int) -> None:
     path = bench.folder / "large"
     path.touch()
     os.truncate(path, LARGE)
-    run = bench.run(f"--filename={path}", "--size=1g", "--rw=read", "--bs=1g", f"--iodepth={too_much}")
+    run = bench.run("too much", f"--filename={path}", "--size=1g", "--rw=read", "--bs=1g", f"--iodepth={too_much}")
     tally.check(run.status != 0, f"{too_much} GiB are refused", run.said)
-    print(f"  {too_much} GiB:", last(run))
-    other = Bench(bench.fio, bench.engine, bench.exporter, "99", bench.folder)
-    run = other.run(f"--filename={path}", "--size=1m", "--rw=read", "--bs=4k")
+    other = replace(bench, device="99")
+    run = other.run("GPU 99", f"--filename={path}", "--size=1m", "--rw=read", "--bs=4k")
     tally.check(run.status != 0, "a GPU that is not there is refused", run.said)
-    print("  GPU 99:", last(run))
     path.unlink()
 
 
-def last(run: Run) -> str:
-    """What the engine said."""
-    said = [line for line in run.said.splitlines() if line.startswith("libdmabuf:")]
-    return said[0] if said else run.said[-300:]
+def choices(tally: Tally, bench: Bench, gpu: dict[str, Any], ways: list[dict[str, Any]]) -> None:
+    """What the engine makes for each choice of memory and mapping is what the driver's own calls gave, and says
+    so; and it finds the GPU by each of its names."""
+    path = bench.folder / "choices"
+    path.write_bytes(b"".join(named(offset, 0) for offset in range(0, 4 << 20, BLOCK)))
+    words = [*area(path, "randwrite", 4 << 20), "--verify_only"]
+    gave = {f"{way['kind']}+{way['mapping']}": bool(way["exported"]) for way in ways}
+    plain = bench.device.partition("+")[0]
+    for chosen, wanted in (("", ("alloc+pcie", "alloc+default")), ("+pcie", ("alloc+pcie",)),
+                           ("+default", ("alloc+default",)), ("+vmm", ("vmm+pcie", "vmm+default")),
+                           ("+vmm+pcie", ("vmm+pcie",)), ("+vmm+default", ("vmm+default",))):  # fmt: skip
+        name = f"dmabuf_device={plain}{chosen}"
+        run = replace(bench, device=plain + chosen).run(name, *words)
+        made = next((way for way in wanted if gave.get(way)), None)
+        if made is None:
+            tally.check(run.status != 0, f"{name}: is refused, as by the driver", run.said)
+        elif proven(tally, name, run):
+            tally.same(run.reports[0]["exported"], made, f"{name}: is made as the driver makes it")
+    for key in ("pci", "uuid", "instance"):
+        if key in gpu:
+            run = replace(bench, device=gpu[key]).run(f"dmabuf_device={gpu[key]}", *words)
+            if proven(tally, f"by its {key}", run):
+                tally.same(run.reports[0]["device"], gpu["pci"], f"by its {key}: the device")
+    path.unlink()
 
 
 def used_mib() -> int | None:
@@ -202,9 +239,9 @@ def used_mib() -> int | None:
 def memory(tally: Tally, bench: Bench) -> None:
     """The buffer is memory of the GPU, and is given back, also by a job that is killed."""
     before = used_mib()
-    if not tally.check(before is not None, "nvidia-smi tells what is in use"):
+    if before is None:
+        tally.skip("whether the driver counts the buffer as its memory and gets it back", "nvidia-smi does not answer")
         return
-    assert before is not None
     path = bench.folder / "large"
     path.write_bytes(bytes(SIZE))
     for kill in (False, True):
@@ -212,7 +249,7 @@ def memory(tally: Tally, bench: Bench) -> None:
         words = [f"--filename={path}", "--size=64m", "--rw=read", "--bs=16m", "--iodepth=64", "--time_based",
                  "--runtime=60" if kill else "--runtime=8"]
         process = subprocess.Popen(bench.command([*words, "--thread=1"], bench.folder / "report"),
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=bench.environment)
         most = before
         try:
             end = time.monotonic() + 30
@@ -229,85 +266,5 @@ def memory(tally: Tally, bench: Bench) -> None:
             time.sleep(0.5)
         after = used_mib() or 0
         tally.check(after <= before + 64, f"{name}: the memory is given back", f"{before} MiB before, {after} MiB now")
-        print(f"  {name}: {before} MiB in use before, {most} MiB meanwhile, {after} MiB after")
+        say(f"{name}: {before} MiB in use before, {most} MiB meanwhile, {after} MiB after")
     path.unlink()
-
-
-def facts() -> None:
-    """What a CUDA dma-buf can do, as a table of facts: nothing is judged."""
-    cuda = ctypes.CDLL("libcuda.so.1")
-    device = ctypes.c_int()
-    context = ctypes.c_void_p()
-    pointer = ctypes.c_uint64()
-    for name, result in (
-        ("cuInit", cuda.cuInit(0)), ("cuDeviceGet", cuda.cuDeviceGet(ctypes.byref(device), 0)),
-        ("retain", cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), device)),
-        ("push", cuda.cuCtxPushCurrent_v2(context)),
-        ("cuMemAlloc", cuda.cuMemAlloc_v2(ctypes.byref(pointer), ctypes.c_size_t(SIZE))),
-    ):
-        if result:
-            print(f"  {name}: error {result}")
-            return
-    for label, flags in (("default", 0), ("PCIe mapping", 1)):
-        fd = ctypes.c_int(-1)
-        result = cuda.cuMemGetHandleForAddressRange(ctypes.byref(fd), pointer, ctypes.c_size_t(SIZE), 1,
-                                                    ctypes.c_uint64(flags))
-        print(f"  export, {label}: error {result}")
-        if result:
-            continue
-        print("   ", " ".join(Path(f"/proc/self/fdinfo/{fd.value}").read_text().split()))
-        print("    size by lseek:", os.lseek(fd.value, 0, os.SEEK_END))
-        libc = ctypes.CDLL(None, use_errno=True)
-        libc.mmap.restype = ctypes.c_void_p
-        mapped = libc.mmap(None, ctypes.c_size_t(4096), 3, 1, fd.value, ctypes.c_long(0))
-        print("    mmap:", "works" if mapped != ctypes.c_void_p(-1).value else os.strerror(ctypes.get_errno()))
-        try:
-            fcntl.ioctl(fd.value, 0x40086200, (3).to_bytes(8, "little"))  # DMA_BUF_IOCTL_SYNC, start, both ways
-            print("    DMA_BUF_IOCTL_SYNC: works")
-        except OSError as error:
-            print("    DMA_BUF_IOCTL_SYNC:", error.strerror)
-        os.close(fd.value)
-    cuda.cuMemFree_v2(pointer)
-
-
-def machine() -> None:
-    print("machine:", platform.release(), platform.machine())
-    for name, path in (("NVIDIA driver", "/proc/driver/nvidia/version"), ("parameters", "/proc/driver/nvidia/params")):
-        try:
-            text = Path(path).read_text()
-        except OSError as error:
-            print(f"{name}: {error.strerror}")
-            continue
-        print(f"{name}:", text.splitlines()[0] if "version" in path else
-              " ".join(re.findall(r"(?:Open\w*|EnableResizableBar|Peer\w*): \S+", text)))
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--exporter", choices=EXPORTERS, required=True)
-    parser.add_argument("--device", help="as dmabuf_device")
-    parser.add_argument("--engine", type=Path, required=True)
-    parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--fio", default="fio")
-    parser.add_argument("--too-much", type=int, default=1024, metavar="GIB",
-                        help="more than the GPU has; where the machine itself has more, its refusal is the GPU's own")
-    chosen = parser.parse_args()
-    machine()
-    tally = Tally()
-    with tempfile.TemporaryDirectory(prefix="libdmabuf-gpu-", dir=chosen.folder) as folder:
-        bench = Bench(chosen.fio, chosen.engine.resolve(), chosen.exporter, chosen.device, Path(folder))
-        report = writes(tally, bench)
-        if report is not None:
-            print(f"GPU: {report['device']}")
-            reads(tally, bench)
-            jobs(tally, bench)
-        refusals(tally, bench, chosen.too_much)
-        if chosen.exporter == "cuda":
-            memory(tally, bench)
-            facts()
-    print(f"gpu: {tally.right} checks hold, {tally.wrong} do not")
-    return 1 if tally.wrong else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
