@@ -10,5 +10,5 @@
 
 #ifdef DMABUF_FIO_LACKS_FIO_ASYNCIO_SETS_ISSUE_TIME
 // Before 3.31: fio notes the time itself after each queue(), whatever an engine says.
-enum : unsigned { FIO_ASYNCIO_SETS_ISSUE_TIME = 0 };
+constexpr fio_ioengine_flags FIO_ASYNCIO_SETS_ISSUE_TIME = {};
 #endif
