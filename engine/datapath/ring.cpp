@@ -2,18 +2,45 @@
 #include "datapath/ring.hpp"
 
 #include "base/sizes.hpp"
+#include "base/system.hpp"
 
 #include <sys/resource.h>
 #include <unistd.h>
 
 namespace dmabuf {
 
-std::string ring_error_text(int code) {
+namespace {
+
+constexpr const char *kDisabled = "/proc/sys/kernel/io_uring_disabled";
+constexpr const char *kWithoutRing =
+    "use what needs no io_uring: dmabuf_submit=ioctl with premapped and bvec, dmabuf_submit=sync "
+    "with syscall";
+
+/// Who forbids a ring, by EPERM or ENOSYS.
+std::string forbidden_text(int code, std::optional<uint64_t> disabled) {
+  const std::string name = errno_name(code);
+  if (disabled && *disabled && code == EPERM)
+    return strf("io_uring is switched off for this user (EPERM): %s is %llu; set it to 0, or %s",
+                kDisabled, static_cast<unsigned long long>(*disabled), kWithoutRing);
+  const char *const filter = "a seccomp filter, as containers have it (Docker, Podman, Kubernetes)";
+  const char *const allow = "allow io_uring_setup, io_uring_enter and io_uring_register there "
+                            "(docs/engine.md, In a container)";
+  if (!disabled && code == ENOSYS) // the sysctl is there since Linux 6.6
+    return strf("this kernel has no io_uring, or %s, hides it (ENOSYS); use a kernel that has it, "
+                "%s, or %s",
+                filter, allow, kWithoutRing);
+  const std::string but = disabled ? strf(" although %s is 0", kDisabled) : std::string();
+  return strf("io_uring is forbidden here (%s)%s: by %s; %s, or %s", name.c_str(), but.c_str(),
+              filter, allow, kWithoutRing);
+}
+
+} // namespace
+
+std::string ring_error_text(int code, std::optional<uint64_t> disabled) {
   switch (code) {
   case ENOSYS:
-    return "this kernel has no io_uring, which every datapath needs; use a kernel that has it";
   case EPERM:
-    return "io_uring is switched off for this user (EPERM); see /proc/sys/kernel/io_uring_disabled";
+    return forbidden_text(code, disabled);
   case ENOMEM:
     return "the kernel gave no memory for an io_uring (ENOMEM); raise RLIMIT_MEMLOCK (ulimit -l) "
            "or "
@@ -60,7 +87,7 @@ Result<void> Ring::open(const RingOptions &options) {
     while (step < std::size(kSteps) && !(wanted & kSteps[step]))
       step++;
     if (rc != -EINVAL || step == std::size(kSteps))
-      return fail(-rc, ring_error_text(-rc));
+      return fail(-rc, ring_error_text(-rc, read_number(kDisabled)));
     wanted &= ~kSteps[step++];
   }
   open_ = true;

@@ -9,7 +9,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <liburing.h>
+#include <optional>
 #include <span>
+#include <string>
 #include <sys/uio.h>
 
 namespace dmabuf {
@@ -112,8 +114,9 @@ private:
   bool open_ = false;
 };
 
-/// Why the kernel gave no ring, as a sentence for the user.
-std::string ring_error_text(int code);
+/// Why the kernel gave no ring, as a sentence for the user. `disabled`: kernel.io_uring_disabled;
+/// nothing on a kernel without it.
+std::string ring_error_text(int code, std::optional<uint64_t> disabled);
 
 /// Why `bytes` bytes could not be registered as fixed buffers, as a sentence for the user.
 /// `limit`: RLIMIT_MEMLOCK in bytes.

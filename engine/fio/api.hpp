@@ -18,11 +18,16 @@
 extern "C" {
 #include "fio.h"
 #include "optgroup.h"
+// fio before 3.29 has no functions for priorities there, and what it has is no C++.
+#if __has_include("engines/cmdprio.c")
 // A field of its is named so.
 #define class class_
 #include "engines/cmdprio.h"
 #undef class
+#endif
 }
 
 #undef min
 #undef max
+
+#include "fio/compat.hpp"

@@ -184,9 +184,9 @@ def collect(
     subject["firmware of the machine"] = system.read("/sys/class/dmi/id/bios_version")
     subject["module"] = system.read("/sys/module/dmabuf_rw/version")
     subject["module srcversion"] = system.read("/sys/module/dmabuf_rw/srcversion")
-    if loader.is_file(engine):
-        subject["engine"] = _file_hash(loader.find(engine)) or "not found"
     key["fio"] = process.output([fio, "--version"])
+    if loader.is_file(engine):
+        subject["engine"] = _file_hash(loader.of_fio(loader.find(engine), key["fio"])) or "not found"
     _processor(system, key, subject)
     if disk:
         key["target"] = "block device"

@@ -35,6 +35,14 @@ def find(engine: str) -> str:
     return next((path for path in every if Path(path).is_file()), "")
 
 
+def of_fio(library: str, fio: str) -> str:
+    """The file with the code of an engine that is loaded from `library` by a fio that calls itself `fio`
+    ("fio-3.41"): libdmabuf.so takes it from the folder beside it, any other library has it itself."""
+    path = Path(library)
+    own = path.resolve().parent / path.stem / f"{fio}.so"
+    return str(own) if library and fio and own.is_file() else library
+
+
 def _cache() -> str:
     """The loader's cache as text; ldconfig need not be on a user's path."""
     return process.output(["/sbin/ldconfig", "-p"]) or process.output(["ldconfig", "-p"])

@@ -22,6 +22,8 @@ ENGINE_INPUTS = (
     "tests/fakes",
     "tests/vm",
 )
+# What it makes, in the lab's build folder: the library, and the engine of the lab's fio beside it.
+ENGINE_PRODUCTS = ("engine/libdmabuf.so", f"engine/libdmabuf/fio-{config.FIO_VERSION}.so")
 MODULE_INPUTS = ("kernel",)
 # Where headers that are not in the lab root are shown while a module is built.
 HEADERS_MOUNT = "/share"
@@ -98,7 +100,8 @@ class Builder:
         """Builds the engine and the test programs; does nothing when no input changed."""
         stamp = self.out / ".engine.stamp"
         wanted = fingerprint(self.base, ENGINE_INPUTS, self.identity)
-        if self._current(stamp, wanted, [self.out / "engine/libdmabuf.so"]):
+        products = [self.out / name for name in ENGINE_PRODUCTS]
+        if self._current(stamp, wanted, products):
             return
         where = f"{config.GUEST_SOURCE}/{config.BUILD_DIR}"
         cache_file = self.out / "CMakeCache.txt"
@@ -117,8 +120,9 @@ class Builder:
             )
             mark.write_text(self.identity)
             self._inside(["ninja", "-k", "0", "-C", where], "building the engine")
-        if not (self.out / "engine/libdmabuf.so").exists():
-            raise LabError("the build made no engine/libdmabuf.so")
+        for product in products:
+            if not product.exists():
+                raise LabError(f"the build made no {product.relative_to(self.out)}")
         stamp.write_text(wanted)
 
     def module(self, kernel: GuestKernel) -> None:

@@ -187,7 +187,9 @@ def parser() -> argparse.ArgumentParser:
         help="print the path of fio's source, fetched from Debian's source packages",
         epilog=f"example: dmabuf-lab fio-source {config.FIO_VERSION}",
     )
-    source.add_argument("version", nargs="?", metavar="VERSION", help="default: the host's fio's")
+    which = source.add_mutually_exclusive_group()
+    which.add_argument("version", nargs="?", metavar="VERSION", help="default: the host's fio's")
+    which.add_argument("--lab", action="store_true", help="that of the lab's fio")
     return top
 
 
@@ -284,7 +286,8 @@ def _dispatch(args: argparse.Namespace) -> int:
         case "info":
             _show(args.json)
         case "fio-source":
-            version = args.version or fio_source.host_fio_version()
+            of_lab = config.FIO_VERSION if args.lab else ""
+            version = args.version or of_lab or fio_source.host_fio_version()
             print(fio_source.get(version, root.debian_mirror()))
     return 0
 

@@ -17,7 +17,7 @@ from .tree import Tree, digest
 
 ORIGINAL = "original"
 # What a mutant outside of kernel/ may change, below the lab's build folder.
-PRODUCTS = ("engine/libdmabuf.so", "engine/integrity/dmabuf-integrity")
+PRODUCTS = (*build.ENGINE_PRODUCTS, "engine/integrity/dmabuf-integrity")
 
 
 @dataclass(frozen=True)

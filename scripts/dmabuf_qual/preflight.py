@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What will go wrong here, before anything is tried: reads only, each finding with its remedy."""
+"""What will go wrong here, before anything is tried: only reads (and makes one io_uring), each finding with its
+remedy."""
 
 import os
 import resource
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from dmabuf_common import kernel_log, kmsg, pci
@@ -11,7 +12,7 @@ from dmabuf_common.drive_guard import AS_ROOT
 from dmabuf_common.nvme import Health
 from dmabuf_common.sysfs import System
 
-from . import cases, paths, preflight_needs
+from . import cases, paths, preflight_needs, uring
 from .checks import GREEN as GREEN, RED as RED, YELLOW as YELLOW, Check as Check
 from .drive import Drive
 from .errors import QualError
@@ -20,8 +21,8 @@ from .preflight_needs import Looked
 from .requirements import Requirements
 
 # Without these nothing can be done, whatever the user says.
-NEEDED = {"IO_URING_DISABLED", "module", "udmabuf", "exporter", "NOT_NVME", "dmabuf-integrity", "fio",
-          "engine"}  # fmt: skip
+NEEDED = {"IO_URING_DISABLED", "IO_URING_FORBIDDEN", "IO_URING_FAILED", "module", "udmabuf", "exporter",
+          "NOT_NVME", "dmabuf-integrity", "fio", "engine"}  # fmt: skip
 # Of what is no reason to stop, what makes the figures those of another machine.
 WEAKENING = {"LINK_DOWNTRAINED"}
 MIB = 1 << 20
@@ -30,12 +31,9 @@ PROTECTION_BYTES = 8
 UNTRANSLATED = ("", pci.NO_IOMMU, "identity")
 
 
-def kernel(system: System) -> list[Check]:
-    """The kernel and io_uring."""
-    found = [Check("kernel", GREEN, os.uname().release)]
-    if system.read("/proc/sys/kernel/io_uring_disabled") not in ("", "0"):
-        found.append(Check("IO_URING_DISABLED", RED, "io_uring is switched off",
-                           "sysctl kernel.io_uring_disabled=0"))  # fmt: skip
+def kernel(system: System, ring: Callable[[], str] = uring.attempt) -> list[Check]:
+    """The kernel and io_uring. `ring`: says why none can be made, "" where one can."""
+    found = [Check("kernel", GREEN, os.uname().release), uring.check(system, ring())]
     if no := paths.bounced(system):
         text, _, remedy = no.text.partition("; ")
         found.append(Check(no.reason, RED, text, remedy))

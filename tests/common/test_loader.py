@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from dmabuf_common import fingerprint, loader
+from dmabuf_common import fingerprint, loader, process
 
 
 def test_a_path_is_that_file(tmp_path: Path) -> None:
@@ -50,3 +50,28 @@ def test_an_engine_by_name_is_a_part_of_the_subject(
     assert seen[0] != seen[1]
     assert fingerprint.collect("/dev/null", "external:libnot.so")["subject"]["engine"] == "not found"
     assert "engine" not in fingerprint.collect("/dev/null", "null")["subject"]
+
+
+def test_the_engine_is_the_one_that_the_library_loads_for_this_fio(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """libdmabuf.so stays the same when its engine is built anew: the engine is what is measured."""
+    library, engines = tmp_path / "lib/libdmabuf.so", tmp_path / "lib/libdmabuf"
+    engines.mkdir(parents=True)
+    library.write_bytes(b"loads the others")
+    link = tmp_path / "libdmabuf.so"
+    link.symlink_to(library)
+    assert loader.of_fio(str(link), "fio-3.41") == str(link), "there is none"
+    (engines / "fio-3.41.so").write_bytes(b"1")
+    assert loader.of_fio(str(link), "fio-3.41") == str(engines / "fio-3.41.so")
+    assert loader.of_fio(str(link), "fio-3.33") == str(link)
+    assert loader.of_fio(str(link), "") == str(link)
+    assert loader.of_fio("", "fio-3.41") == ""
+    running = "fio-3.41"
+    monkeypatch.setattr(process, "output", lambda argv: running if "--version" in argv else "")
+    seen = []
+    for fio, contents in (("fio-3.41", b"1"), ("fio-3.41", b"2"), ("fio-3.33", b"2")):
+        running = fio
+        (engines / "fio-3.41.so").write_bytes(contents)
+        seen.append(fingerprint.collect("/dev/null", str(link))["subject"]["engine"])
+    assert len(set(seen)) == 3

@@ -58,12 +58,13 @@ def library() -> str:
 
 @pytest.fixture
 def public_folder() -> Iterator[Path]:
-    """A folder any user may enter and write in, with a copy of the engine."""
+    """A folder any user may enter and write in, with a copy of libdmabuf.so and its engines."""
     with tempfile.TemporaryDirectory(prefix="libdmabuf-test-") as name:
         folder = Path(name)
         folder.chmod(0o777)
-        copy = Path(shutil.copy(environment("LIBDMABUF"), folder))
-        copy.chmod(0o755)
+        library = Path(environment("LIBDMABUF"))
+        Path(shutil.copy(library, folder)).chmod(0o755)
+        shutil.copytree(library.with_name("libdmabuf"), folder / "libdmabuf")
         yield folder
 
 

@@ -154,3 +154,27 @@ def test_failures_leave_no_process_behind(fio: Fio, tmp_path: Path) -> None:
             assert str(tmp_path) not in process.read_bytes().decode(errors="replace")
         except (FileNotFoundError, ProcessLookupError):
             continue
+
+
+WITHOUT_IO_URING = str(Path(__file__).with_name("without_io_uring.py"))
+
+
+@pytest.mark.parametrize("error", ["EPERM", "ENOSYS"])
+def test_a_container_that_forbids_io_uring_is_named_and_the_way_out(fio: Fio, error: str) -> None:
+    """The sysctl allows it, as containers' filters are no matter of it."""
+    assert Path("/proc/sys/kernel/io_uring_disabled").read_text() == "0\n", "this machine itself forbids it"
+    result = fio(dmabuf_datapath="host", prefix=("/usr/bin/python3", WITHOUT_IO_URING, error))
+    assert result.status != 0
+    assert f"io_uring is forbidden here ({error})" in result.stderr
+    assert "io_uring_disabled is 0" in result.stderr
+    for words in ("seccomp", "containers", "dmabuf_submit=ioctl", "dmabuf_submit=sync", "io_uring_setup"):
+        assert words in result.stderr, words
+    assert not result.reports
+
+
+@pytest.mark.parametrize("error", ["EPERM", "ENOSYS", "KILL"])
+def test_what_needs_no_ring_works_where_none_may_be_made(fio: Fio, error: str) -> None:
+    result = fio(filename=None, rw="randrw", verify="crc32c", size="4m", iodepth=1, dmabuf_datapath="syscall",
+                 dmabuf_submit="mmap", stand_in=True, prefix=("/usr/bin/python3", WITHOUT_IO_URING, error))
+    assert result.status == 0, result.stderr
+    assert result.reports[0]["proven"] is True

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from dmabuf_common.verdict import EXIT_ERROR
-from dmabuf_lab import cli, config, qemu, runner
+from dmabuf_lab import cli, config, fio_source, qemu, root, runner
 from dmabuf_lab.errors import LabError
 from dmabuf_lab.guest_kernel import GuestKernel
 
@@ -160,3 +160,18 @@ def test_help_works_as_a_program_and_has_examples() -> None:
     result = subprocess.run([ENTRY, "run", "--help"], capture_output=True, text=True)
     assert result.returncode == 0
     assert "examples:" in result.stdout
+
+
+@pytest.mark.parametrize(("words", "version"), [
+    ([], "3.33"),
+    (["3.39"], "3.39"),
+    (["--lab"], config.FIO_VERSION),
+])  # fmt: skip
+def test_fio_source_takes_the_version_that_was_meant(
+    monkeypatch: pytest.MonkeyPatch, words: list[str], version: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(fio_source, "host_fio_version", lambda: "3.33")
+    monkeypatch.setattr(fio_source, "get", lambda version, mirror: Path(f"/fio-{version}"))
+    monkeypatch.setattr(root, "debian_mirror", lambda: None)
+    assert cli.main(["fio-source", *words]) == 0
+    assert capsys.readouterr().out == f"/fio-{version}\n"

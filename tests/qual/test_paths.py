@@ -324,7 +324,7 @@ def test_what_the_kernel_copies_is_not_direct(
     answer = find(system, ["/dev/nvme0n1"], ["udmabuf"])
     copied = "BOUNCED" if bounced else ""
     assert [way.no.reason if way.no else "" for way in answer.drives[0].ways] == ["", copied, copied]
-    assert [check.name for check in preflight.kernel(system) if check.level == RED] == ["BOUNCED"] * bounced
+    assert [check.name for check in preflight.kernel(system, str) if check.level == RED] == ["BOUNCED"] * bounced
     assert answer.direct == (1 if bounced else 3)
 
 

@@ -130,7 +130,8 @@ def test_limits_of_udmabuf_and_what_is_not_there(root: Path) -> None:
     assert bad(preflight.udmabuf(System(root), 16)) == []
     put(root, "/proc/cmdline", "quiet swiotlb=force")
     put(root, "/proc/sys/kernel/io_uring_disabled", "2")
-    assert bad(preflight.kernel(System(root))) == ["IO_URING_DISABLED", "BOUNCED"]
+    assert bad(preflight.kernel(System(root), lambda: "EPERM")) == ["IO_URING_DISABLED", "BOUNCED"]
+    assert bad(preflight.kernel(System(root), lambda: "")) == ["BOUNCED"], "it is allowed to this user"
     assert bad(preflight.exporters(System(root), ["udmabuf", "drm:/dev/dri/card7"])) == ["exporter"]
 
 
@@ -204,7 +205,7 @@ def test_device_memory_that_a_run_asks_for_is_looked_at(root: Path) -> None:
 
 def test_every_finding_has_a_remedy(root: Path) -> None:
     checks = [*preflight.drive(drive(metadata=64, mdts=None), None), *preflight.module(System(root)),
-              *preflight.kernel(System(root)), *preflight.udmabuf(System(root), 1)]  # fmt: skip
+              *preflight.kernel(System(root), lambda: "ENOMEM"), *preflight.udmabuf(System(root), 1)]  # fmt: skip
     assert all(check.remedy for check in checks if check.level != preflight.GREEN)
     assert "stop  METADATA" in preflight.table(checks, colour=False)
 

@@ -106,10 +106,40 @@ TEST(Ring, MemoryThatIsNotThereCannotBeRegistered) {
 }
 
 TEST(RingErrors, SayWhatToDo) {
-  EXPECT_NE(ring_error_text(ENOSYS).find("no io_uring"), std::string::npos);
-  EXPECT_NE(ring_error_text(EPERM).find("io_uring_disabled"), std::string::npos);
-  EXPECT_NE(ring_error_text(ENOMEM).find("RLIMIT_MEMLOCK"), std::string::npos);
-  EXPECT_NE(ring_error_text(EINVAL).find("EINVAL"), std::string::npos);
+  EXPECT_NE(ring_error_text(ENOMEM, 0).find("RLIMIT_MEMLOCK"), std::string::npos);
+  EXPECT_NE(ring_error_text(EINVAL, 0).find("EINVAL"), std::string::npos);
+}
+
+bool has(const std::string &text, const char *word) { return text.find(word) != std::string::npos; }
+
+TEST(RingErrors, WhoForbidsARingIsNamed) {
+  for (const int code : {EPERM, ENOSYS}) {
+    const std::string container = ring_error_text(code, 0);
+    EXPECT_TRUE(has(container, "io_uring_disabled is 0")) << container;
+    EXPECT_TRUE(has(container, "seccomp") && has(container, "containers")) << container;
+    EXPECT_TRUE(has(container, code == EPERM ? "(EPERM)" : "(ENOSYS)")) << container;
+  }
+  for (const uint64_t value : {1, 2}) {
+    const std::string sysctl = ring_error_text(EPERM, value);
+    EXPECT_TRUE(has(sysctl, value == 1 ? "io_uring_disabled is 1" : "io_uring_disabled is 2"))
+        << sysctl;
+    EXPECT_FALSE(has(sysctl, "seccomp")) << sysctl;
+  }
+}
+
+TEST(RingErrors, OnAKernelWithoutTheSysctlBothCausesAreNamed) {
+  const std::string missing = ring_error_text(ENOSYS, {});
+  EXPECT_TRUE(has(missing, "this kernel has no io_uring") && has(missing, "seccomp")) << missing;
+  const std::string forbidden = ring_error_text(EPERM, {});
+  EXPECT_TRUE(has(forbidden, "seccomp") && !has(forbidden, "io_uring_disabled")) << forbidden;
+}
+
+TEST(RingErrors, TheWayOutIsNamedWhoeverForbidsIt) {
+  for (const int code : {EPERM, ENOSYS})
+    for (const std::optional<uint64_t> value : {std::optional<uint64_t>{}, {0}, {1}, {2}}) {
+      const std::string text = ring_error_text(code, value);
+      EXPECT_TRUE(has(text, "dmabuf_submit=ioctl") && has(text, "dmabuf_submit=sync")) << text;
+    }
 }
 
 TEST(RingErrors, MemlockIsNamedOnlyWhereItIsTheCause) {

@@ -65,12 +65,14 @@ def test_the_documentation_has_the_same_rules() -> None:
 
 def test_a_good_engine_has_no_fault(tmp_path: Path) -> None:
     assert layers.faults(_engine(tmp_path, {})) == []
+    assert layers.faults(_engine(tmp_path, {"fio/old_cmdprio.c": '#include "fio.h"\n'})) == []
 
 
 @pytest.mark.parametrize("file,text,says", [
     ("job/job.cpp", '#include "fio.h"\n', "job/job.cpp includes fio.h, which is not the engine's"),
     ("job/job.cpp", "#include <fio.h>\n", "job/job.cpp includes fio.h, which is not the engine's"),
     ("fio/engine.cpp", '#include "fio.h"\n', "fio/engine.cpp includes fio.h, which is not the engine's"),
+    ("fio/cmdprio.c", '#include "fio.h"\n', "fio/cmdprio.c includes fio.h, which is not the engine's"),
     ("job/job.cpp", '  #  include "fio/api.hpp"\n', "job/job.cpp includes fio/api.hpp, and job/ may not know fio/"),
     ("exporter/cuda.cpp", '#include "job/job.hpp"\n', "exporter/ may not know job/"),
     ("exporter/cuda.cpp", '#include "datapath/ring.hpp"\n', "exporter/ may not know datapath/"),

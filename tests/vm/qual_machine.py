@@ -25,6 +25,7 @@ from dmabuf_common import pci  # qual found the place
 from dmabuf_common.sysfs import System
 
 IVSHMEM = "0x1110"
+WITHOUT_IO_URING = str(Path(__file__).resolve().parents[1] / "host/without_io_uring.py")
 
 
 def bounced(tally: Tally) -> None:
@@ -62,9 +63,10 @@ def peer(tally: Tally) -> None:
     needed(tally)
 
 
-def preflight(tally: Tally, name: str, status: int, says: tuple[str, str, str], *words_of: str, **env: str) -> None:
-    """Preflight has such a line, and this exit status."""
-    done = subprocess.run([QUAL, "preflight", *words_of, DEV], capture_output=True, text=True, timeout=100,
+def preflight(tally: Tally, name: str, status: int, says: tuple[str, str, str], *words_of: str,
+              prefix: tuple[str, ...] = (), **env: str) -> None:
+    """Preflight has such a line, and this exit status. `prefix`: the words of a program that starts it."""
+    done = subprocess.run([*prefix, QUAL, "preflight", *words_of, DEV], capture_output=True, text=True, timeout=100,
                           check=False, env={**os.environ, **env})
     tally.same(done.returncode, status, f"{name}: exit status, {done.stdout}{done.stderr}")
     level, what, text = says
@@ -75,6 +77,9 @@ def preflight(tally: Tally, name: str, status: int, says: tuple[str, str, str], 
 def needed(tally: Tally) -> None:
     """What a run needs besides: an engine that fio loads, memory that is a device's."""
     preflight(tally, "engine", 0, ("ok", "engine", "fio loads"))
+    for error in ("EPERM", "ENOSYS"):
+        preflight(tally, f"a container's filter, {error}", 1, ("stop", "IO_URING_FORBIDDEN", "seccomp"),
+                  prefix=(WITHOUT_IO_URING, error))
     preflight(tally, "no engine", 1, ("stop", "engine", "does not load /nowhere/libdmabuf.so"),
               LIBDMABUF="/nowhere/libdmabuf.so")
     card = ("--exporter", "drm:/dev/dri/card1")
