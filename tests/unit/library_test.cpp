@@ -164,7 +164,8 @@ TEST(Library, KnowsNothingOfFio) {
   for (uint32_t code = 0; code <= DMABUF_RW_NR_REASONS; code++) {
     const drw_reason &reason = *drw_reason_of(code);
     for (const std::string text : {reason.sentence, reason.remedy})
-      for (const char *word : {"dmabuf_datapath", "iodepth", "direct=1", "engine", "filename", " bs"})
+      for (const char *word :
+           {"dmabuf_datapath", "iodepth", "direct=1", "engine", "filename", " bs"})
         EXPECT_EQ(text.find(word), std::string::npos) << reason.name << ": " << text;
   }
 }

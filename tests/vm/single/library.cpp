@@ -48,8 +48,8 @@ private:
 using Move = std::function<long(bool reads, std::uint64_t buffer_offset, std::uint32_t length,
                                 std::uint64_t file_offset)>;
 
-// Each direction by itself: what is on the drive by plain pwrite comes into the poisoned buffer, and
-// what is in the buffer gets to the poisoned drive. All around it stays as it was.
+// Each direction by itself: what is on the drive by plain pwrite comes into the poisoned buffer,
+// and what is in the buffer gets to the poisoned drive. All around it stays as it was.
 void both_directions_right(const std::string &name, const DmaBuf &buffer, int plain,
                            const Move &move) {
   DiskRegion disk(plain, disk_base, bytes);
@@ -115,15 +115,15 @@ void commands(const std::string &name, const DmaBuf &buffer, const std::string &
   const auto mapping = mapped(name, library, buffer.fd(), target.get(), path);
   if (!mapping)
     return;
-  report().check(mapping->memory == DMABUF_RW_MEM_SYSTEM && mapping->route == DMABUF_RW_ROUTE_MEMORY,
-                 name + ": memory and route",
-                 std::format("{}, {}", drw_memory_name(mapping->memory),
-                             drw_route_name(mapping->route)));
+  report().check(
+      mapping->memory == DMABUF_RW_MEM_SYSTEM && mapping->route == DMABUF_RW_ROUTE_MEMORY,
+      name + ": memory and route",
+      std::format("{}, {}", drw_memory_name(mapping->memory), drw_route_name(mapping->route)));
   Ring ring(4);
   both_directions_right(name + " on a ring", buffer, target.get(),
                         [&](bool reads, std::uint64_t in, std::uint32_t length, std::uint64_t at) {
-                          (reads ? drw_prep_read : drw_prep_write)(
-                              library.get(), ring.sqe(), mapping->handle, in, length, at);
+                          (reads ? drw_prep_read : drw_prep_write)(library.get(), ring.sqe(),
+                                                                   mapping->handle, in, length, at);
                           return ring.run_one();
                         });
   both_directions_right(name + " waited for", buffer, target.get(),
@@ -142,9 +142,10 @@ void commands(const std::string &name, const DmaBuf &buffer, const std::string &
   const int res = ring.run_one();
   const std::uint32_t reason =
       drw_result_text(library.get(), mapping->handle, res, piece, text, sizeof(text));
-  report().check(res == -EINVAL && reason == DMABUF_RW_REASON_RANGE &&
-                     std::strstr(text, "outside the buffer") && std::strstr(text, "(RANGE, EINVAL)"),
-                 name + ": past the buffer, on a ring", std::format("{}: {}", errno_name(res), text));
+  report().check(
+      res == -EINVAL && reason == DMABUF_RW_REASON_RANGE &&
+          std::strstr(text, "outside the buffer") && std::strstr(text, "(RANGE, EINVAL)"),
+      name + ": past the buffer, on a ring", std::format("{}: {}", errno_name(res), text));
   // The mapping's last failure is not this errno's.
   drw_result_text(library.get(), mapping->handle, -EIO, piece, text, sizeof(text));
   report().check(!std::strstr(text, "RANGE") && std::strstr(text, "EIO"),
@@ -235,9 +236,9 @@ void refuses(const std::string &name, int rc, const drw_error &error, int code,
   bool right = rc == -code && error.code == code && error.reason == reason;
   for (const char *word : words)
     right = right && std::strstr(error.text, word);
-  report().check(right, name,
-                 std::format("{} ({}, reason {}): {}", errno_name(rc), error.code, error.reason,
-                             error.text));
+  report().check(
+      right, name,
+      std::format("{} ({}, reason {}): {}", errno_name(rc), error.code, error.reason, error.text));
 }
 
 void refusals(const DmaBuf &buffer) {
@@ -269,12 +270,12 @@ void refusals(const DmaBuf &buffer) {
                  "a path of the future", error.text);
   // Nothing takes it: each path's reason is told.
   const Testexp testexp;
-  const TestBuffer device = testexp.make(
-      gpu_buffer(bytes, 7, DMABUF_TESTEXP_NO_CPU | DMABUF_TESTEXP_NO_PAGES));
+  const TestBuffer device =
+      testexp.make(gpu_buffer(bytes, 7, DMABUF_TESTEXP_NO_CPU | DMABUF_TESTEXP_NO_PAGES));
   rc = map(device.fd(), null.get(), DMABUF_RW_PATH_AUTO, &error);
   refuses("nothing fits", rc, error, EOPNOTSUPP, DMABUF_RW_REASON_NO_PATH_FITS,
-          {"NO_PATH_FITS", "[premapped: ", "(NOT_BLOCK)", "; registered: ", "; bvec: ",
-           "see the reason given for each"});
+          {"NO_PATH_FITS", "[premapped: ", "(NOT_BLOCK)",
+           "; registered: ", "; bvec: ", "see the reason given for each"});
 
   drw_error refused = {};
   rc = drw_open_file(library.get(), direct.get(), O_RDWR, nullptr, &refused);
