@@ -5,8 +5,9 @@
  *   cc -I kernel/uapi -o send docs/examples/send.c
  *   ./send OUTPUT	writes one frame
  *
- * The same call sends it to a socket. The other way round, sendfile(rw, file, …)
- * fills a dma-buf from a file, and splice() does both for pipes.
+ * The same call sends it to a socket, with a copy by the kernel; send_zc.c does
+ * that without. The other way round, sendfile(rw, file, …) fills a dma-buf from a
+ * file, and splice() does both for pipes.
  */
 #define _GNU_SOURCE
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// What the kernel module's reason codes mean, in words.
+// What the kernel module's reason codes mean: the library's words, and what to try in a job of fio.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,7 @@ struct Reason {
 };
 
 /// The entry for `code`; an entry named UNKNOWN for a code newer than this build.
-const Reason &reason(uint32_t code);
+Reason reason(uint32_t code);
 
 /// "<sentence> (<name>, <errno name>); <remedy>".
 std::string reason_text(uint32_t code, int error);

@@ -6,7 +6,6 @@
 #include <cerrno>
 #include <ctime>
 #include <fcntl.h>
-#include <sys/ioctl.h>
 
 namespace dmabuf {
 namespace {
@@ -17,50 +16,7 @@ uint64_t now_ns() {
   return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000U + static_cast<uint64_t>(now.tv_nsec);
 }
 
-uint64_t address(const void *pointer) { return reinterpret_cast<uintptr_t>(pointer); }
-
 } // namespace
-
-const char *path_name(uint32_t path) {
-  switch (path) {
-  case DMABUF_RW_PATH_AUTO:
-    return "auto";
-  case DMABUF_RW_PATH_PREMAPPED:
-    return "premapped";
-  case DMABUF_RW_PATH_REGISTERED:
-    return "registered";
-  case DMABUF_RW_PATH_BVEC:
-    return "bvec";
-  default:
-    return "unknown";
-  }
-}
-
-const char *memory_name(uint32_t memory) {
-  switch (memory) {
-  case DMABUF_RW_MEM_SYSTEM:
-    return "system";
-  case DMABUF_RW_MEM_PEER:
-    return "peer";
-  case DMABUF_RW_MEM_MIXED:
-    return "mixed";
-  default:
-    return "unknown";
-  }
-}
-
-const char *route_name(uint32_t route) {
-  switch (route) {
-  case DMABUF_RW_ROUTE_MEMORY:
-    return "memory";
-  case DMABUF_RW_ROUTE_HOST_BRIDGE:
-    return "host_bridge";
-  case DMABUF_RW_ROUTE_SWITCH:
-    return "switch";
-  default:
-    return "unknown";
-  }
-}
 
 const char *view_memory_name(uint32_t view) {
   switch (view) {
@@ -90,67 +46,39 @@ std::string rw_error_text(int code) {
 }
 
 std::string open_error_text(int code) {
-  switch (code) {
-  case ENOENT:
-  case ENODEV:
-  case ENXIO:
-    return "there is no " DMABUF_RW_DEVICE ": the dmabuf_rw kernel module is not loaded; load it "
-           "(modprobe dmabuf_rw), or compare with dmabuf_datapath=bounce or host, which need none";
-  case EACCES:
-  case EPERM:
-    return strf(DMABUF_RW_DEVICE
-                " may not be opened (%s): it belongs to root unless a udev rule gives "
-                "it to a group; run as root or install such a rule",
-                errno_name(code).c_str());
-  case EMFILE:
-  case ENFILE:
-    return strf("cannot open " DMABUF_RW_DEVICE ": too many open files (%s); raise ulimit -n",
-                errno_name(code).c_str());
-  case EUSERS:
-  case ENOSPC:
-    return strf(DMABUF_RW_DEVICE " has no session left for this user (%s); run fewer jobs",
-                errno_name(code).c_str());
-  default:
-    return errno_text("cannot open " DMABUF_RW_DEVICE, code);
-  }
+  std::string text(drw_open_text(nullptr, 0, code), '\0');
+  drw_open_text(text.data(), text.size() + 1, code);
+  if (code == ENOENT || code == ENODEV || code == ENXIO)
+    text += ", or compare with dmabuf_datapath=bounce or host, which need none";
+  return text;
 }
 
 Result<Session> Session::open() {
-  Session session;
-  session.fd_.reset(::open(DMABUF_RW_DEVICE, O_RDWR | O_CLOEXEC));
-  if (!session.fd_)
-    return fail(errno, open_error_text(errno));
-  if (ioctl(session.fd_.get(), DMABUF_RW_IOC_QUERY, &session.query_) < 0) {
-    const int code = errno;
-    return fail(code,
+  drw_session *session = nullptr;
+  drw_error error = {};
+  if (drw_open(&session, &error) == 0)
+    return Session(session);
+  // The device was opened, and is of another ABI.
+  if (error.reason == DMABUF_RW_REASON_ARGUMENT)
+    return fail(error.code,
                 strf("the loaded dmabuf_rw module does not answer this engine's QUERY (%s); use "
                      "a module and an engine of the same release",
-                     errno_name(code).c_str()));
-  }
-  return session;
+                     errno_name(error.code).c_str()));
+  return fail(error.code, open_error_text(error.code));
 }
 
 Result<void> Session::configure(unsigned timeout_ms) {
   if (!has(DMABUF_RW_FEAT_TIMEOUT))
     return fail(EOPNOTSUPP, "the loaded dmabuf_rw module has no time-out (feature TIMEOUT); drop "
                             "dmabuf_timeout_ms or use a newer module");
-  dmabuf_rw_config config = {};
-  config.timeout_ms = timeout_ms;
-  if (ioctl(fd(), DMABUF_RW_IOC_CONFIG, &config) < 0)
-    return fail(errno, errno_text("the module refused dmabuf_timeout_ms", errno));
+  if (const int rc = drw_set_timeout(drw_.get(), timeout_ms, nullptr); rc < 0)
+    return fail(-rc, errno_text("the module refused dmabuf_timeout_ms", -rc));
   return {};
 }
 
 std::string refused_text(const dmabuf_rw_map_entry &entry) {
-  std::string text;
-  for (uint32_t path = 1; path < DMABUF_RW_NR_PATHS; path++) {
-    const uint32_t code = entry.refused[path];
-    if (code == DMABUF_RW_REASON_NONE)
-      continue;
-    if (!text.empty())
-      text += "; ";
-    text += strf("%s: %s (%s)", path_name(path), reason(code).sentence, reason(code).name);
-  }
+  std::string text(drw_refused_text(nullptr, 0, &entry), '\0');
+  drw_refused_text(text.data(), text.size() + 1, &entry);
   return text;
 }
 
@@ -179,14 +107,10 @@ Result<dmabuf_rw_map_entry> Session::map(const MapRequest &request, const std::s
     entry.path = request.path;
     entry.directions = request.directions;
     entry.max_command_hint = request.max_command_hint;
-    dmabuf_rw_map map = {};
-    map.entries = address(&entry);
-    map.nr_entries = 1;
     const uint64_t start = now_ns();
-    const int rc = ioctl(fd(), DMABUF_RW_IOC_MAP, &map);
-    const int code = errno;
+    const int code = -drw_map_entry(drw_.get(), &entry);
     map_ns_ += now_ns() - start;
-    if (rc < 0) {
+    if (code && !entry.error) {
       if (code == EINTR && attempt < kTries)
         continue;
       return fail(
@@ -204,42 +128,35 @@ Result<dmabuf_rw_map_entry> Session::map(const MapRequest &request, const std::s
 }
 
 Result<void> Session::unmap(uint32_t handle) {
-  dmabuf_rw_unmap unmap = {};
-  unmap.handles = address(&handle);
-  unmap.nr_handles = 1;
+  drw_error error = {};
   const uint64_t start = now_ns();
-  int rc;
-  do
-    rc = ioctl(fd(), DMABUF_RW_IOC_UNMAP, &unmap);
-  while (rc < 0 && errno == EINTR);
-  const int code = errno;
+  const int rc = drw_unmap(drw_.get(), handle, &error);
   unmap_ns_ += now_ns() - start;
   if (rc < 0)
-    return fail(code, errno_text("the module could not unmap", code));
+    return fail(error.code, error.text);
   return {};
 }
 
 Result<RwFile> Session::open_rw(int dmabuf_fd, bool writes) {
   constexpr int kTries = 10; // as for map()
   for (int attempt = 1;; attempt++) {
-    dmabuf_rw_open open = {};
-    open.dmabuf_fd = static_cast<uint32_t>(dmabuf_fd);
-    open.flags = (writes ? O_RDWR : O_RDONLY) | O_CLOEXEC;
-    if (ioctl(fd(), DMABUF_RW_IOC_OPEN, &open) < 0) {
-      const int code = errno;
-      if (code == EINTR && attempt < kTries)
+    dmabuf_rw_open opened = {};
+    const int flags = (writes ? O_RDWR : O_RDONLY) | O_CLOEXEC;
+    const int rc = drw_open_file(drw_.get(), dmabuf_fd, flags, &opened, nullptr);
+    if (rc < 0) {
+      if (rc == -EINTR && attempt < kTries)
         continue;
-      return fail(code, rw_open_error_text(open.reason, code));
+      return fail(-rc, rw_open_error_text(opened.reason, -rc));
     }
-    return RwFile{UniqueFd(static_cast<int>(open.fd)), open.buffer_bytes, open.view};
+    return RwFile{UniqueFd(rc), opened.buffer_bytes, opened.view};
   }
 }
 
 Result<dmabuf_rw_info> Session::info(uint32_t handle) {
   dmabuf_rw_info info = {};
-  info.handle = handle;
-  if (ioctl(fd(), DMABUF_RW_IOC_INFO, &info) < 0)
-    return fail(errno, errno_text("the module gives no INFO about a mapping", errno));
+  drw_error error = {};
+  if (drw_info(drw_.get(), handle, &info, &error) < 0)
+    return fail(error.code, error.text);
   return info;
 }
 

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// Client of /dev/dmabuf_rw: one session, its mappings, what the module says about them.
+// Client of /dev/dmabuf_rw: libdmabuf_rw, as the engine wants it. One session, its mappings, what
+// the module says about them.
 #pragma once
 
 #include "base/error.hpp"
 #include "base/unique_fd.hpp"
+#include "module/libdmabuf_rw.h"
 
 #include <cstdint>
-#include <linux/dmabuf_rw.h>
+#include <memory>
 #include <string>
 
 namespace dmabuf {
@@ -35,9 +37,9 @@ public:
   /// another ABI, each as a sentence.
   static Result<Session> open();
 
-  int fd() const { return fd_.get(); }
-  const dmabuf_rw_query &query() const { return query_; }
-  bool has(uint64_t feature) const { return (query_.features & feature) == feature; }
+  int fd() const { return drw_fd(drw_.get()); }
+  const dmabuf_rw_query &query() const { return *drw_query(drw_.get()); }
+  bool has(uint64_t feature) const { return (query().features & feature) == feature; }
 
   /// Sets the session's time-out in milliseconds.
   Result<void> configure(unsigned timeout_ms);
@@ -61,22 +63,27 @@ public:
   uint64_t unmap_ns() const { return unmap_ns_; }
 
 private:
-  UniqueFd fd_;
-  dmabuf_rw_query query_ = {};
+  struct Close {
+    void operator()(drw_session *session) const { drw_close(session); }
+  };
+  explicit Session(drw_session *session) : drw_(session) {}
+
+  std::unique_ptr<drw_session, Close> drw_;
   uint64_t map_ns_ = 0;
   uint64_t unmap_ns_ = 0;
 };
 
 /// Name of a DMABUF_RW_PATH_*, DMABUF_RW_MEM_*, DMABUF_RW_ROUTE_*; "unknown" for one it does not
 /// know.
-const char *path_name(uint32_t path);
-const char *memory_name(uint32_t memory);
-const char *route_name(uint32_t route);
+inline const char *path_name(uint32_t path) { return drw_path_name(path); }
+inline const char *memory_name(uint32_t memory) { return drw_memory_name(memory); }
+inline const char *route_name(uint32_t route) { return drw_route_name(route); }
 
 /// Where the memory behind a DMABUF_RW_VIEW_* is, in the words of memory_name().
 const char *view_memory_name(uint32_t view);
 
-/// The sentence for a failed open of the module's device.
+/// The sentence for a failed open of the module's device: the library's, and for whom no module
+/// is loaded what else the engine has.
 std::string open_error_text(int code);
 
 /// The sentence for a failed OPEN, from its reason and errno.

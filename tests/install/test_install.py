@@ -1,27 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The installed programs, apart from the checkout: their modules, jobs, plan and units."""
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-BUILD = os.environ.get("BUILD", "")
-CMAKE = os.environ.get("CMAKE", "cmake")
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("dmabuf_common", "dmabuf_qual", "dmabuf_nightly", "dmabuf_report")
-
-
-@pytest.fixture(scope="module")
-def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An installation of the build."""
-    assert BUILD, "BUILD must name the build folder"
-    place = tmp_path_factory.mktemp("installed") / "usr"
-    subprocess.run([CMAKE, "--install", BUILD, "--prefix", str(place)], check=True,
-                   stdout=subprocess.DEVNULL)  # fmt: skip
-    return place
 
 
 def run(program: Path, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -21,7 +21,7 @@ JOBS = Path(__file__).resolve().parents[2] / "jobs"
 # Small scale. A file gets those that its head names, so that a head that forgets one fails.
 ENVIRONMENT = {"DEV": DEV, "ENGINE": ENGINE, "RUNTIME": "1", "SIZE": "24m", "PART": "16m",
                "RATE": "12", "TARGET": "20ms", "MOVE_US": "1000", "EVERY": "16", "READS": "65", "BS": "8k",
-               "DEPTH": "16", "RW": "randrw", "BAR": ""}
+               "DEPTH": "16", "RW": "randrw", "BAR": "", "OBJECT": "4m", "COMMAND": "0", "STREAMS": "2"}
 SHORTER = {"basic": {"RUNTIME": "250ms"}, "ai": {"SIZE": "96m", "PART": "64m"},
            "analytics": {"RUNTIME": "500ms"}, "latency": {"RUNTIME": "500ms"},
            "qual": {"RUNTIME": "500ms"},
@@ -47,12 +47,13 @@ def needs_bar(file: Path) -> bool:
     return "dmabuf_exporter=vfio" in file.read_text()
 
 
-def run_job(file: Path, options: list[str], section: str | None = None) -> Run:
-    """One job file; options are given before it, as its head says."""
+def run_job(file: Path, options: list[str], section: str | None = None,
+            more: dict[str, str] | None = None) -> Run:
+    """One job file; options are given before it, as its head says. `more`: other values."""
     words = [f"--ioengine={ENGINE}", *options, "--dmabuf_report=REPORT"]
     if section:
         words.append(f"--section={section}")
-    values = {**ENVIRONMENT, **SHORTER.get(file.parent.name, {})}
+    values = {**ENVIRONMENT, **SHORTER.get(file.parent.name, {}), **(more or {})}
     return fio([*words, str(file)], env={name: values[name] for name in variables(file)},
                timeout=100)
 
@@ -149,6 +150,23 @@ def all_files(tally: Tally, files: list[Path]) -> None:
         print(f"      {file.relative_to(JOBS)}: {time.monotonic() - begin:.1f} s", flush=True)
 
 
+def objects(tally: Tally) -> None:
+    """An offloaded object takes as many commands as its size and COMMAND say, in each direction."""
+    file = JOBS / "ai/kv-offload.fio"
+    for object_mib, command_kb, streams in ((4, 128, 1), (4, 512, 3), (8, 256, 2)):
+        name = f"kv-offload {object_mib} MiB, commands of {command_kb} KiB, {streams} streams"
+        run = run_job(file, [], more={"OBJECT": f"{object_mib}m", "COMMAND": str(command_kb),
+                                      "STREAMS": str(streams), "PART": "32m"})
+        if not tally.check(run.status == 0, f"{name}: runs", run.said()):
+            continue
+        counts = [(report["issued"]["writes"], report["issued"]["reads"],
+                   report["module"]["commands"]) for report in run.reports]
+        each = 32 // object_mib
+        commands = each * object_mib * 1024 // command_kb
+        tally.same(sorted(counts), sorted([(each, 0, commands), (0, each, commands)] * streams),
+                   f"{name}: objects stored, objects restored, commands of each stream")
+
+
 def damaged(tally: Tally) -> None:
     """One wrong byte on the drive must fail the check that follows."""
     with (smaller(JOBS / "verify/read-direction.fio") as reads,
@@ -212,6 +230,7 @@ def main() -> int:
     files = [file for file in files if file.parent.name != "include"]
     heads(tally, files)
     all_files(tally, files)
+    objects(tally)
     damaged(tally)
     damaged_small(tally)
     return tally.finish("fio_jobs")

@@ -62,6 +62,16 @@ add_vm_test(invalidate COMMAND ${programs}/invalidate --quick && ${programs}/wat
 # A dma-buf as a file, and RW.
 add_vm_test(rwfile COMMAND ${programs}/rwfile && ${python}/examples.py ${programs})
 
+# libdmabuf_rw, and the examples that use it. The second drive is one that premapped does not take.
+set(library "${python}/library.py")
+add_vm_test(library COMMAND
+  ${programs}/library && ${library} importers ${programs} $DEV /dev/vda && ${library} network ${programs})
+# Two NVMe drives; the fourth namespace of the second one is a plain one of 4 KiB blocks.
+add_vm_test(library.two_drives LAB --formats COMMAND ${library} importers ${programs} $DEV /dev/nvme1n4)
+add_vm_test(library.kernel_6_12 LAB --kernel 6.12 COMMAND
+  ${programs}/library --no-registered && ${library} importers ${programs} $DEV /dev/vda &&
+  ${library} network-refused ${programs})
+
 # A check that is skipped fails its entry, but for what the older kernel lacks: registered buffers,
 # and memory that moves while it is mapped.
 set(no_registered --allow-skip 'ranges of a registered buffer' --allow-skip slots
