@@ -46,9 +46,9 @@ void fill_table(std::vector<fio_option> &table) {
              nullptr,
              "Device of the exporter: a heap's name, /dev/dri/cardN or N; for vfio 0000:01:00.0 or "
              "0000:01:00.0/2, its BAR 2, else its largest that is prefetchable; a GPU's number or "
-             "PCI address; for testexp move-N, which moves the memory every N microseconds; a ':' "
-             "list is dealt out to the jobs in turn, \"\\:\" is a colon; default: the exporter's "
-             "first, for vfio none"));
+             "PCI address; for testexp move-N, which moves the memory every N microseconds; for "
+             "plugin FILE,ARGUMENTS; for fd a socket; a ':' list is dealt out to the jobs in turn, "
+             "\"\\:\" is a colon; default: the exporter's first, for vfio, plugin and fd none"));
 
   auto &datapaths =
       add(option("dmabuf_datapath", "Datapath", FIO_OPT_STR, offsetof(FioOptions, datapath), "auto",

@@ -54,6 +54,8 @@ void Outcome::fact(std::string name, std::string_view value) {
 
 void Outcome::fact_device(const dmabuf::DmaBuf &buffer) {
   fact("exporter_device", buffer.device);
+  if (!buffer.maker.empty())
+    fact("exporter_says", buffer.maker);
   if (const std::string pci = pci_address(buffer.device); !pci.empty())
     fact("pci", pci);
 }
