@@ -74,12 +74,14 @@ class Exporter:
     device: str = ""
     pci: str = ""
     no: No | None = None
+    says: str = ""  # of itself, where it is the user's own
 
     def words(self) -> Words:
         """For JSON."""
         said: Words = {"exporter": self.spec, "made": self.no is None}
         if self.no:
             return said | self.no.words()
+        said |= {"says": self.says} if self.says else {}
         return said | {"device": self.device} | ({"pci": self.pci} if self.pci else {})
 
 
@@ -169,7 +171,8 @@ def of_exporter(integrity: str, spec: str) -> Exporter:
     facts = ask(integrity, "paths", *exporter_words(spec))
     if isinstance(facts, No):
         return Exporter(spec, no=facts)
-    return Exporter(spec, str(facts["exporter_device"]), str(facts.get("pci", "")))
+    return Exporter(spec, str(facts["exporter_device"]), str(facts.get("pci", "")),
+                    says=str(facts.get("exporter_says", "")))  # fmt: skip
 
 
 def bounced(system: System) -> No | None:
