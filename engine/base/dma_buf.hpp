@@ -3,6 +3,7 @@
 #pragma once
 
 #include "base/device_memory.hpp"
+#include "base/memory_owner.hpp"
 #include "base/unique_fd.hpp"
 
 #include <cstdint>
@@ -14,13 +15,15 @@ namespace dmabuf {
 /// A dma-buf with its CPU view, or with the exporter's own copies where the CPU cannot map it.
 /// The descriptor alone keeps the memory, and `memory` what copies it.
 struct DmaBuf {
-  std::unique_ptr<DeviceMemory> memory; ///< copies; set by exporters of device memory; freed last
+  std::unique_ptr<MemoryOwner> owner;   ///< whom the memory goes back to; mostly nobody; freed last
+  std::unique_ptr<DeviceMemory> memory; ///< copies; set by exporters of device memory
   UniqueFd fd;
   MappedRange view;   ///< the whole dma-buf, readable and writable; none where `memory` is set
   uint64_t bytes = 0; ///< size of the dma-buf, at least what was asked for
   std::string device; ///< the device it came from
   std::string note;   ///< what the user should know of the choice; mostly nothing
-  UniqueFd keeper;    ///< testexp: what goes on while it is open; else closed already
+  std::string maker;  ///< of exporters that are the user's: what they say of themselves
+  UniqueFd keeper;    ///< testexp, fd: what goes on while it is open; else closed already
 
   /// How it was allocated and exported, where the exporter has several ways: "vmm+pcie".
   std::string exported;

@@ -41,8 +41,8 @@ struct BufferRequest {
 
 /// The CPU and an exporter's dma-bufs: it maps them, or the exporter copies.
 enum class CpuReach { maps, copies };
-/// Whose memory it is.
-enum class MemoryOf { host, device };
+/// Whose memory it is, as far as the exporter's name tells.
+enum class MemoryOf { host, device, either };
 /// Whether it may move while a drive has it mapped.
 enum class Mobility { stays, moves };
 
@@ -52,7 +52,7 @@ struct Exporter {
   const char *what; ///< for the list of options
   Result<DmaBuf> (*allocate)(const BufferRequest &request);
   CpuReach cpu;    ///< maps: its dma-bufs have a `view`, unless they give `memory`
-  MemoryOf memory; ///< device: it is, or may be, a device's, which MemAvailable does not count
+  MemoryOf memory; ///< host: MemAvailable counts it; device: it is, or may be, a device's
   Mobility place;
 };
 

@@ -48,9 +48,9 @@ void fill_table(std::vector<fio_option> &table) {
              "0000:01:00.0/2, its BAR 2, else its largest that is prefetchable; a GPU's number or "
              "PCI address, for cuda also its UUID, and behind it +vmm (memory of cuMemCreate), "
              "+pcie or +default (which mapping); for testexp move-N, which moves the memory every "
-             "N microseconds; a ':' "
-             "list is dealt out to the jobs in turn, \"\\:\" is a colon; default: the exporter's "
-             "first, for vfio none"));
+             "N microseconds; for plugin FILE,ARGUMENTS; for fd a socket; a ':' list is dealt out "
+             "to the jobs in turn, \"\\:\" is a colon; default: the exporter's first, for vfio, "
+             "plugin and fd none"));
 
   auto &datapaths =
       add(option("dmabuf_datapath", "Datapath", FIO_OPT_STR, offsetof(FioOptions, datapath), "auto",

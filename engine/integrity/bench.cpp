@@ -56,6 +56,8 @@ void Outcome::fact_device(const dmabuf::DmaBuf &buffer) {
   fact("exporter_device", buffer.device);
   if (!buffer.exported.empty())
     fact("exported", buffer.exported);
+  if (!buffer.maker.empty())
+    fact("exporter_says", buffer.maker);
   if (const std::string pci = pci_address(buffer.device); !pci.empty())
     fact("pci", pci);
 }

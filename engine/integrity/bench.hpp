@@ -70,7 +70,7 @@ struct Outcome {
   void find(std::string name, std::string text, uint64_t count = 1);
   void fact(std::string name, uint64_t value);
   void fact(std::string name, std::string_view value);
-  /// Which device a buffer came from.
+  /// Which device a buffer came from, and what its exporter says of itself.
   void fact_device(const dmabuf::DmaBuf &buffer);
 };
 

@@ -1,15 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// What the test exporter can do to an importer: lie, wait, move, take away.
+// What the test exporter can do to an importer: lie, wait, move, take away. The last two a plug-in
+// can do with its own memory.
 #include "base/sizes.hpp"
 #include "bench.hpp"
 
+#include <algorithm>
+#include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <fcntl.h>
 #include <linux/dmabuf_testexp.h>
+#include <optional>
 #include <sys/ioctl.h>
+#include <thread>
 
 namespace integrity {
 
+using dmabuf::Disturbance;
 using dmabuf::errno_text;
 using dmabuf::fail;
 using dmabuf::Result;
@@ -48,6 +55,169 @@ bool absent(Outcome &outcome) {
     return false;
   outcome.missing = "dmabuf_testexp.ko is not loaded";
   return true;
+}
+
+/// Whether the memory that was asked for is somebody's own, and is to be disturbed by its owner.
+bool is_own(const Options &options) { return options.exporter == dmabuf::ExporterKind::plugin; }
+
+/// The owner of the memory, if it can do that; else the outcome says that it cannot.
+dmabuf::MemoryOwner *owner_who_can(const Mover &mover, Disturbance what, Outcome &outcome) {
+  dmabuf::MemoryOwner *const owner = mover.buffer().owner.get();
+  if (owner && owner->can(what))
+    return owner;
+  outcome.not_applicable =
+      strf("plug-in %s does not %s on demand: its table's disturbs says so",
+           mover.buffer().maker.c_str(),
+           what == Disturbance::move ? "move its memory" : "take its memory away");
+  return nullptr;
+}
+
+/// Moves memory again and again, by a thread of its own, until it is stopped.
+class Churn {
+public:
+  explicit Churn(dmabuf::MemoryOwner &owner) : owner_(owner), thread_([this] { run(); }) {}
+  Churn(const Churn &) = delete;
+  Churn &operator=(const Churn &) = delete;
+  ~Churn() { stop(); }
+
+  void stop() {
+    stop_ = true;
+    if (thread_.joinable())
+      thread_.join();
+  }
+
+  uint64_t moves() const { return moves_; }
+  // After stop():
+  uint64_t busy() const { return busy_; }
+  uint64_t stray_bytes() const { return stray_bytes_; }
+  double longest_s() const { return longest_s_; }
+  const std::optional<dmabuf::Error> &error() const { return error_; }
+
+private:
+  void run() {
+    while (!stop_) {
+      const double begin = now_s();
+      const auto seen = owner_.disturb(Disturbance::move);
+      longest_s_ = std::max(longest_s_, now_s() - begin);
+      if (seen) {
+        moves_++;
+        stray_bytes_ = seen->stray_bytes;
+      } else if (seen.error().code == EBUSY) {
+        busy_++;
+      } else {
+        error_ = seen.error();
+        return;
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+  }
+
+  dmabuf::MemoryOwner &owner_;
+  std::atomic<bool> stop_ = false;
+  std::atomic<uint64_t> moves_ = 0;
+  uint64_t busy_ = 0, stray_bytes_ = 0;
+  double longest_s_ = 0;
+  std::optional<dmabuf::Error> error_;
+  std::thread thread_; ///< the last one, as it uses the others
+};
+
+/// run_invalidate() on memory that its owner moves.
+Result<Outcome> invalidate_own(const Options &options) {
+  constexpr uint64_t kLeastMoves = 20;
+  constexpr unsigned kMoreRounds = 3;
+  Outcome outcome;
+  auto bench = stand(options);
+  if (!bench)
+    return std::unexpected(std::move(bench.error()));
+  Mover &mover = *bench->mover;
+  dmabuf::MemoryOwner *const owner = owner_who_can(mover, Disturbance::move, outcome);
+  if (!owner)
+    return outcome;
+  if (options.path != DMABUF_RW_PATH_PREMAPPED) {
+    outcome.not_applicable = "only premapped lets memory move; the others keep it in place";
+    return outcome;
+  }
+  if (!(mover.session().query().features & DMABUF_RW_FEAT_INVALIDATE)) {
+    outcome.not_applicable = "this kernel keeps mapped dma-bufs where they are";
+    return outcome;
+  }
+  mover.say_place(outcome);
+  if (const auto agree = copies_agree(mover.memory(), outcome); !agree)
+    return std::unexpected(agree.error());
+  else if (!*agree)
+    return outcome;
+  Churn churn(*owner);
+  for (const Way way : {Way::read, Way::write})
+    if (auto ok = load(options, mover, *bench->region, way, outcome); !ok)
+      return std::unexpected(std::move(ok.error()));
+  // For an owner that is slow; dmabuf-qual knows how much that may write.
+  for (unsigned round = 0; round < kMoreRounds && churn.moves() < kLeastMoves; round++)
+    if (auto ok = load(options, mover, *bench->region, Way::read, outcome); !ok)
+      return std::unexpected(std::move(ok.error()));
+  churn.stop();
+  if (churn.error())
+    return std::unexpected(*churn.error());
+  outcome.fact("moves", churn.moves());
+  outcome.fact("busy", churn.busy());
+  outcome.fact("longest_us", static_cast<uint64_t>(churn.longest_s() * 1e6));
+  const auto info = mover.info();
+  if (!info)
+    return std::unexpected(info.error());
+  // Not "invalidations", which are moves that nobody asked for.
+  outcome.fact("told", info->invalidations);
+  if (churn.moves() && !info->invalidations)
+    outcome.find("MOVE_UNTOLD",
+                 strf("the plug-in moved the memory %llu times and did not tell its importer once",
+                      static_cast<ull>(churn.moves())));
+  if (!churn.moves())
+    outcome.find("NOTHING_MOVED", strf("the plug-in did not move the memory once; it said EBUSY "
+                                       "%llu times",
+                                       static_cast<ull>(churn.busy())));
+  if (churn.stray_bytes())
+    outcome.find("STRAY_DMA", "memory that the buffer had left was written", churn.stray_bytes());
+  if (churn.longest_s() * 1000 > options.limit_ms)
+    outcome.find("INVALIDATE_HANG",
+                 strf("letting go of the memory took %.1f s", churn.longest_s()));
+  return outcome;
+}
+
+/// Takes memory away and, where that can be, gives it back.
+struct Taker {
+  std::function<Result<void>()> revoke, restore; ///< restore: empty where there is no way back
+};
+
+Result<void> disturbed(dmabuf::MemoryOwner &owner, Disturbance what) {
+  const auto seen = owner.disturb(what);
+  if (!seen)
+    return std::unexpected(seen.error());
+  return {};
+}
+
+Taker taker_of(dmabuf::MemoryOwner &owner) {
+  Taker taker;
+  taker.revoke = [&owner] { return disturbed(owner, Disturbance::revoke); };
+  if (owner.can(Disturbance::restore))
+    taker.restore = [&owner] { return disturbed(owner, Disturbance::restore); };
+  return taker;
+}
+
+/// Of the test exporter, by the buffer's session.
+Taker taker_of(int control) {
+  Taker taker;
+  taker.revoke = [control]() -> Result<void> {
+    dmabuf_testexp_move revoke = {};
+    revoke.id = kFirstId;
+    if (ioctl(control, DMABUF_TESTEXP_IOC_REVOKE, &revoke) < 0)
+      return fail(errno, errno_text("the test exporter does not take the memory away", errno));
+    return {};
+  };
+  taker.restore = [control]() -> Result<void> {
+    dmabuf_testexp_id id = {.id = kFirstId, .flags = 0};
+    if (ioctl(control, DMABUF_TESTEXP_IOC_UNREVOKE, &id) < 0)
+      return fail(errno, errno_text("the test exporter does not give the memory back", errno));
+    return {};
+  };
+  return taker;
 }
 
 } // namespace
@@ -143,6 +313,8 @@ Result<Outcome> run_fence(const Options &options) {
 }
 
 Result<Outcome> run_invalidate(const Options &options) {
+  if (is_own(options))
+    return invalidate_own(options);
   Outcome outcome;
   if (absent(outcome))
     return outcome;
@@ -177,24 +349,32 @@ Result<Outcome> run_invalidate(const Options &options) {
 
 Result<Outcome> run_revoke(const Options &options) {
   Outcome outcome;
-  if (absent(outcome))
+  const bool own = is_own(options);
+  if (!own && absent(outcome))
     return outcome;
-  auto bench = stand(on_testexp(options, ""));
+  auto bench = stand(own ? options : on_testexp(options, ""));
   if (!bench)
     return std::unexpected(std::move(bench.error()));
   Mover &mover = *bench->mover;
-  const int control = mover.buffer().keeper.get();
+  Taker taker;
+  if (own) {
+    dmabuf::MemoryOwner *const owner = owner_who_can(mover, Disturbance::revoke, outcome);
+    if (!owner)
+      return outcome;
+    mover.say_place(outcome);
+    taker = taker_of(*owner);
+  } else {
+    taker = taker_of(mover.buffer().keeper.get());
+  }
   unsigned in_flight = 0, good = 0, refused = 0;
   const auto put = [&] { mover.queue(Way::read, 0, 64u << 10, options.offset, in_flight++); };
   for (unsigned i = 0; i < options.depth; i++)
     put();
   if (auto ok = mover.submit(); !ok)
     return std::unexpected(std::move(ok.error()));
-  dmabuf_testexp_move revoke = {};
-  revoke.id = kFirstId;
   const double begin = now_s();
-  if (ioctl(control, DMABUF_TESTEXP_IOC_REVOKE, &revoke) < 0)
-    return fail(errno, errno_text("the test exporter does not take the memory away", errno));
+  if (auto ok = taker.revoke(); !ok)
+    return std::unexpected(std::move(ok.error()));
   put(); // and one that comes too late
   while (in_flight)
     if (auto ok = mover.reap([&](uint64_t, int result) {
@@ -211,8 +391,11 @@ Result<Outcome> run_revoke(const Options &options) {
     outcome.find("INVALIDATE_HANG", strf("taking memory away under I/O took %.1f s", took));
   if (!refused)
     outcome.find("REVOKE_IGNORED", "I/O to memory that was taken away ended with success");
-  dmabuf_testexp_id id = {.id = kFirstId, .flags = 0};
-  ioctl(control, DMABUF_TESTEXP_IOC_UNREVOKE, &id);
+  outcome.fact("restored", taker.restore ? 1 : 0);
+  if (!taker.restore)
+    return outcome;
+  if (auto ok = taker.restore(); !ok)
+    return std::unexpected(std::move(ok.error()));
   Options some = options;
   some.load_bytes = 4u << 20;
   if (auto ok = load(some, mover, *bench->region, Way::read, outcome); !ok)

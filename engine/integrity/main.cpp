@@ -51,8 +51,10 @@ constexpr Case kCases[] = {
     {"close", run_close, true, "close everything with I/O in flight"},
     {"liar", run_liar, true, "test exporter: buffers that lie are refused"},
     {"fence", run_fence, true, "test exporter: a fence that never signals"},
-    {"invalidate", run_invalidate, true, "test exporter: memory that moves under load"},
-    {"revoke", run_revoke, true, "test exporter: memory that is taken away under load"},
+    {"invalidate", run_invalidate, true,
+     "memory that moves under load: the test exporter's, or that of a plug-in that moves it"},
+    {"revoke", run_revoke, true,
+     "memory that is taken away under load: the test exporter's, or that of such a plug-in"},
 };
 
 void print(const Options &options, const dmabuf::Result<Outcome> &outcome) {

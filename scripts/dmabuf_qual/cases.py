@@ -21,6 +21,8 @@ LEAST_DRIVE = RETENTION_OFFSET + RETENTION_BYTES
 EACH_PATH = ("read", "write", "segments", "roundtrip", "load", "close")
 AFTER_LOAD = ("read", "write", "load")
 FAULTS = ("liar", "fence", "invalidate", "revoke")
+# Those that a plug-in may be able to do with its own memory; one that is not says so.
+OWN_FAULTS = ("invalidate", "revoke")
 
 REQUIREMENT = {
     "read": "integrity.read",
@@ -181,6 +183,9 @@ def before_measuring(
         for path in paths[exporter]:
             listed.append(integrity("size", exporter, path, buffer=buffer))
     listed += [integrity(test, "", "premapped") for test in FAULTS]
+    listed += [integrity(test, exporter, "premapped") for exporter in exporters
+               if split_exporter(exporter)[0] == "plugin" and "premapped" in paths[exporter]
+               for test in OWN_FAULTS]  # fmt: skip
     return listed
 
 

@@ -3,26 +3,45 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from dmabuf_common import fingerprint, pci
 from dmabuf_common.sysfs import System
 
-from . import VERSION
+from . import VERSION, exporters, paths
 from .drive import Drive
 
 Facts = list[list[str]]  # name, value, role
 
 
-def facts(drive: Drive, engine: str, system: System, integrity: str = "") -> Facts:
-    """Facts with their role. `integrity`: the program that compares bytes."""
+def of_own(spec: str, integrity: str) -> str:
+    """What stands for the build of an exporter of the user's: the hash of a plug-in's file, and what it says
+    of itself, or why it does not."""
+    said = paths.of_exporter(integrity, spec)
+    words = said.no.text if said.no else said.says if exporters.plugin_file(spec) else said.device
+    return " ".join(filter(None, (_hash(exporters.plugin_file(spec)), words)))
+
+
+def _hash(file: str) -> str:
+    try:
+        return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16] if file else ""
+    except OSError:
+        return ""  # it is not there, and no case of it will be done
+
+
+def facts(
+    drive: Drive, engine: str, system: System, integrity: str = "", wanted: Iterable[str] = ()
+) -> Facts:
+    """Facts with their role. `integrity`: the program that compares bytes. `wanted`: the exporters."""
     found = fingerprint.collect(drive.path, engine, system=system, disk=drive.disk)
     key, subject, state = (found[role] for role in ("key", "subject", "state"))
     subject["dmabuf-qual"] = VERSION
-    try:
-        subject["dmabuf-integrity"] = hashlib.sha256(Path(integrity).read_bytes()).hexdigest()[:16]
-    except OSError:
-        pass  # it is not there, and no case of it will be done
+    if compares := _hash(integrity):
+        subject["dmabuf-integrity"] = compares
+    # Which exporters are asked for is in the key; their builds are judged, as the engine's is.
+    for spec in filter(exporters.is_own, wanted):
+        subject[f"exporter {spec}"] = of_own(spec, integrity)
     key["tested bytes"] = str(drive.bytes)
     key["multipath"] = "yes" if drive.multipath else "no"
     key["MDTS"] = "unknown" if drive.mdts is None else str(drive.mdts)

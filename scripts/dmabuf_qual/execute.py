@@ -175,7 +175,7 @@ class Bench:
             if case.path != "host":
                 kind, device = cases.split_exporter(case.exporter)
                 argv += [f"--dmabuf_exporter={kind}"]
-                argv += [f"--dmabuf_device={device}"] if device else []
+                argv += [f"--dmabuf_device={exporters.for_fio(device)}"] if device else []
             if case.path == "premapped" and self.drive.mdts:
                 argv += [f"--dmabuf_max_command_kb={self.drive.mdts // 1024}"]
             argv += [f"--dmabuf_report={report}", "--output-format=json+", f"--output={output}"]

@@ -4,16 +4,22 @@
 import re
 from pathlib import Path
 
-from dmabuf_common import pci
+from dmabuf_common import loader, pci
 from dmabuf_common.sysfs import System
 
 from . import cases
 from .errors import QualError
 
 # As the engine and dmabuf-integrity have them.
-KINDS = ("udmabuf", "heap", "drm", "vfio", "cuda", "hip", "amdgpu", "xe", "i915", "testexp")
+KINDS = (
+    "udmabuf", "heap", "drm", "vfio", "cuda", "hip", "amdgpu", "xe", "i915", "testexp",
+    "plugin",
+    "fd",
+)  # fmt: skip
 # The CPU reaches their memory by the exporter's own copies alone.
 COPYING = ("vfio", "cuda", "hip", "amdgpu", "xe", "i915")
+# The user's own: her shared object, and her program behind a socket. Whose memory that is she knows.
+OWN = ("plugin", "fd")
 # Those whose memory is, or may be, a device's.
 OF_DEVICES = ("drm", *COPYING)
 
@@ -36,13 +42,35 @@ def checked(spec: str) -> str:
     if kind == "vfio" and not device:
         raise QualError("exporter vfio takes no device unasked, as the drive writes to its memory: "
                         "give vfio:0000:01:00.0, or vfio:0000:01:00.0/2 for its BAR 2")  # fmt: skip
+    if kind in OWN and not device:
+        what = "plugin:FILE, or plugin:FILE,ARGUMENTS" if kind == "plugin" else "fd:SOCKET"
+        raise QualError(f"exporter {kind} is one of yours, which has to be named: give {what}")
+    # fio may be started in another folder.
+    if kind in OWN and "/" in device.partition(",")[0] and not device.startswith("/"):
+        raise QualError(f"exporter {kind} is named by a path that begins with /, not {device}")
     return spec
 
 
 def copies(spec: str) -> bool:
-    """Whether the exporter of KIND[:DEVICE] copies for the CPU."""
+    """Whether the exporter of KIND[:DEVICE] copies for the CPU, or may: which a plug-in does, it knows itself."""
     kind, device = cases.split_exporter(spec)
-    return kind in COPYING or (kind == "testexp" and "no-cpu" in device.split("+"))
+    return kind in COPYING or kind == "plugin" or (kind == "testexp" and "no-cpu" in device.split("+"))
+
+
+def plugin_file(spec: str) -> str:
+    """The file of a plug-in, as the loader finds it; "" where the exporter is no plug-in."""
+    kind, device = cases.split_exporter(spec)
+    return loader.find(device.partition(",")[0]) if kind == "plugin" else ""
+
+
+def is_own(spec: str) -> bool:
+    """Whether the exporter is one of the user's."""
+    return cases.split_exporter(spec)[0] in OWN
+
+
+def for_fio(device: str) -> str:
+    """A device as one element of the engine's dmabuf_device, which is a list with colons between them."""
+    return device.replace(":", "\\:")
 
 
 def of_devices(spec: str) -> bool:
@@ -86,8 +114,9 @@ def _below(system: System, folder: str, prefix: str = "") -> list[str]:
 
 def of_machine(system: System) -> list[str]:
     """What this machine may be able to make, KIND or KIND:DEVICE, each kind at least once: for one
-    without a device, the exporter itself says what it misses. What vfio-pci has is named by nobody."""
-    found: dict[str, list[str]] = {kind: [] for kind in KINDS}
+    without a device, the exporter itself says what it misses. What vfio-pci has is named by nobody, and what
+    is the user's own only by her."""
+    found: dict[str, list[str]] = {kind: [] for kind in KINDS if kind not in OWN}
     found["heap"] = _below(system, "/dev/dma_heap")
     found["drm"] = _below(system, "/dev/dri", "card")
     for node in _below(system, "/dev/dri", "renderD"):

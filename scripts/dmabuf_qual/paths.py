@@ -75,12 +75,14 @@ class Exporter:
     pci: str = ""
     no: No | None = None
     exported: str = ""  # how it made its memory, where it has several ways
+    says: str = ""  # of itself, where it is the user's own
 
     def words(self) -> Words:
         """For JSON."""
         said: Words = {"exporter": self.spec, "made": self.no is None}
         if self.no:
             return said | self.no.words()
+        said |= {"says": self.says} if self.says else {}
         said |= {"device": self.device} | ({"pci": self.pci} if self.pci else {})
         return said | ({"exported": self.exported} if self.exported else {})
 
@@ -172,7 +174,7 @@ def of_exporter(integrity: str, spec: str) -> Exporter:
     if isinstance(facts, No):
         return Exporter(spec, no=facts)
     return Exporter(spec, str(facts["exporter_device"]), str(facts.get("pci", "")),
-                    exported=str(facts.get("exported", "")))  # fmt: skip
+                    exported=str(facts.get("exported", "")), says=str(facts.get("exporter_says", "")))  # fmt: skip
 
 
 def bounced(system: System) -> No | None:

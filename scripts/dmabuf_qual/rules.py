@@ -51,6 +51,7 @@ REMEDY = {
     "DRIVE_CORRUPTED": "the drive or something else that writes to it is at fault, not the dma-buf",
     "VRAM_MIGRATED": "free device memory, or use an exporter that pins it in place",
     "SEGMENT_SPLIT": "set dmabuf_max_command_kb to the drive's MDTS",
+    "MOVE_UNTOLD": "call dma_buf_invalidate_mappings() (move_notify) in the exporter before its memory moves",
     "COPY_WRONG": "try the exporter without a drive (scripts/gpu-check), another driver",
     "IOMMU_UNMAPPED_PEER": "put drive and peer under one IOMMU setting, or below a switch that routes between its ports",
     "BOUNCED": "see preflight: IOMMU mode, swiotlb=force",

@@ -116,7 +116,7 @@ class Suite:
         if request.drive.bytes < cases.LEAST_DRIVE:
             raise QualError(f"{request.drive.path} is smaller than {cases.LEAST_DRIVE >> 20} MiB")
         facts = environment.facts(
-            request.drive, self.tools.engine, self.system, self.tools.integrity
+            request.drive, self.tools.engine, self.system, self.tools.integrity, request.exporters
         )
         scale = request.scale.as_words()
         more: dict[str, object] = {"exporters": request.exporters, "scale": scale}

@@ -8,13 +8,13 @@ from typing import Any
 from dmabuf_common.sysfs import System
 
 from . import cases
-from .exporters import of_devices, place
+from .exporters import is_own, of_devices, place
 from .store import Record
 
 
 def address(system: System, spec: str, facts: dict[str, Any]) -> str:
     """The PCI address of an exporter's device; "" where it is not known, or nobody means one."""
-    if not of_devices(spec):
+    if not (of_devices(spec) or is_own(spec)):
         return ""
     return place(system, spec, str(facts.get("pci") or ""), str(facts.get("exporter_device", "")))
 

@@ -5,6 +5,8 @@
  *  - /dev/udmabuf can be opened; UDMABUF_CREATE gives a copy of the memfd's descriptor, which has
  *    the two properties of a dma-buf the engine uses here: lseek() tells its size and mmap() shares
  *    its pages. DMA_BUF_IOCTL_SYNC on it succeeds and is counted.
+ *    fstatfs() says that it is of the dma-bufs' file system. Any other memfd by the name of
+ *    stand-in-dmabuf passes for a dma-buf, too: one that comes over a socket, for example.
  *  - $STAND_IN_MODULE=KEY=NUMBER,… makes /dev/dmabuf_rw open as /dev/null and answers its calls:
  *    features and query_errno for QUERY, config_errno for CONFIG; path, error (error_from: after so
  *    many mappings), reason, refused1, refused2 for MAP; reads and registrations for INFO. uring_cmds move nothing. RW does move and
@@ -27,6 +29,7 @@
 #include <linux/dma-buf.h>
 #include <linux/dmabuf_rw.h>
 #include <linux/io_uring.h>
+#include <linux/magic.h>
 #include <linux/udmabuf.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -37,6 +40,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #define MAX_FD 4096
@@ -162,6 +166,38 @@ static int create(const struct udmabuf_create *request)
 	if (fd >= 0 && fd < MAX_FD)
 		is_buffer[fd] = 1;
 	return fd;
+}
+
+/* Whether @fd passes for a dma-buf. */
+static int is_dmabuf(int fd)
+{
+	static const char name[] = "/memfd:stand-in-dmabuf";
+	char link[32], found[sizeof(name)] = "";
+
+	if (fd < 0 || fd >= MAX_FD)
+		return 0;
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	return is_buffer[fd] || (readlink(link, found, sizeof(found) - 1) > 0 && !strcmp(found, name));
+}
+
+static int statfs_of(const char *symbol, int fd, void *place)
+{
+	int (*real)(int, void *) = dlsym(RTLD_NEXT, symbol);
+	int rc = real(fd, place);
+
+	if (!rc && is_dmabuf(fd))
+		((struct statfs *)place)->f_type = DMA_BUF_MAGIC;
+	return rc;
+}
+
+int fstatfs(int fd, struct statfs *place)
+{
+	return statfs_of("fstatfs", fd, place);
+}
+
+int fstatfs64(int fd, struct statfs64 *place)
+{
+	return statfs_of("fstatfs64", fd, place);
 }
 
 static int sync_cpu(const struct dma_buf_sync *sync)
@@ -338,7 +374,7 @@ int ioctl(int fd, unsigned long request, ...)
 	va_end(args);
 	if (fd >= 0 && fd < MAX_FD && is_control[fd] && request == UDMABUF_CREATE)
 		return create(data);
-	if (fd >= 0 && fd < MAX_FD && is_buffer[fd] && request == DMA_BUF_IOCTL_SYNC)
+	if (request == DMA_BUF_IOCTL_SYNC && is_dmabuf(fd))
 		return sync_cpu(data);
 	if (fd >= 0 && fd < MAX_FD && is_module[fd])
 		return module_call(request, data);

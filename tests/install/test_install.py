@@ -50,6 +50,18 @@ def test_no_module_is_taken_from_the_checkout(prefix: Path, tmp_path: Path) -> N
     assert str(ROOT) not in done.stdout and str(share) in done.stdout
 
 
+def test_a_plug_in_is_built_with_what_is_installed(prefix: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.so"
+    example = ROOT / "docs/examples/udmabuf_plugin.c"
+    subprocess.run(["cc", "-shared", "-fPIC", "-Wall", "-Werror", f"-I{prefix / 'include'}", "-o", str(mine),
+                    str(example)], check=True, timeout=60)  # fmt: skip
+    done = run(prefix / "bin/dmabuf-integrity", "paths", "--exporter", "plugin", "--exporter-device",
+               f"{mine},what", cwd=tmp_path)  # fmt: skip
+    # The module is asked first, and need not be there.
+    assert done.returncode == 2
+    assert "it takes no arguments" in done.stdout or "/dev/dmabuf_rw" in done.stdout, done.stdout
+
+
 def test_the_plan_that_ships_finds_its_jobs_wherever_it_lies(prefix: Path, tmp_path: Path) -> None:
     plan = prefix / "share/libdmabuf/jobs/plans/basic.toml"
     shutil.copy(plan, tmp_path / "mine.toml")

@@ -101,3 +101,13 @@ def test_the_documentation_has_the_figures_of_the_plan(speed: int) -> None:
         short = next(word for word in plan.advice(DRIVE, 2, NEEDS, usual, speed * 1e6)[0].split() if word.isdecimal())
         fast = plan.total(plan.parts(DRIVE, 2, NEEDS, dataclasses.replace(usual, cell_seconds=int(short)), speed * 1e6))
         assert f"`--cell-seconds {short}` makes it {plan.span(fast.seconds)}" in text
+
+
+def test_a_plug_in_is_asked_to_disturb_its_memory_where_that_may_be_premapped() -> None:
+    paths = {"udmabuf": ["premapped"], "plugin:/a.so": ["premapped", "bvec"], "plugin:/b.so": ["bvec"], "fd:/s": ["premapped"]}
+    listed = cases.before_measuring(list(paths), paths, NEEDS)
+    faults = [(case.exporter, case.path, case.test) for case in listed if case.test in cases.FAULTS]
+    assert faults == [*(("", "premapped", test) for test in cases.FAULTS),
+                      ("plugin:/a.so", "premapped", "invalidate"), ("plugin:/a.so", "premapped", "revoke")]  # fmt: skip
+    assert {case.requirement for case in listed if case.test == "revoke"} == {"faults.revoke"}
+    assert len({case.id for case in listed}) == len(listed)

@@ -31,6 +31,8 @@ add_vm_test(integrity.bar LAB ${bar} COMMAND ${python}/integrity_gpu.py bar)
 add_vm_test(qual.unmapped
   LAB ${bar} --switch --expect "DMAR: (DRHD: handling fault|\\[DMA (Read|Write) NO_PASID\\] Request device)"
   COMMAND ${python}/qual_machine.py unmapped)
+# Memory of the user's own, by a plug-in and over a socket; qual's part last.
+add_vm_test(plugin COMMAND ${python}/plugin.py)
 # The question without I/O.
 add_vm_test(paths LAB --no-multipath COMMAND ${python}/paths.py disk)
 add_vm_test(paths.head LAB --paths 2 COMMAND ${python}/paths.py head)

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Exporters of the user's own through fio: the documentation's plug-in, and a peer that hands memory over a
+socket. What they give is the stand-in for a dma-buf; datapath bounce moves the data."""
+
+import contextlib
+import os
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import environment
+
+Fio = Callable[..., Any]
+MIB = 1 << 20
+VERIFY = {"rw": "randrw", "verify": "crc32c", "size": "2m", "dmabuf_datapath": "bounce"}
+
+
+def plugin(name: str) -> str:
+    return f"{environment('PLUGINS')}/{name}.so"
+
+
+class Peer:
+    """Hands out memory on a socket to everybody who asks, until the test ends."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = str(folder / "s")
+        self.text = b"ok a pool of frames"
+        self.memory = "stand-in-dmabuf"
+        self.asked: list[int] = []
+        self.ends: list[bytes] = []
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.listener.bind(self.path)
+        self.listener.listen()
+        self.threads = [threading.Thread(target=self._accept)]
+        self.threads[0].start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                thread = threading.Thread(target=self._serve, args=(self.listener.accept()[0],))
+                self.threads.append(thread)
+                thread.start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection:
+            asked = re.fullmatch(rb"libdmabuf 1 buffers=1 bytes=(\d+)", connection.recv(256))
+            assert asked
+            self.asked.append(int(asked[1]))
+            memfd = os.memfd_create(self.memory)
+            os.ftruncate(memfd, int(asked[1]))
+            socket.send_fds(connection, [self.text], [memfd])
+            os.close(memfd)
+            self.ends.append(connection.recv(1))
+
+    def end(self) -> None:
+        with contextlib.suppress(OSError):  # a second time
+            self.listener.shutdown(socket.SHUT_RDWR)
+        for thread in self.threads:
+            thread.join()
+        self.listener.close()
+
+
+@pytest.fixture
+def peer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
+    # A socket's name is short.
+    made = Peer(tmp_path_factory.mktemp("peer"))
+    yield made
+    made.end()
+
+
+@pytest.mark.parametrize("name", ["udmabuf_plugin", "udmabuf_copies"])
+@pytest.mark.parametrize("thread", [0, 1])
+def test_a_plug_in_gives_what_fio_verifies(fio: Fio, name: str, thread: int) -> None:
+    result = fio(stand_in=True, numjobs=2, thread=thread, offset_increment="2m", dmabuf_exporter="plugin",
+                 dmabuf_device=plugin(name), **VERIFY)  # fmt: skip
+    assert result.status == 0, result.stderr
+    assert [(r["exporter"], r["device"], r["proven"]) for r in result.reports] == [("plugin", "/dev/udmabuf", True)] * 2
+    assert all(r["copies"]["to_buffer_bytes"] > 0 for r in result.reports)
+
+
+def test_each_job_has_its_own_arguments(fio: Fio) -> None:
+    """A ':' list is dealt out to the jobs; the second one's are refused."""
+    result = fio(stand_in=True, numjobs=2, dmabuf_exporter="plugin", dmabuf_buffers="io_u",
+                 dmabuf_device=f"{plugin('udmabuf_plugin')}:{plugin('udmabuf_plugin')},no\\:1", **VERIFY)  # fmt: skip
+    assert result.status != 0
+    assert result.stderr.count("plug-in udmabuf example did not open (EINVAL): it takes no arguments") == 1
+
+
+def test_without_a_file_or_socket_the_option_is_named(fio: Fio) -> None:
+    for exporter, says in (("plugin", "set dmabuf_device=FILE"), ("fd", "set dmabuf_device to the UNIX socket")):
+        result = fio(stand_in=True, dmabuf_exporter=exporter, **VERIFY)
+        assert result.status != 0
+        assert says in result.stderr
+
+
+def test_a_peer_gives_what_fio_verifies_and_sees_its_end(fio: Fio, peer: Peer) -> None:
+    result = fio(stand_in=True, numjobs=3, offset_increment="2m", dmabuf_exporter="fd", dmabuf_device=peer.path, **VERIFY)
+    assert result.status == 0, result.stderr
+    assert [(r["exporter"], r["device"], r["proven"]) for r in result.reports] == [("fd", "a pool of frames", True)] * 3
+    assert len(peer.asked) == 3 and min(peer.asked) >= 16 * 4096
+    peer.end()
+    assert peer.ends == [b""] * 3
+
+
+def test_a_dma_buf_for_each_slot_is_asked_for_by_itself(fio: Fio, peer: Peer) -> None:
+    result = fio(stand_in=True, dmabuf_exporter="fd", dmabuf_device=peer.path, dmabuf_buffers="io_u", **VERIFY)
+    assert result.status == 0, result.stderr
+    assert peer.asked == [4096] * 16
+
+
+def test_memory_that_is_no_dma_buf_is_refused_by_name(fio: Fio, peer: Peer) -> None:
+    peer.memory = "something"
+    result = fio(stand_in=True, dmabuf_exporter="fd", dmabuf_device=peer.path, **VERIFY)
+    assert result.status != 0
+    assert f"who listens on {peer.path} gave something that is no dma-buf" in result.stderr
+    peer.memory, peer.text = "stand-in-dmabuf", b"no all frames are in use"
+    result = fio(stand_in=True, dmabuf_exporter="fd", dmabuf_device=peer.path, **VERIFY)
+    assert result.status != 0
+    assert "gives no dma-buf of 1 MiB: all frames are in use" in result.stderr
