@@ -590,7 +590,7 @@ template <class Path> struct Hooks {
   }
 
 private:
-  /// Has what is in flight end and counts it: at the end of a log that it replays fio 3.33 to 3.42
+  /// Has what is in flight end and counts it: at the end of a log that it replays fio 3.33 and 3.41
   /// no longer ask for it. What fio has queued is issued, as fio counts it, unless the job failed.
   static void finish(thread_data *td) {
     Lane &lane = *of(td).lane;
