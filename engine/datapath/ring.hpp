@@ -60,8 +60,12 @@ public:
     return submit_rest(rc, retries);
   }
 
-  /// Entries that were prepared and that the kernel has not taken.
-  unsigned unsubmitted() const { return open_ ? io_uring_sq_ready(&ring_) : 0; }
+  /// Entries that were prepared and that the kernel has not taken, or with sqpoll not been told of.
+  unsigned unsubmitted() const {
+    if (!open_)
+      return 0;
+    return sqpoll() ? ring_.sq.sqe_tail - *ring_.sq.ktail : io_uring_sq_ready(&ring_);
+  }
 
   /// Runs due completions without waiting. Returns a negative errno on failure.
   int poll() { return io_uring_get_events(&ring_); }

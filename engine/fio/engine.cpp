@@ -5,14 +5,14 @@
 // job switches to its table once these are known, so that no I/O has to ask which they are.
 #include "fio/api.hpp"
 
+#include "base/system.hpp"
+#include "base/unique_fd.hpp"
 #include "datapath/hot_path.hpp"
 #include "datapath/policies.hpp"
 #include "datapath/shadow.hpp"
 #include "datapath/sync_path.hpp"
 #include "fio/options.hpp"
 #include "fio/version.hpp"
-#include "base/system.hpp"
-#include "base/unique_fd.hpp"
 #include "job/job.hpp"
 
 #include <atomic>
@@ -42,9 +42,10 @@ struct FioJob {
   std::unique_ptr<Job> job;
   Lane *lane = nullptr;
   int allocation_error = 0; ///< errno; fio 3.33 goes on after a failed iomem_alloc
-  unsigned explained = 0;      ///< kinds of I/O whose first failure was explained, by bit
+  unsigned explained = 0;   ///< kinds of I/O whose first failure was explained, by bit
   cmdprio priorities = {};
-  ioengine_ops renewed = {}; ///< the job's table while it has memory that is not attached yet
+  ioengine_ops renewed = {}; ///< the job's table while its memory is not attached, or it failed
+  bool begun = false;        ///< post_init was there
   MappedRange stand_in;      ///< what fio has for memory that could not be allocated
 };
 
@@ -213,14 +214,18 @@ void use_device_memory(thread_data *td) {
 /// or a positive errno.
 [[gnu::cold]] int renew(thread_data *td) {
   FioJob &state = of(td);
-  switch_to(td, *state.job);
-  if (state.allocation_error) {
-    state.lane->fatal = state.allocation_error;
-  } else if (auto ok = state.job->attach(slot_buffers(*td)); !ok) {
+  int &fatal = state.lane->fatal;
+  if (!fatal)
+    fatal = state.allocation_error;
+  if (fatal)
+    return fatal;
+  if (auto ok = state.job->attach(slot_buffers(*td)); !ok) {
     give_up(td, ok.error());
-    state.lane->fatal = ok.error().code;
+    fatal = ok.error().code;
+    return fatal;
   }
-  return state.lane->fatal;
+  switch_to(td, *state.job);
+  return 0;
 }
 
 fio_q_status queue_renewed(thread_data *td, io_u *unit) {
@@ -231,16 +236,21 @@ fio_q_status queue_renewed(thread_data *td, io_u *unit) {
   return td->io_ops->queue(td, unit);
 }
 
-/// Has the next hook that needs the memory attach it: fio puts its buffers there after this. Costs
-/// the other jobs nothing.
+bool attaches_later(thread_data *td) { return td->io_ops == &of(td).renewed; }
+
+/// Has the next hook that needs the memory attach it: fio puts its buffers there after this. After
+/// an error that ends the job's I/O that hook fails. Costs the other jobs nothing.
 void attach_later(thread_data *td) {
   FioJob &state = of(td);
+  if (attaches_later(td))
+    return;
   state.renewed = *td->io_ops;
   state.renewed.queue = queue_renewed;
+  // Nothing is queued, or it will never be submitted: getevents() hands that back.
+  if (state.renewed.commit)
+    state.renewed.commit = [](thread_data *) { return 0; };
   td->io_ops = &state.renewed;
 }
-
-bool attaches_later(thread_data *td) { return td->io_ops == &of(td).renewed; }
 
 /// After a chunk of a replayed log fio does not look whether there was memory: it gets some that it
 /// may fill, and the next I/O fails.
@@ -264,7 +274,7 @@ uint64_t slot_stride(const thread_data &td) {
 }
 
 int engine_iomem_alloc(thread_data *td, size_t bytes) {
-  const bool again = of(td).job->started();
+  const bool again = of(td).begun;
   auto memory = of(td).job->allocate(bytes, slot_stride(*td));
   if (!memory && again)
     return fail_later(td, memory.error(), bytes);
@@ -307,6 +317,7 @@ int engine_post_init(thread_data *td) {
     return 1;
   if (auto ok = state.job->start(slot_buffers(*td)); !ok)
     return give_up(td, ok.error());
+  state.begun = true;
   // fio 3.33 with create_serialize=0 learns the sizes later: such files are made when opened.
   if (files_are_buffers(*td))
     for (unsigned i = 0; i < td->files_index && i < td->o.nr_files; i++)
@@ -485,6 +496,7 @@ void mark_issued(thread_data *td, io_u **units, unsigned count) {
 [[gnu::cold]] int break_down(thread_data *td, int error, const char *where) {
   of(td).lane->fatal = error;
   td_verror(td, static_cast<unsigned>(error), where);
+  attach_later(td);
   return -error;
 }
 
@@ -527,6 +539,7 @@ bool remap_is_due(Lane &lane) { return lane.remap_every && lane.since_remap++ ==
   if (auto ok = state.job->remap(); !ok) {
     give_up(td, ok.error());
     state.lane->fatal = ok.error().code;
+    attach_later(td);
     unit->error = static_cast<unsigned>(ok.error().code);
     return FIO_Q_COMPLETED;
   }
@@ -556,8 +569,9 @@ template <class Path> struct Hooks {
     const uint64_t errors = lane.counters.errors;
     unsigned done = 0;
     bool polled = false;
-    // After a failed submission fio would wait here for what was never issued.
-    int error = lane.fatal;
+    int error = 0;
+    if (lane.fatal) [[unlikely]]
+      return hand_back(lane, most);
     while (!error) {
       done += Hot::reap(lane, done, most - done);
       if (lane.again) [[unlikely]]
@@ -579,7 +593,9 @@ template <class Path> struct Hooks {
       error = lane.fatal;
     if (!error && done)
       error = state.job->after_reap();
-    return error ? break_down(td, error, "libdmabuf: getevents") : static_cast<int>(done);
+    if (error) [[unlikely]]
+      return give_back(td, error, done);
+    return static_cast<int>(done);
   }
 
   static void iomem_free(thread_data *td) {
@@ -590,6 +606,37 @@ template <class Path> struct Hooks {
   }
 
 private:
+  /// fio may wait until it has all units back, whatever it is told of the job: those of the last
+  /// reap go back with the error.
+  [[gnu::cold]] static int give_back(thread_data *td, int error, unsigned count) {
+    const int told = break_down(td, error, "libdmabuf: getevents");
+    for (unsigned i = 0; i < count; i++)
+      if (auto *unit = static_cast<io_u *>(of(td).lane->ready[i]); !unit->error)
+        unit->error = static_cast<unsigned>(error);
+    return count ? static_cast<int>(count) : told;
+  }
+
+  /// After an error: what the kernel has is waited for, then what it never got goes back as failed.
+  [[gnu::cold]] static int hand_back(Lane &lane, unsigned most) {
+    unsigned done = 0;
+    lane.max_tries = 0;
+    while (lane.submitted() && done < most) {
+      const unsigned reaped = Hot::reap(lane, done, most - done);
+      done += reaped;
+      const int rc = reaped ? 0 : lane.ring.wait(1);
+      if (rc < 0 && rc != -EINTR && rc != -EAGAIN)
+        break;
+    }
+    // Whether the kernel took a part of them is known where it took none.
+    if (!lane.submitted() && lane.pending_count == lane.in_flight)
+      for (; lane.pending_count && done < most; done++, lane.in_flight--, lane.dropped++) {
+        auto *unit = static_cast<io_u *>(lane.pending[--lane.pending_count]);
+        unit->error = static_cast<unsigned>(lane.fatal);
+        lane.ready[done] = unit;
+      }
+    return done ? static_cast<int>(done) : -lane.fatal;
+  }
+
   /// Has what is in flight end and counts it: at the end of a log that it replays fio 3.33 and 3.41
   /// no longer ask for it. What fio has queued is issued, as fio counts it, unless the job failed.
   static void finish(thread_data *td) {
@@ -605,7 +652,7 @@ private:
         lane.pending_count = 0;
       lane.fatal = error;
     }
-    while (lane.in_flight > lane.ring.unsubmitted()) {
+    while (lane.submitted()) {
       if (HotPath<Path, LateIo>::reap(lane, 0, lane.depth))
         continue;
       const int rc = lane.ring.wait(1);

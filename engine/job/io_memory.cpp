@@ -72,12 +72,10 @@ Result<std::byte *> IoMemory::allocate_staging(uint64_t bytes) { return allocate
 Result<void> IoMemory::check_slots(std::span<void *const> buffers) const {
   // Where fio's first one is; lane_.base may be a copy's, and there with or without mem_align.
   const std::byte *const start =
-      lane_.base + (config_.buffer_per_slot && traits(config_.datapath).dmabuf_memory
-                        ? 0
-                        : config_.mem_align);
+      lane_.base +
+      (config_.buffer_per_slot && traits(config_.datapath).dmabuf_memory ? 0 : config_.mem_align);
   for (size_t i = 0; i < buffers.size(); i++)
-    if (buffers[i] != start + i * slot_bytes_ ||
-        config_.mem_align + (i + 1) * slot_bytes_ > room_)
+    if (buffers[i] != start + i * slot_bytes_ || config_.mem_align + (i + 1) * slot_bytes_ > room_)
       return fail(EPROTO, strf("fio's buffer of I/O slot %zu is not where %llu bytes were "
                                "allocated for it; use the fio that this engine was built for",
                                i, static_cast<unsigned long long>(slot_bytes_)));
@@ -158,12 +156,13 @@ BufferKind IoMemory::buffer_kind() const {
 Result<void> IoMemory::allocate_slots(uint64_t bytes) {
   if (slot_bytes_ % kPage || config_.mem_align > bytes ||
       slot_bytes_ > (bytes - config_.mem_align) / config_.iodepth)
-    return fail(EPROTO,
-                strf("%u I/O slots of %llu bytes each, from byte %llu on, are not in the %llu bytes "
-                     "that fio asks for; use the fio that this engine was built for",
-                     config_.iodepth, static_cast<unsigned long long>(slot_bytes_),
-                     static_cast<unsigned long long>(config_.mem_align),
-                     static_cast<unsigned long long>(bytes)));
+    return fail(
+        EPROTO,
+        strf("%u I/O slots of %llu bytes each, from byte %llu on, are not in the %llu bytes "
+             "that fio asks for; use the fio that this engine was built for",
+             config_.iodepth, static_cast<unsigned long long>(slot_bytes_),
+             static_cast<unsigned long long>(config_.mem_align),
+             static_cast<unsigned long long>(bytes)));
   // fio wants one range of memory: the dma-bufs are mapped into it, each where its slot will be.
   auto range = map_host_memory(bytes);
   if (!range)
@@ -177,9 +176,8 @@ Result<void> IoMemory::allocate_slots(uint64_t bytes) {
     if (!buffer)
       return std::unexpected(std::move(buffer.error()));
     buffer->view.reset();
-    if (!buffer->memory &&
-        mmap(lane_.base + i * slot_bytes_, slot_bytes_, PROT_READ | PROT_WRITE,
-             MAP_SHARED | MAP_FIXED, buffer->fd.get(), 0) == MAP_FAILED)
+    if (!buffer->memory && mmap(lane_.base + i * slot_bytes_, slot_bytes_, PROT_READ | PROT_WRITE,
+                                MAP_SHARED | MAP_FIXED, buffer->fd.get(), 0) == MAP_FAILED)
       return fail(errno, errno_text("cannot map a dma-buf where its I/O slot is", errno));
     dmabufs_.push_back(std::move(*buffer));
   }

@@ -21,11 +21,11 @@ class IoMemory {
 public:
   IoMemory(const JobConfig &config, Lane &lane) : config_(config), lane_(lane) {}
 
-  /// Allocates at least `bytes` bytes, page aligned, for I/O slots that are `slot_bytes` bytes apart,
-  /// and gives what fio takes for its buffers: the
-  /// dma-buf's CPU view, or host memory for a datapath without dma-bufs as I/O memory, or host
-  /// memory of the dma-buf's layout where the CPU does not map that. It is open for CPU access
-  /// until the first submission. After free() it may be called again.
+  /// Allocates at least `bytes` bytes, page aligned, for I/O slots that are `slot_bytes` bytes
+  /// apart, and gives what fio takes for its buffers: the dma-buf's CPU view, or host memory for a
+  /// datapath without dma-bufs as I/O memory, or host memory of the dma-buf's layout where the CPU
+  /// does not map that. It is open for CPU access until the first submission. After free() it may
+  /// be called again.
   Result<void *> allocate(uint64_t bytes, uint64_t slot_bytes);
 
   /// Refuses I/O slots that are elsewhere than where allocate() has made room for them.

@@ -240,7 +240,7 @@ std::string Job::explain_failure(unsigned number, int error) {
 void Job::stop() {
   started_ = attached_ = false;
   if (lane_.ring.is_open())
-    unreaped_ = lane_.in_flight - lane_.ring.unsubmitted();
+    unreaped_ = lane_.submitted();
   for (unsigned i = 0; i < targets_.size(); i++)
     close_target(i);
   mappings_.unregister();

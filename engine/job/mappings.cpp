@@ -169,10 +169,9 @@ Result<void> Mappings::register_dmabufs() {
     lane_.slot_bytes = slot_bytes;
   }
   for (uint32_t index = 0; index < table_slots(); index++) {
-    const int rc = windows_
-                       ? command_ring(DMABUF_RW_URING_REGISTER, registered_[0], index,
-                                      index * slot_bytes, static_cast<uint32_t>(slot_bytes))
-                       : command_ring(DMABUF_RW_URING_REGISTER, registered_[index], index);
+    const int rc = windows_ ? command_ring(DMABUF_RW_URING_REGISTER, registered_[0], index,
+                                           index * slot_bytes, static_cast<uint32_t>(slot_bytes))
+                            : command_ring(DMABUF_RW_URING_REGISTER, registered_[index], index);
     if (rc < 0)
       return fail(-rc,
                   errno_text("the module did not put the dma-buf in the ring's buffer table", -rc));
@@ -183,7 +182,7 @@ Result<void> Mappings::register_dmabufs() {
 void Mappings::unregister() {
   for (const uint32_t handle : registered_)
     count_mapping(handle);
-  const bool usable = lane_.ring.is_open() && !lane_.in_flight;
+  const bool usable = lane_.ring.is_open() && !lane_.in_flight && !lane_.dropped;
   for (uint32_t index = 0; index < table_slots() && !registered_.empty() && usable; index++)
     command_ring(DMABUF_RW_URING_UNREGISTER, 0, index);
   // What fails here fails because it is gone already; closing the session takes the rest.

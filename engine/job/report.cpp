@@ -102,19 +102,18 @@ std::string copies_text(const Counters &issued) {
               ull(issued.shadow_from_buffer));
 }
 
-/// What is to be said of commands beyond those that the ended reads and writes take, each as many as
-/// the longest; empty if there are none. Nothing is in flight when they are counted.
+/// What is to be said of commands beyond those that the ended reads and writes take, each as many
+/// as the longest; empty if there are none. Nothing is in flight when they are counted.
 std::string commands_beyond(const JobReport &report) {
   const ModuleCounts &module = report.module;
-  const uint64_t each =
-      module.command_bytes
-          ? std::max<uint64_t>(1, (report.longest + module.command_bytes - 1) / module.command_bytes)
-          : 1;
+  const uint64_t each = module.command_bytes
+                            ? std::max<uint64_t>(1, (report.longest + module.command_bytes - 1) /
+                                                        module.command_bytes)
+                            : 1;
   const uint64_t most = each * (module.reads + module.writes);
-  return module.commands > most
-             ? strf(", %llu of them for I/Os that failed or were sent again",
-                    ull(module.commands - most))
-             : "";
+  return module.commands > most ? strf(", %llu of them for I/Os that failed or were sent again",
+                                       ull(module.commands - most))
+                                : "";
 }
 
 } // namespace

@@ -57,8 +57,8 @@ struct JobReport {
   uint64_t buffer_bytes = 0;
   unsigned buffers = 0; ///< dma-bufs that are I/O memory
   Counters issued;
-  uint64_t longest = 0;  ///< bytes of an I/O at most
-  uint64_t unreaped = 0; ///< I/Os that were submitted and never seen to end
+  uint64_t longest = 0;     ///< bytes of an I/O at most
+  uint64_t unreaped = 0;    ///< I/Os that were submitted and never seen to end
   bool copies_up = false;   ///< each write was to take fio's data along, by a copy
   bool copies_down = false; ///< each read was to be seen by fio, by a copy
   ModuleCounts module;

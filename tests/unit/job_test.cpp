@@ -127,8 +127,7 @@ TEST(Job, DmaBufsAreNotMappedBeyondWhatFioAskedFor) {
     config.mem_align = static_cast<uint64_t>(align);
     auto job = Job::create(config);
     ASSERT_TRUE(job);
-    const auto memory =
-        (*job)->allocate(static_cast<uint64_t>(bytes), static_cast<uint64_t>(slot));
+    const auto memory = (*job)->allocate(static_cast<uint64_t>(bytes), static_cast<uint64_t>(slot));
     ASSERT_FALSE(memory);
     EXPECT_EQ(memory.error().code, EPROTO) << memory.error().message;
     EXPECT_NE(memory.error().message.find("4 I/O slots of"), std::string::npos);

@@ -167,8 +167,8 @@ TEST(Proof, PremappedNeedsACommandForEveryRequest) {
 }
 
 TEST(Proof, WhatNobodySawTheEndOfIsNoProof) {
-  for (const auto path : {Datapath::premapped, Datapath::bvec, Datapath::registered,
-                          Datapath::host, Datapath::bounce}) {
+  for (const auto path : {Datapath::premapped, Datapath::bvec, Datapath::registered, Datapath::host,
+                          Datapath::bounce}) {
     JobReport report = report_of(path);
     report.issued.copied_to_buffer = report.issued.bytes[0];
     report.issued.copied_from_buffer = report.issued.bytes[1];

@@ -17,6 +17,7 @@ from typing import Any
 from fio_harness import DEV, Run, Tally, engine, fio, need_engine, nothing_left
 
 DATAPATHS = ("premapped", "registered", "bvec", "bounce")
+NONE: list[str] = []
 
 
 def write_log(folder: Path, ios: list[tuple[str, int, int]]) -> str:
@@ -56,7 +57,7 @@ def test_end_of_a_log(tally: Tally) -> None:
     with tempfile.TemporaryDirectory() as folder:
         log = write_log(Path(folder), [(chance.choice(("read", "write")), chance.randrange(4096) * 4096, 4096) for _ in range(4096)])
         for datapath in DATAPATHS:
-            for options in ([], ["--iodepth_batch=8"]):
+            for options in (NONE, ["--iodepth_batch=8"]):
                 name = f"{datapath} {options}: end of a log"
                 with nothing_left(tally, name):
                     run = replay(log, datapath, *options)
@@ -72,7 +73,7 @@ def test_longer_ios(tally: Tally) -> None:
         ios = [("write", i * length, length) for length in lengths for i in range(128)]
         log = write_log(Path(folder), ios)
         for datapath in DATAPATHS:
-            for options in ([], ["--thread"], ["--dmabuf_buffers=io_u"], ["--dmabuf_remap_every=50"]):
+            for options in (NONE, ["--thread"], ["--dmabuf_buffers=io_u"], ["--dmabuf_remap_every=50"]):
                 if datapath == "bounce" and "remap" in "".join(options):
                     continue
                 name = f"{datapath} {options}: longer I/Os"
@@ -108,7 +109,7 @@ def test_threads_that_verify(tally: Tally) -> None:
     common = ["--name=v", f"--filename={DEV}", "--direct=1", "--rw=write", "--bs=64k", "--iodepth=16", "--size=8m",
               "--verify=pattern", "--verify_pattern=0x1d8109b7", "--verify_fatal=1", "--verify_async=3"]
     for datapath in DATAPATHS:
-        for exporter in ([], ["--dmabuf_buffers=io_u"], ["--dmabuf_exporter=testexp"]):
+        for exporter in (NONE, ["--dmabuf_buffers=io_u"], ["--dmabuf_exporter=testexp"]):
             if exporter == ["--dmabuf_exporter=testexp"] and not Path("/sys/module/dmabuf_testexp").exists():
                 continue
             name = f"{datapath} {exporter}: verify_async"
