@@ -99,7 +99,7 @@ Result<void> Ring::open(const RingOptions &options) {
 void Ring::close() {
   if (open_)
     io_uring_queue_exit(&ring_);
-  open_ = false;
+  open_ = buffers_ = false;
 }
 
 int Ring::submit_rest(int rc, uint64_t &retries) {
@@ -124,6 +124,8 @@ int Ring::submit_rest(int rc, uint64_t &retries) {
 
 int Ring::run_one() {
   int rc;
+  if (unsubmitted() != 1)
+    return -EBUSY;
   do
     rc = io_uring_submit(&ring_);
   while (rc == -EINTR || rc == -EAGAIN);
@@ -143,7 +145,8 @@ int Ring::run_one() {
 Result<void> Ring::register_buffers(std::span<const iovec> ranges) {
   const int rc =
       io_uring_register_buffers(&ring_, ranges.data(), static_cast<unsigned>(ranges.size()));
-  if (rc == 0)
+  buffers_ = rc == 0;
+  if (buffers_)
     return {};
   uint64_t bytes = 0;
   for (const iovec &range : ranges)
@@ -157,7 +160,14 @@ Result<void> Ring::reserve_buffers(unsigned slots) {
   const int rc = io_uring_register_buffers_sparse(&ring_, slots);
   if (rc)
     return fail(-rc, errno_text("cannot make a registered-buffer table (needs Linux 5.19)", -rc));
+  buffers_ = true;
   return {};
+}
+
+void Ring::drop_buffers() {
+  if (buffers_)
+    (void)io_uring_unregister_buffers(&ring_);
+  buffers_ = false;
 }
 
 Result<void> Ring::reserve_files(unsigned slots) {

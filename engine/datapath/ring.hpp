@@ -62,6 +62,13 @@ public:
     return submit_rest(rc, retries);
   }
 
+  /// Entries that were prepared and that the kernel has not taken, or with sqpoll not been told of.
+  unsigned unsubmitted() const {
+    if (!open_)
+      return 0;
+    return sqpoll() ? ring_.sq.sqe_tail - *ring_.sq.ktail : io_uring_sq_ready(&ring_);
+  }
+
   /// Runs due completions without waiting. Returns a negative errno on failure.
   int poll() { return io_uring_get_events(&ring_); }
 
@@ -88,7 +95,8 @@ public:
   }
 
   /// Submits one prepared entry and waits for its result; only while nothing else is in flight.
-  /// Returns the result, or the negative errno of the submission.
+  /// Returns the result, or the negative errno of the submission. -EBUSY, and nothing is submitted,
+  /// when there are other entries that nobody has submitted: they are not to go along.
   int run_one();
 
   /// Registers memory ranges as fixed buffers 0, 1, ….
@@ -96,6 +104,9 @@ public:
 
   /// Makes a table of `slots` empty fixed-buffer slots.
   Result<void> reserve_buffers(unsigned slots);
+
+  /// Drops the table of fixed buffers, if there is one. What it held must not be in use.
+  void drop_buffers();
 
   /// Makes a table of `slots` empty fixed-file slots.
   Result<void> reserve_files(unsigned slots);
@@ -112,6 +123,7 @@ private:
 
   io_uring ring_ = {};
   bool open_ = false;
+  bool buffers_ = false; ///< there is a table of fixed buffers
 };
 
 /// Why the kernel gave no ring, as a sentence for the user. `disabled`: kernel.io_uring_disabled;

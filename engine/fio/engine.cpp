@@ -5,6 +5,8 @@
 // job switches to its table once these are known, so that no I/O has to ask which they are.
 #include "fio/api.hpp"
 
+#include "base/system.hpp"
+#include "base/unique_fd.hpp"
 #include "datapath/hot_path.hpp"
 #include "datapath/policies.hpp"
 #include "datapath/shadow.hpp"
@@ -17,6 +19,8 @@
 #include <cstdio>
 #include <cstring>
 #include <dlfcn.h>
+#include <sys/mman.h>
+#include <utility>
 
 namespace dmabuf {
 namespace {
@@ -38,8 +42,11 @@ struct FioJob {
   std::unique_ptr<Job> job;
   Lane *lane = nullptr;
   int allocation_error = 0; ///< errno; fio 3.33 goes on after a failed iomem_alloc
-  bool explained = false;
+  unsigned explained = 0;   ///< kinds of I/O whose first failure was explained, by bit
   cmdprio priorities = {};
+  ioengine_ops renewed = {}; ///< the job's table while its memory is not attached, or it failed
+  bool begun = false;        ///< post_init was there
+  MappedRange stand_in;      ///< what fio has for memory that could not be allocated
 };
 
 FioJob &of(thread_data *td) { return *static_cast<FioJob *>(td->io_ops_data); }
@@ -111,6 +118,33 @@ struct FioIo {
   }
 };
 
+/// The same for what is in flight when fio is done with its files: it frees them before the memory.
+/// Such a unit is not issued again.
+struct LateIo : FioIo {
+  static Request request(const Lane &, io_u &unit) {
+    return {.kind = kind(unit),
+            .index = unit.index,
+            .file_offset = unit.offset,
+            .buffer = static_cast<std::byte *>(unit.xfer_buf),
+            .length = static_cast<uint32_t>(unit.xfer_buflen),
+            .target = nullptr,
+            .ioprio = unit.ioprio};
+  }
+  static void fill_sync(const Lane &, io_uring_sqe &, io_u &) {}
+};
+
+std::vector<void *> slot_buffers(const thread_data &td) {
+  std::vector<void *> buffers;
+  if (td_read(&td) || td_write(&td)) {
+    buffers.resize(td.o.iodepth);
+    for (unsigned i = 0; i < td.o.iodepth; i++) {
+      const io_u *unit = td.io_u_all.io_us[i];
+      buffers[unit->index] = unit->buf;
+    }
+  }
+  return buffers;
+}
+
 int engine_init(thread_data *td) {
   auto job = Job::create(job_config(*td));
   if (!job)
@@ -119,6 +153,10 @@ int engine_init(thread_data *td) {
   state->job = std::move(*job);
   state->lane = &state->job->lane();
   state->lane->sync_range_flags = td->o.sync_file_range;
+  state->lane->spins = state->job->config().sqpoll;
+  state->lane->polls = !td->o.iodepth_batch_complete_min;
+  if (state->lane->spins) // the time until the kernel's thread was told is none of an I/O's
+    td->o.disable_slat = 1;
   td->io_ops_data = state;
   auto *options = static_cast<FioOptions *>(td->eo);
   if (fio_cmdprio_init(td, &state->priorities, &options->priorities))
@@ -172,13 +210,83 @@ void use_device_memory(thread_data *td) {
           job.config().name.c_str());
 }
 
+/// Attaches the memory that fio got in the middle of the job, once its buffers are in it. Returns 0
+/// or a positive errno.
+[[gnu::cold]] int renew(thread_data *td) {
+  FioJob &state = of(td);
+  int &fatal = state.lane->fatal;
+  if (!fatal)
+    fatal = state.allocation_error;
+  if (fatal)
+    return fatal;
+  if (auto ok = state.job->attach(slot_buffers(*td)); !ok) {
+    give_up(td, ok.error());
+    fatal = ok.error().code;
+    return fatal;
+  }
+  switch_to(td, *state.job);
+  return 0;
+}
+
+fio_q_status queue_renewed(thread_data *td, io_u *unit) {
+  if (const int error = renew(td)) {
+    unit->error = static_cast<unsigned>(error);
+    return FIO_Q_COMPLETED;
+  }
+  return td->io_ops->queue(td, unit);
+}
+
+bool attaches_later(thread_data *td) { return td->io_ops == &of(td).renewed; }
+
+/// Has the next hook that needs the memory attach it: fio puts its buffers there after this. After
+/// an error that ends the job's I/O that hook fails. Costs the other jobs nothing.
+void attach_later(thread_data *td) {
+  FioJob &state = of(td);
+  if (attaches_later(td))
+    return;
+  state.renewed = *td->io_ops;
+  state.renewed.queue = queue_renewed;
+  // Nothing is queued, or it will never be submitted: getevents() hands that back.
+  if (state.renewed.commit)
+    state.renewed.commit = [](thread_data *) { return 0; };
+  td->io_ops = &state.renewed;
+}
+
+/// After a chunk of a replayed log fio does not look whether there was memory: it gets some that it
+/// may fill, and the next I/O fails.
+int fail_later(thread_data *td, const Error &error, size_t bytes) {
+  FioJob &state = of(td);
+  give_up(td, error);
+  state.allocation_error = error.code;
+  void *memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED)
+    return 1;
+  state.stand_in = MappedRange(memory, bytes);
+  td->orig_buffer = static_cast<char *>(memory);
+  attach_later(td);
+  return 0;
+}
+
+/// Bytes from one of fio's buffers to the next, from how much it wants for all of them.
+uint64_t slot_stride(const thread_data &td) {
+  return (td.orig_buffer_size - (page_bytes() - 1) - td.o.mem_align) / td.o.iodepth;
+}
+
 int engine_iomem_alloc(thread_data *td, size_t bytes) {
-  auto memory = of(td).job->allocate(bytes);
+  const bool again = of(td).begun;
+  auto memory = of(td).job->allocate(bytes, slot_stride(*td));
+  if (!memory && again)
+    return fail_later(td, memory.error(), bytes);
   if (!memory) {
     of(td).allocation_error = memory.error().code;
     return give_up(td, memory.error());
   }
   td->orig_buffer = static_cast<char *>(*memory);
+  if (again) {
+    attach_later(td);
+    return 0;
+  }
   if (const std::string note = of(td).job->memory_note(); !note.empty())
     log_err("libdmabuf: job %s: %s\n", of(td).job->config().name.c_str(), note.c_str());
   if (of(td).job->buffer_kind() != BufferKind::view)
@@ -186,27 +294,30 @@ int engine_iomem_alloc(thread_data *td, size_t bytes) {
   return 0;
 }
 
-void engine_iomem_free(thread_data *td) {
-  // fio comes here after every kind of failure, too.
-  if (td->io_ops_data)
-    of(td).job->stop();
+/// fio frees the memory at the end, after every kind of failure, and in the middle when the next
+/// chunk of a log that it replays has longer I/Os: it then allocates anew.
+void free_memory(thread_data *td) {
+  FioJob &state = of(td);
+  if (state.lane->in_flight) // after an error: what the kernel has goes with the ring
+    state.job->stop();
+  else
+    state.job->release_memory();
+  state.stand_in.reset();
   td->orig_buffer = nullptr;
+}
+
+void engine_iomem_free(thread_data *td) {
+  if (td->io_ops_data)
+    free_memory(td);
 }
 
 int engine_post_init(thread_data *td) {
   FioJob &state = of(td);
   if (state.allocation_error) // already said; some fio versions come here all the same
     return 1;
-  std::vector<void *> buffers;
-  if (td_read(td) || td_write(td)) {
-    buffers.resize(td->o.iodepth);
-    for (unsigned i = 0; i < td->o.iodepth; i++) {
-      const io_u *unit = td->io_u_all.io_us[i];
-      buffers[unit->index] = unit->buf;
-    }
-  }
-  if (auto ok = state.job->start(buffers); !ok)
+  if (auto ok = state.job->start(slot_buffers(*td)); !ok)
     return give_up(td, ok.error());
+  state.begun = true;
   // fio 3.33 with create_serialize=0 learns the sizes later: such files are made when opened.
   if (files_are_buffers(*td))
     for (unsigned i = 0; i < td->files_index && i < td->o.nr_files; i++)
@@ -243,6 +354,10 @@ int engine_open_file(thread_data *td, fio_file *file) {
   // post_init.
   if (!td->io_ops_data || !of(td).job->started())
     return 0;
+  if (attaches_later(td) && renew(td)) {
+    [[maybe_unused]] const int closed = generic_close_file(td, file);
+    return 1;
+  }
   Job &job = *of(td).job;
   const bool open_question = job.path() == Datapath::automatic;
   if (auto ok = job.open_target(static_cast<unsigned>(file->fileno), file->fd, file->file_name);
@@ -269,14 +384,94 @@ int engine_close_file(thread_data *td, fio_file *file) {
   return generic_close_file(td, file);
 }
 
-/// Trims are synchronous: nothing else may be queued, then fio's own discard does it.
-fio_q_status trim(thread_data *td, io_u *unit) {
+const char *call_name(const io_u &unit) {
+  switch (static_cast<Kind>(unit.ddir)) {
+  case Kind::read:
+    return "read";
+  case Kind::write:
+    return "write";
+  case Kind::trim:
+    return "trim";
+  case Kind::sync:
+    return "fsync";
+  case Kind::datasync:
+    return "fdatasync";
+  case Kind::sync_range:
+    return "sync_file_range";
+  }
+  return "I/O";
+}
+
+/// Says once per job and kind what is known about a failed I/O: of a read or write what the module
+/// says, of the rest, in which it has no part, what the call answered.
+[[gnu::cold]] void explain(FioJob &state, const io_u &unit) {
+  const unsigned kind = 1U << static_cast<unsigned>(unit.ddir);
+  const bool data = unit.ddir == DDIR_READ || unit.ddir == DDIR_WRITE;
+  if (state.explained & kind)
+    return;
+  state.explained |= kind;
+  const auto error = static_cast<int>(unit.error);
+  const char *name = state.job->config().name.c_str();
+  if (!data && unit.ddir != DDIR_TRIM) {
+    log_err("libdmabuf: job %s: %s of %s failed: %s (%s)\n", name, call_name(unit),
+            unit.file->file_name, std::strerror(error), errno_name(error).c_str());
+    return;
+  }
+  const std::string why =
+      data ? state.job->explain_failure(static_cast<unsigned>(unit.file->fileno), error)
+           : strf("%s (%s)", std::strerror(error), errno_name(error).c_str());
+  if (!why.empty())
+    log_err("libdmabuf: job %s: %s at offset %llu of %s: %s\n", name, call_name(unit), unit.offset,
+            unit.file->file_name, why.c_str());
+}
+
+/// fio's own call for a trim. A dma-buf that is the file has nothing to trim; fio may come to that
+/// by a log that it replays.
+void trim_now(thread_data *td, io_u *unit) {
+  FioJob &state = of(td);
+  if (files_are_buffers(*td)) {
+    const unsigned kind = 1U << static_cast<unsigned>(Kind::trim);
+    if (!(state.explained & kind))
+      log_err("libdmabuf: job %s: dmabuf_datapath=syscall has nothing to trim: a dma-buf has no "
+              "blocks to give back; drop the trims\n",
+              state.job->config().name.c_str());
+    state.explained |= kind;
+    unit->error = EOPNOTSUPP;
+  } else {
+    do_io_u_trim(td, unit);
+    if (unit->error) [[unlikely]]
+      explain(state, *unit);
+  }
+  state.lane->counters.trims += !unit->error;
+  state.lane->counters.errors += unit->error != 0;
+}
+
+void sync_now(thread_data *td, io_u *unit) {
+  FioJob &state = of(td);
+  if (!files_are_buffers(*td)) // a dma-buf has nothing to make durable
+    do_io_u_sync(td, unit);
+  if (unit->error) [[unlikely]]
+    explain(state, *unit);
+  state.lane->counters.syncs += !unit->error;
+  state.lane->counters.errors += unit->error != 0;
+}
+
+/// What does not go by the ring: trims, for which nothing else may be queued, and the syncs of a
+/// ring that takes none. FIO_Q_QUEUED for what does.
+[[gnu::cold]] fio_q_status apart(thread_data *td, io_u *unit) {
   Lane &lane = *of(td).lane;
-  if (lane.pending_count)
+  const bool is_trim = unit->ddir == DDIR_TRIM;
+  if (!is_trim && !lane.syncs_wait)
+    return FIO_Q_QUEUED;
+  if (lane.fatal) {
+    unit->error = static_cast<unsigned>(lane.fatal);
+    return FIO_Q_COMPLETED;
+  }
+  if (is_trim && lane.pending_count)
     return FIO_Q_BUSY;
-  do_io_u_trim(td, unit);
-  lane.counters.trims += !unit->error;
-  lane.counters.errors += unit->error != 0;
+  if (!is_trim && fio_fill_issue_time(td)) // fio has done it for a trim
+    fio_gettime(&unit->issue_time, nullptr);
+  is_trim ? trim_now(td, unit) : sync_now(td, unit);
   io_u_mark_submit(td, 1);
   io_u_mark_complete(td, 1);
   return FIO_Q_COMPLETED;
@@ -301,6 +496,7 @@ void mark_issued(thread_data *td, io_u **units, unsigned count) {
 [[gnu::cold]] int break_down(thread_data *td, int error, const char *where) {
   of(td).lane->fatal = error;
   td_verror(td, static_cast<unsigned>(error), where);
+  attach_later(td);
   return -error;
 }
 
@@ -323,20 +519,9 @@ int engine_commit(thread_data *td) {
   return error ? break_down(td, error, "libdmabuf: commit") : 0;
 }
 
-/// Says once per job what the module knows about a failed I/O.
-[[gnu::cold]] void explain(FioJob &state, const io_u &unit) {
-  state.explained = true;
-  const std::string why = state.job->explain_failure(static_cast<unsigned>(unit.file->fileno),
-                                                     static_cast<int>(unit.error));
-  if (!why.empty())
-    log_err("libdmabuf: job %s: %s at offset %llu of %s: %s\n", state.job->config().name.c_str(),
-            unit.ddir == DDIR_WRITE ? "write" : "read", unit.offset, unit.file->file_name,
-            why.c_str());
-}
-
-/// The first failed one of the units that the last reap handed out.
-[[gnu::cold]] void explain_first(FioJob &state, unsigned count) {
-  for (unsigned i = 0; i < count && !state.explained; i++)
+/// Those that failed of the units that the last reap handed out.
+[[gnu::cold]] void explain_failed(FioJob &state, unsigned count) {
+  for (unsigned i = 0; i < count; i++)
     if (const auto *unit = static_cast<const io_u *>(state.lane->ready[i]); unit->error)
       explain(state, *unit);
 }
@@ -354,6 +539,7 @@ bool remap_is_due(Lane &lane) { return lane.remap_every && lane.since_remap++ ==
   if (auto ok = state.job->remap(); !ok) {
     give_up(td, ok.error());
     state.lane->fatal = ok.error().code;
+    attach_later(td);
     unit->error = static_cast<unsigned>(ok.error().code);
     return FIO_Q_COMPLETED;
   }
@@ -365,8 +551,9 @@ template <class Path> struct Hooks {
   using Hot = HotPath<Path, FioIo>;
 
   static fio_q_status queue(thread_data *td, io_u *unit) {
-    if (unit->ddir == DDIR_TRIM) [[unlikely]]
-      return trim(td, unit);
+    if (unit->ddir >= DDIR_TRIM) [[unlikely]]
+      if (const fio_q_status status = apart(td, unit); status != FIO_Q_QUEUED)
+        return status;
     if (remap_is_due(*of(td).lane)) [[unlikely]]
       if (const fio_q_status status = remap(td, unit); status != FIO_Q_QUEUED)
         return status;
@@ -382,8 +569,9 @@ template <class Path> struct Hooks {
     const uint64_t errors = lane.counters.errors;
     unsigned done = 0;
     bool polled = false;
-    // After a failed submission fio would wait here for what was never issued.
-    int error = lane.fatal;
+    int error = 0;
+    if (lane.fatal) [[unlikely]]
+      return hand_back(lane, most);
     while (!error) {
       done += Hot::reap(lane, done, most - done);
       if (lane.again) [[unlikely]]
@@ -393,20 +581,89 @@ template <class Path> struct Hooks {
         break;
       // With nothing to wait for, run the completions that are due once and look again.
       polled = done >= least;
-      const int rc = polled ? lane.ring.poll() : lane.ring.wait(least - done);
+      int rc = 0;
+      if (!lane.spins)
+        rc = polled || lane.polls ? lane.ring.poll() : lane.ring.wait(least - done);
       if (rc < 0 && rc != -EINTR && rc != -EAGAIN) [[unlikely]]
         error = -rc;
     }
-    if (lane.counters.errors != errors && !state.explained) [[unlikely]]
-      explain_first(state, done);
+    if (lane.counters.errors != errors) [[unlikely]]
+      explain_failed(state, done);
     if (!error)
       error = lane.fatal;
     if (!error && done)
       error = state.job->after_reap();
-    return error ? break_down(td, error, "libdmabuf: getevents") : static_cast<int>(done);
+    if (error) [[unlikely]]
+      return give_back(td, error, done);
+    return static_cast<int>(done);
+  }
+
+  static void iomem_free(thread_data *td) {
+    if (!td->io_ops_data)
+      return;
+    finish(td);
+    free_memory(td);
   }
 
 private:
+  /// fio may wait until it has all units back, whatever it is told of the job: those of the last
+  /// reap go back with the error.
+  [[gnu::cold]] static int give_back(thread_data *td, int error, unsigned count) {
+    const int told = break_down(td, error, "libdmabuf: getevents");
+    for (unsigned i = 0; i < count; i++)
+      if (auto *unit = static_cast<io_u *>(of(td).lane->ready[i]); !unit->error)
+        unit->error = static_cast<unsigned>(error);
+    return count ? static_cast<int>(count) : told;
+  }
+
+  /// After an error: what the kernel has is waited for, then what it never got goes back as failed.
+  [[gnu::cold]] static int hand_back(Lane &lane, unsigned most) {
+    unsigned done = 0;
+    lane.max_tries = 0;
+    while (lane.submitted() && done < most) {
+      const unsigned reaped = Hot::reap(lane, done, most - done);
+      done += reaped;
+      const int rc = reaped ? 0 : lane.ring.wait(1);
+      if (rc < 0 && rc != -EINTR && rc != -EAGAIN)
+        break;
+    }
+    // Whether the kernel took a part of them is known where it took none.
+    if (!lane.submitted() && lane.pending_count == lane.in_flight)
+      for (; lane.pending_count && done < most; done++, lane.in_flight--, lane.dropped++) {
+        auto *unit = static_cast<io_u *>(lane.pending[--lane.pending_count]);
+        unit->error = static_cast<unsigned>(lane.fatal);
+        lane.ready[done] = unit;
+      }
+    return done ? static_cast<int>(done) : -lane.fatal;
+  }
+
+  /// Has what is in flight end and counts it: at the end of a log that it replays fio 3.33 and 3.41
+  /// no longer ask for it. What fio has queued is issued, as fio counts it, unless the job failed.
+  static void finish(thread_data *td) {
+    Lane &lane = *of(td).lane;
+    const uint64_t errors = lane.counters.errors;
+    const unsigned tries = std::exchange(lane.max_tries, 0);
+    int error = lane.fatal;
+    if (lane.in_flight && !error && !td->error) {
+      error = of(td).job->before_submit();
+      if (!error)
+        error = lane.ring.submit(lane.counters.retries);
+      if (!error)
+        lane.pending_count = 0;
+      lane.fatal = error;
+    }
+    while (lane.submitted()) {
+      if (HotPath<Path, LateIo>::reap(lane, 0, lane.depth))
+        continue;
+      const int rc = lane.ring.wait(1);
+      if (rc < 0 && rc != -EINTR && rc != -EAGAIN)
+        break;
+    }
+    lane.max_tries = tries;
+    if (error || lane.counters.errors != errors)
+      td_verror(td, static_cast<unsigned>(error ? error : EIO), "libdmabuf: the last I/Os");
+  }
+
   /// Issues the requests that the last reap prepared again. Returns 0 or a positive errno.
   [[gnu::cold]] static int resubmit(thread_data *td, Lane &lane) {
     lane.again = 0;
@@ -425,19 +682,14 @@ template <class Call> fio_q_status sync_queue(thread_data *td, io_u *unit) {
     int error = lane.fatal ? lane.fatal : state.job->before_submit();
     if (!error) {
       SyncPath<Call, FioIo>::run(lane, *unit);
-      if (unit->error && !state.explained) [[unlikely]]
+      if (unit->error) [[unlikely]]
         explain(state, *unit);
       error = unit->ddir == DDIR_WRITE ? state.job->after_submit() : state.job->after_reap();
     }
     if (error) [[unlikely]]
       unit->error = static_cast<unsigned>(-break_down(td, error, "libdmabuf: queue"));
   } else {
-    if (unit->ddir == DDIR_TRIM)
-      do_io_u_trim(td, unit);
-    else if (!files_are_buffers(*td)) // a dma-buf has nothing to make durable
-      do_io_u_sync(td, unit);
-    lane.counters.errors += unit->error != 0;
-    (unit->ddir == DDIR_TRIM ? lane.counters.trims : lane.counters.syncs) += !unit->error;
+    unit->ddir == DDIR_TRIM ? trim_now(td, unit) : sync_now(td, unit);
   }
   return FIO_Q_COMPLETED;
 }
@@ -454,6 +706,7 @@ void engine_cleanup(thread_data *td) {
   if (state->priorities.options)
     fio_cmdprio_cleanup(&state->priorities);
   Job &job = *state->job;
+  switch_to(td, job); // from a table that ends with the state
   job.stop();
   if (!job.ran())
     return;
@@ -470,7 +723,8 @@ void engine_cleanup(thread_data *td) {
 void fill_common(ioengine_ops &ops) {
   ops.name = "libdmabuf";
   ops.version = FIO_IOOPS_VERSION;
-  ops.flags = FIO_NO_OFFLOAD | FIO_MEMALIGN | FIO_RAWIO;
+  // Offloaded submission is refused by init(): fio would say no more than that it cannot be.
+  ops.flags = FIO_MEMALIGN | FIO_RAWIO;
   ops.init = engine_init;
   ops.post_init = engine_post_init;
   ops.cleanup = engine_cleanup;
@@ -494,6 +748,7 @@ template <class Path> void fill_ring_ops(BufferKind buffers = BufferKind::view) 
   ops.commit = engine_commit;
   ops.getevents = Hooks<Path>::getevents;
   ops.event = engine_event;
+  ops.iomem_free = Hooks<Path>::iomem_free;
 }
 
 /// A datapath of memory that the CPU does not map.

@@ -140,8 +140,6 @@ JobConfig job_config(const thread_data &td) {
   config.process_priority = was_set(td, offsetof(thread_options, ioprio)) ||
                             was_set(td, offsetof(thread_options, ioprio_class));
   config.foreign = foreign_option(options);
-  config.syncs =
-      td.o.fsync_blocks || td.o.fdatasync_blocks || td.sync_file_range_nr || td.o.end_fsync;
   config.sqpoll = options.sqpoll;
   config.sqpoll_cpu = options.sqpoll_cpu_set ? static_cast<int>(options.sqpoll_cpu) : -1;
   config.iodepth = td.o.iodepth;
@@ -152,7 +150,9 @@ JobConfig job_config(const thread_data &td) {
   // With verify_only the writes are only imagined and the file is open for reading.
   config.writes = td_write(&td) && !td.o.verify_only;
   config.reads = td_read(&td) || (td_write(&td) && verifies);
-  config.trims = td_trim(&td);
+  // Those of trim_percentage come out of what was written; td_trim() does not know of them.
+  config.trims = td_trim(&td) || td.o.trim_percentage || td.o.trim_backlog;
+  config.offload = td.o.io_submit_mode == IO_MODE_OFFLOAD;
   config.direct = td.o.odirect;
   config.cpu_fills =
       config.writes &&
@@ -162,6 +162,7 @@ JobConfig job_config(const thread_data &td) {
   config.refills =
       config.writes && (verifies || (td.flags & TD_F_REFILL_BUFFERS) != 0 || scrambles);
   config.cpu_checks = config.reads && verifies;
+  config.async_checks = config.cpu_checks && td.o.verify_async;
   config.file_count = td.files_index;
   return config;
 }

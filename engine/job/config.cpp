@@ -99,16 +99,19 @@ Result<void> check_config(const JobConfig &config) {
                 strf("%s is an option of engine io_uring that this engine does not have; drop "
                      "it",
                      config.foreign.c_str()));
+  if (config.offload)
+    return fail(EINVAL,
+                strf("io_submit_mode=offload submits from other threads, and the mappings of the "
+                     "dma-buf belong to the job's own, with dmabuf_submit=%s, too; drop it, and "
+                     "for a rate of arrivals use rate_iops, rate_process=poisson and iodepth, or "
+                     "numjobs",
+                     submit_name(config.submit)));
   if (auto ok = check_submit(config); !ok)
     return ok;
   if (auto ok = check_path(config, config.datapath); !ok)
     return ok;
   if (config.hipri && !config.direct)
     return fail(EINVAL, "hipri polls the drive and needs O_DIRECT; add direct=1");
-  if (config.hipri && config.syncs)
-    return fail(EINVAL,
-                "hipri makes a ring that takes no fsync, fdatasync or sync_file_range; drop "
-                "one of the two");
   if (can.needs_direct && !config.direct)
     return fail(EINVAL, strf("dmabuf_datapath=%s bypasses the page cache and needs O_DIRECT; add "
                              "direct=1",

@@ -36,7 +36,6 @@ struct JobConfig {
   bool process_priority = false; ///< prio or prioclass: the job's process has one
   unsigned force_async = 0; ///< every so manieth request goes to a kernel worker at once
   std::string foreign;      ///< an option of engine io_uring that is set and not followed here
-  bool syncs = false;       ///< will send fsync and the like
   bool sqpoll = false;
   int sqpoll_cpu = -1;
   unsigned iodepth = 1;
@@ -44,10 +43,12 @@ struct JobConfig {
   bool reads = false;      ///< will read from the target (verification counts)
   bool writes = false;     ///< will write to the target
   bool trims = false;      ///< will discard parts of the target
+  bool offload = false;    ///< io_submit_mode=offload: other threads would submit
   bool direct = false;     ///< opens its targets with O_DIRECT
   bool cpu_fills = false;  ///< the CPU writes in buffers between writes
   bool refills = false;    ///< the same, and not just because fio scrambles unless told not to
   bool cpu_checks = false; ///< the CPU looks at what was read
+  bool async_checks = false; ///< so do other threads, at any time until the slot is used again
   unsigned file_count = 1;
 };
 

@@ -21,11 +21,18 @@ class IoMemory {
 public:
   IoMemory(const JobConfig &config, Lane &lane) : config_(config), lane_(lane) {}
 
-  /// Allocates at least `bytes` bytes, page aligned, and gives what fio takes for its buffers: the
-  /// dma-buf's CPU view, or host memory for a datapath without dma-bufs as I/O memory, or host
-  /// memory of the dma-buf's layout where the CPU does not map that. It is open for CPU access
-  /// until the first submission.
-  Result<void *> allocate(uint64_t bytes);
+  /// Allocates at least `bytes` bytes, page aligned, for I/O slots that are `slot_bytes` bytes
+  /// apart, and gives what fio takes for its buffers: the dma-buf's CPU view, or host memory for a
+  /// datapath without dma-bufs as I/O memory, or host memory of the dma-buf's layout where the CPU
+  /// does not map that. It is open for CPU access until the first submission. After free() it may
+  /// be called again.
+  Result<void *> allocate(uint64_t bytes, uint64_t slot_bytes);
+
+  /// Refuses I/O slots that are elsewhere than where allocate() has made room for them.
+  Result<void> check_slots(std::span<void *const> buffers) const;
+
+  /// Bytes from one I/O slot to the next.
+  uint64_t slot_bytes() const { return slot_bytes_; }
 
   /// bounce: allocates the staging slots.
   Result<std::byte *> allocate_staging(uint64_t bytes);
@@ -76,6 +83,8 @@ private:
   std::string device_;
   std::string exported_;
   uint64_t bytes_ = 0;
+  uint64_t slot_bytes_ = 0;
+  uint64_t room_ = 0; ///< bytes from what allocate() gave on
   unsigned count_ = 0;
   bool sync_fill_ = false;
   bool sync_check_ = false;

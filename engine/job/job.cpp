@@ -40,16 +40,52 @@ Result<std::unique_ptr<Job>> Job::create(JobConfig config) {
   return job;
 }
 
-Result<void *> Job::allocate(uint64_t bytes) { return memory_.allocate(bytes); }
+Result<void *> Job::allocate(uint64_t bytes, uint64_t slot_bytes) {
+  if (slot_bytes > config_.max_bs) {
+    config_.max_bs = slot_bytes;
+    if (auto ok = check_config(config_); !ok)
+      return std::unexpected(std::move(ok.error()));
+    if (mappings_.session())
+      if (auto ok = mappings_.check_length(path()); !ok)
+        return std::unexpected(std::move(ok.error()));
+  }
+  return memory_.allocate(bytes, slot_bytes ? slot_bytes : config_.max_bs);
+}
 
 Result<void> Job::start(const std::vector<void *> &buffers) {
   auto ok = set_up_lane();
-  if (ok && !buffers.empty())
-    ok = register_memory(buffers);
   if (ok)
-    ok = memory_.first_fill();
+    ok = attach(buffers);
   started_ = ok.has_value();
   return ok;
+}
+
+Result<void> Job::attach(const std::vector<void *> &buffers) {
+  if (config_.submit == Submit::uring && !lane_.ring.is_open())
+    return fail(EIO, "the job was stopped after an error and cannot go on");
+  Result<void> ok;
+  if (!buffers.empty()) {
+    ok = memory_.check_slots(buffers);
+    if (ok)
+      ok = register_memory(buffers);
+  }
+  if (ok)
+    ok = memory_.first_fill();
+  for (unsigned i = 0; ok && i < targets_.size(); i++)
+    if (targets_[i].fd >= 0)
+      ok = mappings_.open(i, target_names_[i]);
+  attached_ = ok.has_value();
+  return ok;
+}
+
+void Job::release_memory() {
+  attached_ = false;
+  for (unsigned i = 0; i < targets_.size(); i++)
+    mappings_.close(i);
+  mappings_.unregister();
+  lane_.ring.drop_buffers();
+  memory_.close_cpu();
+  memory_.free();
 }
 
 void Job::resize_targets(size_t count) {
@@ -70,6 +106,7 @@ Result<void> Job::set_up_lane() {
     lane_.max_tries = 0;
   lane_.force_async = config_.force_async;
   lane_.remap_every = config_.remap_every;
+  lane_.syncs_wait = config_.hipri;
   lane_.fixed_buffers = config_.fixedbufs;
   lane_.session_fd = mappings_.session() ? mappings_.session()->fd() : -1;
   return config_.submit == Submit::uring ? open_ring() : Result<void>();
@@ -85,8 +122,8 @@ Result<void> Job::open_ring() {
   // Slot 0 is the module's session, the targets follow.
   const bool may_premap = mappings_.by_target();
   if (may_premap || config_.registerfiles) {
-    const auto files = 1 + (config_.registerfiles ? static_cast<unsigned>(targets_.size()) : 0U);
-    if (ok = lane_.ring.reserve_files(files); !ok)
+    table_files_ = config_.registerfiles ? static_cast<unsigned>(targets_.size()) : 0U;
+    if (ok = lane_.ring.reserve_files(1 + table_files_); !ok)
       return ok;
     if (may_premap)
       if (ok = lane_.ring.set_file(0, lane_.session_fd); !ok)
@@ -104,10 +141,10 @@ Result<void> Job::register_memory(const std::vector<void *> &buffers) {
 
 Result<void> Job::start_fixed_buffers(const std::vector<void *> &buffers) {
   std::vector<iovec> ranges(buffers.size());
-  uint64_t slot_bytes = config_.max_bs;
+  uint64_t slot_bytes = memory_.slot_bytes();
   const bool bounce = path() == Datapath::bounce;
   if (bounce) {
-    slot_bytes = *round_up(config_.max_bs, page_bytes());
+    slot_bytes = *round_up(slot_bytes, page_bytes());
     auto staging = memory_.allocate_staging(slot_bytes * buffers.size());
     if (!staging)
       return std::unexpected(std::move(staging.error()));
@@ -158,7 +195,8 @@ Result<void> Job::open_target(unsigned number, int fd, const std::string &name) 
 
   Target target;
   target.fd = target.sqe_fd = fd;
-  if (config_.registerfiles) {
+  // One that fio adds while it runs is not in the table, and used by its descriptor.
+  if (config_.registerfiles && number < table_files_) {
     if (auto ok = lane_.ring.set_file(1 + number, fd); !ok)
       return ok;
     target.sqe_fd = static_cast<int>(1 + number);
@@ -200,7 +238,9 @@ std::string Job::explain_failure(unsigned number, int error) {
 }
 
 void Job::stop() {
-  started_ = false;
+  started_ = attached_ = false;
+  if (lane_.ring.is_open())
+    unreaped_ = lane_.submitted();
   for (unsigned i = 0; i < targets_.size(); i++)
     close_target(i);
   mappings_.unregister();
@@ -241,6 +281,8 @@ JobReport Job::report() const {
   report.buffers = memory_.count();
   report.buffer_bytes = memory_.bytes() + files_.bytes();
   report.issued = lane_.counters;
+  report.longest = config_.max_bs;
+  report.unreaped = unreaped_;
   report.copies_up = lane_.copies_up;
   report.copies_down = lane_.copies_down;
   report.files = files_.evidence();

@@ -18,8 +18,9 @@
 namespace dmabuf {
 
 /// Life of a job: create(), allocate() unless it moves no data, start(), then any number of
-/// open_target() and close_target(), then stop(), then report(). On datapath syscall open_file()
-/// gives the descriptor for open_target(). Everything happens in the job's
+/// open_target() and close_target(), then release_memory(), stop() and report(). Between
+/// release_memory() and stop() it may get other memory: allocate(), attach(). On datapath syscall
+/// open_file() gives the descriptor for open_target(). Everything happens in the job's
 /// own process and thread, because a ring and a session belong to who made them.
 class Job {
 public:
@@ -31,12 +32,22 @@ public:
 
   /// Allocates the job's I/O memory, at least `bytes` bytes, page aligned: the dma-buf's CPU view,
   /// or host memory for datapath host, or host memory of the dma-buf's layout where the CPU does
-  /// not map that. It is open for CPU access until the first submission.
-  Result<void *> allocate(uint64_t bytes);
+  /// not map that. It is open for CPU access until the first submission. The I/O slots will be
+  /// `slot_bytes` bytes apart; 0: as many as the longest I/O has. Longer ones than the job's are
+  /// checked as the job was.
+  Result<void *> allocate(uint64_t bytes, uint64_t slot_bytes = 0);
 
   /// Makes the ring and registers memory, and copies what fio has filled where the CPU does not map
   /// the dma-buf. `buffers[i]` is the start of I/O slot i, empty when the job moves no data.
   Result<void> start(const std::vector<void *> &buffers);
+
+  /// Puts memory that was allocated after start() in the place of what release_memory() freed, for
+  /// the targets that are open. The rest is as for start().
+  Result<void> attach(const std::vector<void *> &buffers);
+
+  /// Unregisters, unmaps and frees the I/O memory. Nothing may be in flight; the ring, the session
+  /// and the targets stay.
+  void release_memory();
 
   /// datapath syscall: makes the dma-buf that is file number `number`, of `bytes` bytes, unless it
   /// is there already.
@@ -77,6 +88,9 @@ public:
   /// True from start() to stop(): targets can be opened.
   bool started() const { return started_; }
 
+  /// True while the targets can be read and written: from start() or attach() to release_memory().
+  bool attached() const { return attached_; }
+
   /// True once a target was open and ready: the job did run and has something to report.
   bool ran() const { return ran_; }
 
@@ -116,7 +130,10 @@ private:
   BufferFiles files_; ///< datapath syscall
   Mappings mappings_{config_, lane_, memory_};
   bool started_ = false;
+  bool attached_ = false;
+  unsigned table_files_ = 0; ///< targets that have a slot in the ring's table of files
   bool ran_ = false;
+  unsigned unreaped_ = 0; ///< submitted, and not seen to end before stop()
 };
 
 } // namespace dmabuf

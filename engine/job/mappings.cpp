@@ -138,6 +138,8 @@ Result<void> Mappings::unmap(Handles &handles) {
 int Mappings::command_ring(uint32_t command, uint32_t handle, uint32_t index, uint64_t offset,
                            uint32_t length) {
   io_uring_sqe *sqe = lane_.ring.sqe();
+  if (!sqe)
+    return -EBUSY;
   sqe->opcode = IORING_OP_URING_CMD;
   sqe->fd = session_->fd();
   sqe->cmd_op = command;
@@ -153,24 +155,24 @@ bool Mappings::windows_fit(const std::vector<void *> &buffers) const {
   constexpr size_t kMostSlots = 1U << 14; // of a ring's table
   if (!session_->has(DMABUF_RW_FEAT_WINDOW) || config_.buffer_per_slot ||
       buffers.size() != config_.iodepth || buffers.size() > kMostSlots ||
-      config_.max_bs > std::numeric_limits<uint32_t>::max())
+      memory_.slot_bytes() > std::numeric_limits<uint32_t>::max())
     return false;
   for (size_t i = 0; i < buffers.size(); i++)
-    if (buffers[i] != lane_.base + i * config_.max_bs)
+    if (buffers[i] != lane_.base + i * memory_.slot_bytes())
       return false;
   return true;
 }
 
 Result<void> Mappings::register_dmabufs() {
+  const uint64_t slot_bytes = memory_.slot_bytes();
   if (windows_) {
     lane_.slot_mask = ~0U;
-    lane_.slot_bytes = config_.max_bs;
+    lane_.slot_bytes = slot_bytes;
   }
   for (uint32_t index = 0; index < table_slots(); index++) {
-    const int rc = windows_
-                       ? command_ring(DMABUF_RW_URING_REGISTER, registered_[0], index,
-                                      index * config_.max_bs, static_cast<uint32_t>(config_.max_bs))
-                       : command_ring(DMABUF_RW_URING_REGISTER, registered_[index], index);
+    const int rc = windows_ ? command_ring(DMABUF_RW_URING_REGISTER, registered_[0], index,
+                                           index * slot_bytes, static_cast<uint32_t>(slot_bytes))
+                            : command_ring(DMABUF_RW_URING_REGISTER, registered_[index], index);
     if (rc < 0)
       return fail(-rc,
                   errno_text("the module did not put the dma-buf in the ring's buffer table", -rc));
@@ -181,13 +183,16 @@ Result<void> Mappings::register_dmabufs() {
 void Mappings::unregister() {
   for (const uint32_t handle : registered_)
     count_mapping(handle);
-  for (uint32_t index = 0; index < table_slots() && !registered_.empty() && lane_.ring.is_open();
-       index++)
+  const bool usable = lane_.ring.is_open() && !lane_.in_flight && !lane_.dropped;
+  for (uint32_t index = 0; index < table_slots() && !registered_.empty() && usable; index++)
     command_ring(DMABUF_RW_URING_UNREGISTER, 0, index);
   // What fails here fails because it is gone already; closing the session takes the rest.
   for (const uint32_t handle : registered_)
-    (void)session_->unmap(handle);
+    if (usable)
+      (void)session_->unmap(handle);
   registered_.clear();
+  if (windows_) // of the next memory each slot may be elsewhere
+    lane_.slot_mask = 0;
 }
 
 Result<void> Mappings::map_registered() {
@@ -286,6 +291,9 @@ void Mappings::count_mapping(uint32_t handle) {
   counts_.invalidations += info->invalidations;
   counts_.registrations += info->registrations;
   counts_.map_ns += info->map_ns;
+  if (info->max_command_bytes &&
+      (!counts_.command_bytes || info->max_command_bytes < counts_.command_bytes))
+    counts_.command_bytes = info->max_command_bytes;
   place_ = {memory_name(info->memory), route_name(info->route)};
 }
 

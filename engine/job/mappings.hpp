@@ -45,6 +45,9 @@ public:
   /// Makes room for the targets with numbers below `count`.
   void resize(size_t count);
 
+  /// Refuses I/O that is longer than the module moves at once on `path`.
+  Result<void> check_length(Datapath path) const;
+
   /// Reserves slots in the ring's table of buffers, and fills them as far as that needs no target.
   /// `buffers`: fio's, by I/O slot.
   Result<void> start(const std::vector<void *> &buffers);
@@ -58,7 +61,8 @@ public:
   /// Unmaps the dma-bufs from every open target and maps them again. `names`: of the targets.
   Result<void> remap(std::span<const std::string> names);
 
-  /// Empties the ring's slots, and drops the mappings in them.
+  /// Empties the ring's slots, and drops the mappings in them. What is left in the ring after an
+  /// error is not submitted by that: the mappings are then left to the ends of ring and session.
   void unregister();
 
   /// Ends the session. What the functions below say stays.
@@ -77,7 +81,6 @@ private:
   /// The module's mappings of the job's dma-bufs, in their order, for one target or none.
   using Handles = std::vector<uint32_t>;
 
-  Result<void> check_length(Datapath path) const;
   Result<dmabuf_rw_map_entry> map_one(const DmaBuf &buffer, int target_fd, uint32_t path,
                                       const std::string &what);
   /// Maps all dma-bufs; returns the path they got. What is in `handles` afterwards is mapped.

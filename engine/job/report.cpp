@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "job/report.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <fcntl.h>
 #include <string_view>
@@ -101,6 +102,20 @@ std::string copies_text(const Counters &issued) {
               ull(issued.shadow_from_buffer));
 }
 
+/// What is to be said of commands beyond those that the ended reads and writes take, each as many
+/// as the longest; empty if there are none. Nothing is in flight when they are counted.
+std::string commands_beyond(const JobReport &report) {
+  const ModuleCounts &module = report.module;
+  const uint64_t each = module.command_bytes
+                            ? std::max<uint64_t>(1, (report.longest + module.command_bytes - 1) /
+                                                        module.command_bytes)
+                            : 1;
+  const uint64_t most = each * (module.reads + module.writes);
+  return module.commands > most ? strf(", %llu of them for I/Os that failed or were sent again",
+                                       ull(module.commands - most))
+                                : "";
+}
+
 } // namespace
 
 Result<UniqueFd> open_report(const std::string &path) {
@@ -123,6 +138,9 @@ Proof prove(const JobReport &report) {
   const uint64_t reads = issued.ops[0] + issued.partial[0];
   const uint64_t writes = issued.ops[1] + issued.partial[1];
   const std::string done = issued_text(issued);
+  if (report.unreaped)
+    return {false, strf("%llu I/Os were submitted and never seen to end, beside %s",
+                        ull(report.unreaped), done.c_str())};
   if (!reads && !writes && !issued.errors)
     return {true, "no data was moved"};
   if (const std::string missing = copies_missing(report); !missing.empty())
@@ -138,6 +156,7 @@ Proof prove(const JobReport &report) {
       return {true, strf("the module counted the engine's %s in %llu %s", done.c_str(),
                          ull(module.commands),
                          path == Datapath::bvec ? "calls of the target" : "commands") +
+                        commands_beyond(report) +
                         (report.submit == Submit::ioctl
                              ? strf(", for %llu calls of the ioctl IO", ull(issued.calls))
                              : "")};
@@ -251,6 +270,7 @@ std::string to_json(const JobReport &report) {
     out += ",\"files\":null";
   number("upstream_registrations", report.upstream);
   number("calls", io.calls);
+  number("unreaped", report.unreaped);
   number("errors", io.errors);
   number("short", io.short_requests);
   number("retries", io.retries);

@@ -26,6 +26,7 @@ struct ModuleCounts {
   uint64_t invalidations = 0;
   uint64_t registrations = 0;
   uint64_t map_ns = 0;
+  uint64_t command_bytes = 0; ///< the shortest limit of a command; 0: an I/O is one command
 };
 
 /// Whether a job's datapath is proven, and the sentence that says why or why not.
@@ -56,6 +57,8 @@ struct JobReport {
   uint64_t buffer_bytes = 0;
   unsigned buffers = 0; ///< dma-bufs that are I/O memory
   Counters issued;
+  uint64_t longest = 0;     ///< bytes of an I/O at most
+  uint64_t unreaped = 0;    ///< I/Os that were submitted and never seen to end
   bool copies_up = false;   ///< each write was to take fio's data along, by a copy
   bool copies_down = false; ///< each read was to be seen by fio, by a copy
   ModuleCounts module;

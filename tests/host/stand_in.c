@@ -19,6 +19,8 @@
  *  - $STAND_IN_FAIL=CALL:ERRNO[:N[:TIMES]] makes a call fail, from the Nth time on (default the
  *    first), for ever or so many times. CALL is create, sync, open-module, upstream, or pread or pwrite on
  *    what OPEN gave.
+ *  - $STAND_IN_STRICT=1 lets the CPU reach a dma-buf's mmap between the begin and the end of its access
+ *    only: who looks at other times dies of SIGSEGV, and there is time to do so.
  *  - $STAND_IN_LOG gets one line at the end of each process that used it: how often CPU access
  *    began and ended.
  */
@@ -200,7 +202,77 @@ int fstatfs64(int fd, struct statfs64 *place)
 	return statfs_of("fstatfs64", fd, place);
 }
 
-static int sync_cpu(const struct dma_buf_sync *sync)
+/* Where the dma-bufs are mapped, for $STAND_IN_STRICT. Used by the job's own thread. */
+static struct view {
+	void *start;
+	size_t bytes;
+	ino_t inode;
+	int open; /* CPU accesses */
+} views[MAX_FD];
+
+static ino_t inode_of(int fd)
+{
+	struct stat info;
+
+	return fstat(fd, &info) ? 0 : info.st_ino;
+}
+
+static void note_view(void *start, size_t bytes, int fd)
+{
+	unsigned int i;
+
+	if (start == MAP_FAILED || fd < 0 || fd >= MAX_FD || !is_buffer[fd] || !getenv("STAND_IN_STRICT"))
+		return;
+	for (i = 0; i < MAX_FD && views[i].start; i++)
+		;
+	if (i == MAX_FD || mprotect(start, bytes, PROT_NONE))
+		abort();
+	views[i] = (struct view){ .start = start, .bytes = bytes, .inode = inode_of(fd) };
+}
+
+static void access_views(int fd, int more)
+{
+	ino_t inode = inode_of(fd);
+	unsigned int i;
+
+	for (i = 0; i < MAX_FD; i++) {
+		if (!views[i].start || views[i].inode != inode)
+			continue;
+		views[i].open += more;
+		if (mprotect(views[i].start, views[i].bytes,
+			     views[i].open ? PROT_READ | PROT_WRITE : PROT_NONE))
+			abort();
+		if (!views[i].open)
+			usleep(200);
+	}
+}
+
+void *mmap(void *address, size_t bytes, int protection, int flags, int fd, off_t offset)
+{
+	void *(*real)(void *, size_t, int, int, int, off_t) = dlsym(RTLD_NEXT, "mmap");
+	void *start = real(address, bytes, protection, flags, fd, offset);
+
+	note_view(start, bytes, fd);
+	return start;
+}
+
+void *mmap64(void *address, size_t bytes, int protection, int flags, int fd, off64_t offset)
+{
+	return mmap(address, bytes, protection, flags, fd, offset);
+}
+
+int munmap(void *address, size_t bytes)
+{
+	int (*real)(void *, size_t) = dlsym(RTLD_NEXT, "munmap");
+	unsigned int i;
+
+	for (i = 0; i < MAX_FD; i++)
+		if (views[i].start == address)
+			views[i].start = NULL;
+	return real(address, bytes);
+}
+
+static int sync_cpu(int fd, const struct dma_buf_sync *sync)
 {
 	static atomic_uint syncs;
 	int code = failure("sync", &syncs), balance;
@@ -209,6 +281,7 @@ static int sync_cpu(const struct dma_buf_sync *sync)
 		errno = code;
 		return -1;
 	}
+	access_views(fd, sync->flags & DMA_BUF_SYNC_END ? -1 : 1);
 	if (sync->flags & DMA_BUF_SYNC_END) {
 		ends++;
 		open_balance--;
@@ -374,8 +447,8 @@ int ioctl(int fd, unsigned long request, ...)
 	va_end(args);
 	if (fd >= 0 && fd < MAX_FD && is_control[fd] && request == UDMABUF_CREATE)
 		return create(data);
-	if (request == DMA_BUF_IOCTL_SYNC && is_dmabuf(fd))
-		return sync_cpu(data);
+	if (is_dmabuf(fd) && request == DMA_BUF_IOCTL_SYNC)
+		return sync_cpu(fd, data);
 	if (fd >= 0 && fd < MAX_FD && is_module[fd])
 		return module_call(request, data);
 	rc = real(fd, request, data);

@@ -10,6 +10,7 @@
 #include <fstream>
 #include <gtest/gtest.h>
 #include <sstream>
+#include <tuple>
 #include <unistd.h>
 
 namespace dmabuf {
@@ -77,6 +78,84 @@ TEST(Job, LivesOnHostMemory) {
   EXPECT_EQ(report.exporter, ExporterKind::none);
   EXPECT_EQ(report.buffer_bytes, 4 * 8192U);
   EXPECT_FALSE(report.module.known);
+}
+
+/// Buffers that are `slot_bytes` bytes apart.
+std::vector<void *> buffers_apart(void *base, unsigned count, uint64_t slot_bytes) {
+  std::vector<void *> buffers;
+  for (unsigned i = 0; i < count; i++)
+    buffers.push_back(static_cast<std::byte *>(base) + i * slot_bytes);
+  return buffers;
+}
+
+TEST(Job, ASlotIsAsLongAsFiosBuffersAreApart) {
+  // A fio after 3.42 makes no room for trims, which may be longer than reads and writes.
+  JobConfig config = host_config();
+  config.max_bs = uint64_t{1} << 24;
+  auto job = Job::create(config);
+  ASSERT_TRUE(job);
+  const auto memory = (*job)->allocate(4 * 4096, 4096);
+  ASSERT_TRUE(memory);
+  EXPECT_TRUE((*job)->start(buffers_apart(*memory, 4, 4096)));
+}
+
+TEST(Job, BuffersElsewhereAreRefused) {
+  for (const uint64_t apart : {4096U, 16384U, 8191U}) {
+    auto job = Job::create(host_config());
+    ASSERT_TRUE(job);
+    const auto memory = (*job)->allocate(4 * 16384, 8192);
+    ASSERT_TRUE(memory);
+    const auto started = (*job)->start(buffers_apart(*memory, 4, apart));
+    ASSERT_FALSE(started) << apart;
+    EXPECT_EQ(started.error().code, EPROTO);
+    EXPECT_NE(started.error().message.find("I/O slot 1 is not where 8192 bytes"),
+              std::string::npos);
+  }
+  auto job = Job::create(host_config());
+  const auto memory = (*job)->allocate(4 * 4096, 8192);
+  ASSERT_TRUE(memory);
+  EXPECT_FALSE((*job)->start(buffers_apart(*memory, 4, 8192))) << "beyond the memory";
+}
+
+TEST(Job, DmaBufsAreNotMappedBeyondWhatFioAskedFor) {
+  JobConfig config = host_config();
+  config.datapath = Datapath::bounce;
+  config.buffer_per_slot = true;
+  for (const auto &[bytes, slot, align] :
+       {std::tuple(4 * 8192 - 4096, 8192, 0), std::tuple(4 * 8192, 8192, 4096),
+        std::tuple(4 * 8192, 6144, 0), std::tuple(4096, 8192, 1 << 20)}) {
+    config.mem_align = static_cast<uint64_t>(align);
+    auto job = Job::create(config);
+    ASSERT_TRUE(job);
+    const auto memory = (*job)->allocate(static_cast<uint64_t>(bytes), static_cast<uint64_t>(slot));
+    ASSERT_FALSE(memory);
+    EXPECT_EQ(memory.error().code, EPROTO) << memory.error().message;
+    EXPECT_NE(memory.error().message.find("4 I/O slots of"), std::string::npos);
+  }
+}
+
+TEST(Job, ItsMemoryMayBeReplacedByMore) {
+  JobConfig config = host_config();
+  auto job = Job::create(config);
+  ASSERT_TRUE(job);
+  auto memory = (*job)->allocate(4 * 8192);
+  ASSERT_TRUE((*job)->start(slots(*memory, config)));
+  TempFile file;
+  ASSERT_TRUE((*job)->open_target(0, file.fd(), "a"));
+  for (const uint64_t longer : {uint64_t{65536}, uint64_t{1} << 20}) {
+    (*job)->release_memory();
+    EXPECT_TRUE((*job)->started());
+    EXPECT_FALSE((*job)->attached());
+    memory = (*job)->allocate(4 * longer, longer);
+    ASSERT_TRUE(memory);
+    ASSERT_TRUE((*job)->attach(buffers_apart(*memory, 4, longer)));
+    EXPECT_TRUE((*job)->attached());
+  }
+  (*job)->release_memory();
+  EXPECT_FALSE((*job)->allocate(uint64_t{1} << 34, uint64_t{1} << 32)) << "too long for io_uring";
+  (*job)->stop();
+  EXPECT_FALSE((*job)->attach({})) << "the ring is gone";
+  EXPECT_EQ((*job)->report().buffer_bytes, uint64_t{4} << 20);
 }
 
 TEST(Job, WritesAtOpenForReadingIsRefused) {

@@ -139,9 +139,7 @@ TEST(Config, PollingNeedsADatapathThatCan) {
     JobConfig config = by(path, Submit::uring);
     config.hipri = true;
     EXPECT_EQ(refusal(config), "accepted") << datapath_name(path);
-    config.syncs = true;
-    EXPECT_TRUE(mentions(refusal(config), {"hipri", "fsync"}));
-    config.syncs = config.direct = false;
+    config.direct = false;
     EXPECT_NE(refusal(config).find("direct=1"), std::string::npos) << datapath_name(path);
   }
   for (const auto path : {Datapath::bvec, Datapath::syscall, Datapath::upstream}) {
@@ -189,6 +187,17 @@ TEST(Config, OptionsOfIoUringThatAreNotFollowedAreNamed) {
   JobConfig config = good();
   config.foreign = "uncached=1";
   EXPECT_TRUE(mentions(refusal(config), {"uncached=1", "io_uring", "drop it"}));
+}
+
+TEST(Config, NobodyElseSubmitsForTheJob) {
+  for (const auto &[path, submit] :
+       {std::pair(Datapath::host, Submit::uring), std::pair(Datapath::premapped, Submit::ioctl),
+        std::pair(Datapath::syscall, Submit::sync), std::pair(Datapath::syscall, Submit::mmap)}) {
+    JobConfig config = by(path, submit);
+    config.offload = true;
+    EXPECT_TRUE(mentions(refusal(config),
+                         {"io_submit_mode=offload", submit_name(submit), "rate_iops", "drop it"}));
+  }
 }
 
 TEST(Config, ADmaBufCannotBeTrimmed) {

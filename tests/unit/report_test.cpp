@@ -166,6 +166,36 @@ TEST(Proof, PremappedNeedsACommandForEveryRequest) {
   EXPECT_TRUE(prove(Datapath::premapped, issued(), module).proven);
 }
 
+TEST(Proof, WhatNobodySawTheEndOfIsNoProof) {
+  for (const auto path : {Datapath::premapped, Datapath::bvec, Datapath::registered, Datapath::host,
+                          Datapath::bounce}) {
+    JobReport report = report_of(path);
+    report.issued.copied_to_buffer = report.issued.bytes[0];
+    report.issued.copied_from_buffer = report.issued.bytes[1];
+    ASSERT_TRUE(dmabuf::prove(report).proven) << datapath_name(path);
+    report.unreaped = 6;
+    report.module.commands = 156;
+    const Proof proof = dmabuf::prove(report);
+    EXPECT_FALSE(proof.proven) << datapath_name(path);
+    EXPECT_TRUE(has(proof.text, "6 I/Os were submitted and never seen to end"));
+    EXPECT_TRUE(has(to_json(report), "\"unreaped\":6"));
+    report.issued = {}; // not even one
+    EXPECT_FALSE(dmabuf::prove(report).proven) << datapath_name(path);
+  }
+}
+
+TEST(Proof, CommandsThatNoIoTookAreNamed) {
+  JobReport report = report_of(Datapath::premapped);
+  report.longest = 8192;
+  EXPECT_FALSE(has(dmabuf::prove(report).text, "of them for"));
+  report.module.commands = 156;
+  EXPECT_TRUE(has(dmabuf::prove(report).text, "6 of them for I/Os that failed or were sent again"));
+  report.module.command_bytes = 4096; // two for each I/O are none too many
+  EXPECT_FALSE(has(dmabuf::prove(report).text, "of them for"));
+  report.module.commands = 301;
+  EXPECT_TRUE(has(dmabuf::prove(report).text, "1 of them for I/Os"));
+}
+
 TEST(Proof, WithoutCountersNothingIsProven) {
   for (const auto path : {Datapath::premapped, Datapath::bvec, Datapath::registered}) {
     ModuleCounts module = matching();

@@ -61,6 +61,35 @@ TEST(Ring, RunsOneRequestToItsResult) {
   EXPECT_EQ(ring.run_one(), -EBADF);
 }
 
+TEST(Ring, RunsNothingElseAlong) {
+  Ring ring;
+  ASSERT_TRUE(ring.open({.depth = 4}));
+  EXPECT_EQ(ring.unsubmitted(), 0U);
+  for (unsigned i = 1; i <= 2; i++) {
+    ring.sqe()->opcode = IORING_OP_NOP;
+    EXPECT_EQ(ring.unsubmitted(), i);
+  }
+  EXPECT_EQ(ring.run_one(), -EBUSY) << "which of the two?";
+  EXPECT_EQ(ring.unsubmitted(), 2U) << "both are still nobody's";
+  EXPECT_EQ(ring.reap(4, [](const io_uring_cqe &) {}), 0U);
+}
+
+TEST(Ring, ItsTableOfBuffersCanBeMadeAnew) {
+  Ring ring;
+  ASSERT_TRUE(ring.open({.depth = 4}));
+  ring.drop_buffers(); // there is none
+  for (const unsigned slots : {4U, 1U, 16U}) {
+    ASSERT_TRUE(ring.reserve_buffers(slots));
+    EXPECT_FALSE(ring.reserve_buffers(slots)) << "there is one";
+    ring.drop_buffers();
+  }
+  alignas(4096) static std::byte memory[4096];
+  const iovec range = {memory, sizeof(memory)};
+  ASSERT_TRUE(ring.register_buffers({&range, 1}));
+  ring.drop_buffers();
+  EXPECT_TRUE(ring.register_buffers({&range, 1}));
+}
+
 TEST(Ring, ReapsAtMostWhatIsAsked) {
   Ring ring;
   ASSERT_TRUE(ring.open({.depth = 8}));
