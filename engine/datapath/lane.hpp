@@ -33,6 +33,7 @@ struct Target {
   unsigned buffer_slot = 0;          ///< upstream: of the first dma-buf in the ring's table
   std::byte *view = nullptr;         ///< mmap: the dma-buf under test
   int dmabuf_fd = -1;                ///< mmap: the same
+  bool queues_trims = false;         ///< the ring takes its trims, as it takes reads and writes
 };
 
 /// Counted by the engine as requests complete.
@@ -42,6 +43,7 @@ struct Counters {
   uint64_t partial[2] = {}; ///< requests that moved fewer bytes than asked, but some
   uint64_t syncs = 0;
   uint64_t trims = 0;
+  uint64_t queued_trims = 0; ///< of these, by the ring; the others one at a time
   uint64_t errors = 0;
   uint64_t short_requests = 0;
   uint64_t retries = 0;

@@ -5,6 +5,7 @@
 // job switches to its table once these are known, so that no I/O has to ask which they are.
 #include "fio/api.hpp"
 
+#include "datapath/discard.hpp"
 #include "datapath/hot_path.hpp"
 #include "datapath/policies.hpp"
 #include "datapath/shadow.hpp"
@@ -87,9 +88,11 @@ struct FioIo {
             .target = &lane.targets[unit.file->fileno],
             .ioprio = unit.ioprio};
   }
-  static void fill_sync(const Lane &lane, io_uring_sqe &sqe, io_u &unit) {
+  [[gnu::noinline]] static void fill_sync(const Lane &lane, io_uring_sqe &sqe, io_u &unit) {
     const fio_file &file = *unit.file;
     const Target &target = lane.targets[file.fileno];
+    if (unit.ddir == DDIR_TRIM)
+      return fill_discard(sqe, target, unit.offset, unit.xfer_buflen);
     // In no order with what is in flight, as with engine io_uring: it makes durable what has
     // completed. (Drained, it would stall the queue, and a wait for several completions at once
     // may then sleep for ever on kernel 7.3.4: a wake-up gets lost.)
@@ -253,6 +256,9 @@ int engine_open_file(thread_data *td, fio_file *file) {
     [[maybe_unused]] const int closed = generic_close_file(td, file);
     return 1;
   }
+  if (const std::string why = job.trims_note(); !why.empty())
+    log_err("libdmabuf: job %s: trims of %s are done one at a time: %s\n",
+            job.config().name.c_str(), file->file_name, why.c_str());
   if (open_question && job.path() != Datapath::automatic) {
     if (!job.passed_over().empty())
       log_err("libdmabuf: job %s: auto took %s for %s; passed over: %s\n",
@@ -269,11 +275,18 @@ int engine_close_file(thread_data *td, fio_file *file) {
   return generic_close_file(td, file);
 }
 
-/// Trims are synchronous: nothing else may be queued, then fio's own discard does it.
-fio_q_status trim(thread_data *td, io_u *unit) {
+/// A trim that the ring does not take is synchronous: nothing else may be queued, then fio's own
+/// discard does it. What fio would note of the time for FIO_ASYNCIO_SYNC_TRIM, which is about all
+/// trims of a job or none, is noted here.
+[[gnu::noinline]] fio_q_status trim_at_once(thread_data *td, io_u *unit) {
   Lane &lane = *of(td).lane;
   if (lane.pending_count)
     return FIO_Q_BUSY;
+  if (fio_fill_issue_time(td)) {
+    fio_gettime(&unit->issue_time, nullptr);
+    if (td->o.read_iolog_file)
+      td->last_issue = unit->issue_time;
+  }
   do_io_u_trim(td, unit);
   lane.counters.trims += !unit->error;
   lane.counters.errors += unit->error != 0;
@@ -407,6 +420,13 @@ template <class Path> struct Hooks {
   }
 
 private:
+  [[gnu::noinline, gnu::cold]] static fio_q_status trim(thread_data *td, io_u *unit) {
+    Lane &lane = *of(td).lane;
+    if (!lane.targets[unit->file->fileno].queues_trims)
+      return trim_at_once(td, unit);
+    return Hot::prepare(lane, *unit) ? FIO_Q_QUEUED : FIO_Q_BUSY;
+  }
+
   /// Issues the requests that the last reap prepared again. Returns 0 or a positive errno.
   [[gnu::cold]] static int resubmit(thread_data *td, Lane &lane) {
     lane.again = 0;
@@ -487,7 +507,7 @@ void fill_common(ioengine_ops &ops) {
 template <class Path> void fill_ring_ops(BufferKind buffers = BufferKind::view) {
   ioengine_ops &ops = ring_ops[static_cast<size_t>(buffers)][static_cast<size_t>(Path::kPath)];
   fill_common(ops);
-  ops.flags |= FIO_ASYNCIO_SYNC_TRIM | FIO_ASYNCIO_SETS_ISSUE_TIME;
+  ops.flags |= FIO_ASYNCIO_SETS_ISSUE_TIME;
   if (traits(Path::kPath).is_file)
     ops.flags |= FIO_DISKLESSIO;
   ops.queue = Hooks<Path>::queue;

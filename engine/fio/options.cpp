@@ -150,7 +150,9 @@ JobConfig job_config(const thread_data &td) {
   // With verify_only the writes are only imagined and the file is open for reading.
   config.writes = td_write(&td) && !td.o.verify_only;
   config.reads = td_read(&td) || (td_write(&td) && verifies);
-  config.trims = td_trim(&td);
+  // With trim_percentage they come out of the history of what is to be verified.
+  config.trims = td_trim(&td) || td.o.trim_percentage;
+  config.resets_zones = td.o.zone_mode == ZONE_MODE_ZBD;
   config.direct = td.o.odirect;
   config.cpu_fills =
       config.writes &&

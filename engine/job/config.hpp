@@ -44,6 +44,7 @@ struct JobConfig {
   bool reads = false;      ///< will read from the target (verification counts)
   bool writes = false;     ///< will write to the target
   bool trims = false;      ///< will discard parts of the target
+  bool resets_zones = false; ///< its trims are resets of zones
   bool direct = false;     ///< opens its targets with O_DIRECT
   bool cpu_fills = false;  ///< the CPU writes in buffers between writes
   bool refills = false;    ///< the same, and not just because fio scrambles unless told not to

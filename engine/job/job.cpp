@@ -3,6 +3,7 @@
 
 #include "base/sizes.hpp"
 #include "base/system.hpp"
+#include "datapath/discard.hpp"
 #include "job/drive.hpp"
 #include "module/reasons.hpp"
 
@@ -146,6 +147,29 @@ Result<void> Job::check_writable(int fd, const std::string &name) const {
   return {};
 }
 
+/// Whether trims of the file can be in flight together; if not, the error says why.
+Result<void> Job::check_trims(int fd) const {
+  if (config_.submit != Submit::uring)
+    return fail(EOPNOTSUPP, strf("dmabuf_submit=%s waits for each", submit_name(config_.submit)));
+  if (config_.resets_zones)
+    return fail(EOPNOTSUPP, "with zonemode=zbd they are resets of zones, which io_uring does not do");
+  if (config_.writes)
+    return fail(EOPNOTSUPP, "this job also writes, and a write of what is being trimmed could be "
+                            "lost");
+  if (config_.hipri)
+    return fail(EOPNOTSUPP, "the ring of hipri takes no discards");
+  return check_discard(fd);
+}
+
+bool Job::queues_trims(int fd) {
+  if (!config_.trims)
+    return false;
+  const auto ok = check_trims(fd);
+  if (!ok && config_.iodepth > 1 && !std::exchange(trims_noted_, true))
+    trims_note_ = ok.error().message;
+  return ok.has_value();
+}
+
 Result<void> Job::open_target(unsigned number, int fd, const std::string &name) {
   if (number >= targets_.size())
     resize_targets(size_t{number} + 1);
@@ -158,6 +182,7 @@ Result<void> Job::open_target(unsigned number, int fd, const std::string &name) 
 
   Target target;
   target.fd = target.sqe_fd = fd;
+  target.queues_trims = queues_trims(fd);
   if (config_.registerfiles) {
     if (auto ok = lane_.ring.set_file(1 + number, fd); !ok)
       return ok;

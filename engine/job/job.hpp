@@ -13,6 +13,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace dmabuf {
@@ -49,6 +50,10 @@ public:
   /// fio may open a file late, close it and open it again: a mapping belongs to one open of one
   /// file, so it is made here and dropped by close_target().
   Result<void> open_target(unsigned number, int fd, const std::string &name);
+
+  /// Why trims of a file that was opened are done one at a time, although the job has more in flight;
+  /// the first time that there is a reason, then empty.
+  std::string trims_note() { return std::exchange(trims_note_, {}); }
 
   /// Reads the module's counters for the file and drops its mapping; waits for its I/O.
   void close_target(unsigned number);
@@ -106,6 +111,8 @@ private:
   Result<void> register_memory(const std::vector<void *> &buffers);
   Result<void> start_fixed_buffers(const std::vector<void *> &buffers);
   Result<void> check_writable(int fd, const std::string &name) const;
+  Result<void> check_trims(int fd) const;
+  bool queues_trims(int fd);
 
   JobConfig config_;
   UniqueFd report_fd_;
@@ -115,6 +122,8 @@ private:
   IoMemory memory_{config_, lane_};
   BufferFiles files_; ///< datapath syscall
   Mappings mappings_{config_, lane_, memory_};
+  std::string trims_note_;
+  bool trims_noted_ = false;
   bool started_ = false;
   bool ran_ = false;
 };

@@ -229,9 +229,9 @@ std::string to_json(const JobReport &report) {
   number("buffer_bytes", report.buffer_bytes);
   out +=
       strf(",\"issued\":{\"reads\":%llu,\"writes\":%llu,\"read_bytes\":%llu,\"write_bytes\":%llu,"
-           "\"syncs\":%llu,\"trims\":%llu}",
+           "\"syncs\":%llu,\"trims\":%llu,\"queued_trims\":%llu}",
            ull(io.ops[0] + io.partial[0]), ull(io.ops[1] + io.partial[1]), ull(io.bytes[0]),
-           ull(io.bytes[1]), ull(io.syncs), ull(io.trims));
+           ull(io.bytes[1]), ull(io.syncs), ull(io.trims), ull(io.queued_trims));
   const ModuleCounts &module = report.module;
   if (module.known)
     out +=
