@@ -77,6 +77,10 @@ struct Request {
   uint16_t ioprio = 0;
 };
 
+// Of linux/fs.h, which the headers of an older kernel lack: flags of reads and writes.
+inline constexpr int kAtomic = 0x40;    ///< RWF_ATOMIC
+inline constexpr int kDontCache = 0x80; ///< RWF_DONTCACHE
+
 /// EAGAINs one request may meet before it fails with EAGAIN.
 inline constexpr unsigned kMaxTries = 100;
 
@@ -101,7 +105,7 @@ struct Lane {
   std::byte *staging = nullptr;
   uint64_t staging_slot = 0; ///< bytes per slot
   // As the options of engine io_uring say.
-  int rw_flags = 0;               ///< of reads and writes: RWF_NOWAIT or nothing
+  int rw_flags = 0;               ///< of reads and writes: RWF_NOWAIT, RWF_DONTCACHE
   unsigned max_tries = kMaxTries; ///< EAGAINs one request may meet before it fails with EAGAIN
   unsigned force_async = 0;       ///< every so manieth request is issued by a worker
   unsigned prepared = 0;          ///< requests since the last of these

@@ -33,6 +33,8 @@ static_assert(static_cast<int>(Kind::read) == DDIR_READ &&
 // fio's buffers are.
 ioengine_ops ring_ops[kBufferKinds][kDatapaths];
 ioengine_ops sync_ops[kBufferKinds][kSubmits];
+// Of datapath host with atomic=1.
+ioengine_ops atomic_ops;
 
 /// What td->io_ops_data points to.
 struct FioJob {
@@ -42,6 +44,9 @@ struct FioJob {
   bool explained = false;
   cmdprio priorities = {};
 };
+
+// The job of this thread: the hook errdetails of fio 3.33 is not told whose I/O it is about.
+thread_local FioJob *this_job = nullptr;
 
 FioJob &of(thread_data *td) { return *static_cast<FioJob *>(td->io_ops_data); }
 
@@ -55,8 +60,10 @@ int give_up(thread_data *td, const Error &error) {
 void switch_to(thread_data *td, const Job &job) {
   const Submit submit = job.config().submit;
   const auto buffers = static_cast<size_t>(job.buffer_kind());
-  ioengine_ops &ops = submit == Submit::uring ? ring_ops[buffers][static_cast<size_t>(job.path())]
-                                              : sync_ops[buffers][static_cast<size_t>(submit)];
+  ioengine_ops &ops = job.config().atomic ? atomic_ops
+                      : submit == Submit::uring
+                          ? ring_ops[buffers][static_cast<size_t>(job.path())]
+                          : sync_ops[buffers][static_cast<size_t>(submit)];
   // Jobs that are threads share the tables; all of them store the one handle of this library.
   void *const handle = std::atomic_ref(td->io_ops->dlhandle).load(std::memory_order_relaxed);
   std::atomic_ref(ops.dlhandle).store(handle, std::memory_order_relaxed);
@@ -123,6 +130,10 @@ int engine_init(thread_data *td) {
   state->lane = &state->job->lane();
   state->lane->sync_range_flags = td->o.sync_file_range;
   td->io_ops_data = state;
+  this_job = state;
+  // The drive's command then has FUA, of whatever datapath; fio opens the files after this.
+  if (state->job->config().force_writes)
+    td->o.sync_io |= O_DSYNC;
   auto *options = static_cast<FioOptions *>(td->eo);
   if (fio_cmdprio_init(td, &state->priorities, &options->priorities))
     return give_up(td,
@@ -275,11 +286,19 @@ int engine_close_file(thread_data *td, fio_file *file) {
   return generic_close_file(td, file);
 }
 
-/// A trim that the ring does not take is synchronous: nothing else may be queued, then fio's own
-/// discard does it. What fio would note of the time for FIO_ASYNCIO_SYNC_TRIM, which is about all
-/// trims of a job or none, is noted here.
-[[gnu::noinline]] fio_q_status trim_at_once(thread_data *td, io_u *unit) {
+/// fio has syncfs from 3.42 on. io_uring has no such request.
+constexpr bool kHasSyncfs = DDIR_WAIT == DDIR_SYNC_FILE_RANGE + 2;
+constexpr int kSyncfs = kHasSyncfs ? DDIR_SYNC_FILE_RANGE + 1 : DDIR_INVAL;
+
+/// What does not go by the ring: trims that it does not take, and syncfs. Nothing else may be
+/// queued, then fio's own call does it. FIO_Q_QUEUED for what does go by the ring. What fio notes of
+/// the time for FIO_ASYNCIO_SYNC_TRIM, which is about all trims of a job or none, is noted here.
+[[gnu::noinline, gnu::cold]] fio_q_status apart(thread_data *td, io_u *unit) {
   Lane &lane = *of(td).lane;
+  const bool is_trim = unit->ddir == DDIR_TRIM;
+  if (is_trim ? lane.targets[unit->file->fileno].queues_trims
+              : static_cast<int>(unit->ddir) != kSyncfs)
+    return FIO_Q_QUEUED;
   if (lane.pending_count)
     return FIO_Q_BUSY;
   if (fio_fill_issue_time(td)) {
@@ -287,8 +306,11 @@ int engine_close_file(thread_data *td, fio_file *file) {
     if (td->o.read_iolog_file)
       td->last_issue = unit->issue_time;
   }
-  do_io_u_trim(td, unit);
-  lane.counters.trims += !unit->error;
+  if (is_trim)
+    do_io_u_trim(td, unit);
+  else if (!files_are_buffers(*td))
+    do_io_u_sync(td, unit);
+  (is_trim ? lane.counters.trims : lane.counters.syncs) += !unit->error;
   lane.counters.errors += unit->error != 0;
   io_u_mark_submit(td, 1);
   io_u_mark_complete(td, 1);
@@ -378,8 +400,9 @@ template <class Path> struct Hooks {
   using Hot = HotPath<Path, FioIo>;
 
   static fio_q_status queue(thread_data *td, io_u *unit) {
-    if (unit->ddir == DDIR_TRIM) [[unlikely]]
-      return trim(td, unit);
+    if (unit->ddir >= DDIR_TRIM) [[unlikely]]
+      if (const fio_q_status status = apart(td, unit); status != FIO_Q_QUEUED)
+        return status;
     if (remap_is_due(*of(td).lane)) [[unlikely]]
       if (const fio_q_status status = remap(td, unit); status != FIO_Q_QUEUED)
         return status;
@@ -420,13 +443,6 @@ template <class Path> struct Hooks {
   }
 
 private:
-  [[gnu::noinline, gnu::cold]] static fio_q_status trim(thread_data *td, io_u *unit) {
-    Lane &lane = *of(td).lane;
-    if (!lane.targets[unit->file->fileno].queues_trims)
-      return trim_at_once(td, unit);
-    return Hot::prepare(lane, *unit) ? FIO_Q_QUEUED : FIO_Q_BUSY;
-  }
-
   /// Issues the requests that the last reap prepared again. Returns 0 or a positive errno.
   [[gnu::cold]] static int resubmit(thread_data *td, Lane &lane) {
     lane.again = 0;
@@ -462,6 +478,21 @@ template <class Call> fio_q_status sync_queue(thread_data *td, io_u *unit) {
   return FIO_Q_COMPLETED;
 }
 
+/// What fio adds to its message about a failed I/O, and frees.
+char *error_details(io_u *unit) {
+  if (!this_job || !unit->file || !this_job->job->started() ||
+      (unit->ddir != DDIR_READ && unit->ddir != DDIR_WRITE))
+    return nullptr;
+  return strdup(this_job->job
+                    ->locate_failure(FioIo::request(*this_job->lane, *unit),
+                                     static_cast<unsigned>(unit->file->fileno))
+                    .c_str());
+}
+
+/// The hook takes the job, too, from fio 3.36 on.
+[[maybe_unused]] char *engine_errdetails(io_u *unit) { return error_details(unit); }
+[[maybe_unused]] char *engine_errdetails(thread_data *, io_u *unit) { return error_details(unit); }
+
 io_u *engine_event(thread_data *td, int number) {
   return static_cast<io_u *>(of(td).lane->ready[static_cast<unsigned>(number)]);
 }
@@ -469,6 +500,7 @@ io_u *engine_event(thread_data *td, int number) {
 void engine_cleanup(thread_data *td) {
   std::unique_ptr<FioJob> state(static_cast<FioJob *>(td->io_ops_data));
   td->io_ops_data = nullptr;
+  this_job = nullptr;
   if (!state)
     return;
   if (state->priorities.options)
@@ -487,13 +519,23 @@ void engine_cleanup(thread_data *td) {
                               datapath_name(report.path), report.proof.text.c_str())});
 }
 
+// What a fio has that knows it; a job that cannot have it is refused in words of ours.
+constexpr int kMoreFlags =
+    // FIO_ASYNCIO_SYNC_SYNCFS is the next of fio's flags: syncfs is done at once, and asked for.
+    (kHasSyncfs ? FIO_ASYNCIO_SYNC_TRIM << 1 : 0) |
+#ifdef FIO_HAVE_RWF_ATOMIC
+    FIO_ATOMICWRITES |
+#endif
+    0;
+
 void fill_common(ioengine_ops &ops) {
   ops.name = "libdmabuf";
   ops.version = FIO_IOOPS_VERSION;
-  ops.flags = FIO_NO_OFFLOAD | FIO_MEMALIGN | FIO_RAWIO;
+  ops.flags = FIO_NO_OFFLOAD | FIO_MEMALIGN | FIO_RAWIO | kMoreFlags;
   ops.init = engine_init;
   ops.post_init = engine_post_init;
   ops.cleanup = engine_cleanup;
+  ops.errdetails = engine_errdetails;
   ops.open_file = engine_open_file;
   ops.close_file = engine_close_file;
   ops.unlink_file = engine_unlink_file;
@@ -504,8 +546,7 @@ void fill_common(ioengine_ops &ops) {
   ops.options = fio_option_table();
 }
 
-template <class Path> void fill_ring_ops(BufferKind buffers = BufferKind::view) {
-  ioengine_ops &ops = ring_ops[static_cast<size_t>(buffers)][static_cast<size_t>(Path::kPath)];
+template <class Path> void fill_ring_ops(ioengine_ops &ops) {
   fill_common(ops);
   ops.flags |= FIO_ASYNCIO_SETS_ISSUE_TIME;
   if (traits(Path::kPath).is_file)
@@ -514,6 +555,11 @@ template <class Path> void fill_ring_ops(BufferKind buffers = BufferKind::view) 
   ops.commit = engine_commit;
   ops.getevents = Hooks<Path>::getevents;
   ops.event = engine_event;
+}
+
+template <class Path> void fill_ring_ops(BufferKind buffers = BufferKind::view) {
+  fill_ring_ops<Path>(
+      ring_ops[static_cast<size_t>(buffers)][static_cast<size_t>(Path::kPath)]);
 }
 
 /// A datapath of memory that the CPU does not map.
@@ -550,6 +596,7 @@ extern "C" [[gnu::visibility("default")]] void get_ioengine(ioengine_ops **ops) 
     dmabuf::fill_ring_ops<dmabuf::Bvec>();
     dmabuf::fill_ring_ops<dmabuf::Bounce>();
     dmabuf::fill_ring_ops<dmabuf::Host>();
+    dmabuf::fill_ring_ops<dmabuf::HostAtomic>(dmabuf::atomic_ops);
     dmabuf::fill_ring_ops<dmabuf::Syscall>();
     dmabuf::fill_ring_ops<dmabuf::Upstream>();
     dmabuf::fill_sync_ops<dmabuf::RwFdCall>(dmabuf::Submit::sync);

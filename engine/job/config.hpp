@@ -35,7 +35,11 @@ struct JobConfig {
   bool priorities = false;  ///< some I/Os have a priority of their own
   bool process_priority = false; ///< prio or prioclass: the job's process has one
   unsigned force_async = 0; ///< every so manieth request goes to a kernel worker at once
-  std::string foreign;      ///< an option of engine io_uring that is set and not followed here
+  bool uncached = false;    ///< what is read and written is not to stay in the page cache
+  bool atomic = false;      ///< a write is to happen wholly or not at all
+  bool force_reads = false; ///< readfua
+  bool force_writes = false; ///< writefua: its targets are open with O_DSYNC
+  std::string foreign;      ///< an option that is set and not followed here, and why; a clause
   bool syncs = false;       ///< will send fsync and the like
   bool sqpoll = false;
   int sqpoll_cpu = -1;

@@ -66,7 +66,9 @@ Result<void> Job::set_up_lane() {
   lane_.ready = std::make_unique<void *[]>(config_.iodepth);
   lane_.tries = std::make_unique<uint16_t[]>(config_.iodepth);
   resize_targets(std::max(config_.file_count, 1U));
-  lane_.rw_flags = config_.nowait ? RWF_NOWAIT : 0;
+  // What O_DIRECT reads and writes is in no cache, as with engine io_uring.
+  lane_.rw_flags = (config_.nowait ? RWF_NOWAIT : 0) |
+                   (config_.uncached && !config_.direct ? kDontCache : 0);
   if (config_.nowait) // EAGAIN is what was asked for
     lane_.max_tries = 0;
   lane_.force_async = config_.force_async;
@@ -179,6 +181,12 @@ Result<void> Job::open_target(unsigned number, int fd, const std::string &name) 
   if (config_.hipri)
     if (auto ok = check_polled(fd, name); !ok)
       return ok;
+  if (config_.uncached && !config_.direct)
+    if (auto ok = check_uncached(fd, name); !ok)
+      return ok;
+  if (config_.atomic)
+    if (auto ok = check_atomic(fd, name, config_.max_bs); !ok)
+      return ok;
 
   Target target;
   target.fd = target.sqe_fd = fd;
@@ -224,6 +232,17 @@ std::string Job::explain_failure(unsigned number, int error) {
   return mappings_.explain(number);
 }
 
+std::string Job::locate_failure(const Request &request, unsigned number) {
+  std::string text = strf("libdmabuf: datapath %s, I/O slot %u", datapath_name(path()), request.index);
+  if (traits(path()).dmabuf_memory)
+    text += strf(", byte %llu of dma-buf %u",
+                 static_cast<unsigned long long>(lane_.offset_in_buffer(request)),
+                 lane_.buffer_number(request));
+  if (const std::string status = mappings_.drive_status(number); !status.empty())
+    text += strf("; the drive's last error was %s", status.c_str());
+  return text;
+}
+
 void Job::stop() {
   started_ = false;
   for (unsigned i = 0; i < targets_.size(); i++)
@@ -265,6 +284,7 @@ JobReport Job::report() const {
   report.buffers = memory_.count();
   report.buffer_bytes = memory_.bytes() + files_.bytes();
   report.issued = lane_.counters;
+  report.atomic = config_.atomic;
   report.copies_up = lane_.copies_up;
   report.copies_down = lane_.copies_down;
   report.files = files_.evidence();

@@ -96,6 +96,10 @@ public:
   /// Why an I/O on a file failed with `error`, as the module knows it; empty when it knows nothing.
   std::string explain_failure(unsigned number, int error);
 
+  /// Where a read or write that failed was, for fio's own message: datapath, I/O slot, place in the
+  /// dma-buf, and the drive's own status where it is known.
+  std::string locate_failure(const Request &request, unsigned number);
+
   /// To be called around a submission and after completions, for the CPU's access to the memory.
   /// Return 0 or a positive errno.
   int before_submit() { return memory_.before_submit(); }

@@ -56,6 +56,7 @@ struct JobReport {
   uint64_t buffer_bytes = 0;
   unsigned buffers = 0; ///< dma-bufs that are I/O memory
   Counters issued;
+  bool atomic = false;      ///< writes were not of registered memory, but had RWF_ATOMIC
   bool copies_up = false;   ///< each write was to take fio's data along, by a copy
   bool copies_down = false; ///< each read was to be seen by fio, by a copy
   ModuleCounts module;

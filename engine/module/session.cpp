@@ -176,6 +176,7 @@ Result<dmabuf_rw_map_entry> Session::map(const MapRequest &request, const std::s
     entry.path = request.path;
     entry.directions = request.directions;
     entry.max_command_hint = request.max_command_hint;
+    entry.flags = request.flags;
     dmabuf_rw_map map = {};
     map.entries = address(&entry);
     map.nr_entries = 1;

@@ -18,6 +18,7 @@ struct MapRequest {
   uint32_t path = DMABUF_RW_PATH_AUTO;
   uint32_t directions = 0; ///< DMABUF_RW_DIR_*
   uint32_t max_command_hint = 0;
+  uint32_t flags = 0; ///< DMABUF_RW_MAP_*
 };
 
 /// A dma-buf as a file that read() and write() work on.
