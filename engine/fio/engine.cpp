@@ -286,8 +286,7 @@ int engine_close_file(thread_data *td, fio_file *file) {
   return generic_close_file(td, file);
 }
 
-/// fio has syncfs from 3.42 on. io_uring has no such request.
-constexpr bool kHasSyncfs = DDIR_WAIT == DDIR_SYNC_FILE_RANGE + 2;
+/// io_uring has no such request.
 constexpr int kSyncfs = kHasSyncfs ? DDIR_SYNC_FILE_RANGE + 1 : DDIR_INVAL;
 
 /// What does not go by the ring: trims that it does not take, and syncfs. Nothing else may be

@@ -165,6 +165,7 @@ JobConfig job_config(const thread_data &td) {
     config.foreign = "dataplacement: no write here carries an identifier of streams or of FDP";
   config.syncs =
       td.o.fsync_blocks || td.o.fdatasync_blocks || td.sync_file_range_nr || td.o.end_fsync;
+  config.no_iowait = kWaitsWithoutIowait;
   config.sqpoll = options.sqpoll;
   config.sqpoll_cpu = options.sqpoll_cpu_set ? static_cast<int>(options.sqpoll_cpu) : -1;
   config.iodepth = td.o.iodepth;

@@ -41,6 +41,11 @@ struct FioOptions {
   Value refused[12];
 };
 
+/// fio has syncfs from 3.42 on.
+inline constexpr bool kHasSyncfs = DDIR_WAIT == DDIR_SYNC_FILE_RANGE + 2;
+/// And with the same release its engine io_uring waits for completions without iowait.
+inline constexpr bool kWaitsWithoutIowait = kHasSyncfs;
+
 /// Adds the options that engine io_uring has, too, under their names there.
 void add_uring_options(std::vector<fio_option> &table);
 

@@ -41,6 +41,7 @@ struct JobConfig {
   bool force_writes = false; ///< writefua: its targets are open with O_DSYNC
   std::string foreign;      ///< an option that is set and not followed here, and why; a clause
   bool syncs = false;       ///< will send fsync and the like
+  bool no_iowait = false;   ///< as the engine io_uring of the same fio
   bool sqpoll = false;
   int sqpoll_cpu = -1;
   unsigned iodepth = 1;

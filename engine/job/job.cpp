@@ -82,7 +82,8 @@ Result<void> Job::open_ring() {
   auto ok = lane_.ring.open({.depth = config_.iodepth,
                              .sqpoll = config_.sqpoll,
                              .sqpoll_cpu = config_.sqpoll_cpu,
-                             .iopoll = config_.hipri});
+                             .iopoll = config_.hipri,
+                             .no_iowait = config_.no_iowait});
   if (!ok)
     return ok;
   // Slot 0 is the module's session, the targets follow.

@@ -7,7 +7,7 @@
  *    its pages. DMA_BUF_IOCTL_SYNC on it succeeds and is counted.
  *  - $STAND_IN_MODULE=KEY=NUMBER,… makes /dev/dmabuf_rw open as /dev/null and answers its calls:
  *    features and query_errno for QUERY, config_errno for CONFIG; path, error (error_from: after so
- *    many mappings), reason, refused1, refused2 for MAP; reads and registrations for INFO. uring_cmds move nothing. RW does move and
+ *    many mappings), reason, refused1, refused2 for MAP; reads, registrations and status for INFO. uring_cmds move nothing. RW does move and
  *    count, or fails with rw_errno. OPEN gives the memfd itself or fails with open_errno and
  *    open_reason; open_lie=1 gives another file of that size, 2 one that is a page longer.
  *  - $STAND_IN_UPSTREAM=LOG makes io_uring take dma-bufs as the proposed interface says, and writes
@@ -320,6 +320,7 @@ static int module_call(unsigned long request, void *data)
 		info->reads += setting("reads", 0);
 		info->commands += setting("reads", 0);
 		info->registrations = setting("registrations", 0);
+		info->last_status = setting("status", 0);
 		return result_of("info_errno");
 	}
 	errno = ENOTTY;

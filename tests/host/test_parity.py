@@ -90,6 +90,18 @@ def test_a_trim_that_fails_is_named(fio: Fio, loop_device: str) -> None:
     assert result.reports[0]["errors"] >= 1
 
 
+def test_a_failed_io_has_its_details_in_fios_message(fio: Fio, loop_device: str) -> None:
+    result = fio(filename=loop_device, rw="read", size="1m", bs=768, direct=1, dmabuf_datapath="host")
+    assert result.status != 0
+    assert re.search(r"fio: libdmabuf: datapath host, I/O slot \d+$", result.stderr + result.stdout, re.MULTILINE)
+    # The stand-in's commands move nothing.
+    result = fio(rw="read", size="1m", iodepth=1, direct=1, dmabuf_datapath="premapped", stand_in=True,
+                 env={"STAND_IN_MODULE": f"status={0x281}"})
+    assert result.status != 0
+    assert re.search(r"fio: libdmabuf: datapath premapped, I/O slot 0, byte 0 of dma-buf 0; "
+                     r"the drive's last error was sct=0x02, sc=0x81$", result.stderr + result.stdout, re.MULTILINE)
+
+
 def cached_pages(path: str) -> int:
     """Pages of a file or block device that are in the page cache."""
     shown = subprocess.run(["fincore", "--noheadings", "--raw", "--output", "PAGES", path], text=True,
@@ -140,6 +152,16 @@ def test_flags_that_a_datapath_cannot_carry_are_refused(fio: Fio, option: str, d
     assert result.status != 0
     assert why in result.stderr
     assert not result.reports
+
+
+def test_readfua_needs_a_module_that_can(fio: Fio) -> None:
+    job = {"rw": "read", "size": "64k", "iodepth": 1, "direct": 1, "dmabuf_datapath": "premapped",
+           "dmabuf_submit": "ioctl", "stand_in": True}
+    old = fio("--readfua=1", **job, env={"STAND_IN_MODULE": f"features={0xff}"})
+    assert old.status != 0
+    assert "cannot set FUA in reads" in old.stderr
+    new = fio("--readfua=1", **job, env={"STAND_IN_MODULE": f"features={0x3ff}"})
+    assert new.status == 0, new.stderr
 
 
 def test_writefua_opens_the_target_with_o_dsync(fio: Fio, tmp_path: Path) -> None:
