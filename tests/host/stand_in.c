@@ -18,7 +18,7 @@
  *    first), for ever or so many times. CALL is create, sync, open-module, upstream, or pread or pwrite on
  *    what OPEN gave.
  *  - $STAND_IN_LOG gets one line at the end of each process that used it: how often CPU access
- *    began and ended.
+ *    began and ended, and how often syncfs() was called.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -51,7 +51,7 @@ static struct mapping {
 	struct dmabuf_rw_info info;
 } mappings[MAX_FD];
 static atomic_uint nr_mappings;
-static atomic_uint begins, ends;
+static atomic_uint begins, ends, syncfs_calls;
 static atomic_int open_balance, worst_balance;
 
 /* The errno with which @call fails now, 0 if it does not. */
@@ -75,14 +75,22 @@ static void __attribute__((destructor)) log_counts(void)
 	char line[128];
 	int fd, length;
 
-	if (!path || !begins)
+	if (!path || !(begins || syncfs_calls))
 		return;
-	length = snprintf(line, sizeof(line), "begins=%u ends=%u open=%d worst=%d\n", begins, ends,
-			  open_balance, worst_balance);
+	length = snprintf(line, sizeof(line), "begins=%u ends=%u open=%d worst=%d syncfs=%u\n", begins, ends,
+			  open_balance, worst_balance, syncfs_calls);
 	fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
 	if (fd >= 0 && write(fd, line, length) != length)
 		abort();
 	close(fd);
+}
+
+int syncfs(int fd)
+{
+	int (*real)(int) = dlsym(RTLD_NEXT, "syncfs");
+
+	syncfs_calls++;
+	return real(fd);
 }
 
 /* fio's job processes leave by _exit(), which runs no destructors. */

@@ -154,6 +154,20 @@ def test_flags_that_a_datapath_cannot_carry_are_refused(fio: Fio, option: str, d
     assert not result.reports
 
 
+def test_syncfs_is_syncfs(fio: Fio, tmp_path: Path) -> None:
+    """A direction of fio 3.42 and later, which is no fsync."""
+    help_text = subprocess.run([environment("FIO"), "--cmdhelp=end_syncfs"], text=True, capture_output=True, check=False)
+    if "end_syncfs" not in help_text.stdout or "No such" in help_text.stdout:
+        version = subprocess.check_output([environment("FIO"), "--version"], text=True).strip()
+        pytest.skip(f"{version} has no end_syncfs")
+    log = tmp_path / "calls.log"
+    result = fio("--end_syncfs=1", rw="write", size="1m", dmabuf_datapath="host", stand_in=True,
+                 env={"STAND_IN_LOG": str(log)})
+    assert result.status == 0, result.stderr
+    assert "syncfs=1" in log.read_text()
+    assert result.reports[0]["issued"]["syncs"] == 1
+
+
 def test_readfua_needs_a_module_that_can(fio: Fio) -> None:
     job = {"rw": "read", "size": "64k", "iodepth": 1, "direct": 1, "dmabuf_datapath": "premapped",
            "dmabuf_submit": "ioctl", "stand_in": True}
