@@ -27,8 +27,8 @@ inline void fill_discard(io_uring_sqe &sqe, const Target &target, uint64_t offse
 }
 
 /// Whether an io_uring can discard parts of the file that is open as `fd`; if not, the error says
-/// why. Asks the kernel by a discard of nothing on a ring of its own, so that it may be called while
-/// I/O is in flight.
+/// why. Asks the kernel by a discard of nothing on a ring of its own, so that it may be called
+/// while I/O is in flight.
 Result<void> check_discard(int fd);
 
 } // namespace dmabuf

@@ -72,8 +72,8 @@ Result<void> Ring::open(const RingOptions &options) {
   constexpr unsigned kNoIowait = 1U << 7;
   wait_flags_ = 0;
   if (options.no_iowait && (ring_.features & kFeature))
-    wait_flags_ = IORING_ENTER_GETEVENTS | kNoIowait |
-                  (registered ? IORING_ENTER_REGISTERED_RING : 0U);
+    wait_flags_ =
+        IORING_ENTER_GETEVENTS | kNoIowait | (registered ? IORING_ENTER_REGISTERED_RING : 0U);
   return {};
 }
 

@@ -17,8 +17,8 @@ namespace dmabuf {
 struct RingOptions {
   unsigned depth = 1; ///< requests in flight at most
   bool sqpoll = false;
-  int sqpoll_cpu = -1; ///< -1: any
-  bool iopoll = false; ///< polls the drives for completions
+  int sqpoll_cpu = -1;    ///< -1: any
+  bool iopoll = false;    ///< polls the drives for completions
   bool no_iowait = false; ///< a wait for completions is no iowait of the CPU, if the kernel can
 };
 

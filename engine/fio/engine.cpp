@@ -60,10 +60,9 @@ int give_up(thread_data *td, const Error &error) {
 void switch_to(thread_data *td, const Job &job) {
   const Submit submit = job.config().submit;
   const auto buffers = static_cast<size_t>(job.buffer_kind());
-  ioengine_ops &ops = job.config().atomic ? atomic_ops
-                      : submit == Submit::uring
-                          ? ring_ops[buffers][static_cast<size_t>(job.path())]
-                          : sync_ops[buffers][static_cast<size_t>(submit)];
+  ioengine_ops &ops = job.config().atomic       ? atomic_ops
+                      : submit == Submit::uring ? ring_ops[buffers][static_cast<size_t>(job.path())]
+                                                : sync_ops[buffers][static_cast<size_t>(submit)];
   // Jobs that are threads share the tables; all of them store the one handle of this library.
   void *const handle = std::atomic_ref(td->io_ops->dlhandle).load(std::memory_order_relaxed);
   std::atomic_ref(ops.dlhandle).store(handle, std::memory_order_relaxed);
@@ -290,8 +289,8 @@ int engine_close_file(thread_data *td, fio_file *file) {
 constexpr int kSyncfs = kHasSyncfs ? DDIR_SYNC_FILE_RANGE + 1 : DDIR_INVAL;
 
 /// What does not go by the ring: trims that it does not take, and syncfs. Nothing else may be
-/// queued, then fio's own call does it. FIO_Q_QUEUED for what does go by the ring. What fio notes of
-/// the time for FIO_ASYNCIO_SYNC_TRIM, which is about all trims of a job or none, is noted here.
+/// queued, then fio's own call does it. FIO_Q_QUEUED for what does go by the ring. What fio notes
+/// of the time for FIO_ASYNCIO_SYNC_TRIM, which is about all trims of a job or none, is noted here.
 [[gnu::noinline, gnu::cold]] fio_q_status apart(thread_data *td, io_u *unit) {
   Lane &lane = *of(td).lane;
   const bool is_trim = unit->ddir == DDIR_TRIM;
@@ -557,8 +556,7 @@ template <class Path> void fill_ring_ops(ioengine_ops &ops) {
 }
 
 template <class Path> void fill_ring_ops(BufferKind buffers = BufferKind::view) {
-  fill_ring_ops<Path>(
-      ring_ops[static_cast<size_t>(buffers)][static_cast<size_t>(Path::kPath)]);
+  fill_ring_ops<Path>(ring_ops[static_cast<size_t>(buffers)][static_cast<size_t>(Path::kPath)]);
 }
 
 /// A datapath of memory that the CPU does not map.

@@ -53,19 +53,19 @@ void add_priorities(std::vector<fio_option> &table) {
 }
 
 constexpr char kCommands[] = "only reads and writes of data are sent, and no other commands";
-constexpr char kMetadata[] =
-    "a dma-buf holds data and no metadata; what the drive can make and check itself, premapped lets "
-    "it make and check";
+constexpr char kMetadata[] = "a dma-buf holds data and no metadata; what the drive can make and "
+                             "check itself, premapped lets "
+                             "it make and check";
 constexpr char kScsi[] = "it is about SCSI devices by bsg, which take no dma-buf";
 
-/// An option that is accepted with the value it has by default in fio's engine. A job of that engine
-/// then runs here, or is told why it does not.
+/// An option that is accepted with the value it has by default in fio's engine. A job of that
+/// engine then runs here, or is told why it does not.
 struct Refused {
   const char *name;
   fio_opt_type type;
-  const char *why;                       ///< it is refused with any other value; a clause
-  std::array<const char *, 5> values;    ///< by number; the first is the default
-  const char *otherwise = "0";           ///< the default, where there are no values
+  const char *why;                    ///< it is refused with any other value; a clause
+  std::array<const char *, 5> values; ///< by number; the first is the default
+  const char *otherwise = "0";        ///< the default, where there are no values
 };
 
 constexpr Refused kRefused[] = {
@@ -96,9 +96,8 @@ std::string refusal(const Refused &refused, const FioOptions::Value &value) {
                                      : strf("%s=%s: %s", refused.name, value.text, refused.why);
   }
   if (refused.values[0])
-    return value.number
-               ? strf("%s=%s: %s", refused.name, refused.values[value.number], refused.why)
-               : std::string();
+    return value.number ? strf("%s=%s: %s", refused.name, refused.values[value.number], refused.why)
+                        : std::string();
   return value.number == std::strtoul(refused.otherwise, nullptr, 0)
              ? std::string()
              : strf("%s=%u: %s", refused.name, value.number, refused.why);
@@ -112,9 +111,8 @@ void add_refused(std::vector<fio_option> &table) {
                           (text ? offsetof(FioOptions::Value, text) : 0);
     const char *const otherwise = default_of(refused);
     // Kept for good, as the table is.
-    const auto *help =
-        new std::string(*otherwise ? strf("Only %s: %s", otherwise, refused.why)
-                                   : strf("Only when empty: %s", refused.why));
+    const auto *help = new std::string(*otherwise ? strf("Only %s: %s", otherwise, refused.why)
+                                                  : strf("Only when empty: %s", refused.why));
     auto &entry = table.emplace_back(option(refused.name, refused.name, refused.type, offset,
                                             *otherwise ? otherwise : nullptr, help->c_str()));
     for (size_t value = 0; value < refused.values.size() && refused.values[value]; value++)
@@ -145,11 +143,12 @@ void add_uring_options(std::vector<fio_option> &table) {
   table.push_back(option("force_async", "Force async", FIO_OPT_INT,
                          offsetof(FioOptions, force_async), "0",
                          "Every so manieth request is issued by a kernel worker"));
-  table.push_back(option("uncached", "Uncached", FIO_OPT_INT, offsetof(FioOptions, uncached), "0",
-                         "Buffered reads and writes do not stay in the page cache (RWF_DONTCACHE)"));
-  table.push_back(option("writefua", "Writes with FUA", FIO_OPT_BOOL,
-                         offsetof(FioOptions, force_writes), "0",
-                         "Each write is in the medium when it ends: targets are opened with O_DSYNC"));
+  table.push_back(
+      option("uncached", "Uncached", FIO_OPT_INT, offsetof(FioOptions, uncached), "0",
+             "Buffered reads and writes do not stay in the page cache (RWF_DONTCACHE)"));
+  table.push_back(
+      option("writefua", "Writes with FUA", FIO_OPT_BOOL, offsetof(FioOptions, force_writes), "0",
+             "Each write is in the medium when it ends: targets are opened with O_DSYNC"));
   table.push_back(option("readfua", "Reads with FUA", FIO_OPT_BOOL,
                          offsetof(FioOptions, force_reads), "0",
                          "Each read comes from the medium; for datapath premapped"));

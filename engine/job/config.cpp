@@ -75,11 +75,12 @@ Result<void> check_path(const JobConfig &config, Datapath path) {
                      "prio and prioclass, or use dmabuf_datapath=registered or bvec",
                      name));
   if (config.uncached && !config.direct && (!can.carries_flags || can.is_file))
-    return fail(EINVAL,
-                strf("uncached is a flag of reads and writes through the page cache, which those of "
-                     "dmabuf_datapath=%s cannot have; drop uncached, or use "
-                     "dmabuf_datapath=registered",
-                     name));
+    return fail(
+        EINVAL,
+        strf("uncached is a flag of reads and writes through the page cache, which those of "
+             "dmabuf_datapath=%s cannot have; drop uncached, or use "
+             "dmabuf_datapath=registered",
+             name));
   if (config.atomic && !can.writes_atomically)
     return fail(EINVAL,
                 strf("atomic=1 sets a flag (RWF_ATOMIC) that Linux takes with writes of ordinary "
@@ -87,14 +88,16 @@ Result<void> check_path(const JobConfig &config, Datapath path) {
                      "dmabuf_datapath=host",
                      name));
   if (config.force_reads && !can.forces_reads)
-    return fail(EINVAL, strf("readfua is a bit of NVMe commands that Linux sets in no read, and only "
-                             "dmabuf_datapath=premapped makes its commands itself, not %s; drop "
-                             "readfua, or set dmabuf_datapath=premapped",
-                             name));
+    return fail(EINVAL,
+                strf("readfua is a bit of NVMe commands that Linux sets in no read, and only "
+                     "dmabuf_datapath=premapped makes its commands itself, not %s; drop "
+                     "readfua, or set dmabuf_datapath=premapped",
+                     name));
   if (config.force_writes && can.is_file)
-    return fail(EINVAL, strf("writefua forces writes to the medium, and dmabuf_datapath=%s writes to "
-                             "memory; drop it",
-                             name));
+    return fail(EINVAL,
+                strf("writefua forces writes to the medium, and dmabuf_datapath=%s writes to "
+                     "memory; drop it",
+                     name));
   return {};
 }
 
@@ -116,8 +119,7 @@ Result<void> check_config(const JobConfig &config) {
                      "iodepth",
                      config.iodepth, kMaxFixedBuffers));
   if (!config.foreign.empty())
-    return fail(EINVAL,
-                strf("%s; drop it", config.foreign.c_str()));
+    return fail(EINVAL, strf("%s; drop it", config.foreign.c_str()));
   if (auto ok = check_submit(config); !ok)
     return ok;
   if (auto ok = check_path(config, config.datapath); !ok)

@@ -74,10 +74,11 @@ Result<void> check_uncached(int fd, const std::string &name) {
   std::byte byte = {};
   const iovec range = {&byte, 1};
   if (preadv2(fd, &range, 1, 0, kDontCache) < 0 && (errno == EOPNOTSUPP || errno == EINVAL))
-    return fail(EOPNOTSUPP, strf("uncached: this kernel or its file system has no uncached reads and "
-                                 "writes of %s (RWF_DONTCACHE, Linux 6.14); drop uncached, or set "
-                                 "direct=1",
-                                 name.c_str()));
+    return fail(EOPNOTSUPP,
+                strf("uncached: this kernel or its file system has no uncached reads and "
+                     "writes of %s (RWF_DONTCACHE, Linux 6.14); drop uncached, or set "
+                     "direct=1",
+                     name.c_str()));
   return {};
 }
 
@@ -96,12 +97,14 @@ Result<void> check_atomic(int fd, const std::string &name, uint64_t bytes) {
     return fail(errno, errno_text(strf("atomic=1: cannot ask %s", name.c_str()), errno));
   const uint32_t most = word(kMask) & kWriteAtomic ? word(kMost) : 0;
   if (!most)
-    return fail(EOPNOTSUPP, strf("atomic=1: %s has no atomic writes, or this kernel (Linux 6.11 has "
-                                 "them, with direct=1); drop atomic",
-                                 name.c_str()));
+    return fail(EOPNOTSUPP,
+                strf("atomic=1: %s has no atomic writes, or this kernel (Linux 6.11 has "
+                     "them, with direct=1); drop atomic",
+                     name.c_str()));
   if (bytes > most)
-    return fail(EINVAL, strf("atomic=1: %s writes at most %u bytes at once; lower bs, or drop atomic",
-                             name.c_str(), most));
+    return fail(EINVAL,
+                strf("atomic=1: %s writes at most %u bytes at once; lower bs, or drop atomic",
+                     name.c_str(), most));
   return {};
 }
 

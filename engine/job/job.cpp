@@ -67,8 +67,8 @@ Result<void> Job::set_up_lane() {
   lane_.tries = std::make_unique<uint16_t[]>(config_.iodepth);
   resize_targets(std::max(config_.file_count, 1U));
   // What O_DIRECT reads and writes is in no cache, as with engine io_uring.
-  lane_.rw_flags = (config_.nowait ? RWF_NOWAIT : 0) |
-                   (config_.uncached && !config_.direct ? kDontCache : 0);
+  lane_.rw_flags =
+      (config_.nowait ? RWF_NOWAIT : 0) | (config_.uncached && !config_.direct ? kDontCache : 0);
   if (config_.nowait) // EAGAIN is what was asked for
     lane_.max_tries = 0;
   lane_.force_async = config_.force_async;
@@ -155,7 +155,8 @@ Result<void> Job::check_trims(int fd) const {
   if (config_.submit != Submit::uring)
     return fail(EOPNOTSUPP, strf("dmabuf_submit=%s waits for each", submit_name(config_.submit)));
   if (config_.resets_zones)
-    return fail(EOPNOTSUPP, "with zonemode=zbd they are resets of zones, which io_uring does not do");
+    return fail(EOPNOTSUPP,
+                "with zonemode=zbd they are resets of zones, which io_uring does not do");
   if (config_.writes)
     return fail(EOPNOTSUPP, "this job also writes, and a write of what is being trimmed could be "
                             "lost");
@@ -234,7 +235,8 @@ std::string Job::explain_failure(unsigned number, int error) {
 }
 
 std::string Job::locate_failure(const Request &request, unsigned number) {
-  std::string text = strf("libdmabuf: datapath %s, I/O slot %u", datapath_name(path()), request.index);
+  std::string text =
+      strf("libdmabuf: datapath %s, I/O slot %u", datapath_name(path()), request.index);
   if (traits(path()).dmabuf_memory)
     text += strf(", byte %llu of dma-buf %u",
                  static_cast<unsigned long long>(lane_.offset_in_buffer(request)),

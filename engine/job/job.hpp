@@ -51,8 +51,8 @@ public:
   /// file, so it is made here and dropped by close_target().
   Result<void> open_target(unsigned number, int fd, const std::string &name);
 
-  /// Why trims of a file that was opened are done one at a time, although the job has more in flight;
-  /// the first time that there is a reason, then empty.
+  /// Why trims of a file that was opened are done one at a time, although the job has more in
+  /// flight; the first time that there is a reason, then empty.
   std::string trims_note() { return std::exchange(trims_note_, {}); }
 
   /// Reads the module's counters for the file and drops its mapping; waits for its I/O.

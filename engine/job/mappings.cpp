@@ -43,8 +43,9 @@ Result<void> Mappings::open_session() {
   if (auto ok = check_features(*session_, path_, config_.submit, config_.hipri); !ok)
     return ok;
   if (config_.force_reads && !session_->has(DMABUF_RW_FEAT_READ_FUA))
-    return fail(EOPNOTSUPP, "the loaded dmabuf_rw module cannot set FUA in reads (feature READ_FUA); "
-                            "drop readfua, or use a newer module");
+    return fail(EOPNOTSUPP,
+                "the loaded dmabuf_rw module cannot set FUA in reads (feature READ_FUA); "
+                "drop readfua, or use a newer module");
   if (auto ok = check_length(path_); !ok)
     return ok;
   return config_.timeout_ms ? session_->configure(config_.timeout_ms) : Result<void>();

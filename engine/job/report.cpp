@@ -166,9 +166,10 @@ Proof prove(const JobReport &report) {
                  done.c_str(), ull(issued.copied_to_buffer), ull(issued.copied_from_buffer))};
   case Datapath::host:
     if (report.atomic)
-      return {true, strf("the %s were all READ_FIXED on registered host memory, or WRITE of it with "
-                         "RWF_ATOMIC",
-                         done.c_str())};
+      return {true,
+              strf("the %s were all READ_FIXED on registered host memory, or WRITE of it with "
+                   "RWF_ATOMIC",
+                   done.c_str())};
     return {true, strf("the %s were all READ_FIXED or WRITE_FIXED on registered host memory",
                        done.c_str())};
   case Datapath::syscall:

@@ -7,7 +7,6 @@
 #include <csignal>
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <linux/ptrace.h>
 #include <optional>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
@@ -127,8 +126,10 @@ std::optional<std::vector<uint64_t>> waits_of(void (*body)()) {
   waitpid(child, &status, 0);
   if (WIFEXITED(status))
     return std::nullopt;
-  while (ptrace(PTRACE_SYSCALL, child, nullptr, nullptr) == 0 && waitpid(child, &status, 0) == child &&
-         WIFSTOPPED(status)) {
+  EXPECT_EQ(ptrace(PTRACE_SETOPTIONS, child, nullptr, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL),
+            0);
+  while (ptrace(PTRACE_SYSCALL, child, nullptr, nullptr) == 0 &&
+         waitpid(child, &status, 0) == child && WIFSTOPPED(status)) {
     __ptrace_syscall_info info = {};
     ptrace(PTRACE_GET_SYSCALL_INFO, child, reinterpret_cast<void *>(sizeof(info)), &info);
     if (info.op == PTRACE_SYSCALL_INFO_ENTRY && info.entry.nr == __NR_io_uring_enter &&
