@@ -253,7 +253,8 @@ static struct dmabuf_rw_result map_check(const struct dmabuf_rw_map_entry *e)
 {
 	const struct dmabuf_rw_result bad = { -EINVAL, DMABUF_RW_REASON_ARGUMENT };
 
-	if ((e->flags & ~DMABUF_RW_MAP_READ_FUA) || e->reserved0 || memchr_inv(e->reserved, 0, sizeof(e->reserved)))
+	if ((e->flags & ~DMABUF_RW_MAP_READ_FUA) || e->reserved0 ||
+	    memchr_inv(e->reserved, 0, sizeof(e->reserved)))
 		return bad;
 	if (e->path >= DMABUF_RW_NR_PATHS)
 		return bad;
