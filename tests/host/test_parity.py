@@ -44,7 +44,8 @@ def depths(result: Any) -> dict[str, float]:
 
 @pytest.mark.parametrize("options", [{}, {"registerfiles": 1}, {"sqthread_poll": 1}])
 def test_trims_are_in_flight_together(fio: Fio, loop_device: str, options: dict[str, Any]) -> None:
-    result = fio(filename=loop_device, rw="randtrim", bs="64k", size="4m", iodepth=16, dmabuf_datapath="host", **options)
+    result = fio(filename=loop_device, rw="randtrim", bs="64k", size="4m", iodepth=16, dmabuf_datapath="host",
+                 **options)
     assert result.status == 0, result.stderr
     issued = result.reports[0]["issued"]
     assert (issued["trims"], issued["syncs"], result.reports[0]["errors"]) == (64, 0, 0)
@@ -156,7 +157,8 @@ def test_flags_that_a_datapath_cannot_carry_are_refused(fio: Fio, option: str, d
 
 def test_syncfs_is_syncfs(fio: Fio, tmp_path: Path) -> None:
     """A direction of fio 3.42 and later, which is no fsync."""
-    help_text = subprocess.run([environment("FIO"), "--cmdhelp=end_syncfs"], text=True, capture_output=True, check=False)
+    help_text = subprocess.run([environment("FIO"), "--cmdhelp=end_syncfs"], text=True, capture_output=True,
+                               check=False)
     if "end_syncfs" not in help_text.stdout or "No such" in help_text.stdout:
         version = subprocess.check_output([environment("FIO"), "--version"], text=True).strip()
         pytest.skip(f"{version} has no end_syncfs")
@@ -200,7 +202,8 @@ def test_writefua_opens_the_target_with_o_dsync(fio: Fio, tmp_path: Path) -> Non
         done.clear()
         thread = threading.Thread(target=look)
         thread.start()
-        result = fio(option, "--time_based", rw="randwrite", size="1m", runtime=2, rate_iops=500, dmabuf_datapath="host")
+        result = fio(option, "--time_based", rw="randwrite", size="1m", runtime=2, rate_iops=500,
+                     dmabuf_datapath="host")
         done.set()
         thread.join()
         assert result.status == 0, result.stderr
@@ -254,7 +257,9 @@ def engine_parts(tree: Path) -> set[str]:
     """The flags and the hooks of these two engines, but those that every engine has."""
     text = (tree / "engines/io_uring.c").read_text()
     parts: set[str] = set()
-    for table in re.findall(r"^static struct ioengine_ops ioengine_uring\w* = \{(.*?)^\};", text, re.MULTILINE | re.DOTALL):
+    engines = re.findall(r"^static struct ioengine_ops ioengine_uring\w* = \{(.*?)^\};", text,
+                         re.MULTILINE | re.DOTALL)
+    for table in engines:
         parts |= set(re.findall(r"\bFIO_[A-Z_]+\b", table)) - {"FIO_IOOPS_VERSION"}
         parts |= set(re.findall(r"^\s*\.(\w+)\s*=", table, re.MULTILINE)) - EVERY_ENGINE
     assert len(parts) > 2, "these are no engines"
@@ -291,7 +296,7 @@ def plain_environment() -> dict[str, str]:
     return variables
 
 
-@pytest.mark.parametrize("tree", sources(), ids=lambda tree: tree.name)
+@pytest.mark.parametrize("tree", sources(), ids=[tree.name for tree in sources()])
 def test_every_option_of_fio_is_in_the_table_and_known(library: str, tree: Path) -> None:
     """A new option of fio is one of ours the same day, or this fails."""
     # fio 3.33 and older have no hint in their own tables.
@@ -299,14 +304,14 @@ def test_every_option_of_fio_is_in_the_table_and_known(library: str, tree: Path)
     assert not missing(set(engine_options(tree)), known, set(table_of_the_document()))
 
 
-@pytest.mark.parametrize("tree", sources(), ids=lambda tree: tree.name)
+@pytest.mark.parametrize("tree", sources(), ids=[tree.name for tree in sources()])
 def test_every_flag_and_hook_of_fios_engine_is_in_the_table(tree: Path) -> None:
     ours = set(re.findall(r"\bops\.(\w+) =", (REPOSITORY / "engine/fio/engine.cpp").read_text()))
     retired = {"FIO_ASYNCIO_SYNC_TRIM"}  # of fio before 3.38: its trims were one at a time
     assert not missing(engine_parts(tree) - ours - retired, set(table_of_the_document()))
 
 
-@pytest.mark.parametrize("tree", sources(), ids=lambda tree: tree.name)
+@pytest.mark.parametrize("tree", sources(), ids=[tree.name for tree in sources()])
 def test_every_value_that_fio_lists_is_understood(library: str, tmp_path: Path, tree: Path) -> None:
     """Not "bad value": followed, or refused in words later."""
     for option, values in engine_options(tree).items():
@@ -336,3 +341,13 @@ def test_a_new_option_or_hook_of_fio_would_be_found(library: str, tmp_path: Path
     assert missing(set(engine_options(tmp_path)), our_options(library) | {"cmdprio_hint"}) == {"warp_speed"}
     found = missing(engine_parts(tmp_path), set(table_of_the_document()))
     assert {"FIO_WARP", "teleport"} <= found
+
+
+def test_trims_of_a_dma_buf_are_refused_wherever_they_come_from(fio: Fio) -> None:
+    history: dict[str, Any] = {"verify": "crc32c", "trim_percentage": 10, "trim_backlog": 16}
+    for options in ({"rw": "randtrim"}, {"rw": "randwrite", **history}):
+        result = fio(filename=None, size="1m", dmabuf_datapath="syscall", stand_in=True, env={"STAND_IN_MODULE": "x=1"},
+                     **options)
+        assert result.status != 0
+        assert "has nothing to trim" in result.stderr
+        assert not result.reports

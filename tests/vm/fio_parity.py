@@ -73,7 +73,7 @@ def trims(tally: Tally) -> None:
 
 def fua(tally: Tally) -> None:
     """What is to be forced to the medium, or from it, has FUA in the drive's command."""
-    cases = [  # options, reads have it, writes have it
+    cases: list[tuple[list[str], bool, bool]] = [  # options, reads have it, writes have it
         ([], False, False),
         (["--sync=dsync"], False, True),
         (["--sync=sync"], False, True),
