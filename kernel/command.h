@@ -15,6 +15,7 @@
 #include "io_args.h"
 #include "mapping.h"
 #include "nvme_driver.h"
+#include "nvme_request.h"
 #include "trace.h"
 
 bool dmabuf_rw_cache_looked_at(const struct dmabuf_rw_mapping *m,
@@ -104,9 +105,7 @@ static __always_inline int command_make(struct request *rq, struct dmabuf_rw_map
 	}
 	lba >>= shift;
 
-	control = target->format.control;
-	if (write && (target->file->f_iocb_flags & IOCB_DSYNC))
-		control |= NVME_RW_FUA;
+	control = target->format.control | m->fua[write];
 	command.rw.opcode = write ? nvme_cmd_write : nvme_cmd_read;
 	command.rw.nsid = cpu_to_le32(target->format.nsid);
 	command.rw.slba = cpu_to_le64(lba);
@@ -126,6 +125,15 @@ static __always_inline int command_make(struct request *rq, struct dmabuf_rw_map
 	rq->timeout = 0;
 	this_cpu_inc(m->counts->commands);
 	return 0;
+}
+
+/* Remember how the drive ended a command that failed, before whoever sends it again. */
+static inline void command_note_status(struct dmabuf_rw_mapping *m, struct request *rq)
+{
+	const struct dmabuf_rw_nvme_request *nr = blk_mq_rq_to_pdu(rq);
+
+	if (nr->status)
+		WRITE_ONCE(m->last_status, nr->status & NVME_SCT_SC_MASK);
 }
 
 static __always_inline bool command_send(struct dmabuf_rw_mapping *m, struct request *rq)

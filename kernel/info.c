@@ -30,6 +30,7 @@ static void info_counts(struct dmabuf_rw_info *info, const struct dmabuf_rw_mapp
 	}
 	info->last_error = READ_ONCE(m->last_error);
 	info->last_reason = READ_ONCE(m->last_reason);
+	info->last_status = READ_ONCE(m->last_status);
 }
 
 static int info_attach(struct dmabuf_rw_info *info, struct dmabuf_rw_mapping *m)

@@ -2,7 +2,9 @@
 /*
  * MAP and UNMAP: making a dma-buf ready for a target, in arrays.
  */
+#include <linux/fcntl.h>
 #include <linux/file.h>
+#include <linux/nvme.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/user.h>
 #include <linux/slab.h>
@@ -251,9 +253,13 @@ static struct dmabuf_rw_result map_check(const struct dmabuf_rw_map_entry *e)
 {
 	const struct dmabuf_rw_result bad = { -EINVAL, DMABUF_RW_REASON_ARGUMENT };
 
-	if (e->flags || e->reserved0 || memchr_inv(e->reserved, 0, sizeof(e->reserved)))
+	if ((e->flags & ~DMABUF_RW_MAP_READ_FUA) || e->reserved0 ||
+	    memchr_inv(e->reserved, 0, sizeof(e->reserved)))
 		return bad;
 	if (e->path >= DMABUF_RW_NR_PATHS)
+		return bad;
+	/* No other datapath makes the command of a read itself. */
+	if (e->flags && e->path != DMABUF_RW_PATH_PREMAPPED)
 		return bad;
 	if (!e->directions || (e->directions & ~(DMABUF_RW_DIR_READ | DMABUF_RW_DIR_WRITE)))
 		return bad;
@@ -343,6 +349,11 @@ static struct dmabuf_rw_result map_files(struct dmabuf_rw_session *session,
 	if (!m)
 		return dmabuf_rw_fail(-ENOMEM, DMABUF_RW_REASON_NO_MEMORY);
 	m->size = dmabuf->size;
+	if (e->flags & DMABUF_RW_MAP_READ_FUA)
+		m->fua[0] = NVME_RW_FUA;
+	/* No fcntl() changes these after open(). */
+	if (target && (target->f_flags & O_DSYNC))
+		m->fua[1] = NVME_RW_FUA;
 
 	result = map_by_path(call, m, dmabuf, target, e->max_command_hint, e);
 	if (result.error) {

@@ -86,6 +86,7 @@ struct dmabuf_rw_mapping {
 	u32 directions;
 	const struct dmabuf_rw_path_ops *ops;	/* of its datapath */
 	u64 size;			/* bytes of the dma-buf */
+	u16 fua[2];			/* premapped: NVME_RW_FUA or 0; of a read, of a write */
 	struct dma_buf *dmabuf;		/* borrowed from attach or pages */
 	struct dmabuf_rw_attach *attach; /* premapped; dma_resv */
 	struct dmabuf_rw_target target;	/* its path: dma_resv, or @io held */
@@ -104,6 +105,7 @@ struct dmabuf_rw_mapping {
 	struct dmabuf_rw_pages *pages;	/* registered and bvec */
 	u32 last_error;
 	u32 last_reason;
+	u32 last_status;		/* premapped: NVMe's, of the last command that failed */
 	u32 wait_ms;			/* longest wait before an I/O is sent */
 	struct mutex path_lock;		/* see failover.c */
 	u64 path_changes;		/* dma_resv */

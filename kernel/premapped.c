@@ -52,6 +52,7 @@ static noinline bool single_again(struct io_uring_cmd *cmd, struct request *rq, 
 		.direction = io->flags & IO_WRITE ? DMABUF_RW_DIR_WRITE : DMABUF_RW_DIR_READ,
 	};
 
+	command_note_status(m, rq);
 	return dmabuf_rw_long_again(cmd, m, &args, rq, error);
 }
 

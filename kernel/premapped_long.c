@@ -94,6 +94,7 @@ static void long_note(struct premapped_long *l, struct request *rq, int error)
 {
 	enum dmabuf_rw_nvme_again again = dmabuf_rw_nvme_again(rq, l->m->target.head);
 
+	command_note_status(l->m, rq);
 	cmpxchg(&l->error, 0, error);
 	/* An error that is one in any case ends the I/O, whatever the others say. */
 	if (again == DMABUF_RW_NVME_OVER)

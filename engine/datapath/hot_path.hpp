@@ -6,7 +6,7 @@
 //   static Kind kind(const Unit &);
 //   static unsigned index(const Unit &);                      I/O slot, 0 … iodepth-1
 //   static Request request(const Lane &, Unit &);             reads and writes only
-//   static void fill_sync(const Lane &, io_uring_sqe &, Unit &);
+//   static void fill_sync(const Lane &, io_uring_sqe &, Unit &);   and trims that the ring takes
 //   static uint64_t length(const Unit &);                     bytes asked for
 //   static void done(Unit &, int error, uint64_t missing);    error: positive errno or 0
 #pragma once
@@ -122,8 +122,13 @@ private:
       Path::landed(lane, Io::request(lane, unit), static_cast<unsigned>(result));
       Io::done(unit, 0, length - static_cast<unsigned>(result));
       return true;
-    case Verdict::success: // only a sync gets here
-      lane.counters.syncs++;
+    case Verdict::success: // only a sync or a trim gets here
+      if (Io::kind(unit) == Kind::trim) {
+        lane.counters.trims++;
+        lane.counters.queued_trims++;
+      } else {
+        lane.counters.syncs++;
+      }
       Io::done(unit, 0, 0);
       return true;
     case Verdict::error:

@@ -50,6 +50,8 @@ struct DatapathTraits {
   bool carries_flags = true;      ///< nowait: its I/O has the flags of reads and writes
   bool carries_priority = true;   ///< cmdprio_*: its I/O has a priority
   bool process_priority = true;   ///< prio, prioclass: its I/O has the process's
+  bool writes_atomically = false; ///< atomic: its writes can have RWF_ATOMIC
+  bool forces_reads = false;      ///< readfua: its reads can be forced to the medium
 };
 
 /// By Datapath.
@@ -73,7 +75,8 @@ inline constexpr DatapathTraits kDatapathTraits[] = {
      .needs_direct = true,
      .carries_flags = false,
      .carries_priority = false,
-     .process_priority = false},
+     .process_priority = false,
+     .forces_reads = true},
     {.path = Datapath::registered,
      .name = "registered",
      .what = "The dma-buf is a registered buffer of the job's io_uring",
@@ -100,7 +103,8 @@ inline constexpr DatapathTraits kDatapathTraits[] = {
      .name = "host",
      .what = "Control: registered host memory, no dma-buf at all",
      .dmabuf_memory = false,
-     .slot_buffers = true},
+     .slot_buffers = true,
+     .writes_atomically = true},
     {.path = Datapath::syscall,
      .name = "syscall",
      .what = "The dma-buf is the file: read() and write() on it, from and to ordinary memory",

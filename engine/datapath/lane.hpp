@@ -33,6 +33,7 @@ struct Target {
   unsigned buffer_slot = 0;          ///< upstream: of the first dma-buf in the ring's table
   std::byte *view = nullptr;         ///< mmap: the dma-buf under test
   int dmabuf_fd = -1;                ///< mmap: the same
+  bool queues_trims = false;         ///< the ring takes its trims, as it takes reads and writes
 };
 
 /// Counted by the engine as requests complete.
@@ -42,6 +43,7 @@ struct Counters {
   uint64_t partial[2] = {}; ///< requests that moved fewer bytes than asked, but some
   uint64_t syncs = 0;
   uint64_t trims = 0;
+  uint64_t queued_trims = 0; ///< of these, by the ring; the others one at a time
   uint64_t errors = 0;
   uint64_t short_requests = 0;
   uint64_t retries = 0;
@@ -75,6 +77,10 @@ struct Request {
   uint16_t ioprio = 0;
 };
 
+// Of linux/fs.h, which the headers of an older kernel lack: flags of reads and writes.
+inline constexpr int kAtomic = 0x40;    ///< RWF_ATOMIC
+inline constexpr int kDontCache = 0x80; ///< RWF_DONTCACHE
+
 /// EAGAINs one request may meet before it fails with EAGAIN.
 inline constexpr unsigned kMaxTries = 100;
 
@@ -99,7 +105,7 @@ struct Lane {
   std::byte *staging = nullptr;
   uint64_t staging_slot = 0; ///< bytes per slot
   // As the options of engine io_uring say.
-  int rw_flags = 0;               ///< of reads and writes: RWF_NOWAIT or nothing
+  int rw_flags = 0;               ///< of reads and writes: RWF_NOWAIT, RWF_DONTCACHE
   unsigned max_tries = kMaxTries; ///< EAGAINs one request may meet before it fails with EAGAIN
   unsigned force_async = 0;       ///< every so manieth request is issued by a worker
   unsigned prepared = 0;          ///< requests since the last of these

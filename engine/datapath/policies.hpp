@@ -86,6 +86,18 @@ struct Host {
   static void landed(Lane &, const Request &, uint32_t) {}
 };
 
+/// The same for atomic=1: Linux takes an atomic write of no registered buffer.
+struct HostAtomic : Host {
+  static void fill(Lane &lane, io_uring_sqe &sqe, const Request &request) {
+    Host::fill(lane, sqe, request);
+    if (request.kind != Kind::write)
+      return;
+    sqe.opcode = IORING_OP_WRITE;
+    sqe.buf_index = 0;
+    sqe.rw_flags |= kAtomic;
+  }
+};
+
 /// Reads and writes of the dma-buf itself, by its rw fd; the I/O memory is ordinary.
 struct Syscall {
   static constexpr Datapath kPath = Datapath::syscall;

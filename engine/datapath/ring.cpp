@@ -5,6 +5,7 @@
 #include "base/system.hpp"
 
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 namespace dmabuf {
@@ -92,8 +93,22 @@ Result<void> Ring::open(const RingOptions &options) {
   }
   open_ = true;
   // Saves a file lookup per system call; kernels before 5.18 cannot, which only costs that.
-  io_uring_register_ring_fd(&ring_);
+  const bool registered = io_uring_register_ring_fd(&ring_) == 1;
+  // Linux 6.15; liburing has it from 2.10 on.
+  constexpr unsigned kFeature = 1U << 17;
+  constexpr unsigned kNoIowait = 1U << 7;
+  wait_flags_ = 0;
+  if (options.no_iowait && (ring_.features & kFeature))
+    wait_flags_ =
+        IORING_ENTER_GETEVENTS | kNoIowait | (registered ? IORING_ENTER_REGISTERED_RING : 0U);
   return {};
+}
+
+int Ring::wait_by_flags(unsigned count) {
+  // Not by liburing, which has no call for it.
+  return ::syscall(__NR_io_uring_enter, ring_.enter_ring_fd, 0, count, wait_flags_, nullptr, 0) < 0
+             ? -errno
+             : 0;
 }
 
 void Ring::close() {

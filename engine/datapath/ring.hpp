@@ -19,8 +19,9 @@ namespace dmabuf {
 struct RingOptions {
   unsigned depth = 1; ///< requests in flight at most
   bool sqpoll = false;
-  int sqpoll_cpu = -1; ///< -1: any
-  bool iopoll = false; ///< polls the drives for completions
+  int sqpoll_cpu = -1;    ///< -1: any
+  bool iopoll = false;    ///< polls the drives for completions
+  bool no_iowait = false; ///< a wait for completions is no iowait of the CPU, if the kernel can
 };
 
 /// One io_uring. Made, used and destroyed by one thread: it asks the kernel for the single-issuer
@@ -74,6 +75,8 @@ public:
 
   /// Waits until `count` completions can be read. Returns 0 or a negative errno, -EINTR included.
   int wait(unsigned count) {
+    if (wait_flags_)
+      return wait_by_flags(count);
     io_uring_cqe *cqe = nullptr;
     return io_uring_wait_cqe_nr(&ring_, &cqe, count);
   }
@@ -120,10 +123,12 @@ private:
     return sqpoll() ? io_uring_submit(&ring_) : io_uring_submit_and_get_events(&ring_);
   }
   int submit_rest(int rc, uint64_t &retries);
+  int wait_by_flags(unsigned count);
 
   io_uring ring_ = {};
   bool open_ = false;
   bool buffers_ = false; ///< there is a table of fixed buffers
+  unsigned wait_flags_ = 0; ///< of io_uring_enter(), where liburing's own would not do; else 0
 };
 
 /// Why the kernel gave no ring, as a sentence for the user. `disabled`: kernel.io_uring_disabled;

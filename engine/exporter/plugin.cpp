@@ -18,6 +18,7 @@
 #include <span>
 #include <sys/stat.h>
 #include <system_error>
+#include <unistd.h>
 #include <utility>
 
 namespace dmabuf {
@@ -136,7 +137,9 @@ Result<void> check_plugin_file(const std::string &file) {
     return fail(EPERM, strf("plug-in %s may be written by everybody, and this process would run "
                             "it; run: chmod o-w %s",
                             file.c_str(), file.c_str()));
-  if ((folder.st_mode & S_IWOTH) && !(folder.st_mode & S_ISVTX))
+  // Where everybody may make a file, one of that name may be somebody else's.
+  const bool others = node.st_uid != 0 && node.st_uid != geteuid();
+  if ((folder.st_mode & S_IWOTH) && (!(folder.st_mode & S_ISVTX) || others))
     return fail(EPERM, strf("plug-in %s lies in a folder in which everybody may put another in its "
                             "place; move it",
                             file.c_str()));

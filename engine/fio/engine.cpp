@@ -7,6 +7,7 @@
 
 #include "base/system.hpp"
 #include "base/unique_fd.hpp"
+#include "datapath/discard.hpp"
 #include "datapath/hot_path.hpp"
 #include "datapath/policies.hpp"
 #include "datapath/shadow.hpp"
@@ -36,6 +37,8 @@ static_assert(static_cast<int>(Kind::read) == DDIR_READ &&
 // fio's buffers are.
 ioengine_ops ring_ops[kBufferKinds][kDatapaths];
 ioengine_ops sync_ops[kBufferKinds][kSubmits];
+// Of datapath host with atomic=1.
+ioengine_ops atomic_ops;
 
 /// What td->io_ops_data points to.
 struct FioJob {
@@ -49,6 +52,9 @@ struct FioJob {
   MappedRange stand_in;      ///< what fio has for memory that could not be allocated
 };
 
+// The job of this thread: the hook errdetails of fio 3.33 is not told whose I/O it is about.
+thread_local FioJob *this_job = nullptr;
+
 FioJob &of(thread_data *td) { return *static_cast<FioJob *>(td->io_ops_data); }
 
 /// Says what went wrong, on stderr, and makes the job fail. Always 1.
@@ -61,8 +67,9 @@ int give_up(thread_data *td, const Error &error) {
 void switch_to(thread_data *td, const Job &job) {
   const Submit submit = job.config().submit;
   const auto buffers = static_cast<size_t>(job.buffer_kind());
-  ioengine_ops &ops = submit == Submit::uring ? ring_ops[buffers][static_cast<size_t>(job.path())]
-                                              : sync_ops[buffers][static_cast<size_t>(submit)];
+  ioengine_ops &ops = job.config().atomic       ? atomic_ops
+                      : submit == Submit::uring ? ring_ops[buffers][static_cast<size_t>(job.path())]
+                                                : sync_ops[buffers][static_cast<size_t>(submit)];
   // Jobs that are threads share the tables; all of them store the one handle of this library.
   void *const handle = std::atomic_ref(td->io_ops->dlhandle).load(std::memory_order_relaxed);
   std::atomic_ref(ops.dlhandle).store(handle, std::memory_order_relaxed);
@@ -94,9 +101,11 @@ struct FioIo {
             .target = &lane.targets[unit.file->fileno],
             .ioprio = unit.ioprio};
   }
-  static void fill_sync(const Lane &lane, io_uring_sqe &sqe, io_u &unit) {
+  [[gnu::noinline]] static void fill_sync(const Lane &lane, io_uring_sqe &sqe, io_u &unit) {
     const fio_file &file = *unit.file;
     const Target &target = lane.targets[file.fileno];
+    if (unit.ddir == DDIR_TRIM)
+      return fill_discard(sqe, target, unit.offset, unit.xfer_buflen);
     // In no order with what is in flight, as with engine io_uring: it makes durable what has
     // completed. (Drained, it would stall the queue, and a wait for several completions at once
     // may then sleep for ever on kernel 7.3.4: a wake-up gets lost.)
@@ -158,6 +167,10 @@ int engine_init(thread_data *td) {
   if (state->lane->spins) // the time until the kernel's thread was told is none of an I/O's
     td->o.disable_slat = 1;
   td->io_ops_data = state;
+  this_job = state;
+  // The drive's command then has FUA, of whatever datapath; fio opens the files after this.
+  if (state->job->config().force_writes)
+    td->o.sync_io |= O_DSYNC;
   auto *options = static_cast<FioOptions *>(td->eo);
   if (fio_cmdprio_init(td, &state->priorities, &options->priorities))
     return give_up(td,
@@ -368,6 +381,9 @@ int engine_open_file(thread_data *td, fio_file *file) {
     [[maybe_unused]] const int closed = generic_close_file(td, file);
     return 1;
   }
+  if (const std::string why = job.trims_note(); !why.empty())
+    log_err("libdmabuf: job %s: trims of %s are done one at a time: %s\n",
+            job.config().name.c_str(), file->file_name, why.c_str());
   if (open_question && job.path() != Datapath::automatic) {
     if (!job.passed_over().empty())
       log_err("libdmabuf: job %s: auto took %s for %s; passed over: %s\n",
@@ -384,7 +400,12 @@ int engine_close_file(thread_data *td, fio_file *file) {
   return generic_close_file(td, file);
 }
 
+/// io_uring has no such request.
+constexpr int kSyncfs = kHasSyncfs ? DDIR_SYNC_FILE_RANGE + 1 : DDIR_INVAL;
+
 const char *call_name(const io_u &unit) {
+  if (static_cast<int>(unit.ddir) == kSyncfs)
+    return "syncfs";
   switch (static_cast<Kind>(unit.ddir)) {
   case Kind::read:
     return "read";
@@ -456,21 +477,27 @@ void sync_now(thread_data *td, io_u *unit) {
   state.lane->counters.errors += unit->error != 0;
 }
 
-/// What does not go by the ring: trims, for which nothing else may be queued, and the syncs of a
-/// ring that takes none. FIO_Q_QUEUED for what does.
-[[gnu::cold]] fio_q_status apart(thread_data *td, io_u *unit) {
+/// What does not go by the ring: trims that it does not take, syncfs, and the syncs of a ring that
+/// takes none. Nothing else may be queued, then fio's own call does it. FIO_Q_QUEUED for what does go
+/// by the ring. What fio notes of the time for FIO_ASYNCIO_SYNC_TRIM, which is about all trims of a
+/// job or none, is noted here.
+[[gnu::noinline, gnu::cold]] fio_q_status apart(thread_data *td, io_u *unit) {
   Lane &lane = *of(td).lane;
   const bool is_trim = unit->ddir == DDIR_TRIM;
-  if (!is_trim && !lane.syncs_wait)
+  const bool is_syncfs = static_cast<int>(unit->ddir) == kSyncfs;
+  if (is_trim ? lane.targets[unit->file->fileno].queues_trims : !is_syncfs && !lane.syncs_wait)
     return FIO_Q_QUEUED;
   if (lane.fatal) {
     unit->error = static_cast<unsigned>(lane.fatal);
     return FIO_Q_COMPLETED;
   }
-  if (is_trim && lane.pending_count)
+  if (lane.pending_count)
     return FIO_Q_BUSY;
-  if (!is_trim && fio_fill_issue_time(td)) // fio has done it for a trim
+  if (fio_fill_issue_time(td)) {
     fio_gettime(&unit->issue_time, nullptr);
+    if (td->o.read_iolog_file)
+      td->last_issue = unit->issue_time;
+  }
   is_trim ? trim_now(td, unit) : sync_now(td, unit);
   io_u_mark_submit(td, 1);
   io_u_mark_complete(td, 1);
@@ -694,6 +721,21 @@ template <class Call> fio_q_status sync_queue(thread_data *td, io_u *unit) {
   return FIO_Q_COMPLETED;
 }
 
+/// What fio adds to its message about a failed I/O, and frees.
+char *error_details(io_u *unit) {
+  if (!this_job || !unit->file || !this_job->job->started() ||
+      (unit->ddir != DDIR_READ && unit->ddir != DDIR_WRITE))
+    return nullptr;
+  return strdup(this_job->job
+                    ->locate_failure(FioIo::request(*this_job->lane, *unit),
+                                     static_cast<unsigned>(unit->file->fileno))
+                    .c_str());
+}
+
+/// The hook takes the job, too, from fio 3.36 on.
+[[maybe_unused]] char *engine_errdetails(io_u *unit) { return error_details(unit); }
+[[maybe_unused]] char *engine_errdetails(thread_data *, io_u *unit) { return error_details(unit); }
+
 io_u *engine_event(thread_data *td, int number) {
   return static_cast<io_u *>(of(td).lane->ready[static_cast<unsigned>(number)]);
 }
@@ -701,6 +743,7 @@ io_u *engine_event(thread_data *td, int number) {
 void engine_cleanup(thread_data *td) {
   std::unique_ptr<FioJob> state(static_cast<FioJob *>(td->io_ops_data));
   td->io_ops_data = nullptr;
+  this_job = nullptr;
   if (!state)
     return;
   if (state->priorities.options)
@@ -720,14 +763,24 @@ void engine_cleanup(thread_data *td) {
                               datapath_name(report.path), report.proof.text.c_str())});
 }
 
+// What a fio has that knows it; a job that cannot have it is refused in words of ours.
+constexpr int kMoreFlags =
+    // FIO_ASYNCIO_SYNC_SYNCFS is the next of fio's flags: syncfs is done at once, and asked for.
+    (kHasSyncfs ? FIO_ASYNCIO_SYNC_TRIM << 1 : 0) |
+#ifdef FIO_HAVE_RWF_ATOMIC
+    FIO_ATOMICWRITES |
+#endif
+    0;
+
 void fill_common(ioengine_ops &ops) {
   ops.name = "libdmabuf";
   ops.version = FIO_IOOPS_VERSION;
   // Offloaded submission is refused by init(): fio would say no more than that it cannot be.
-  ops.flags = FIO_MEMALIGN | FIO_RAWIO;
+  ops.flags = FIO_MEMALIGN | FIO_RAWIO | kMoreFlags;
   ops.init = engine_init;
   ops.post_init = engine_post_init;
   ops.cleanup = engine_cleanup;
+  ops.errdetails = engine_errdetails;
   ops.open_file = engine_open_file;
   ops.close_file = engine_close_file;
   ops.unlink_file = engine_unlink_file;
@@ -738,10 +791,9 @@ void fill_common(ioengine_ops &ops) {
   ops.options = fio_option_table();
 }
 
-template <class Path> void fill_ring_ops(BufferKind buffers = BufferKind::view) {
-  ioengine_ops &ops = ring_ops[static_cast<size_t>(buffers)][static_cast<size_t>(Path::kPath)];
+template <class Path> void fill_ring_ops(ioengine_ops &ops) {
   fill_common(ops);
-  ops.flags |= FIO_ASYNCIO_SYNC_TRIM | FIO_ASYNCIO_SETS_ISSUE_TIME;
+  ops.flags |= FIO_ASYNCIO_SETS_ISSUE_TIME;
   if (traits(Path::kPath).is_file)
     ops.flags |= FIO_DISKLESSIO;
   ops.queue = Hooks<Path>::queue;
@@ -749,6 +801,10 @@ template <class Path> void fill_ring_ops(BufferKind buffers = BufferKind::view) 
   ops.getevents = Hooks<Path>::getevents;
   ops.event = engine_event;
   ops.iomem_free = Hooks<Path>::iomem_free;
+}
+
+template <class Path> void fill_ring_ops(BufferKind buffers = BufferKind::view) {
+  fill_ring_ops<Path>(ring_ops[static_cast<size_t>(buffers)][static_cast<size_t>(Path::kPath)]);
 }
 
 /// A datapath of memory that the CPU does not map.
@@ -785,6 +841,7 @@ extern "C" [[gnu::visibility("default")]] void get_ioengine(ioengine_ops **ops) 
     dmabuf::fill_ring_ops<dmabuf::Bvec>();
     dmabuf::fill_ring_ops<dmabuf::Bounce>();
     dmabuf::fill_ring_ops<dmabuf::Host>();
+    dmabuf::fill_ring_ops<dmabuf::HostAtomic>(dmabuf::atomic_ops);
     dmabuf::fill_ring_ops<dmabuf::Syscall>();
     dmabuf::fill_ring_ops<dmabuf::Upstream>();
     dmabuf::fill_sync_ops<dmabuf::RwFdCall>(dmabuf::Submit::sync);

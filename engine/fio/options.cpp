@@ -112,6 +112,25 @@ bool was_set(const thread_data &td, size_t offset) {
   return __fio_option_is_set(const_cast<thread_options *>(&td.o), static_cast<unsigned>(offset));
 }
 
+/// atomic=1, of a fio that leaves it to the engine.
+bool writes_atomically([[maybe_unused]] const thread_data &td) {
+#ifdef FIO_HAVE_RWF_ATOMIC
+  return td.o.oatomic;
+#else
+  return false;
+#endif
+}
+
+/// Streams or FDP, as fio has come to call them: dp_type is 0 for none.
+template <class T> bool places_data(const T &options) {
+  if constexpr (requires { options.dp_type; })
+    return options.dp_type != 0;
+  else if constexpr (requires { options.fdp; })
+    return options.fdp != 0;
+  else
+    return false;
+}
+
 } // namespace
 
 JobConfig job_config(const thread_data &td) {
@@ -139,7 +158,14 @@ JobConfig job_config(const thread_data &td) {
                       (options.priorities.bssplit_str && *options.priorities.bssplit_str);
   config.process_priority = was_set(td, offsetof(thread_options, ioprio)) ||
                             was_set(td, offsetof(thread_options, ioprio_class));
+  config.uncached = options.uncached;
+  config.atomic = writes_atomically(td);
+  config.force_reads = options.force_reads;
+  config.force_writes = options.force_writes;
   config.foreign = foreign_option(options);
+  if (config.foreign.empty() && places_data(td.o))
+    config.foreign = "dataplacement: no write here carries an identifier of streams or of FDP";
+  config.no_iowait = kWaitsWithoutIowait;
   config.sqpoll = options.sqpoll;
   config.sqpoll_cpu = options.sqpoll_cpu_set ? static_cast<int>(options.sqpoll_cpu) : -1;
   config.iodepth = td.o.iodepth;
@@ -153,6 +179,7 @@ JobConfig job_config(const thread_data &td) {
   // Those of trim_percentage come out of what was written; td_trim() does not know of them.
   config.trims = td_trim(&td) || td.o.trim_percentage || td.o.trim_backlog;
   config.offload = td.o.io_submit_mode == IO_MODE_OFFLOAD;
+  config.resets_zones = td.o.zone_mode == ZONE_MODE_ZBD;
   config.direct = td.o.odirect;
   config.cpu_fills =
       config.writes &&

@@ -29,17 +29,28 @@ struct FioOptions {
   unsigned nowait;
   unsigned force_async;
   cmdprio_options priorities;
-  // Options of engine io_uring that have no effect here, or are refused.
-  unsigned no_effect;
-  char *no_effect_text;
-  unsigned refused[7];
+  unsigned uncached;
+  unsigned force_reads;
+  unsigned force_writes;
+  unsigned no_effect; ///< for an option of engine io_uring that has none here
+  /// An option of that engine that is refused unless it has its default; a number, or a text.
+  struct Value {
+    unsigned number;
+    char *text;
+  };
+  Value refused[12];
 };
+
+/// fio has syncfs from 3.42 on.
+inline constexpr bool kHasSyncfs = DDIR_WAIT == DDIR_SYNC_FILE_RANGE + 2;
+/// And with the same release its engine io_uring waits for completions without iowait.
+inline constexpr bool kWaitsWithoutIowait = kHasSyncfs;
 
 /// Adds the options that engine io_uring has, too, under their names there.
 void add_uring_options(std::vector<fio_option> &table);
 
 /// The first option of engine io_uring that is set and asks for what this engine does not do, as
-/// "name=value"; empty if there is none.
+/// "name=value: why"; empty if there is none.
 std::string foreign_option(const FioOptions &options);
 
 /// One entry of the option table. `offset`: of the member of FioOptions.

@@ -4,6 +4,8 @@
 #include "fio/options.hpp"
 
 #include <array>
+#include <cstdlib>
+#include <string_view>
 
 namespace dmabuf {
 namespace {
@@ -50,36 +52,73 @@ void add_priorities(std::vector<fio_option> &table) {
                          nullptr, "Percentage, and priority, by block size"));
 }
 
-/// An option that is accepted with the value it has by default in engine io_uring.
+constexpr char kCommands[] = "only reads and writes of data are sent, and no other commands";
+constexpr char kMetadata[] = "a dma-buf holds data and no metadata; what the drive can make and "
+                             "check itself, premapped lets "
+                             "it make and check";
+constexpr char kScsi[] = "it is about SCSI devices by bsg, which take no dma-buf";
+
+/// An option that is accepted with the value it has by default in fio's engine. A job of that
+/// engine then runs here, or is told why it does not.
 struct Refused {
   const char *name;
   fio_opt_type type;
-  const char *help;
-  std::array<const char *, 4> values; ///< by number; the first is the default
+  const char *why;                    ///< it is refused with any other value; a clause
+  std::array<const char *, 5> values; ///< by number; the first is the default
+  const char *otherwise = "0";        ///< the default, where there are no values
 };
 
 constexpr Refused kRefused[] = {
-    {"uncached", FIO_OPT_INT, "Only 0: there are no uncached buffered reads and writes", {}},
-    {"md_per_io_size", FIO_OPT_INT, "Only 0: there is no separate metadata", {}},
-    {"readfua", FIO_OPT_BOOL, "Only 0: reads are not forced to the medium", {}},
-    {"writefua", FIO_OPT_BOOL, "Only 0: writes are not forced to the medium; see fio's sync=", {}},
-    {"deac", FIO_OPT_BOOL, "Only 0: there are no write-zeroes commands", {}},
-    {"write_mode",
-     FIO_OPT_STR,
-     "Only write: there are no other commands",
-     {"write", "uncor", "zeroes", "verify"}},
-    {"verify_mode", FIO_OPT_STR, "Only read: there are no other commands", {"read", "compare"}},
+    {"md_per_io_size", FIO_OPT_INT, kMetadata, {}},
+    {"pi_act", FIO_OPT_BOOL, kMetadata, {}, "1"},
+    {"pi_chk", FIO_OPT_STR_STORE, kMetadata, {}, ""},
+    {"apptag", FIO_OPT_INT, kMetadata, {}, "0x1234"},
+    {"apptag_mask", FIO_OPT_INT, kMetadata, {}, "0xffff"},
+    {"deac", FIO_OPT_BOOL, kCommands, {}},
+    {"write_mode", FIO_OPT_STR_STORE, kCommands, {}, "write"},
+    {"verify_mode", FIO_OPT_STR, kCommands, {"read", "compare"}},
+    {"read_mode", FIO_OPT_STR, kScsi, {"read", "prefetch"}},
+    {"cmd_type", FIO_OPT_STR, kScsi, {"nvme", "bsg"}},
+    {"cdb_len", FIO_OPT_STR, kScsi, {"0", "10", "16", "32"}},
+    {"verify_bytchk", FIO_OPT_STR, kScsi, {"0", "1", "3"}},
 };
 static_assert(std::size(kRefused) == std::size(FioOptions{}.refused));
 
-/// Without metadata engine io_uring makes nothing of these, nor does this one.
-constexpr struct {
-  const char *name;
-  fio_opt_type type;
-} kNoEffect[] = {
-    {"nonvectored", FIO_OPT_INT}, {"pi_act", FIO_OPT_BOOL},     {"pi_chk", FIO_OPT_STR_STORE},
-    {"apptag", FIO_OPT_INT},      {"apptag_mask", FIO_OPT_INT},
-};
+const char *default_of(const Refused &refused) {
+  return refused.values[0] ? refused.values[0] : refused.otherwise;
+}
+
+/// What is refused of it, if its value is not the default; else empty.
+std::string refusal(const Refused &refused, const FioOptions::Value &value) {
+  if (refused.type == FIO_OPT_STR_STORE) {
+    const std::string_view text = value.text ? value.text : "";
+    return text == refused.otherwise ? std::string()
+                                     : strf("%s=%s: %s", refused.name, value.text, refused.why);
+  }
+  if (refused.values[0])
+    return value.number ? strf("%s=%s: %s", refused.name, refused.values[value.number], refused.why)
+                        : std::string();
+  return value.number == std::strtoul(refused.otherwise, nullptr, 0)
+             ? std::string()
+             : strf("%s=%u: %s", refused.name, value.number, refused.why);
+}
+
+void add_refused(std::vector<fio_option> &table) {
+  for (size_t i = 0; i < std::size(kRefused); i++) {
+    const Refused &refused = kRefused[i];
+    const bool text = refused.type == FIO_OPT_STR_STORE;
+    const size_t offset = offsetof(FioOptions, refused) + i * sizeof(FioOptions::Value) +
+                          (text ? offsetof(FioOptions::Value, text) : 0);
+    const char *const otherwise = default_of(refused);
+    // Kept for good, as the table is.
+    const auto *help = new std::string(*otherwise ? strf("Only %s: %s", otherwise, refused.why)
+                                                  : strf("Only when empty: %s", refused.why));
+    auto &entry = table.emplace_back(option(refused.name, refused.name, refused.type, offset,
+                                            *otherwise ? otherwise : nullptr, help->c_str()));
+    for (size_t value = 0; value < refused.values.size() && refused.values[value]; value++)
+      entry.posval[value] = choice(refused.values[value], value, "As with engine io_uring_cmd");
+  }
+}
 
 } // namespace
 
@@ -104,37 +143,27 @@ void add_uring_options(std::vector<fio_option> &table) {
   table.push_back(option("force_async", "Force async", FIO_OPT_INT,
                          offsetof(FioOptions, force_async), "0",
                          "Every so manieth request is issued by a kernel worker"));
+  table.push_back(
+      option("uncached", "Uncached", FIO_OPT_INT, offsetof(FioOptions, uncached), "0",
+             "Buffered reads and writes do not stay in the page cache (RWF_DONTCACHE)"));
+  table.push_back(
+      option("writefua", "Writes with FUA", FIO_OPT_BOOL, offsetof(FioOptions, force_writes), "0",
+             "Each write is in the medium when it ends: targets are opened with O_DSYNC"));
+  table.push_back(option("readfua", "Reads with FUA", FIO_OPT_BOOL,
+                         offsetof(FioOptions, force_reads), "0",
+                         "Each read comes from the medium; for datapath premapped"));
+  table.push_back(option("nonvectored", "Non-vectored", FIO_OPT_INT,
+                         offsetof(FioOptions, no_effect), "-1",
+                         "Without effect: I/O is never vectored, as with fixedbufs=1 in engine "
+                         "io_uring"));
   add_priorities(table);
-
-  for (size_t i = 0; i < std::size(kRefused); i++) {
-    const Refused &refused = kRefused[i];
-    auto &entry =
-        table.emplace_back(option(refused.name, refused.name, refused.type,
-                                  offsetof(FioOptions, refused) + i * sizeof(unsigned),
-                                  refused.values[0] ? refused.values[0] : "0", refused.help));
-    for (size_t value = 0; value < refused.values.size() && refused.values[value]; value++)
-      entry.posval[value] = choice(refused.values[value], value, "As with engine io_uring");
-  }
-  for (const auto &[name, type] : kNoEffect)
-    table.push_back(option(name, name, type,
-                           type == FIO_OPT_STR_STORE ? offsetof(FioOptions, no_effect_text)
-                                                     : offsetof(FioOptions, no_effect),
-                           nullptr, "Accepted and without effect, there being no metadata"));
-  auto &type = table.emplace_back(option("cmd_type", "cmd_type", FIO_OPT_STR,
-                                         offsetof(FioOptions, no_effect), nullptr,
-                                         "Accepted and without effect, as with engine io_uring"));
-  type.posval[0] = choice("nvme", 0, "As with engine io_uring");
+  add_refused(table);
 }
 
 std::string foreign_option(const FioOptions &options) {
-  for (size_t i = 0; i < std::size(kRefused); i++) {
-    const unsigned value = options.refused[i];
-    if (!value)
-      continue;
-    const auto &values = kRefused[i].values;
-    return values[0] ? strf("%s=%s", kRefused[i].name, values[value])
-                     : strf("%s=%u", kRefused[i].name, value);
-  }
+  for (size_t i = 0; i < std::size(kRefused); i++)
+    if (std::string why = refusal(kRefused[i], options.refused[i]); !why.empty())
+      return why;
   return {};
 }
 

@@ -74,6 +74,30 @@ Result<void> check_path(const JobConfig &config, Datapath path) {
                 strf("the commands of dmabuf_datapath=%s do not carry the job's I/O priority; drop "
                      "prio and prioclass, or use dmabuf_datapath=registered or bvec",
                      name));
+  if (config.uncached && !config.direct && (!can.carries_flags || can.is_file))
+    return fail(
+        EINVAL,
+        strf("uncached is a flag of reads and writes through the page cache, which those of "
+             "dmabuf_datapath=%s cannot have; drop uncached, or use "
+             "dmabuf_datapath=registered",
+             name));
+  if (config.atomic && !can.writes_atomically)
+    return fail(EINVAL,
+                strf("atomic=1 sets a flag (RWF_ATOMIC) that Linux takes with writes of ordinary "
+                     "memory only, and those of dmabuf_datapath=%s are none; drop atomic, or use "
+                     "dmabuf_datapath=host",
+                     name));
+  if (config.force_reads && !can.forces_reads)
+    return fail(EINVAL,
+                strf("readfua is a bit of NVMe commands that Linux sets in no read, and only "
+                     "dmabuf_datapath=premapped makes its commands itself, not %s; drop "
+                     "readfua, or set dmabuf_datapath=premapped",
+                     name));
+  if (config.force_writes && can.is_file)
+    return fail(EINVAL,
+                strf("writefua forces writes to the medium, and dmabuf_datapath=%s writes to "
+                     "memory; drop it",
+                     name));
   return {};
 }
 
@@ -95,10 +119,7 @@ Result<void> check_config(const JobConfig &config) {
                      "iodepth",
                      config.iodepth, kMaxFixedBuffers));
   if (!config.foreign.empty())
-    return fail(EINVAL,
-                strf("%s is an option of engine io_uring that this engine does not have; drop "
-                     "it",
-                     config.foreign.c_str()));
+    return fail(EINVAL, strf("%s; drop it", config.foreign.c_str()));
   if (config.offload)
     return fail(EINVAL,
                 strf("io_submit_mode=offload submits from other threads, and the mappings of the "

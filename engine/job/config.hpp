@@ -35,7 +35,12 @@ struct JobConfig {
   bool priorities = false;  ///< some I/Os have a priority of their own
   bool process_priority = false; ///< prio or prioclass: the job's process has one
   unsigned force_async = 0; ///< every so manieth request goes to a kernel worker at once
-  std::string foreign;      ///< an option of engine io_uring that is set and not followed here
+  bool uncached = false;    ///< what is read and written is not to stay in the page cache
+  bool atomic = false;      ///< a write is to happen wholly or not at all
+  bool force_reads = false; ///< readfua
+  bool force_writes = false; ///< writefua: its targets are open with O_DSYNC
+  std::string foreign;      ///< an option that is set and not followed here, and why; a clause
+  bool no_iowait = false;   ///< as the engine io_uring of the same fio
   bool sqpoll = false;
   int sqpoll_cpu = -1;
   unsigned iodepth = 1;
@@ -44,6 +49,7 @@ struct JobConfig {
   bool writes = false;     ///< will write to the target
   bool trims = false;      ///< will discard parts of the target
   bool offload = false;    ///< io_submit_mode=offload: other threads would submit
+  bool resets_zones = false; ///< its trims are resets of zones
   bool direct = false;     ///< opens its targets with O_DIRECT
   bool cpu_fills = false;  ///< the CPU writes in buffers between writes
   bool refills = false;    ///< the same, and not just because fio scrambles unless told not to

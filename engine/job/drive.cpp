@@ -2,16 +2,20 @@
 #include "job/drive.hpp"
 
 #include "base/system.hpp"
+#include "datapath/lane.hpp"
 
 #include <array>
 #include <cerrno>
 #include <climits>
 #include <cstddef>
 #include <cstring>
+#include <fcntl.h>
 #include <linux/nvme_ioctl.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 namespace dmabuf {
@@ -63,6 +67,44 @@ Result<void> check_polled(int fd, const std::string &name) {
                                  "nothing; load its driver with some (nvme.poll_queues=N), or drop "
                                  "hipri",
                                  name.c_str()));
+  return {};
+}
+
+Result<void> check_uncached(int fd, const std::string &name) {
+  std::byte byte = {};
+  const iovec range = {&byte, 1};
+  if (preadv2(fd, &range, 1, 0, kDontCache) < 0 && (errno == EOPNOTSUPP || errno == EINVAL))
+    return fail(EOPNOTSUPP,
+                strf("uncached: this kernel or its file system has no uncached reads and "
+                     "writes of %s (RWF_DONTCACHE, Linux 6.14); drop uncached, or set "
+                     "direct=1",
+                     name.c_str()));
+  return {};
+}
+
+Result<void> check_atomic(int fd, const std::string &name, uint64_t bytes) {
+  // Of struct statx, whose definition may be older than these.
+  constexpr unsigned kWriteAtomic = 0x10000;
+  constexpr size_t kMask = 0;
+  constexpr size_t kMost = 0xac;
+  std::array<std::byte, 256> answer = {};
+  const auto word = [&](size_t at) {
+    uint32_t value = 0;
+    std::memcpy(&value, answer.data() + at, sizeof(value));
+    return value;
+  };
+  if (syscall(SYS_statx, fd, "", AT_EMPTY_PATH, kWriteAtomic, answer.data()) < 0)
+    return fail(errno, errno_text(strf("atomic=1: cannot ask %s", name.c_str()), errno));
+  const uint32_t most = word(kMask) & kWriteAtomic ? word(kMost) : 0;
+  if (!most)
+    return fail(EOPNOTSUPP,
+                strf("atomic=1: %s has no atomic writes, or this kernel (Linux 6.11 has "
+                     "them, with direct=1); drop atomic",
+                     name.c_str()));
+  if (bytes > most)
+    return fail(EINVAL,
+                strf("atomic=1: %s writes at most %u bytes at once; lower bs, or drop atomic",
+                     name.c_str(), most));
   return {};
 }
 

@@ -31,4 +31,11 @@ std::optional<bool> has_polled_queues(const std::string &sysfs, dev_t device);
 /// by interrupts, whatever the ring was asked for.
 Result<void> check_polled(int fd, const std::string &name);
 
+/// Refuses a file, open for reading, whose reads and writes cannot leave the page cache again
+/// (RWF_DONTCACHE): its kernel or its file system does not have that. Reads one byte.
+Result<void> check_uncached(int fd, const std::string &name);
+
+/// Refuses a target that does not write `bytes` bytes at once, wholly or not at all.
+Result<void> check_atomic(int fd, const std::string &name, uint64_t bytes);
+
 } // namespace dmabuf

@@ -3,6 +3,7 @@
 
 #include "base/sizes.hpp"
 #include "base/system.hpp"
+#include "datapath/discard.hpp"
 #include "job/drive.hpp"
 #include "module/reasons.hpp"
 
@@ -101,7 +102,9 @@ Result<void> Job::set_up_lane() {
   lane_.ready = std::make_unique<void *[]>(config_.iodepth);
   lane_.tries = std::make_unique<uint16_t[]>(config_.iodepth);
   resize_targets(std::max(config_.file_count, 1U));
-  lane_.rw_flags = config_.nowait ? RWF_NOWAIT : 0;
+  // What O_DIRECT reads and writes is in no cache, as with engine io_uring.
+  lane_.rw_flags =
+      (config_.nowait ? RWF_NOWAIT : 0) | (config_.uncached && !config_.direct ? kDontCache : 0);
   if (config_.nowait) // EAGAIN is what was asked for
     lane_.max_tries = 0;
   lane_.force_async = config_.force_async;
@@ -116,7 +119,8 @@ Result<void> Job::open_ring() {
   auto ok = lane_.ring.open({.depth = config_.iodepth,
                              .sqpoll = config_.sqpoll,
                              .sqpoll_cpu = config_.sqpoll_cpu,
-                             .iopoll = config_.hipri});
+                             .iopoll = config_.hipri,
+                             .no_iowait = config_.no_iowait});
   if (!ok)
     return ok;
   // Slot 0 is the module's session, the targets follow.
@@ -183,6 +187,30 @@ Result<void> Job::check_writable(int fd, const std::string &name) const {
   return {};
 }
 
+/// Whether trims of the file can be in flight together; if not, the error says why.
+Result<void> Job::check_trims(int fd) const {
+  if (config_.submit != Submit::uring)
+    return fail(EOPNOTSUPP, strf("dmabuf_submit=%s waits for each", submit_name(config_.submit)));
+  if (config_.resets_zones)
+    return fail(EOPNOTSUPP,
+                "with zonemode=zbd they are resets of zones, which io_uring does not do");
+  if (config_.writes)
+    return fail(EOPNOTSUPP, "this job also writes, and a write of what is being trimmed could be "
+                            "lost");
+  if (config_.hipri)
+    return fail(EOPNOTSUPP, "the ring of hipri takes no discards");
+  return check_discard(fd);
+}
+
+bool Job::queues_trims(int fd) {
+  if (!config_.trims)
+    return false;
+  const auto ok = check_trims(fd);
+  if (!ok && config_.iodepth > 1 && !std::exchange(trims_noted_, true))
+    trims_note_ = ok.error().message;
+  return ok.has_value();
+}
+
 Result<void> Job::open_target(unsigned number, int fd, const std::string &name) {
   if (number >= targets_.size())
     resize_targets(size_t{number} + 1);
@@ -192,9 +220,16 @@ Result<void> Job::open_target(unsigned number, int fd, const std::string &name) 
   if (config_.hipri)
     if (auto ok = check_polled(fd, name); !ok)
       return ok;
+  if (config_.uncached && !config_.direct)
+    if (auto ok = check_uncached(fd, name); !ok)
+      return ok;
+  if (config_.atomic)
+    if (auto ok = check_atomic(fd, name, config_.max_bs); !ok)
+      return ok;
 
   Target target;
   target.fd = target.sqe_fd = fd;
+  target.queues_trims = queues_trims(fd);
   // One that fio adds while it runs is not in the table, and used by its descriptor.
   if (config_.registerfiles && number < table_files_) {
     if (auto ok = lane_.ring.set_file(1 + number, fd); !ok)
@@ -235,6 +270,18 @@ std::string Job::explain_failure(unsigned number, int error) {
   if (traits(path()).is_file && traits(config_.submit).by_module)
     return rw_error_text(error);
   return mappings_.explain(number);
+}
+
+std::string Job::locate_failure(const Request &request, unsigned number) {
+  std::string text =
+      strf("libdmabuf: datapath %s, I/O slot %u", datapath_name(path()), request.index);
+  if (traits(path()).dmabuf_memory)
+    text += strf(", byte %llu of dma-buf %u",
+                 static_cast<unsigned long long>(lane_.offset_in_buffer(request)),
+                 lane_.buffer_number(request));
+  if (const std::string status = mappings_.drive_status(number); !status.empty())
+    text += strf("; the drive's last error was %s", status.c_str());
+  return text;
 }
 
 void Job::stop() {
@@ -283,6 +330,7 @@ JobReport Job::report() const {
   report.issued = lane_.counters;
   report.longest = config_.max_bs;
   report.unreaped = unreaped_;
+  report.atomic = config_.atomic;
   report.copies_up = lane_.copies_up;
   report.copies_down = lane_.copies_down;
   report.files = files_.evidence();

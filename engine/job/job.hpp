@@ -13,6 +13,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace dmabuf {
@@ -61,6 +62,10 @@ public:
   /// file, so it is made here and dropped by close_target().
   Result<void> open_target(unsigned number, int fd, const std::string &name);
 
+  /// Why trims of a file that was opened are done one at a time, although the job has more in
+  /// flight; the first time that there is a reason, then empty.
+  std::string trims_note() { return std::exchange(trims_note_, {}); }
+
   /// Reads the module's counters for the file and drops its mapping; waits for its I/O.
   void close_target(unsigned number);
 
@@ -105,6 +110,10 @@ public:
   /// Why an I/O on a file failed with `error`, as the module knows it; empty when it knows nothing.
   std::string explain_failure(unsigned number, int error);
 
+  /// Where a read or write that failed was, for fio's own message: datapath, I/O slot, place in the
+  /// dma-buf, and the drive's own status where it is known.
+  std::string locate_failure(const Request &request, unsigned number);
+
   /// To be called around a submission and after completions, for the CPU's access to the memory.
   /// Return 0 or a positive errno.
   int before_submit() { return memory_.before_submit(); }
@@ -120,6 +129,8 @@ private:
   Result<void> register_memory(const std::vector<void *> &buffers);
   Result<void> start_fixed_buffers(const std::vector<void *> &buffers);
   Result<void> check_writable(int fd, const std::string &name) const;
+  Result<void> check_trims(int fd) const;
+  bool queues_trims(int fd);
 
   JobConfig config_;
   UniqueFd report_fd_;
@@ -129,6 +140,8 @@ private:
   IoMemory memory_{config_, lane_};
   BufferFiles files_; ///< datapath syscall
   Mappings mappings_{config_, lane_, memory_};
+  std::string trims_note_;
+  bool trims_noted_ = false;
   bool started_ = false;
   bool attached_ = false;
   unsigned table_files_ = 0; ///< targets that have a slot in the ring's table of files

@@ -42,6 +42,10 @@ Result<void> Mappings::open_session() {
   session_ = std::move(*session);
   if (auto ok = check_features(*session_, path_, config_.submit, config_.hipri); !ok)
     return ok;
+  if (config_.force_reads && !session_->has(DMABUF_RW_FEAT_READ_FUA))
+    return fail(EOPNOTSUPP,
+                "the loaded dmabuf_rw module cannot set FUA in reads (feature READ_FUA); "
+                "drop readfua, or use a newer module");
   if (auto ok = check_length(path_); !ok)
     return ok;
   return config_.timeout_ms ? session_->configure(config_.timeout_ms) : Result<void>();
@@ -95,6 +99,8 @@ Result<dmabuf_rw_map_entry> Mappings::map_one(const DmaBuf &buffer, int target_f
   request.no_room = buffer.no_room.c_str();
   request.directions =
       (config_.reads ? DMABUF_RW_DIR_READ : 0U) | (config_.writes ? DMABUF_RW_DIR_WRITE : 0U);
+  if (config_.force_reads)
+    request.flags = DMABUF_RW_MAP_READ_FUA;
   if (path != DMABUF_RW_PATH_REGISTERED)
     request.max_command_hint = config_.max_command_kb * 1024;
   if ((path == DMABUF_RW_PATH_PREMAPPED || path == DMABUF_RW_PATH_AUTO) &&
@@ -295,6 +301,17 @@ void Mappings::count_mapping(uint32_t handle) {
       (!counts_.command_bytes || info->max_command_bytes < counts_.command_bytes))
     counts_.command_bytes = info->max_command_bytes;
   place_ = {memory_name(info->memory), route_name(info->route)};
+}
+
+std::string Mappings::drive_status(unsigned number) {
+  if (number >= mapped_.size())
+    return {};
+  for (const uint32_t handle : mapped_[number]) {
+    const auto info = session_->info(handle);
+    if (info && info->last_status)
+      return strf("sct=0x%02x, sc=0x%02x", info->last_status >> 8, info->last_status & 0xff);
+  }
+  return {};
 }
 
 std::string Mappings::explain(unsigned number) {

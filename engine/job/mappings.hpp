@@ -71,6 +71,10 @@ public:
   /// Why an I/O on a target failed, as the module knows it; empty when it knows nothing.
   std::string explain(unsigned number);
 
+  /// How the drive ended the last command that it failed, as NVMe writes it; empty when the module
+  /// does not know.
+  std::string drive_status(unsigned number);
+
   /// What `auto` passed over and why, empty if nothing.
   const std::string &passed_over() const { return passed_over_; }
 

@@ -184,6 +184,11 @@ Proof prove(const JobReport &report) {
                  "%llu bytes to and %llu bytes from the dma-buf",
                  done.c_str(), ull(issued.copied_to_buffer), ull(issued.copied_from_buffer))};
   case Datapath::host:
+    if (report.atomic)
+      return {true,
+              strf("the %s were all READ_FIXED on registered host memory, or WRITE of it with "
+                   "RWF_ATOMIC",
+                   done.c_str())};
     return {true, strf("the %s were all READ_FIXED or WRITE_FIXED on registered host memory",
                        done.c_str())};
   case Datapath::syscall:
@@ -249,9 +254,9 @@ std::string to_json(const JobReport &report) {
   number("buffer_bytes", report.buffer_bytes);
   out +=
       strf(",\"issued\":{\"reads\":%llu,\"writes\":%llu,\"read_bytes\":%llu,\"write_bytes\":%llu,"
-           "\"syncs\":%llu,\"trims\":%llu}",
+           "\"syncs\":%llu,\"trims\":%llu,\"queued_trims\":%llu}",
            ull(io.ops[0] + io.partial[0]), ull(io.ops[1] + io.partial[1]), ull(io.bytes[0]),
-           ull(io.bytes[1]), ull(io.syncs), ull(io.trims));
+           ull(io.bytes[1]), ull(io.syncs), ull(io.trims), ull(io.queued_trims));
   const ModuleCounts &module = report.module;
   if (module.known)
     out +=

@@ -59,6 +59,7 @@ struct JobReport {
   Counters issued;
   uint64_t longest = 0;     ///< bytes of an I/O at most
   uint64_t unreaped = 0;    ///< I/Os that were submitted and never seen to end
+  bool atomic = false;      ///< writes were not of registered memory, but had RWF_ATOMIC
   bool copies_up = false;   ///< each write was to take fio's data along, by a copy
   bool copies_down = false; ///< each read was to be seen by fio, by a copy
   ModuleCounts module;

@@ -107,6 +107,7 @@ Result<dmabuf_rw_map_entry> Session::map(const MapRequest &request, const std::s
     entry.path = request.path;
     entry.directions = request.directions;
     entry.max_command_hint = request.max_command_hint;
+    entry.flags = request.flags;
     const uint64_t start = now_ns();
     const int code = -drw_map_entry(drw_.get(), &entry);
     map_ns_ += now_ns() - start;

@@ -21,6 +21,7 @@ struct MapRequest {
   uint32_t directions = 0; ///< DMABUF_RW_DIR_*
   uint32_t max_command_hint = 0;
   const char *no_room = ""; ///< DmaBuf::no_room
+  uint32_t flags = 0; ///< DMABUF_RW_MAP_*
 };
 
 /// A dma-buf as a file that read() and write() work on.

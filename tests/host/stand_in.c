@@ -9,7 +9,7 @@
  *    stand-in-dmabuf passes for a dma-buf, too: one that comes over a socket, for example.
  *  - $STAND_IN_MODULE=KEY=NUMBER,… makes /dev/dmabuf_rw open as /dev/null and answers its calls:
  *    features and query_errno for QUERY, config_errno for CONFIG; path, error (error_from: after so
- *    many mappings), reason, refused1, refused2 for MAP; reads and registrations for INFO. uring_cmds move nothing. RW does move and
+ *    many mappings), reason, refused1, refused2 for MAP; reads, registrations and status for INFO. uring_cmds move nothing. RW does move and
  *    count, or fails with rw_errno. OPEN gives the memfd itself or fails with open_errno and
  *    open_reason; open_lie=1 gives another file of that size, 2 one that is a page longer.
  *  - $STAND_IN_UPSTREAM=LOG makes io_uring take dma-bufs as the proposed interface says, and writes
@@ -22,7 +22,7 @@
  *  - $STAND_IN_STRICT=1 lets the CPU reach a dma-buf's mmap between the begin and the end of its access
  *    only: who looks at other times dies of SIGSEGV, and there is time to do so.
  *  - $STAND_IN_LOG gets one line at the end of each process that used it: how often CPU access
- *    began and ended.
+ *    began and ended, and how often syncfs() was called.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -57,7 +57,7 @@ static struct mapping {
 	struct dmabuf_rw_info info;
 } mappings[MAX_FD];
 static atomic_uint nr_mappings;
-static atomic_uint begins, ends;
+static atomic_uint begins, ends, syncfs_calls;
 static atomic_int open_balance, worst_balance;
 
 /* The errno with which @call fails now, 0 if it does not. */
@@ -81,14 +81,22 @@ static void __attribute__((destructor)) log_counts(void)
 	char line[128];
 	int fd, length;
 
-	if (!path || !begins)
+	if (!path || !(begins || syncfs_calls))
 		return;
-	length = snprintf(line, sizeof(line), "begins=%u ends=%u open=%d worst=%d\n", begins, ends,
-			  open_balance, worst_balance);
+	length = snprintf(line, sizeof(line), "begins=%u ends=%u open=%d worst=%d syncfs=%u\n", begins, ends,
+			  open_balance, worst_balance, syncfs_calls);
 	fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
 	if (fd >= 0 && write(fd, line, length) != length)
 		abort();
 	close(fd);
+}
+
+int syncfs(int fd)
+{
+	int (*real)(int) = dlsym(RTLD_NEXT, "syncfs");
+
+	syncfs_calls++;
+	return real(fd);
 }
 
 /* fio's job processes leave by _exit(), which runs no destructors. */
@@ -429,6 +437,7 @@ static int module_call(unsigned long request, void *data)
 		info->reads += setting("reads", 0);
 		info->commands += setting("reads", 0);
 		info->registrations = setting("registrations", 0);
+		info->last_status = setting("status", 0);
 		return result_of("info_errno");
 	}
 	errno = ENOTTY;

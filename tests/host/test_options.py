@@ -17,10 +17,18 @@ OPTIONS = [
 ]
 # Of fio's engine io_uring, under their names there.
 FOLLOWED = ["hipri", "fixedbufs", "registerfiles", "sqthread_poll", "sqthread_poll_cpu", "nowait", "force_async",
-            "cmdprio_percentage", "cmdprio_class", "cmdprio", "cmdprio_bssplit"]
-REFUSED = {"uncached": 1, "md_per_io_size": 8, "readfua": 1, "writefua": 1, "deac": 1, "write_mode": "zeroes",
-           "verify_mode": "compare"}
-NO_EFFECT = {"nonvectored": 1, "pi_act": 0, "pi_chk": "GUARD", "apptag": 5, "apptag_mask": 7, "cmd_type": "nvme"}
+            "cmdprio_percentage", "cmdprio_class", "cmdprio", "cmdprio_bssplit", "uncached", "readfua", "writefua"]
+# Refused, each with the default that is not, which is that of fio's engine.
+REFUSED = {"md_per_io_size": "0", "pi_act": "1", "pi_chk": "", "apptag": "0x1234", "apptag_mask": "0xffff",
+           "deac": "0", "write_mode": "write", "verify_mode": "read", "read_mode": "read", "cmd_type": "nvme",
+           "cdb_len": "0", "verify_bytchk": "0"}
+# Other values of these, as any fio has them.
+OTHERS = [("md_per_io_size", "8"), ("pi_act", "0"), ("pi_chk", "GUARD,REFTAG"), ("apptag", "5"), ("apptag_mask", "7"),
+          ("deac", "1"), ("write_mode", "uncor"), ("write_mode", "zeroes"), ("write_mode", "verify"),
+          ("write_mode", "zone_append"), ("write_mode", "write/60:zeroes/40"), ("verify_mode", "compare"),
+          ("read_mode", "prefetch"), ("cmd_type", "bsg"), ("cdb_len", "16"), ("cdb_len", "32"), ("verify_bytchk", "1"),
+          ("verify_bytchk", "3")]
+NO_EFFECT = {"nonvectored": 1}
 
 
 def enghelp(library: str, option: str = "") -> str:
@@ -57,14 +65,24 @@ def test_flags_need_no_value_and_take_one(fio: Fio) -> None:
     assert "direct=1" in refused.stderr
 
 
-@pytest.mark.parametrize("option,value", REFUSED.items())
-def test_what_is_not_followed_is_refused_unless_it_is_the_default(fio: Fio, option: str, value: Any) -> None:
+@pytest.mark.parametrize("option,value", OTHERS)
+def test_what_is_not_followed_is_refused_by_name(fio: Fio, option: str, value: str) -> None:
     result = fio(f"--{option}={value}", size="64k", dmabuf_datapath="host")
     assert result.status != 0
-    assert f"{option}={value} is an option of engine io_uring that this engine does not have" in result.stderr
+    shown = str(int(value, 0)) if value.isdigit() and option != "cdb_len" else value
+    assert f"libdmabuf: job t: {option}={shown}: " in result.stderr
+    assert result.stderr.count("; drop it") == 1
     assert not result.reports
-    default = {"write_mode": "write", "verify_mode": "read"}.get(option, 0)
-    assert fio(f"--{option}={default}", size="64k", dmabuf_datapath="host").status == 0
+
+
+def test_every_refusal_is_tried() -> None:
+    assert {option for option, _ in OTHERS} == set(REFUSED)
+
+
+def test_the_defaults_of_what_is_refused_are_accepted(fio: Fio) -> None:
+    given = [f"--{option}={value}" for option, value in REFUSED.items() if value]
+    result = fio(*given, size="64k", dmabuf_datapath="host")
+    assert result.status == 0, result.stderr
 
 
 def test_what_engine_io_uring_ignores_is_ignored(fio: Fio) -> None:

@@ -2,6 +2,7 @@
 // The hot path on a real io_uring, with units of I/O that are not fio's.
 #include "datapath/hot_path.hpp"
 
+#include "datapath/discard.hpp"
 #include "datapath/policies.hpp"
 
 #include <array>
@@ -33,7 +34,11 @@ struct TestIo {
   static Request request(const Lane &lane, Unit &unit) {
     return {unit.kind, unit.index, unit.offset, unit.buffer, unit.length, lane.targets};
   }
-  static void fill_sync(const Lane &lane, io_uring_sqe &sqe, Unit &) {
+  static void fill_sync(const Lane &lane, io_uring_sqe &sqe, Unit &unit) {
+    if (unit.kind == Kind::trim) {
+      sqe.opcode = IORING_OP_NOP; // as a discard ends: 0
+      return;
+    }
     sqe.opcode = IORING_OP_FSYNC;
     sqe.fd = lane.targets->fd;
   }
@@ -300,6 +305,23 @@ TEST_F(HotPathTest, SyncsAreCountedOnTheirOwn) {
   EXPECT_EQ(lane.counters.ops[0] + lane.counters.ops[1], 0U);
 }
 
+TEST_F(HotPathTest, TrimsOfTheRingAreCountedOnTheirOwn) {
+  for (auto &unit : units) {
+    unit.kind = Kind::trim;
+    ASSERT_TRUE((HotPath<PlainRead, TestIo>::prepare(lane, unit)));
+  }
+  ASSERT_EQ(lane.ring.submit(lane.counters.retries), 0);
+  finish<PlainRead>(kDepth);
+  for (const auto &unit : units) {
+    EXPECT_EQ(unit.error, 0);
+    EXPECT_EQ(unit.missing, 0U);
+  }
+  EXPECT_EQ(lane.counters.trims, kDepth);
+  EXPECT_EQ(lane.counters.queued_trims, kDepth);
+  EXPECT_EQ(lane.counters.syncs + lane.counters.ops[0] + lane.counters.ops[1], 0U);
+  EXPECT_EQ(lane.in_flight, 0U);
+}
+
 TEST_F(HotPathTest, AJobWithoutDatapathCannotMoveData) {
   make_file(4096);
   ASSERT_TRUE((HotPath<Unresolved, TestIo>::prepare(lane, units[0])));
@@ -410,6 +432,47 @@ TEST(Entries, HostAddressesAreAddressesInTheSlotOfTheUnit) {
   EXPECT_EQ(sqe.flags, IOSQE_FIXED_FILE);
   EXPECT_EQ(sqe.addr, reinterpret_cast<uintptr_t>(memory.data() + 12288));
   EXPECT_EQ(sqe.buf_index, 3);
+}
+
+TEST(Entries, AtomicWritesAreOfNoRegisteredBuffer) {
+  Lane lane;
+  lane.rw_flags = RWF_NOWAIT;
+  alignas(4096) std::array<std::byte, 16384> memory;
+  Target target;
+  target.sqe_fd = 2;
+  io_uring_sqe sqe = {};
+  HostAtomic::fill(lane, sqe, {Kind::write, 3, 0, memory.data() + 12288, 4096, &target});
+  EXPECT_EQ(sqe.opcode, IORING_OP_WRITE);
+  EXPECT_EQ(sqe.buf_index, 0);
+  EXPECT_EQ(sqe.rw_flags, RWF_NOWAIT | kAtomic);
+  sqe = {};
+  HostAtomic::fill(lane, sqe, {Kind::read, 3, 0, memory.data() + 12288, 4096, &target});
+  EXPECT_EQ(sqe.opcode, IORING_OP_READ_FIXED);
+  EXPECT_EQ(sqe.rw_flags, RWF_NOWAIT) << "no read is atomic";
+}
+
+TEST(Entries, DiscardsHaveTheirLengthInBytes) {
+  Target target;
+  target.sqe_fd = 3;
+  target.sqe_flags = IOSQE_FIXED_FILE;
+  io_uring_sqe sqe = {};
+  fill_discard(sqe, target, uint64_t{5} << 40, uint64_t{1} << 33);
+  EXPECT_EQ(sqe.opcode, IORING_OP_URING_CMD);
+  EXPECT_EQ(sqe.cmd_op, 0x1200U);
+  EXPECT_EQ(sqe.flags, IOSQE_FIXED_FILE);
+  EXPECT_EQ(sqe.fd, 3);
+  EXPECT_EQ(sqe.addr, uint64_t{5} << 40);
+  EXPECT_EQ(sqe.addr3, uint64_t{1} << 33);
+  EXPECT_EQ(sqe.len, 0U);
+}
+
+TEST(Discard, OnlyBlockDevicesCan) {
+  for (const char *path : {"/dev/null", "/proc/self/exe"}) {
+    const int fd = open(path, O_RDONLY);
+    ASSERT_GE(fd, 0);
+    EXPECT_FALSE(check_discard(fd)) << path;
+    close(fd);
+  }
 }
 
 } // namespace

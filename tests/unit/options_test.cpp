@@ -185,8 +185,8 @@ TEST(Config, CommandsHaveNeitherNowaitNorPriority) {
 
 TEST(Config, OptionsOfIoUringThatAreNotFollowedAreNamed) {
   JobConfig config = good();
-  config.foreign = "uncached=1";
-  EXPECT_TRUE(mentions(refusal(config), {"uncached=1", "io_uring", "drop it"}));
+  config.foreign = "deac=1: only reads and writes are sent";
+  EXPECT_EQ(refusal(config), "deac=1: only reads and writes are sent; drop it");
 }
 
 TEST(Config, NobodyElseSubmitsForTheJob) {
@@ -299,6 +299,61 @@ TEST(Config, OnlyWhatMapsCanMapAgain) {
     else
       EXPECT_TRUE(
           mentions(refusal(config), {"dmabuf_remap_every", datapath_name(config.datapath)}));
+  }
+}
+
+TEST(Config, UncachedIsForTheDatapathsThatGoThroughThePageCache) {
+  for (unsigned path = 0; path < kDatapaths; path++) {
+    JobConfig config = by(static_cast<Datapath>(path), Submit::uring);
+    config.uncached = true;
+    EXPECT_EQ(refusal(config), "accepted") << "direct=1, " << datapath_name(config.datapath);
+    config.direct = false;
+    switch (config.datapath) {
+    case Datapath::bvec:
+    case Datapath::syscall:
+      EXPECT_TRUE(mentions(refusal(config), {"uncached", datapath_name(config.datapath)}));
+      break;
+    case Datapath::premapped:
+    case Datapath::upstream:
+      EXPECT_NE(refusal(config), "accepted") << "it needs direct=1";
+      break;
+    default:
+      EXPECT_EQ(refusal(config), "accepted") << datapath_name(config.datapath);
+    }
+  }
+}
+
+TEST(Config, AnAtomicWriteIsNoneOfARegisteredBuffer) {
+  for (unsigned path = 0; path < kDatapaths; path++) {
+    JobConfig config = by(static_cast<Datapath>(path), Submit::uring);
+    config.atomic = true;
+    if (config.datapath == Datapath::host)
+      EXPECT_EQ(refusal(config), "accepted");
+    else
+      EXPECT_TRUE(
+          mentions(refusal(config), {"atomic=1", "RWF_ATOMIC", datapath_name(config.datapath)}));
+  }
+}
+
+TEST(Config, ForcedReadsAreCommandsOfPremapped) {
+  for (unsigned path = 0; path < kDatapaths; path++) {
+    JobConfig config = by(static_cast<Datapath>(path), Submit::uring);
+    config.force_reads = true;
+    if (config.datapath == Datapath::premapped)
+      EXPECT_EQ(refusal(config), "accepted");
+    else
+      EXPECT_TRUE(mentions(refusal(config), {"readfua", datapath_name(config.datapath)}));
+  }
+}
+
+TEST(Config, ForcedWritesGoToAMedium) {
+  for (unsigned path = 0; path < kDatapaths; path++) {
+    JobConfig config = by(static_cast<Datapath>(path), Submit::uring);
+    config.force_writes = true;
+    if (config.datapath == Datapath::syscall)
+      EXPECT_TRUE(mentions(refusal(config), {"writefua", "memory"}));
+    else
+      EXPECT_EQ(refusal(config), "accepted") << datapath_name(config.datapath);
   }
 }
 

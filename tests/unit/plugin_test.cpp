@@ -398,6 +398,13 @@ TEST(PluginFile, OneThatEverybodyMayChangeIsNotRun) {
   // As /tmp is: nobody else may rename it there.
   ASSERT_EQ(chmod(folder.c_str(), 01777), 0);
   EXPECT_TRUE(check_plugin_file(copy));
+  // But anybody may have made it there.
+  if (geteuid() == 0) {
+    ASSERT_EQ(chown(copy.c_str(), 65534, 65534), 0);
+    EXPECT_FALSE(check_plugin_file(copy));
+    ASSERT_EQ(chmod(folder.c_str(), 0755), 0);
+    EXPECT_TRUE(check_plugin_file(copy));
+  }
   std::filesystem::remove(link);
   std::filesystem::remove_all(folder);
 }

@@ -116,7 +116,7 @@ TEST(Json, ReportHasTheAgreedFields) {
         "\"segments\":12",
         "\"buffer_bytes\":131072",
         "\"issued\":{\"reads\":100,\"writes\":50,\"read_bytes\":409600,\"write_bytes\":204800,"
-        "\"syncs\":0,\"trims\":0}",
+        "\"syncs\":0,\"trims\":0,\"queued_trims\":0}",
         "\"module\":{\"reads\":100,\"writes\":50,\"read_bytes\":409600,\"write_bytes\":204800,"
         "\"commands\":150,\"errors\":0,\"deferred\":0,\"invalidations\":0,\"registrations\":1,"
         "\"map_ns\":0}",

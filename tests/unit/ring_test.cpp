@@ -4,9 +4,14 @@
 #include "base/sizes.hpp"
 
 #include <cerrno>
+#include <csignal>
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <optional>
 #include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <vector>
 
@@ -132,6 +137,68 @@ TEST(Ring, MemoryThatIsNotThereCannotBeRegistered) {
   const auto registered = ring.register_buffers({&range, 1});
   ASSERT_FALSE(registered);
   EXPECT_EQ(registered.error().code, EFAULT);
+}
+
+/// The flags of the calls of io_uring_enter() with which `body` waits for completions, seen from
+/// outside; nothing where no process may look at another.
+std::optional<std::vector<uint64_t>> waits_of(void (*body)()) {
+  const pid_t child = fork();
+  if (child == 0) {
+    if (ptrace(PTRACE_TRACEME, 0, nullptr, nullptr) < 0)
+      _exit(77);
+    raise(SIGSTOP);
+    body();
+    _exit(0);
+  }
+  std::vector<uint64_t> flags;
+  int status = 0;
+  waitpid(child, &status, 0);
+  if (WIFEXITED(status))
+    return std::nullopt;
+  EXPECT_EQ(ptrace(PTRACE_SETOPTIONS, child, nullptr, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL),
+            0);
+  while (ptrace(PTRACE_SYSCALL, child, nullptr, nullptr) == 0 &&
+         waitpid(child, &status, 0) == child && WIFSTOPPED(status)) {
+    __ptrace_syscall_info info = {};
+    ptrace(PTRACE_GET_SYSCALL_INFO, child, reinterpret_cast<void *>(sizeof(info)), &info);
+    if (info.op == PTRACE_SYSCALL_INFO_ENTRY && info.entry.nr == __NR_io_uring_enter &&
+        info.entry.args[2])
+      flags.push_back(info.entry.args[3]);
+  }
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+  return flags;
+}
+
+template <bool no_iowait> void wait_for_a_timeout() {
+  Ring ring;
+  if (!ring.open({.depth = 2, .no_iowait = no_iowait}))
+    _exit(1);
+  __kernel_timespec soon = {.tv_sec = 0, .tv_nsec = 20'000'000};
+  io_uring_sqe *sqe = ring.sqe();
+  io_uring_prep_timeout(sqe, &soon, 0, 0);
+  uint64_t retries = 0;
+  if (ring.submit(retries) || ring.wait(1) < 0 || ring.reap(1, [](const io_uring_cqe &) {}) != 1)
+    _exit(2);
+}
+
+TEST(Ring, AWaitIsNoIowaitWhereThatIsAskedFor) {
+  constexpr uint64_t kNoIowait = 1U << 7;
+  const auto usual = waits_of(wait_for_a_timeout<false>);
+  const auto quiet = waits_of(wait_for_a_timeout<true>);
+  if (!usual || !quiet)
+    GTEST_SKIP() << "no process may look at another here";
+  ASSERT_FALSE(usual->empty());
+  for (const uint64_t flags : *usual)
+    EXPECT_EQ(flags & kNoIowait, 0U);
+  io_uring probe = {};
+  ASSERT_EQ(io_uring_queue_init(1, &probe, 0), 0);
+  const bool can = probe.features & (1U << 17); // Linux 6.15
+  io_uring_queue_exit(&probe);
+  ASSERT_FALSE(quiet->empty());
+  for (const uint64_t flags : *quiet) {
+    EXPECT_EQ((flags & kNoIowait) != 0, can);
+    EXPECT_NE(flags & IORING_ENTER_GETEVENTS, 0U);
+  }
 }
 
 TEST(RingErrors, SayWhatToDo) {

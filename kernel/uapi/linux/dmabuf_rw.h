@@ -64,6 +64,7 @@
 #define DMABUF_RW_FEAT_RWFILE		(1ULL << 6)	/* OPEN */
 #define DMABUF_RW_FEAT_IO		(1ULL << 7)	/* the ioctl IO */
 #define DMABUF_RW_FEAT_WINDOW		(1ULL << 8)	/* DMABUF_RW_REG_WINDOW */
+#define DMABUF_RW_FEAT_READ_FUA		(1ULL << 9)	/* DMABUF_RW_MAP_READ_FUA */
 
 /*
  * Reasons. An errno says what kind of failure it was, the reason names its
@@ -156,13 +157,18 @@ struct dmabuf_rw_config {
 	__u64 reserved[3];
 };
 
+/* dmabuf_rw_map_entry.flags */
+#define DMABUF_RW_MAP_READ_FUA	(1U << 0)	/* PREMAPPED: reads come from the medium */
+
 /**
  * struct dmabuf_rw_map_entry - one dma-buf to make ready for one target
  * @dmabuf_fd:		in: the dma-buf.
  * @target_fd:		in: the open file, or DMABUF_RW_NO_TARGET for REGISTERED.
  * @path:		in: DMABUF_RW_PATH_*; out: the path it got.
  * @directions:		in: DMABUF_RW_DIR_*, at least one.
- * @flags:		in: must be 0.
+ * @flags:		in: 0, or with path PREMAPPED DMABUF_RW_MAP_READ_FUA: each
+ *			READ has the bit FUA, so that the drive reads what is in
+ *			its medium. For WRITEs open the target with O_DSYNC.
  * @max_command_hint:	in: bytes one command may move as far as the caller
  *			knows the drive (its MDTS), 0: what the block layer
  *			says. Multiple of 4096. A hint over the drive's limit
@@ -293,7 +299,9 @@ struct dmabuf_rw_unmap {
  *			took over.
  * @controller:		PREMAPPED: N of the controller nvmeN that the commands
  *			go to; DMABUF_RW_NO_CONTROLLER otherwise.
- * @reserved0:		returned 0.
+ * @last_status:	PREMAPPED: how the drive ended the last command that it
+ *			failed: the status code in bits 7:0, its type in bits
+ *			10:8, as NVMe has them; 0: none.
  * @reserved:		must be 0, returned 0.
  */
 struct dmabuf_rw_info {
@@ -325,7 +333,7 @@ struct dmabuf_rw_info {
 	__u64 registered;
 	__u64 path_changes;
 	__u32 controller;
-	__u32 reserved0;
+	__u32 last_status;
 	__u64 reserved[6];
 };
 

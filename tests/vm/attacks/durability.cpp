@@ -11,10 +11,14 @@ namespace {
 
 constexpr std::uint32_t block = 4096;
 
-// Write commands to `position` with this in their control word.
-std::size_t writes(const Trace &trace, std::uint64_t position, bool fua) {
-  return trace.count({"nvme_cmd_write", std::format("slba={},", position / 512),
+// Commands at `position` with this in their control word.
+std::size_t commands(const Trace &trace, std::string_view name, std::uint64_t position, bool fua) {
+  return trace.count({name, std::format("slba={},", position / 512),
                       fua ? "ctrl=0x4000," : "ctrl=0x0,"});
+}
+
+std::size_t writes(const Trace &trace, std::uint64_t position, bool fua) {
+  return commands(trace, "nvme_cmd_write", position, fua);
 }
 
 void one_kind(const char *kind, int flags, std::uint64_t base) {
@@ -59,12 +63,63 @@ void one_kind(const char *kind, int flags, std::uint64_t base) {
                  std::format("{}: READ by premapped is without FUA", kind));
 }
 
+// READs have FUA if the mapping was asked for that, and its WRITEs have not for it.
+void forced_reads(std::uint64_t base) {
+  constexpr std::uint32_t length = 4 * block;
+  const UniqueFd target = open_target(drive, O_RDWR | O_DIRECT | O_CLOEXEC);
+  const DmaBuf buffer = make_buffer(65536);
+  Session session;
+  Ring ring(8);
+  const auto map = [&](Path path, std::uint32_t flags, std::uint32_t hint = 0) {
+    dmabuf_rw_map_entry entry = map_entry(buffer.fd(), target.get(), path, both_directions);
+    entry.flags = flags;
+    entry.max_command_hint = hint;
+    (void)session.map_one(entry);
+    return entry;
+  };
+  for (const Path path : {Path::Auto, Path::Registered, Path::Bvec})
+    report().check(map(path, DMABUF_RW_MAP_READ_FUA).reason == DMABUF_RW_REASON_ARGUMENT,
+                   std::format("{}: MAP_READ_FUA is refused", name_of(path)));
+  report().check(map(Path::Premapped, 2).reason == DMABUF_RW_REASON_ARGUMENT,
+                 "an unknown flag of a MAP entry is refused");
+
+  // As one command, as four, and by the ioctl.
+  std::uint64_t at = base;
+  for (const std::uint32_t flags : {0u, std::uint32_t{DMABUF_RW_MAP_READ_FUA}})
+    for (const std::uint32_t hint : {0u, block}) {
+      const bool forced = flags != 0;
+      const dmabuf_rw_map_entry entry = map(Path::Premapped, flags, hint);
+      if (!report().check(entry.error == 0, "MAP", errno_name(-static_cast<int>(entry.error))))
+        continue;
+      const Trace trace{"nvme/nvme_setup_cmd"};
+      const auto moved = [&](std::uint32_t op) {
+        return ring.command(session.fd(), op, 0, length,
+                            {.file_offset = at, .handle = entry.handle, .flags = 0});
+      };
+      report().check(moved(DMABUF_RW_URING_WRITE) == static_cast<int>(length) &&
+                         moved(DMABUF_RW_URING_READ) == static_cast<int>(length),
+                     "WRITE and READ");
+      for (std::uint64_t part = at; part < at + length; part += hint ? hint : length) {
+        report().check(commands(trace, "nvme_cmd_read", part, forced) == 1 &&
+                           commands(trace, "nvme_cmd_read", part, !forced) == 0,
+                       std::format("READ at {}, flags {}", part - at, flags));
+        report().check(writes(trace, part, false) == 1, "WRITE is without FUA");
+      }
+      const auto waited = waited_io(session, entry.handle, Direction::Read, 0, length, at);
+      report().check(waited.moved == length &&
+                         commands(trace, "nvme_cmd_read", at, forced) == 2,
+                     std::format("IO, flags {}", flags));
+      at += 1u << 20;
+    }
+}
+
 } // namespace
 
 void attack_durability() {
   one_kind("O_DSYNC", O_DSYNC, attack_base);
   one_kind("O_SYNC", O_SYNC, attack_base + (8u << 20));
   one_kind("neither", 0, attack_base + (16u << 20));
+  forced_reads(attack_base + (24u << 20));
 }
 
 } // namespace vmtest

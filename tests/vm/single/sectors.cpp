@@ -177,6 +177,10 @@ void check_info(Drive::Mapped &mapped, const Way &way, std::uint64_t errors) {
                  way.name() + ": INFO counts the errors and names the drive",
                  std::format("{} instead of {}, {}, {}", std::uint64_t{info.errors}, errors,
                              errno_name(info.last_error), reason_name(info.last_reason)));
+  // Media errors: write fault, unrecovered read error. Only premapped sees commands end.
+  const std::uint32_t status = info.last_status;
+  report().check(way.path == Path::Premapped ? status == 0x280 || status == 0x281 : status == 0,
+                 way.name() + ": INFO has the drive's status", std::format("{:#x}", status));
 }
 
 void reads(Drive &drive, const Way &way) {
