@@ -56,7 +56,7 @@ public:
   /// completions that are due. With sqpoll the kernel's thread takes them and is only woken if it
   /// sleeps. Waits, with a bound, while the kernel is short of memory, counting each time in
   /// `retries`. Returns 0 or a positive errno; some entries may then have been taken.
-  int submit(uint64_t &retries) {
+  [[gnu::always_inline]] int submit(uint64_t &retries) {
     const int rc = submit_once();
     if (rc > 0 && (io_uring_sq_ready(&ring_) == 0 || sqpoll())) [[likely]]
       return 0;

@@ -574,6 +574,11 @@ bool remap_is_due(Lane &lane) { return lane.remap_every && lane.since_remap++ ==
   return FIO_Q_QUEUED;
 }
 
+/// Where it is no matter of speed.
+[[gnu::cold, gnu::noinline]] int submit_rest(Lane &lane) {
+  return lane.ring.submit(lane.counters.retries);
+}
+
 template <class Path> struct Hooks {
   using Hot = HotPath<Path, FioIo>;
 
@@ -635,7 +640,7 @@ template <class Path> struct Hooks {
 private:
   /// fio may wait until it has all units back, whatever it is told of the job: those of the last
   /// reap go back with the error.
-  [[gnu::cold]] static int give_back(thread_data *td, int error, unsigned count) {
+  [[gnu::cold, gnu::noinline]] static int give_back(thread_data *td, int error, unsigned count) {
     const int told = break_down(td, error, "libdmabuf: getevents");
     for (unsigned i = 0; i < count; i++)
       if (auto *unit = static_cast<io_u *>(of(td).lane->ready[i]); !unit->error)
@@ -644,7 +649,7 @@ private:
   }
 
   /// After an error: what the kernel has is waited for, then what it never got goes back as failed.
-  [[gnu::cold]] static int hand_back(Lane &lane, unsigned most) {
+  [[gnu::cold, gnu::noinline]] static int hand_back(Lane &lane, unsigned most) {
     unsigned done = 0;
     lane.max_tries = 0;
     while (lane.submitted() && done < most) {
@@ -666,7 +671,7 @@ private:
 
   /// Has what is in flight end and counts it: at the end of a log that it replays fio 3.33 and 3.41
   /// no longer ask for it. What fio has queued is issued, as fio counts it, unless the job failed.
-  static void finish(thread_data *td) {
+  [[gnu::cold, gnu::noinline]] static void finish(thread_data *td) {
     Lane &lane = *of(td).lane;
     const uint64_t errors = lane.counters.errors;
     const unsigned tries = std::exchange(lane.max_tries, 0);
@@ -674,7 +679,7 @@ private:
     if (lane.in_flight && !error && !td->error) {
       error = of(td).job->before_submit();
       if (!error)
-        error = lane.ring.submit(lane.counters.retries);
+        error = submit_rest(lane);
       if (!error)
         lane.pending_count = 0;
       lane.fatal = error;
@@ -695,7 +700,7 @@ private:
   [[gnu::cold]] static int resubmit(thread_data *td, Lane &lane) {
     lane.again = 0;
     // What fio has queued goes along, so it has to be marked as issued.
-    return lane.pending_count ? -engine_commit(td) : lane.ring.submit(lane.counters.retries);
+    return lane.pending_count ? -engine_commit(td) : submit_rest(lane);
   }
 };
 

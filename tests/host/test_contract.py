@@ -67,7 +67,7 @@ def target(tmp_path: Path) -> Path:
 
 
 # Of a replayed log fio 3.33 and 3.41 do not ask for the last I/Os that are in flight.
-@pytest.mark.parametrize("datapath,options", [row for row in PATHS if row[0] != "syscall"])
+@pytest.mark.parametrize("datapath,options", [*(row for row in PATHS if row[0] != "syscall"), ("host", {"sqthread_poll": 1})])
 @pytest.mark.parametrize("batch", [1, 4])
 def test_the_last_ios_of_a_replayed_log_are_counted(fio: Fio, tmp_path: Path, target: Path, datapath: str,
                                                     options: dict[str, Any], batch: int) -> None:
