@@ -70,3 +70,16 @@ def test_a_baseline_is_of_the_nights_that_have_the_metric(made: Made) -> None:
     assert (len(finding.question.old), finding.question.old_nights) == (10, 1)
     assert f"than baseline of nights 1, 2, 3, of which night 1 has {P99} (" in finding.text
     assert judge.subject(finding).series == SERIES
+
+
+def test_a_metric_that_is_held_between_sides_and_vanishes_is_not_good(made: Made) -> None:
+    for ratio in (1, 1, 1.3, 1.3, 1.3):
+        night(made, {s: {P99: 1e6 * (ratio if s == "B" else 1), "cpu_per_gib": 5} for s in "AB"}, ANY + SIDES)
+    assert made.call("analyze") == 1
+    number = night(made, {s: {"cpu_per_gib": 5} for s in "AB"}, ANY + SIDES)
+    assert made.call("analyze") == 77
+    row = next(r for r in made.store.decisions(number) if r["metric"] == P99)
+    assert (row["against"], row["document"]["text"]) == ("side A", f"no run of this night has {P99}, which was slower than side A")
+    assert row["document"]["hold"]
+    night(made, {s: {P99: 1e6 * (1.3 if s == "B" else 1), "cpu_per_gib": 5} for s in "AB"}, ANY + SIDES)
+    assert made.call("analyze") == 1
