@@ -12,7 +12,7 @@ from itertools import pairwise
 from dmabuf_common import stats
 
 from .earlier import BEFORE
-from .question import LEAST_SHIFTED, SHIFTED, Finding, Question, worsening
+from .question import LEAST_SHIFTED, Finding, Question, worsening
 
 # How often, at most, a night may confirm by itself what is none but the night: of all its metrics.
 NIGHT_ALPHA = 0.02
@@ -23,6 +23,8 @@ LEAST_NIGHTS = 6
 LEAST_PINNED = 3
 # Steps from night to night say as much of how nights differ as this share of them would.
 STEPS_FREEDOM = 2 / 3
+# As SHIFTED of question.py, of the variance: nights of one level are further below this.
+SHIFTED_VARIANCE = 6.25
 
 
 def _spread_nights(question: Question) -> list[list[int]]:
@@ -54,7 +56,7 @@ def night_spread(question: Question) -> tuple[float, float]:
     steps = sum((b - a) ** 2 / 2 for era in medians for a, b in pairwise(era))
     explained = sum(within) / len(within)
     between = total / freedom - explained
-    if between > least**2 and len(known) >= LEAST_SHIFTED and total > SHIFTED**2 * steps:
+    if between > least**2 and len(known) >= LEAST_SHIFTED and total > SHIFTED_VARIANCE * steps:
         between, freedom = steps / freedom - explained, freedom * STEPS_FREEDOM
     return max(least, math.sqrt(max(0.0, between))), freedom
 

@@ -19,7 +19,7 @@ LEAST_ERA = 5
 # Nights that differ from all others by more than so many times what they differ from the next one by are
 # not of one level: it changed on the way, as after an improvement. That is no difference between nights.
 # Of fewer than LEAST_SHIFTED nights, too many look so by chance.
-SHIFTED = 2.5
+SHIFTED = 3.0
 LEAST_SHIFTED = 12
 
 

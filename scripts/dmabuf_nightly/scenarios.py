@@ -117,7 +117,7 @@ SCENARIOS = (
              most_green=MOST_FALSE),
     Scenario("5 % slower, the nights after it was found, nights differ by 1 %", 60, 10, slow=0.95, between=0.01,
              most_green=0.03),
-    Scenario("5 % slower, sides, the nights after it was found, measured only", 150, 7, slow=0.95, sides=True,
+    Scenario("5 % slower, sides, the nights after it was found, measured only", 300, 7, slow=0.95, sides=True,
              history=2, reruns=False, most_green=MOST_GREEN),
     # A loss is found after few good nights, and when it comes again.
     Scenario("10 % slower, no baseline, after 6 good nights, measured only", 60, 8, slow=0.9, baseline_nights=0,

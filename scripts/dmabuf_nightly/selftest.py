@@ -260,16 +260,23 @@ def nights_bound(histories: Sequence[tuple[int, int]], level: float = 0.95) -> f
     return upper_bound(events / effect, nights / effect, level)
 
 
+def in_words(histories: Sequence[tuple[int, int]]) -> str:
+    """nights_bound() as a claim has it."""
+    effect = design_effect(histories)
+    less = f" (each night counts for {1 / effect:.2f})" if effect > 1.005 else ""
+    return f"at 95 % confidence at most {nights_bound(histories):.2%}{less}"
+
+
 def check(scenario: Scenario, figures: Figures) -> list[tuple[bool, str]]:
     """The scenario's claims: whether each holds, and in words."""
     claims = []
     if scenario.most_false is not None:
-        bound = nights_bound(figures.by_history["alarmed"])
+        histories = figures.by_history["alarmed"]
         claims.append(
             (
-                bound <= scenario.most_false,
+                nights_bound(histories) <= scenario.most_false,
                 f"false alarms in at most {scenario.most_false:.0%} of nights: "
-                f"at 95 % confidence at most {bound:.2%}",
+                f"{in_words(histories)}",
             )
         )
     if scenario.least_power is not None:
@@ -282,21 +289,21 @@ def check(scenario: Scenario, figures: Figures) -> list[tuple[bool, str]]:
             )
         )
     if scenario.most_green is not None:
-        bound = nights_bound(figures.by_history["green"])
+        histories = figures.by_history["green"]
         claims.append(
             (
-                bound <= scenario.most_green,
+                nights_bound(histories) <= scenario.most_green,
                 f"good in at most {scenario.most_green:.0%} of the nights after it was found: "
-                f"at 95 % confidence at most {bound:.2%}",
+                f"{in_words(histories)}",
             )
         )
     if scenario.most_red is not None:
-        bound = nights_bound(figures.by_history["red"])
+        histories = figures.by_history["red"]
         claims.append(
             (
-                bound <= scenario.most_red,
+                nights_bound(histories) <= scenario.most_red,
                 f"red in at most {scenario.most_red:.0%} of the nights after it was mended: "
-                f"at 95 % confidence at most {bound:.2%}",
+                f"{in_words(histories)}",
             )
         )
     return claims

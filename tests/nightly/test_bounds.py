@@ -32,7 +32,8 @@ def test_a_claim_is_of_independent_nights(histories: list[tuple[int, int]], hold
         figures.add(Figures(nights=nights, alarmed=events, trials=1))
     assert (figures.nights, figures.alarmed, figures.trials) == (400, 40, 100)
     scenario = Scenario("A/A", 100, 4, most_false=0.14)
-    assert [found for found, _ in selftest.check(scenario, figures)] == [holds]
+    (found, text), = selftest.check(scenario, figures)
+    assert found == holds and ("(each night counts for 0.2" in text) != holds
 
 
 def test_what_each_history_came_to_is_counted() -> None:
