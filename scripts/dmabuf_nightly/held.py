@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dmabuf_common import stats
 
 from .nights import FEW_ALPHA, beyond_nights, night_spread
-from .question import Finding, Question, worsening
+from .question import Finding, worsening
 from .states import CLEARED, CONFIRMED, INCONCLUSIVE, SUSPECT
 
 # How often, at most, a night that is as slow as those before is taken for one that is clearly faster.

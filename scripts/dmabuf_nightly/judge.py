@@ -3,97 +3,23 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
 from dmabuf_common import stats
 from dmabuf_common.fingerprint import differences
 
-from . import acknowledge, baseline, decide, jobfacts, known
+from . import acknowledge, baseline, decide, jobfacts, known, words
 from .earlier import BEFORE, Decided, Hold, Pin, held, last_good, slow_nights, view
+from .judged import Judgement, Subject, subject
 from .plan import Case, Plan, metric_kind
-from .question import Finding, Question, worsening
-from .states import CLEARED, CONFIRMED, INCONCLUSIVE, SUSPECT
+from .question import Finding, Question
+from .states import INCONCLUSIVE, SUSPECT
 from .store import Run, Series, Store, too_few_valid
+from .words import shown_nights
 
 DEFAULT_METRICS = ("read_iops", "write_iops", "read_clat_p99", "write_clat_p99", "cpu_per_gib")
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What a finding is about. against: `baseline`, or the side it is compared with."""
-
-    series: Series
-    metric: str
-    against: str
-
-
-@dataclass
-class Judgement:
-    """All findings of a night, and the runs they were made from."""
-
-    store: Store
-    plan: Plan
-    night: int
-    findings: list[Finding] = field(default_factory=list)
-    runs: dict[Series, list[Run]] = field(default_factory=dict)
-    old_names: dict[Subject, str] = field(default_factory=dict)
-    # The number of the baseline, what was held before, and the nights of the history.
-    baselines: dict[Subject, int] = field(default_factory=dict)
-    holds: dict[Subject, Hold] = field(default_factory=dict)
-    nights: dict[Subject, list[int]] = field(default_factory=dict)
-    pinned: dict[Series, baseline.Baseline] = field(default_factory=dict)
-    need_baseline: bool = False
-
-    def to_rerun(self) -> list[Series]:
-        """The series of what is suspect and has not been confirmed on an earlier night."""
-        found = [subject(f).series for f in self.findings if f.state == SUSPECT]
-        return list(dict.fromkeys(found))
-
-    def own(self, finding: Finding) -> float | None:
-        """The ratio of this night alone, where nights together decided."""
-        new, old = finding.question.new, finding.question.old
-        if not finding.together or finding.fresh or not new or not old:
-            return None
-        return stats.median(new) / stats.median(old)
-
-    def valid(self, series: Series, phases: Sequence[int] = (0,)) -> list[Run]:
-        """The valid runs of a series."""
-        return [r for r in self.runs.get(series, []) if r.valid and r.phase in phases]
-
-    def save(self) -> None:
-        """Stores the decisions."""
-        with self.store.transaction():
-            self.store.forget_decisions(self.night)
-            if self.need_baseline:
-                self.store.demand_baseline(self.night)
-            for finding in self.findings:
-                about = subject(finding)
-                contrast = finding.judged
-                hold = finding.hold(self.holds.get(about), self.night, self.nights.get(about, []))
-                if about in self.holds and hold is None:
-                    acknowledge.stop(self.store, self.plan.name, about.series, self.night, about.metric, about.against)
-                self.store.decide(
-                    self.night, about.series, about.metric, finding.state, about.against,
-                    {
-                        "text": finding.text,
-                        "threshold": finding.threshold,
-                        "ratio": contrast.ratio if contrast else None,
-                        "own": self.own(finding),
-                        "change_from": finding.extra.get("change_from"),
-                        "acknowledged": finding.extra.get("acknowledged"),
-                        "worse": finding.extra.get("worse"),
-                        "baseline": self.baselines.get(about),
-                        "hold": asdict(hold) if hold else None,
-                    },
-                )  # fmt: skip
-
-
-def subject(finding: Finding) -> Subject:
-    """What the finding is about."""
-    assert isinstance(finding.question.id, Subject)
-    return finding.question.id
 
 
 def metrics_of(case: Case, runs: Sequence[Run]) -> tuple[str, ...]:
@@ -180,8 +106,6 @@ class _Judge:
             if k.of_time(night)
         }  # fmt: skip
         self.unfit: dict[Subject, str] = {}
-        # Nights of the history that an earlier release stored, with no job, where tonight has one.
-        self.jobless: dict[Subject, list[int]] = {}
 
     def one(self, series: Series) -> tuple[Run | None, str]:
         """A run that stands for tonight's valid ones, or None and why there is no such one."""
@@ -270,7 +194,7 @@ class _Judge:
                 self.unfit[about] = why
             by_night = past.of(metric, least)
             self.result.nights[about] = list(by_night)
-            self.jobless[about] = _jobless(tonight, compared) if hold and not pinned else past.jobless(
+            self.result.jobless[about] = _jobless(tonight, compared) if hold and not pinned else past.jobless(
                 tonight, [*by_night, *reference])  # fmt: skip
             seen = view(list(by_night), decided, self.pins[series], pin)
             slow = slow_nights(list(every), decided, hold, pin) if hold else []
@@ -365,7 +289,7 @@ class _Judge:
         for metric in dict.fromkeys([*metrics, *self._holding(new, against)]):
             about = Subject(new, metric, against)
             self.result.old_names[about] = against
-            if why := next(filter(None, [*changes, self._few(old), self._few(new)]), ""):
+            if why := next((said for said in (*changes, self._few(old), self._few(new)) if said), ""):
                 self.unfit[about] = why
             elif old_runs and new_runs and not self.store.comparable(ones[0].key, ones[1].key):
                 changed = self.store.differences(ones[0].key, ones[1].key)
@@ -387,7 +311,7 @@ class _Judge:
             if hold:
                 self.result.holds[about] = hold
             parts = [past.jobless(one, both) for past, one in zip(pasts, ones, strict=True)]
-            self.jobless[about] = sorted({n for part in parts for n in part})
+            self.result.jobless[about] = sorted({n for part in parts for n in part})
             asked.append(
                 Question(about, metric_kind(metric)[1], self.plan.rules.floor(metric),
                          _values(old_runs, metric), _values(new_runs, metric),
@@ -422,7 +346,7 @@ class _Judge:
             self.result.findings.append(finding)
         self._reruns()
         for finding in self.result.findings:
-            self._describe(finding)
+            words.describe(self.result, finding, self.reruns)
             self._acknowledge(finding)
         return self.result
 
@@ -453,89 +377,6 @@ class _Judge:
         if (found := self.known.get(about)) is not None:
             last = sorted(self.earlier[about])[-BEFORE:]
             known.decide(finding, found, [self.worse[about][n] for n in last if n in self.worse[about]])
-
-    def _describe(self, finding: Finding) -> None:
-        """The sentence that says what was decided, and why."""
-        about = subject(finding)
-        nights = self.result.nights.get(about, [])
-        what = about.metric
-        if finding.change is not None:
-            first = nights[finding.change.index]
-            finding.extra["change_from"] = str(first)
-            if finding.question.alone:
-                self.result.old_names[about] = shown_nights([nights[i] for i in finding.change.before])
-            if finding.fresh is None:
-                what += f" since night {first}"
-                finding.extra["new"] = f"nights {first} to {self.night}"
-        elif finding.together is not None and finding.fresh is None:
-            together = [*(nights[index] for index in finding.with_nights), self.night]
-            what += f" of {shown_nights(together)} together"
-            finding.extra["new"] = shown_nights(together)
-        contrast = finding.judged
-        if finding.text:
-            return
-        if contrast is None:
-            finding.text = (
-                f"nothing to compare with: no baseline is pinned, and {len(finding.question.history)} "
-                "earlier nights show no change"
-            ) + self._unknown(about)
-            return
-        low, high = contrast.interval
-        worse = worsening(contrast.ratio, finding.question.better)
-        against = self.result.old_names.get(about, "the nights before")
-        finding.text = (
-            f"{what} is {abs(worse):.1%} {'worse' if worse > 0 else 'better'} than {against} "
-            f"(ratio {contrast.ratio:.3f}, 95 % interval {low:.3f} … {high:.3f}; "
-            f"{finding.threshold:.1%} would count)"
-        ) + self._why(finding)
-        if finding.question.alone or finding.together:
-            finding.text += self._unknown(about)
-
-    def _unknown(self, about: Subject) -> str:
-        """What is not known of the nights that tonight is compared with."""
-        nights = self.jobless.get(about)
-        return (
-            f"; an earlier release did not store the jobs of {shown_nights(nights)}: they are compared by what "
-            "the engine reported, block size and depth alone"
-        ) if nights else ""
-
-    def _why(self, finding: Finding) -> str:
-        """What made a finding what it is."""
-        hold = self.result.holds.get(subject(finding))
-        since = f"; as it was since night {hold.since}" if hold and finding.question.held else ""
-        if finding.state in (SUSPECT, INCONCLUSIVE) and since:
-            again = ", and is run again" if self.reruns else ""
-            return (f"{since.replace('as it was', 'it was slower')}: this night is neither clearly as slow nor "
-                    f"clearly as fast as before{again}")  # fmt: skip
-        if finding.state == SUSPECT:
-            if "reruns" in finding.extra:
-                return ("; both reruns agree, but nights may differ by as much: it is confirmed when the "
-                        "next night or the one after it agrees")  # fmt: skip
-            return "; not run again yet" if self.reruns else (
-                "; not run again: it is confirmed when the next night or the one after it agrees"
-            )
-        if finding.state == CONFIRMED:
-            if since:
-                more = "" if finding.question.pinned else (": it fails until it is as fast as before, a baseline is "
-                                                           "pinned, or it is acknowledged")  # fmt: skip
-                return since + more
-            return {
-                "agree": "; one of the two nights before agrees",
-                "together": "; tonight and the nights before agree, each for itself",
-            }.get(finding.extra.get("nights", ""), "; both reruns agree")
-        if finding.state != CLEARED:
-            return ""
-        return "; not clear at first, and the reruns are as fast as before" if since else (
-            "; suspect at first, and the reruns do not agree")
-
-
-def shown_nights(numbers: Sequence[int]) -> str:
-    """Nights as a report calls them: short where they follow each other."""
-    if len(numbers) == 1:
-        return f"night {numbers[0]}"
-    if len(numbers) > 3 and list(numbers) == list(range(numbers[0], numbers[-1] + 1)):
-        return f"nights {numbers[0]} to {numbers[-1]}"
-    return f"nights {', '.join(map(str, numbers))}"
 
 
 def judge(

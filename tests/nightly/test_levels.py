@@ -34,8 +34,8 @@ def test_levels_are_no_spread_of_nights() -> None:
     spread, freedom = night_spread(Question(0, "higher", 0.001, [], [], levels, past_runs=past))
     assert spread < 0.02 and freedom == pytest.approx(29 * STEPS_FREEDOM)
     # Nights of one level: by what they differ from all others.
-    one = night_spread(Question(0, "higher", 0.001, [], [], levels[:15], past_runs=past[:15]))
-    assert one == (pytest.approx(0.003, rel=0.1), 14)
+    spread, freedom = night_spread(Question(0, "higher", 0.001, [], [], levels[:15], past_runs=past[:15]))
+    assert spread == pytest.approx(0.003, rel=0.1) and freedom == 14
 
 
 @pytest.mark.parametrize("better", [(1050, 1100), (1040, 1080, 1120)])
