@@ -34,7 +34,7 @@ class Known:
 def all_of(store: Store, plan: str) -> list[Known]:
     """What is known of a plan, or was so till some night."""
     rows = store.db.execute(
-        "SELECT * FROM acknowledged WHERE plan = ? AND ended IS NULL ORDER BY id", (plan,)
+        "SELECT * FROM acknowledged WHERE plan = ? AND (ended IS NULL OR until IS NOT NULL) ORDER BY id", (plan,)
     )
     return [
         Known(Series(row["test"], row["side"], row["host"]), row["metric"], row["against"], row["night"],
@@ -74,7 +74,7 @@ def put(store: Store, plan: str, known: Known) -> Known:
     """Stores it, in the place of what was known of this metric against the same before."""
     series = known.series
     with store.transaction():
-        end(store, plan, series, known.metric, known.against)
+        end(store, plan, series, known.metric, known.against, known.night - 1)
         store.db.execute(
             "INSERT INTO acknowledged (plan, test, side, host, metric, against, night, ratio, note, made, "
             "own) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -85,14 +85,17 @@ def put(store: Store, plan: str, known: Known) -> Known:
 
 
 def end(
-    store: Store, plan: str, series: Series, metric: str | None = None, against: str | None = None
-) -> int:
+    store: Store, plan: str, series: Series, metric: str | None = None, against: str | None = None,
+    until: int | None = None,
+) -> int:  # fmt: skip
     """What is slower fails again; how many were known. metric: None for all of the series. against:
-    None for whatever it was compared with."""
+    None for whatever it was compared with. until: the last night for which it is known, so that who judges
+    nights of its time again comes to the same; None: all but the last one."""
     cursor = store.db.execute(
-        "UPDATE acknowledged SET ended = ? WHERE ended IS NULL AND until IS NULL AND plan = ? AND test = ? AND side = ? "
+        "UPDATE acknowledged SET ended = ?, until = coalesce(?, (SELECT max(id) - 1 FROM night WHERE plan = ?)) "
+        "WHERE ended IS NULL AND until IS NULL AND plan = ? AND test = ? AND side = ? "
         "AND host = ? AND (? IS NULL OR metric = ?) AND (? IS NULL OR against = ?)",
-        (now(), plan, series.test, series.side, series.host, metric, metric, against, against),
+        (now(), until, plan, plan, series.test, series.side, series.host, metric, metric, against, against),
     )
     return cursor.rowcount
 

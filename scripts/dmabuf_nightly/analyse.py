@@ -9,7 +9,7 @@ from pathlib import Path
 from dmabuf_report import model
 
 from . import judge, plan, results
-from .judge import Judgement
+from .judged import Judgement
 from .progress import say
 from .store import Night, Store
 

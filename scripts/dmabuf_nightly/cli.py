@@ -48,7 +48,7 @@ exit status:
 """
 
 if TYPE_CHECKING:
-    from .judge import Judgement
+    from .judged import Judgement
 
 FORMATS = model.FORMATS
 STORE = Path("nightly.db")

@@ -93,6 +93,8 @@ def change_suspect(question: Question, limit: float, rules: Rules) -> Change | N
         return None
     if nights[last] < question.settled:
         return None
+    if min(series) <= 0:
+        return None
     ratio = stats.median(series[last:]) / stats.median(series[first:last])
     if worsening(ratio, question.better) < limit:
         return None
@@ -254,8 +256,10 @@ def second_look(
             continue
         against = list(old) or list(old_for(finding))
         if len(new) < rules.least_runs or not against or min([*against, *new]) <= 0:
-            finding.state = INCONCLUSIVE
+            # It stays suspect, and so is none of the nights that later ones are compared with.
             finding.text = "suspect, and the reruns gave too few valid runs to say more"
+            if "held" in finding.extra:
+                held.leave(finding)
             continue
         finding.fresh = stats.Contrast(against, new)
         known.append(finding)

@@ -61,7 +61,8 @@ class View:
     """Earlier nights as tonight sees them. flagged: the indices of those that were found slower.
     eras: for each night, between which pins it lies; the level may differ from era to era. settled:
     how many nights were there when the baseline's last one had been measured: what changed by
-    then was accepted with it. apart: those in which something was held and that were not good."""
+    then was accepted with it. apart: those in which something was held and that were not good, or that were
+    slower than another baseline."""
 
     flagged: frozenset[int]
     eras: tuple[int, ...]
@@ -85,8 +86,13 @@ def view(
     flagged, apart = set(), set()
     for index, night in enumerate(nights):
         found = decided.get(night)
+        if found is None:
+            continue
         # What was slower than an earlier baseline is not usual among the nights of its time.
-        if found is None or not (counts(night, found, pin) or (pin is not None and night < min(pin.nights))):
+        if not (counts(night, found, pin) or (pin is not None and night < min(pin.nights))):
+            # Nor is it after the nights of this one, unless it is one of them. It agrees with nothing.
+            if not found.usual and (pin is None or night not in pin.nights):
+                apart.add(index)
             continue
         if found.state in SLOWER:
             flagged.add(index)
@@ -128,13 +134,14 @@ def slow_nights(
 
 
 def next_hold(
-    hold: Hold | None, night: int, confirmed: bool, good: bool, reference: Sequence[int]
+    hold: Hold | None, night: int, confirmed: bool, good: bool, reference: Sequence[int], suspect: bool = False
 ) -> Hold | None:
     """What is held after a night. confirmed: it was found slower than the nights of `reference`. good:
-    it was not slower than what is held."""
+    it was not slower than what is held. suspect: it may be, so that good nights before it are none in a row
+    with later ones; a night that says nothing is left out of the row."""
     if hold is None:
         return Hold(night, tuple(reference)) if confirmed else None
-    if confirmed:
+    if confirmed or suspect:
         return replace(hold, fast=0)
     if not good:
         return hold

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dmabuf_common import stats
 
 from .nights import FEW_ALPHA, beyond_nights, night_spread
-from .question import Finding, Question, worsening
+from .question import Finding, worsening
 from .states import CLEARED, CONFIRMED, INCONCLUSIVE, SUSPECT
 
 # How often, at most, a night that is as slow as those before is taken for one that is clearly faster.
@@ -24,7 +24,7 @@ LEFT_ALPHA = 0.02
 Pair = tuple[Sequence[float], Sequence[float]]
 
 
-def _level(pair: Pair) -> tuple[float, float]:
+def level(pair: Pair) -> tuple[float, float]:
     """The logarithm of a night's median, beside its own old runs where there are some; its variance."""
     old, new = pair
     level, noise = math.log(stats.median(new)), stats.median_variance([math.log(v) for v in new])
@@ -46,13 +46,15 @@ def faster(finding: Finding, contrast: stats.Contrast) -> bool:
     pairs: list[Pair] = [(contrast.old if sides else (), contrast.new), *question.slow]
     if min(min([*old, *new]) for old, new in pairs) <= 0:
         return False
-    (tonight, noise), *slow = (_level(pair) for pair in pairs)
+    (tonight, noise), *slow = (level(pair) for pair in pairs)
     # Sides of a night share what it has of its own.
     spread, freedom = (0.0, math.inf) if sides else night_spread(question)
     error = spread**2 * (1 + 1 / len(slow)) + noise + sum(n for _, n in slow) / len(slow) ** 2
     gain = tonight - sum(level for level, _ in slow) / len(slow)
     gain = gain if question.better == "higher" else -gain
-    return error > 0 < gain and stats.upper_tail(gain / math.sqrt(error), freedom) <= MENDED_ALPHA
+    if gain <= 0 or error == 0:
+        return gain > 0  # runs that are all the same, as percentiles in fio's bins can be, leave no doubt
+    return stats.upper_tail(gain / math.sqrt(error), freedom) <= MENDED_ALPHA
 
 
 def answer(finding: Finding, contrast: stats.Contrast, suspect: bool, among: int, good: str) -> None:

@@ -3,96 +3,23 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
 from dmabuf_common import stats
 from dmabuf_common.fingerprint import differences
 
-from . import acknowledge, baseline, decide, jobfacts
+from . import acknowledge, baseline, decide, jobfacts, known, words
 from .earlier import BEFORE, Decided, Hold, Pin, held, last_good, slow_nights, view
+from .judged import Judgement, Subject, subject
 from .plan import Case, Plan, metric_kind
-from .question import Finding, Question, worsening
-from .states import CLEARED, CONFIRMED, INCONCLUSIVE, SUSPECT
-from .store import Run, Series, Store
+from .question import Finding, Question
+from .states import INCONCLUSIVE, SUSPECT
+from .store import Run, Series, Store, too_few_valid
+from .words import shown_nights
 
 DEFAULT_METRICS = ("read_iops", "write_iops", "read_clat_p99", "write_clat_p99", "cpu_per_gib")
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What a finding is about. against: `baseline`, or the side it is compared with."""
-
-    series: Series
-    metric: str
-    against: str
-
-
-@dataclass
-class Judgement:
-    """All findings of a night, and the runs they were made from."""
-
-    store: Store
-    plan: Plan
-    night: int
-    findings: list[Finding] = field(default_factory=list)
-    runs: dict[Series, list[Run]] = field(default_factory=dict)
-    old_names: dict[Subject, str] = field(default_factory=dict)
-    # The number of the baseline, what was held before, and the nights of the history.
-    baselines: dict[Subject, int] = field(default_factory=dict)
-    holds: dict[Subject, Hold] = field(default_factory=dict)
-    nights: dict[Subject, list[int]] = field(default_factory=dict)
-    pinned: dict[Series, baseline.Baseline] = field(default_factory=dict)
-    need_baseline: bool = False
-
-    def to_rerun(self) -> list[Series]:
-        """The series of what is suspect and has not been confirmed on an earlier night."""
-        found = [subject(f).series for f in self.findings if f.state == SUSPECT]
-        return list(dict.fromkeys(found))
-
-    def own(self, finding: Finding) -> float | None:
-        """The ratio of this night alone, where nights together decided."""
-        new, old = finding.question.new, finding.question.old
-        if not finding.together or finding.fresh or not new or not old:
-            return None
-        return stats.median(new) / stats.median(old)
-
-    def valid(self, series: Series, phases: Sequence[int] = (0,)) -> list[Run]:
-        """The valid runs of a series."""
-        return [r for r in self.runs.get(series, []) if r.valid and r.phase in phases]
-
-    def save(self) -> None:
-        """Stores the decisions."""
-        with self.store.transaction():
-            self.store.forget_decisions(self.night)
-            if self.need_baseline:
-                self.store.demand_baseline(self.night)
-            for finding in self.findings:
-                about = subject(finding)
-                contrast = finding.judged
-                hold = finding.hold(self.holds.get(about), self.night, self.nights.get(about, []))
-                if about in self.holds and hold is None:
-                    acknowledge.stop(self.store, self.plan.name, about.series, self.night, about.metric, about.against)
-                self.store.decide(
-                    self.night, about.series, about.metric, finding.state, about.against,
-                    {
-                        "text": finding.text,
-                        "threshold": finding.threshold,
-                        "ratio": contrast.ratio if contrast else None,
-                        "own": self.own(finding),
-                        "change_from": finding.extra.get("change_from"),
-                        "acknowledged": finding.extra.get("acknowledged"),
-                        "baseline": self.baselines.get(about),
-                        "hold": asdict(hold) if hold else None,
-                    },
-                )  # fmt: skip
-
-
-def subject(finding: Finding) -> Subject:
-    """What the finding is about."""
-    assert isinstance(finding.question.id, Subject)
-    return finding.question.id
 
 
 def metrics_of(case: Case, runs: Sequence[Run]) -> tuple[str, ...]:
@@ -116,10 +43,12 @@ def _jobless(tonight: Run | None, runs: Sequence[Run]) -> list[int]:
 @dataclass
 class _Past:
     """Earlier nights of a series that may be compared with tonight's, in their order: night → valid runs.
-    most: how many of them are the history; what is held, and what is good, may be of longer ago."""
+    most: how many of them are the history; what is held, and what is good, may be of longer ago. last: a run
+    of the last night of all, which may be one that must not be compared with tonight's."""
 
     nights: dict[int, list[Run]]
     most: int
+    last: Run | None = None
 
     def jobless(self, tonight: Run | None, asked: Iterable[int]) -> list[int]:
         """Those of the nights that are asked whose jobs are not known, where tonight's is."""
@@ -151,11 +80,15 @@ class _Judge:
         for run in store.runs(night):
             self.result.runs.setdefault(run.series, []).append(run)
         self.earlier: dict[Subject, dict[int, Decided]] = defaultdict(dict)
+        # The ratios of nights that were worse than what is known.
+        self.worse: dict[Subject, dict[int, float]] = defaultdict(dict)
         for row in store.decisions(plan=plan.name):
             about = Subject(Series(row["test"], row["side"], row["host"]), row["metric"],
                             row["against"])  # fmt: skip
             if row["night"] < night:
                 self.earlier[about][row["night"]] = _decided(row["document"], row["state"])
+                if row["document"].get("worse") and row["document"]["ratio"]:
+                    self.worse[about][row["night"]] = row["document"]["ratio"]
         self.baselines = baseline.in_force(store, plan.name, night)
         self.result.pinned = self.baselines
         # Later pins are none of tonight.
@@ -166,13 +99,13 @@ class _Judge:
             self.pins[series] = [one for one in every if one.id <= last]
             if len(self.pins[series]) < len(every):
                 self.later_pins.add(series)
+        # What was given up, or not run to its end, was judged by nobody, and is not what is usual.
+        self.whole = {n.id for n in store.nights(plan.name) if n.finished and not n.abandoned}
         self.known = {
             Subject(k.series, k.metric, k.against): k for k in acknowledge.all_of(store, plan.name)
             if k.of_time(night)
         }  # fmt: skip
         self.unfit: dict[Subject, str] = {}
-        # Nights of the history that an earlier release stored, with no job, where tonight has one.
-        self.jobless: dict[Subject, list[int]] = {}
 
     def one(self, series: Series) -> tuple[Run | None, str]:
         """A run that stands for tonight's valid ones, or None and why there is no such one."""
@@ -198,17 +131,27 @@ class _Judge:
         return next(pin for pin in self.pins[about.series] if pin.id == pinned.id)
 
     def past(self, series: Series, tonight: Run | None) -> _Past:
-        nights: dict[int, list[Run]] = defaultdict(list)
+        every: dict[int, list[Run]] = defaultdict(list)
         if tonight is not None:
             for run in self.store.series_runs(series, self.plan.name, self.night):
-                if run.valid and self.store.alike(tonight, run):
-                    nights[run.night].append(run)
-        whole = sorted(n for n, runs in nights.items() if len({run.subject for run in runs}) == 1)
-        return _Past({night: nights[night] for night in whole}, self.plan.rules.history)
+                if run.night in self.whole:
+                    every[run.night].append(run)
+        valid = {n: [run for run in runs if run.valid] for n, runs in every.items() if not too_few_valid(runs)}
+        last = next((valid[n][-1] for n in sorted(valid, reverse=True) if valid[n]), None)
+        past = _Past({}, self.plan.rules.history, last)
+        for night in sorted(valid):
+            runs = [run for run in valid[night] if tonight is not None and self.store.alike(tonight, run)]
+            if len({run.subject for run in runs}) == 1:
+                past.nights[night] = runs
+        return past
 
     def hold(self, about: Subject) -> Hold | None:
         """What was found slower, and is not over."""
         return held(self.earlier[about], self.pin(about))
+
+    def _holding(self, series: Series, against: str) -> list[str]:
+        """The metrics of which something is held: tonight may have no figures of them."""
+        return [s.metric for s in list(self.earlier) if (s.series, s.against) == (series, against) and self.hold(s)]
 
     def questions(self, series: Series) -> list[Question]:
         """What is asked about a series: each metric against its baseline and its history."""
@@ -220,8 +163,7 @@ class _Judge:
         old_runs = [r for r in pinned.runs if r.valid and r.night != self.night] if pinned else []
         past = self.past(series, tonight)
         asked = []
-        holding = [s.metric for s in list(self.earlier)
-                   if s.series == series and s.against == "baseline" and self.hold(s)]  # fmt: skip
+        holding = self._holding(series, "baseline")
         metrics = metrics_of(case, [*self.result.runs.get(series, []), *old_runs])
         least = self.plan.rules.least_runs
         for metric in dict.fromkeys([*metrics, *holding]):
@@ -245,12 +187,14 @@ class _Judge:
             elif reference := last_good(list(every), decided):
                 compared = [run for night in reference for run in past.nights[night]]
                 self.result.old_names[about] = shown_nights(reference)
-            why = changed or self._unfit(series, metric, tonight, pinned, compared, hold)
+            why = changed or self._few(series) or self._unfit(series, metric, tonight, pinned, compared, hold)
+            if not (why or compared or self.plan.old):
+                why = self._another(tonight, past.last)
             if why:
                 self.unfit[about] = why
             by_night = past.of(metric, least)
             self.result.nights[about] = list(by_night)
-            self.jobless[about] = _jobless(tonight, compared) if hold and not pinned else past.jobless(
+            self.result.jobless[about] = _jobless(tonight, compared) if hold and not pinned else past.jobless(
                 tonight, [*by_night, *reference])  # fmt: skip
             seen = view(list(by_night), decided, self.pins[series], pin)
             slow = slow_nights(list(every), decided, hold, pin) if hold else []
@@ -272,6 +216,26 @@ class _Judge:
     def _reference(self, series: Series, hold: Hold) -> list[Run]:
         runs = [run for night in hold.nights for run in self.store.runs(night, 0)]
         return [run for run in runs if run.series == series and run.valid]
+
+    def _few(self, series: Series) -> str:
+        """Why the valid runs of a series say nothing, where they are a choice among those that were done."""
+        runs = [run for run in self.result.runs.get(series, []) if run.phase == 0]
+        valid = sum(run.valid for run in runs)
+        if valid < self.plan.rules.least_runs or not too_few_valid(runs):
+            return ""
+        return (f"{valid} of {len(runs)} runs are valid: what is left was chosen by what made the others unclear, "
+                "and says nothing")  # fmt: skip
+
+    def _another(self, tonight: Run | None, last: Run | None) -> str:
+        """In what tonight is not as the night before, where there is no other one that it is compared with."""
+        if tonight is None or last is None or self.store.alike(tonight, last):
+            return ""
+        if changed := self.store.differences(last.key, tonight.key):
+            said = f"this is not the machine of night {last.night}: {', '.join(changed)} differ"
+        else:
+            said = f"this is not the job of night {last.night}: " + jobfacts.shown(self.store.job_differences(tonight, last))
+        return (f"{said}. So there is nothing to compare with, and the next nights are compared with those from now "
+                "on; pin a baseline of nights like this one")  # fmt: skip
 
     def _unfit(
         self, series: Series, metric: str, tonight: Run | None, pinned: baseline.Baseline | None,
@@ -320,10 +284,12 @@ class _Judge:
         ones, changes = zip(*(self.one(series) for series in (old, new)), strict=True)
         pasts = [self.past(series, one) for series, one in zip((old, new), ones, strict=True)]
         asked = []
-        for metric in metrics_of(case, [r for s in (old, new) for r in self.result.runs.get(s, [])]):
-            about = Subject(new, metric, f"side {self.plan.old}")
-            self.result.old_names[about] = f"side {self.plan.old}"
-            if why := next(filter(None, changes), ""):
+        against = f"side {self.plan.old}"
+        metrics = metrics_of(case, [r for s in (old, new) for r in self.result.runs.get(s, [])])
+        for metric in dict.fromkeys([*metrics, *self._holding(new, against)]):
+            about = Subject(new, metric, against)
+            self.result.old_names[about] = against
+            if why := next((said for said in (*changes, self._few(old), self._few(new)) if said), ""):
                 self.unfit[about] = why
             elif old_runs and new_runs and not self.store.comparable(ones[0].key, ones[1].key):
                 changed = self.store.differences(ones[0].key, ones[1].key)
@@ -333,6 +299,8 @@ class _Judge:
                 self.unfit[about] = (
                     f"side {has.side} alone has {metric}, and side {lacks.side} has none to compare it with"
                 )
+            elif metric not in metrics:
+                self.unfit[about] = f"no run of this night has {metric}, which was slower than {against}"
             by_side = [past.every(metric, self.plan.rules.least_runs) for past in pasts]
             beside = [n for n in by_side[0] if n in by_side[1] and min(*by_side[0][n], *by_side[1][n]) > 0]
             both = [n for n in self._nights_before() if n in beside]
@@ -343,7 +311,7 @@ class _Judge:
             if hold:
                 self.result.holds[about] = hold
             parts = [past.jobless(one, both) for past, one in zip(pasts, ones, strict=True)]
-            self.jobless[about] = sorted({n for part in parts for n in part})
+            self.result.jobless[about] = sorted({n for part in parts for n in part})
             asked.append(
                 Question(about, metric_kind(metric)[1], self.plan.rules.floor(metric),
                          _values(old_runs, metric), _values(new_runs, metric),
@@ -378,7 +346,7 @@ class _Judge:
             self.result.findings.append(finding)
         self._reruns()
         for finding in self.result.findings:
-            self._describe(finding)
+            words.describe(self.result, finding, self.reruns)
             self._acknowledge(finding)
         return self.result
 
@@ -405,101 +373,10 @@ class _Judge:
 
     def _acknowledge(self, finding: Finding) -> None:
         """What is known to be slower fails no more while it is no worse than it was."""
-        known = self.known.get(subject(finding))
-        if finding.state != CONFIRMED or known is None:
-            return
-        contrast = finding.judged
-        assert contrast is not None
-        better = finding.question.better
-        # The nights that decided together may have been better ones, which are in its own ratio no more.
-        as_known = max(worsening(ratio, better) for ratio in (known.ratio, known.own or known.ratio))
-        worse = worsening(contrast.ratio, better) - as_known
-        if worse < finding.threshold:
-            finding.extra["acknowledged"] = known.note
-            finding.text += f"; known since night {known.night}: {known.note}"
-
-    def _describe(self, finding: Finding) -> None:
-        """The sentence that says what was decided, and why."""
         about = subject(finding)
-        nights = self.result.nights.get(about, [])
-        what = about.metric
-        if finding.change is not None:
-            first = nights[finding.change.index]
-            finding.extra["change_from"] = str(first)
-            if finding.question.alone:
-                self.result.old_names[about] = shown_nights([nights[i] for i in finding.change.before])
-            if finding.fresh is None:
-                what += f" since night {first}"
-                finding.extra["new"] = f"nights {first} to {self.night}"
-        elif finding.together is not None and finding.fresh is None:
-            together = [*(nights[index] for index in finding.with_nights), self.night]
-            what += f" of {shown_nights(together)} together"
-            finding.extra["new"] = shown_nights(together)
-        contrast = finding.judged
-        if finding.text:
-            return
-        if contrast is None:
-            finding.text = (
-                f"nothing to compare with: no baseline is pinned, and {len(finding.question.history)} "
-                "earlier nights show no change"
-            ) + self._unknown(about)
-            return
-        low, high = contrast.interval
-        worse = worsening(contrast.ratio, finding.question.better)
-        against = self.result.old_names.get(about, "the nights before")
-        finding.text = (
-            f"{what} is {abs(worse):.1%} {'worse' if worse > 0 else 'better'} than {against} "
-            f"(ratio {contrast.ratio:.3f}, 95 % interval {low:.3f} … {high:.3f}; "
-            f"{finding.threshold:.1%} would count)"
-        ) + self._why(finding)
-        if finding.question.alone or finding.together:
-            finding.text += self._unknown(about)
-
-    def _unknown(self, about: Subject) -> str:
-        """What is not known of the nights that tonight is compared with."""
-        nights = self.jobless.get(about)
-        return (
-            f"; an earlier release did not store the jobs of {shown_nights(nights)}: they are compared by what "
-            "the engine reported, block size and depth alone"
-        ) if nights else ""
-
-    def _why(self, finding: Finding) -> str:
-        """What made a finding what it is."""
-        hold = self.result.holds.get(subject(finding))
-        since = f"; as it was since night {hold.since}" if hold and finding.question.held else ""
-        if finding.state in (SUSPECT, INCONCLUSIVE) and since:
-            again = ", and is run again" if self.reruns else ""
-            return (f"{since.replace('as it was', 'it was slower')}: this night is neither clearly as slow nor "
-                    f"clearly as fast as before{again}")  # fmt: skip
-        if finding.state == SUSPECT:
-            if "reruns" in finding.extra:
-                return ("; both reruns agree, but nights may differ by as much: it is confirmed when the "
-                        "next night or the one after it agrees")  # fmt: skip
-            return "; not run again yet" if self.reruns else (
-                "; not run again: it is confirmed when the next night or the one after it agrees"
-            )
-        if finding.state == CONFIRMED:
-            if since:
-                more = "" if finding.question.pinned else (": it fails until it is as fast as before, a baseline is "
-                                                           "pinned, or it is acknowledged")  # fmt: skip
-                return since + more
-            return {
-                "agree": "; one of the two nights before agrees",
-                "together": "; tonight and the nights before agree, each for itself",
-            }.get(finding.extra.get("nights", ""), "; both reruns agree")
-        if finding.state != CLEARED:
-            return ""
-        return "; not clear at first, and the reruns are as fast as before" if since else (
-            "; suspect at first, and the reruns do not agree")
-
-
-def shown_nights(numbers: Sequence[int]) -> str:
-    """Nights as a report calls them: short where they follow each other."""
-    if len(numbers) == 1:
-        return f"night {numbers[0]}"
-    if len(numbers) > 3 and list(numbers) == list(range(numbers[0], numbers[-1] + 1)):
-        return f"nights {numbers[0]} to {numbers[-1]}"
-    return f"nights {', '.join(map(str, numbers))}"
+        if (found := self.known.get(about)) is not None:
+            last = sorted(self.earlier[about])[-BEFORE:]
+            known.decide(finding, found, [self.worse[about][n] for n in last if n in self.worse[about]])
 
 
 def judge(

@@ -7,11 +7,12 @@ nights in a row agrees.
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 from dmabuf_common import stats
 
 from .earlier import BEFORE
-from .question import Finding, Question, worsening
+from .question import LEAST_SHIFTED, Finding, Question, worsening
 
 # How often, at most, a night may confirm by itself what is none but the night: of all its metrics.
 NIGHT_ALPHA = 0.02
@@ -20,6 +21,10 @@ FEW_ALPHA = 0.003
 # Fewer nights do not say how much nights differ, and a baseline of fewer may be off by as much.
 LEAST_NIGHTS = 6
 LEAST_PINNED = 3
+# Steps from night to night say as much of how nights differ as this share of them would.
+STEPS_FREEDOM = 2 / 3
+# As SHIFTED of question.py, of the variance: nights of one level are further below this.
+SHIFTED_VARIANCE = 6.25
 
 
 def _spread_nights(question: Question) -> list[list[int]]:
@@ -44,10 +49,15 @@ def night_spread(question: Question) -> tuple[float, float]:
     if few_nights(question) or min(min(runs) for runs in known) <= 0:
         return least, math.inf
     medians = [[math.log(stats.median(runs)) for runs in era] for era in eras]
-    freedom = len(known) - len(eras)
+    freedom: float = len(known) - len(eras)
     within = [stats.median_variance([math.log(value) for value in runs]) for runs in known]
     total = sum(stats.variance(era) * (len(era) - 1) for era in medians if len(era) > 1)
-    between = total / freedom - sum(within) / len(within)
+    # The same by what each night differs from the next one: far less where the level changed on the way.
+    steps = sum((b - a) ** 2 / 2 for era in medians for a, b in pairwise(era))
+    explained = sum(within) / len(within)
+    between = total / freedom - explained
+    if between > least**2 and len(known) >= LEAST_SHIFTED and total > SHIFTED_VARIANCE * steps:
+        between, freedom = steps / freedom - explained, freedom * STEPS_FREEDOM
     return max(least, math.sqrt(max(0.0, between))), freedom
 
 
@@ -71,6 +81,8 @@ def beyond_nights(
     ratio = math.exp(middle - math.log(stats.median(contrast.old)))
     if worsening(ratio, question.better) <= 0:
         return False
+    if error == 0:
+        return True  # no run and no night differs from another
     few = few_nights(question) or question.old_nights < LEAST_PINNED
     limit = (FEW_ALPHA if few else alpha or NIGHT_ALPHA) / among
     return stats.upper_tail(abs(math.log(ratio)) / math.sqrt(error), freedom) <= limit
@@ -108,7 +120,7 @@ def beyond_usual(finding: Finding, among: int) -> bool:
     left_out = question.flagged | question.apart
     usual = [v for i, v in enumerate(question.history) if i not in left_out and question.era(i) == era]
     slow = _slow_before(question)
-    if len(usual) < LEAST_NIGHTS or question.old_nights < LEAST_PINNED:
+    if len(usual) < LEAST_NIGHTS or question.old_nights < LEAST_PINNED or min(usual) <= 0:
         past = [question.past_runs[i] for i in slow]
         return finding.contrast is not None and beyond_nights(question, finding.contrast, among, past)
     levels = [*(question.history[i] for i in slow), stats.median(question.new)]

@@ -119,7 +119,15 @@ def publish(store: Store, plan: str, night: int | None, out: Path) -> list[Path]
     chosen = wanted[-1]
     page = folder_of(out, chosen.id)
     names = _names(store, plan)
-    written = write(_without(_public(analyse.look(store, chosen)), names), page, ["html"], "index")
+    found = analyse.look(store, chosen)
+    if found.verdict.status != chosen.status:
+        # As after `acknowledge`. The list has what was stored, and both must not say two things.
+        found.notes.append(
+            f"When it was judged, this night came to {chosen.status}: {chosen.verdict}. What is stored since then "
+            f"makes it {found.verdict.status}; `dmabuf-nightly analyze --night {chosen.id}` stores that."
+        )
+        chosen.verdict = f"{chosen.verdict} By what is stored since: {found.verdict.status}."
+    written = write(_without(_public(found), names), page, ["html"], "index")
     rows = "\n".join(_row(out, one, names) for one in reversed(judged))
     files.replace(out / INDEX, _PAGE.format(title=f"Nights of plan {escape(plan)}", rows=rows))
     return [*written, out / INDEX]

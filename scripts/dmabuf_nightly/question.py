@@ -1,19 +1,26 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What is asked about a metric of a night, and what is found."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from dmabuf_common import stats
 
 from .earlier import Hold, next_hold
 from .plan import Rules
-from .states import CONFIRMED, GOOD, SAME
+from .states import CONFIRMED, GOOD, SAME, SLOWER
 
 # A night whose loss is less than this share of what would count is nearer to none than to one.
 NEARER = 0.5
 # Fewer nights of an era have no usual value.
 LEAST_ERA = 5
+# Nights that differ from all others by more than so many times what they differ from the next one by are
+# not of one level: it changed on the way, as after an improvement. That is no difference between nights.
+# Of fewer than LEAST_SHIFTED nights, too many look so by chance.
+SHIFTED = 3.0
+LEAST_SHIFTED = 12
 
 
 @dataclass
@@ -104,7 +111,7 @@ class Finding:
             reference = [names[index] for index in self.change.before]
         good = question.held and self.state in GOOD
         return next_hold(before if question.held else None, night, self.state == CONFIRMED, good,
-                         reference) or (None if question.held else before)  # fmt: skip
+                         reference, self.state in SLOWER) or (None if question.held else before)  # fmt: skip
 
     @property
     def nearer_to_none(self) -> bool:
@@ -128,8 +135,11 @@ def threshold(floor: float, history: Sequence[float], rules: Rules) -> float:
         return floor
     middle = abs(stats.median(history))
     # The plain MAD, as the rule has it, not the one scaled to a standard deviation.
-    spread = stats.mad(history) / stats.NORMAL / middle if middle else 0.0
-    return max(floor, rules.mad_factor * spread)
+    spread = stats.mad(history) / stats.NORMAL
+    step = stats.median([abs(b - a) for a, b in pairwise(history)]) / math.sqrt(2)
+    if len(history) >= LEAST_SHIFTED and spread > SHIFTED * step:
+        spread = step
+    return max(floor, rules.mad_factor * spread / middle if middle else 0.0)
 
 
 def worsening(ratio: float, better: str) -> float:

@@ -8,10 +8,12 @@ from dmabuf_common.clock import now
 from dmabuf_report import bins, model
 
 from . import edivisive, fio, states
-from .judge import Judgement, Subject, metrics_of, shown_nights, subject
+from .judge import metrics_of
+from .judged import Judgement, Subject, subject
 from .plan import metric_kind
 from .question import Finding
 from .store import LEAST_VALID, Run, Series, too_few_valid
+from .words import shown_nights
 
 TOOL = model.Tool("dmabuf-nightly", "0.1.0")
 

@@ -22,7 +22,7 @@ from .progress import say
 from .store import ABANDONED, Night, Run, Series, Store, too_few_valid
 
 if TYPE_CHECKING:
-    from .judge import Judgement
+    from .judged import Judgement
 
 RERUNS = (1, 2)
 # A night that paused for longer than this is no single night.

@@ -5,9 +5,10 @@ The nights are drawn anew from a fixed seed, and go through decide.py exactly as
 A claim holds only if its 95 % confidence bound does, not merely the observed share.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +46,19 @@ class Figures:
     red: int = 0
     open: int = 0
     seconds: float = 0.0
+    # Of each history, how many of its nights were `alarmed`, `green` or `red`, and of how many nights.
+    by_history: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+
+    def add(self, other: "Figures") -> None:
+        """Adds what came out of one history."""
+        for name, events, nights in (
+            ("alarmed", other.alarmed, other.nights), ("green", other.green, other.after),
+            ("red", other.red, other.mended),
+        ):  # fmt: skip
+            self.by_history.setdefault(name, []).append((events, nights))
+        for name in ("nights", "suspected", "alarmed", "trials", "found", "at_once", "after", "green", "unclear",
+                     "mended", "red", "open"):  # fmt: skip
+            setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
 class Source:
@@ -55,10 +69,15 @@ class Source:
         self.scenario = scenario
         self.level: Array = np.ones((METRICS, 1))
         self.all_slower = 1.0
+        self.own: Array | None = None
 
     def next_night(self) -> None:
-        """Another night: whatever all its runs share is drawn anew."""
-        self.level = self.all_slower * (1 + self.rng.normal(0, self.scenario.between, (METRICS, 1)))
+        """Another night: whatever all its runs share is drawn anew, or in part."""
+        own: Array = self.rng.normal(0, self.scenario.between, (METRICS, 1))
+        if self.own is not None:
+            own = self.scenario.alike * self.own + math.sqrt(1 - self.scenario.alike**2) * own
+        self.own = own
+        self.level = self.all_slower * (1 + own)
 
     def runs(self, count: int, slow: bool = False) -> Array:
         """`count` runs of every metric tonight."""
@@ -68,8 +87,9 @@ class Source:
         return values
 
 
-# How much slower the nights are that a baseline is pinned on anew.
+# How much slower the nights are that a baseline is pinned on anew, and how much faster those of an improvement.
 PINNED_ANEW = 0.8
+IMPROVED = 1.1
 
 
 class Trial:
@@ -82,10 +102,12 @@ class Trial:
         self.past: list[tuple[Array, Array | None]] = []
         self.decided: list[dict[int, Decided]] = [{} for _ in range(METRICS)]
         self.pins: list[Pin] = []
-        for _ in range(scenario.history):
+        for number in range(scenario.history):
+            self.source.all_slower = IMPROVED if number >= scenario.history - scenario.faster else 1.0
             self.source.next_night()
             reference = self.source.runs(scenario.repeats) if scenario.sides else None
             self.past.append((self.source.runs(scenario.repeats), reference))
+        self.source.all_slower = 1.0
         if scenario.baseline_nights and not scenario.sides:
             self._pin(range(scenario.baseline_nights))
         if scenario.repin:
@@ -167,10 +189,11 @@ class Trial:
 def simulate(scenario: Scenario, rules: Rules, seed: int = SEED) -> Figures:
     """All trials of a scenario."""
     rng = np.random.default_rng(seed)
-    figures = Figures()
+    every = Figures()
     start = time.monotonic()
     losses = set(range(scenario.many)) if scenario.slow != 1 else set[int]()
     for _ in range(scenario.trials):
+        figures = Figures()
         trial = Trial(rng, scenario, rules)
         for slow, nights in zip((True, False), scenario.earlier, strict=True):
             for _ in range(nights):
@@ -198,11 +221,12 @@ def simulate(scenario: Scenario, rules: Rules, seed: int = SEED) -> Figures:
         figures.trials += 1
         figures.found += 0 < found <= (scenario.within or scenario.nights)
         figures.at_once += found == 1
-    figures.seconds = time.monotonic() - start
-    return figures
+        every.add(figures)
+    every.seconds = time.monotonic() - start
+    return every
 
 
-def upper_bound(events: int, trials: int, level: float = 0.95) -> float:
+def upper_bound(events: float, trials: float, level: float = 0.95) -> float:
     """The share that is not exceeded at this confidence (Clopper and Pearson, one-sided)."""
     if events >= trials:
         return 1.0
@@ -216,16 +240,43 @@ def lower_bound(events: int, trials: int, level: float = 0.95) -> float:
     return float(scipy_stats.beta.ppf(1 - level, events, trials - events + 1))
 
 
+def design_effect(histories: Sequence[tuple[int, int]]) -> float:
+    """How many nights of these histories say as much as one independent night: nights of one history share
+    its baseline, and what alarmed is held, so that they come to the same more often than not. The variance of
+    the share between histories, by that of as many independent nights; at least 1."""
+    nights = sum(count for _, count in histories)
+    share = sum(events for events, _ in histories) / nights if nights else 0.0
+    if not 0 < share < 1 or len(histories) < 2:
+        return 1.0
+    many = len(histories)
+    between = sum((events - share * count) ** 2 for events, count in histories) * many / (many - 1)
+    return max(1.0, between / (nights * share * (1 - share)))
+
+
+def nights_bound(histories: Sequence[tuple[int, int]], level: float = 0.95) -> float:
+    """upper_bound() of the share of nights, for as many nights as are independent (Korn and Graubard)."""
+    effect = design_effect(histories)
+    events, nights = (sum(one[i] for one in histories) for i in (0, 1))
+    return upper_bound(events / effect, nights / effect, level)
+
+
+def in_words(histories: Sequence[tuple[int, int]]) -> str:
+    """nights_bound() as a claim has it."""
+    effect = design_effect(histories)
+    less = f" (each night counts for {1 / effect:.2f})" if effect > 1.005 else ""
+    return f"at 95 % confidence at most {nights_bound(histories):.2%}{less}"
+
+
 def check(scenario: Scenario, figures: Figures) -> list[tuple[bool, str]]:
     """The scenario's claims: whether each holds, and in words."""
     claims = []
     if scenario.most_false is not None:
-        bound = upper_bound(figures.alarmed, figures.nights)
+        histories = figures.by_history["alarmed"]
         claims.append(
             (
-                bound <= scenario.most_false,
+                nights_bound(histories) <= scenario.most_false,
                 f"false alarms in at most {scenario.most_false:.0%} of nights: "
-                f"at 95 % confidence at most {bound:.2%}",
+                f"{in_words(histories)}",
             )
         )
     if scenario.least_power is not None:
@@ -238,21 +289,21 @@ def check(scenario: Scenario, figures: Figures) -> list[tuple[bool, str]]:
             )
         )
     if scenario.most_green is not None:
-        bound = upper_bound(figures.green, figures.after)
+        histories = figures.by_history["green"]
         claims.append(
             (
-                bound <= scenario.most_green,
+                nights_bound(histories) <= scenario.most_green,
                 f"good in at most {scenario.most_green:.0%} of the nights after it was found: "
-                f"at 95 % confidence at most {bound:.2%}",
+                f"{in_words(histories)}",
             )
         )
     if scenario.most_red is not None:
-        bound = upper_bound(figures.red, figures.mended)
+        histories = figures.by_history["red"]
         claims.append(
             (
-                bound <= scenario.most_red,
+                nights_bound(histories) <= scenario.most_red,
                 f"red in at most {scenario.most_red:.0%} of the nights after it was mended: "
-                f"at 95 % confidence at most {bound:.2%}",
+                f"{in_words(histories)}",
             )
         )
     return claims

@@ -70,7 +70,7 @@ def test_few_runs_decide_nothing() -> None:
 
 def test_reruns_decide_and_the_first_runs_do_not() -> None:
     for fresh, state in ((around(90, 20), CONFIRMED), (around(100, 20), CLEARED),
-                         (around(90, 3), INCONCLUSIVE)):  # fmt: skip
+                         (around(90, 3), SUSPECT)):  # fmt: skip
         findings = [look(around(100, 30), around(90))]
         decide.second_look(findings, {0: ([], fresh)}, RULES)
         assert findings[0].state == state
@@ -246,7 +246,7 @@ def test_no_ratio_is_made_of_what_is_not_positive(values: tuple[list[float], lis
     assert finding.state == INCONCLUSIVE and "not positive" in finding.text
     findings = [look(around(100, 30), around(90))]
     decide.second_look(findings, {0: ([], [*around(90, 9), 0.0])}, RULES)
-    assert findings[0].state == INCONCLUSIVE
+    assert findings[0].state == SUSPECT and findings[0].fresh is None
 
 
 def test_reruns_that_are_clearly_faster_clear() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dmabuf_nightly import analyse, bisect, fio, health, judge, jobfacts, jobfile, machine, plan, runner
+from dmabuf_nightly import analyse, bisect, fio, health, jobfacts, jobfile, judge, judged, machine, plan, runner
 from dmabuf_nightly.store import Series, Store
 from dmabuf_report import model
 from made import KEY, Made
@@ -62,7 +62,7 @@ class Lab:
 
     def judged(self, night: int) -> dict[str, tuple[str, str]]:
         found = analyse.judge_night(self.made.store, self.made.store.night(night)).findings
-        return {judge.subject(f).series.test: (f.state, f.text) for f in found}
+        return {judged.subject(f).series.test: (f.state, f.text) for f in found}
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def test_nights_of_other_jobs_are_no_history(lab: Lab) -> None:
     night = lab.night()
     wanted = analyse.plan_of(lab.made.store, lab.made.store.night(night))
     found = judge.judge(lab.made.store, wanted, night).findings
-    lengths = {judge.subject(f).series.test: len(f.question.history) for f in found}
+    lengths = {judged.subject(f).series.test: len(f.question.history) for f in found}
     assert lengths == {"c": 0, "d": 3}
 
 

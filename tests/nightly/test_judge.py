@@ -4,7 +4,7 @@
 from pathlib import Path
 
 import pytest
-from dmabuf_nightly import analyse, judge
+from dmabuf_nightly import analyse, judge, judged
 from dmabuf_nightly.states import INCONCLUSIVE, SAME, SUSPECT
 from dmabuf_nightly.store import Series
 from made import KEY, PLAN, Made
@@ -140,7 +140,7 @@ def test_sides_are_compared_on_one_machine(
         old = run.series.side == "A"
         made.complete(run.id, made.runs(1000 if old else level, 1)[0], KEY if old else key)
     findings = analyse.judge_night(made.store, made.store.night(night)).findings
-    found = [f for f in findings if judge.subject(f).against == "side A"]
+    found = [f for f in findings if judged.subject(f).against == "side A"]
     assert [f.state for f in found] == [state]
     if state == INCONCLUSIVE:
         assert found[0].text == "the sides ran on different machines: CPU"

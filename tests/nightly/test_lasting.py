@@ -126,3 +126,25 @@ def test_three_fast_nights_in_a_row_end_a_hold() -> None:
         hold = next_hold(hold, 21, confirmed, fast, [])
         assert hold == Hold(20, (1, 2, 3), count)
     assert next_hold(hold, 22, False, True, []) is None
+
+
+def test_good_nights_between_suspect_ones_are_not_in_a_row() -> None:
+    from dmabuf_nightly.earlier import next_hold
+
+    hold = Hold(20, ())
+    for good, suspect, count in ((True, False, 1), (True, False, 2), (False, True, 0), (True, False, 1),
+                                 (False, False, 1), (False, True, 0), (True, False, 1), (True, False, 2)):  # fmt: skip
+        found = next_hold(hold, 21, False, good, (), suspect)
+        assert found == Hold(20, (), count)
+        hold = found
+    assert next_hold(hold, 22, False, True, ()) is None
+
+
+def test_a_suspect_night_begins_the_row_anew(made: Made) -> None:
+    """A part of 4 % is left of a loss of 10 %, and every other night does not show it."""
+    assert statuses(made, [900] * 6)[-1] == 1
+    for level in (1000, 1000, 972):
+        made.night(made.runs(level, 10, 0.01))
+        made.call("analyze")
+    held = decide_of(made)
+    assert held is not None and held.fast == 0

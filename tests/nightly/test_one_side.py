@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from dmabuf_nightly import analyse, fio, judge
+from dmabuf_nightly import analyse, fio, judged
 from dmabuf_nightly.store import Series
 from made import JOB, KEY, PLAN, SERIES, SUBJECT, Made
 
@@ -38,7 +38,7 @@ def test_a_metric_of_one_side_is_not_good(made: Made, who: str, text: str) -> No
     number = night(made, levels, text + SIDES)
     found = [
         f for f in analyse.judge_night(made.store, made.store.night(number)).findings
-        if judge.subject(f).against == "side A" and judge.subject(f).metric == P99
+        if judged.subject(f).against == "side A" and judged.subject(f).metric == P99
     ]  # fmt: skip
     assert [f.state for f in found] == ["inconclusive"]
     other = "AB".replace(who, "")
@@ -69,4 +69,17 @@ def test_a_baseline_is_of_the_nights_that_have_the_metric(made: Made) -> None:
     finding = judgement.findings[0]
     assert (len(finding.question.old), finding.question.old_nights) == (10, 1)
     assert f"than baseline of nights 1, 2, 3, of which night 1 has {P99} (" in finding.text
-    assert judge.subject(finding).series == SERIES
+    assert judged.subject(finding).series == SERIES
+
+
+def test_a_metric_that_is_held_between_sides_and_vanishes_is_not_good(made: Made) -> None:
+    for ratio in (1, 1, 1.3, 1.3, 1.3):
+        night(made, {s: {P99: 1e6 * (ratio if s == "B" else 1), "cpu_per_gib": 5} for s in "AB"}, ANY + SIDES)
+    assert made.call("analyze") == 1
+    number = night(made, {s: {"cpu_per_gib": 5} for s in "AB"}, ANY + SIDES)
+    assert made.call("analyze") == 77
+    row = next(r for r in made.store.decisions(number) if r["metric"] == P99)
+    assert (row["against"], row["document"]["text"]) == ("side A", f"no run of this night has {P99}, which was slower than side A")
+    assert row["document"]["hold"]
+    night(made, {s: {P99: 1e6 * (1.3 if s == "B" else 1), "cpu_per_gib": 5} for s in "AB"}, ANY + SIDES)
+    assert made.call("analyze") == 1

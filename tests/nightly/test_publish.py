@@ -76,3 +76,21 @@ def test_what_nobody_judged_is_not_published(made: Made, tmp_path: Path, capsys:
     assert made.call("publish", "--plan", "p", "--night", "2", *out) == 0
     assert (tmp_path / "www/night-0002/index.html").is_file()
     assert made.store.night(7).status == "measured"
+
+
+def test_a_page_and_its_list_say_the_same(made: Made, tmp_path: Path) -> None:
+    """What was acknowledged after the night was judged is on the page, and not in what is stored."""
+    out = tmp_path / "www"
+    for _ in range(2):
+        made.night(500, key={**KEY, **SECRET})
+    assert made.call("analyze") == 1
+    assert made.call("acknowledge", "--plan", "p", "--case", "c", "--metric", "read_iops", "--note", "x") == 0
+    assert made.call("publish", "--plan", "p", "--out", str(out)) == 0
+    page, listed = (out / "night-0008/index.html").read_text(), (out / "index.html").read_text()
+    assert "When it was judged, this night came to fail: 1 of 2 requirements failed" in page
+    assert "makes it pass; `dmabuf-nightly analyze --night 8` stores that" in page
+    assert "By what is stored since: pass." in listed and listed.count("By what is stored since") == 1
+    assert made.call("analyze") == 0
+    assert made.call("publish", "--plan", "p", "--out", str(out)) == 0
+    assert "When it was judged" not in (out / "night-0008/index.html").read_text()
+    assert "stored since" not in (out / "index.html").read_text()

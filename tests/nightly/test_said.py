@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from dmabuf_common import stats
 from dmabuf_nightly import analyse, decide, fio, results
-from dmabuf_nightly.judge import Judgement
+from dmabuf_nightly.judged import Judgement
 from dmabuf_nightly.plan import Rules
 from dmabuf_nightly.question import Question
 from dmabuf_nightly.store import Series

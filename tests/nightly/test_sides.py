@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from dmabuf_common import stats
-from dmabuf_nightly import analyse, judge
+from dmabuf_nightly import analyse, judged
 from dmabuf_nightly.question import Finding
 from dmabuf_nightly.states import SAME, SUSPECT
 from dmabuf_nightly.store import Series
@@ -34,7 +34,7 @@ def night(made: Made, ratio: float, level: float = 1000, key: Mapping[str, str] 
 
 def against_a(made: Made, number: int) -> Finding:
     found = analyse.judge_night(made.store, made.store.night(number)).findings
-    return next(f for f in found if judge.subject(f).against == "side A")
+    return next(f for f in found if judged.subject(f).against == "side A")
 
 
 def test_a_side_that_stays_slower_fails(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
