@@ -94,4 +94,8 @@ add_vm_test(kernel_6_12.rwfile LAB --kernel 6.12 COMMAND
 add_test(NAME soak.invalidate
   COMMAND ${CMAKE_SOURCE_DIR}/scripts/dmabuf-lab run --timeout 900 --
     ${programs}/invalidate --seconds 60)
+add_test(NAME soak.generations
+  COMMAND ${CMAKE_SOURCE_DIR}/scripts/dmabuf-lab run --timeout 3000 --
+    ${programs}/isolation --only generations)
+set_tests_properties(soak.generations PROPERTIES LABELS soak RUN_SERIAL TRUE TIMEOUT 3600)
 set_tests_properties(soak.invalidate PROPERTIES LABELS soak RUN_SERIAL TRUE TIMEOUT 1200)

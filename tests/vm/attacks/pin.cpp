@@ -110,6 +110,60 @@ void no_pin(const Testexp &testexp, int target) {
                  "OPEN: memory that cannot be pinned is refused", reason_name(reason));
 }
 
+// Memory that was pinned and is taken all the same: what is asked of it fails by its name, on the
+// disk nothing changes, and nothing works by the pages that were left.
+void taken(const Testexp &testexp, int target, DiskRegion &disk, Path path) {
+  const std::string name = std::format("{}, the memory is taken for good", name_of(path));
+  const TestBuffer buffer = testexp.make(gpu_buffer(bytes, 6, loose));
+  Session session;
+  Ring ring(8);
+  ring.make_buffer_table(2);
+  {
+    Mover mover(session, ring, buffer.fd(), target, path);
+    if (!report().check(mover.error() == 0, name + ": MAP", errno_name(mover.error())))
+      return;
+    const int before = mover.transfer(Direction::Read, 0, bytes, attack_base);
+    report().check(before == static_cast<int>(bytes), name + ": I/O before", errno_name(before));
+    const int taken = buffer.revoke();
+    report().check(taken == 0, name + ": REVOKE", errno_name(taken));
+    dmabuf_rw_info info{};
+    const int asked = session.info(mover.entry().handle, info);
+    report().check(asked == 0 && info.state == DMABUF_RW_STATE_REVOKED, name + ": INFO says so",
+                   std::format("{}, state {}", errno_name(asked), std::uint32_t{info.state}));
+    if (path == Path::Bvec) {
+      for (const Direction direction : {Direction::Read, Direction::Write}) {
+        const int got = mover.transfer(direction, 0, bytes, attack_base);
+        report().check(got == -ENODEV, std::format("{}: {}", name, name_of(direction)),
+                       errno_name(got));
+      }
+    } else {
+      // What a ring took before, it keeps, and its pages stay; no other slot gets them.
+      const int again = ring.enroll(session.fd(), mover.entry().handle, 1);
+      report().check(again == -ENODEV, name + ": REGISTER", errno_name(again));
+    }
+    buffer.unrevoke();
+  }
+  const auto wrong = disk.check_all();
+  report().check(!wrong, name + ": the disk is as it was", wrong.value_or(""));
+}
+
+// A kernel mapping that says that it is a device's: not even where pages lie behind it are they
+// taken for the buffer's.
+void io_view(const Testexp &testexp, int target) {
+  const TestBuffer buffer =
+      testexp.make(gpu_buffer(bytes, 7, DMABUF_TESTEXP_DYNAMIC | DMABUF_TESTEXP_IO_VIEW));
+  Session session;
+  for (const Path path : {Path::Registered, Path::Bvec}) {
+    auto entry = map_entry(buffer.fd(), target, path);
+    const int error = session.map_one(entry);
+    report().check(error == -EOPNOTSUPP && entry.reason == DMABUF_RW_REASON_NOT_PAGES,
+                   std::format("{}: a device's memory is refused by NOT_PAGES", name_of(path)),
+                   errno_name(error) + " " + reason_name(entry.reason));
+  }
+  report().check(buffer.must_stats().pins == 0 && buffer.must_stats().vmaps == 0,
+                 "and nothing is held of it");
+}
+
 } // namespace
 
 void attack_pin() {
@@ -123,6 +177,9 @@ void attack_pin() {
     one_path(testexp, target.get(), path);
   one_file(testexp);
   no_pin(testexp, target.get());
+  for (const Path path : {Path::Registered, Path::Bvec})
+    taken(testexp, target.get(), disk, path);
+  io_view(testexp, target.get());
 }
 
 } // namespace vmtest

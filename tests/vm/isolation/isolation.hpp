@@ -68,6 +68,7 @@ void test_partition(const IsolationOptions &options);
 void test_page_cache(const IsolationOptions &options);
 void test_files(const IsolationOptions &options); // regular files
 void test_limits(const IsolationOptions &options);
+void test_generations(const IsolationOptions &options); // a slot's handles come round; minutes
 void test_privileges(const IsolationOptions &options);
 void test_threads(const IsolationOptions &options);
 

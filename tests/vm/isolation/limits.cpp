@@ -20,6 +20,16 @@ namespace {
 
 constexpr std::uint64_t disk_base = 140u << 20;
 
+// A handle by which nothing of this session can be reached.
+void expect_no_mapping(const std::string &name, Bed &bed, std::uint32_t handle) {
+  dmabuf_rw_info info{};
+  expect("INFO of " + name, bed.session.info(handle, info), {ENOENT});
+  for (const Direction direction : {Direction::Read, Direction::Write})
+    expect(std::format("{} of {}", name_of(direction), name),
+           premapped(bed, direction, handle, 0, 4096, disk_base), {ENOENT});
+  expect("UNMAP of " + name, bed.session.unmap_one(handle), {ENOENT});
+}
+
 void mapping_limit(const IsolationOptions &options) {
   Bed bed(options, 64 * 1024);
   dmabuf_rw_query query{};
@@ -47,11 +57,72 @@ void mapping_limit(const IsolationOptions &options) {
                  std::format("{}, {}", errno_name(refused.error), reason_name(refused.reason)));
   if (handles.empty())
     return;
-  expect("UNMAP of one", bed.session.unmap_one(handles.back()), {0});
+  const std::uint32_t old = handles.back();
+  expect("UNMAP of one", bed.session.unmap_one(old), {0});
   auto again = good;
   expect("MAP in its place", bed.session.map_one(again), {0});
+  // There was one slot left: the old handle names it, too, but for its generation.
+  const std::uint32_t index = query.max_mappings - 1;
+  report().check((again.handle & index) == (old & index) && again.handle != old,
+                 "a new mapping has the old one's slot and another handle",
+                 std::format("{:#x}, {:#x}", old, again.handle));
+  expect_no_mapping("the handle of what was there before", bed, old);
+  dmabuf_rw_info info{};
+  expect("the mapping in its place lives on", bed.session.info(again.handle, info), {0});
   // The session is closed with all of them mapped.
 }
+
+} // namespace
+
+// One slot of a session is free, and is taken and given back until its handles come round: each is
+// another one until then, none is 0, and an old one names nothing while the slot is taken.
+void test_generations(const IsolationOptions &options) {
+  Bed bed(options, 64 * 1024);
+  dmabuf_rw_query query{};
+  bed.session.query(query);
+  const auto good = map_entry(bed.buffer.fd(), bed.target.get(), Path::Premapped);
+  for (std::uint32_t mapped = 0; mapped + 1 < query.max_mappings;) {
+    std::vector<dmabuf_rw_map_entry> batch(
+        std::min(query.max_batch, query.max_mappings - 1 - mapped), good);
+    if (!expect("MAP of all but one", bed.session.map(batch), {0}))
+      return;
+    mapped += static_cast<std::uint32_t>(batch.size());
+  }
+  const std::uint32_t index_mask = query.max_mappings - 1;
+  const std::uint32_t step = query.max_mappings; // to the next generation
+  auto entry = good;
+  if (!expect("MAP of the last", bed.session.map_one(entry), {0}))
+    return;
+  const std::uint32_t first = entry.handle;
+  std::uint32_t last = first;
+  std::uint64_t cycles = 0;
+  // All generations but 0, and a few more.
+  const std::uint64_t generations = (1ull << 32) / step - 1;
+  for (; cycles < generations + 3; ++cycles) {
+    if (bed.session.unmap_one(last) != 0)
+      break;
+    entry = good;
+    if (bed.session.map_one(entry) != 0)
+      break;
+    const std::uint32_t next = last + step;
+    const std::uint32_t expected = next > index_mask ? next : next + step;
+    if (entry.handle != expected)
+      break;
+    if (cycles % 4096 == 0)
+      expect_no_mapping("the handle before", bed, last);
+    last = entry.handle;
+  }
+  report().check(cycles == generations + 3, "a slot's handles come in order, and never 0",
+                 std::format("{} cycles; after {:#x} came {:#x}, {}", cycles, last, entry.handle,
+                             errno_name(entry.error)));
+  report().check(last == first + 3 * step, "they have come round",
+                 std::format("{:#x}, {:#x}", first, last));
+  dmabuf_rw_info info{};
+  expect("the mapping lives", bed.session.info(last, info), {0});
+  report().note(std::format("{} mappings in one slot", cycles));
+}
+
+namespace {
 
 // Runs as root until it gives that up; files are opened before.
 int memlock_child(const IsolationOptions &options, Path path) {
