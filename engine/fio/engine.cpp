@@ -66,9 +66,12 @@ int give_up(thread_data *td, const Error &error) {
 
 void switch_to(thread_data *td, const Job &job) {
   const Submit submit = job.config().submit;
+  // A job of trims alone has no buffers. That fio may all the same read what it has trimmed, to
+  // verify it, is then an error, not a crash.
+  const Datapath path = td_read(td) || td_write(td) ? job.path() : Datapath::automatic;
   const auto buffers = static_cast<size_t>(job.buffer_kind());
   ioengine_ops &ops = job.config().atomic       ? atomic_ops
-                      : submit == Submit::uring ? ring_ops[buffers][static_cast<size_t>(job.path())]
+                      : submit == Submit::uring ? ring_ops[buffers][static_cast<size_t>(path)]
                                                 : sync_ops[buffers][static_cast<size_t>(submit)];
   // Jobs that are threads share the tables; all of them store the one handle of this library.
   void *const handle = std::atomic_ref(td->io_ops->dlhandle).load(std::memory_order_relaxed);

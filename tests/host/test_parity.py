@@ -83,6 +83,17 @@ def test_trims_that_have_to_wait_are_named(fio: Fio, loop_device: str) -> None:
     assert "one at a time" not in alone.stderr, "with one I/O at a time nothing is lost"
 
 
+@pytest.mark.parametrize("datapath", ["host", "premapped"])
+def test_reads_of_a_job_without_buffers_are_errors(fio: Fio, loop_device: str, datapath: str) -> None:
+    """fio verifies what it trimmed by reads into buffers that it has not made; its own engine crashes there."""
+    result = fio(filename=loop_device, rw="trim", bs="64k", size="4m", iodepth=16, direct=1, verify="md5",
+                 verify_backlog=1, experimental_verify=1, dmabuf_datapath=datapath, stand_in=True,
+                 env={"STAND_IN_MODULE": "x=1"})
+    assert "got signal" not in result.stderr + result.stdout
+    assert result.status != 0
+    assert result.json["jobs"][0]["error"] == 22
+
+
 def test_a_trim_that_fails_is_named(fio: Fio, loop_device: str) -> None:
     """A loop device on a file takes discards of whole blocks only."""
     result = fio(filename=loop_device, rw="trim", bs=768, size="64k", iodepth=4, dmabuf_datapath="host")
