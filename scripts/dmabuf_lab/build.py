@@ -20,6 +20,7 @@ ENGINE_INPUTS = (
     "engine",
     "kernel/uapi",
     "tests/fakes",
+    "tests/plugins",
     "tests/vm",
 )
 # What it makes, in the lab's build folder: the library, and the engine of the lab's fio beside it.
