@@ -41,8 +41,8 @@ _SCRIPTS = tuple(
     for folder in ("scripts/dmabuf_", "tests/")
 )
 INPUTS = {
-    "unit": ("engine", "kernel/uapi", "tests/unit", *_SCRIPTS),
-    "host": ("engine", "kernel/uapi", "tests/unit", "tests/host", "tests/fakes"),
+    "unit": ("engine", "kernel/uapi", "tests/unit", "tests/plugins", *_SCRIPTS),
+    "host": ("engine", "kernel/uapi", "tests/unit", "tests/host", "tests/fakes", "tests/plugins"),
     "vm": ("engine", "kernel", "tests/vm"),
     "debug": ("engine", "kernel", "tests/vm"),
 }
