@@ -4,6 +4,7 @@
 
 #include "base/memory_owner.hpp"
 #include "base/sizes.hpp"
+#include "base/trusted_path.hpp"
 #include "exporter/foreign.hpp"
 #include "exporter/shared_library.hpp"
 
@@ -13,11 +14,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
-#include <filesystem>
 #include <memory>
 #include <span>
 #include <sys/stat.h>
-#include <system_error>
 #include <unistd.h>
 #include <utility>
 
@@ -120,30 +119,26 @@ PluginName plugin_name(std::string_view device) {
   return {std::string(device.substr(0, comma)), std::string(device.substr(comma + 1))};
 }
 
-Result<void> check_plugin_file(const std::string &file) {
+Result<std::string> check_plugin_file(const std::string &file) {
   // What the loader searches for it finds in folders that are the machine's.
   if (file.find('/') == std::string::npos)
-    return {};
-  std::error_code error;
-  const std::filesystem::path real = std::filesystem::canonical(file, error);
-  struct stat node = {}, folder = {};
-  if (error || stat(real.c_str(), &node) < 0 || stat(real.parent_path().c_str(), &folder) < 0) {
-    const int code = error ? error.value() : errno;
-    return fail(code, errno_text(strf("plug-in %s cannot be looked at", file.c_str()), code));
+    return file;
+  const auto real = trusted_path(file);
+  if (!real) {
+    const char *const move = real.error().code == EPERM ? "; move it" : "";
+    return fail(real.error().code, strf("plug-in %s is not run: %s%s", file.c_str(),
+                                        real.error().message.c_str(), move));
   }
+  struct stat node = {};
+  if (stat(real->c_str(), &node) < 0)
+    return fail(errno, errno_text(strf("plug-in %s cannot be looked at", file.c_str()), errno));
   if (!S_ISREG(node.st_mode))
     return fail(EINVAL, strf("plug-in %s is no regular file; %s", file.c_str(), kNameOne));
   if (node.st_mode & S_IWOTH)
     return fail(EPERM, strf("plug-in %s may be written by everybody, and this process would run "
                             "it; run: chmod o-w %s",
                             file.c_str(), file.c_str()));
-  // Where everybody may make a file, one of that name may be somebody else's.
-  const bool others = node.st_uid != 0 && node.st_uid != geteuid();
-  if ((folder.st_mode & S_IWOTH) && (!(folder.st_mode & S_ISVTX) || others))
-    return fail(EPERM, strf("plug-in %s lies in a folder in which everybody may put another in its "
-                            "place; move it",
-                            file.c_str()));
-  return {};
+  return real;
 }
 
 Result<libdmabuf_exporter> plugin_table(const libdmabuf_exporter *theirs, const std::string &file) {
@@ -235,11 +230,13 @@ Result<DmaBuf> allocate_plugin(const BufferRequest &request) {
   const PluginName name = plugin_name(request.device);
   if (name.file.empty())
     return fail(EINVAL, kNameOne);
-  if (auto ok = check_plugin_file(name.file); !ok)
-    return std::unexpected(std::move(ok.error()));
+  // From here on nobody else can exchange it, and no link is followed any more.
+  const auto file = check_plugin_file(name.file);
+  if (!file)
+    return std::unexpected(file.error());
   const libdmabuf_exporter *(*ask)() = nullptr;
   if (auto ok =
-          load_library({name.file.c_str()}, {{"libdmabuf_exporter_table", symbol_address(ask)}},
+          load_library({file->c_str()}, {{"libdmabuf_exporter_table", symbol_address(ask)}},
                        kNameOne, "it is no plug-in of this engine (docs/exporters.md)");
       !ok)
     return std::unexpected(std::move(ok.error()));
