@@ -14,7 +14,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -43,6 +45,38 @@ std::unexpected<Error> refusal(const char *name, const char *what, int rc,
   return fail(code, strf("%s (%s): %s", who.c_str(), errno_name(code).c_str(), words.c_str()));
 }
 
+/// Descriptors that plug-ins gave and that are still ours to close: one that is given twice would be
+/// closed twice, and by then may be a file of somebody else in this process.
+class Given {
+public:
+  /// By number and by what is open there: a number is used again as soon as it is closed, and its
+  /// owner says so a moment later.
+  static bool add(int fd, ino_t inode) {
+    const std::lock_guard lock(mutex());
+    const auto [at, fresh] = all().try_emplace(fd, inode);
+    if (!fresh && at->second == inode)
+      return false;
+    at->second = inode;
+    return true;
+  }
+  static void remove(int fd, ino_t inode) {
+    const std::lock_guard lock(mutex());
+    if (const auto at = all().find(fd); at != all().end() && at->second == inode)
+      all().erase(at);
+  }
+
+private:
+  // Never destroyed: a job's thread may end after the process has begun to.
+  static std::mutex &mutex() {
+    static auto *const one = new std::mutex;
+    return *one;
+  }
+  static std::map<int, ino_t> &all() {
+    static auto *const one = new std::map<int, ino_t>;
+    return *one;
+  }
+};
+
 /// The device and the buffer in the plug-in, given back in that order.
 class PluginOwner : public MemoryOwner {
 public:
@@ -51,6 +85,8 @@ public:
   PluginOwner(const PluginOwner &) = delete;
   PluginOwner &operator=(const PluginOwner &) = delete;
   ~PluginOwner() override {
+    if (fd_ >= 0)
+      Given::remove(fd_, inode_); // it is closed by now
     if (allocated_)
       table_.free(device_, buffer_);
     table_.close(device_);
@@ -59,6 +95,16 @@ public:
   void took(libdmabuf_buffer *buffer) {
     buffer_ = buffer;
     allocated_ = true;
+  }
+
+  /// False where the plug-in gave this descriptor before, and it is in use.
+  bool took_fd(int fd) {
+    struct stat node = {};
+    if (fstat(fd, &node) < 0 || !Given::add(fd, node.st_ino))
+      return false;
+    fd_ = fd;
+    inode_ = node.st_ino;
+    return true;
   }
 
   bool can(Disturbance what) const override { return table_.disturbs & bit(what); }
@@ -87,6 +133,8 @@ private:
   libdmabuf_device *device_;
   libdmabuf_buffer *buffer_ = nullptr;
   bool allocated_ = false;
+  int fd_ = -1;
+  ino_t inode_ = 0;
 };
 
 static_assert(LIBDMABUF_DISTURB_MOVE == 1U << static_cast<unsigned>(Disturbance::move));
@@ -203,8 +251,13 @@ Result<DmaBuf> plugin_buffer(const libdmabuf_exporter &table, const PluginName &
   PluginOwner &owned = *owner;
   buffer.owner = std::move(owner);
   // What is not open is not ours to close.
-  if (fcntl(made.fd, F_GETFD) >= 0)
+  if (fcntl(made.fd, F_GETFD) >= 0) {
+    if (!owned.took_fd(made.fd))
+      return fail(EPROTO, strf("%s gave descriptor %d twice, and the first one is in use; give a "
+                               "dma-buf of its own for each alloc()",
+                               who.c_str(), made.fd));
     buffer.fd.reset(made.fd);
+  }
   const auto size = check_foreign(made.fd, request.bytes, who);
   if (!size)
     return std::unexpected(size.error());

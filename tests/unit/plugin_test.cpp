@@ -207,6 +207,29 @@ TEST_F(Plugin, DisturbsItsMemoryAsFarAsItSays) {
             "plug-in scripted did not disturb its memory (EBUSY): a display shows it");
 }
 
+TEST_F(Plugin, ADescriptorThatItGivesTwiceIsRefusedAndNotClosedTwice) {
+  static int kept;
+  kept = memfd_dmabuf(kBytes);
+  script.give = [] { return kept; };
+  {
+    const auto first = buffer_of(good_table());
+    ASSERT_TRUE(first) << first.error().message;
+    const auto second = buffer_of(good_table());
+    ASSERT_FALSE(second);
+    EXPECT_EQ(second.error().code, EPROTO);
+    EXPECT_NE(second.error().message.find(" twice, and the first one is in use"), std::string::npos)
+        << second.error().message;
+    EXPECT_GE(fcntl(kept, F_GETFD), 0) << "closed under the first buffer";
+  }
+  EXPECT_LT(fcntl(kept, F_GETFD), 0);
+  // A number is free again when its descriptor is closed.
+  const int again = memfd_dmabuf(kBytes);
+  ASSERT_EQ(dup2(again, kept), kept);
+  if (again != kept)
+    close(again);
+  EXPECT_TRUE(buffer_of(good_table()));
+}
+
 TEST_F(Plugin, ItsWordsReachTheUser) {
   script.open_error = ENODEV;
   script.words = "no card\n";
