@@ -60,7 +60,7 @@ inline std::string others_engine(const std::string &library, const std::string &
   if (open(around) && others(folder_name))
     return owned(folder, folder_name);
   if (open(inside) && !sticky(inside) && !(open(around) && !sticky(around)))
-    return "everybody may write to " + folder + "; run: chmod o-w " + folder;
+    return std::string("everybody may write to ") + folder + "; run: chmod o-w " + folder;
   if (open(inside) && others(engine_name))
     return owned(engine, engine_name);
   if (open(code) && !open(lib))
