@@ -16,7 +16,9 @@ namespace {
 
 constexpr unsigned kMostLinks = 40; // as the kernel's
 
-std::unexpected<Error> unseen(int code) { return fail(code, errno_text("it cannot be looked at", code)); }
+std::unexpected<Error> unseen(int code) {
+  return fail(code, errno_text("it cannot be looked at", code));
+}
 
 /// Puts the parts of a path on a stack, the first one on top.
 void push(std::vector<std::string> &parts, std::string_view path) {

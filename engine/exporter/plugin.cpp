@@ -45,8 +45,8 @@ std::unexpected<Error> refusal(const char *name, const char *what, int rc,
   return fail(code, strf("%s (%s): %s", who.c_str(), errno_name(code).c_str(), words.c_str()));
 }
 
-/// Descriptors that plug-ins gave and that are still ours to close: one that is given twice would be
-/// closed twice, and by then may be a file of somebody else in this process.
+/// Descriptors that plug-ins gave and that are still ours to close: one that is given twice would
+/// be closed twice, and by then may be a file of somebody else in this process.
 class Given {
 public:
   /// By number and by what is open there: a number is used again as soon as it is closed, and its
@@ -288,9 +288,8 @@ Result<DmaBuf> allocate_plugin(const BufferRequest &request) {
   if (!file)
     return std::unexpected(file.error());
   const libdmabuf_exporter *(*ask)() = nullptr;
-  if (auto ok =
-          load_library({file->c_str()}, {{"libdmabuf_exporter_table", symbol_address(ask)}},
-                       kNameOne, "it is no plug-in of this engine (docs/exporters.md)");
+  if (auto ok = load_library({file->c_str()}, {{"libdmabuf_exporter_table", symbol_address(ask)}},
+                             kNameOne, "it is no plug-in of this engine (docs/exporters.md)");
       !ok)
     return std::unexpected(std::move(ok.error()));
   const auto table = plugin_table(ask(), name.file);

@@ -37,8 +37,8 @@ inline std::string fio_of_file(std::string_view file) {
   return std::string(file.substr(0, file.size() - kEnd.size()));
 }
 
-/// Why somebody may have put this engine there who could not have exchanged the library itself; empty
-/// if nobody could. `folder` is beside `library`, and `engine` in it.
+/// Why somebody may have put this engine there who could not have exchanged the library itself;
+/// empty if nobody could. `folder` is beside `library`, and `engine` in it.
 inline std::string others_engine(const std::string &library, const std::string &folder,
                                  const std::string &engine) {
   struct stat around = {}, lib = {}, folder_name = {}, inside = {}, engine_name = {}, code = {};

@@ -26,8 +26,9 @@ TEST(Dispatch, NoNameLeadsOutOfTheFolder) {
 }
 
 TEST(Dispatch, AFileThatIsNoEngineHasNoFio) {
-  for (const char *name : {"", ".", "..", "fio-.so", "fio-", ".so", "fio-3.41", "fio-3.41.so.1",
-                           "libfio-3.41.so", "README", "fio-\033[2J.so", "fio-3.41\n.so", "fio-\xc3.so"})
+  for (const char *name :
+       {"", ".", "..", "fio-.so", "fio-", ".so", "fio-3.41", "fio-3.41.so.1", "libfio-3.41.so",
+        "README", "fio-\033[2J.so", "fio-3.41\n.so", "fio-\xc3.so"})
     EXPECT_EQ(fio_of_file(name), "") << name;
   EXPECT_EQ(fio_of_file("fio-3.41.so"), "fio-3.41");
   EXPECT_EQ(fio_of_file("fio-9.so"), "fio-9");
@@ -53,7 +54,9 @@ protected:
   std::string library() const { return place_ + "/libdmabuf.so"; }
   std::string folder() const { return place_ + "/libdmabuf"; }
   std::string engine() const { return folder() + "/fio-3.41.so"; }
-  static void mode(const std::string &path, mode_t mode) { ASSERT_EQ(chmod(path.c_str(), mode), 0); }
+  static void mode(const std::string &path, mode_t mode) {
+    ASSERT_EQ(chmod(path.c_str(), mode), 0);
+  }
   static void give(const std::string &path) { ASSERT_EQ(lchown(path.c_str(), 65534, 65534), 0); }
   std::string why() const { return others_engine(library(), folder(), engine()); }
   void refused(const std::string &says) const {
@@ -114,8 +117,9 @@ TEST_F(Installed, WhatIsNotThereIsNotTaken) {
 TEST(Dispatch, WhatIsThereIsNamed) {
   const std::string folder = "/usr/lib/libdmabuf";
   const std::string one = no_engine_sentence("fio-3.28", folder, {"fio-3.33"});
-  EXPECT_EQ(one, "libdmabuf: no engine for fio-3.28: /usr/lib/libdmabuf has fio-3.33; build one with "
-                 "-DFIO_SOURCE_DIRS=<the source of fio-3.28>");
+  EXPECT_EQ(one,
+            "libdmabuf: no engine for fio-3.28: /usr/lib/libdmabuf has fio-3.33; build one with "
+            "-DFIO_SOURCE_DIRS=<the source of fio-3.28>");
   const auto two = no_engine_sentence("fio-3.28", folder, {"fio-3.33", "fio-3.41"});
   EXPECT_NE(two.find(" has fio-3.33 and fio-3.41;"), std::string::npos) << two;
   const auto three = no_engine_sentence("fio-3.28", folder, {"fio-3.30", "fio-3.33", "fio-3.41"});

@@ -474,7 +474,8 @@ TEST(PluginFile, ALinkThatEverybodyMayHavePutThereIsNotFollowed) {
   ASSERT_EQ(chmod(open.c_str(), 01777), 0);
   const auto real = check_plugin_file(safe / "back/p.so");
   ASSERT_TRUE(real) << real.error().message;
-  EXPECT_EQ(*real, std::filesystem::canonical(safe / "p.so")) << "what is loaded is what was checked";
+  EXPECT_EQ(*real, std::filesystem::canonical(safe / "p.so"))
+      << "what is loaded is what was checked";
   // Made by another user in a folder such as /tmp, it leads where he likes.
   if (geteuid() == 0) {
     ASSERT_EQ(lchown((open / "p.so").c_str(), 65534, 65534), 0);
