@@ -67,7 +67,11 @@ def main() -> int:
         print(__doc__, file=sys.stderr)
         return 2
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    listener.bind(sys.argv[1])
+    try:
+        listener.bind(sys.argv[1])
+    except OSError as error:
+        print(f"{sys.argv[1]}: {error.strerror}; where nobody listens any more, remove it", file=sys.stderr)
+        return 1
     os.chmod(sys.argv[1], 0o600)  # whoever may connect gets memory
     listener.listen()
     waiting = selectors.DefaultSelector()

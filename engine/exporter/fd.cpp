@@ -3,6 +3,7 @@
 #include "exporter/fd.hpp"
 
 #include "base/sizes.hpp"
+#include "base/trusted_path.hpp"
 #include "exporter/exporter.hpp"
 #include "exporter/foreign.hpp"
 
@@ -16,6 +17,7 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
+#include <unistd.h>
 #include <vector>
 
 namespace dmabuf {
@@ -92,6 +94,24 @@ Result<Answer> receive(int peer, const std::string &path, unsigned timeout_ms) {
   return answer;
 }
 
+/// Refuses a socket that somebody else may have put in the place of the user's: who listens there
+/// sees what the drive puts into the memory.
+Result<void> check_place(int peer, const std::string &path) {
+  // Whoever listens as root or as this user could have had it all anyway.
+  ucred who = {};
+  socklen_t size = sizeof(who);
+  if (getsockopt(peer, SOL_SOCKET, SO_PEERCRED, &who, &size) == 0 &&
+      (who.uid == 0 || who.uid == geteuid()))
+    return {};
+  const auto real = trusted_path(path);
+  if (real)
+    return {};
+  return fail(real.error().code,
+              strf("socket %s is not used: user %u listens on it, and %s; have it in a folder that "
+                   "is not for everybody, such as one below /run",
+                   path.c_str(), who.uid, real.error().message.c_str()));
+}
+
 } // namespace
 
 Result<UniqueFd> connect_peer(const std::string &path, unsigned timeout_ms) {
@@ -113,8 +133,11 @@ Result<UniqueFd> connect_peer(const std::string &path, unsigned timeout_ms) {
   do
     rc = connect(peer.get(), reinterpret_cast<const sockaddr *>(&address), sizeof(address));
   while (rc < 0 && errno == EINTR);
-  if (rc == 0)
+  if (rc == 0) {
+    if (auto ok = check_place(peer.get(), path); !ok)
+      return std::unexpected(std::move(ok.error()));
     return peer;
+  }
   const int code = errno;
   switch (code) {
   case ENOENT:
@@ -158,8 +181,6 @@ Result<DmaBuf> ask_peer(UniqueFd peer, const std::string &path, uint64_t bytes,
   if (!answer)
     return std::unexpected(std::move(answer.error()));
   const std::string_view text = answer->text;
-  const std::string said =
-      one_line(text.substr(std::min(text.size(), size_t{text.starts_with("ok") ? 3U : 0U})));
   if (text == "no" || text.starts_with("no "))
     return fail(ENOMEM, strf("%s gives no dma-buf of %llu MiB: %s", who.c_str(),
                              static_cast<unsigned long long>(mib_up(bytes)),
@@ -167,13 +188,14 @@ Result<DmaBuf> ask_peer(UniqueFd peer, const std::string &path, uint64_t bytes,
   if (text != "ok" && !text.starts_with("ok "))
     return fail(EPROTO, strf("%s answered \"%s\", which begins with neither ok nor no "
                              "(docs/exporters.md)",
-                             who.c_str(), said.c_str()));
+                             who.c_str(), one_line(text).c_str()));
   if (answer->more || answer->fds.size() != 1)
     return fail(EPROTO, strf("%s gave %zu descriptors%s where 1 was asked for", who.c_str(),
                              answer->fds.size(), answer->more ? " and more" : ""));
   const auto size = check_foreign(answer->fds[0].get(), bytes, who);
   if (!size)
     return std::unexpected(size.error());
+  const std::string said = one_line(text.substr(std::min(text.size(), size_t{3})));
   DmaBuf buffer;
   buffer.fd = std::move(answer->fds[0]);
   buffer.bytes = *size;

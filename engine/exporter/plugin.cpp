@@ -4,6 +4,7 @@
 
 #include "base/memory_owner.hpp"
 #include "base/sizes.hpp"
+#include "base/trusted_path.hpp"
 #include "exporter/foreign.hpp"
 #include "exporter/shared_library.hpp"
 
@@ -13,11 +14,11 @@
 #include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
-#include <filesystem>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <sys/stat.h>
-#include <system_error>
 #include <unistd.h>
 #include <utility>
 
@@ -44,6 +45,38 @@ std::unexpected<Error> refusal(const char *name, const char *what, int rc,
   return fail(code, strf("%s (%s): %s", who.c_str(), errno_name(code).c_str(), words.c_str()));
 }
 
+/// Descriptors that plug-ins gave and that are still ours to close: one that is given twice would
+/// be closed twice, and by then may be a file of somebody else in this process.
+class Given {
+public:
+  /// By number and by what is open there: a number is used again as soon as it is closed, and its
+  /// owner says so a moment later.
+  static bool add(int fd, ino_t inode) {
+    const std::lock_guard lock(mutex());
+    const auto [at, fresh] = all().try_emplace(fd, inode);
+    if (!fresh && at->second == inode)
+      return false;
+    at->second = inode;
+    return true;
+  }
+  static void remove(int fd, ino_t inode) {
+    const std::lock_guard lock(mutex());
+    if (const auto at = all().find(fd); at != all().end() && at->second == inode)
+      all().erase(at);
+  }
+
+private:
+  // Never destroyed: a job's thread may end after the process has begun to.
+  static std::mutex &mutex() {
+    static auto *const one = new std::mutex;
+    return *one;
+  }
+  static std::map<int, ino_t> &all() {
+    static auto *const one = new std::map<int, ino_t>;
+    return *one;
+  }
+};
+
 /// The device and the buffer in the plug-in, given back in that order.
 class PluginOwner : public MemoryOwner {
 public:
@@ -52,6 +85,8 @@ public:
   PluginOwner(const PluginOwner &) = delete;
   PluginOwner &operator=(const PluginOwner &) = delete;
   ~PluginOwner() override {
+    if (fd_ >= 0)
+      Given::remove(fd_, inode_); // it is closed by now
     if (allocated_)
       table_.free(device_, buffer_);
     table_.close(device_);
@@ -60,6 +95,16 @@ public:
   void took(libdmabuf_buffer *buffer) {
     buffer_ = buffer;
     allocated_ = true;
+  }
+
+  /// False where the plug-in gave this descriptor before, and it is in use.
+  bool took_fd(int fd) {
+    struct stat node = {};
+    if (fstat(fd, &node) < 0 || !Given::add(fd, node.st_ino))
+      return false;
+    fd_ = fd;
+    inode_ = node.st_ino;
+    return true;
   }
 
   bool can(Disturbance what) const override { return table_.disturbs & bit(what); }
@@ -88,6 +133,8 @@ private:
   libdmabuf_device *device_;
   libdmabuf_buffer *buffer_ = nullptr;
   bool allocated_ = false;
+  int fd_ = -1;
+  ino_t inode_ = 0;
 };
 
 static_assert(LIBDMABUF_DISTURB_MOVE == 1U << static_cast<unsigned>(Disturbance::move));
@@ -120,30 +167,26 @@ PluginName plugin_name(std::string_view device) {
   return {std::string(device.substr(0, comma)), std::string(device.substr(comma + 1))};
 }
 
-Result<void> check_plugin_file(const std::string &file) {
+Result<std::string> check_plugin_file(const std::string &file) {
   // What the loader searches for it finds in folders that are the machine's.
   if (file.find('/') == std::string::npos)
-    return {};
-  std::error_code error;
-  const std::filesystem::path real = std::filesystem::canonical(file, error);
-  struct stat node = {}, folder = {};
-  if (error || stat(real.c_str(), &node) < 0 || stat(real.parent_path().c_str(), &folder) < 0) {
-    const int code = error ? error.value() : errno;
-    return fail(code, errno_text(strf("plug-in %s cannot be looked at", file.c_str()), code));
+    return file;
+  const auto real = trusted_path(file);
+  if (!real) {
+    const char *const move = real.error().code == EPERM ? "; move it" : "";
+    return fail(real.error().code, strf("plug-in %s is not run: %s%s", file.c_str(),
+                                        real.error().message.c_str(), move));
   }
+  struct stat node = {};
+  if (stat(real->c_str(), &node) < 0)
+    return fail(errno, errno_text(strf("plug-in %s cannot be looked at", file.c_str()), errno));
   if (!S_ISREG(node.st_mode))
     return fail(EINVAL, strf("plug-in %s is no regular file; %s", file.c_str(), kNameOne));
   if (node.st_mode & S_IWOTH)
     return fail(EPERM, strf("plug-in %s may be written by everybody, and this process would run "
                             "it; run: chmod o-w %s",
                             file.c_str(), file.c_str()));
-  // Where everybody may make a file, one of that name may be somebody else's.
-  const bool others = node.st_uid != 0 && node.st_uid != geteuid();
-  if ((folder.st_mode & S_IWOTH) && (!(folder.st_mode & S_ISVTX) || others))
-    return fail(EPERM, strf("plug-in %s lies in a folder in which everybody may put another in its "
-                            "place; move it",
-                            file.c_str()));
-  return {};
+  return real;
 }
 
 Result<libdmabuf_exporter> plugin_table(const libdmabuf_exporter *theirs, const std::string &file) {
@@ -208,8 +251,13 @@ Result<DmaBuf> plugin_buffer(const libdmabuf_exporter &table, const PluginName &
   PluginOwner &owned = *owner;
   buffer.owner = std::move(owner);
   // What is not open is not ours to close.
-  if (fcntl(made.fd, F_GETFD) >= 0)
+  if (fcntl(made.fd, F_GETFD) >= 0) {
+    if (!owned.took_fd(made.fd))
+      return fail(EPROTO, strf("%s gave descriptor %d twice, and the first one is in use; give a "
+                               "dma-buf of its own for each alloc()",
+                               who.c_str(), made.fd));
     buffer.fd.reset(made.fd);
+  }
   const auto size = check_foreign(made.fd, request.bytes, who);
   if (!size)
     return std::unexpected(size.error());
@@ -235,12 +283,13 @@ Result<DmaBuf> allocate_plugin(const BufferRequest &request) {
   const PluginName name = plugin_name(request.device);
   if (name.file.empty())
     return fail(EINVAL, kNameOne);
-  if (auto ok = check_plugin_file(name.file); !ok)
-    return std::unexpected(std::move(ok.error()));
+  // From here on nobody else can exchange it, and no link is followed any more.
+  const auto file = check_plugin_file(name.file);
+  if (!file)
+    return std::unexpected(file.error());
   const libdmabuf_exporter *(*ask)() = nullptr;
-  if (auto ok =
-          load_library({name.file.c_str()}, {{"libdmabuf_exporter_table", symbol_address(ask)}},
-                       kNameOne, "it is no plug-in of this engine (docs/exporters.md)");
+  if (auto ok = load_library({file->c_str()}, {{"libdmabuf_exporter_table", symbol_address(ask)}},
+                             kNameOne, "it is no plug-in of this engine (docs/exporters.md)");
       !ok)
     return std::unexpected(std::move(ok.error()));
   const auto table = plugin_table(ask(), name.file);

@@ -19,8 +19,9 @@ struct PluginName {
 
 PluginName plugin_name(std::string_view device);
 
-/// Refuses a file that anybody on this machine may change, or put another in the place of.
-Result<void> check_plugin_file(const std::string &file);
+/// The path by which to load a plug-in, without links. Refuses a file that anybody on this machine
+/// may change, or put another in the place of.
+Result<std::string> check_plugin_file(const std::string &file);
 
 /// The plug-in's table as this engine knows it; refuses one that it cannot use. `file`: its name.
 Result<libdmabuf_exporter> plugin_table(const libdmabuf_exporter *theirs, const std::string &file);

@@ -69,6 +69,8 @@ GetEngine *load() {
   const std::string path = folder + "/" + file;
   if (file.empty() || access(path.c_str(), F_OK) != 0)
     return refuse(no_engine_sentence(fio, folder, known_fios(folder)));
+  if (const std::string why = others_engine(own_path_at_load, folder, path); !why.empty())
+    return refuse("libdmabuf: " + path + " is not loaded: " + why);
   // All symbols at once: one that this fio lacks shall be named here, not end a job midway.
   void *const handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   void *const found = handle ? dlsym(handle, "get_ioengine") : nullptr;

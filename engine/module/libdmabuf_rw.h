@@ -118,7 +118,8 @@ void drw_prep_send_zc_fixed(struct io_uring_sqe *sqe, int socket, uint16_t slot,
 
 /*
  * Words. The functions with @buffer write as snprintf(3) does: at most @size
- * bytes with the final NUL, and return how long the whole text is.
+ * bytes with the final NUL, and, but for drw_result_text(), return how long the
+ * whole text is.
  */
 const struct drw_reason *drw_reason_of(uint32_t reason);
 /* Why the module's device cannot be opened, by open(2)'s errno, and what to try. */

@@ -10,8 +10,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from dmabuf_common import files
+from dmabuf_common import program as programs
 from dmabuf_common.sysfs import System
-from dmabuf_common.verdict import EXIT_ERROR, EXIT_FAIL, EXIT_INTERRUPTED, EXIT_PASS, EXIT_UNDECIDED, FAIL, PASS, SKIP
+from dmabuf_common.verdict import EXIT_ERROR, EXIT_FAIL, EXIT_PASS, EXIT_UNDECIDED, FAIL, PASS, SKIP
 
 from . import cuda, jobs, machine
 from .tally import Tally, say
@@ -142,8 +144,8 @@ def run_jobs(tally: Tally, chosen: argparse.Namespace, bench: jobs.Bench, answer
     if "ways" in answer:
         jobs.choices(tally, bench, answer["gpu"], answer["ways"])
     jobs.refusals(tally, bench, chosen.too_much)
-    if chosen.exporter == "cuda":
-        jobs.memory(tally, bench)
+    if chosen.exporter == "cuda" and report is not None:
+        jobs.memory(tally, bench, report["device"])
 
 
 def program(chosen: argparse.Namespace) -> str:
@@ -174,27 +176,39 @@ def check(chosen: argparse.Namespace, answer: dict[str, Any], tally: Tally) -> s
     return PASS if tally.right else SKIP
 
 
-def main(argv: list[str]) -> int:
-    """The program."""
-    chosen = parser().parse_args(argv)
+def work(chosen: argparse.Namespace) -> int:
+    """Checks, and gives the answer; the exit status."""
     tally = Tally()
-    answer: dict[str, Any] = {"format": FORMAT, "version": VERSION, "verdict": "error", "why": "",
+    answer: dict[str, Any] = {"format": FORMAT, "version": VERSION, "verdict": "error", "why": "it was ended midway",
                               "exporter": chosen.exporter, "device": chosen.device,
-                              "machine": machine.facts(System()), "calls": [], "jobs": []}  # fmt: skip
+                              "machine": machine.facts(System()), "calls": [], "jobs": [],
+                              "checks": tally.words}  # fmt: skip
+    if chosen.output:
+        # Before minutes of work: what cannot be written ends it now.
+        files.write_text(chosen.output, json.dumps(answer, indent=1) + "\n")
     try:
+        answer["why"] = ""
         answer["verdict"] = check(chosen, answer, tally)
     except Ended as ended:
         answer["verdict"] = FAIL if tally.wrong else ended.verdict
         answer["why"] = str(ended)
         say(str(ended))
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
+    except (OSError, subprocess.SubprocessError) as error:
+        answer["verdict"], answer["why"] = "error", f"it could not go on: {error}"
+        say(answer["why"])
     answer["checks"] = tally.words
     text = json.dumps(answer, indent=1) + "\n"
     if chosen.output:
-        chosen.output.write_text(text)
+        files.write_text(chosen.output, text)
     else:
         sys.stdout.write(text)
+        sys.stdout.flush()
     say(f"{answer['verdict']}: {tally.right} checks hold, {len(tally.wrong)} do not, "
         f"{len(tally.skipped)} were not looked at")  # fmt: skip
     return EXIT_STATUS[answer["verdict"]]
+
+
+def main(argv: list[str]) -> int:
+    """The program."""
+    chosen = parser().parse_args(argv)
+    return programs.run(lambda: work(chosen), say, ())

@@ -7,7 +7,6 @@ compared by fio after the exporter copied it back. For CUDA the driver is asked 
 whether that memory is the GPU's. It says nothing of a drive's own way to the GPU.
 """
 
-import json
 import os
 import subprocess
 import tempfile
@@ -15,6 +14,8 @@ import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from dmabuf_common import files
 
 from .tally import Tally, say
 
@@ -78,8 +79,8 @@ class Bench:
                 status, said = done.returncode, done.stdout + done.stderr
             except subprocess.TimeoutExpired:
                 status, said = -1, f"fio did not end within {LIMIT_S} s"
-            lines = report.read_text().splitlines() if report.exists() else []
-        run = Run(status, said, [json.loads(line) for line in lines])
+            reports = list(files.read_lines(report))
+        run = Run(status, said, reports)
         self.ran.append(run.words(name))
         return run
 
@@ -226,21 +227,22 @@ def choices(tally: Tally, bench: Bench, gpu: dict[str, Any], ways: list[dict[str
     path.unlink()
 
 
-def used_mib() -> int | None:
-    """The GPU's memory in use, by its driver."""
+def used_mib(gpu: str) -> int | None:
+    """The memory of this GPU that is in use, by its driver; None where that does not say."""
     try:
-        done = subprocess.run(["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"], text=True,
-                              capture_output=True, timeout=60, check=True)
-    except (OSError, subprocess.SubprocessError):
+        done = subprocess.run(["nvidia-smi", f"--id={gpu}", "--query-gpu=memory.used", "--format=csv,noheader,nounits"],
+                              text=True, capture_output=True, timeout=60, check=True)  # fmt: skip
+        return int(done.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError):
         return None
-    return int(done.stdout.split()[0])
 
 
-def memory(tally: Tally, bench: Bench) -> None:
-    """The buffer is memory of the GPU, and is given back, also by a job that is killed."""
-    before = used_mib()
+def memory(tally: Tally, bench: Bench, gpu: str) -> None:
+    """The buffer is memory of the GPU at this PCI address, and is given back, also by a job that is killed."""
+    before = used_mib(gpu)
     if before is None:
-        tally.skip("whether the driver counts the buffer as its memory and gets it back", "nvidia-smi does not answer")
+        tally.skip("whether the driver counts the buffer as its memory and gets it back",
+                   f"nvidia-smi does not say how much memory of {gpu} is in use")  # fmt: skip
         return
     path = bench.folder / "large"
     path.write_bytes(bytes(SIZE))
@@ -254,7 +256,7 @@ def memory(tally: Tally, bench: Bench) -> None:
         try:
             end = time.monotonic() + 30
             while most - before < LARGE >> 20 and time.monotonic() < end and process.poll() is None:
-                most = max(most, used_mib() or 0)
+                most = max(most, used_mib(gpu) or 0)
             tally.check(most - before >= LARGE >> 20, f"{name}: 1 GiB of the GPU's memory is in use meanwhile",
                         f"{before} MiB before, {most} MiB at most")
         finally:
@@ -262,9 +264,12 @@ def memory(tally: Tally, bench: Bench) -> None:
                 process.kill()
             process.wait()
         end = time.monotonic() + 30
-        while (used_mib() or 0) > before + 64 and time.monotonic() < end:
+        after = used_mib(gpu)
+        while (after is None or after > before + 64) and time.monotonic() < end:
             time.sleep(0.5)
-        after = used_mib() or 0
-        tally.check(after <= before + 64, f"{name}: the memory is given back", f"{before} MiB before, {after} MiB now")
-        say(f"{name}: {before} MiB in use before, {most} MiB meanwhile, {after} MiB after")
+            after = used_mib(gpu)
+        now = "not known" if after is None else f"{after} MiB"
+        tally.check(after is not None and after <= before + 64, f"{name}: the memory is given back",
+                    f"{before} MiB before, now {now}")
+        say(f"{name}: {before} MiB in use before, {most} MiB meanwhile, now {now}")
     path.unlink()

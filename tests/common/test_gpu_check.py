@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from dmabuf_common.sysfs import System
-from dmabuf_gpu import cli, cuda, machine
+from dmabuf_gpu import cli, cuda, jobs, machine
 from dmabuf_gpu.tally import Tally
 
 GOOD = {"dmabuf": {"size": cuda.SIZE, "exp_name": "nv_dmabuf", "mmap": False, "sync": True},
@@ -101,3 +101,107 @@ def test_the_module_is_not_needed(capsys: pytest.CaptureFixture[str], tmp_path: 
     status = cli.main(["--engine", str(tmp_path / "none.so"), "--fio", "/nowhere/fio", "--folder", str(tmp_path)])
     said = json.loads(capsys.readouterr().out)
     assert (status, said["verdict"]) == (2, "error") and "--only calls" in said["why"]
+
+
+def asked(monkeypatch: pytest.MonkeyPatch, action: Any, *words: str) -> int:
+    """gpu-check, whose work is `action`."""
+    monkeypatch.setattr(cli, "check", action)
+    return cli.main(list(words))
+
+
+def passes(*_: Any) -> str:
+    return "pass"
+
+
+def test_an_answer_that_cannot_be_written_is_known_before_the_work(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A traceback's exit status is 1, which says that a check does not hold."""
+    ran = []
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "elsewhere")
+    for output in (tmp_path / "none/gpu.json", tmp_path, link):
+        assert asked(monkeypatch, lambda *_: ran.append(1) or "pass", "--output", str(output)) == 2
+        assert str(output) in capsys.readouterr().err
+    assert not ran and not (tmp_path / "elsewhere").exists(), "root follows nobody's link"
+    assert asked(monkeypatch, passes, "--output", str(tmp_path / "gpu.json")) == 0
+    assert json.loads((tmp_path / "gpu.json").read_text())["verdict"] == "pass"
+
+
+def test_a_check_that_is_ended_midway_leaves_no_earlier_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    output = tmp_path / "gpu.json"
+    output.write_text('{"verdict": "pass"}')
+
+    def interrupted(*_: Any) -> str:
+        raise KeyboardInterrupt
+
+    assert asked(monkeypatch, interrupted, "--output", str(output)) == 130
+    assert json.loads(output.read_text())["verdict"] == "error"
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device", "/var/tmp/x"),
+                                   subprocess.TimeoutExpired("fio", 300)], ids=["disk", "fio"])  # fmt: skip
+def test_what_keeps_it_from_going_on_is_no_check_that_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
+) -> None:
+    def breaks(*_: Any) -> str:
+        raise error
+
+    assert asked(monkeypatch, breaks) == 2
+    said = json.loads(capsys.readouterr().out)
+    assert said["verdict"] == "error" and str(error) in said["why"]
+
+
+FAKE_SMI = """\
+#!/bin/sh
+case "$*" in
+*--id={gpu}*) ;;
+*) echo 5; echo 5; exit ;;
+esac
+read pid <{folder}/pid && kill -0 $pid 2>/dev/null && echo 2000 || echo {idle}
+"""
+FAKE_FIO = """\
+#!/bin/sh
+echo $$ >{folder}/pid
+case "$*" in
+*--runtime=60*) exec sleep 60 ;;
+*) exec sleep 1 ;;
+esac
+"""
+
+
+def smi(folder: Path, monkeypatch: pytest.MonkeyPatch, idle: str) -> jobs.Bench:
+    """nvidia-smi of a machine whose second GPU has a job; nobody uses the first."""
+    for name, text in (("nvidia-smi", FAKE_SMI), ("fio", FAKE_FIO)):
+        (folder / name).write_text(text.format(folder=folder, gpu=SECOND, idle=idle))
+        (folder / name).chmod(0o755)
+    (folder / "pid").write_text("999999999\n")
+    monkeypatch.setenv("PATH", str(folder), prepend=":")
+    return jobs.Bench(str(folder / "fio"), Path("engine.so"), "cuda", "1", folder)
+
+
+SECOND = "0000:42:00.0"
+
+
+def test_it_is_the_chosen_gpus_memory_that_is_looked_at(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    tally = Tally()
+    jobs.memory(tally, smi(tmp_path, monkeypatch, "100"), SECOND)
+    assert tally.wrong == [] and tally.right == 4
+
+
+@pytest.mark.parametrize("says", ["[N/A]", "", "[Insufficient Permissions]"])
+def test_a_driver_that_tells_no_memory_is_not_looked_at(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, says: str
+) -> None:
+    tally = Tally()
+    jobs.memory(tally, smi(tmp_path, monkeypatch, f"'{says}'"), SECOND)
+    assert (tally.right, tally.wrong, len(tally.skipped)) == (0, [], 1)
+
+
+def test_a_report_that_was_cut_short_is_left_out(tmp_path: Path) -> None:
+    fio = tmp_path / "fio"
+    fio.write_text("#!/bin/sh\nfor word; do case $word in --dmabuf_report=*) "
+                   """printf '{"a": 1}\\n{"a"' >"${word#*=}" ;; esac; done\n""")
+    fio.chmod(0o755)
+    run = jobs.Bench(str(fio), Path("engine.so"), "cuda", "0", tmp_path).run("x")
+    assert run.reports == [{"a": 1}]

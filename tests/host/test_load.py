@@ -89,6 +89,25 @@ def test_that_there_are_no_engines_is_said(fio: Fio, library: str, tmp_path: Pat
     assert f"libdmabuf: no engine for {running()}: there is none in {tmp_path}/libdmabuf" in result.stderr
 
 
+def test_an_engine_that_everybody_may_have_put_there_is_not_run(fio: Fio, library: str, tmp_path: Path) -> None:
+    """Beside a copy of libdmabuf.so in a folder such as /tmp, another user was first with the folder of engines."""
+    own = Path(library).with_name("libdmabuf") / f"{running()}.so"
+    copy = alone(library, tmp_path, **{own.name: own})
+    folder = tmp_path / "libdmabuf"
+    tmp_path.chmod(0o1777)
+    assert fio(library=copy, dmabuf_datapath="host").status == 0
+    folder.chmod(0o777)
+    result = fio(library=copy, dmabuf_datapath="host")
+    assert result.status != 0 and not result.reports
+    assert f"libdmabuf: {folder}/{own.name} is not loaded: everybody may write to {folder}" in result.stderr
+    folder.chmod(0o755)
+    if os.geteuid() == 0:
+        os.chown(folder, 65534, 65534)
+        result = fio(library=copy, dmabuf_datapath="host")
+        assert result.status != 0 and not result.reports
+        assert f"{folder} belongs to user 65534" in result.stderr
+
+
 def test_an_engine_that_cannot_be_loaded_is_named_with_the_loaders_words(
     fio: Fio, library: str, tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import socket
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -121,3 +122,15 @@ def test_memory_that_is_no_dma_buf_is_refused_by_name(fio: Fio, peer: Peer) -> N
     result = fio(stand_in=True, dmabuf_exporter="fd", dmabuf_device=peer.path, **VERIFY)
     assert result.status != 0
     assert "gives no dma-buf of 1 MiB: all frames are in use" in result.stderr
+
+
+def test_the_documentations_program_says_that_its_socket_is_there_already(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """One that was killed leaves it behind."""
+    path = tmp_path_factory.mktemp("left") / "s"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as left:
+        left.bind(str(path))
+    program = Path(__file__).resolve().parents[2] / "docs/examples/hand_out.py"
+    done = subprocess.run(["/usr/bin/python3", "-B", str(program), str(path)], text=True, capture_output=True, timeout=60,
+                          check=False)  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == f"{path}: Address already in use; where nobody listens any more, remove it\n"

@@ -181,6 +181,8 @@ TEST(Fd, TooFewAndTooManyAreRefusedAndNothingLeaks) {
 
 TEST(Fd, AnswersThatAreNoneAreRefused) {
   refused("neither ok nor no", EPROTO, [](Peer &peer) { peer.answer("hello"); });
+  refused("answered \"okay, here it is\", which begins with neither ok nor no", EPROTO,
+          [](Peer &peer) { peer.answer("okay, here it is"); });
   refused("neither ok nor no", EPROTO,
           [](Peer &peer) { peer.answer("okay", {memfd_dmabuf(kBytes)}); });
   refused("neither ok nor no", EPROTO,
@@ -219,7 +221,7 @@ public:
     address.sun_family = AF_UNIX;
     std::memcpy(address.sun_path, path_.data(), path_.size());
     if (bind(fd_.get(), reinterpret_cast<const sockaddr *>(&address), sizeof(address)) ||
-        (listens && listen(fd_.get(), 0)))
+        (listens && listen(fd_.get(), 8)))
       std::abort();
   }
   ~Listener() { std::filesystem::remove_all(folder_); }
@@ -253,6 +255,28 @@ TEST(FdSocket, IsFoundOrNamed) {
   ASSERT_FALSE(unasked);
   EXPECT_NE(unasked.error().message.find("set dmabuf_device"), std::string::npos);
   EXPECT_EQ(open_files(), before + 2);
+}
+
+TEST(FdSocket, ThatSomebodyElseMayHavePutThereIsNotUsed) {
+  if (geteuid() != 0)
+    GTEST_SKIP() << "only root can listen as another user";
+  // SO_PEERCRED tells who called listen().
+  ASSERT_EQ(seteuid(65534), 0);
+  const Listener theirs(SOCK_SEQPACKET, true);
+  ASSERT_EQ(seteuid(0), 0);
+  const std::string folder = std::filesystem::path(theirs.path()).parent_path();
+  EXPECT_EQ(no_peer(theirs.path()).code, EPERM) << "in /tmp, the folder is that user's";
+  ASSERT_EQ(chown(folder.c_str(), 0, 0), 0);
+  EXPECT_TRUE(connect_peer(theirs.path())) << "root made the folder for him";
+  ASSERT_EQ(chmod(folder.c_str(), 01777), 0);
+  const Error no = no_peer(theirs.path());
+  EXPECT_EQ(no.code, EPERM);
+  EXPECT_NE(no.message.find("user 65534 listens on it, and it lies in a folder in which everybody"),
+            std::string::npos)
+      << no.message;
+  const Listener ours(SOCK_SEQPACKET, true);
+  ASSERT_EQ(chmod(std::filesystem::path(ours.path()).parent_path().c_str(), 0777), 0);
+  EXPECT_TRUE(connect_peer(ours.path())) << "we listen there ourselves";
 }
 
 TEST(FdSocket, OneThatNobodyAcceptsFromDoesNotHoldTheJobForEver) {

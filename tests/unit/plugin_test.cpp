@@ -207,6 +207,29 @@ TEST_F(Plugin, DisturbsItsMemoryAsFarAsItSays) {
             "plug-in scripted did not disturb its memory (EBUSY): a display shows it");
 }
 
+TEST_F(Plugin, ADescriptorThatItGivesTwiceIsRefusedAndNotClosedTwice) {
+  static int kept;
+  kept = memfd_dmabuf(kBytes);
+  script.give = [] { return kept; };
+  {
+    const auto first = buffer_of(good_table());
+    ASSERT_TRUE(first) << first.error().message;
+    const auto second = buffer_of(good_table());
+    ASSERT_FALSE(second);
+    EXPECT_EQ(second.error().code, EPROTO);
+    EXPECT_NE(second.error().message.find(" twice, and the first one is in use"), std::string::npos)
+        << second.error().message;
+    EXPECT_GE(fcntl(kept, F_GETFD), 0) << "closed under the first buffer";
+  }
+  EXPECT_LT(fcntl(kept, F_GETFD), 0);
+  // A number is free again when its descriptor is closed.
+  const int again = memfd_dmabuf(kBytes);
+  ASSERT_EQ(dup2(again, kept), kept);
+  if (again != kept)
+    close(again);
+  EXPECT_TRUE(buffer_of(good_table()));
+}
+
 TEST_F(Plugin, ItsWordsReachTheUser) {
   script.open_error = ENODEV;
   script.words = "no card\n";
@@ -407,6 +430,79 @@ TEST(PluginFile, OneThatEverybodyMayChangeIsNotRun) {
   }
   std::filesystem::remove(link);
   std::filesystem::remove_all(folder);
+}
+
+/// A folder for one test.
+struct Folder {
+  Folder() {
+    std::filesystem::remove_all(path);
+    std::filesystem::create_directories(path);
+  }
+  ~Folder() { std::filesystem::remove_all(path); }
+  std::filesystem::path make(const char *name, mode_t mode) const {
+    std::filesystem::create_directories(path / name);
+    EXPECT_EQ(chmod((path / name).c_str(), mode), 0);
+    return path / name;
+  }
+  void plug_in(const std::filesystem::path &to) const {
+    std::filesystem::copy_file(std::filesystem::path(PLUGINS_FOLDER) / "udmabuf_plugin.so", to);
+  }
+  const std::filesystem::path path = std::filesystem::path(PLUGINS_FOLDER) / "places";
+};
+
+TEST(PluginFile, AFolderAboveThatEverybodyMayExchangeIsSeen) {
+  const Folder folder;
+  const auto open = folder.make("open", 0777);
+  const auto sub = folder.make("open/sub", 0755);
+  folder.plug_in(sub / "p.so");
+  const Error no = no_plugin(sub / "p.so");
+  EXPECT_EQ(no.code, EPERM) << no.message;
+  EXPECT_NE(no.message.find("in its place (" + open.string() + "); move it"), std::string::npos)
+      << no.message;
+  ASSERT_EQ(chmod(open.c_str(), 01777), 0);
+  EXPECT_TRUE(check_plugin_file(sub / "p.so"));
+}
+
+TEST(PluginFile, ALinkThatEverybodyMayHavePutThereIsNotFollowed) {
+  const Folder folder;
+  const auto safe = folder.make("safe", 0755), open = folder.make("open", 0777);
+  folder.plug_in(safe / "p.so");
+  std::filesystem::create_symlink("../safe/p.so", open / "p.so");
+  std::filesystem::create_symlink(std::filesystem::canonical(open), safe / "back");
+  for (const auto &name : {open / "p.so", safe / "back/p.so", safe / "back/../open/p.so"})
+    EXPECT_EQ(no_plugin(name).code, EPERM) << name;
+  ASSERT_EQ(chmod(open.c_str(), 01777), 0);
+  const auto real = check_plugin_file(safe / "back/p.so");
+  ASSERT_TRUE(real) << real.error().message;
+  EXPECT_EQ(*real, std::filesystem::canonical(safe / "p.so"))
+      << "what is loaded is what was checked";
+  // Made by another user in a folder such as /tmp, it leads where he likes.
+  if (geteuid() == 0) {
+    ASSERT_EQ(lchown((open / "p.so").c_str(), 65534, 65534), 0);
+    EXPECT_EQ(no_plugin(open / "p.so").code, EPERM);
+  }
+}
+
+TEST(PluginFile, LinksInACircleEnd) {
+  const Folder folder;
+  std::filesystem::create_symlink("b.so", folder.path / "a.so");
+  std::filesystem::create_symlink("a.so", folder.path / "b.so");
+  EXPECT_EQ(no_plugin(folder.path / "a.so").code, ELOOP);
+}
+
+TEST(PluginFile, ARelativeNameIsOneOfTheCurrentFolder) {
+  const Folder folder;
+  const auto safe = folder.make("safe", 0755);
+  folder.plug_in(safe / "p.so");
+  const auto before = std::filesystem::current_path();
+  std::filesystem::current_path(safe);
+  for (const char *name : {"./p.so", "../safe/p.so", ".//./p.so"})
+    EXPECT_EQ(check_plugin_file(name).value_or("refused"),
+              std::filesystem::canonical(safe / "p.so").string())
+        << name;
+  ASSERT_EQ(chmod(safe.c_str(), 0777), 0);
+  EXPECT_EQ(no_plugin("./p.so").code, EPERM);
+  std::filesystem::current_path(before);
 }
 
 TEST(PluginFile, TheExampleOfTheDocumentationLoads) {

@@ -6,10 +6,11 @@
  *
  *	dmabuf_exporter=plugin dmabuf_device=/path/of/mine.so,arguments
  *
- * The functions are C: no exception leaves them. Those that can fail return 0
- * or a positive errno, and say the cause and what to try in @why: one sentence
- * without a newline at its end. Where they leave that empty, the errno's own
- * words are all that the user gets. @why is never NULL.
+ * The functions are C: no exception leaves them, and none ends the process or
+ * changes what it does on a signal. Those that can fail return 0 or a positive
+ * errno, and say the cause and what to try in @why: one sentence without a
+ * newline at its end. Where they leave that empty, the errno's own words are all
+ * that the user gets. @why is never NULL.
  *
  * Jobs may be threads of one process: several devices may be in use at the same
  * time, each by one thread. disturb() alone may be called while another thread
@@ -59,7 +60,8 @@ struct libdmabuf_request {
  * @buffer:	names it in the calls that follow. May be NULL.
  * @bytes:	the size of the dma-buf, as lseek(fd, 0, SEEK_END) tells it.
  * @fd:		the dma-buf, open for reading and writing. The caller has it
- *		from then on, and closes it before it calls free().
+ *		from then on, and closes it before it calls free(): each alloc()
+ *		gives another one.
  * @reserved:	must stay 0.
  * @device:	where the memory is, for the report: a PCI address such as
  *		0000:01:00.0 or a device node, by which dmabuf-qual finds the
