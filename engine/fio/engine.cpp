@@ -695,6 +695,8 @@ private:
         break;
     }
     lane.max_tries = tries;
+    if (!error) // what was read could not be copied
+      error = lane.fatal;
     if (error || lane.counters.errors != errors)
       td_verror(td, static_cast<unsigned>(error ? error : EIO), "libdmabuf: the last I/Os");
   }
@@ -720,6 +722,8 @@ template <class Call> fio_q_status sync_queue(thread_data *td, io_u *unit) {
       if (unit->error) [[unlikely]]
         explain(state, *unit);
       error = unit->ddir == DDIR_WRITE ? state.job->after_submit() : state.job->after_reap();
+      if (!error) // what was read could not be copied
+        error = lane.fatal;
     }
     if (error) [[unlikely]]
       unit->error = static_cast<unsigned>(-break_down(td, error, "libdmabuf: queue"));
@@ -729,11 +733,14 @@ template <class Call> fio_q_status sync_queue(thread_data *td, io_u *unit) {
   return FIO_Q_COMPLETED;
 }
 
-/// What fio adds to its message about a failed I/O, and frees.
+/// What fio adds to its message about a failed I/O, and frees. Never nullptr, which it would print.
 char *error_details(io_u *unit) {
-  if (!this_job || !unit->file || !this_job->job->started() ||
-      (unit->ddir != DDIR_READ && unit->ddir != DDIR_WRITE))
-    return nullptr;
+  if (!this_job || !unit->file || !this_job->job->started())
+    return strdup("libdmabuf: the job was stopped after an error");
+  if (unit->ddir != DDIR_READ && unit->ddir != DDIR_WRITE)
+    return strdup(strf("libdmabuf: a %s moves no data, so the dma-buf has no part in it",
+                       call_name(*unit))
+                      .c_str());
   return strdup(this_job->job
                     ->locate_failure(FioIo::request(*this_job->lane, *unit),
                                      static_cast<unsigned>(unit->file->fileno))

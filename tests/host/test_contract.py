@@ -263,6 +263,36 @@ def test_after_a_fatal_error_fio_has_all_units_back(fio: Fio, tmp_path: Path, ta
     assert result.json["jobs"][0]["error"] == 5
 
 
+def cpu_accesses(log: Path) -> int:
+    """Begins and ends of the CPU's access to dma-bufs, as the stand-in's only process with any has logged them."""
+    counts = dict(word.split("=") for word in log.read_text().split())
+    return int(counts["begins"]) + int(counts["ends"])
+
+
+# At the end of a log fio asks for nothing more; after a call that is waited for nothing comes.
+@pytest.mark.parametrize("way", ["late", "late for each slot", "waited for"])
+@pytest.mark.parametrize("before_last", [0, 1])
+def test_the_last_copy_that_fails_fails_the_job(fio: Fio, tmp_path: Path, target: Path, way: str, before_last: int) -> None:
+    """Of the last read: no other I/O would meet the error."""
+    target.write_bytes(bytes(1 << 20))
+    log = write_log(tmp_path, [("read", i * 4096, 4096) for i in range(8)])
+    checks = {"rw": "read", "size": "32k", "verify": "pattern", "verify_pattern": "0x00", "verify_async": 1, "direct": 1}
+
+    def run(**variables: str) -> Any:
+        common: dict[str, Any] = {"stand_in": True, "env": variables | {"STAND_IN_MODULE": "x=1"}}
+        if way == "waited for":
+            return fio(dmabuf_datapath="premapped", dmabuf_submit="ioctl", iodepth=1, **checks, **common)
+        return replay(fio, log, "bounce", common, dmabuf_buffers="io_u" if "slot" in way else "job")
+
+    good = run(STAND_IN_LOG=str(tmp_path / "accesses"))
+    assert (good.status, good.reports[0]["proven"]) == (0, True), good.stderr
+    result = run(STAND_IN_FAIL=f"sync:5:{cpu_accesses(tmp_path / 'accesses') - before_last}")
+    assert result.status == 1, result.stderr
+    assert result.json["jobs"][0]["error"] == 5
+    assert result.reports[0]["proven"] is False
+    assert "(null)" not in result.stderr + result.stdout
+
+
 @pytest.mark.parametrize("options", [{"rw": "randwrite"}, {"rw": "randrw"}, {"rw": "randwrite", "dmabuf_buffers": "io_u"},
                                      {"rw": "randwrite", "verify_backlog": 64, "thread": 1}])
 def test_threads_that_verify_see_the_data_at_any_time(fio: Fio, options: dict[str, Any]) -> None:
