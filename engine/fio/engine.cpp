@@ -676,7 +676,6 @@ private:
   /// no longer ask for it. What fio has queued is issued, as fio counts it, unless the job failed.
   [[gnu::cold, gnu::noinline]] static void finish(thread_data *td) {
     Lane &lane = *of(td).lane;
-    const uint64_t errors = lane.counters.errors;
     const unsigned tries = std::exchange(lane.max_tries, 0);
     int error = lane.fatal;
     if (lane.in_flight && !error && !td->error) {
@@ -688,8 +687,11 @@ private:
       lane.fatal = error;
     }
     while (lane.submitted()) {
-      if (HotPath<Path, LateIo>::reap(lane, 0, lane.depth))
+      if (const unsigned done = HotPath<Path, LateIo>::reap(lane, 0, lane.depth)) {
+        const int failed = late_error(td, done);
+        error = error ? error : failed;
         continue;
+      }
       const int rc = lane.ring.wait(1);
       if (rc < 0 && rc != -EINTR && rc != -EAGAIN)
         break;
@@ -697,8 +699,29 @@ private:
     lane.max_tries = tries;
     if (!error) // what was read could not be copied
       error = lane.fatal;
-    if (error || lane.counters.errors != errors)
-      td_verror(td, static_cast<unsigned>(error ? error : EIO), "libdmabuf: the last I/Os");
+    if (error)
+      td_verror(td, static_cast<unsigned>(error), "libdmabuf: the last I/Os");
+  }
+
+  /// Of what the last reap handed out: the first error that ends the job, said; 0 if there is none.
+  /// The others are counted, as fio does with errors that it is to go on after.
+  static int late_error(thread_data *td, unsigned count) {
+    int error = 0;
+    for (unsigned i = 0; i < count; i++) {
+      const auto &unit = *static_cast<const io_u *>(of(td).lane->ready[i]);
+      const auto code = static_cast<int>(unit.error);
+      if (!code || error)
+        continue;
+      if (td_non_fatal_error(td, td_error_type(unit.ddir, code), code)) {
+        update_error_count(td, code);
+        continue;
+      }
+      error = code;
+      log_err("libdmabuf: job %s: one of the last I/Os, a %s at offset %llu, failed: %s (%s)\n",
+              of(td).job->config().name.c_str(), call_name(unit), unit.offset, std::strerror(code),
+              errno_name(code).c_str());
+    }
+    return error;
   }
 
   /// Issues the requests that the last reap prepared again. Returns 0 or a positive errno.

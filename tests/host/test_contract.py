@@ -78,6 +78,20 @@ def test_the_last_ios_of_a_replayed_log_are_counted(fio: Fio, tmp_path: Path, ta
         assert result.reports[0]["issued"]["reads"] == 1023
 
 
+def test_the_last_ios_of_a_replayed_log_have_their_errors(fio: Fio, tmp_path: Path, target: Path) -> None:
+    """fio does not ask for them: the engine says which failed and why, or goes on as fio is told to."""
+    log = write_log(tmp_path, [("read", i * 4096, 4096) for i in range(6)] + [("read", 1 << 30, 4096), ("read", 65536, 4096)])
+    result = replay(fio, log, "host", {})
+    assert result.status == 1
+    assert result.json["jobs"][0]["error"] == 5
+    assert (result.reports[0]["issued"]["reads"], result.reports[0]["errors"]) == (7, 1)
+    assert "one of the last I/Os, a read at offset 1073741824, failed: Input/output error (EIO)" in result.stderr
+    result = replay(fio, log, "host", {}, continue_on_error="all")
+    assert result.status == 0, result.stderr
+    assert result.json["jobs"][0]["total_err"] == result.reports[0]["errors"] == 1
+    assert "one of the last" not in result.stderr
+
+
 @pytest.mark.parametrize("datapath,options", [row for row in PATHS if row[0] != "syscall"])
 @pytest.mark.parametrize("thread", [0, 1])
 def test_a_replayed_log_may_have_longer_ios_later(fio: Fio, tmp_path: Path, target: Path, datapath: str,
