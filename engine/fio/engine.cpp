@@ -481,9 +481,9 @@ void sync_now(thread_data *td, io_u *unit) {
 }
 
 /// What does not go by the ring: trims that it does not take, syncfs, and the syncs of a ring that
-/// takes none. Nothing else may be queued, then fio's own call does it. FIO_Q_QUEUED for what does go
-/// by the ring. What fio notes of the time for FIO_ASYNCIO_SYNC_TRIM, which is about all trims of a
-/// job or none, is noted here.
+/// takes none. Nothing else may be queued, then fio's own call does it. FIO_Q_QUEUED for what does
+/// go by the ring. What fio notes of the time for FIO_ASYNCIO_SYNC_TRIM, which is about all trims
+/// of a job or none, is noted here.
 [[gnu::noinline, gnu::cold]] fio_q_status apart(thread_data *td, io_u *unit) {
   Lane &lane = *of(td).lane;
   const bool is_trim = unit->ddir == DDIR_TRIM;
@@ -761,9 +761,9 @@ char *error_details(io_u *unit) {
   if (!this_job || !unit->file || !this_job->job->started())
     return strdup("libdmabuf: the job was stopped after an error");
   if (unit->ddir != DDIR_READ && unit->ddir != DDIR_WRITE)
-    return strdup(strf("libdmabuf: a %s moves no data, so the dma-buf has no part in it",
-                       call_name(*unit))
-                      .c_str());
+    return strdup(
+        strf("libdmabuf: a %s moves no data, so the dma-buf has no part in it", call_name(*unit))
+            .c_str());
   return strdup(this_job->job
                     ->locate_failure(FioIo::request(*this_job->lane, *unit),
                                      static_cast<unsigned>(unit->file->fileno))
