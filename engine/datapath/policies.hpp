@@ -118,22 +118,21 @@ struct Bounce {
   static constexpr Datapath kPath = Datapath::bounce;
   static void fill(Lane &lane, io_uring_sqe &sqe, const Request &request) {
     std::byte *slot = lane.staging + request.index * lane.staging_slot;
-    if (request.kind == Kind::write) {
-      copy(lane, request, slot, request.buffer, request.length, DMA_BUF_SYNC_READ);
+    if (request.kind == Kind::write &&
+        copy(lane, request, slot, request.buffer, request.length, DMA_BUF_SYNC_READ))
       lane.counters.copied_from_buffer += request.length;
-    }
     fill_fixed(lane, sqe, request, reinterpret_cast<uintptr_t>(slot), request.index);
   }
   static void landed(Lane &lane, const Request &request, uint32_t moved) {
-    if (request.kind != Kind::read)
-      return;
-    copy(lane, request, request.buffer, lane.staging + request.index * lane.staging_slot, moved,
-         DMA_BUF_SYNC_WRITE);
-    lane.counters.copied_to_buffer += moved;
+    if (request.kind == Kind::read &&
+        copy(lane, request, request.buffer, lane.staging + request.index * lane.staging_slot, moved,
+             DMA_BUF_SYNC_WRITE))
+      lane.counters.copied_to_buffer += moved;
   }
 
 private:
-  static void copy(Lane &lane, const Request &request, void *to, const void *from, uint32_t bytes,
+  /// False where the exporter did not let the CPU: such a copy counts for nothing.
+  static bool copy(Lane &lane, const Request &request, void *to, const void *from, uint32_t bytes,
                    uint64_t access) {
     const int fd = lane.dmabuf_fds[lane.buffer_number(request)];
     int error = cpu_access_begin(fd, access);
@@ -142,6 +141,7 @@ private:
     error = error ? error : end;
     if (error) [[unlikely]]
       lane.fatal = error;
+    return !error;
   }
 };
 

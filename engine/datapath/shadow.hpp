@@ -24,16 +24,18 @@ inline DevicePlace device_place(const Lane &lane, const Request &request) {
 
 inline void copy_up(Lane &lane, const Request &request) {
   const auto [memory, offset] = device_place(lane, request);
-  lane.counters.shadow_to_buffer += request.length;
   if (const int error = memory->write(offset, {request.buffer, request.length})) [[unlikely]]
-    lane.fatal = error;
+    lane.fatal = error; // and the copy counts for nothing, as all here that fail
+  else
+    lane.counters.shadow_to_buffer += request.length;
 }
 
 inline void copy_down(Lane &lane, const Request &request, uint32_t moved) {
   const auto [memory, offset] = device_place(lane, request);
-  lane.counters.shadow_from_buffer += moved;
   if (const int error = memory->read(offset, {request.buffer, moved})) [[unlikely]]
     lane.fatal = error;
+  else
+    lane.counters.shadow_from_buffer += moved;
 }
 
 /// A datapath of io_uring whose buffers have a shadow.
@@ -71,7 +73,8 @@ struct DeviceBounce {
       const auto [memory, offset] = device_place(lane, request);
       if (const int error = memory->read(offset, {slot, request.length})) [[unlikely]]
         lane.fatal = error;
-      lane.counters.copied_from_buffer += request.length;
+      else
+        lane.counters.copied_from_buffer += request.length;
     }
     fill_fixed(lane, sqe, request, reinterpret_cast<uintptr_t>(slot), request.index);
   }
@@ -82,7 +85,8 @@ struct DeviceBounce {
     const std::byte *slot = lane.staging + request.index * lane.staging_slot;
     if (const int error = memory->write(offset, {slot, moved})) [[unlikely]]
       lane.fatal = error;
-    lane.counters.copied_to_buffer += moved;
+    else
+      lane.counters.copied_to_buffer += moved;
   }
 };
 

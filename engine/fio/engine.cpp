@@ -481,9 +481,9 @@ void sync_now(thread_data *td, io_u *unit) {
 }
 
 /// What does not go by the ring: trims that it does not take, syncfs, and the syncs of a ring that
-/// takes none. Nothing else may be queued, then fio's own call does it. FIO_Q_QUEUED for what does go
-/// by the ring. What fio notes of the time for FIO_ASYNCIO_SYNC_TRIM, which is about all trims of a
-/// job or none, is noted here.
+/// takes none. Nothing else may be queued, then fio's own call does it. FIO_Q_QUEUED for what does
+/// go by the ring. What fio notes of the time for FIO_ASYNCIO_SYNC_TRIM, which is about all trims
+/// of a job or none, is noted here.
 [[gnu::noinline, gnu::cold]] fio_q_status apart(thread_data *td, io_u *unit) {
   Lane &lane = *of(td).lane;
   const bool is_trim = unit->ddir == DDIR_TRIM;
@@ -676,7 +676,6 @@ private:
   /// no longer ask for it. What fio has queued is issued, as fio counts it, unless the job failed.
   [[gnu::cold, gnu::noinline]] static void finish(thread_data *td) {
     Lane &lane = *of(td).lane;
-    const uint64_t errors = lane.counters.errors;
     const unsigned tries = std::exchange(lane.max_tries, 0);
     int error = lane.fatal;
     if (lane.in_flight && !error && !td->error) {
@@ -688,15 +687,41 @@ private:
       lane.fatal = error;
     }
     while (lane.submitted()) {
-      if (HotPath<Path, LateIo>::reap(lane, 0, lane.depth))
+      if (const unsigned done = HotPath<Path, LateIo>::reap(lane, 0, lane.depth)) {
+        const int failed = late_error(td, done);
+        error = error ? error : failed;
         continue;
+      }
       const int rc = lane.ring.wait(1);
       if (rc < 0 && rc != -EINTR && rc != -EAGAIN)
         break;
     }
     lane.max_tries = tries;
-    if (error || lane.counters.errors != errors)
-      td_verror(td, static_cast<unsigned>(error ? error : EIO), "libdmabuf: the last I/Os");
+    if (!error) // what was read could not be copied
+      error = lane.fatal;
+    if (error)
+      td_verror(td, static_cast<unsigned>(error), "libdmabuf: the last I/Os");
+  }
+
+  /// Of what the last reap handed out: the first error that ends the job, said; 0 if there is none.
+  /// The others are counted, as fio does with errors that it is to go on after.
+  static int late_error(thread_data *td, unsigned count) {
+    int error = 0;
+    for (unsigned i = 0; i < count; i++) {
+      const auto &unit = *static_cast<const io_u *>(of(td).lane->ready[i]);
+      const auto code = static_cast<int>(unit.error);
+      if (!code || error)
+        continue;
+      if (td_non_fatal_error(td, td_error_type(unit.ddir, code), code)) {
+        update_error_count(td, code);
+        continue;
+      }
+      error = code;
+      log_err("libdmabuf: job %s: one of the last I/Os, a %s at offset %llu, failed: %s (%s)\n",
+              of(td).job->config().name.c_str(), call_name(unit), unit.offset, std::strerror(code),
+              errno_name(code).c_str());
+    }
+    return error;
   }
 
   /// Issues the requests that the last reap prepared again. Returns 0 or a positive errno.
@@ -720,6 +745,8 @@ template <class Call> fio_q_status sync_queue(thread_data *td, io_u *unit) {
       if (unit->error) [[unlikely]]
         explain(state, *unit);
       error = unit->ddir == DDIR_WRITE ? state.job->after_submit() : state.job->after_reap();
+      if (!error) // what was read could not be copied
+        error = lane.fatal;
     }
     if (error) [[unlikely]]
       unit->error = static_cast<unsigned>(-break_down(td, error, "libdmabuf: queue"));
@@ -729,11 +756,14 @@ template <class Call> fio_q_status sync_queue(thread_data *td, io_u *unit) {
   return FIO_Q_COMPLETED;
 }
 
-/// What fio adds to its message about a failed I/O, and frees.
+/// What fio adds to its message about a failed I/O, and frees. Never nullptr, which it would print.
 char *error_details(io_u *unit) {
-  if (!this_job || !unit->file || !this_job->job->started() ||
-      (unit->ddir != DDIR_READ && unit->ddir != DDIR_WRITE))
-    return nullptr;
+  if (!this_job || !unit->file || !this_job->job->started())
+    return strdup("libdmabuf: the job was stopped after an error");
+  if (unit->ddir != DDIR_READ && unit->ddir != DDIR_WRITE)
+    return strdup(
+        strf("libdmabuf: a %s moves no data, so the dma-buf has no part in it", call_name(*unit))
+            .c_str());
   return strdup(this_job->job
                     ->locate_failure(FioIo::request(*this_job->lane, *unit),
                                      static_cast<unsigned>(unit->file->fileno))

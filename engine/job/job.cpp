@@ -275,7 +275,7 @@ std::string Job::explain_failure(unsigned number, int error) {
 std::string Job::locate_failure(const Request &request, unsigned number) {
   std::string text =
       strf("libdmabuf: datapath %s, I/O slot %u", datapath_name(path()), request.index);
-  if (traits(path()).dmabuf_memory)
+  if (attached_ && !memory_.dmabufs().empty())
     text += strf(", byte %llu of dma-buf %u",
                  static_cast<unsigned long long>(lane_.offset_in_buffer(request)),
                  lane_.buffer_number(request));

@@ -78,6 +78,20 @@ def test_the_last_ios_of_a_replayed_log_are_counted(fio: Fio, tmp_path: Path, ta
         assert result.reports[0]["issued"]["reads"] == 1023
 
 
+def test_the_last_ios_of_a_replayed_log_have_their_errors(fio: Fio, tmp_path: Path, target: Path) -> None:
+    """fio does not ask for them: the engine says which failed and why, or goes on as fio is told to."""
+    log = write_log(tmp_path, [("read", i * 4096, 4096) for i in range(6)] + [("read", 1 << 30, 4096), ("read", 65536, 4096)])
+    result = replay(fio, log, "host", {})
+    assert result.status == 1
+    assert result.json["jobs"][0]["error"] == 5
+    assert (result.reports[0]["issued"]["reads"], result.reports[0]["errors"]) == (7, 1)
+    assert "one of the last I/Os, a read at offset 1073741824, failed: Input/output error (EIO)" in result.stderr
+    result = replay(fio, log, "host", {}, continue_on_error="all")
+    assert result.status == 0, result.stderr
+    assert result.json["jobs"][0]["total_err"] == result.reports[0]["errors"] == 1
+    assert "one of the last" not in result.stderr
+
+
 @pytest.mark.parametrize("datapath,options", [row for row in PATHS if row[0] != "syscall"])
 @pytest.mark.parametrize("thread", [0, 1])
 def test_a_replayed_log_may_have_longer_ios_later(fio: Fio, tmp_path: Path, target: Path, datapath: str,
@@ -261,6 +275,36 @@ def test_after_a_fatal_error_fio_has_all_units_back(fio: Fio, tmp_path: Path, ta
         return  # the stand-in's slots are empty, which an earlier write has met
     assert result.status == 1, result.stderr
     assert result.json["jobs"][0]["error"] == 5
+
+
+def cpu_accesses(log: Path) -> int:
+    """Begins and ends of the CPU's access to dma-bufs, as the stand-in's only process with any has logged them."""
+    counts = dict(word.split("=") for word in log.read_text().split())
+    return int(counts["begins"]) + int(counts["ends"])
+
+
+# At the end of a log fio asks for nothing more; after a call that is waited for nothing comes.
+@pytest.mark.parametrize("way", ["late", "late for each slot", "waited for"])
+@pytest.mark.parametrize("before_last", [0, 1])
+def test_the_last_copy_that_fails_fails_the_job(fio: Fio, tmp_path: Path, target: Path, way: str, before_last: int) -> None:
+    """Of the last read: no other I/O would meet the error."""
+    target.write_bytes(bytes(1 << 20))
+    log = write_log(tmp_path, [("read", i * 4096, 4096) for i in range(8)])
+    checks = {"rw": "read", "size": "32k", "verify": "pattern", "verify_pattern": "0x00", "verify_async": 1, "direct": 1}
+
+    def run(**variables: str) -> Any:
+        common: dict[str, Any] = {"stand_in": True, "env": variables | {"STAND_IN_MODULE": "x=1"}}
+        if way == "waited for":
+            return fio(dmabuf_datapath="premapped", dmabuf_submit="ioctl", iodepth=1, **checks, **common)
+        return replay(fio, log, "bounce", common, dmabuf_buffers="io_u" if "slot" in way else "job")
+
+    good = run(STAND_IN_LOG=str(tmp_path / "accesses"))
+    assert (good.status, good.reports[0]["proven"]) == (0, True), good.stderr
+    result = run(STAND_IN_FAIL=f"sync:5:{cpu_accesses(tmp_path / 'accesses') - before_last}")
+    assert result.status == 1, result.stderr
+    assert result.json["jobs"][0]["error"] == 5
+    assert result.reports[0]["proven"] is False
+    assert "(null)" not in result.stderr + result.stdout
 
 
 @pytest.mark.parametrize("options", [{"rw": "randwrite"}, {"rw": "randrw"}, {"rw": "randwrite", "dmabuf_buffers": "io_u"},

@@ -100,6 +100,7 @@ def test_a_trim_that_fails_is_named(fio: Fio, loop_device: str) -> None:
     assert result.status != 0
     assert result.json["jobs"][0]["error"] == 22
     assert result.reports[0]["errors"] >= 1
+    assert "(null)" not in result.stderr + result.stdout
 
 
 def test_a_failed_io_has_its_details_in_fios_message(fio: Fio, loop_device: str) -> None:

@@ -145,6 +145,8 @@ TEST_F(Shadow, ACopyThatFailsEndsTheJob) {
   memory.error = ENODEV;
   Shadowed<NotedPath>::landed(lane, request(Kind::read, 0, 512), 512);
   EXPECT_EQ(lane.fatal, ENODEV);
+  EXPECT_EQ(lane.counters.shadow_to_buffer, 0U);
+  EXPECT_EQ(lane.counters.shadow_from_buffer, 0U);
 }
 
 TEST_F(Shadow, TheOffsetInTheDmaBufIsThatOfTheShadow) {
@@ -200,6 +202,9 @@ TEST_F(Shadow, BounceGoesByTheExportersCopies) {
   memory.error = EIO;
   DeviceBounce::landed(lane, request(Kind::read, 0, 4096, 0), 512);
   EXPECT_EQ(lane.fatal, EIO);
+  DeviceBounce::fill(lane, sqe, request(Kind::write, 8192, 4096, 1));
+  EXPECT_EQ(lane.counters.copied_to_buffer, 512U) << "a copy that failed counts for nothing";
+  EXPECT_EQ(lane.counters.copied_from_buffer, 4096U);
 }
 
 } // namespace
