@@ -217,6 +217,9 @@ Result<void> Job::open_target(unsigned number, int fd, const std::string &name) 
   if (config_.writes)
     if (auto ok = check_writable(fd, name); !ok)
       return ok;
+  if (config_.direct)
+    if (auto ok = check_steps(fd, name, config_.steps); !ok)
+      return ok;
   if (config_.hipri)
     if (auto ok = check_polled(fd, name); !ok)
       return ok;
