@@ -149,8 +149,7 @@ std::vector<Step> steps(const thread_data &td) {
     if (td_random(&td))
       found.push_back({"blockalign", td.o.ba[kind], td.o.ba[kind]});
   }
-  if (!was_set(td, offsetof(thread_options, start_offset_align)))
-    found.push_back({"offset", td.o.start_offset, td.o.start_offset});
+  found.push_back({"offset", td.o.start_offset, td.o.start_offset});
   return found;
 }
 

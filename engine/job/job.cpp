@@ -272,7 +272,11 @@ Result<void> Job::remap() {
 std::string Job::explain_failure(unsigned number, int error) {
   if (traits(path()).is_file && traits(config_.submit).by_module)
     return rw_error_text(error);
-  return mappings_.explain(number);
+  std::string why = mappings_.explain(number);
+  // Only a block device says of itself that it has nothing to poll.
+  if (why.empty() && config_.hipri && error == EOPNOTSUPP)
+    why = "it cannot be polled (EOPNOTSUPP), which is no fault of a drive; drop hipri";
+  return why;
 }
 
 std::string Job::locate_failure(const Request &request, unsigned number) {
