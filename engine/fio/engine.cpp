@@ -211,8 +211,8 @@ int engine_get_file_size(thread_data *td, fio_file *file) {
                                      "and would leave %s alone; drop filename",
                                      file->file_name)});
   if (access(file->file_name, F_OK) == 0)
-    log_err("libdmabuf: job %s: dmabuf_datapath=syscall reads and writes a dma-buf of that size; the "
-            "file %s is left alone\n",
+    log_err("libdmabuf: job %s: dmabuf_datapath=syscall reads and writes a dma-buf of that size; "
+            "the file %s is left alone\n",
             td->o.name ? td->o.name : "", file->file_name);
   set_flags(td, FIO_DISKLESSIO | FIO_FAKEIO);
   file->real_file_size = 0;

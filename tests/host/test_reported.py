@@ -80,6 +80,21 @@ def test_what_fits_is_moved(fio: Fio, loop_device: Callable[[int], str], block: 
         assert result.reports[0]["proven"] is True
 
 
+def test_the_end_of_a_file_is_short_and_no_error(fio: Fio, tmp_path: Path) -> None:
+    """The kernel moves what there is."""
+    target = tmp_path / "target"
+    target.write_bytes(os.urandom((8 << 20) + 4000))
+    log = tmp_path / "log"
+    reads = [(at, 1 << 20) for at in range(0, 9 << 20, 1 << 20)]
+    log.write_text("fio version 2 iolog\n" + "\n".join(
+        [f"{target} add", f"{target} open", *(f"{target} read {at} {length}" for at, length in reads), f"{target} close"]) + "\n")
+    result = fio(filename=None, size=None, bs=None, rw="read", direct=1, read_iolog=str(log), iodepth=1, dmabuf_datapath="host")
+    assert result.status == 0, result.stderr
+    report = result.reports[0]
+    assert (report["short"], report["errors"], report["proven"]) == (1, 0, True)
+    assert report["issued"]["read_bytes"] == (8 << 20) + 4000
+
+
 def test_lengths_of_a_replayed_log_are_its_own(fio: Fio, tmp_path: Path, loop_device: Callable[[int], str]) -> None:
     device = loop_device(512)
     log = tmp_path / "log"
@@ -148,6 +163,23 @@ def test_a_rate_with_fdatasync_goes_on(fio: Fio) -> None:
     assert result.status == 0, result.stderr
     assert result.reports[0]["issued"]["writes"] == 256
     assert result.json["jobs"][0]["write"]["runtime"] >= 500, "256 writes of 400 in a second"
+
+
+# --- kernels that are too old ---
+
+def test_a_kernel_that_is_too_old_is_named(tmp_path: Path) -> None:
+    """As a compiler sees it that has the headers of none."""
+    source = tmp_path / "module.c"
+    source.write_text('#include "compat.h"\n')
+    kernel = Path(__file__).parents[2] / "kernel"
+    done = subprocess.run(["gcc", "-fsyntax-only", "-nostdinc", f"-I{kernel}", str(source)], text=True, capture_output=True, check=False)
+    assert done.returncode != 0
+    assert "dmabuf_rw needs Linux 6.12 or newer" in done.stderr
+    (tmp_path / "linux/io_uring").mkdir(parents=True)
+    (tmp_path / "linux/io_uring/cmd.h").write_text("")
+    done = subprocess.run(["gcc", "-fsyntax-only", "-nostdinc", f"-I{kernel}", f"-I{tmp_path}", str(source)], text=True,
+                          capture_output=True, check=False)
+    assert "Linux 6.12" not in done.stderr
 
 
 # --- NVMe over something else than PCI ---
