@@ -44,15 +44,19 @@ def loop_device(tmp_path: Path) -> Iterator[Callable[[int], str]]:
 
 # --- transfers that do not fit the target's logical block ---
 
-@pytest.mark.parametrize("datapath,more", [("host", {}), ("bounce", {"stand_in": True}), ("premapped", MODULE)])
-@pytest.mark.parametrize("block,options,words", [
-    (512, {"bs": 24577}, "bs=24577"),
-    (4096, {"bs": 512}, "bs=512"),
-    (4096, {"bs": None, "bssplit": "64k/80:4608/20"}, "bs=4608"),
-    (4096, {"bs": None, "bsrange": "4k-10000"}, "bs=10000"),
-    (512, {"bs": None, "bsrange": "4k-1m", "bs_unaligned": 1}, "bs_unaligned=1"),
-    (4096, {"bs": "4k", "blockalign": 512}, "blockalign=512"),
-    (4096, {"bs": "4k", "offset": 512}, "offset=512"),
+HOST: tuple[str, dict[str, Any]] = ("host", {})
+
+
+@pytest.mark.parametrize("datapath,more,block,options,words", [
+    (*HOST, 512, {"bs": 24577}, "bs=24577"),
+    ("bounce", {"stand_in": True}, 512, {"bs": 24577}, "bs=24577"),
+    ("premapped", MODULE, 512, {"bs": 24577}, "bs=24577"),
+    (*HOST, 4096, {"bs": 512}, "bs=512"),
+    (*HOST, 4096, {"bs": None, "bssplit": "64k/80:4608/20"}, "bs=4608"),
+    (*HOST, 4096, {"bs": None, "bsrange": "4k-10000"}, "bs=10000"),
+    (*HOST, 512, {"bs": None, "bsrange": "4k-1m", "bs_unaligned": 1}, "bs_unaligned=1"),
+    (*HOST, 4096, {"bs": "4k", "blockalign": 512}, "blockalign=512"),
+    (*HOST, 4096, {"bs": "4k", "offset": 512}, "offset=512"),
 ])
 def test_what_fits_no_block_is_refused_once(fio: Fio, loop_device: Callable[[int], str], datapath: str, more: dict[str, Any],
                                             block: int, options: dict[str, Any], words: str) -> None:
