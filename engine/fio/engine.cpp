@@ -183,17 +183,37 @@ int engine_init(thread_data *td) {
   return 0;
 }
 
+/// The block device of a namespace whose character device (ng0n1) the file is; empty for others.
+std::string block_device_of(const fio_file &file) {
+  const std::string name = file.file_name;
+  const size_t at = name.find_last_of('/') + 1;
+  int controller = 0;
+  int number = 0;
+  if (file.filetype != FIO_TYPE_CHAR ||
+      std::sscanf(name.c_str() + at, "ng%dn%d", &controller, &number) != 2)
+    return {};
+  return name.substr(0, at) + "nvme" + name.substr(at + 2);
+}
+
 /// Asked before there is a job, by the job's own options. Where the files are dma-bufs fio is not
 /// to look at the disk: it is told of an empty file that an engine without disk and without data
 /// (FAKEIO) makes as long as the job wants. engine_open_file() takes the latter back, as fio
 /// verifies nothing while it is set.
 int engine_get_file_size(thread_data *td, fio_file *file) {
+  if (const std::string device = block_device_of(*file); !device.empty())
+    return give_up(td, {EINVAL, strf("%s takes NVMe commands, as of fio's engine io_uring_cmd, and "
+                                     "no reads and writes; give %s as filename",
+                                     file->file_name, device.c_str())});
   if (!files_are_buffers(*td))
     return generic_get_file_size(td, file);
   if (file->filetype != FIO_TYPE_FILE)
     return give_up(td, {EINVAL, strf("dmabuf_datapath=syscall reads and writes the dma-buf itself "
                                      "and would leave %s alone; drop filename",
                                      file->file_name)});
+  if (access(file->file_name, F_OK) == 0)
+    log_err("libdmabuf: job %s: dmabuf_datapath=syscall reads and writes a dma-buf of that size; "
+            "the file %s is left alone\n",
+            td->o.name ? td->o.name : "", file->file_name);
   set_flags(td, FIO_DISKLESSIO | FIO_FAKEIO);
   file->real_file_size = 0;
   fio_file_set_size_known(file);

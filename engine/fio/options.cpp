@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <type_traits>
+#include <utility>
 
 namespace dmabuf {
 
@@ -131,6 +132,27 @@ template <class T> bool places_data(const T &options) {
     return false;
 }
 
+/// Where the job's reads and writes begin and how long they are. A log that it replays has its own.
+std::vector<Step> steps(const thread_data &td) {
+  std::vector<Step> found;
+  if (td.o.read_iolog_file)
+    return found;
+  for (const auto &[does, kind] :
+       {std::pair(td_read(&td), DDIR_READ), std::pair(td_write(&td), DDIR_WRITE)}) {
+    if (!does)
+      continue;
+    found.push_back({"bs", td.o.min_bs[kind], td.o.min_bs[kind]});
+    // fio cuts what is longer than the longest to that, whatever the shortest is.
+    found.push_back({"bs", td.o.max_bs[kind], td.o.max_bs[kind]});
+    if (td.o.bs_unaligned && td.o.min_bs[kind] != td.o.max_bs[kind])
+      found.push_back({"bs_unaligned", 1, 1});
+    if (td_random(&td))
+      found.push_back({"blockalign", td.o.ba[kind], td.o.ba[kind]});
+  }
+  found.push_back({"offset", td.o.start_offset, td.o.start_offset});
+  return found;
+}
+
 } // namespace
 
 JobConfig job_config(const thread_data &td) {
@@ -171,6 +193,7 @@ JobConfig job_config(const thread_data &td) {
   config.iodepth = td.o.iodepth;
   config.max_bs =
       std::max({td.o.max_bs[DDIR_READ], td.o.max_bs[DDIR_WRITE], td.o.max_bs[DDIR_TRIM]});
+  config.steps = steps(td);
   // fio's verify.h is no C++; its VERIFY_NONE is 0.
   const bool verifies = td.o.verify != 0;
   // With verify_only the writes are only imagined and the file is open for reading.

@@ -13,6 +13,13 @@
 
 namespace dmabuf {
 
+/// Something that the job's transfers are multiples of.
+struct Step {
+  const char *name; ///< of the option
+  uint64_t value;   ///< of the option
+  uint64_t bytes;
+};
+
 /// Everything a job was asked to do, in terms that do not name fio.
 struct JobConfig {
   std::string name;
@@ -45,6 +52,7 @@ struct JobConfig {
   int sqpoll_cpu = -1;
   unsigned iodepth = 1;
   uint64_t max_bs = 0;
+  std::vector<Step> steps; ///< where its transfers begin and how long they are; empty: not known
   bool reads = false;      ///< will read from the target (verification counts)
   bool writes = false;     ///< will write to the target
   bool trims = false;      ///< will discard parts of the target

@@ -3,6 +3,7 @@
 
 #include "base/system.hpp"
 #include "datapath/lane.hpp"
+#include "module/reasons.hpp"
 
 #include <array>
 #include <cerrno>
@@ -10,6 +11,7 @@
 #include <cstddef>
 #include <cstring>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <linux/nvme_ioctl.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -79,6 +81,20 @@ Result<void> check_uncached(int fd, const std::string &name) {
                      "writes of %s (RWF_DONTCACHE, Linux 6.14); drop uncached, or set "
                      "direct=1",
                      name.c_str()));
+  return {};
+}
+
+Result<void> check_steps(int fd, const std::string &name, std::span<const Step> steps) {
+  struct stat info = {};
+  int block = 0;
+  if (fstat(fd, &info) || !S_ISBLK(info.st_mode) || ioctl(fd, BLKSSZGET, &block) || block <= 0)
+    return {};
+  for (const Step &step : steps)
+    if (step.bytes % static_cast<unsigned>(block))
+      return fail(EINVAL, strf("%s=%llu does not go with the logical block of %s (%d bytes): ",
+                               step.name, static_cast<unsigned long long>(step.value), name.c_str(),
+                               block) +
+                              reason_text(DMABUF_RW_REASON_RANGE, EINVAL));
   return {};
 }
 

@@ -3,9 +3,11 @@
 #pragma once
 
 #include "base/error.hpp"
+#include "job/config.hpp"
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <sys/types.h>
 
@@ -34,6 +36,10 @@ Result<void> check_polled(int fd, const std::string &name);
 /// Refuses a file, open for reading, whose reads and writes cannot leave the page cache again
 /// (RWF_DONTCACHE): its kernel or its file system does not have that. Reads one byte.
 Result<void> check_uncached(int fd, const std::string &name);
+
+/// Refuses a block device, open with O_DIRECT, some of whose transfers would be no whole logical
+/// blocks: each of them would fail.
+Result<void> check_steps(int fd, const std::string &name, std::span<const Step> steps);
 
 /// Refuses a target that does not write `bytes` bytes at once, wholly or not at all.
 Result<void> check_atomic(int fd, const std::string &name, uint64_t bytes);

@@ -217,6 +217,9 @@ Result<void> Job::open_target(unsigned number, int fd, const std::string &name) 
   if (config_.writes)
     if (auto ok = check_writable(fd, name); !ok)
       return ok;
+  if (config_.direct)
+    if (auto ok = check_steps(fd, name, config_.steps); !ok)
+      return ok;
   if (config_.hipri)
     if (auto ok = check_polled(fd, name); !ok)
       return ok;
@@ -269,7 +272,11 @@ Result<void> Job::remap() {
 std::string Job::explain_failure(unsigned number, int error) {
   if (traits(path()).is_file && traits(config_.submit).by_module)
     return rw_error_text(error);
-  return mappings_.explain(number);
+  std::string why = mappings_.explain(number);
+  // Only a block device says of itself that it has nothing to poll.
+  if (why.empty() && config_.hipri && error == EOPNOTSUPP)
+    why = "it cannot be polled (EOPNOTSUPP), which is no fault of a drive; drop hipri";
+  return why;
 }
 
 std::string Job::locate_failure(const Request &request, unsigned number) {

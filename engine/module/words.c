@@ -35,7 +35,8 @@ static const struct drw_reason reasons[] = {
 	       "REGISTERED"),
 	REASON(LBA_SIZE, "the logical block has another size than when the buffer was mapped",
 	       "map the buffer again"),
-	REASON(MULTIPATH, "the multipath head has no usable PCI path",
+	REASON(MULTIPATH, "the multipath head has no usable path over PCI: all are over another "
+	       "transport (TCP, RDMA, FC, loop) or down",
 	       "check nvme list-subsys, or take path REGISTERED or BVEC"),
 	REASON(SEG_ALIGN, "a piece of the dma-buf is not a multiple of 4 KiB",
 	       "use another exporter, or path REGISTERED or BVEC"),

@@ -103,8 +103,8 @@ def test_a_trim_that_fails_is_named(fio: Fio, loop_device: str) -> None:
     assert "(null)" not in result.stderr + result.stdout
 
 
-def test_a_failed_io_has_its_details_in_fios_message(fio: Fio, loop_device: str) -> None:
-    result = fio(filename=loop_device, rw="read", size="1m", bs=768, direct=1, dmabuf_datapath="host")
+def test_a_failed_io_has_its_details_in_fios_message(fio: Fio) -> None:
+    result = fio(filename="/dev/full", rw="write", size="64k", dmabuf_datapath="host")
     assert result.status != 0
     assert re.search(r"fio: libdmabuf: datapath host, I/O slot \d+$", result.stderr + result.stdout, re.MULTILINE)
     # The stand-in's commands move nothing.

@@ -10,6 +10,8 @@ add_vm_test(rings LAB --append nvme.poll_queues=1 COMMAND
   ${programs}/rings --polled && ${python}/fio_polled.py)
 # What fio does in the middle of a job.
 add_vm_test(fio.contract LAB --append nvme.poll_queues=1 COMMAND ${python}/fio_contract.py)
+# Drives that people reported trouble with.
+add_vm_test(fio.reported LAB --formats COMMAND ${python}/fio_reported.py)
 add_vm_test(large LAB --memory 7168 COMMAND ${programs}/large)
 add_vm_test(formats LAB --formats COMMAND ${programs}/formats --allow-skip 'extended metadata' && ${programs}/drives)
 add_vm_test(formats.kernel_6_12 LAB --formats --kernel 6.12 COMMAND
