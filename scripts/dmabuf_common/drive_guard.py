@@ -17,9 +17,10 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 
-from . import drive_identity, drive_users
+from . import drive_identity, drive_openers, drive_users
 from .drive_devices import Devices
 from .drive_identity import Demand, Identity, Node
+from .drive_paths import number_of_path
 from .drive_signatures import CannotLook, Signature, entries, find
 from .sysfs import System
 
@@ -200,7 +201,7 @@ class Guard:
             changed = [name for name, value in vars(first).items() if getattr(now, name) != value]
             return [f"its device number {first.node.number} is another drive's, or it was made anew "
                     f"({', '.join(changed) or 'diskseq'} changed)"]  # fmt: skip
-        leads = drive_users.number_of_path(self._system, self.path)
+        leads = number_of_path(self._system, self.path)
         if leads and leads != first.node.number:
             return [f"the name leads to another device now, {leads}"]
         return []
@@ -225,7 +226,8 @@ class Guard:
 
     def _users(self) -> list[str]:
         return [
-            *drive_users.unseen(self._system), *drive_users.reasons(self._system, self._nodes())
+            *drive_users.unseen(self._system),
+            *drive_users.reasons(self._system, self._devices, self._nodes()),
         ]  # fmt: skip
 
     def _claim_others(self) -> list[str]:
@@ -344,7 +346,7 @@ class Guard:
         against = self._users()
         if drive_users.read_only(self._system, self.identity.node.number):
             against.append(f"{self.path} is read-only: blockdev --setrw it first")
-        return against + drive_users.writing(self._system, self._nodes())
+        return against + drive_openers.writing(self._system, self._nodes())
 
     def against(self) -> list[str]:
         """What claim() would refuse it for, once somebody named it; only reads. Whether something
