@@ -23,6 +23,7 @@ from .drive_identity import Demand, Identity, Node
 from .drive_paths import number_of_path
 from .drive_signatures import CannotLook, Signature, entries, find
 from .sysfs import System
+from .terminal import visible
 
 __all__ = ["CONSENT", "Demand", "Gone", "Guard", "Identity", "Refused", "by_options", "claim", "observe"]
 
@@ -44,7 +45,11 @@ def by_options(types: Sequence[str], whose: str = "") -> str:
 
 
 class Refused(Exception):
-    """The drive is not touched: what was asked for, and every reason against it."""
+    """The drive is not touched: what was asked for, and every reason against it. Of what others named, it says
+    what a terminal would obey written out."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(visible(text))
 
 
 class Gone(Refused):
@@ -75,7 +80,8 @@ def _walk(
                     places[one] = f"a partition of {top.path}, from byte {entry.start} on,"
                     ranges.append(one)
         if len(ranges) > MOST_PARTITIONS:
-            raise CannotLook(f"it has more than {MOST_PARTITIONS} partitions: wipe their table first")
+            raise CannotLook(f"it has more than {MOST_PARTITIONS} partitions, which are too many to look at: "
+                             "look at it with wipefs; only where none of that is needed, remove that table first")
     return found
 
 
@@ -309,8 +315,8 @@ class Guard:
             found = _walk(descriptor, places, disk, shares)
         finally:
             os.close(descriptor)
-        return [f"{place} holds {signature}, of which {own.path} has bytes: give {disk.path} itself, or wipe that "
-                "first" for place, signature in found if not signature.table]  # fmt: skip
+        return [f"{place} holds {signature}, of which {own.path} has bytes: find out whose that is, since to write "
+                "here destroys it; only where nothing of it is needed, remove that signature first" for place, signature in found if not signature.table]  # fmt: skip
 
     def _signed(self, consent: frozenset[str], only: bool, ask: Ask) -> list[str]:
         """Reasons by what is on it. Consent counts only when it names what is there, no more and no
@@ -345,7 +351,8 @@ class Guard:
         """Why it must not be overwritten, but for what is on it."""
         against = self._users()
         if drive_users.read_only(self._system, self.identity.node.number):
-            against.append(f"{self.path} is read-only: blockdev --setrw it first")
+            against.append(f"{self.path} is read-only, which somebody or the drive itself wanted: find out why; "
+                           "blockdev --setrw takes it back where it was a setting of the kernel's")
         return against + drive_openers.writing(self._system, self._nodes())
 
     def against(self) -> list[str]:
@@ -356,7 +363,7 @@ class Guard:
             self.identity, named, drive_identity.disks(self._system)
         )
         found += self._in_use()
-        return found + self._signed(frozenset(), not found, by_options)
+        return [visible(one) for one in found + self._signed(frozenset(), not found, by_options)]
 
     def demand(self, wanted: Demand, consent: frozenset[str], ask: Ask = by_options) -> None:
         """Claims it; raises Refused with all that is against it."""

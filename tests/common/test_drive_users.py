@@ -340,7 +340,7 @@ def test_whoever_exports_it_without_a_claim_is_named(machine: Machine, files: di
 
 def test_a_read_only_drive_is_refused(machine: Machine) -> None:
     machine.put("/sys/block/nvme0n1/ro", "1")
-    assert "/dev/nvme0n1 is read-only: blockdev --setrw it first" in refusal(machine)
+    assert "/dev/nvme0n1 is read-only, which somebody or the drive itself wanted: find out why" in refusal(machine)
 
 
 def test_all_reasons_are_said_at_once(machine: Machine) -> None:
