@@ -280,6 +280,27 @@ class Guard:
 
     # What is on it
 
+    def _settle(self) -> None:
+        """What was written by another name, a partition's for one, and is in memory yet, goes to the drive: else
+        it is not seen, and is written over what comes. The kernel does so when the last one closes that name."""
+        for node, _ in self._nodes():
+            if not node.number:
+                continue
+            try:
+                descriptor = self._devices.open(str(self._system.path(node.path)), os.O_RDONLY | os.O_NONBLOCK)
+                try:
+                    if self._devices.number(descriptor) != node.number:
+                        raise FileNotFoundError(node.path)
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+            except FileNotFoundError:
+                # It has no name here: that of all devices goes there.
+                os.sync()
+            except OSError as error:
+                raise CannotLook(f"{node.path}, which may have more to write to it, fails ({error.strerror}): see "
+                                 "dmesg") from error  # fmt: skip
+
     def _signatures(self) -> list[tuple[str, Signature]]:
         """Everything that the data begins with, and that of each partition, each with its place: of
         those that the kernel has found, and of those that a table names, within partitions, too."""
@@ -323,6 +344,7 @@ class Guard:
         less: a list of all that could be there is a habit and not a decision. `only`: nothing else is
         against it, so that consent would help. `ask`: how it is given."""
         try:
+            self._settle()
             around = self._around()
             found = self._signatures()
         except CannotLook as error:

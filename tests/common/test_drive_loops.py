@@ -318,6 +318,18 @@ def test_what_another_name_wrote_is_seen_in_spite_of_the_page_cache(loops: Loops
         os.close(descriptor)
 
 
+def test_what_another_name_has_yet_to_write_is_seen(loops: Loops) -> None:
+    """The kernel writes it when the last one closes that name, which here reads."""
+    path = loops.add("S1", "eui.1", "file0")
+    loops.add("S1", "eui.1", "file0")
+    reader = os.open(loops.devices[1], os.O_RDONLY)
+    try:
+        images.xfs(Path(loops.devices[1]))
+        assert f"{path} holds xfs" in loops.refusal(path)
+    finally:
+        os.close(reader)
+
+
 def test_a_loop_device_itself_has_no_identity(loops: Loops) -> None:
     loops.add("S1", "eui.1")
     with pytest.raises(Refused, match=f"{loops.devices[0]} is not overwritten: it has no serial number"):
