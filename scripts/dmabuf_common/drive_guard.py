@@ -183,11 +183,15 @@ class Guard:
         except OSError as error:
             mine = error.errno in (errno.EACCES, errno.EPERM)
             remedy = AS_ROOT if mine else "give the namespace, such as /dev/nvme0n1"
+            if error.errno == errno.ENOENT and not os.path.exists("/proc/self/fd"):
+                remedy = "mount /proc"
             raise Refused(f"{self.path} cannot be opened ({error.strerror}): {remedy}") from error
 
     def _identify(self) -> Identity:
         number = self._devices.number(self._descriptor)
         found = drive_identity.of_number(self._system, number)
+        if not self._system.exists("/sys/dev/block"):
+            raise Refused(f"it cannot be seen which drive {self.path} is: mount sysfs at /sys")
         if found is None or not self._devices.bytes(self._descriptor):
             raise Refused(f"{self.path} is gone: its device {number} is not in sysfs, or has no size")
         return found
@@ -337,7 +341,8 @@ class Guard:
         finally:
             os.close(descriptor)
         return [f"{place} holds {signature}, of which {own.path} has bytes: find out whose that is, since to write "
-                "here destroys it; only where nothing of it is needed, remove that signature first" for place, signature in found if not signature.table]  # fmt: skip
+                "here destroys it; only where nothing of it is needed, remove that signature first"
+                for place, signature in found if not signature.table]  # fmt: skip
 
     def _signed(self, consent: frozenset[str], only: bool, ask: Ask) -> list[str]:
         """Reasons by what is on it. Consent counts only when it names what is there, no more and no

@@ -139,7 +139,8 @@ def entries(descriptor: int, offset: int, size: int, table: str) -> list[Entry]:
         listed = library.blkid_probe_get_partitions(probe)
         if not listed:
             raise CannotLook(f"{LIBRARY} does not list the partitions of a {table} that is on it: look "
-                             "at it with wipefs; only where nothing of it is needed, remove that signature first")  # fmt: skip
+                             "at it with wipefs; only where nothing of it is needed, remove that signature "
+                             "first")  # fmt: skip
         one_by_one = (
             library.blkid_partlist_get_partition(listed, index)
             for index in range(library.blkid_partlist_numof_partitions(listed))

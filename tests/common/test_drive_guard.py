@@ -168,3 +168,8 @@ def test_a_claim_is_tried_for_a_while(machine: Machine, monkeypatch: pytest.Monk
     machine.devices.patience_s = 60
     monkeypatch.setattr("dmabuf_common.drive_devices.time.sleep", lambda _: os.close(other))
     take(machine).close()
+
+
+def test_where_sysfs_is_not_mounted_that_is_said(machine: Machine) -> None:
+    (machine.root / "sys").rename(machine.root / "not-mounted")
+    assert "it cannot be seen which drive /dev/nvme0n1 is: mount sysfs at /sys" in refusal(machine)
