@@ -92,7 +92,8 @@ std::vector<std::string> guard_command(const std::string &self,
   command.insert(command.end(), asked.begin(), asked.end());
   if (!writes)
     command.emplace_back("--read");
-  command.insert(command.end(), {device, "--", self});
+  // To the guard a name that looks like an option would be one.
+  command.insert(command.end(), {device.starts_with('-') ? "./" + device : device, "--", self});
   command.insert(command.end(), words.begin(), words.end());
   command.insert(command.end(), {"--device-fd", "{fd}"});
   return command;

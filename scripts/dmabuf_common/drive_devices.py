@@ -10,6 +10,8 @@ import time
 
 # <linux/fs.h>
 _BLKGETSIZE64, _BLKGETDISKSEQ = 0x80081272, 0x80081280
+# <linux/loop.h>: struct loop_info64 has this size, and its third number is the device that the file is, if any.
+_LOOP_GET_STATUS64, _LOOP_INFO64 = 0x4C05, 232
 
 
 class Devices:
@@ -55,6 +57,24 @@ class Devices:
         "" before Linux 5.15."""
         number = self._u64(descriptor, _BLKGETDISKSEQ)
         return "" if number is None else str(number)
+
+    def behind_loop(self, path: str, number: str) -> str | None:
+        """The number of the block device that a loop device, of this number itself, has as its file; "" where
+        that is a regular file, None where the loop device does not say."""
+        try:
+            descriptor = self.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        except OSError:
+            return None
+        try:
+            if self.number(descriptor) != number:
+                return None
+            said = fcntl.ioctl(descriptor, _LOOP_GET_STATUS64, bytes(_LOOP_INFO64))
+        except OSError:
+            return None
+        finally:
+            os.close(descriptor)
+        device = int(struct.unpack_from("=Q", said, 16)[0])
+        return f"{os.major(device)}:{os.minor(device)}" if device else ""
 
     def _u64(self, descriptor: int, request: int) -> int | None:
         try:

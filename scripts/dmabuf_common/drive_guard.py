@@ -17,11 +17,13 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 
-from . import drive_identity, drive_users
+from . import drive_identity, drive_openers, drive_users
 from .drive_devices import Devices
 from .drive_identity import Demand, Identity, Node
+from .drive_paths import number_of_path
 from .drive_signatures import CannotLook, Signature, entries, find
 from .sysfs import System
+from .terminal import visible
 
 __all__ = ["CONSENT", "Demand", "Gone", "Guard", "Identity", "Refused", "by_options", "claim", "observe"]
 
@@ -43,7 +45,11 @@ def by_options(types: Sequence[str], whose: str = "") -> str:
 
 
 class Refused(Exception):
-    """The drive is not touched: what was asked for, and every reason against it."""
+    """The drive is not touched: what was asked for, and every reason against it. Of what others named, it says
+    what a terminal would obey written out."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(visible(text))
 
 
 class Gone(Refused):
@@ -74,7 +80,8 @@ def _walk(
                     places[one] = f"a partition of {top.path}, from byte {entry.start} on,"
                     ranges.append(one)
         if len(ranges) > MOST_PARTITIONS:
-            raise CannotLook(f"it has more than {MOST_PARTITIONS} partitions: wipe their table first")
+            raise CannotLook(f"it has more than {MOST_PARTITIONS} partitions, which are too many to look at: "
+                             "look at it with wipefs; only where none of that is needed, remove that table first")
     return found
 
 
@@ -176,11 +183,15 @@ class Guard:
         except OSError as error:
             mine = error.errno in (errno.EACCES, errno.EPERM)
             remedy = AS_ROOT if mine else "give the namespace, such as /dev/nvme0n1"
+            if error.errno == errno.ENOENT and not os.path.exists("/proc/self/fd"):
+                remedy = "mount /proc"
             raise Refused(f"{self.path} cannot be opened ({error.strerror}): {remedy}") from error
 
     def _identify(self) -> Identity:
         number = self._devices.number(self._descriptor)
         found = drive_identity.of_number(self._system, number)
+        if not self._system.exists("/sys/dev/block"):
+            raise Refused(f"it cannot be seen which drive {self.path} is: mount sysfs at /sys")
         if found is None or not self._devices.bytes(self._descriptor):
             raise Refused(f"{self.path} is gone: its device {number} is not in sysfs, or has no size")
         return found
@@ -200,7 +211,7 @@ class Guard:
             changed = [name for name, value in vars(first).items() if getattr(now, name) != value]
             return [f"its device number {first.node.number} is another drive's, or it was made anew "
                     f"({', '.join(changed) or 'diskseq'} changed)"]  # fmt: skip
-        leads = drive_users.number_of_path(self._system, self.path)
+        leads = number_of_path(self._system, self.path)
         if leads and leads != first.node.number:
             return [f"the name leads to another device now, {leads}"]
         return []
@@ -225,7 +236,8 @@ class Guard:
 
     def _users(self) -> list[str]:
         return [
-            *drive_users.unseen(self._system), *drive_users.reasons(self._system, self._nodes())
+            *drive_users.unseen(self._system),
+            *drive_users.reasons(self._system, self._devices, self._nodes()),
         ]  # fmt: skip
 
     def _claim_others(self) -> list[str]:
@@ -272,6 +284,27 @@ class Guard:
 
     # What is on it
 
+    def _settle(self) -> None:
+        """What was written by another name, a partition's for one, and is in memory yet, goes to the drive: else
+        it is not seen, and is written over what comes. The kernel does so when the last one closes that name."""
+        for node, _ in self._nodes():
+            if not node.number:
+                continue
+            try:
+                descriptor = self._devices.open(str(self._system.path(node.path)), os.O_RDONLY | os.O_NONBLOCK)
+                try:
+                    if self._devices.number(descriptor) != node.number:
+                        raise FileNotFoundError(node.path)
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+            except FileNotFoundError:
+                # It has no name here: that of all devices goes there.
+                os.sync()
+            except OSError as error:
+                raise CannotLook(f"{node.path}, which may have more to write to it, fails ({error.strerror}): see "
+                                 "dmesg") from error  # fmt: skip
+
     def _signatures(self) -> list[tuple[str, Signature]]:
         """Everything that the data begins with, and that of each partition, each with its place: of
         those that the kernel has found, and of those that a table names, within partitions, too."""
@@ -307,14 +340,16 @@ class Guard:
             found = _walk(descriptor, places, disk, shares)
         finally:
             os.close(descriptor)
-        return [f"{place} holds {signature}, of which {own.path} has bytes: give {disk.path} itself, or wipe that "
-                "first" for place, signature in found if not signature.table]  # fmt: skip
+        return [f"{place} holds {signature}, of which {own.path} has bytes: find out whose that is, since to write "
+                "here destroys it; only where nothing of it is needed, remove that signature first"
+                for place, signature in found if not signature.table]  # fmt: skip
 
     def _signed(self, consent: frozenset[str], only: bool, ask: Ask) -> list[str]:
         """Reasons by what is on it. Consent counts only when it names what is there, no more and no
         less: a list of all that could be there is a habit and not a decision. `only`: nothing else is
         against it, so that consent would help. `ask`: how it is given."""
         try:
+            self._settle()
             around = self._around()
             found = self._signatures()
         except CannotLook as error:
@@ -343,8 +378,9 @@ class Guard:
         """Why it must not be overwritten, but for what is on it."""
         against = self._users()
         if drive_users.read_only(self._system, self.identity.node.number):
-            against.append(f"{self.path} is read-only: blockdev --setrw it first")
-        return against + drive_users.writing(self._system, self._nodes())
+            against.append(f"{self.path} is read-only, which somebody or the drive itself wanted: find out why; "
+                           "blockdev --setrw takes it back where it was a setting of the kernel's")
+        return against + drive_openers.writing(self._system, self._nodes())
 
     def against(self) -> list[str]:
         """What claim() would refuse it for, once somebody named it; only reads. Whether something
@@ -354,7 +390,7 @@ class Guard:
             self.identity, named, drive_identity.disks(self._system)
         )
         found += self._in_use()
-        return found + self._signed(frozenset(), not found, by_options)
+        return [visible(one) for one in found + self._signed(frozenset(), not found, by_options)]
 
     def demand(self, wanted: Demand, consent: frozenset[str], ask: Ask = by_options) -> None:
         """Claims it; raises Refused with all that is against it."""

@@ -19,7 +19,7 @@ from . import drive_guard, program
 from .drive_devices import Devices
 from .drive_guard import Demand, Guard
 from .sysfs import System
-from .terminal import Voice
+from .terminal import Voice, visible
 from .verdict import EXIT_PASS
 
 NAME = "dmabuf-guard"
@@ -63,7 +63,7 @@ says; COMMAND can have a status of 2, too. Without COMMAND 0: nothing is against
 
 
 # What parts a word of a command may have: name=path, path:path, (path).
-SEPARATORS = re.compile(r"[\s=:,;|&<>()'\"]+")
+SEPARATORS = re.compile(r"[\s=:,;|&<>(){}\[\]'\"@`]+")
 # The longest names in /dev have a few of them; so that a long script is looked at soon.
 MOST_PARTS = 12
 # How drives are open to commands that no block device sees: /dev/nvme0, /dev/ng0n1, /dev/sg0, /dev/bsg.
@@ -123,14 +123,14 @@ def parted(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _parts(word: str) -> Iterator[str]:
-    """All that could be a path in it. A path may have separators within, as those by a PCI address do."""
+    """All that could be a path in it. A path may have separators within, as those by a PCI address do; and it may
+    begin right after a letter, as in -o/dev/sdb."""
     gaps = [match.span() for match in SEPARATORS.finditer(word)]
-    starts = [0, *(end for _, end in gaps)]
+    starts = {0, *(end for _, end in gaps), *(match.start() for match in re.finditer("/+", word))}
     ends = [*(begin for begin, _ in gaps), len(word)]
-    for at, start in enumerate(starts):
-        for end in ends[at : at + MOST_PARTS]:
-            if end > start:
-                yield word[start:end].replace("\\", "")
+    for start in sorted(starts):
+        for end in [one for one in ends if one > start][:MOST_PARTS]:
+            yield word[start:end].replace("\\", "")
 
 
 def _drive(name: str, system: System, devices: Devices) -> bool:
@@ -215,7 +215,7 @@ def act(argv: Sequence[str], system: System | None = None, devices: Devices | No
         if command:
             become(command, guard, system, devices)
         own = guard.identity
-        what = f"{own.model} {own.serial}".strip() or "neither model nor serial number is known"
+        what = visible(f"{own.model} {own.serial}".strip()) or "neither model nor serial number is known"
         if not args.read:
             # A partition has its drive's serial number: whether it is the one that is meant, this tells.
             print(f"{guard.path} ({what}) may be overwritten: all of {own.node.path}, {own.node.bytes} bytes")

@@ -19,6 +19,8 @@ _PARTS_FORCE_GPT, _PARTS_MAGIC = 1 << 1, 1 << 3
 _FLTR_ONLYIN = 2
 # libblkid counts partitions in these, whatever the drive's own sectors are.
 _SECTOR = 512
+# What begins with these bytes, of which libblkid does not know: SPDK's blobstore, below its logical volumes.
+_BEGINNINGS = {b"SPDKBLOB": "spdk_blobstore"}
 # More than a drive can have; so that a fault of the library ends.
 _MOST = 64
 
@@ -121,7 +123,7 @@ def find(descriptor: int, offset: int = 0, size: int = 0) -> list[Signature]:
         )
         library.blkid_probe_enable_partitions(probe, 1)
         library.blkid_probe_set_partitions_flags(probe, _PARTS_FORCE_GPT | _PARTS_MAGIC)
-        return _all(library, probe)
+        return [*_own(descriptor, offset), *_all(library, probe)]
 
 
 def entries(descriptor: int, offset: int, size: int, table: str) -> list[Entry]:
@@ -137,7 +139,8 @@ def entries(descriptor: int, offset: int, size: int, table: str) -> list[Entry]:
         listed = library.blkid_probe_get_partitions(probe)
         if not listed:
             raise CannotLook(f"{LIBRARY} does not list the partitions of a {table} that is on it: look "
-                             "at it with wipefs, and remove that signature first")  # fmt: skip
+                             "at it with wipefs; only where nothing of it is needed, remove that signature "
+                             "first")  # fmt: skip
         one_by_one = (
             library.blkid_partlist_get_partition(listed, index)
             for index in range(library.blkid_partlist_numof_partitions(listed))
@@ -167,6 +170,15 @@ def _probe(descriptor: int, offset: int, size: int) -> Iterator[tuple[ctypes.CDL
     finally:
         library.blkid_free_probe(probe)
         os.posix_fadvise(descriptor, offset, size, os.POSIX_FADV_DONTNEED)
+
+
+def _own(descriptor: int, offset: int) -> list[Signature]:
+    """What is found without the library."""
+    try:
+        begin = os.pread(descriptor, max(map(len, _BEGINNINGS)), offset)
+    except OSError as error:
+        raise CannotLook(f"it could not be read: {os.strerror(error.errno or 0)}") from error
+    return [Signature(name, 0) for bytes_, name in _BEGINNINGS.items() if begin.startswith(bytes_)]
 
 
 def _all(library: ctypes.CDLL, probe: int) -> list[Signature]:

@@ -1,78 +1,44 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Who uses a drive: mounts of all mount namespaces, swap, holders, loop devices, targets that export
-it, and programs that have it open for writing. Each by the device number, not by the name."""
+it. Each by the device number, not by the name."""
 
-import os
 import re
-import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from . import drive_exports
+from .drive_devices import Devices
 from .drive_identity import Node
+from .drive_openers import command_name, processes
+from .drive_paths import number_of_path, unescaped
 from .sysfs import System
 
-TARGETS = "/sys/kernel/config"
 # The numbers of the namespaces that a machine begins with: <linux/proc_ns.h>.
 _FIRST = {"pid": "pid:[4026531836]", "user": "user:[4026531837]"}
 # <linux/capability.h>: without, root sees nothing of a process that has more rights.
 _CAP_SYS_PTRACE = 1 << 19
-# What exports drives, each with the folder in TARGETS that says which.
-_EXPORTERS = {"nvmet": "nvmet", "target_core_mod": "target"}
 # A device mapper device says in its uuid what made it.
 _MAPPERS = {"LVM": "LVM", "CRYPT": "encryption", "mpath": "multipath", "part": "a partition mapping",
             "VDO": "VDO"}  # fmt: skip
 
 
-def unescaped(text: str) -> str:
-    """A name of /proc/self/mountinfo or /proc/swaps, which write blanks as octal numbers."""
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), text)
-
-
-def number_of_path(system: System, path: str) -> str:
-    """The device number behind a path; "" where it leads to no block device. A path that is gone from
-    /dev is looked up by its name."""
-    if not path.startswith("/"):
-        return ""
-    path = path.removesuffix(" (deleted)")
-    try:
-        found = os.stat(system.path(path))
-        if stat.S_ISBLK(found.st_mode):
-            return f"{os.major(found.st_rdev)}:{os.minor(found.st_rdev)}"
-    except OSError:
-        pass
-    if not path.startswith("/dev/"):
-        return ""
-    return system.read(f"/sys/class/block/{os.path.basename(path)}/dev")
-
-
-def _processes(system: System) -> list[str]:
-    return [name for name in system.names("/proc") if name.isdecimal()]
-
-
 def _mount_tables(system: System) -> Iterator[tuple[str, str]]:
     """The text of each mount namespace's table, our own first, and whose it is. A container's mounts
     are not in our own table."""
-    seen = {_link(system, "/proc/self/ns/mnt")}
+    seen = {system.target("/proc/self/ns/mnt")}
     yield system.read("/proc/self/mountinfo"), ""
-    for process in _processes(system):
-        space = _link(system, f"/proc/{process}/ns/mnt")
+    for process in processes(system):
+        space = system.target(f"/proc/{process}/ns/mnt")
         if space and space not in seen:
             seen.add(space)
-            name = system.read(f"/proc/{process}/comm") or "?"
+            name = command_name(system, process)
             text = system.read(f"/proc/{process}/mountinfo")
             yield text, f" in the mount namespace of process {process} ({name})"
 
 
-def _link(system: System, name: str) -> str:
-    try:
-        return os.readlink(system.path(name))
-    except OSError:
-        return ""
-
-
 def unseen(system: System) -> list[str]:
     """Why nobody here could say who uses a drive. Processes of another user, and those outside of a
-    container, hide what they have open; configfs that is not mounted hides what is exported."""
+    container, hide what they have open."""
     found = []
     status = system.read("/proc/self/status")
     root = re.search(r"^Uid:\s*\d+\s+0\s", status, re.M)
@@ -81,14 +47,11 @@ def unseen(system: System) -> list[str]:
     # A kernel that was built without a kind of namespace has no link for it.
     inside = [
         kind for kind, first in _FIRST.items()
-        if _link(system, f"/proc/self/ns/{kind}") not in (first, "")
+        if system.target(f"/proc/self/ns/{kind}") not in (first, "")
     ]  # fmt: skip
     if not may_look or inside or not system.names("/proc/self/ns"):
         found.append("it cannot be seen who has it open: run as root, outside of containers")
-    for module, folder in _EXPORTERS.items():
-        if system.exists(f"/sys/module/{module}") and not system.exists(f"{TARGETS}/{folder}"):
-            found.append(f"it cannot be seen whether {module} exports it: mount configfs at {TARGETS}")
-    return found
+    return found + drive_exports.unseen(system)
 
 
 def btrfs(system: System) -> dict[str, set[str]]:
@@ -107,9 +70,10 @@ def mounts(system: System) -> dict[str, str]:
     found: dict[str, str] = {}
     members = btrfs(system)
     for text, whose in _mount_tables(system):
-        for line in text.splitlines():
+        # The kernel parts lines and words by these alone, and leaves in names what Python parts by besides.
+        for line in text.split("\n"):
             head, _, tail = line.partition(" - ")
-            words, kind = head.split(), tail.split()
+            words, kind = head.split(" "), tail.split(" ")
             if len(words) < 5 or len(kind) < 2:
                 continue
             source = number_of_path(system, unescaped(kind[1]))
@@ -127,8 +91,8 @@ def mounts(system: System) -> dict[str, str]:
 
 def swaps(system: System) -> set[str]:
     """The device numbers of swap space."""
-    lines = system.read("/proc/swaps").splitlines()[1:]
-    return {number_of_path(system, unescaped(line.split()[0])) for line in lines if line} - {""}
+    lines = system.read("/proc/swaps").split("\n")[1:]
+    return {number_of_path(system, unescaped(re.split("[ \t]", line)[0])) for line in lines} - {""}
 
 
 def holders(system: System, number: str) -> list[str]:
@@ -149,98 +113,24 @@ def holders(system: System, number: str) -> list[str]:
     return found
 
 
-def loops(system: System) -> dict[str, str]:
+def loops(system: System, devices: Devices) -> dict[str, str]:
     """The loop devices whose backing file is a block device, by that one's number. They open it
-    without claiming it."""
+    without claiming it. The loop device itself says which it is; the name of its file may lead elsewhere by now,
+    or nowhere, as one of another mount namespace does."""
     found = {}
     for name in system.names("/sys/block"):
         backing = system.read(f"/sys/block/{name}/loop/backing_file")
-        number = number_of_path(system, backing) if backing else ""
-        if number:
-            found[number] = name
-    return found
+        if backing:
+            own = devices.behind_loop(str(system.path(f"/dev/{name}")), system.read(f"/sys/block/{name}/dev"))
+            found[number_of_path(system, backing) if own is None else own] = name
+    return {number: name for number, name in found.items() if number}
 
 
-def exports(system: System) -> dict[str, str]:
-    """What the kernel exports to other machines, by device number. The NVMe target opens its drives
-    without claiming them, too."""
-    found = {}
-    top = f"{TARGETS}/nvmet/subsystems"
-    for subsystem in system.names(top):
-        for space in system.names(f"{top}/{subsystem}/namespaces"):
-            folder = f"{top}/{subsystem}/namespaces/{space}"
-            number = number_of_path(system, system.read(f"{folder}/device_path"))
-            if number and system.read(f"{folder}/enable") == "1":
-                found[number] = f"the NVMe target as namespace {space} of {subsystem}"
-    core = f"{TARGETS}/target/core"
-    for adapter in system.names(core):
-        for name in system.names(f"{core}/{adapter}"):
-            number = number_of_path(system, system.read(f"{core}/{adapter}/{name}/udev_path"))
-            if number:
-                found[number] = f"the SCSI target as {adapter}/{name}"
-    return found
-
-
-def _descendant(system: System, process: str) -> bool:
-    """Whether it is this process or began in it."""
-    me = str(os.getpid())
-    for _ in range(64):
-        if process == me:
-            return True
-        match = re.search(r"^PPid:\s*(\d+)", system.read(f"/proc/{process}/status"), re.M)
-        if not match or match.group(1) in ("0", "1"):
-            return False
-        process = match.group(1)
-    return False
-
-
-def writers(system: System, numbers: set[str]) -> dict[str, str]:
-    """Programs that have one of these devices open for writing, a virtual machine for one, by device
-    number. Most of them claim nothing. `numbers` may be those of character devices, too."""
-    found: dict[str, str] = {}
-    for process in _processes(system):
-        for number in _open_for_writing(system, process, numbers):
-            if number not in found and not _descendant(system, process):
-                name = system.read(f"/proc/{process}/comm") or "?"
-                found[number] = f"process {process} ({name})"
-    return found
-
-
-def _open_for_writing(system: System, process: str, numbers: set[str]) -> Iterator[str]:
-    for descriptor in system.names(f"/proc/{process}/fd"):
-        try:
-            state = os.stat(system.path(f"/proc/{process}/fd/{descriptor}"))
-        except OSError:
-            continue
-        if not (stat.S_ISBLK(state.st_mode) or stat.S_ISCHR(state.st_mode)):
-            continue
-        number = f"{os.major(state.st_rdev)}:{os.minor(state.st_rdev)}"
-        if stat.S_ISCHR(state.st_mode):
-            number = f"char {number}"
-        if number not in numbers:
-            continue
-        text = system.read(f"/proc/{process}/fdinfo/{descriptor}")
-        flags = re.search(r"^flags:\s*([0-7]+)", text, re.M)
-        if flags and int(flags.group(1), 8) & os.O_ACCMODE != os.O_RDONLY:
-            yield number
-
-
-def generic(system: System, disk: str) -> dict[str, str]:
-    """A drive's character devices, which take commands past the block layer: by their numbers, their
-    names in /dev. A namespace has one (ng0n1), a SCSI drive up to two (sg0, bsg/0:0:0:0)."""
-    own = f"/sys/block/{disk}/device"
-    found = {f"/sys/class/nvme-generic/{disk.replace('nvme', 'ng', 1)}": ""}
-    found |= {f"{own}/scsi_generic/{name}": "" for name in system.names(f"{own}/scsi_generic")}
-    found |= {f"{own}/bsg/{name}": "bsg/" for name in system.names(f"{own}/bsg")}
-    numbers = {system.read(f"{one}/dev"): f"/dev/{top}{Path(one).name}" for one, top in found.items()}
-    return {f"char {number}": name for number, name in numbers.items() if number}
-
-
-def reasons(system: System, nodes: Iterable[tuple[Node, str]]) -> list[str]:
+def reasons(system: System, devices: Devices, nodes: Iterable[tuple[Node, str]]) -> list[str]:
     """Why these devices must not be overwritten: `nodes` are all names of what would be, each with
     the words for it."""
     mounted, swapped = mounts(system), swaps(system)
-    looped, exported = loops(system), exports(system)
+    looped, exported = loops(system, devices), drive_exports.exports(system)
     members = {number: fsid for fsid, group in btrfs(system).items() for number in group}
     found = []
     for node, words in nodes:
@@ -263,20 +153,6 @@ def reasons(system: System, nodes: Iterable[tuple[Node, str]]) -> list[str]:
         if node.number in exported:
             found.append(f"{words} is exported by {exported[node.number]}: disable that first")
     return found
-
-
-def writing(system: System, nodes: Iterable[tuple[Node, str]]) -> list[str]:
-    """Which programs write, or could, to these devices now."""
-    names: dict[str, str] = {}
-    for node, words in nodes:
-        names[node.number] = words
-        for number, name in (generic(system, node.disk) if node.whole else {}).items():
-            names[number] = f"{words.removesuffix(',')}, by its character device {name},"
-    open_now: Mapping[str, str] = writers(system, set(names))
-    return [
-        f"{names[number]} is open for writing in {who}: end that first"
-        for number, who in open_now.items()
-    ]
 
 
 def read_only(system: System, number: str) -> bool:

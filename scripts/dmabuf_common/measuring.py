@@ -2,9 +2,11 @@
 """Programs that measure on one machine wait for each other: side by side they would measure each
 other. The locks are the machine's, whatever stores, drives and users the programs have."""
 
+import errno
 import fcntl
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,13 +17,18 @@ LOCAL = "local"
 
 
 def _open(path: Path) -> int:
-    """A file that another user may have made, in a folder where anybody may make links."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+    """A file that another user may have made, in a folder where anybody may make links, and FIFOs, which would
+    wait for somebody who writes."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     try:
         # Without O_CREAT first: the kernel refuses that for another user's file in such a folder.
-        return os.open(path, flags)
+        fd = os.open(path, flags)
     except FileNotFoundError:
-        return os.open(path, flags | os.O_CREAT, 0o644)
+        fd = os.open(path, flags | os.O_CREAT, 0o644)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "somebody put it there, and it is no regular file: remove it", str(path))
+    return fd
 
 
 def _first(name: str) -> tuple[int, Path]:
@@ -45,19 +52,21 @@ def _alone(name: str, who: str, say: Callable[[str], None]) -> Iterator[None]:
             holder = os.pread(fd, 200, 0).decode(errors="replace").strip() or "another program"
             say(f"{holder} measures on this machine; {who} waits for it to end")
             fcntl.flock(fd, fcntl.LOCK_EX)
-        _sign(path, who)
+        _sign(fd, path, who)
         yield
     finally:
         os.close(fd)
 
 
-def _sign(path: Path, who: str) -> None:
-    """Says who has the lock; another user's file keeps its text."""
+def _sign(held: int, path: Path, who: str) -> None:
+    """Says who has the lock; another user's file keeps its text, and so does what took its place."""
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
         return
     try:
+        if not os.path.sameopenfile(held, fd) or os.fstat(fd).st_uid != os.geteuid():
+            return
         os.ftruncate(fd, 0)
         os.write(fd, f"{who} (process {os.getpid()})\n".encode())
     finally:

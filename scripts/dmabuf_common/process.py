@@ -3,6 +3,7 @@
 
 import ctypes
 import os
+import secrets
 import select
 import signal
 import subprocess
@@ -14,6 +15,8 @@ from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
 GRACE_S = 30.0
+# By this variable of the environment is known what a program started, whatever became of its parents since.
+MARK = "LIBDMABUF_RUN"
 TICK_S = 0.5
 # What a user or systemd ends a program with.
 _ENDING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
@@ -35,11 +38,14 @@ class Ended:
 
 def _in_child(mask: Iterable[int]) -> Callable[[], None]:
     """What the child does before it is the program: it asks for a signal when this program is
-    killed, and takes signals again."""
+    killed, and takes signals again. Where that was killed already, no signal would come: it ends."""
     libc = ctypes.CDLL(None, use_errno=True)
+    parent = os.getpid()
 
     def call() -> None:
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     return call
@@ -58,35 +64,64 @@ def _blocked(pid: int) -> str:
     return ", ".join(sorted(set(found)))
 
 
-def _stop(process: subprocess.Popen[bytes], first: int) -> None:
+def _kill_marked(mark: str) -> None:
+    """Kills all that has this in its environment, until nothing has: fio's jobs lead sessions of their own, and no
+    signal to a group gets at them."""
+    word = f"{MARK}={mark}".encode()
+    end = time.monotonic() + GRACE_S
+    found = True
+    while found and time.monotonic() < end:
+        found = False
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                if word in (entry / "environ").read_bytes().split(b"\0"):
+                    found = True
+                    os.kill(int(entry.name), signal.SIGKILL)
+            except OSError:
+                continue
+        if found:
+            time.sleep(0.01)
+
+
+def _reap(process: subprocess.Popen[bytes], mark: str, rest: bool) -> None:
+    """Waits for one that has ended. `rest`, or where a signal ended it: what it started may go on, and fio's jobs
+    write, which nobody asks to end any more. The id of their group is nobody else's until it was waited for."""
+    ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    if rest or ended is None or ended.si_code != os.CLD_EXITED:
+        os.killpg(process.pid, signal.SIGKILL)
+        _kill_marked(mark)
+    process.wait()
+
+
+def _ended(process: subprocess.Popen[bytes], limit_s: float) -> bool:
+    """Whether it ended within this time; it is not waited for."""
+    pidfd = os.pidfd_open(process.pid)
+    try:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        return bool(poll.poll(1000 * max(limit_s, 0)))
+    finally:
+        os.close(pidfd)
+
+
+def _stop(process: subprocess.Popen[bytes], mark: str, first: int) -> None:
     """Asks it and all that it started to end, and after a while does not ask any more."""
-    for number, patience in ((first, GRACE_S), (signal.SIGKILL, GRACE_S)):
-        try:
-            os.killpg(process.pid, number)
-            process.wait(patience)
+    for number in (first, signal.SIGKILL):
+        os.killpg(process.pid, number)
+        if _ended(process, GRACE_S):
+            _reap(process, mark, True)
             return
-        except ProcessLookupError:
-            return
-        except subprocess.TimeoutExpired:
-            continue
 
 
 def _wait(process: subprocess.Popen[bytes], limit_s: float, tick: Callable[[], None] | None) -> bool:
     """Whether it ended within its time. Without `tick`, nothing wakes a CPU up until then."""
     end = time.monotonic() + limit_s
-    pidfd = os.pidfd_open(process.pid)
-    try:
-        poll = select.poll()
-        poll.register(pidfd, select.POLLIN)
-        while (left := end - time.monotonic()) > 0:
-            if poll.poll(1000 * (min(left, TICK_S) if tick else left)):
-                process.wait()
-                return True
-            if tick:
-                tick()
-    finally:
-        os.close(pidfd)
-    return process.poll() is not None
+    while (left := end - time.monotonic()) > 0:
+        if _ended(process, min(left, TICK_S) if tick else left):
+            return True
+        if tick:
+            tick()
+    return _ended(process, 0)
 
 
 def run(
@@ -105,6 +140,7 @@ def run(
     Ctrl-C, or whatever else is raised meanwhile, ends it first, in order: its I/O has ended by then.
     """
     begin = time.monotonic()
+    mark = f"{os.getpid()}-{secrets.token_hex(8)}"
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         # Python drops what a handler raises while it forks: no handler may run then.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
@@ -115,7 +151,7 @@ def run(
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT if merge else err,
-                env={**os.environ, **(env or {})},
+                env={**os.environ, **(env or {}), MARK: mark},
                 cwd=cwd,
                 start_new_session=True,
                 pass_fds=pass_fds,
@@ -130,9 +166,12 @@ def run(
             hung = not _wait(process, limit_s, tick)
             if hung:
                 blocked = _blocked(process.pid)
-                _stop(process, signal.SIGKILL)
+                _stop(process, mark, signal.SIGKILL)
+            else:
+                _reap(process, mark, False)
         except BaseException:
-            _stop(process, signal.SIGTERM)
+            if process.returncode is None:
+                _stop(process, mark, signal.SIGTERM)
             raise
         texts = []
         for file in (out, err):

@@ -36,9 +36,10 @@ class System:
         return os.path.exists(self.path(name))
 
     def read(self, name: str) -> str:
-        """A file without white space at its ends; "" when it is not there or cannot be read."""
+        """A file without white space at its ends; "" when it is not there or cannot be read. Newlines are those
+        of the file: a carriage return, which a name of a program or a folder may have, makes none."""
         try:
-            return self.path(name).read_text(errors="replace").strip().strip("\0")
+            return self.path(name).read_bytes().decode(errors="replace").strip().strip("\0")
         except OSError:
             return ""
 
@@ -62,6 +63,13 @@ class System:
             return sorted(entry.name for entry in self.path(name).iterdir())
         except OSError:
             return []
+
+    def target(self, name: str) -> str:
+        """What a link says, which need not be there; "" for what is no link."""
+        try:
+            return os.readlink(self.path(name))
+        except OSError:
+            return ""
 
     def real(self, name: str) -> str:
         """Where a link leads, as a path of this system; "" when it is not there."""

@@ -18,6 +18,13 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def visible(text: str, lines: bool = False) -> str:
+    """A text with what a terminal would obey, or not show, written out as Python writes it: names are given by
+    others. `lines`: newlines and tabs stay."""
+    return "".join(one if one.isprintable() or (lines and one in "\n\t") else
+                   one.encode("unicode_escape").decode() for one in text)  # fmt: skip
+
+
 class Voice:
     """Says on stderr what a program has to say, with its name."""
 
@@ -26,7 +33,7 @@ class Voice:
 
     def say(self, text: str) -> None:
         """One line."""
-        print(f"{self.program}: {text}", file=sys.stderr, flush=True)
+        print(f"{self.program}: {visible(text, True)}", file=sys.stderr, flush=True)
 
     @contextmanager
     def step(self, text: str) -> Iterator[None]:

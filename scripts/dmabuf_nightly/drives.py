@@ -14,9 +14,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from dmabuf_common import drive_guard, drive_users
+from dmabuf_common import drive_guard
 from dmabuf_common.drive_devices import Devices
 from dmabuf_common.drive_guard import Guard
+from dmabuf_common.drive_paths import number_of_path
 from dmabuf_common.sysfs import System
 
 from .errors import NightlyError
@@ -149,7 +150,7 @@ def _one_name(found: Iterable[str], system: System) -> None:
     would say why."""
     names: dict[str, str] = {}
     for path in found:
-        number = drive_users.number_of_path(system, path)
+        number = number_of_path(system, path)
         if number and names.setdefault(number, path) != path:
             raise NightlyError(
                 f"the plan's hosts name {names[number]} and {path}, which are one drive (device {number}); "

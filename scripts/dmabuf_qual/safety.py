@@ -28,10 +28,15 @@ def claim(
         return drive_guard.by_options(types, f"{name}=" if name else "")
 
     guard = drive_guard.claim(drive.path, wanted, consent, system, devices, ask)
-    if guard.identity.node.name != drive.name:
-        now = guard.identity.node.path
+    now = guard.identity
+    if now.node.name != drive.name:
         guard.close()
-        raise Refused(f"{drive.path} led to /dev/{drive.name} a moment ago and leads to {now} now")
+        raise Refused(f"{drive.path} led to /dev/{drive.name} a moment ago and leads to {now.node.path} now")
+    # What the run says of the drive, and how much it writes, was read before.
+    if drive.serial not in ("", now.serial) or drive.bytes != now.node.bytes:
+        guard.close()
+        raise Refused(f"{drive.path} was another drive a moment ago ({drive.serial}, {drive.bytes} bytes): say "
+                      "that once more")  # fmt: skip
     return guard
 
 

@@ -140,6 +140,11 @@ def luks(path: Path, at: int = 0) -> None:
     put(path, at, block)
 
 
+def spdk(path: Path, at: int = 0) -> None:
+    """SPDK's blobstore: its superblock begins the device."""
+    put(path, at, b"SPDKBLOB" + struct.pack("<IIII", 3, 4096, 1, 1))
+
+
 def btrfs(path: Path, at: int = 0) -> None:
     block = bytearray(4096)
     block[32:48] = UUID.bytes
@@ -186,6 +191,7 @@ def gpt(path: Path, at: int = 0, protective: bool = True) -> None:
 
 # Each with the name that libblkid has for it.
 ALL: dict[str, Callable[[Path], None]] = {
+    "spdk_blobstore": spdk,
     "ext4": ext4, "xfs": xfs, "vfat": vfat, "swap": swap, "LVM2_member": lvm,
     "linux_raid_member": md, "zfs_member": zfs, "crypto_LUKS": luks, "btrfs": btrfs,
     "gpt": gpt, "dos": dos,

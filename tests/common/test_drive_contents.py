@@ -118,11 +118,26 @@ def test_a_partition_of_what_is_no_table_is_refused(machine: Machine) -> None:
         make(machine.root / "dev/nvme0n1")
         for consent in ((), (kind,)):
             said = refusal(machine, "/dev/nvme0n1p2", consent=consent)
-            assert f"/dev/nvme0n1 holds {kind}" in said and "give /dev/nvme0n1 itself" in said
+            assert f"/dev/nvme0n1 holds {kind}" in said and "only where nothing of it is needed" in said
             assert "--overwrite-signature" not in said
         images.put(machine.root / "dev/nvme0n1", 0, bytes(MIB))
     images.gpt(machine.root / "dev/nvme0n1")
     take(machine, "/dev/nvme0n1p2").close()
+
+
+def test_no_refusal_tells_to_destroy_what_nobody_has_looked_at(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What holds the bytes of a partition may be all that somebody has."""
+    images.md(machine.root / "dev/nvme0n1")
+    said = refusal(machine, "/dev/nvme0n1p2")
+    assert "find out whose that is" in said and "wipe" not in said and "itself" not in said
+    images.put(machine.root / "dev/nvme0n1", 0, bytes(MIB))
+    images.dos(machine.root / "dev/nvme0n1")
+    monkeypatch.setattr(drive_guard, "MOST_PARTITIONS", 1)
+    assert "only where none of that is needed" in refusal(machine)
+    monkeypatch.setattr(drive_signatures._library(), "blkid_probe_get_partitions", lambda _: None)
+    assert "only where nothing of it is needed" in refusal(machine)
 
 
 def test_a_partition_that_overlaps_another_is_refused_by_what_that_holds(machine: Machine) -> None:

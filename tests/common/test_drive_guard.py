@@ -15,7 +15,7 @@ from dmabuf_common.drive_guard import Demand, Gone, Refused, observe
 def test_a_free_drive_that_was_named_is_held_exclusively(machine: Machine) -> None:
     with take(machine) as guard:
         assert guard.identity.serial == "S1"
-        assert machine.devices.opened[-1] == ("259:0", os.O_RDWR | os.O_EXCL)
+        assert [one for one in machine.devices.opened if one[1] & os.O_EXCL] == [("259:0", os.O_RDWR | os.O_EXCL)]
         guard.check()
         with pytest.raises(Refused, match="/dev/nvme0n1 is claimed by something"):
             take(machine)
@@ -168,3 +168,8 @@ def test_a_claim_is_tried_for_a_while(machine: Machine, monkeypatch: pytest.Monk
     machine.devices.patience_s = 60
     monkeypatch.setattr("dmabuf_common.drive_devices.time.sleep", lambda _: os.close(other))
     take(machine).close()
+
+
+def test_where_sysfs_is_not_mounted_that_is_said(machine: Machine) -> None:
+    (machine.root / "sys").rename(machine.root / "not-mounted")
+    assert "it cannot be seen which drive /dev/nvme0n1 is: mount sysfs at /sys" in refusal(machine)

@@ -202,6 +202,64 @@ def test_a_program_that_has_it_open_for_writing_is_named(loops: Loops, flags: in
         assert f"{path} is open for writing in process {process} (" in said
 
 
+# Each has the drive open for writing, and no descriptor of it in the table of its process.
+ITS_OWN_THREAD = """
+import ctypes, os, sys, threading
+ready = threading.Event()
+def thread():
+    ctypes.CDLL(None).unshare(0x400)  # CLONE_FILES
+    os.open(sys.argv[1], os.O_RDWR)
+    ready.set()
+    sys.stdin.read()
+threading.Thread(target=thread).start()
+ready.wait()
+print(flush=True)
+"""
+ONLY_MAPPED = """
+import mmap, os, sys
+fd = os.open(sys.argv[1], os.O_RDWR)
+ours = mmap.mmap(fd, 4096)
+os.close(fd)
+os.unlink(sys.argv[2])
+print(flush=True)
+# Python keeps a descriptor of its own for the mapping.
+for one in os.listdir("/proc/self/fd"):
+    if int(one) > 2:
+        try:
+            os.close(int(one))
+        except OSError:
+            pass
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("code", [ITS_OWN_THREAD, ONLY_MAPPED])
+def test_a_program_is_named_that_has_it_open_in_no_usual_way(loops: Loops, code: str) -> None:
+    path = loops.add("S1", "eui.1")
+    node = loops.root / "odd"
+    os.mknod(node, 0o600 | stat.S_IFBLK, os.stat(loops.devices[0]).st_rdev)
+    with Orphan([sys.executable, "-c", code, str(node), str(node)]) as process:
+        assert f"{path} is open for writing in process {process} (" in loops.refusal(path)
+
+
+def test_the_loop_device_tells_what_is_behind_it_whatever_the_name_leads_to(loops: Loops) -> None:
+    path = loops.add("S1", "eui.1")
+    node = loops.root / "odd"
+    os.mknod(node, 0o600 | stat.S_IFBLK, os.stat(loops.devices[0]).st_rdev)
+    upon = run("losetup", "--find", "--show", str(node))
+    try:
+        node.unlink()
+        name = Path(upon).name
+        (loops.root / "sys/block" / name).symlink_to(f"/sys/block/{name}")
+        (loops.root / "dev" / name).symlink_to(upon)
+        assert f"{path} is behind the loop device {name}: losetup --detach" in loops.refusal(path)
+        node.symlink_to("/dev/null")
+        assert f"{path} is behind the loop device {name}: losetup --detach" in loops.refusal(path)
+    finally:
+        run("losetup", "--detach", upon)
+    loops.claim(path).close()
+
+
 def test_a_program_that_sends_commands_past_the_block_layer_is_named(tmp_path: Path) -> None:
     needs_sight()
     machine = Machine(tmp_path)
@@ -258,6 +316,18 @@ def test_what_another_name_wrote_is_seen_in_spite_of_the_page_cache(loops: Loops
         assert [one.type for one in find(descriptor)] == ["xfs"]
     finally:
         os.close(descriptor)
+
+
+def test_what_another_name_has_yet_to_write_is_seen(loops: Loops) -> None:
+    """The kernel writes it when the last one closes that name, which here reads."""
+    path = loops.add("S1", "eui.1", "file0")
+    loops.add("S1", "eui.1", "file0")
+    reader = os.open(loops.devices[1], os.O_RDONLY)
+    try:
+        images.xfs(Path(loops.devices[1]))
+        assert f"{path} holds xfs" in loops.refusal(path)
+    finally:
+        os.close(reader)
 
 
 def test_a_loop_device_itself_has_no_identity(loops: Loops) -> None:

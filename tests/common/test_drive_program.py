@@ -123,6 +123,24 @@ def test_a_consent_that_is_not_needed_is_said(machine: Machine, capsys: pytest.C
     assert capsys.readouterr().err == said
 
 
+def test_what_others_named_does_not_speak_to_the_terminal(
+    machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Programs, labels and mount points are named by whoever made them; a serial number by the drive."""
+    machine.put("/proc/self/mountinfo", f"22 1 259:1 / /a\\012dmabuf-guard:\x1b[8mb\u202e rw - ext4 none rw")
+    with pytest.raises(Refused) as caught:
+        act(machine, *MINE)
+    assert r"is mounted at /a\ndmabuf-guard:\x1b[8mb\u202e: unmount it" in str(caught.value)
+    machine.put("/proc/self/mountinfo", "")
+    device = machine.system.real("/sys/block/nvme0n1/device")
+    machine.put(f"{device}/model", "M\x1b[2J\x07é")
+    assert act(machine, *MINE) == 0
+    assert capsys.readouterr().out.startswith(r"/dev/nvme0n1 (M\x1b[2J\x07é S1) may be overwritten: all of")
+    with drive_guard.observe("/dev/nvme0n1", Demand(), machine.system, machine.devices) as guard:
+        machine.put("/proc/self/mountinfo", "22 1 259:1 / /\x1b[8m rw - ext4 none rw")
+        assert any(r"mounted at /\x1b[8m: " in one for one in guard.against())
+
+
 def test_a_mounted_partition_is_refused(machine: Machine) -> None:
     machine.put("/proc/self/mountinfo", "22 1 259:1 / /data rw - ext4 none rw")
     with pytest.raises(Refused, match="/dev/nvme0n1p1 is mounted at /data"):
@@ -287,6 +305,8 @@ NAMES = {
     "a link": "/dev/disk/by-id/nvme-S1", "a name with a colon": "--filename=/dev/disk/by-path/pci-0000:01:00.0-nvme-1",
     "as fio has it": "--filename=/dev/disk/by-path/pci-0000\\:01\\:00.0-nvme-1",
     "in a script": "dd of=/dev/nvme9n1; sync",
+    "glued to an option": "-o/dev/nvme9n1", "as a URL": "file:///dev/nvme9n1", "of a list": "{x,/dev/nvme9n1}",
+    "as curl has it": "@/dev/nvme9n1", "in a list of Python": "open([/dev/nvme9n1])",
     "two of them": "--filename=/dev/zero:/dev/nvme9n1", "its character device": "/dev/ng9n1",
 }  # fmt: skip
 
@@ -329,9 +349,11 @@ def test_the_program_itself_refuses_what_is_no_drive(tmp_path: Path) -> None:
     assert said.returncode == 0 and "{path}" in said.stdout
 
 
-def test_the_environment_brings_no_module_of_its_own(tmp_path: Path) -> None:
-    for name in ("argparse", "dmabuf_common", "sitecustomize", "fcntl"):
+@pytest.mark.parametrize("program", ["dmabuf-guard", "dmabuf-qual", "dmabuf-nightly", "dmabuf-bench"])
+def test_the_environment_brings_no_module_of_its_own(tmp_path: Path, program: str) -> None:
+    """All of them run as root, with whatever environment somebody left."""
+    for name in ("argparse", "dmabuf_common", "sitecustomize", "fcntl", "json", "subprocess"):
         (tmp_path / f"{name}.py").write_text("import os\nos._exit(66)\n")
-    done = subprocess.run([SCRIPTS / "dmabuf-guard", "--help"], capture_output=True, text=True, check=False,
+    done = subprocess.run([SCRIPTS / program, "--help"], capture_output=True, text=True, check=False,
                           cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)})  # fmt: skip
-    assert done.returncode == 0 and "{path}" in done.stdout
+    assert done.returncode == 0 and done.stdout.startswith(f"usage: {program}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import images
 import pytest
-from drives import Machine
+from drives import NQN, Machine
 from guarded import MIB, MOUNT, refusal, refused_or_taken, take
 
 from dmabuf_common import drive_users
@@ -30,6 +30,82 @@ def test_a_mounted_drive_is_refused(
 ) -> None:
     machine.put("/proc/self/mountinfo", MOUNT.format(number, place, kind, source))
     assert says in refusal(machine)
+
+
+def opens(machine: Machine, place: str) -> None:
+    """A process has the drive's character device open for writing; any will do in its place."""
+    state = os.stat("/dev/full")
+    machine.put("/sys/class/nvme-generic/ng0n1/dev", f"{os.major(state.st_rdev)}:{os.minor(state.st_rdev)}")
+    machine.put("/proc/77/comm", "qemu")
+    machine.put(f"/proc/{place}/fdinfo/5", "pos: 0\nflags: 02")
+    (machine.root / f"proc/{place}/fd").mkdir()
+    (machine.root / f"proc/{place}/fd/5").symlink_to("/dev/full")
+
+
+@pytest.mark.parametrize("odd", ["\r", "\x0c", "\x1c", "\x85", "\u2028", "\xa0"])
+def test_a_mount_point_with_odd_characters_hides_nothing(machine: Machine, odd: str) -> None:
+    """The kernel writes blank, tab, newline and backslash as numbers, and what else may part words and lines as
+    it is."""
+    machine.put("/proc/self/mountinfo", MOUNT.format("259:1", f"/a{odd}b", "ext4", "/dev/root"))
+    assert "/dev/nvme0n1p1 is mounted at /a" in refusal(machine)
+    machine.put("/proc/self/mountinfo", MOUNT.format("0:45", f"/a{odd}b", "btrfs", f"/dev/nvme{odd}\n/x")
+                + "\n" + MOUNT.format("0:46", "/pool", "btrfs", "/dev/nvme0n1p2"))  # fmt: skip
+    assert "/dev/nvme0n1p2 is mounted at /pool" in refusal(machine)
+    machine.put("/proc/self/mountinfo", "")
+    machine.put("/proc/swaps", f"Filename\t\t\tType\n/a{odd}b   file\t\t1\t0\t-2\n/dev/nvme0n1p2   partition\t1\t0\t-3")
+    assert "/dev/nvme0n1p2 is swap space" in refusal(machine)
+
+
+def test_a_program_does_not_name_itself_this_ones_child(machine: Machine) -> None:
+    """The kernel writes a program's name into its status as it is, but for newlines and backslashes."""
+    opens(machine, "77")
+    machine.put("/proc/77/status", f"Name:\tx\rPPid:\t{os.getpid()}\nPid:\t77\nPPid:\t1")
+    assert "is open for writing in process 77" in refusal(machine)
+    machine.put("/proc/77/status", f"Name:\tx\nPid:\t77\nPPid:\t{os.getpid()}")
+    assert not refused_or_taken(machine)
+
+
+def test_a_thread_may_have_descriptors_of_its_own(machine: Machine) -> None:
+    """Also where the first thread has ended, which has none then."""
+    opens(machine, "77/task/79")
+    (machine.root / "proc/77/task/77").mkdir()
+    assert "by its character device /dev/ng0n1, is open for writing in process 77 (qemu)" in refusal(machine)
+
+
+@pytest.mark.parametrize(("rights", "refused"), [("rw-s", True), ("-w-s", True), ("r--s", False), ("rw-p", False)])
+def test_a_mapping_outlives_its_descriptor(machine: Machine, rights: str, refused: bool) -> None:
+    machine.put("/proc/77/comm", "db")
+    machine.put("/proc/77/maps", f"55d0c0000000-55d0c0001000 r-xp 00000000 00:05 12                         /bin/db\n"
+                f"7f6c00000000-7f6c00100000 {rights} 00000000 00:05 94                         /dev/nvme0n1p2\n"
+                "7ffd00000000-7ffd00021000 rw-p 00000000 00:00 0                          [stack]")  # fmt: skip
+    said = refused_or_taken(machine)
+    assert said.startswith("/dev/nvme0n1 is not overwritten: /dev/nvme0n1p2 is open for writing in process 77 (db)"
+                           ) if refused else not said  # fmt: skip
+
+
+def test_a_file_that_only_an_io_uring_has_open_is_seen(machine: Machine) -> None:
+    (machine.root / "proc/77/fd").mkdir(parents=True)
+    (machine.root / "proc/77/fd/4").symlink_to("anon_inode:[io_uring]")
+    machine.put("/proc/77/fdinfo/4", "pos:\t0\nUserFiles:\t2\n    0: /some/file\n    1: /dev/nvme0n1\nUserBufs:\t0")
+    assert "/dev/nvme0n1 is open for writing in process 77 (?)" in refusal(machine)
+    machine.put("/proc/77/fdinfo/4", "pos:\t0\nUserFiles:\t1\n    0: /some/file\nUserBufs:\t0")
+    assert not refused_or_taken(machine)
+
+
+@pytest.mark.parametrize("folder", ["/proc/77/fd", "/proc/77/task"])
+def test_a_process_that_hides_what_it_has_open_may_be_who_writes(
+    machine: Machine, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.put("/proc/77/comm", "secret")
+    hidden, listed = machine.system.path(folder), os.listdir
+
+    def deny(path: Path | str) -> list[str]:
+        if path == hidden:
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "listdir", deny)
+    assert "it cannot be seen what process 77 (secret) has open: run as root, with all" in refusal(machine)
 
 
 def test_the_running_system_is_called_so_whatever_is_mounted_besides(machine: Machine) -> None:
@@ -209,9 +285,62 @@ def test_an_exported_drive_is_refused(machine: Machine) -> None:
     assert "/dev/nvme0n1p1 is exported by the SCSI target as iblock_0/disk" in refusal(machine)
 
 
+def test_an_exported_drive_whose_name_leads_nowhere_may_be_any(machine: Machine) -> None:
+    folder = "/sys/kernel/config/nvmet/subsystems/nqn/namespaces/4"
+    machine.put(f"{folder}/device_path", "/container/disk")
+    machine.put(f"{folder}/enable", "1")
+    says = "it cannot be seen which drive is exported by the NVMe target as namespace 4 of nqn, as /container/disk"
+    assert says in refusal(machine)
+    machine.put("/container/disk", "a regular file")
+    assert not refused_or_taken(machine)
+    machine.put("/container/disk", "a regular file")
+    machine.put(f"{folder}/enable", "0")
+    assert not refused_or_taken(machine)
+
+
+@pytest.mark.parametrize("controller", ["nvme0", "nvme7"])
+def test_a_controller_that_is_exported_whole_exports_the_drive(machine: Machine, controller: str) -> None:
+    """By another controller of the same subsystem, too."""
+    machine.link("/sys/class/nvme/nvme0", "/sys/devices/pci0000:00/nvme0")
+    machine.put("/sys/devices/pci0000:00/nvme7/subsysnqn", NQN)
+    machine.link("/sys/class/nvme/nvme7", "/sys/devices/pci0000:00/nvme7")
+    machine.put("/sys/devices/pci0000:00/nvme8/subsysnqn", "nqn.other")
+    machine.link("/sys/class/nvme/nvme8", "/sys/devices/pci0000:00/nvme8")
+    folder = "/sys/kernel/config/nvmet/subsystems/nqn/passthru"
+    machine.put(f"{folder}/device_path", f"/dev/{controller}")
+    machine.put(f"{folder}/enable", "0")
+    assert not refused_or_taken(machine)
+    machine.put(f"{folder}/enable", "1")
+    assert "/dev/nvme0n1 is exported by the NVMe target as a controller of nqn" in refusal(machine)
+    machine.put(f"{folder}/device_path", "/dev/nvme8")
+    assert not refused_or_taken(machine)
+    machine.put(f"{folder}/device_path", "/dev/nvme9")
+    assert "it cannot be seen which drives are exported by the NVMe target as a controller of nqn" in refusal(machine)
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ({"/sys/kernel/config/target/core/fileio_0/disk/info":
+          "TCM FILEIO ID: 0        File: /dev/nvme0n1p1  Size: 1  Mode: O_DSYNC Async: 0"},
+         "/dev/nvme0n1p1 is exported by the SCSI target as fileio_0/disk"),
+        ({"/sys/kernel/config/usb_gadget/g1/functions/mass_storage.0/lun.0/file": "/dev/nvme0n1"},
+         "/dev/nvme0n1 is exported by the USB gadget g1 as mass_storage.0/lun.0"),
+        ({"/sys/class/rnbd-server/ctl/devices/!dev!nvme0n1/block_dev/dev": "259:0"},
+         "/dev/nvme0n1 is exported by the RNBD server as !dev!nvme0n1"),
+        ({"/sys/bus/xen-backend/devices/vbd-3-51712/physical_device": "103:2"},
+         "/dev/nvme0n1p2 is exported by Xen as vbd-3-51712"),
+    ],
+)  # fmt: skip
+def test_whoever_exports_it_without_a_claim_is_named(machine: Machine, files: dict[str, str], says: str) -> None:
+    for name, text in files.items():
+        machine.put(name, text)
+    assert says in refusal(machine)
+
+
 def test_a_read_only_drive_is_refused(machine: Machine) -> None:
     machine.put("/sys/block/nvme0n1/ro", "1")
-    assert "/dev/nvme0n1 is read-only: blockdev --setrw it first" in refusal(machine)
+    assert "/dev/nvme0n1 is read-only, which somebody or the drive itself wanted: find out why" in refusal(machine)
 
 
 def test_all_reasons_are_said_at_once(machine: Machine) -> None:

@@ -128,3 +128,64 @@ def test_the_output_of_a_program_that_fails_is_nothing() -> None:
 def test_a_program_that_is_not_there_is_an_error() -> None:
     with pytest.raises(FileNotFoundError):
         process.run(["/nothing/there"], 1)
+
+
+# fio's jobs lead sessions of their own, each.
+START = ["sleep 1000 & echo $!", "setsid sh -c 'echo $$; exec sleep 1000' & while [ ! -s /proc/self/fd/1 ]; do :; done"]
+
+
+@pytest.mark.parametrize("start", START)
+def test_what_a_killed_program_started_does_not_go_on(start: str) -> None:
+    """The kernel kills fio alone when memory is short, and not its jobs, which write."""
+    ended = sh(f"{start}; kill -KILL $$")
+    assert ended.status == -signal.SIGKILL
+    assert gone(int(ended.out))
+
+
+@pytest.mark.parametrize("start", START)
+def test_what_hangs_leaves_no_job_behind(start: str) -> None:
+    ended = sh(f"{start}; wait", 2)
+    assert ended.hung and ended.status == -signal.SIGKILL
+    assert gone(int(ended.out))
+
+
+def test_what_a_program_started_that_ended_in_order_goes_on() -> None:
+    ended = sh("sleep 1000 & echo $!; exit 3")
+    assert ended.status == 3
+    state = Path(f"/proc/{ended.out.strip()}/stat").read_text(encoding="utf-8")
+    assert "(sleep)" in state or "(sh)" in state
+    os.kill(int(ended.out), signal.SIGKILL)
+
+
+def test_what_an_interrupted_program_started_ends_with_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Also where it does not hear what asks it to end."""
+    monkeypatch.setattr(process, "TICK_S", 0.01)
+    deaf = tmp_path / "deaf"
+
+    def interrupt() -> None:
+        if deaf.exists() and deaf.read_text():
+            raise KeyboardInterrupt
+
+    (tmp_path / "script").write_text(f"trap '' TERM; echo $$ > {deaf}; while :; do sleep 0.1; done")
+    with pytest.raises(KeyboardInterrupt):
+        sh(f"sh {tmp_path}/script & trap 'exit 0' TERM; wait", tick=interrupt)
+    assert gone(int(deaf.read_text()))
+
+
+def test_a_child_whose_parent_was_killed_before_it_could_ask_for_a_signal_ends() -> None:
+    there, said = os.pipe()
+    if not (parent := os.fork()):
+        call = process._in_child(())  # pylint: disable=protected-access
+        mine = os.getpid()
+        if not os.fork():
+            while os.getppid() == mine:
+                time.sleep(0.01)
+            call()
+            os.write(said, b"goes on")
+        os._exit(0)
+    os.close(said)
+    os.waitpid(parent, 0)
+    assert not os.read(there, 7)
+    os.close(there)

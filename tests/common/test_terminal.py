@@ -122,3 +122,8 @@ def test_times_are_in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
         time.tzset()
     before, now, after = clock.iso(time.time()), clock.now(), clock.iso(time.time())
     assert before <= now <= after
+
+
+def test_what_a_terminal_would_obey_is_written_out(screen: Terminal) -> None:
+    Voice("tool").say("fio said:\n\tdisk \x1b[8mfull\r\x9b2J\u202e – é")
+    assert screen.getvalue() == "tool: fio said:\n\tdisk \\x1b[8mfull\\r\\x9b2J\\u202e – é\n"

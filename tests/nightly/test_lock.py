@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Two programs that measure on one machine know of each other, whatever stores they have."""
 
+import fcntl
+import os
 import threading
 from pathlib import Path
 
@@ -63,6 +65,34 @@ def test_a_link_is_not_followed(place: Path) -> None:
         with measuring.alone(["local"], "x", pytest.fail):
             pass
     assert not (place / "elsewhere").exists()
+
+
+def test_a_fifo_in_its_place_does_not_make_anybody_wait(place: Path) -> None:
+    """The folder may be everybody's; nobody may write to what somebody else put there since."""
+    with measuring.alone(["local"], "x", pytest.fail):
+        lock = next(place.iterdir())
+    lock.unlink()
+    os.mkfifo(lock)
+    # Else a fault of the program would hang here.
+    reader = os.open(lock, os.O_RDWR)
+    with pytest.raises(OSError, match="is no regular file: remove it"):
+        with measuring.alone(["local"], "x", pytest.fail):
+            pass
+    os.close(reader)
+
+
+def test_a_file_that_took_its_place_keeps_its_text(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flock = fcntl.flock
+
+    def swap(fd: int, operation: int) -> None:
+        flock(fd, operation)
+        lock = next(place.iterdir())
+        lock.rename(place / "taken")
+        lock.write_text("somebody's")
+
+    monkeypatch.setattr(fcntl, "flock", swap)
+    with measuring.alone(["local"], "x", pytest.fail):
+        assert [one.read_text() for one in place.iterdir() if one.name != "taken"] == ["somebody's"]
 
 
 def test_a_folder_that_may_not_be_used_is_passed_over(

@@ -53,6 +53,15 @@ def take(machine: Machine, erase: bool = True, wanted: Demand = S1, consent: tup
     return safety.claim(find(machine, name), erase, wanted, consent, machine.system, machine.devices)
 
 
+@pytest.mark.parametrize("was", [{"serial": "S0"}, {"bytes": 4096}])
+def test_a_drive_that_was_exchanged_under_its_name_is_refused(machine: Machine, was: dict[str, Any]) -> None:
+    """What was read of the one is not said, nor done, of the other."""
+    before = replace(find(machine), **was)
+    with pytest.raises(Refused, match="was another drive a moment ago"):
+        safety.claim(before, True, S1, (), machine.system, machine.devices)
+    take(machine).close()
+
+
 def test_a_free_drive_that_was_named_is_held(machine: Machine) -> None:
     with take(machine, wanted=Demand("S1 ")) as guard:
         guard.check()

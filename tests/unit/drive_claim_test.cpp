@@ -133,6 +133,13 @@ TEST(GuardCommand, HasTheGuardsWordsTheDriveAndAllOfOurs) {
   EXPECT_EQ(reads[2], "--read");
 }
 
+// The guard's help ends with 0: a case that wrote nothing would have passed.
+TEST(GuardCommand, ADrivesNameIsNoOptionOfTheGuard) {
+  for (const char *name : {"--help", "-h", "--"})
+    EXPECT_EQ(guard_command("/b/dmabuf-integrity", {}, true, name, {"write"})[1],
+              "./" + std::string(name));
+}
+
 /// A folder with a program that ends with a status of its own.
 class Beside : public testing::Test {
 protected:
