@@ -69,6 +69,10 @@ Result<void> check_path(const JobConfig &config, Datapath path) {
                 strf("the I/O of dmabuf_datapath=%s carries no priority; drop cmdprio_*, or "
                      "use dmabuf_datapath=registered",
                      name));
+  if (config.max_command_kb && !can.sizes_commands)
+    return fail(EINVAL, strf("dmabuf_max_command_kb is for premapped commands, which "
+                             "dmabuf_datapath=%s does not send; drop it",
+                             name));
   if (config.process_priority && !can.process_priority)
     return fail(EINVAL,
                 strf("the commands of dmabuf_datapath=%s do not carry the job's I/O priority; drop "
@@ -146,10 +150,6 @@ Result<void> check_config(const JobConfig &config) {
     return fail(EINVAL, strf("dmabuf_timeout_ms is a setting of the kernel module, which "
                              "dmabuf_datapath=%s, dmabuf_submit=%s does not use; drop it",
                              path, submit_name(config.submit)));
-  if (config.max_command_kb && !can.sizes_commands)
-    return fail(EINVAL, strf("dmabuf_max_command_kb is for premapped commands, which "
-                             "dmabuf_datapath=%s does not send; drop it",
-                             path));
   if (config.buffer_per_slot) {
     if (!can.dmabuf_memory)
       return fail(EINVAL, strf("dmabuf_buffers=io_u is about dma-bufs as I/O memory, which "

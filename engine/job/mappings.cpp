@@ -224,12 +224,13 @@ Result<void> Mappings::map_target(unsigned number, const std::string &name) {
   if (path_ == Datapath::registered) {
     registered_ = std::move(handles);
     handles.clear();
-    return register_dmabufs();
+  } else {
+    target.handles = handles.data();
   }
-  target.handles = handles.data();
+  // What auto took may not do what the job asks for.
   if (auto ok = check_path(config_, path_); !ok)
     return ok;
-  return check_length(path_);
+  return path_ == Datapath::registered ? register_dmabufs() : check_length(path_);
 }
 
 Result<void> Mappings::map_upstream(unsigned number, const std::string &name) {

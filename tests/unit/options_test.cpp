@@ -153,6 +153,18 @@ TEST(Config, PollingNeedsADatapathThatCan) {
   EXPECT_FALSE(check_path(taken, Datapath::bvec)) << "what auto took";
 }
 
+TEST(Config, WhatAutoTookIsHeldAgainstTheJob) {
+  JobConfig config = by(Datapath::automatic, Submit::uring);
+  config.max_command_kb = 128;
+  EXPECT_EQ(refusal(config), "accepted");
+  EXPECT_TRUE(check_path(config, Datapath::premapped));
+  for (const auto path : {Datapath::registered, Datapath::bvec}) {
+    const auto ok = check_path(config, path);
+    ASSERT_FALSE(ok);
+    EXPECT_TRUE(mentions(ok.error().message, {"dmabuf_max_command_kb", datapath_name(path)}));
+  }
+}
+
 TEST(Config, CommandsOfPremappedHaveNoPriorityOfTheProcess) {
   JobConfig config = by(Datapath::premapped, Submit::uring);
   config.process_priority = true;
