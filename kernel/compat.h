@@ -8,10 +8,6 @@
 #ifndef DMABUF_RW_COMPAT_H
 #define DMABUF_RW_COMPAT_H
 
-#if !__has_include(<linux/io_uring/cmd.h>)
-#error "this kernel is too old: dmabuf_rw needs Linux 6.12 or newer"
-#endif
-
 #include <linux/blk-mq.h>
 #include <linux/dma-buf.h>
 #include <linux/io_uring/cmd.h>

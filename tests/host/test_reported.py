@@ -169,23 +169,6 @@ def test_a_rate_with_fdatasync_goes_on(fio: Fio) -> None:
     assert result.json["jobs"][0]["write"]["runtime"] >= 500, "64 writes, of 100 in a second"
 
 
-# --- kernels that are too old ---
-
-def test_a_kernel_that_is_too_old_is_named(tmp_path: Path) -> None:
-    """As a compiler sees it that has the headers of none."""
-    source = tmp_path / "module.c"
-    source.write_text('#include "compat.h"\n')
-    kernel = Path(__file__).parents[2] / "kernel"
-    done = subprocess.run(["gcc", "-fsyntax-only", "-nostdinc", f"-I{kernel}", str(source)], text=True, capture_output=True, check=False)
-    assert done.returncode != 0
-    assert "dmabuf_rw needs Linux 6.12 or newer" in done.stderr
-    (tmp_path / "linux/io_uring").mkdir(parents=True)
-    (tmp_path / "linux/io_uring/cmd.h").write_text("")
-    done = subprocess.run(["gcc", "-fsyntax-only", "-nostdinc", f"-I{kernel}", f"-I{tmp_path}", str(source)], text=True,
-                          capture_output=True, check=False)
-    assert "Linux 6.12" not in done.stderr
-
-
 # --- NVMe over something else than PCI ---
 
 def test_paths_over_tcp_are_named_as_none_over_pci(fio: Fio) -> None:
