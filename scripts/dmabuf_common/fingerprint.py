@@ -35,7 +35,8 @@ def differences(a: Mapping[str, str], b: Mapping[str, str]) -> list[str]:
     return sorted(name for name in {*a, *b} if a.get(name) != b.get(name))
 
 
-def _file_hash(path: str) -> str:
+def file_hash(path: str) -> str:
+    """What tells one build of a file from another; "" where it is not there."""
     try:
         return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
     except OSError:
@@ -175,7 +176,7 @@ def collect(
     key["kernel parameters"] = " ".join(word for word in line if not _WHICH_KERNEL.match(word))
     release = platform.release()
     subject["kernel"] = f"{release} {platform.version()}"
-    subject["kernel config"] = _file_hash(str(system.path(f"/boot/config-{release}"))) or _file_hash(
+    subject["kernel config"] = file_hash(str(system.path(f"/boot/config-{release}"))) or file_hash(
         str(system.path("/proc/config.gz"))
     )
     key["machine"] = " ".join(
@@ -186,7 +187,7 @@ def collect(
     subject["module srcversion"] = system.read("/sys/module/dmabuf_rw/srcversion")
     key["fio"] = process.output([fio, "--version"])
     if loader.is_file(engine):
-        subject["engine"] = _file_hash(loader.of_fio(loader.find(engine), key["fio"])) or "not found"
+        subject["engine"] = file_hash(loader.of_fio(loader.find(engine), key["fio"])) or "not found"
     _processor(system, key, subject)
     if disk:
         key["target"] = "block device"

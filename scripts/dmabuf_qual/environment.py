@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What a run must store to be compared with another: the machine's fingerprint, and the drive's."""
 
-import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,15 +18,9 @@ def of_own(spec: str, integrity: str) -> str:
     """What stands for the build of an exporter of the user's: the hash of a plug-in's file, and what it says
     of itself, or why it does not."""
     said = paths.of_exporter(integrity, spec)
-    words = said.no.text if said.no else said.says if exporters.plugin_file(spec) else said.device
-    return " ".join(filter(None, (_hash(exporters.plugin_file(spec)), words)))
-
-
-def _hash(file: str) -> str:
-    try:
-        return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16] if file else ""
-    except OSError:
-        return ""  # it is not there, and no case of it will be done
+    file = exporters.plugin_file(spec)
+    words = said.no.text if said.no else said.says if file else said.device
+    return " ".join(filter(None, (fingerprint.file_hash(file), words)))
 
 
 def facts(
@@ -37,7 +30,8 @@ def facts(
     found = fingerprint.collect(drive.path, engine, system=system, disk=drive.disk)
     key, subject, state = (found[role] for role in ("key", "subject", "state"))
     subject["dmabuf-qual"] = VERSION
-    if compares := _hash(integrity):
+    # Where it is not there, no case of it will be done.
+    if compares := fingerprint.file_hash(integrity):
         subject["dmabuf-integrity"] = compares
     # Which exporters are asked for is in the key; their builds are judged, as the engine's is.
     for spec in filter(exporters.is_own, wanted):
