@@ -13,6 +13,14 @@ P99 = "read_clat_p99"
 LATENCY = PLAN.format(plan="p").replace("read_iops", P99)
 
 
+def a_known_loss(made: Made) -> None:
+    """Three nights 10 % below the baseline, the last one red, and that is acknowledged."""
+    nights(made, *[1000] * 12, spread=0.03)
+    made.call("baseline", "pin", "--plan", "p", "--nights", "1,2,3")
+    assert nights(made, *[900] * 3, spread=0.03)[-1] == 1
+    assert made.call(*WHAT, "--note", "known") == 0
+
+
 @pytest.mark.parametrize("seed", range(1, 4))
 def test_a_small_loss_that_is_known_passes(tmp_path: Path, seed: int) -> None:
     """It often is neither clearly as slow as before nor clearly mended."""
@@ -30,20 +38,14 @@ def test_a_small_loss_that_is_known_passes(tmp_path: Path, seed: int) -> None:
 def test_a_loss_that_is_known_is_not_red_by_chance(tmp_path: Path) -> None:
     """Nights of ten runs that differ by 3 % differ by more than the floor."""
     made = Made(tmp_path / "s.db", 5)
-    nights(made, *[1000] * 12, spread=0.03)
-    made.call("baseline", "pin", "--plan", "p", "--nights", "1,2,3")
-    assert nights(made, *[900] * 3, spread=0.03)[-1] == 1
-    assert made.call(*WHAT, "--note", "known") == 0
+    a_known_loss(made)
     found = nights(made, *[900] * 30, spread=0.03)
     assert set(found) == {0}
 
 
 def test_what_is_clearly_worse_than_known_fails(tmp_path: Path) -> None:
     made = Made(tmp_path / "s.db", 6)
-    nights(made, *[1000] * 12, spread=0.03)
-    made.call("baseline", "pin", "--plan", "p", "--nights", "1,2,3")
-    assert nights(made, *[900] * 3, spread=0.03)[-1] == 1
-    assert made.call(*WHAT, "--note", "known") == 0
+    a_known_loss(made)
     found = nights(made, *[840] * 4, spread=0.03)
     assert found[0] != 0 and found[-1] == 1
     assert "worse than it was then" in made.store.decisions()[-1]["document"]["text"]
