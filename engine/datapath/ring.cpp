@@ -30,7 +30,8 @@ std::string forbidden_text(int code, std::optional<uint64_t> disabled) {
     return strf("this kernel has no io_uring, or %s, hides it (ENOSYS); use a kernel that has it, "
                 "%s, or %s",
                 filter, allow, kWithoutRing);
-  const std::string but = disabled ? strf(" although %s is 0", kDisabled) : std::string();
+  const std::string but =
+      disabled && !*disabled ? strf(" although %s is 0", kDisabled) : std::string();
   return strf("io_uring is forbidden here (%s)%s: by %s; %s, or %s", name.c_str(), but.c_str(),
               filter, allow, kWithoutRing);
 }
