@@ -432,12 +432,8 @@ TEST(PluginFile, OneThatEverybodyMayChangeIsNotRun) {
   std::filesystem::remove_all(folder);
 }
 
-/// A folder for one test.
+/// A folder for one test: CTest runs others of this file at the same time.
 struct Folder {
-  Folder() {
-    std::filesystem::remove_all(path);
-    std::filesystem::create_directories(path);
-  }
   ~Folder() { std::filesystem::remove_all(path); }
   std::filesystem::path make(const char *name, mode_t mode) const {
     std::filesystem::create_directories(path / name);
@@ -447,7 +443,14 @@ struct Folder {
   void plug_in(const std::filesystem::path &to) const {
     std::filesystem::copy_file(std::filesystem::path(PLUGINS_FOLDER) / "udmabuf_plugin.so", to);
   }
-  const std::filesystem::path path = std::filesystem::path(PLUGINS_FOLDER) / "places";
+  static std::filesystem::path made() {
+    std::string name = std::string(PLUGINS_FOLDER) + "/places-XXXXXX";
+    EXPECT_NE(mkdtemp(name.data()), nullptr) << std::strerror(errno);
+    // As create_directories() would: plug-ins in a folder of the user's own are another test's.
+    EXPECT_EQ(chmod(name.c_str(), 0755), 0);
+    return name;
+  }
+  const std::filesystem::path path = made();
 };
 
 TEST(PluginFile, AFolderAboveThatEverybodyMayExchangeIsSeen) {
