@@ -35,7 +35,8 @@ def sources() -> tuple[str, ...]:
 def entries(page: str) -> list[tuple[str, str]]:
     """Headings of the third level, each with the text below it."""
     parts = re.split(r"^### (.*)$", page, flags=re.MULTILINE)
-    return [(head, re.split(r"^## ", body, flags=re.MULTILINE)[0]) for head, body in zip(parts[1::2], parts[2::2], strict=True)]
+    found = zip(parts[1::2], parts[2::2], strict=True)
+    return [(head, re.split(r"^## ", body, flags=re.MULTILINE)[0]) for head, body in found]
 
 
 def quoted(heading: str) -> str:
