@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""docs/troubleshooting.md quotes messages: each is in the source, word for word, and has a way out."""
+"""docs/troubleshooting.md and the tables of docs/errors.md quote messages: each is in the source, word for word."""
 
 import re
 from functools import cache
@@ -9,6 +9,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/troubleshooting.md").read_text()
+ERRORS = (ROOT / "docs/errors.md").read_text()
+# In a table: what stands for something that differs.
+PLACEHOLDER = re.compile(r"\b(?:NAME|N)\b")
 # No part of a quote may be so short that it is found everywhere.
 LEAST_LETTERS = 9
 # Of what differs between two parts of a message, characters.
@@ -62,6 +65,26 @@ def test_the_source_has_the_message(heading: str) -> None:
 @pytest.mark.parametrize(("heading", "body"), entries(PAGE))
 def test_each_entry_has_a_way_out(heading: str, body: str) -> None:
     assert re.search(r"^\*\*Do:\*\* \S", body, re.MULTILINE), f"{heading} says nothing of what to do"
+
+
+def rows(page: str) -> list[str]:
+    """The messages in the tables that begin with "said", but for those of fio itself."""
+    found = []
+    for part in re.split(r"^## ", page, flags=re.MULTILINE)[1:]:
+        if "| said |" in part and not part.startswith("What is fio's own"):
+            cells = re.findall(r"^\| (.*?) \| .*\|$", part, re.MULTILINE)
+            found += [one.strip().replace("`", "") for cell in cells if cell != "said" for one in cell.split(";")]
+    return found
+
+
+@pytest.mark.parametrize("message", rows(ERRORS))
+def test_the_source_has_what_the_page_of_errors_quotes(message: str) -> None:
+    assert said(PLACEHOLDER.sub("…", message), sources()), f"no source says {message!r}"
+
+
+def test_the_page_of_errors_has_messages() -> None:
+    assert len(rows(ERRORS)) > 30
+    assert rows("## A\n\n| said | x |\n|---|---|\n| one; `two` | y |\n") == ["one", "two"]
 
 
 def test_no_entry_stands_twice() -> None:
