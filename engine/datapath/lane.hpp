@@ -107,7 +107,7 @@ struct Lane {
   // As the options of engine io_uring say.
   int rw_flags = 0;               ///< of reads and writes: RWF_NOWAIT, RWF_DONTCACHE
   unsigned max_tries = kMaxTries; ///< EAGAINs one request may meet before it fails with EAGAIN
-  unsigned force_async = 0;       ///< every so manieth request is issued by a worker
+  unsigned force_async = 0;       ///< every Nth request is issued by a worker
   unsigned prepared = 0;          ///< requests since the last of these
   bool fixed_buffers = false;     ///< syscall: each I/O slot is a registered buffer
 

@@ -142,7 +142,7 @@ void add_uring_options(std::vector<fio_option> &table) {
                          "An I/O that would have to wait fails with EAGAIN instead"));
   table.push_back(option("force_async", "Force async", FIO_OPT_INT,
                          offsetof(FioOptions, force_async), "0",
-                         "Every so manieth request is issued by a kernel worker"));
+                         "Every Nth request is issued by a kernel worker"));
   table.push_back(
       option("uncached", "Uncached", FIO_OPT_INT, offsetof(FioOptions, uncached), "0",
              "Buffered reads and writes do not stay in the page cache (RWF_DONTCACHE)"));

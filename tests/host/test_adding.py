@@ -16,8 +16,8 @@ from conftest import environment
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/adding-an-exporter.md"
-COPIED = ("CMakeLists.txt", "docs/design.md", "docs/engine.md", "engine", "kernel/uapi", "scripts", "tests/common",
-          "tests/qual", "tests/unit/layers.py", "tests/unit/test_layers.py")  # fmt: skip
+COPIED = ("CMakeLists.txt", "docs/design.md", "docs/engine.md", "docs/man", "engine", "kernel/uapi", "scripts",
+          "tests/common", "tests/qual", "tests/unit/layers.py", "tests/unit/test_layers.py")  # fmt: skip
 STEP = re.compile(r'^(?:Write|Append to|In) `([^`]+)`(?:, behind the line that begins with "(.+)")?:$')
 
 
@@ -50,6 +50,8 @@ def follow(tree: Path) -> list[str]:
             assert not file.exists(), line
             file.write_text("\n".join(text) + "\n")
             continue
+        if file.suffix == ".scd":
+            text.insert(0, "")  # an empty line parts entries
         there = file.read_text().splitlines()
         at = len(there)
         if behind:
@@ -79,7 +81,8 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
         else:
             shutil.copy(source, copy)
     assert follow(made) == ["engine/exporter/sample.cpp", "engine/exporter/exporters.def", "engine/CMakeLists.txt",
-                            "docs/engine.md", "scripts/dmabuf_qual/exporters.py"]  # fmt: skip
+                            "docs/engine.md", "scripts/dmabuf_qual/exporters.py",
+                            "docs/man/libdmabuf.7.scd"]  # fmt: skip
     return made
 
 
@@ -115,6 +118,8 @@ def test_the_tables_agree(tree: Path) -> None:
         done = subprocess.run([sys.executable, "-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", tests], cwd=tree,
                               capture_output=True, text=True, check=False, timeout=100)  # fmt: skip
         assert done.returncode == 0, done.stdout
+    page = (tree / "docs/man/libdmabuf.7.scd").read_text()
+    assert "\n\n*sample*\n\tA memfd, by udmabuf.\n" in page.partition("# EXPORTERS")[2].partition("\n# ")[0]
     row = next(line for line in (tree / "docs/engine.md").read_text().splitlines() if line.startswith("| `sample` |"))
     assert row.endswith("| mmap | no |")
     assert row in (tree / "docs/engine.md").read_text().partition("## Exporters")[2].partition("\n## ")[0]

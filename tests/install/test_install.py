@@ -99,3 +99,13 @@ def test_systemd_takes_the_units(prefix: Path) -> None:
     done = subprocess.run([analyze, "verify", "--man=no", str(broken)], capture_output=True, text=True,
                           check=False, timeout=60)  # fmt: skip
     assert "dmabuf-nightly@broken" in done.stderr, "a broken unit is noticed"
+
+
+def test_manual_pages_are_where_man_looks(prefix: Path) -> None:
+    """Those that scdoc makes, each in the folder of its section."""
+    if not shutil.which("scdoc"):
+        pytest.skip("scdoc is not here: apt-get install scdoc")
+    for source in sorted((ROOT / "docs/man").glob("*.scd")):
+        section = source.stem.rpartition(".")[2]
+        made = (prefix / f"share/man/man{section}" / source.stem).read_text()
+        assert f'.TH "{source.stem.rpartition(".")[0]}" "{section}"' in made

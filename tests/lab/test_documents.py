@@ -11,7 +11,7 @@ KERNEL = {path.name: path.read_text() for path in (REPOSITORY / "kernel").glob("
 # `name()` in file.c, also `one()`, `two()` in file.c
 _PLACED = re.compile(r"((?:`\w+\(\)`(?:, | and )?)+) in (\w+\.[ch])\b")
 _FUNCTION = re.compile(r"`(dmabuf_rw_\w+|\w+)\(\)`")
-DOCUMENTS = ("security.md", "design.md", "upstream.md", "kernel-module.md")
+DOCUMENTS = ("security.md", "design.md", "upstream.md", "kernel-module.md", "architecture.md")
 
 
 def defined(name: str, text: str) -> bool:
