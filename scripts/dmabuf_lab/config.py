@@ -15,6 +15,7 @@ class KernelSeries:
     setup:    the set-up of the lab brings it; any other is fetched when it is first asked for
     compiler: packages of the same suite with the compiler that built it, where the lab root has another
     hurt:     the module that only tests of accidents load is built for it, too
+    lacks:    devices of a guest that Debian builds this kernel without
     """
 
     name: str
@@ -24,6 +25,7 @@ class KernelSeries:
     setup: bool = False
     compiler: tuple[str, ...] = ()
     hurt: bool = True
+    lacks: tuple[str, ...] = ()
 
     @property
     def flavour(self) -> str:
@@ -42,7 +44,14 @@ KERNELS = (
     KernelSeries("6.12", SUITE, "6.12", setup=True),
     KernelSeries("7.2", BACKPORTS, "7.2"),
     KernelSeries("7.3-rt", BACKPORTS, "7.3", realtime=True),
-    KernelSeries("6.1", "bookworm", "6.1", compiler=("gcc-12", "cpp-12"), hurt=False),
+    KernelSeries(
+        "6.1",
+        "bookworm",
+        "6.1",
+        compiler=("gcc-12", "cpp-12"),
+        hurt=False,
+        lacks=("/dev/udmabuf", "/dev/dma_heap/system"),
+    ),
 )
 SETUP_KERNELS = tuple(series for series in KERNELS if series.setup)
 

@@ -162,7 +162,7 @@ def run(request: Request) -> int:
             "argv": argv,
             "env": guest_environment(machine, ko, request.env),
             "cwd": config.GUEST_SOURCE,
-            "devices": list(qemu.guest_devices(machine)),
+            "devices": [path for path in qemu.guest_devices(machine) if path not in kernel.lacks],
             "module": ko,
             "shell": request.shell,
             "debug": kernel.debug,

@@ -8,7 +8,7 @@ import pytest
 from dmabuf_lab import apt, build, cache, chroot, config, guest_kernel, private_apt, root, stock_kernel
 from dmabuf_lab.errors import LabError
 
-OLD = config.KernelSeries("6.1", "bookworm", "6.1", compiler=("gcc-12", "cpp-12"), hurt=False)
+OLD = config.KernelSeries("6.1", "bookworm", "6.1", compiler=("gcc-12", "cpp-12"), hurt=False, lacks=("/dev/udmabuf",))
 NEW = config.KernelSeries("7.3-rt", "trixie-backports", "7.3", realtime=True)
 
 NAMES = [
@@ -161,6 +161,7 @@ def test_modules_are_built_where_its_headers_look_for_each_other_with_its_compil
     assert kernel.source and first.startswith("/usr/src/")
     assert (kernel.source / Path(first).relative_to("/usr/src") / "gcc-12").is_file()
     assert not kernel.hurt
+    assert kernel.lacks == ("/dev/udmabuf",)
 
 
 def test_without_a_network_one_sentence_says_so_and_nothing_is_left(lab: root.Root) -> None:
