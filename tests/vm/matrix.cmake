@@ -9,17 +9,21 @@ if(DMABUF_TESTS STREQUAL "vm")
   return()
 endif()
 
-# FETCHED: not in the default run. EXPORTERS: the first one is isolation's; udmabuf if none is named. NO:
-# what this kernel lacks, as isolation's checks name it.
+# FETCHED: not in the default run. EXPORTERS: others than udmabuf and heap; the first one is isolation's,
+# whose group modes needs a heap. NO: what this kernel lacks, as isolation's checks name it.
 function(add_smoke_test kernel)
   cmake_parse_arguments(PARSE_ARGV 1 test "FETCHED" "" "EXPORTERS;NO")
   if(NOT test_EXPORTERS)
-    set(test_EXPORTERS udmabuf-scattered)
+    set(test_EXPORTERS udmabuf-scattered heap)
   endif()
   list(GET test_EXPORTERS 0 first)
   list(JOIN test_EXPORTERS "," exporters)
   set(groups "")
-  foreach(group modes handles ranges commands partition)
+  set(names handles ranges commands partition)
+  if("heap" IN_LIST test_EXPORTERS)
+    list(PREPEND names modes)
+  endif()
+  foreach(group IN LISTS names)
     set(command "${programs}/isolation --only ${group} --exporter ${first}")
     foreach(lacking IN LISTS test_NO)
       string(APPEND command " --allow-skip '${lacking}'")
