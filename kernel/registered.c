@@ -5,7 +5,6 @@
  * module is not in its way.
  */
 #include <linux/file.h>
-#include <linux/io_uring/cmd.h>
 #include <linux/slab.h>
 
 #include "compat.h"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dmabuf_common import arguments, program
 
-from . import build, config, debug_kernel, fio_source, guest_kernel, lint, root, runner
+from . import build, config, debug_kernel, fio_source, guest_kernel, kernel_tree, lint, root, runner, stock_kernel
 from .errors import LabError
 from .progress import say
 
@@ -34,11 +34,19 @@ in the guest:
 
 def _machine_options(parser: argparse.ArgumentParser) -> None:
     names = guest_kernel.names()
-    parser.add_argument(
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
         "--kernel",
         choices=names,
         default=names[0],
-        help="stock kernel series, or a debug kernel (default: %(default)s)",
+        help="stock kernel series, or a debug kernel (default: %(default)s); a series that set-up "
+        "does not bring is fetched when it is first asked for",
+    )
+    which.add_argument(
+        "--kernel-tree",
+        type=Path,
+        metavar="DIR",
+        help="a kernel that you built in DIR, in the folder of its source",
     )
     parser.add_argument(
         "--iommu",
@@ -202,6 +210,7 @@ def request(args: argparse.Namespace) -> runner.Request:
     return runner.Request(
         command=["bash", "-i"] if shell else args.words,
         kernel=args.kernel,
+        kernel_tree=args.kernel_tree,
         iommu=args.iommu,
         smp=args.smp,
         memory_mib=args.memory or memory_mib,
@@ -246,7 +255,9 @@ def _show(as_json: bool) -> None:
         return
     print(f"made:    {info['made']} in {info['setup_seconds']} s")
     for series in config.KERNELS:
-        print(f"kernel:  {series.name}: {info['kernels'][series.name]}")
+        fetched = None if series.setup else stock_kernel.find(series)
+        release = fetched.release if fetched else "not fetched"
+        print(f"kernel:  {series.name}: {info['kernels'].get(series.name, release)}")
     for name, about in built.items():
         shown = f"{about['release']} from {about['source']}" if about else "not built"
         print(f"kernel:  {name}: {shown}")
@@ -258,7 +269,8 @@ def _show(as_json: bool) -> None:
 
 def _clean(everything: bool) -> None:
     shutil.rmtree(build.checkout() / config.BUILD_DIR, ignore_errors=True)
-    kept = debug_kernel.remove(root.load(), everything) + root.remove(everything)
+    kept = debug_kernel.remove(root.load(), everything) + stock_kernel.remove(everything)
+    kept += kernel_tree.remove() + root.remove(everything)
     for path in kept:
         say(f"kept {path}: it is in use")
 

@@ -65,6 +65,7 @@
 #define DMABUF_RW_FEAT_IO		(1ULL << 7)	/* the ioctl IO */
 #define DMABUF_RW_FEAT_WINDOW		(1ULL << 8)	/* DMABUF_RW_REG_WINDOW */
 #define DMABUF_RW_FEAT_READ_FUA		(1ULL << 9)	/* DMABUF_RW_MAP_READ_FUA */
+#define DMABUF_RW_FEAT_ASYNC		(1ULL << 10)	/* commands that are not issued at once */
 
 /*
  * Reasons. An errno says what kind of failure it was, the reason names its
