@@ -63,7 +63,7 @@ template <class Path> struct Hooks {
     bool polled = false;
     int error = 0;
     if (lane.fatal) [[unlikely]]
-      return hand_back<Path>(lane, most);
+      return after_fatal(lane, most);
     while (!error) {
       done += Hot::reap(lane, done, most - done);
       if (lane.again) [[unlikely]]
@@ -98,11 +98,18 @@ template <class Path> struct Hooks {
   }
 
 private:
+  /// fio may wait until it has all units back, whatever it is told of the job.
+  [[gnu::cold, gnu::noinline]] static int after_fatal(Lane &lane, unsigned most) {
+    const unsigned done = Hot::hand_back(lane, most);
+    return done ? static_cast<int>(done) : -lane.fatal;
+  }
+
   /// Issues the requests that the last reap prepared again. Returns 0 or a positive errno.
   [[gnu::cold]] static int resubmit(thread_data *td, Lane &lane) {
-    lane.again = 0;
     // What fio has queued goes along, so it has to be marked as issued.
-    return lane.pending_count ? -engine_commit(td) : submit_rest(lane);
+    const int error = lane.pending_count ? -engine_commit(td) : submit_rest(lane);
+    lane.again = 0;
+    return error;
   }
 };
 

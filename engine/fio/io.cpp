@@ -5,11 +5,13 @@
 #include "fio/fio_job.hpp"
 #include "fio/last_io.hpp"
 
+#include <algorithm>
+
 namespace dmabuf {
 namespace {
 
 /// Tells fio when the first `count` pending units were issued.
-void mark_issued(thread_data *td, io_u **units, unsigned count) {
+[[gnu::always_inline]] inline void mark_issued(thread_data *td, io_u **units, unsigned count) {
   io_u_mark_submit(td, count);
   if (!fio_fill_issue_time(td))
     return;
@@ -21,6 +23,16 @@ void mark_issued(thread_data *td, io_u **units, unsigned count) {
   }
   if (td->o.read_iolog_file)
     td->last_issue = now;
+}
+
+/// Of a batch of which the kernel may have taken a part: what it took has a time, too. Those that
+/// are to be tried again are behind what fio has queued.
+[[gnu::cold, gnu::noinline]] int commit_failed(thread_data *td, int error) {
+  Lane &lane = *of(td).lane;
+  const unsigned taken = lane.pending_count + lane.again - lane.ring.unsubmitted();
+  if (const unsigned count = std::min(taken, lane.pending_count))
+    mark_issued(td, reinterpret_cast<io_u **>(lane.pending.get()), count);
+  return break_down(td, error, "libdmabuf: commit");
 }
 
 } // namespace
@@ -41,7 +53,7 @@ int engine_commit(thread_data *td) {
     mark_issued(td, reinterpret_cast<io_u **>(lane.pending.get()), count);
     error = state.job->after_submit();
   }
-  return error ? break_down(td, error, "libdmabuf: commit") : 0;
+  return error ? commit_failed(td, error) : 0;
 }
 
 io_u *engine_event(thread_data *td, int number) {

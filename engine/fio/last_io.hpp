@@ -20,27 +20,6 @@ namespace dmabuf {
 /// reap go back with the error.
 [[gnu::cold]] int give_back(thread_data *td, int error, unsigned count);
 
-/// After an error: what the kernel has is waited for, then what it never got goes back as failed.
-template <class Path> [[gnu::cold, gnu::noinline]] int hand_back(Lane &lane, unsigned most) {
-  unsigned done = 0;
-  lane.max_tries = 0;
-  while (lane.submitted() && done < most) {
-    const unsigned reaped = HotPath<Path, FioIo>::reap(lane, done, most - done);
-    done += reaped;
-    const int rc = reaped ? 0 : lane.ring.wait(1);
-    if (rc < 0 && rc != -EINTR && rc != -EAGAIN)
-      break;
-  }
-  // Whether the kernel took a part of them is known where it took none.
-  if (!lane.submitted() && lane.pending_count == lane.in_flight)
-    for (; lane.pending_count && done < most; done++, lane.in_flight--, lane.dropped++) {
-      auto *unit = static_cast<io_u *>(lane.pending[--lane.pending_count]);
-      unit->error = static_cast<unsigned>(lane.fatal);
-      lane.ready[done] = unit;
-    }
-  return done ? static_cast<int>(done) : -lane.fatal;
-}
-
 /// Has what is in flight end and counts it: at the end of a log that it replays fio 3.33 and 3.41
 /// no longer ask for it. What fio has queued is issued, as fio counts it, unless the job failed.
 template <class Path> [[gnu::cold, gnu::noinline]] void finish(thread_data *td) {
