@@ -18,6 +18,7 @@
 #include "fio/last_io.hpp"
 #include "fio/options.hpp"
 #include "fio/version.hpp"
+#include "fio/watch.hpp"
 #include "job/job.hpp"
 
 #include <atomic>
@@ -230,6 +231,7 @@ extern "C" [[gnu::visibility("default")]] void get_ioengine(ioengine_ops **ops) 
     return;
   }
   static const bool filled = [] {
+    dmabuf::watch_jobs();
     dmabuf::fill_ring_ops<dmabuf::Unresolved>();
     dmabuf::fill_ring_ops<dmabuf::Premapped>();
     dmabuf::fill_ring_ops<dmabuf::Registered>();

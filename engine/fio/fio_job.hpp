@@ -5,6 +5,7 @@
 #include "fio/api.hpp"
 
 #include "base/unique_fd.hpp"
+#include "fio/watch.hpp"
 #include "job/job.hpp"
 
 namespace dmabuf {
@@ -18,7 +19,8 @@ struct FioJob {
   cmdprio priorities = {};
   ioengine_ops renewed = {}; ///< the job's table while its memory is not attached, or it failed
   bool begun = false;        ///< post_init was there
-  MappedRange stand_in;      ///< what fio has for memory that could not be allocated
+  WatchedJob *watched = nullptr;
+  MappedRange stand_in; ///< what fio has for memory that could not be allocated
 };
 
 inline FioJob &of(thread_data *td) { return *static_cast<FioJob *>(td->io_ops_data); }

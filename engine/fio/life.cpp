@@ -67,13 +67,38 @@ uint64_t slot_stride(const thread_data &td) {
   return (td.orig_buffer_size - (page_bytes() - 1) - td.o.mem_align) / td.o.iodepth;
 }
 
+/// Stops the job, says what it did, and makes it fail where that is not proven.
+void end_job(thread_data *td, FioJob &state) {
+  if (state.priorities.options)
+    fio_cmdprio_cleanup(&state.priorities);
+  Job &job = *state.job;
+  switch_to(td, job); // from a table that ends with the state
+  job.stop();
+  if (!job.ran())
+    return;
+  const JobReport report = job.report();
+  log_err("%s\n", summary_line(report).c_str());
+  if (auto ok = job.write_report(report); !ok)
+    give_up(td, ok.error());
+  // fio takes td->error after this hook for its exit status and its JSON.
+  if (!report.proof.proven)
+    give_up(td, {EPROTO, strf("datapath %s is not proven, so its numbers count for nothing: %s",
+                              datapath_name(report.path), report.proof.text.c_str())});
+}
+
 } // namespace
 
 int engine_init(thread_data *td) {
   auto job = Job::create(job_config(*td));
   if (!job)
     return give_up(td, job.error());
+  WatchedJob *const watched = job_begins(*td);
+  if (!watched)
+    return give_up(td,
+                   {ENOMEM, "there is no memory in which fio sees whether this job comes to its "
+                            "end, or room for one more; run fewer jobs at once"});
   auto *state = new FioJob;
+  state->watched = watched;
   state->job = std::move(*job);
   state->lane = &state->job->lane();
   state->lane->sync_range_flags = td->o.sync_file_range;
@@ -182,21 +207,10 @@ void engine_cleanup(thread_data *td) {
   set_this_job(nullptr);
   if (!state)
     return;
-  if (state->priorities.options)
-    fio_cmdprio_cleanup(&state->priorities);
-  Job &job = *state->job;
-  switch_to(td, job); // from a table that ends with the state
-  job.stop();
-  if (!job.ran())
-    return;
-  const JobReport report = job.report();
-  log_err("%s\n", summary_line(report).c_str());
-  if (auto ok = job.write_report(report); !ok)
-    give_up(td, ok.error());
-  // fio takes td->error after this hook for its exit status and its JSON.
-  if (!report.proof.proven)
-    give_up(td, {EPROTO, strf("datapath %s is not proven, so its numbers count for nothing: %s",
-                              datapath_name(report.path), report.proof.text.c_str())});
+  WatchedJob *const watched = state->watched;
+  end_job(td, *state);
+  state.reset(); // a plug-in of the user's frees its memory
+  job_ended(watched);
 }
 
 } // namespace dmabuf
