@@ -84,6 +84,10 @@ void end_job(thread_data *td, FioJob &state) {
   if (!report.proof.proven)
     give_up(td, {EPROTO, strf("datapath %s is not proven, so its numbers count for nothing: %s",
                               datapath_name(report.path), report.proof.text.c_str())});
+  else if (const int fatal = state.lane->fatal) // of which fio may have taken no notice
+    give_up(td, {fatal, strf("after an error (%s) no more I/O was issued, and fio's numbers count "
+                             "for nothing, whatever errors it was to go on after",
+                             errno_name(fatal).c_str())});
 }
 
 } // namespace
