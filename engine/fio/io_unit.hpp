@@ -47,7 +47,9 @@ struct FioIo {
     if (unit.ddir == DDIR_SYNC_FILE_RANGE) {
       sqe.opcode = IORING_OP_SYNC_FILE_RANGE;
       sqe.off = file.first_write;
-      sqe.len = static_cast<uint32_t>(file.last_write - file.first_write);
+      // Of a longer range the entry has no room for the length: 0 is up to the file's end.
+      const uint64_t length = file.last_write - file.first_write;
+      sqe.len = length > UINT32_MAX ? 0 : static_cast<uint32_t>(length);
       sqe.sync_range_flags = static_cast<uint32_t>(lane.sync_range_flags);
     }
   }

@@ -5,6 +5,7 @@
  * $PARTIAL_SUBMIT=N:K:ERRNO: of the Nth submission with more than K entries the kernel gets K, and is said to
  * have taken these. Each submission after that fails with ERRNO and hands nothing over; 0: they are as ever.
  * $PARTIAL_LOG gets one line for each submission of which the kernel took something: how many, of how many.
+ * $PARTIAL_ENTRIES gets one line for each entry that is about to be submitted: its opcode, offset and length.
  *
  * liburing's own functions submit, so that the ring is in the state in which the kernel leaves it.
  */
@@ -34,6 +35,22 @@ static void log_taken(int count, unsigned int of)
 	close(fd);
 }
 
+static void log_entries(const struct io_uring *ring)
+{
+	const char *path = getenv("PARTIAL_ENTRIES");
+	unsigned int at;
+	FILE *log;
+
+	log = path ? fopen(path, "ae") : NULL;
+	for (at = *ring->sq.khead; log && at != ring->sq.sqe_tail; at++) {
+		const struct io_uring_sqe *sqe = &ring->sq.sqes[at & *ring->sq.kring_mask];
+
+		fprintf(log, "%u %llu %u\n", sqe->opcode, (unsigned long long)sqe->off, sqe->len);
+	}
+	if (log && fclose(log))
+		abort();
+}
+
 static int submit(struct io_uring *ring, const char *symbol)
 {
 	/* Which the engine has loaded for itself: it is not among the next ones. */
@@ -45,6 +62,7 @@ static int submit(struct io_uring *ring, const char *symbol)
 
 	if (!spec || sscanf(spec, "%u:%u:%u", &nth, &most, &code) != 3)
 		abort();
+	log_entries(ring);
 	if (fails_with)
 		return -(int)fails_with;
 	if (ready <= most || ++seen != nth) {

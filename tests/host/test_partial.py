@@ -68,3 +68,26 @@ def test_those_that_the_kernel_took_have_their_time(fio: Fio, tmp_path: Path) ->
     for latency in ("slat_ns", "clat_ns", "lat_ns"):
         figures = result.json["jobs"][0]["write"][latency]
         assert figures["N"] == 11 and 0 < figures["min"] <= figures["max"] < 100e9, (latency, figures)
+
+
+def test_a_sync_of_a_range_has_all_of_it(fio: Fio, tmp_path: Path) -> None:
+    """Its length has 32 bits in an entry of io_uring, and in files a range may be longer."""
+    target, log = tmp_path / "target", tmp_path / "entries"
+    with open(target, "wb") as file:
+        file.truncate(12 << 30)  # none of it is there
+    result = fio(rw="randwrite", size="12g", number_ios=96, iodepth=1, sync_file_range="write:16", dmabuf_datapath="host",
+                 preload=(f"{environment('FAKES')}/partial.so",),
+                 env={"PARTIAL_SUBMIT": "0:0:0", "PARTIAL_ENTRIES": str(log)})  # fmt: skip
+    target.unlink()
+    assert result.status == 0, result.stderr
+    write_fixed, sync_file_range = 5, 8
+    written: list[int] = []
+    syncs = 0
+    for opcode, offset, length in ([int(word) for word in line.split()] for line in log.read_text().splitlines()):
+        if opcode == write_fixed:
+            written += [offset, offset + length]
+        elif opcode == sync_file_range and written:
+            syncs += 1
+            assert offset <= min(written)
+            assert length == 0 or offset + length >= max(written), "0 is up to the file's end"
+    assert syncs >= 5 and max(written) - min(written) > 1 << 32
