@@ -194,7 +194,7 @@ Result<void> Mappings::register_dmabufs() {
 void Mappings::unregister() {
   for (const uint32_t handle : registered_)
     count_mapping(handle);
-  const bool usable = lane_.ring.is_open() && !lane_.in_flight && !lane_.dropped;
+  const bool usable = lane_.ring.is_open() && !lane_.in_flight;
   for (uint32_t index = 0; index < table_slots() && !registered_.empty() && usable; index++)
     command_ring(DMABUF_RW_URING_UNREGISTER, 0, index);
   // What fails here fails because it is gone already; closing the session takes the rest.
