@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dmabuf_common import arguments, program
 
-from . import build, config, debug_kernel, fio_source, guest_kernel, lint, root, runner
+from . import build, config, debug_kernel, fio_program, fio_source, guest_kernel, lint, root, runner
 from .errors import LabError
 from .progress import say
 
@@ -190,6 +190,11 @@ def parser() -> argparse.ArgumentParser:
     which = source.add_mutually_exclusive_group()
     which.add_argument("version", nargs="?", metavar="VERSION", help="default: the host's fio's")
     which.add_argument("--lab", action="store_true", help="that of the lab's fio")
+    which.add_argument("--tests", action="store_true", help="that of the fio that the host's tests bring")
+    made = commands.add_parser("fio", help="build a fio for this machine, once, and print its path")
+    which = made.add_mutually_exclusive_group(required=True)
+    which.add_argument("version", nargs="?", metavar="VERSION", help=f"such as {config.FIO_VERSION}")
+    which.add_argument("--tests", action="store_true", help="the one that the host's tests bring")
     return top
 
 
@@ -286,9 +291,11 @@ def _dispatch(args: argparse.Namespace) -> int:
         case "info":
             _show(args.json)
         case "fio-source":
-            of_lab = config.FIO_VERSION if args.lab else ""
-            version = args.version or of_lab or fio_source.host_fio_version()
+            known = config.FIO_VERSION if args.lab else config.TEST_FIO_VERSION if args.tests else ""
+            version = args.version or known or fio_source.host_fio_version()
             print(fio_source.get(version, root.debian_mirror()))
+        case "fio":
+            print(fio_program.get(args.version or config.TEST_FIO_VERSION, root.debian_mirror()))
     return 0
 
 
