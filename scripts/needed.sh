@@ -2,6 +2,7 @@
 # What scripts/demo and scripts/check install on a Debian machine. Read in by both, which say first who
 # they are: `program=NAME`. Nothing here needs more than a Debian that has apt.
 
+# shellcheck disable=SC2154 # the program that reads this in says it
 say() { echo "$program: $*" >&2; }
 fail() { say "$*"; exit 1; }
 

@@ -6,8 +6,8 @@ import re
 from bare_root import Bare
 
 HEADERS = re.compile(r"^linux-headers-((\d+)\.(\d+)\.(\d+)\S*-amd64)$", re.MULTILINE)
-# Roots share this machine's kernel, which no suite has headers of. uname and modprobe are told another one; modprobe looks
-# for the module and loads none.
+# Roots share this machine's kernel, which no suite has headers of. uname and modprobe are told another one; modprobe
+# looks for the module and loads none.
 UNAME = '#!/bin/sh\n[ "$*" = -r ] && echo {release} || exec /usr/bin/uname "$@"\n'
 MODPROBE = '#!/bin/sh\nexec /usr/sbin/modprobe --dry-run --verbose --set-version {release} "$@"\n'
 

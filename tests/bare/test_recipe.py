@@ -32,7 +32,7 @@ def test_every_line_works_and_a_job_is_proven(suite: str) -> None:
         for line in lines[:4]:
             said = bare.check(line)
             print(f"{suite}: {line}")
-        assert re.fullmatch(rf"insmod /lib/modules/{re.escape(release)}/\S+/dmabuf_rw\.ko\S*\s*", said.splitlines()[-1] + "\n")
+        assert re.fullmatch(rf"insmod /lib/modules/{re.escape(release)}/\S+/dmabuf_rw\.ko\S*", said.splitlines()[-1].strip())
         source = bare.run("./scripts/dmabuf-lab fio-source")
         configure = lines[4]
         if source.returncode != 0:

@@ -14,14 +14,14 @@ OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 
 
 def shown(page: Path) -> str:
-    """A page as it is read, without bold and breaks."""
+    """A page as it is read, without bold and breaks of lines."""
     groff = shutil.which("groff")
     if not groff:
         pytest.skip("groff is not here: apt-get install groff-base")
-    done = subprocess.run([groff, "-man", "-Tascii", "-ww", "-rF0", "-P-cbou", str(page)], text=True, check=True,
+    done = subprocess.run([groff, "-man", "-Tutf8", "-ww", "-rF0", "-P-cbou", str(page)], text=True, check=True,
                           capture_output=True)  # fmt: skip
     assert done.stderr == ""
-    return done.stdout
+    return " ".join(done.stdout.split())
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -32,7 +32,8 @@ def test_a_page_has_every_option_of_the_help(prefix: Path, name: str) -> None:
     texts = [subprocess.run([str(program), "--help"], text=True, capture_output=True, check=True).stdout]
     commands = re.findall(r"^ {4}([a-z]+) ", texts[0].partition("COMMAND\n")[2], re.MULTILINE)
     for command in commands if name != "dmabuf-integrity" else ():
-        texts.append(subprocess.run([str(program), command, "--help"], text=True, capture_output=True, check=True).stdout)
+        done = subprocess.run([str(program), command, "--help"], text=True, capture_output=True, check=True)
+        texts.append(done.stdout)
     wanted = set(OPTION.findall(" ".join(texts)))
     assert len(wanted) > 2
     assert wanted - set(OPTION.findall(page)) == set()
