@@ -101,7 +101,9 @@ def _machine(suite: str, debs: dict[str, Path]) -> Iterator[tuple[bare_root.Bare
         release = kernel_of.pretend(bare)
         put(bare, debs)
         bare.write("/etc/apt/apt.conf.d/99yes", 'APT::Get::Assume-Yes "true";\nAPT::Install-Recommends "false";\n')
-        bare.check(f"apt-get -qq update; apt-get -qq install fio linux-headers-{release}", "/")
+        bare.check(f"apt-get -qq update; apt-get -qq install fio kmod linux-headers-{release}", "/")
+        # A kernel that is installed has its modules.dep; without one, DKMS takes it for one that is not.
+        bare.check(f"depmod {release}", "/")
         yield bare, release
 
 
