@@ -16,6 +16,7 @@ from .root import Root
 ENGINE_INPUTS = (
     "CMakeLists.txt",
     "CMakePresets.json",
+    "cmake",
     "docs/examples",
     "engine",
     "kernel/uapi",

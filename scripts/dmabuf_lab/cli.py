@@ -8,7 +8,19 @@ from pathlib import Path
 
 from dmabuf_common import arguments, program
 
-from . import build, config, debug_kernel, fio_source, guest_kernel, kernel_tree, lint, root, runner, stock_kernel
+from . import (
+    build,
+    config,
+    debug_kernel,
+    fio_program,
+    fio_source,
+    guest_kernel,
+    kernel_tree,
+    lint,
+    root,
+    runner,
+    stock_kernel,
+)
 from .errors import LabError
 from .progress import say
 
@@ -198,6 +210,11 @@ def parser() -> argparse.ArgumentParser:
     which = source.add_mutually_exclusive_group()
     which.add_argument("version", nargs="?", metavar="VERSION", help="default: the host's fio's")
     which.add_argument("--lab", action="store_true", help="that of the lab's fio")
+    which.add_argument("--tests", action="store_true", help="that of the fio that the host's tests bring")
+    made = commands.add_parser("fio", help="build a fio for this machine, once, and print its path")
+    which = made.add_mutually_exclusive_group(required=True)
+    which.add_argument("version", nargs="?", metavar="VERSION", help=f"such as {config.FIO_VERSION}")
+    which.add_argument("--tests", action="store_true", help="the one that the host's tests bring")
     return top
 
 
@@ -298,9 +315,11 @@ def _dispatch(args: argparse.Namespace) -> int:
         case "info":
             _show(args.json)
         case "fio-source":
-            of_lab = config.FIO_VERSION if args.lab else ""
-            version = args.version or of_lab or fio_source.host_fio_version()
+            known = config.FIO_VERSION if args.lab else config.TEST_FIO_VERSION if args.tests else ""
+            version = args.version or known or fio_source.host_fio_version()
             print(fio_source.get(version, root.debian_mirror()))
+        case "fio":
+            print(fio_program.get(args.version or config.TEST_FIO_VERSION, root.debian_mirror()))
     return 0
 
 

@@ -62,6 +62,13 @@ DEBUG_KERNEL = "debug"
 DEBUG_FLAVOURS: dict[str, str | None] = {DEBUG_KERNEL: None, "kcsan": "kcsan-kernel.config"}
 
 FIO_VERSION = "3.41"
+# The fio that the tests of the host bring: one whose source the archive keeps, and another than the lab's.
+TEST_FIO_VERSION = "3.33"
+# What of fio is left out where it is built here.
+FIO_CONFIGURE = (
+    "--disable-native --disable-http --disable-gfapi --disable-rbd --disable-rdma --disable-pmem "
+    "--disable-libzbc --disable-lex --disable-xnvme"
+)
 
 # Suites asked for a fio source package, in this order, after the host's own suite.
 FIO_SOURCE_SUITES = ("sid", "forky", "trixie", "bookworm")

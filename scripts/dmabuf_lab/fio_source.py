@@ -44,6 +44,16 @@ def host_fio_version() -> str:
     return text.removeprefix("fio-")
 
 
+def elsewhere(version: str) -> str:
+    """What to do where the archive has no source of a fio."""
+    return (
+        f"either take it from fio's own archive, and give it as -DFIO_SOURCE_DIRS=fio:\n"
+        f"  git clone --depth 1 --branch fio-{version} https://git.kernel.org/pub/scm/linux/kernel/git/axboe/fio.git\n"
+        f"or use a fio whose source is there: `dmabuf-lab fio {config.FIO_VERSION}` builds one and prints where it "
+        f"is, `dmabuf-lab fio-source {config.FIO_VERSION}` prints its source"
+    )
+
+
 def _tarball(private: PrivateApt, version: str) -> Path:
     """Downloads upstream's tarball of fio's source package in a Debian version."""
     into = private.download_source(f"fio={version}")
@@ -83,7 +93,7 @@ def get(version: str, mirror: str | None) -> Path:
         for stale in base.glob("*.tmp.*"):
             shutil.rmtree(stale, ignore_errors=True)
         if mirror is None:
-            raise LabError("no Debian archive is known to fetch fio's source from")
+            raise LabError(f"no Debian archive is known to fetch fio's source from\n{elsewhere(version)}")
         private = PrivateApt(base / "apt")
         with step(f"fetching the source of fio {version}"):
             seen: list[str] = []
@@ -92,9 +102,16 @@ def get(version: str, mirror: str | None) -> Path:
                     continue
                 versions = parse_versions(private.show_source("fio"))
                 chosen = choose(versions, version)
-                if chosen:
-                    _unpack(_tarball(private, chosen), target)
-                    shutil.rmtree(base / "apt")
-                    return target
-                seen += versions
-        raise LabError(f"no Debian suite has fio {version}; there are {', '.join(seen) or 'none'}")
+                if chosen is None:
+                    seen += versions
+                    continue
+                try:
+                    tarball = _tarball(private, chosen)
+                except LabError as error:
+                    # A mirror may list what it does not keep.
+                    raise LabError(f"{error}\n{elsewhere(version)}") from error
+                _unpack(tarball, target)
+                shutil.rmtree(base / "apt")
+                return target
+        have = ", ".join(dict.fromkeys(seen)) or "none"
+        raise LabError(f"no Debian suite has the source of fio {version}; there are {have}\n{elsewhere(version)}")

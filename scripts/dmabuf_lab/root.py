@@ -171,9 +171,7 @@ def _build_fio(target: Path, fetched: Path) -> None:
     source = target / config.FIO_SOURCE.lstrip("/")
     shutil.copytree(fetched, source)
     script = (
-        "./configure --prefix=/usr/local --disable-native --disable-http --disable-gfapi "
-        "--disable-rbd --disable-rdma --disable-pmem --disable-libzbc "
-        "--disable-lex --disable-xnvme >/dev/null && "
+        f"./configure --prefix=/usr/local {config.FIO_CONFIGURE} >/dev/null && "
         f"make -j{os.cpu_count() or 1} -s && make -s install"
     )
     chroot.check(
