@@ -109,35 +109,18 @@
 #endif
 
 /*
- * 6.5 keeps the whole SQE for a command that is issued again. Before that a
- * command can see its SQE only where it is issued first, by the task that
- * submits it; what is called from a worker, what follows another command in a
- * link and what is drained has only the cmd bytes of it, in a copy of their own
- * that comes from kmalloc(). The ring itself never does.
+ * 6.5 keeps the whole SQE for a command that is issued again, but not always where
+ * it says that it is, see sqe.c. Kernels that complete with one result (6.18) are
+ * surely past that.
  */
+#ifdef PROBE_CMD_DONE_NO_RES2
+#define DMABUF_RW_SQE_STABLE
+#endif
 #ifdef PROBE_CMD_SQE
 #define DMABUF_RW_SQE_KEPT true
 #else
 #define DMABUF_RW_SQE_KEPT false
 #endif
-
-/**
- * dmabuf_rw_sqe - the SQE of a command
- * @cmd: the command, in its issue
- *
- * Return: the SQE, which user space can write to; NULL where the kernel has
- * not kept it.
- */
-static inline const struct io_uring_sqe *dmabuf_rw_sqe(const struct io_uring_cmd *cmd)
-{
-#ifdef PROBE_CMD_SQE
-	return cmd->sqe;
-#else
-	if (!is_vmalloc_addr(cmd->cmd) && PageSlab(virt_to_head_page(cmd->cmd)))
-		return NULL;
-	return container_of(cmd->cmd, struct io_uring_sqe, cmd[0]);
-#endif
-}
 
 /**
  * dmabuf_rw_cmd_done - complete a uring_cmd
@@ -164,13 +147,6 @@ static inline void dmabuf_rw_cmd_done(struct io_uring_cmd *cmd, s32 result,
 #define DMABUF_RW_PIECES_ARE_BLOCKS true
 #else
 #define DMABUF_RW_PIECES_ARE_BLOCKS false
-#endif
-
-/* The cmd bytes of a command's SQE, typed; there where the SQE itself is not, too. */
-#ifdef PROBE_CMD_SQE
-#define dmabuf_rw_sqe_cmd(command, type) ((const type *)(command)->sqe->cmd)
-#else
-#define dmabuf_rw_sqe_cmd(command, type) ((const type *)(command)->cmd)
 #endif
 
 /*

@@ -13,15 +13,17 @@
 #include "later.h"
 #include "ready.h"
 #include "session.h"
+#include "sqe.h"
 
-static int io_read_sqe(struct io_uring_cmd *cmd, u32 direction, struct dmabuf_rw_io_args *args,
-		       u32 *handle)
+static int io_read_sqe(struct io_uring_cmd *cmd, unsigned int issue_flags, u32 direction,
+		       struct dmabuf_rw_io_args *args, u32 *handle)
 {
-	const struct dmabuf_rw_uring_io *in = dmabuf_rw_sqe_cmd(cmd, struct dmabuf_rw_uring_io);
-	const struct io_uring_sqe *sqe = dmabuf_rw_sqe(cmd);
+	const struct io_uring_sqe *sqe = dmabuf_rw_sqe(cmd, issue_flags);
+	const struct dmabuf_rw_uring_io *in;
 
 	if (!sqe)
 		return -EOPNOTSUPP;
+	in = (const struct dmabuf_rw_uring_io *)sqe->cmd;
 	args->buffer_offset = READ_ONCE(sqe->addr);
 	args->length = READ_ONCE(sqe->len);
 	args->file_offset = READ_ONCE(in->file_offset);
@@ -100,7 +102,7 @@ int dmabuf_rw_issue(struct io_uring_cmd *cmd, unsigned int issue_flags, u32 dire
 	u32 handle;
 	int ret;
 
-	ret = io_read_sqe(cmd, direction, &args, &handle);
+	ret = io_read_sqe(cmd, issue_flags, direction, &args, &handle);
 	if (unlikely(ret))
 		return ret;
 	ret = io_issue(cmd, issue_flags, &args, handle);
