@@ -13,6 +13,10 @@ from .errors import LabError
 from .private_apt import PrivateApt
 from .progress import step
 
+# For a user to fetch from, where the archive lacks a fio. The lab itself fetches from the host's own mirror only.
+FIO_REPOSITORY = "https://git.kernel.org/pub/scm/linux/kernel/git/axboe/fio.git"
+
+
 def upstream(version: str) -> str:
     """The upstream part of a Debian version: "1:3.41-2+b1" is "3.41"."""
     return version.rpartition(":")[2].rpartition("-")[0] or version.rpartition(":")[2]
@@ -48,7 +52,7 @@ def elsewhere(version: str) -> str:
     """What to do where the archive has no source of a fio."""
     return (
         f"either take it from fio's own archive, and give it as -DFIO_SOURCE_DIRS=fio:\n"
-        f"  git clone --depth 1 --branch fio-{version} https://git.kernel.org/pub/scm/linux/kernel/git/axboe/fio.git\n"
+        f"  git clone --depth 1 --branch fio-{version} {FIO_REPOSITORY}\n"
         f"or use a fio whose source is there: `dmabuf-lab fio {config.FIO_VERSION}` builds one and prints where it "
         f"is, `dmabuf-lab fio-source {config.FIO_VERSION}` prints its source"
     )

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Kernels that set-up does not bring are fetched when they are first asked for, once, and as a whole."""
 
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
-from dmabuf_lab import apt, build, cache, chroot, config, guest_kernel, private_apt, root, stock_kernel
+from dmabuf_lab import apt, build, cache, chroot, config, fio_source, guest_kernel, private_apt, root, stock_kernel
 from dmabuf_lab.errors import LabError
 
 OLD = config.KernelSeries("6.1", "bookworm", "6.1", compiler=("gcc-12", "cpp-12"), hurt=False, lacks=("/dev/udmabuf",))
@@ -238,4 +239,9 @@ def test_no_host_name_is_written_down() -> None:
     folder = Path(stock_kernel.__file__).parent
     texts = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.py")}
     assert "stock_kernel.py" in texts and "config.py" in texts
+    # One is for a message alone, which tells a user where else fio's source is.
+    told = texts["fio_source.py"]
+    assert fio_source.FIO_REPOSITORY in fio_source.elsewhere("1.2")
+    assert told.count("FIO_REPOSITORY") == 2 and not re.search(r"FIO_REPOSITORY\b(?! = |\}\\n)", told)
+    texts["fio_source.py"] = told.replace(fio_source.FIO_REPOSITORY, "", 1)
     assert not [name for name, text in texts.items() if "http://" in text or "https://" in text]
