@@ -29,6 +29,7 @@
 #include <linux/io_uring/cmd.h>
 #else
 #include <linux/io_uring.h>
+#include <linux/io_uring_types.h>
 #endif
 
 /* 6.13 made the namespace of MODULE_IMPORT_NS() a string. */

@@ -109,6 +109,7 @@ void attack_publish();
 void attack_durability();
 void attack_flags();
 void attack_stale_sqe();
+void attack_stale_copy();
 void attack_dead_task();
 void attack_killed();
 void attack_checks();

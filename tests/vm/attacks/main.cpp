@@ -34,6 +34,7 @@ constexpr struct Attack {
     {"stale-cache", attack_stale_cache, "--qmp"},
     {"late-fence", attack_late_fence, ""},
     {"stale-sqe", attack_stale_sqe, ""},
+    {"stale-copy", attack_stale_copy, ""},
     {"debugfs", attack_debugfs, ""},
     {"uncounted", attack_uncounted, ""},
     {"classify", attack_classify, "--iommu off"},
