@@ -11,7 +11,7 @@ add_vm_test(attacks
   LAB --append nvme.poll_queues=1 ${poison}
     --expect "Using fanotify permission checks may lead to deadlock. tainting kernel"
   COMMAND
-  ${programs}/attacks publish durability dead-task killed late-fence stale-sqe stale-copy uncounted
+  ${programs}/attacks publish durability dead-task heirless crowd killed late-fence stale-sqe stale-copy uncounted
     checks file-rules busy-file debugfs polled-cache cpu-access pin late-return flags)
 # A queue that can be frozen by its name, one mapping for each page, and a disk that is found until its
 # driver has left.

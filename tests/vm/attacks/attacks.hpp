@@ -110,6 +110,8 @@ void attack_durability();
 void attack_flags();
 void attack_stale_sqe();
 void attack_stale_copy();
+void attack_heirless();
+void attack_crowd();
 void attack_dead_task();
 void attack_killed();
 void attack_checks();

@@ -35,6 +35,8 @@ constexpr struct Attack {
     {"late-fence", attack_late_fence, ""},
     {"stale-sqe", attack_stale_sqe, ""},
     {"stale-copy", attack_stale_copy, ""},
+    {"heirless", attack_heirless, ""},
+    {"crowd", attack_crowd, ""},
     {"debugfs", attack_debugfs, ""},
     {"uncounted", attack_uncounted, ""},
     {"classify", attack_classify, "--iommu off"},
