@@ -7,9 +7,15 @@
  *
  * A worker has not the rights, the limits and the cgroup of who asked. To a
  * drive, by the premapped datapath, nothing of that matters. Another target is
- * called by the task that owns the ring, in its task work; for a task that is
- * gone it is not called at all.
+ * called by the task that owns the ring, in its task work. For a task that is
+ * gone nothing is sent, but for what was being waited for already.
+ *
+ * Each user has workers of his own, so that those who wait for what he lets them
+ * wait for keep nobody else waiting.
  */
+#include <linux/cred.h>
+#include <linux/list.h>
+#include <linux/mutex.h>
 #include <linux/slab.h>
 #include <linux/workqueue.h>
 
@@ -26,7 +32,16 @@ struct dmabuf_rw_later {
 	s32 result;			/* of what was not sent */
 };
 
-static struct workqueue_struct *later_wq;
+/* A user who has sessions. */
+struct dmabuf_rw_later_user {
+	struct list_head node;		/* this and @sessions: later_users_lock */
+	const struct cred *cred;
+	struct workqueue_struct *wq;
+	u32 sessions;
+};
+
+static LIST_HEAD(later_users);
+static DEFINE_MUTEX(later_users_lock);
 
 /*
  * Send it, with a reference to its mapping of our own. From then on the command
@@ -42,6 +57,14 @@ static bool later_send(struct dmabuf_rw_later *later, struct dmabuf_rw_mapping *
 	return ret == -EIOCBQUEUED;
 }
 
+/* End it unsent, since nobody is there any more who has asked for it. */
+static s32 later_cancel(struct dmabuf_rw_mapping *m)
+{
+	dmabuf_rw_note_error(m, -ECANCELED, DMABUF_RW_REASON_INTERRUPTED);
+	dmabuf_rw_mapping_put(m);
+	return -ECANCELED;
+}
+
 /* In the task that owns the ring, or io_uring's fallback worker. */
 static void later_task_work(DMABUF_RW_TW_ARGS)
 {
@@ -52,10 +75,13 @@ static void later_task_work(DMABUF_RW_TW_ARGS)
 	if (!later->result) {
 		bool dead = DMABUF_RW_TW_DEAD || (current->flags & (PF_EXITING | PF_KTHREAD));
 
-		m = dead ? NULL : dmabuf_rw_mapping_get(cmd->file->private_data, later->handle);
-		later->result = dead ? -ECANCELED : -ENOENT;
+		m = dmabuf_rw_mapping_get(cmd->file->private_data, later->handle);
 		dmabuf_rw_pdu(cmd)->flags = 0;
-		if (m && later_send(later, m, DMABUF_RW_TW_FLAGS)) {
+		if (!m) {
+			later->result = -ENOENT;
+		} else if (dead) {
+			later->result = later_cancel(m);
+		} else if (later_send(later, m, DMABUF_RW_TW_FLAGS)) {
 			kfree(later);
 			return;
 		}
@@ -73,6 +99,8 @@ static void later_work(struct work_struct *work)
 	m = dmabuf_rw_mapping_get(cmd->file->private_data, later->handle);
 	if (!m) {
 		later->result = -ENOENT;
+	} else if (dmabuf_rw_cmd_task_gone(cmd)) {
+		later->result = later_cancel(m);
 	} else if (!m->ops->clear) {
 		if (later_send(later, m, IO_URING_F_UNLOCKED)) {
 			kfree(later);
@@ -106,35 +134,76 @@ static void later_work(struct work_struct *work)
 int dmabuf_rw_later(struct io_uring_cmd *cmd, u32 handle, const struct dmabuf_rw_io_args *args)
 {
 	struct dmabuf_rw_later *later = kmalloc_obj(*later, GFP_KERNEL_ACCOUNT);
+	const struct dmabuf_rw_session *session = cmd->file->private_data;
 
 	if (!later)
 		return -ENOMEM;
 	*later = (struct dmabuf_rw_later){ .cmd = cmd, .handle = handle, .args = *args };
 	INIT_WORK(&later->work, later_work);
-	queue_work(later_wq, &later->work);
+	queue_work(session->later->wq, &later->work);
 	return -EIOCBQUEUED;
 }
 
-/**
- * dmabuf_rw_later_init - make what waiting needs
- *
- * Return: 0 or -ENOMEM.
- */
-int dmabuf_rw_later_init(void)
+static struct dmabuf_rw_later_user *later_user_new(const struct cred *cred)
 {
-	if (DMABUF_RW_SQE_KEPT)
-		return 0;
-	later_wq = alloc_workqueue("dmabuf_rw_later", WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
-	return later_wq ? 0 : -ENOMEM;
+	struct dmabuf_rw_later_user *user = kzalloc_obj(*user, GFP_KERNEL_ACCOUNT);
+
+	if (!user)
+		return NULL;
+	user->wq = alloc_workqueue("dmabuf_rw_later", WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
+	if (!user->wq) {
+		kfree(user);
+		return NULL;
+	}
+	user->cred = get_cred(cred);
+	list_add(&user->node, &later_users);
+	return user;
 }
 
 /**
- * dmabuf_rw_later_exit - undo dmabuf_rw_later_init()
+ * dmabuf_rw_later_join - make what waiting needs, for a session
+ * @cred: whose user waits
+ * @joined: out: for dmabuf_rw_later_leave(); NULL where nobody needs it
  *
- * Context: module exit, no I/O is under way.
+ * Context: may sleep.
+ * Return: 0 or -ENOMEM.
  */
-void dmabuf_rw_later_exit(void)
+int dmabuf_rw_later_join(const struct cred *cred, struct dmabuf_rw_later_user **joined)
 {
-	if (later_wq)
-		destroy_workqueue(later_wq);
+	struct dmabuf_rw_later_user *user;
+
+	*joined = NULL;
+	if (DMABUF_RW_SQE_KEPT)
+		return 0;
+	guard(mutex)(&later_users_lock);
+	list_for_each_entry(user, &later_users, node)
+		if (user->cred->user == cred->user)
+			*joined = user;
+	if (!*joined)
+		*joined = later_user_new(cred);
+	if (!*joined)
+		return -ENOMEM;
+	(*joined)->sessions++;
+	return 0;
+}
+
+/**
+ * dmabuf_rw_later_leave - undo dmabuf_rw_later_join()
+ * @user: from there
+ *
+ * Context: may sleep; no command of the session exists any more.
+ */
+void dmabuf_rw_later_leave(struct dmabuf_rw_later_user *user)
+{
+	if (!user)
+		return;
+	scoped_guard(mutex, &later_users_lock) {
+		if (--user->sessions)
+			return;
+		list_del(&user->node);
+	}
+	/* Waits for work that has let go of its command, but not yet returned. */
+	destroy_workqueue(user->wq);
+	put_cred(user->cred);
+	kfree(user);
 }
