@@ -94,7 +94,8 @@ def get(version: str, mirror: str | None) -> Path:
     with cache.lock(base / "lock", what="the fio sources"):
         if (target / "fio.h").is_file():
             return target
-        for stale in base.glob("*.tmp.*"):
+        # A fio that is being built has another lock, and is beside them.
+        for stale in base.glob("fio-*.tmp.*"):
             shutil.rmtree(stale, ignore_errors=True)
         if mirror is None:
             raise LabError(f"no Debian archive is known to fetch fio's source from\n{elsewhere(version)}")

@@ -100,6 +100,22 @@ def test_a_fio_is_built_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     assert not list(tmp_path.glob("fio/*.tmp.*"))
 
 
+def test_a_source_that_is_fetched_leaves_a_fio_alone_that_is_built_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DMABUF_LAB_CACHE", str(tmp_path))
+    monkeypatch.setattr(fio_source, "PrivateApt", Listed)
+    another, killed = tmp_path / "fio/built-3.30-x.tmp.1", tmp_path / "fio/fio-3.29.tmp.1"
+    for folder in (another, killed):
+        folder.mkdir(parents=True)
+    with pytest.raises(LabError):
+        fio_source.get("3.39", "http://archive.invalid")
+    assert another.is_dir() and not killed.exists()
+    a_source(tmp_path)
+    fio_program.get("3.30", None)
+    assert not another.exists(), "who builds has the lock: that one was killed"
+
+
 def test_a_build_that_failed_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DMABUF_LAB_CACHE", str(tmp_path))
     a_source(tmp_path, then="echo no such header >&2; false")
