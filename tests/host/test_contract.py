@@ -3,6 +3,7 @@
 I/O that is in flight at its end, waiting without sleeping, calls that fail."""
 
 import ctypes
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -235,6 +236,18 @@ def test_a_polled_ring_syncs_by_calls(fio: Fio, tmp_path: Path, syncs: dict[str,
         assert result.reports[0]["issued"]["syncs"] >= 1
     assert result.reports[0]["errors"] == 16, "the writes"
     assert "fsync" not in result.stderr and "sync_file_range" not in result.stderr
+
+
+@pytest.mark.parametrize("thread", [0, 1])
+def test_a_job_that_fio_gives_up_before_its_ios_fails(fio: Fio, tmp_path: Path, thread: int) -> None:
+    """fio goes on to the next job then, and ends with status 0, of any engine."""
+    result = fio(thread=thread, dmabuf_datapath="host", exec_prerun="false")
+    assert result.status == 1
+    assert result.json["jobs"][0]["error"] == errno.ECANCELED
+    assert "libdmabuf: job t: fio gave the job up before its first I/O, and names no error; " in result.stderr
+    assert "t.prerun.txt" in result.stderr
+    assert fio(thread=thread, dmabuf_datapath="host", exec_prerun="true", exec_postrun="false").status == 0
+    assert fio(thread=thread, dmabuf_datapath="host", exec_prerun="true", create_only=1).status == 0
 
 
 # /dev/zero takes writes, and no call that makes them durable.
