@@ -161,9 +161,15 @@ def _listed(place: Path) -> str:
         return ""
 
 
-def _list(lab: root.Root, tree: Path, place: Path, release: str, mark: str) -> None:
+def _remove(place: Path) -> None:
+    # First what says that it is complete: this may be cut off.
+    (place / "stamp").unlink(missing_ok=True)
     with suppress(FileNotFoundError):
         shutil.rmtree(place)
+
+
+def _list(lab: root.Root, tree: Path, place: Path, release: str, mark: str) -> None:
+    _remove(place)
     list_modules(tree, place / "lib/modules" / release)
     bind = chroot.Bind(place, MOUNT, read_only=False)
     chroot.check(lab.path, ["depmod", "-b", MOUNT, release], "listing the modules", binds=[bind])
@@ -205,6 +211,6 @@ def remove() -> list[str]:
             if not unused:
                 kept.append(str(path))
                 continue
-            shutil.rmtree(path)
+            _remove(path)
             lock.unlink(missing_ok=True)
     return kept

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """run --kernel-tree DIR: a kernel that the user built, or one sentence that says what it lacks."""
 
+import shutil
 import threading
 from pathlib import Path
 
@@ -128,6 +129,22 @@ def test_two_may_use_the_same_kernel_at_once(lab: root.Root, tree: Path) -> None
 def _use(lab: root.Root, tree: Path) -> None:
     with guest_kernel.in_use(lab, "7.3", tree):
         pass
+
+
+def test_a_list_of_modules_that_is_partly_removed_is_not_used(
+    lab: root.Root, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(place: Path) -> None:
+        next(place.rglob("*.ko")).unlink()
+        raise KeyboardInterrupt
+
+    with guest_kernel.in_use(lab, "7.3", tree):
+        pass
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shutil, "rmtree", interrupted)
+        kernel_tree.remove()
+    with guest_kernel.in_use(lab, "7.3", tree) as kernel:
+        assert len(list(kernel.modules.rglob("*.ko"))) == 2
 
 
 def test_a_kernel_that_is_built_meanwhile_is_not_taken(
