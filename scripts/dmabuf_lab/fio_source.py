@@ -102,9 +102,11 @@ def get(version: str, mirror: str | None) -> Path:
         private = PrivateApt(base / "apt")
         with step(f"fetching the source of fio {version}"):
             seen: list[str] = []
+            reached = False
             for suite in suites(apt.host_suite()):
                 if not private.use(mirror, suite):
                     continue
+                reached = True
                 versions = parse_versions(private.show_source("fio"))
                 chosen = choose(versions, version)
                 if chosen is None:
@@ -118,5 +120,10 @@ def get(version: str, mirror: str | None) -> Path:
                 _unpack(tarball, target)
                 shutil.rmtree(base / "apt")
                 return target
+        if not reached:
+            raise LabError(
+                f"the source of fio {version} is to be fetched, and the archive cannot be reached: with a network, run "
+                f"this again, or\n{elsewhere(version)}"
+            )
         have = ", ".join(dict.fromkeys(seen)) or "none"
         raise LabError(f"no Debian suite has the source of fio {version}; there are {have}\n{elsewhere(version)}")

@@ -58,6 +58,25 @@ class Listed:
         raise LabError(f"cannot download {package}: 404  Not Found")
 
 
+class Unreachable(Listed):
+    """An archive without a network to it."""
+
+    def use(self, mirror: str, suite: str) -> bool:
+        return False
+
+
+def test_without_a_network_it_is_not_the_archive_that_lacks_a_source(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DMABUF_LAB_CACHE", str(tmp_path))
+    monkeypatch.setattr(fio_source, "PrivateApt", Unreachable)
+    with pytest.raises(LabError) as caught:
+        fio_source.get("3.39", "http://archive.invalid")
+    text = str(caught.value)
+    assert "the archive cannot be reached: with a network, run this again" in text
+    assert "no Debian suite" not in text and "--branch fio-3.39 " in text
+
+
 @pytest.mark.parametrize(("version", "why"), [("3.39", "404"), ("3.30", "there are 3.39-1")])
 def test_where_else_a_source_is_when_the_archive_has_it_not(
     version: str, why: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
