@@ -8,6 +8,8 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from dmabuf_common import files
+
 from . import apt, cache, config
 from .errors import LabError
 from .private_apt import PrivateApt
@@ -127,3 +129,20 @@ def get(version: str, mirror: str | None) -> Path:
             )
         have = ", ".join(dict.fromkeys(seen)) or "none"
         raise LabError(f"no Debian suite has the source of fio {version}; there are {have}\n{elsewhere(version)}")
+
+
+def remove() -> list[str]:
+    """Removes all sources, and the fios built of them; returns the folder where that is in use."""
+    base = cache.folder() / "fio"
+    for left in base.parent.glob("fio.tmp.*"):
+        shutil.rmtree(left, ignore_errors=True)
+    if not base.is_dir():
+        return []
+    with files.try_lock(base / "lock") as sources, files.try_lock(base / "build.lock") as builds:
+        if not (sources and builds):
+            return [str(base)]
+        # Under another name: this may be cut off, and a part of a source is none.
+        dying = base.with_name(f"fio.tmp.{os.getpid()}")
+        base.rename(dying)
+        shutil.rmtree(dying)
+    return []

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The right source package is chosen for a fio version."""
 
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
-from dmabuf_lab import cache, config, fio_program, fio_source
+from dmabuf_common import files
+from dmabuf_lab import cache, config, fio_program, fio_source, root
 from dmabuf_lab.errors import LabError
 
 
@@ -133,6 +135,32 @@ def test_a_source_that_is_fetched_leaves_a_fio_alone_that_is_built_meanwhile(
     a_source(tmp_path)
     fio_program.get("3.30", None)
     assert not another.exists(), "who builds has the lock: that one was killed"
+
+
+def test_clean_leaves_a_fio_alone_that_is_being_built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DMABUF_LAB_CACHE", str(tmp_path))
+    a_source(tmp_path)
+    for name in ("lock", "build.lock"):
+        with files.try_lock(tmp_path / "fio" / name):
+            assert root.remove(everything=True) == [str(tmp_path / "fio")]
+    assert (tmp_path / "fio/fio-3.30/fio.h").exists()
+    assert root.remove(everything=True) == []
+    assert not list(tmp_path.glob("fio*"))
+
+
+def test_a_source_that_is_partly_removed_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def interrupted(*_words: object, **_more: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv("DMABUF_LAB_CACHE", str(tmp_path))
+    a_source(tmp_path)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shutil, "rmtree", interrupted)
+        root.remove(everything=True)
+    with pytest.raises(LabError, match="no Debian archive"):
+        fio_source.get("3.30", None)
+    root.remove(everything=True)
+    assert not list(tmp_path.glob("fio*"))
 
 
 def test_a_build_that_failed_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
