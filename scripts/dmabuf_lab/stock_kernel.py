@@ -211,7 +211,8 @@ def get(lab: root.Root, series: config.KernelSeries) -> StockKernel:
         if mirror is None:
             raise LabError(f"no Debian archive is known to fetch the kernel {series.name} from")
         target = item_path(series)
-        for stale in cache.folder().glob(f"{PREFIX}*.tmp.*"):
+        # What was cut off: fetching one, and, without its info.json, removing one.
+        for stale in (*cache.folder().glob(f"{PREFIX}*.tmp.*"), target):
             shutil.rmtree(stale, ignore_errors=True)
         work = target.with_name(f"{target.name}.tmp.{os.getpid()}")
         work.mkdir()
