@@ -9,18 +9,13 @@
  * drive, by the premapped datapath, nothing of that matters. Another target is
  * called by the task that owns the ring, in its task work. For a task that is
  * gone nothing is sent, but for what was being waited for already.
- *
- * Each user has workers of his own, so that those who wait for what he lets them
- * wait for keep nobody else waiting.
  */
-#include <linux/cred.h>
-#include <linux/list.h>
-#include <linux/mutex.h>
 #include <linux/slab.h>
 #include <linux/workqueue.h>
 
 #include "compat.h"
 #include "later.h"
+#include "later_user.h"
 #include "ready.h"
 #include "session.h"
 
@@ -31,17 +26,6 @@ struct dmabuf_rw_later {
 	struct dmabuf_rw_io_args args;
 	s32 result;			/* of what was not sent */
 };
-
-/* A user who has sessions. */
-struct dmabuf_rw_later_user {
-	struct list_head node;		/* this and @sessions: later_users_lock */
-	const struct cred *cred;
-	struct workqueue_struct *wq;
-	u32 sessions;
-};
-
-static LIST_HEAD(later_users);
-static DEFINE_MUTEX(later_users_lock);
 
 /*
  * Send it, with a reference to its mapping of our own. From then on the command
@@ -142,68 +126,4 @@ int dmabuf_rw_later(struct io_uring_cmd *cmd, u32 handle, const struct dmabuf_rw
 	INIT_WORK(&later->work, later_work);
 	queue_work(session->later->wq, &later->work);
 	return -EIOCBQUEUED;
-}
-
-static struct dmabuf_rw_later_user *later_user_new(const struct cred *cred)
-{
-	struct dmabuf_rw_later_user *user = kzalloc_obj(*user, GFP_KERNEL_ACCOUNT);
-
-	if (!user)
-		return NULL;
-	user->wq = alloc_workqueue("dmabuf_rw_later", WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
-	if (!user->wq) {
-		kfree(user);
-		return NULL;
-	}
-	user->cred = get_cred(cred);
-	list_add(&user->node, &later_users);
-	return user;
-}
-
-/**
- * dmabuf_rw_later_join - make what waiting needs, for a session
- * @cred: whose user waits
- * @joined: out: for dmabuf_rw_later_leave(); NULL where nobody needs it
- *
- * Context: may sleep.
- * Return: 0 or -ENOMEM.
- */
-int dmabuf_rw_later_join(const struct cred *cred, struct dmabuf_rw_later_user **joined)
-{
-	struct dmabuf_rw_later_user *user;
-
-	*joined = NULL;
-	if (DMABUF_RW_SQE_KEPT)
-		return 0;
-	guard(mutex)(&later_users_lock);
-	list_for_each_entry(user, &later_users, node)
-		if (user->cred->user == cred->user)
-			*joined = user;
-	if (!*joined)
-		*joined = later_user_new(cred);
-	if (!*joined)
-		return -ENOMEM;
-	(*joined)->sessions++;
-	return 0;
-}
-
-/**
- * dmabuf_rw_later_leave - undo dmabuf_rw_later_join()
- * @user: from there
- *
- * Context: may sleep; no command of the session exists any more.
- */
-void dmabuf_rw_later_leave(struct dmabuf_rw_later_user *user)
-{
-	if (!user)
-		return;
-	scoped_guard(mutex, &later_users_lock) {
-		if (--user->sessions)
-			return;
-		list_del(&user->node);
-	}
-	/* Waits for work that has let go of its command, but not yet returned. */
-	destroy_workqueue(user->wq);
-	put_cred(user->cred);
-	kfree(user);
 }

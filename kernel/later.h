@@ -7,11 +7,6 @@
 
 #include "io_args.h"
 
-struct cred;
-struct dmabuf_rw_later_user;
-
 int dmabuf_rw_later(struct io_uring_cmd *cmd, u32 handle, const struct dmabuf_rw_io_args *args);
-int dmabuf_rw_later_join(const struct cred *cred, struct dmabuf_rw_later_user **joined);
-void dmabuf_rw_later_leave(struct dmabuf_rw_later_user *user);
 
 #endif /* DMABUF_RW_LATER_H */

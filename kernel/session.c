@@ -16,7 +16,7 @@
 #include <linux/uaccess.h>
 
 #include "compat.h"
-#include "later.h"
+#include "later_user.h"
 #include "limits.h"
 #include "mapping.h"
 #include "session.h"

@@ -32,7 +32,7 @@ struct dmabuf_rw_session {
 	struct mutex lock;		/* slots, nr_mappings, next_slot */
 	struct list_head node;		/* all sessions */
 	const struct cred *cred;
-	struct dmabuf_rw_later_user *later;	/* see later.c */
+	struct dmabuf_rw_later_user *later;	/* see later_user.c */
 	u32 id;				/* names the session in traces and debugfs */
 	pid_t opener;			/* as the first PID namespace counts */
 	u32 timeout_ms;
