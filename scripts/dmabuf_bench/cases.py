@@ -9,6 +9,10 @@ from dmabuf_common import sizes
 PATHS = ("host", "passthrough", "registered", "bvec", "premapped", "bounce")
 MEMORIES = ("scattered", "huge", "contiguous", "plain")
 IOMMUS = ("off", "lazy", "strict")
+# How the guest's block layer schedules. Linux gives a drive with several queues none, and one with a
+# single queue, as the guest's with its one CPU, mq-deadline.
+SCHEDULERS = ("none", "mq-deadline")
+SCHEDULER = SCHEDULERS[0]
 
 # The longest command of the lab's drive when it is measured: 4 KiB << MDTS.
 MDTS = 9

@@ -10,7 +10,9 @@ from typing import Any
 from dmabuf_common import arguments, files, loader, program
 from dmabuf_common.verdict import EXIT_FAIL, EXIT_PASS
 
-from .cases import IOMMUS, MEMORIES, PATHS, Case, IoCase, parse_size
+from .cases import (
+    IOMMUS, MEMORIES, PATHS, SCHEDULER, SCHEDULERS, Case, IoCase, parse_size,
+)
 from .errors import BenchError
 from .progress import say
 
@@ -95,6 +97,8 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--free", action="store_true",
                      help="also without holding completions back: depends on the machine")
     run.add_argument("--writes", action="store_true", help="writes, not reads (not bounce)")
+    run.add_argument("--scheduler", choices=SCHEDULERS, default=SCHEDULER,
+                     help=f"of the lab's drive (default: {SCHEDULER}, as drives with several queues have)")
     run.add_argument("--here", type=Path, metavar="DEVICE",
                      help="fio's figures on this machine and this drive, which is only read")
     run.add_argument("--engine", type=Path, metavar="FILE",
@@ -162,14 +166,19 @@ def _store(args: argparse.Namespace, found: dict[str, Any], text: str) -> None:
     say(f"results are in {args.out}")
 
 
-def _boots(cases_of: Callable[[str], list[Case]], modes: list[str], repeats: int) -> list[Any]:
+def _boots(
+    cases_of: Callable[[str], list[Case]],
+    modes: list[str],
+    repeats: int,
+    scheduler: str = SCHEDULER,
+) -> list[Any]:
     from . import lab
 
     boots = []
     for iommu in modes:
         cases = cases_of(iommu)
-        say(f"IOMMU {iommu}: {len(cases)} cases, {repeats} repeats")
-        boots.append(lab.instructions(cases, iommu, repeats))
+        say(f"IOMMU {iommu}, scheduler {scheduler}: {len(cases)} cases, {repeats} repeats")
+        boots.append(lab.instructions(cases, iommu, repeats, scheduler))
     return boots
 
 
@@ -184,9 +193,10 @@ def _run(args: argparse.Namespace) -> int:
         cases = chosen(args)
         if not cases:
             raise BenchError("these options leave nothing to measure")
-        boots = _boots(lambda _: cases, args.iommu, args.repeats)
+        boots = _boots(lambda _: cases, args.iommu, args.repeats, args.scheduler)
         for boot in boots:
-            parts += [f"IOMMU {boot.iommu}: {boot.command}", table.of_samples(boot.found), ""]
+            head = f"IOMMU {boot.iommu}, scheduler {boot.scheduler}: {boot.command}"
+            parts += [head, table.of_samples(boot.found), ""]
     seen: list[dict[str, Any]] = []
     if "fio" in args.figures:
         fio_cases = [
@@ -206,10 +216,11 @@ def _run(args: argparse.Namespace) -> int:
             args.iommu = []
         for iommu in args.iommu:
             command, records = fio.measure(
-                fio_cases, iommu, args.repeats, args.seconds, max(args.jobs)
+                fio_cases, iommu, args.repeats, args.seconds, max(args.jobs), args.scheduler
             )
-            seen.append({"iommu": iommu, "command": command, "cases": records})
-            parts += [f"IOMMU {iommu}, fio: {command}", table.of_fio(records), ""]
+            seen.append({"iommu": iommu, "scheduler": args.scheduler, "command": command, "cases": records})
+            head = f"IOMMU {iommu}, scheduler {args.scheduler}, fio: {command}"
+            parts += [head, table.of_fio(records), ""]
     text = "\n".join(parts)
     print(text)
     _store(args, results.document(boots, seen), text)
@@ -222,7 +233,7 @@ def _goals(args: argparse.Namespace) -> int:
     boots = _boots(goals.needed, list(goals.BOOTS), args.repeats)
     by_mode = {boot.iommu: boot.found for boot in boots}
     verdicts = [goals.judge(goal, by_mode) for goal in goals.GOALS]
-    text = table.of_verdicts(verdicts)
+    text = f"scheduler {SCHEDULER}\n{table.of_verdicts(verdicts)}"
     print(text)
     _store(args, results.document(boots, []), text)
     missed = [verdict for verdict in verdicts if not verdict.holds]
@@ -243,8 +254,9 @@ def _report(args: argparse.Namespace) -> int:
 
     found = results.load(args.results)
     samples = results.samples_of(found)
+    schedulers = {boot["iommu"]: boot["scheduler"] for boot in found["boots"]}
     for iommu, kept in samples.items():
-        print(f"IOMMU {iommu}\n{table.of_samples(kept)}\n")
+        print(f"IOMMU {iommu}, scheduler {schedulers[iommu]}\n{table.of_samples(kept)}\n")
     for boot in found["fio"]:
         print(f"IOMMU {boot['iommu']}, fio\n{table.of_fio(boot['cases'])}\n")
     print(found["note"])

@@ -15,7 +15,7 @@ from dmabuf_common import stats
 from dmabuf_common.sizes import size_text
 
 from . import lab
-from .cases import LONGEST_COMMAND, MDTS
+from .cases import LONGEST_COMMAND, MDTS, SCHEDULER
 from .errors import BenchError
 
 PROGRAM_HERE = Path(__file__).resolve().parent / "guest" / "fio_runs.py"
@@ -109,12 +109,21 @@ def measure_here(
 
 
 def measure(
-    cases: Sequence[FioCase], iommu: str, repeats: int, seconds: float, smp: int
+    cases: Sequence[FioCase],
+    iommu: str,
+    repeats: int,
+    seconds: float,
+    smp: int,
+    scheduler: str = SCHEDULER,
 ) -> tuple[str, list[dict[str, Any]]]:
     """The command line and the records of one boot."""
     with tempfile.TemporaryDirectory(prefix="dmabuf-bench-") as folder:
         share = Path(folder)
-        plan = {"repeats": repeats, "cases": [case.words(seconds) for case in cases]}
+        plan = {
+            "repeats": repeats,
+            "scheduler": scheduler,
+            "cases": [case.words(seconds) for case in cases],
+        }
         (share / "fio.json").write_text(json.dumps(plan))
         words = ["--iommu", iommu, "--mdts", str(MDTS), "--smp", str(smp)]
         if any(case.polled for case in cases):

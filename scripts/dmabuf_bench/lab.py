@@ -4,12 +4,12 @@
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import samples
-from .cases import MDTS, Case, IoCase
+from .cases import MDTS, SCHEDULER, Case, IoCase
 from .errors import BenchError
 
 LAB = Path(__file__).resolve().parents[1] / "dmabuf-lab"
@@ -26,6 +26,7 @@ class Boot:
     iommu: str
     command: str
     found: list[samples.Sample]
+    scheduler: str = SCHEDULER
 
 
 def options(cases: Sequence[Case], iommu: str) -> list[str]:
@@ -42,6 +43,11 @@ def options(cases: Sequence[Case], iommu: str) -> list[str]:
     return [*words, "--append", " ".join(append)]
 
 
+def plan(lines: Iterable[str], scheduler: str = SCHEDULER) -> str:
+    """What the guest's program reads: the drive's scheduler, then a line for each case."""
+    return "".join(f"{line}\n" for line in (f"drive scheduler={scheduler}", *lines))
+
+
 def run(words: Sequence[str], share: Path, command: Sequence[str], timeout: int) -> str:
     """Output of a command in a fresh guest; BenchError when it failed or the guest complained."""
     if not LAB.exists():
@@ -54,15 +60,19 @@ def run(words: Sequence[str], share: Path, command: Sequence[str], timeout: int)
     return done.stdout
 
 
-def instructions(cases: Sequence[Case], iommu: str, repeats: int, timeout: int = 1500) -> Boot:
-    """Measures all cases, interleaved, in one boot."""
+def instructions(
+    cases: Sequence[Case],
+    iommu: str,
+    repeats: int,
+    scheduler: str = SCHEDULER,
+    timeout: int = 1500,
+) -> Boot:
+    """Measures all cases, interleaved, in one boot, with that scheduler of the drive's."""
     with tempfile.TemporaryDirectory(prefix="dmabuf-bench-") as folder:
         share = Path(folder)
-        plan = "".join(f"{case.line()}\n" for case in cases)
-        (share / "plan").write_text(plan)
+        (share / "plan").write_text(plan((case.line() for case in cases), scheduler))
         words = options(cases, iommu)
         output = run(words, share, [PROGRAM, "/share/plan", str(repeats)], timeout)
     shown = ["dmabuf-lab", "run", *words, "--share", "DIR", "--", PROGRAM, "/share/plan"]
-    return Boot(
-        iommu, shlex.join([*shown, str(repeats)]), samples.parse(output, cases, repeats)
-    )
+    found = samples.parse(output, cases, repeats)
+    return Boot(iommu, shlex.join([*shown, str(repeats)]), found, scheduler)

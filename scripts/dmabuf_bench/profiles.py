@@ -34,7 +34,7 @@ def measure(line: str, iommu: str, rounds: int) -> dict[str, Any]:
         raise BenchError(f"{line!r} is no case: {error}") from error
     with tempfile.TemporaryDirectory(prefix="dmabuf-bench-") as folder:
         share = Path(folder)
-        (share / "plan").write_text(f"{line}\n")
+        (share / "plan").write_text(lab.plan([line]))
         command = ["/usr/bin/python3", "-B", PROGRAM, lab.PROGRAM, "/share/plan", str(rounds)]
         return parse(lab.run(lab.options([case], iommu), share, command, 600))
 

@@ -11,7 +11,7 @@ from .errors import BenchError
 from .lab import Boot
 from .samples import Sample, records
 
-VERSION = 1
+VERSION = 2
 NOTE = "an emulated machine: figures compare datapaths with each other and say nothing of hardware"
 
 
@@ -38,7 +38,12 @@ def document(boots: list[Boot], fio: list[dict[str, Any]]) -> dict[str, Any]:
         "version": VERSION,
         "note": NOTE,
         "boots": [
-            {"iommu": boot.iommu, "command": boot.command, "cases": records(boot.found)}
+            {
+                "iommu": boot.iommu,
+                "scheduler": boot.scheduler,
+                "command": boot.command,
+                "cases": records(boot.found),
+            }
             for boot in boots
         ],
         "fio": fio,

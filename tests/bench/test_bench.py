@@ -244,7 +244,10 @@ def test_wrong_usage_is_status_2(words: list[str], capsys: pytest.CaptureFixture
 def test_goals_that_are_missed_fail_the_program(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def measured(wanted: list[cases.Case], iommu: str, repeats: int) -> lab.Boot:
+    def measured(
+        wanted: list[cases.Case], iommu: str, repeats: int, scheduler: str
+    ) -> lab.Boot:
+        assert scheduler == "none"
         return lab.Boot(iommu, "cmd", [sample(case, 1000) for case in wanted])
 
     monkeypatch.setattr(cli, "_packages", lambda: None)
@@ -261,6 +264,19 @@ def test_the_lab_is_asked_for_what_the_cases_need() -> None:
     assert "--icount" in plain and "poll_queues" not in " ".join(plain)
     assert "nvme.poll_queues" in " ".join(lab.options([replace(HOST, polled=True)], "off"))
     assert "hugepagesz=1G" in " ".join(lab.options([IoCase("host", "contiguous")], "off"))
+
+
+def test_a_plan_says_how_the_drive_is_scheduled() -> None:
+    assert lab.plan([HOST.line()]).splitlines() == ["drive scheduler=none", HOST.line()]
+    assert lab.plan([], "mq-deadline") == "drive scheduler=mq-deadline\n"
+    args = cli.parser().parse_args(["run"])
+    assert args.scheduler == cases.SCHEDULER
+
+
+def test_a_document_says_how_the_drive_was_scheduled() -> None:
+    boots = [lab.Boot("off", "cmd", [sample(HOST, 1)], "mq-deadline"), lab.Boot("strict", "cmd", [])]
+    found = results.document(boots, [])["boots"]
+    assert [boot["scheduler"] for boot in found] == ["mq-deadline", "none"]
 
 
 def test_figures_of_fio_are_complete_or_none() -> None:

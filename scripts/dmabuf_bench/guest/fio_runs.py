@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The guest's half of dmabuf-bench for fio: runs the cases interleaved, prints a line for each run.
 
-usage: fio_runs.py PLAN    (JSON: repeats, and for each case fio's options)
+usage: fio_runs.py PLAN    (JSON: repeats, perhaps a scheduler for the guest's drive, and for each
+case fio's options)
 
 Needs only the standard library.
 """
@@ -15,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+SCHEDULER = Path("/sys/block/nvme0n1/queue/scheduler")
 # Kept for the JSON by name.
 PERCENTILES = {"p50": "50.000000", "p99": "99.000000"}
 
@@ -47,6 +49,8 @@ def main() -> int:
     """All cases once to warm up, then all again for each repeat, every time in another order."""
     plan = json.loads(Path(sys.argv[1]).read_text())
     cases = plan["cases"]
+    if "scheduler" in plan:
+        SCHEDULER.write_text(plan["scheduler"])
     order = list(range(len(cases)))
     shuffle = random.Random(1)
     for repeat in range(plan["repeats"] + 1):

@@ -2,7 +2,8 @@
 // Runs the cases of a plan, interleaved: all of them once, then all again, and prints one line of
 // JSON for each repeat of each.
 //
-// usage: measure PLAN REPEATS          (a file; a line per case, see docs/performance.md)
+// usage: measure PLAN REPEATS          (a file; a line per case, see docs/performance.md, and
+//                                       before them "drive scheduler=NAME")
 //        measure busy COMMAND…         (what the command costs, the kernel's part included)
 //
 // Reads from the device only, unless a case says rw=write: that destroys its data.
@@ -19,13 +20,27 @@ namespace {
 
 using namespace measure;
 
+// Linux gives a drive with one queue, as in a guest with one CPU, another scheduler than a drive
+// with several. What is measured is as the plan says.
+void set_up_drive(const Case &drive) {
+  const std::string name = drive.text("scheduler");
+  const char *const path = "/sys/block/nvme0n1/queue/scheduler";
+  std::ofstream(path) << name << std::flush;
+  std::string now;
+  std::getline(std::ifstream(path), now);
+  if (now != name && !now.contains(std::format("[{}]", name)))
+    die(std::format("the drive has the schedulers {}, and does not take {}", now, name));
+}
+
 std::vector<Case> read_plan(const char *path) {
   std::ifstream file(path);
   if (!file)
     die(std::format("cannot read the plan {}", path));
   std::vector<Case> cases;
   for (std::string line; std::getline(file, line);)
-    if (!line.empty() && line[0] != '#')
+    if (line.starts_with("drive "))
+      set_up_drive(Case(line));
+    else if (!line.empty() && line[0] != '#')
       cases.emplace_back(line);
   if (cases.empty())
     die("the plan has no case");
