@@ -62,6 +62,7 @@ static enum rq_end_io_ret single_end(DMABUF_RW_END_IO_ARGS)
 	u32 direction = io->flags & IO_WRITE ? DMABUF_RW_DIR_WRITE : DMABUF_RW_DIR_READ;
 	int error = dmabuf_rw_nvme_result(rq, status);
 	struct dmabuf_rw_mapping *m = io->m;
+	bool polled = io->flags & IO_POLLED;
 
 	if (unlikely(error) && single_again(cmd, rq, error))
 		return RQ_END_IO_FREE;
@@ -72,10 +73,10 @@ static enum rq_end_io_ret single_end(DMABUF_RW_END_IO_ARGS)
 		io->flags |= IO_HELD;
 	}
 	/* Before @m may go: polling looks at it as long as this is set. */
-	if (io->flags & IO_POLLED)
+	if (polled)
 		WRITE_ONCE(io->flags, io->flags & ~IO_POLLED);
 	percpu_ref_put(&m->io);
-	if (DMABUF_RW_POLLED_BY_OWN_RING(rq, cmd) && !(io->flags & IO_HELD))
+	if (polled && DMABUF_RW_POLLED_BY_OWN_RING(rq, cmd) && !(io->flags & IO_HELD))
 		dmabuf_rw_cmd_done(cmd, io->result, 0);
 	else
 		dmabuf_rw_in_task(cmd, single_task_work);
