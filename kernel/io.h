@@ -1,14 +1,94 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * READ and WRITE up to the point where a datapath takes them; see io.c.
+ * READ and WRITE commands up to the point where a datapath takes them. What every
+ * I/O runs through is inline here; dmabuf_rw_issue(), made of it, is in
+ * premapped.c, with the datapath that nearly every I/O takes.
+ *
+ * What an I/O has to wait for (for a mapping to come back, for the page cache,
+ * for a fence) is waited for in a context that may sleep: a nonblocking issue
+ * that finds it must wait returns -EAGAIN, and io_uring calls again from a
+ * worker. User space does not see that -EAGAIN.
  */
 #ifndef DMABUF_RW_IO_H
 #define DMABUF_RW_IO_H
 
-#include <linux/types.h>
-
-struct io_uring_cmd;
+#include "compat.h"
+#include "ready.h"
+#include "session.h"
+#include "sqe.h"
 
 int dmabuf_rw_issue(struct io_uring_cmd *cmd, unsigned int issue_flags, u32 direction);
+
+/* What the SQE asks for. */
+static inline int io_read_sqe(struct io_uring_cmd *cmd, unsigned int issue_flags, u32 direction,
+			      struct dmabuf_rw_io_args *args, u32 *handle)
+{
+	const struct io_uring_sqe *sqe = dmabuf_rw_sqe(cmd, issue_flags);
+	const struct dmabuf_rw_uring_io *in;
+
+	if (!sqe)
+		return -EOPNOTSUPP;
+	in = (const struct dmabuf_rw_uring_io *)sqe->cmd;
+	args->buffer_offset = READ_ONCE(sqe->addr);
+	args->length = READ_ONCE(sqe->len);
+	args->file_offset = READ_ONCE(in->file_offset);
+	args->direction = direction;
+	*handle = READ_ONCE(in->handle);
+	return READ_ONCE(in->flags) ? -EINVAL : 0;
+}
+
+/* @ops of a mapping nearly always, and their issue(), which becomes a part of this. */
+static __always_inline int io_issue(struct io_uring_cmd *cmd, unsigned int issue_flags,
+				    const struct dmabuf_rw_io_args *args, u32 handle,
+				    const struct dmabuf_rw_path_ops *ops,
+				    dmabuf_rw_issue_fn *usual)
+{
+	const struct dmabuf_rw_session *session = cmd->file->private_data;
+	bool wait = !(issue_flags & IO_URING_F_NONBLOCK);
+	struct dmabuf_rw_result result;
+	struct dmabuf_rw_mapping *m;
+	bool held = false, alive;
+	int ret;
+
+	/* A datapath that polls says so. */
+	dmabuf_rw_pdu(cmd)->flags = 0;
+
+	rcu_read_lock();
+	m = dmabuf_rw_find_rcu(session, handle);
+	if (unlikely(!m || !m->ops->issue)) {
+		rcu_read_unlock();
+		return m ? -EOPNOTSUPP : -ENOENT;
+	}
+	if (likely(!wait))
+		held = percpu_ref_tryget_live_rcu(&m->io);
+	/* As dmabuf_rw_io_enter(), without its own section of RCU. */
+	smp_rmb();
+	/* Stopped for now, or for good? */
+	alive = held || refcount_inc_not_zero(&m->refs);
+	rcu_read_unlock();
+	if (unlikely(!alive))
+		return -ENOENT;
+
+	result = dmabuf_rw_io_check(m, args);
+	if (likely(held)) {
+		if (unlikely(result.error))
+			return dmabuf_rw_io_refuse(m, result);
+		if (likely(m->ops == ops))
+			return usual(cmd, m, args, issue_flags);
+		return m->ops->issue(cmd, m, args, issue_flags);
+	}
+
+	if (result.error) {
+		dmabuf_rw_note_error(m, result.error, result.reason);
+		ret = result.error;
+	} else if (wait) {
+		ret = m->ops->send(cmd, m, args, issue_flags);
+	} else {
+		this_cpu_inc(m->counts->deferred);
+		ret = -EAGAIN;
+	}
+	dmabuf_rw_mapping_put(m);
+	return ret;
+}
 
 #endif /* DMABUF_RW_IO_H */

@@ -40,6 +40,9 @@ struct dmabuf_rw_mapping;
 struct io_uring_cmd;
 struct cred;
 
+typedef int dmabuf_rw_issue_fn(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
+			       const struct dmabuf_rw_io_args *args, unsigned int issue_flags);
+
 /*
  * What a datapath does with an I/O. Each counts it, and lets go of what is held
  * for it, however it ends.
@@ -50,11 +53,9 @@ struct dmabuf_rw_path_ops {
 	 * From a ring that does not want to wait, m->io held. -EIOCBQUEUED: under
 	 * way. -EAGAIN: something must be waited for. NULL: takes no I/O.
 	 */
-	int (*issue)(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
-		     const struct dmabuf_rw_io_args *args, unsigned int issue_flags);
+	dmabuf_rw_issue_fn *issue;
 	/* From a worker, m->refs held for the time of the call. -EIOCBQUEUED or an error. */
-	int (*send)(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
-		    const struct dmabuf_rw_io_args *args, unsigned int issue_flags);
+	dmabuf_rw_issue_fn *send;
 	/*
 	 * What it asks of its target before an I/O. NULL: @send may be called by
 	 * a worker that is not the caller's.

@@ -15,10 +15,11 @@
 
 #include "compat.h"
 #include "command.h"
+#include "io.h"
+#include "later.h"
 #include "nvme_request.h"
 #include "premapped.h"
 #include "premapped_long.h"
-#include "ready.h"
 
 /* dmabuf_rw_pdu.flags */
 #define IO_WRITE	BIT(0)
@@ -83,8 +84,10 @@ static enum rq_end_io_ret single_end(DMABUF_RW_END_IO_ARGS)
 	return RQ_END_IO_FREE;
 }
 
-static int premapped_issue(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
-			   const struct dmabuf_rw_io_args *args, unsigned int issue_flags)
+/* A part of dmabuf_rw_issue() below. */
+static __always_inline int
+premapped_issue(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
+		const struct dmabuf_rw_io_args *args, unsigned int issue_flags)
 {
 	struct dmabuf_rw_pdu *io = dmabuf_rw_pdu(cmd);
 	blk_opf_t opf = command_op(args) | REQ_NOWAIT;
@@ -178,4 +181,38 @@ int dmabuf_rw_premapped_iopoll(struct io_uring_cmd *cmd, struct io_comp_batch *i
 	found = dmabuf_rw_target_poll(&m->target, iob, flags >> IO_QUEUE_SHIFT);
 	percpu_ref_put(&m->io);
 	return found;
+}
+
+/**
+ * dmabuf_rw_issue - DMABUF_RW_URING_READ and _WRITE
+ * @cmd: the command
+ * @issue_flags: io_uring's
+ * @direction: DMABUF_RW_DIR_READ or DMABUF_RW_DIR_WRITE
+ *
+ * Context: io_uring's issue context; sleeps only without IO_URING_F_NONBLOCK.
+ * Return: -EIOCBQUEUED: on its way; -EAGAIN, with IO_URING_F_NONBLOCK only: call
+ * again where sleeping is allowed; otherwise why nothing was sent: -EINVAL
+ * (range, alignment), -ENOENT (handle), -EOPNOTSUPP (mapping of another path; not
+ * issued by the task that submits, on a kernel without DMABUF_RW_FEAT_ASYNC),
+ * -EACCES (direction not mapped), -EPERM (target read-only), -ETXTBSY (target in
+ * use as swap), -EMEDIUMTYPE (formatted with other metadata since it was mapped),
+ * -ENODEV (revoked, drive gone), -ETIMEDOUT (fence), -EINTR, -ENOMEM.
+ */
+int dmabuf_rw_issue(struct io_uring_cmd *cmd, unsigned int issue_flags, u32 direction)
+{
+	struct dmabuf_rw_io_args args;
+	u32 handle;
+	int ret;
+
+	ret = io_read_sqe(cmd, issue_flags, direction, &args, &handle);
+	if (unlikely(ret))
+		return ret;
+	ret = io_issue(cmd, issue_flags, &args, handle, &dmabuf_rw_premapped_ops,
+		       premapped_issue);
+	if (likely(ret != -EAGAIN))
+		return ret;
+	if (!DMABUF_RW_SQE_KEPT)
+		return dmabuf_rw_later(cmd, handle, &args);
+	dmabuf_rw_sqe_keep(cmd);
+	return -EAGAIN;
 }
