@@ -18,13 +18,10 @@
 #include <linux/slab.h>
 #include <linux/sched.h>
 #include <linux/mm.h>
-#include <linux/nospec.h>
 
 #include "limits.h"
 #include "prp.h"
 
-#define PRP_SLOTS	511U		/* data slots in a list page */
-#define PRP_STAGGER	256U
 #define PRP_BLOCK_MAX	(64UL * 1024)	/* bytes of coherent memory asked for at once */
 /* Blocks are small: behind an IOMMU, spare each of them a mapping for the CPU. */
 #define PRP_ATTRS	DMA_ATTR_FORCE_CONTIGUOUS
@@ -120,17 +117,6 @@ void dmabuf_rw_prp_free(struct dmabuf_rw_prp *prp)
 	memset(prp, 0, sizeof(*prp));
 }
 
-/* Where page @index is in the lists of @variant. */
-static struct dmabuf_rw_prp_page *prp_find(const struct dmabuf_rw_prp *prp,
-					   unsigned int variant, u64 index,
-					   unsigned int *slot)
-{
-	u64 position = index + variant * PRP_STAGGER;
-
-	*slot = position % PRP_SLOTS;
-	return &prp->list[variant][position / PRP_SLOTS];
-}
-
 /**
  * dmabuf_rw_prp_fill - write the addresses of a mapped buffer into the lists
  * @prp: from dmabuf_rw_prp_alloc()
@@ -168,42 +154,4 @@ void dmabuf_rw_prp_fill(struct dmabuf_rw_prp *prp, struct sg_table *sgt)
 	}
 	/* The drive sees the lists before any command that points at them. */
 	dma_wmb();
-}
-
-/**
- * dmabuf_rw_prp_get - the two PRP words for a part of the buffer
- * @prp: filled
- * @offset: bytes from the buffer's start
- * @length: bytes, not 0; @offset + @length is inside the buffer
- * @prp1: first word
- * @prp2: second word
- *
- * Context: any. Constant time whatever the length.
- */
-void dmabuf_rw_prp_get(const struct dmabuf_rw_prp *prp, u64 offset, u32 length,
-		       __le64 *prp1, __le64 *prp2)
-{
-	u64 first = offset >> DMABUF_RW_GRANULE_SHIFT;
-	u32 within = offset & (DMABUF_RW_GRANULE - 1);
-	u32 pages = ((u64)within + length + DMABUF_RW_GRANULE - 1) >> DMABUF_RW_GRANULE_SHIFT;
-	struct dmabuf_rw_prp_page *list;
-	unsigned int slot;
-
-	/* The caller has checked it; so that it holds under speculation, too. */
-	first = array_index_nospec(first, prp->pages);
-	list = prp_find(prp, 0, first, &slot);
-	*prp1 = cpu_to_le64(le64_to_cpu(list->cpu[slot]) + within);
-	if (pages == 1) {
-		*prp2 = 0;
-		return;
-	}
-
-	list = prp_find(prp, 0, first + 1, &slot);
-	if (pages == 2) {
-		*prp2 = list->cpu[slot];
-		return;
-	}
-	if ((slot + pages - 1) % PRP_SLOTS == 1)
-		list = prp_find(prp, 1, first + 1, &slot);
-	*prp2 = cpu_to_le64(list->dma + slot * sizeof(__le64));
 }
