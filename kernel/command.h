@@ -87,7 +87,7 @@ static __always_inline int command_make(struct request *rq, struct dmabuf_rw_map
 {
 	const struct dmabuf_rw_target *target = &m->target;
 	u32 block = queue_logical_block_size(rq->q);
-	struct nvme_command command = {};
+	struct nvme_command *command;
 	unsigned int shift = ilog2(block);
 	bool write = args_write(args);
 	u16 control;
@@ -107,21 +107,20 @@ static __always_inline int command_make(struct request *rq, struct dmabuf_rw_map
 	lba >>= shift;
 
 	control = target->format.control | m->fua[write];
-	command.rw.opcode = write ? nvme_cmd_write : nvme_cmd_read;
-	command.rw.nsid = cpu_to_le32(target->format.nsid);
-	command.rw.slba = cpu_to_le64(lba);
-	command.rw.length = cpu_to_le16((length >> shift) - 1);
+	command = dmabuf_rw_nvme_command(rq);
+	command->rw.opcode = write ? nvme_cmd_write : nvme_cmd_read;
+	command->rw.nsid = cpu_to_le32(target->format.nsid);
+	command->rw.slba = cpu_to_le64(lba);
+	command->rw.length = cpu_to_le16((length >> shift) - 1);
 	if (unlikely(control)) {
-		command.rw.control = cpu_to_le16(control);
-		command.rw.reftag = cpu_to_le32(lower_32_bits(lba));
+		command->rw.control = cpu_to_le16(control);
+		command->rw.reftag = cpu_to_le32(lower_32_bits(lba));
 		if (target->format.guard64)
-			command.rw.cdw3 = cpu_to_le32(upper_32_bits(lba) & 0xffff);
+			command->rw.cdw3 = cpu_to_le32(upper_32_bits(lba) & 0xffff);
 	}
 	dmabuf_rw_prp_get(&m->attach->prp, args->buffer_offset + done, length,
-			  &command.rw.dptr.prp1, &command.rw.dptr.prp2);
-	dmabuf_rw_nvme_init_request(rq, &command);
-	/* Ordinary I/O, not an administrator's passthrough: resets are survived. */
-	rq->cmd_flags &= ~REQ_FAILFAST_DRIVER;
+			  &command->rw.dptr.prp1, &command->rw.dptr.prp2);
+	dmabuf_rw_nvme_init_placed(rq);
 	/* The queue's own, as any I/O has: no user sets it. */
 	rq->timeout = 0;
 	this_cpu_inc(m->counts->commands);

@@ -22,6 +22,8 @@
  * up with the first NVMe target and kept, nvme_core with it, until exit.
  */
 static typeof(nvme_init_request) *nvme_init;
+/* Nothing of it has to be called: see dmabuf_rw_nvme_request_known(). */
+bool dmabuf_rw_nvme_init_known;
 static typeof(nvme_setup_cmd) *nvme_setup;
 static DEFINE_MUTEX(nvme_init_lock);
 
@@ -44,8 +46,12 @@ bool dmabuf_rw_nvme_available(struct request *rq)
 		WRITE_ONCE(nvme_init, symbol_get(nvme_init_request));
 	if (nvme_init && !nvme_setup)
 		WRITE_ONCE(nvme_setup, symbol_get(nvme_setup_cmd));
-	if (nvme_init && !verified)
+	if (nvme_init && !verified) {
 		verified = dmabuf_rw_nvme_request_verify(rq, nvme_init);
+		if (verified)
+			WRITE_ONCE(dmabuf_rw_nvme_init_known,
+				   dmabuf_rw_nvme_request_known(rq, nvme_init));
+	}
 	return verified;
 }
 
@@ -59,6 +65,22 @@ bool dmabuf_rw_nvme_available(struct request *rq)
 void dmabuf_rw_nvme_init_request(struct request *rq, struct nvme_command *command)
 {
 	READ_ONCE(nvme_init)(rq, command);
+}
+
+/**
+ * dmabuf_rw_nvme_init_anew - dmabuf_rw_nvme_init_placed() by the driver
+ * @rq: the command is where the driver keeps it
+ *
+ * Context: any; dmabuf_rw_nvme_available() has said yes.
+ */
+void dmabuf_rw_nvme_init_anew(struct request *rq)
+{
+	const struct dmabuf_rw_nvme_request *nr = blk_mq_rq_to_pdu(rq);
+	struct nvme_command command = *nr->cmd;
+
+	dmabuf_rw_nvme_init_request(rq, &command);
+	/* Ordinary I/O, not an administrator's passthrough: resets are survived. */
+	rq->cmd_flags &= ~REQ_FAILFAST_DRIVER;
 }
 
 /**

@@ -4,6 +4,7 @@
  */
 #include <linux/blkdev.h>
 #include <linux/nvme.h>
+#include <linux/slab.h>
 #include <linux/string.h>
 #include <linux/uaccess.h>
 
@@ -49,14 +50,15 @@ static bool request_cleared(const u8 *bytes)
  * Context: any.
  * Return: whether it is.
  */
-bool dmabuf_rw_nvme_request_verify(struct request *rq,
-				   void (*init)(struct request *rq, struct nvme_command *command))
+bool dmabuf_rw_nvme_request_verify(struct request *rq, dmabuf_rw_nvme_init_fn *init)
 {
 	const size_t first = offsetof(struct dmabuf_rw_nvme_request, result);
 	const size_t size = sizeof(struct dmabuf_rw_nvme_request) - first;
 	struct nvme_command command = {}, copy = {};
 	u8 saved[sizeof(struct dmabuf_rw_nvme_request)];
 	struct dmabuf_rw_nvme_request *nr = blk_mq_rq_to_pdu(rq);
+	blk_opf_t cmd_flags = rq->cmd_flags;
+	req_flags_t rq_flags = rq->rq_flags;
 	u8 *bytes = (u8 *)nr;
 	bool good;
 
@@ -71,7 +73,72 @@ bool dmabuf_rw_nvme_request_verify(struct request *rq,
 	       !copy_from_kernel_nofault(&copy, nr->cmd, sizeof(copy)) &&
 	       !memcmp(&copy, &command, sizeof(copy));
 	memcpy(bytes + first, saved + first, size);
+	rq->cmd_flags = cmd_flags;
+	rq->rq_flags = rq_flags;
 	return good;
+}
+
+/*
+ * Did nvme_init_request() change nothing but what we know of? @was and @is: a
+ * request, with the driver's part of it, before and after; @command: where in them
+ * the command is. The count of its references is the block layer's, which may look
+ * at any request at any time.
+ */
+static bool request_same_else(const struct request *was, struct request *is, size_t size,
+			      size_t command)
+{
+	const struct dmabuf_rw_nvme_request *nr_was = blk_mq_rq_to_pdu((struct request *)was);
+	struct dmabuf_rw_nvme_request *nr = blk_mq_rq_to_pdu(is);
+
+	if ((is->cmd_flags & ~REQ_FAILFAST_DRIVER) != was->cmd_flags ||
+	    (is->rq_flags | RQF_QUIET) != (was->rq_flags | RQF_DONTPREP | RQF_QUIET))
+		return false;
+	is->cmd_flags = was->cmd_flags;
+	is->rq_flags = was->rq_flags;
+	/* Some set it; we do, too, see command_make(). */
+	is->timeout = was->timeout;
+	is->ref = was->ref;
+	nr->retries = nr_was->retries;
+	nr->flags = nr_was->flags;
+	nr->status = nr_was->status;
+	/* It may also be elsewhere. */
+	if (command <= size - sizeof(struct nvme_command))
+		memcpy((u8 *)is + command, (const u8 *)was + command, sizeof(struct nvme_command));
+	return !memcmp(was, is, size);
+}
+
+/**
+ * dmabuf_rw_nvme_request_known - does nvme_init_request() do what we know, and no more?
+ * @rq: from a queue of an NVMe namespace that is not polled; never sent
+ * @init: nvme_init_request()
+ *
+ * Then a command may be written where the driver keeps it, and the rest done in
+ * place, see dmabuf_rw_nvme_init_here(). The request and the driver's whole part
+ * of it are compared, before and after.
+ *
+ * Context: may sleep.
+ * Return: whether it does; false, too, for want of memory.
+ */
+bool dmabuf_rw_nvme_request_known(struct request *rq, dmabuf_rw_nvme_init_fn *init)
+{
+	const struct dmabuf_rw_nvme_request *nr = blk_mq_rq_to_pdu(rq);
+	size_t size = sizeof(*rq) + rq->q->tag_set->cmd_size;
+	struct nvme_command command = {};
+	struct request *was, *is;
+	bool same = false;
+
+	/* A request is held: whoever freezes the queue waits for us. */
+	was = kmalloc(size, GFP_NOIO | __GFP_NOWARN);
+	is = kmalloc(size, GFP_NOIO | __GFP_NOWARN);
+	if (was && is) {
+		memcpy(was, rq, size);
+		init(rq, &command);
+		memcpy(is, rq, size);
+		same = request_same_else(was, is, size, (u8 *)nr->cmd - (u8 *)rq);
+	}
+	kfree(was);
+	kfree(is);
+	return same;
 }
 
 #define DRIVER_RETRIES 5	/* the driver's own default */

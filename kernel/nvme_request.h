@@ -34,10 +34,51 @@ enum dmabuf_rw_nvme_again {
 	DMABUF_RW_NVME_ELSEWHERE,	/* send it by way of another controller */
 };
 
-bool dmabuf_rw_nvme_request_verify(struct request *rq,
-				   void (*init)(struct request *rq, struct nvme_command *command));
+typedef void dmabuf_rw_nvme_init_fn(struct request *rq, struct nvme_command *command);
+
+bool dmabuf_rw_nvme_request_verify(struct request *rq, dmabuf_rw_nvme_init_fn *init);
+bool dmabuf_rw_nvme_request_known(struct request *rq, dmabuf_rw_nvme_init_fn *init);
 enum dmabuf_rw_nvme_again dmabuf_rw_nvme_again(struct request *rq, bool several_paths);
 int dmabuf_rw_nvme_errno(const struct dmabuf_rw_nvme_request *nr, blk_status_t status);
+
+/**
+ * dmabuf_rw_nvme_command - where the driver keeps the command of a request
+ * @rq: from the queue of an NVMe namespace
+ *
+ * Context: any; dmabuf_rw_nvme_request_verify() has said yes.
+ * Return: the command, all zero.
+ */
+static __always_inline struct nvme_command *dmabuf_rw_nvme_command(struct request *rq)
+{
+	struct dmabuf_rw_nvme_request *nr = blk_mq_rq_to_pdu(rq);
+	u64 *words = (u64 *)nr->cmd;
+	size_t i;
+
+	/* Eight stores. Of a memset() would become a string instruction, which is slow to begin. */
+#pragma GCC unroll 8
+	for (i = 0; i < sizeof(*nr->cmd) / sizeof(*words); i++)
+		WRITE_ONCE(words[i], 0);
+	return nr->cmd;
+}
+
+/**
+ * dmabuf_rw_nvme_init_here - what nvme_init_request() does besides copying
+ * @rq: from the queue of an NVMe namespace
+ *
+ * Without REQ_FAILFAST_DRIVER, which we do not want. RQF_QUIET: as for any I/O,
+ * no message of the driver's about a passthrough command that failed.
+ *
+ * Context: any; dmabuf_rw_nvme_request_known() has said yes.
+ */
+static __always_inline void dmabuf_rw_nvme_init_here(struct request *rq)
+{
+	struct dmabuf_rw_nvme_request *nr = blk_mq_rq_to_pdu(rq);
+
+	nr->retries = 0;
+	nr->flags = 0;
+	nr->status = 0;
+	rq->rq_flags |= RQF_DONTPREP | RQF_QUIET;
+}
 
 /**
  * dmabuf_rw_nvme_result - how a command ended
