@@ -250,6 +250,19 @@ static inline void dmabuf_rw_plug_forget_time(struct blk_plug *plug)
 #endif
 }
 
+/**
+ * dmabuf_rw_plug_expect - say how many requests are to come
+ * @plug: the task's
+ * @nr: so many
+ *
+ * Their tags are had together, as many as the block layer itself asks for at once.
+ * Only a hint.
+ */
+static inline void dmabuf_rw_plug_expect(struct blk_plug *plug, unsigned int nr)
+{
+	plug->nr_ios = max_t(unsigned int, plug->nr_ios, min(nr, 32U));
+}
+
 /* A write may be tried without waiting: 6.10 has a flag of the kind of file for it. */
 #ifdef FOP_BUFFER_WASYNC
 #define DMABUF_RW_FOP_FLAGS .fop_flags = FOP_BUFFER_WASYNC,

@@ -20,6 +20,7 @@ struct dmabuf_rw_io_args {
 struct bvec_io;
 struct dmabuf_rw_later;
 struct premapped_long;
+struct ranges;
 
 /*
  * The private bytes of a READ or WRITE command while it is under way. One
@@ -34,6 +35,7 @@ struct dmabuf_rw_pdu {
 		u64 file_offset;		/* the same */
 		struct premapped_long *longer;	/* premapped, any other */
 		struct bvec_io *bvec;
+		struct ranges *ranges;		/* any, several ranges */
 		struct dmabuf_rw_later *later;	/* waited, and not yet sent */
 	};
 	union {

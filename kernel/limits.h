@@ -13,6 +13,7 @@
 #define DMABUF_RW_GRANULE	BIT(DMABUF_RW_GRANULE_SHIFT)
 #define DMABUF_RW_MAX_MAPPINGS	4096U		/* per session, a power of two */
 #define DMABUF_RW_MAX_BATCH	1024U
+#define DMABUF_RW_MAX_RANGES	256U		/* of one command */
 #define DMABUF_RW_MAX_SESSIONS	1024U		/* per user */
 #define DMABUF_RW_MAX_RW_FILES	4096U		/* per user */
 #define DMABUF_RW_MAX_IO	((u64)MAX_RW_COUNT)

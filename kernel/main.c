@@ -23,6 +23,7 @@
 #include "pin.h"
 #include "premapped.h"
 #include "premapped_long.h"
+#include "ranges.h"
 #include "registered.h"
 #include "rwfile.h"
 #include "session.h"
@@ -45,8 +46,11 @@ static long ioctl_query(void __user *arg)
 			 DMABUF_RW_FEAT_INVALIDATE | DMABUF_RW_FEAT_TIMEOUT |
 			 DMABUF_RW_FEAT_IOPOLL | DMABUF_RW_FEAT_RWFILE | DMABUF_RW_FEAT_IO |
 			 DMABUF_RW_FEAT_READ_FUA;
-	if (DMABUF_RW_SQE_KEPT)
-		query.features |= DMABUF_RW_FEAT_ASYNC;
+	if (DMABUF_RW_SQE_KEPT) {
+		/* Without, what has to wait is kept by later.c, one I/O at a time. */
+		query.features |= DMABUF_RW_FEAT_ASYNC | DMABUF_RW_FEAT_RANGES;
+		query.max_ranges = DMABUF_RW_MAX_RANGES;
+	}
 	query.max_mappings = DMABUF_RW_MAX_MAPPINGS;
 	query.max_batch = DMABUF_RW_MAX_BATCH;
 	query.max_sessions = DMABUF_RW_MAX_SESSIONS;
@@ -101,6 +105,13 @@ static int dmabuf_rw_uring_cmd(struct io_uring_cmd *cmd, unsigned int issue_flag
 		return dmabuf_rw_issue(cmd, issue_flags, DMABUF_RW_DIR_READ);
 	case DMABUF_RW_URING_WRITE:
 		return dmabuf_rw_issue(cmd, issue_flags, DMABUF_RW_DIR_WRITE);
+	case DMABUF_RW_URING_READV:
+	case DMABUF_RW_URING_WRITEV:
+		if (!DMABUF_RW_SQE_KEPT)
+			return -ENOTTY;
+		return dmabuf_rw_ranges_issue(cmd, issue_flags,
+					      cmd->cmd_op == DMABUF_RW_URING_READV ?
+					      DMABUF_RW_DIR_READ : DMABUF_RW_DIR_WRITE);
 	case DMABUF_RW_URING_REGISTER:
 		return dmabuf_rw_registered_issue(cmd, issue_flags);
 	case DMABUF_RW_URING_UNREGISTER:
@@ -149,9 +160,12 @@ static int __init dmabuf_rw_init(void)
 	ret = dmabuf_rw_long_init();
 	if (ret)
 		goto exit_bvec;
-	ret = dmabuf_rw_attach_init();
+	ret = dmabuf_rw_ranges_init();
 	if (ret)
 		goto exit_premapped;
+	ret = dmabuf_rw_attach_init();
+	if (ret)
+		goto exit_ranges;
 	ret = misc_register(&dmabuf_rw_device);
 	if (ret)
 		goto exit_attach;
@@ -160,6 +174,8 @@ static int __init dmabuf_rw_init(void)
 
 exit_attach:
 	dmabuf_rw_attach_exit();
+exit_ranges:
+	dmabuf_rw_ranges_exit();
 exit_premapped:
 	dmabuf_rw_long_exit();
 exit_bvec:
@@ -176,6 +192,7 @@ static void __exit dmabuf_rw_exit(void)
 	dmabuf_rw_debugfs_exit();
 	misc_deregister(&dmabuf_rw_device);
 	dmabuf_rw_registered_exit();
+	dmabuf_rw_ranges_exit();
 	dmabuf_rw_long_exit();
 	dmabuf_rw_attach_exit();
 	dmabuf_rw_bvec_exit();

@@ -66,6 +66,7 @@
 #define DMABUF_RW_FEAT_WINDOW		(1ULL << 8)	/* DMABUF_RW_REG_WINDOW */
 #define DMABUF_RW_FEAT_READ_FUA		(1ULL << 9)	/* DMABUF_RW_MAP_READ_FUA */
 #define DMABUF_RW_FEAT_ASYNC		(1ULL << 10)	/* commands that are not issued at once */
+#define DMABUF_RW_FEAT_RANGES		(1ULL << 12)	/* READV and WRITEV */
 
 /*
  * Reasons. An errno says what kind of failure it was, the reason names its
@@ -125,6 +126,8 @@
  * @max_rw_files:	out: rw fds one user may have open (root: unbounded); 0
  *			without FEAT_RWFILE.
  * @max_rw_buffer_bytes: out: largest dma-buf that OPEN takes.
+ * @max_ranges:		out: ranges one READV or WRITEV may carry; 0 without
+ *			FEAT_RANGES.
  * @reserved:		must be 0, returned 0.
  */
 struct dmabuf_rw_query {
@@ -139,7 +142,8 @@ struct dmabuf_rw_query {
 	__u64 max_buffer_bytes[DMABUF_RW_NR_PATHS];
 	__u64 max_rw_files;
 	__u64 max_rw_buffer_bytes;
-	__u64 reserved[5];
+	__u64 max_ranges;
+	__u64 reserved[4];
 };
 
 /**
@@ -418,12 +422,21 @@ struct dmabuf_rw_io {
 
 /*
  * IORING_OP_URING_CMD on the session's file. A 64-byte SQE is enough. cmd_op is
- * one of the four below; the SQE's cmd[16] bytes are the structure named there.
+ * one of those below; the SQE's cmd[16] bytes are the structure named there.
  *
  * READ, WRITE	addr = byte offset into the dma-buf, len = bytes,
  *		cmd = struct dmabuf_rw_uring_io. Result: bytes moved, or a
  *		negative errno. PREMAPPED moves all or fails; BVEC may move
  *		less at the end of a file, as read(2) and write(2) do.
+ * READV, WRITEV	several of them in one command, where QUERY has FEAT_RANGES:
+ *		addr = address of an array of struct dmabuf_rw_range, len = how
+ *		many, 1 … dmabuf_rw_query.max_ranges, cmd = struct
+ *		dmabuf_rw_uring_io with @file_offset 0. Each range is read or
+ *		written as by a READ or WRITE of its own, in any order, and may
+ *		fail by itself. The array is to stay until the completion, by
+ *		which each range's result is in it. Result: ranges that ended
+ *		well, or a negative errno: none was looked at; but for EFAULT,
+ *		after which any may have been moved, and no result counts.
  * REGISTER	cmd = struct dmabuf_rw_uring_reg: put the mapping, made with path
  *		REGISTERED, into slot @index of this ring's buffer table. The
  *		slot must exist and be empty. addr = 0, len = 0; with the flag
@@ -436,10 +449,13 @@ struct dmabuf_rw_io {
 #define DMABUF_RW_URING_WRITE	_IOW(DMABUF_RW_IOC_MAGIC, 0x41, struct dmabuf_rw_uring_io)
 #define DMABUF_RW_URING_REGISTER _IOW(DMABUF_RW_IOC_MAGIC, 0x42, struct dmabuf_rw_uring_reg)
 #define DMABUF_RW_URING_UNREGISTER _IOW(DMABUF_RW_IOC_MAGIC, 0x43, struct dmabuf_rw_uring_reg)
+#define DMABUF_RW_URING_READV	_IOW(DMABUF_RW_IOC_MAGIC, 0x44, struct dmabuf_rw_uring_io)
+#define DMABUF_RW_URING_WRITEV	_IOW(DMABUF_RW_IOC_MAGIC, 0x45, struct dmabuf_rw_uring_io)
 
 /**
- * struct dmabuf_rw_uring_io - cmd bytes of READ and WRITE
- * @file_offset: bytes, from the start of the file or block device opened.
+ * struct dmabuf_rw_uring_io - cmd bytes of READ, WRITE, READV and WRITEV
+ * @file_offset: bytes, from the start of the file or block device opened. 0 with
+ *		READV and WRITEV.
  * @handle:	a PREMAPPED or BVEC mapping of this session.
  * @flags:	must be 0.
  */
@@ -447,6 +463,24 @@ struct dmabuf_rw_uring_io {
 	__u64 file_offset;
 	__u32 handle;
 	__u32 flags;
+};
+
+/**
+ * struct dmabuf_rw_range - one range of READV and WRITEV
+ * @file_offset:   in: bytes, from the start of the file or block device opened.
+ * @buffer_offset: in: byte offset into the dma-buf.
+ * @length:	   in: bytes.
+ * @moved:	   out: bytes moved, 0 with an error. As READ and WRITE say it.
+ * @error:	   out: 0 or a positive errno, as READ and WRITE have it.
+ * @reason:	   out: DMABUF_RW_REASON_*.
+ */
+struct dmabuf_rw_range {
+	__u64 file_offset;
+	__u64 buffer_offset;
+	__u32 length;
+	__u32 moved;
+	__u32 error;
+	__u32 reason;
 };
 
 /* dmabuf_rw_uring_reg.flags */
@@ -485,6 +519,7 @@ __DMABUF_RW_SIZE(struct dmabuf_rw_open, 64);
 __DMABUF_RW_SIZE(struct dmabuf_rw_io, 64);
 __DMABUF_RW_SIZE(struct dmabuf_rw_uring_io, 16);
 __DMABUF_RW_SIZE(struct dmabuf_rw_uring_reg, 16);
+__DMABUF_RW_SIZE(struct dmabuf_rw_range, 32);
 #undef __DMABUF_RW_SIZE
 
 #endif /* _UAPI_LINUX_DMABUF_RW_H */

@@ -1,0 +1,448 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * READV and WRITEV: several ranges of one mapping in one command, each with a
+ * result of its own, one completion for all.
+ *
+ * The array is copied once and then only the copy is looked at, but for the
+ * results, which go to user space before the completion, from the task that
+ * asked. Each range is an I/O like any other: it is checked, counted and traced
+ * by itself, and one that fails has no part in what becomes of the others.
+ *
+ * Those of a premapped mapping that can go at once do, one NVMe command each, by
+ * one plug. They hold the mapping's percpu_ref together, until the last has
+ * ended. If any would have to wait before anything is sent, io_uring calls again
+ * from a worker, as for a single I/O, and the worker takes one after the other;
+ * so it does for other datapaths. What a drive does not do at the first attempt
+ * is left to a worker of our own.
+ */
+#include <linux/blk-mq.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+#include <linux/workqueue.h>
+
+#include "compat.h"
+#include "command.h"
+#include "limits.h"
+#include "premapped.h"
+#include "ranges.h"
+#include "ready.h"
+#include "session.h"
+#include "sqe.h"
+
+/* All ranges of one command while it is under way. */
+struct ranges {
+	struct dmabuf_rw_mapping *m;	/* m->io held; with @held a reference instead */
+	struct io_uring_cmd *cmd;
+	struct dmabuf_rw_range __user *user;
+	u32 direction;
+	u32 nr;
+	atomic_t pending;		/* commands, and one for who sends them */
+	bool again;			/* some range is to be sent by a worker */
+	bool held;
+	struct work_struct work;
+	struct dmabuf_rw_range range[];	/* moved: its index, until it has ended */
+};
+
+/* dmabuf_rw_range.reason of a range that is still to be sent, by a worker. */
+#define RANGE_AGAIN	U32_MAX
+
+static struct workqueue_struct *ranges_wq;
+
+static struct ranges *ranges_of(struct dmabuf_rw_range *range)
+{
+	return container_of(range - range->moved, struct ranges, range[0]);
+}
+
+static struct dmabuf_rw_io_args range_args(const struct dmabuf_rw_range *range, u32 direction)
+{
+	return (struct dmabuf_rw_io_args){
+		.buffer_offset = range->buffer_offset,
+		.file_offset = range->file_offset,
+		.length = range->length,
+		.direction = direction,
+	};
+}
+
+static void range_end(struct dmabuf_rw_range *range, u32 moved, struct dmabuf_rw_result result)
+{
+	range->moved = moved;
+	range->error = -result.error;
+	range->reason = result.reason;
+}
+
+static struct ranges *ranges_new(struct dmabuf_rw_range __user *user, u32 nr)
+{
+	struct ranges *all = kmalloc(struct_size(all, range, nr), GFP_KERNEL_ACCOUNT);
+	u32 i;
+
+	if (!all)
+		return ERR_PTR(-ENOMEM);
+	if (copy_from_user(all->range, user, array_size(nr, sizeof(*user)))) {
+		kfree(all);
+		return ERR_PTR(-EFAULT);
+	}
+	all->user = user;
+	all->nr = nr;
+	all->again = false;
+	all->held = false;
+	for (i = 0; i < nr; i++)
+		range_end(&all->range[i], i, DMABUF_RW_OK);
+	return all;
+}
+
+/* Tell user space of each range. Ranges that ended well, or -EFAULT. */
+static s32 ranges_report(const struct ranges *all)
+{
+	struct dmabuf_rw_range __user *user = all->user;
+	s32 good = 0;
+	u32 i;
+
+	if (!user_write_access_begin(user, array_size(all->nr, sizeof(*user))))
+		return -EFAULT;
+	for (i = 0; i < all->nr; i++) {
+		const struct dmabuf_rw_range *range = &all->range[i];
+
+		unsafe_put_user(range->moved, &user[i].moved, fault);
+		unsafe_put_user(range->error, &user[i].error, fault);
+		unsafe_put_user(range->reason, &user[i].reason, fault);
+		good += !range->error;
+	}
+	user_write_access_end();
+	return good;
+
+fault:
+	user_write_access_end();
+	return -EFAULT;
+}
+
+static void range_refuse(struct dmabuf_rw_mapping *m, struct dmabuf_rw_range *range,
+			 struct dmabuf_rw_result result)
+{
+	dmabuf_rw_note_error(m, result.error, result.reason);
+	range_end(range, 0, result);
+}
+
+/* One range, from where waiting is allowed. */
+static struct dmabuf_rw_result range_run(struct dmabuf_rw_mapping *m,
+					 struct dmabuf_rw_range *range, u32 direction)
+{
+	struct dmabuf_rw_io_args args = range_args(range, direction);
+	struct dmabuf_rw_result result = dmabuf_rw_io_check(m, &args);
+	u64 moved = 0;
+
+	if (result.error) {
+		range_refuse(m, range, result);
+		return DMABUF_RW_OK;
+	}
+	result = m->ops->run(m, &args, &moved);
+	range_end(range, moved, result);
+	return result;
+}
+
+/*
+ * From where waiting is allowed, one after the other: all, or those that are to be
+ * sent again. What ends the waiting of one, ends that of all that follow.
+ */
+static void ranges_run(struct ranges *all, bool again)
+{
+	struct dmabuf_rw_result result = DMABUF_RW_OK;
+	u32 i;
+
+	for (i = 0; i < all->nr; i++) {
+		struct dmabuf_rw_range *range = &all->range[i];
+
+		if (again && range->reason != RANGE_AGAIN)
+			continue;
+		if (result.error == -EINTR || result.reason == DMABUF_RW_REASON_FENCE_TIMEOUT)
+			range_refuse(all->m, range, result);
+		else
+			result = range_run(all->m, range, all->direction);
+	}
+}
+
+/* What the target's page cache has of what was written is stale. */
+static void ranges_drop(const struct ranges *all)
+{
+	u32 i;
+
+	for (i = 0; i < all->nr; i++)
+		if (all->range[i].moved)
+			dmabuf_rw_cache_drop(all->m, all->range[i].file_offset,
+					     all->range[i].moved);
+}
+
+/* In the task that owns the ring, or io_uring's fallback worker. */
+static void ranges_task_work(DMABUF_RW_TW_ARGS)
+{
+	struct io_uring_cmd *cmd = DMABUF_RW_TW_CMD;
+	struct ranges *all = dmabuf_rw_pdu(cmd)->ranges;
+	/* The array is where the task that asked has it: a kernel thread has nothing there. */
+	bool gone = DMABUF_RW_TW_DEAD || (current->flags & PF_KTHREAD) || !current->mm;
+	s32 result;
+
+	if (unlikely(all->held)) {
+		if (all->direction == DMABUF_RW_DIR_WRITE)
+			ranges_drop(all);
+		dmabuf_rw_mapping_put(all->m);
+	}
+	result = unlikely(gone) ? -ECANCELED : ranges_report(all);
+	kfree(all);
+	dmabuf_rw_cmd_done(cmd, result, DMABUF_RW_TW_FLAGS);
+}
+
+static void ranges_work(struct work_struct *work)
+{
+	struct ranges *all = container_of(work, struct ranges, work);
+
+	ranges_run(all, true);
+	dmabuf_rw_in_task(all->cmd, ranges_task_work);
+}
+
+/* One command less. With the last one the mapping is let go of. */
+static void ranges_put(struct ranges *all)
+{
+	struct dmabuf_rw_mapping *m = all->m;
+	struct io_uring_cmd *cmd = all->cmd;
+
+	if (!atomic_dec_and_test(&all->pending))
+		return;
+	if (unlikely(all->again || (all->direction == DMABUF_RW_DIR_WRITE && target_cached(m)))) {
+		refcount_inc(&m->refs);
+		all->held = true;
+	}
+	percpu_ref_put(&m->io);
+	if (unlikely(all->again))
+		queue_work(ranges_wq, &all->work);
+	else
+		dmabuf_rw_in_task(cmd, ranges_task_work);
+}
+
+static void range_again(struct ranges *all, struct dmabuf_rw_range *range)
+{
+	range->reason = RANGE_AGAIN;
+	WRITE_ONCE(all->again, true);
+}
+
+static enum rq_end_io_ret range_command_end(DMABUF_RW_END_IO_ARGS)
+{
+	struct dmabuf_rw_range *range = rq->end_io_data;
+	int error = dmabuf_rw_nvme_result(rq, status);
+	struct ranges *all = ranges_of(range);
+	struct dmabuf_rw_mapping *m = all->m;
+
+	if (unlikely(error))
+		command_note_status(m, rq);
+	if (unlikely(error) && dmabuf_rw_nvme_again(rq, m->target.head) != DMABUF_RW_NVME_OVER) {
+		range_again(all, range);
+	} else {
+		u32 reason = error ? dmabuf_rw_reason_of(m, error) : DMABUF_RW_REASON_NONE;
+
+		io_account(m, all->direction, range->length, error, reason);
+		range_end(range, error ? 0 : range->length, dmabuf_rw_fail(error, reason));
+	}
+	ranges_put(all);
+	return RQ_END_IO_FREE;
+}
+
+/* Send one range, which does not have to wait for anything but a request. */
+static void range_send(struct ranges *all, struct dmabuf_rw_range *range)
+{
+	struct dmabuf_rw_io_args args = range_args(range, all->direction);
+	struct dmabuf_rw_mapping *m = all->m;
+	struct dmabuf_rw_result result = dmabuf_rw_io_check(m, &args);
+	struct request *rq;
+	int ret;
+
+	if (!result.error)
+		result = target_check(m, &args);
+	if (unlikely(result.error)) {
+		range_refuse(m, range, result);
+		return;
+	}
+	rq = blk_mq_alloc_request(m->target.disk->queue, command_op(&args) | REQ_NOWAIT,
+				  BLK_MQ_REQ_NOWAIT);
+	if (IS_ERR(rq)) {
+		range_again(all, range);
+		return;
+	}
+	ret = command_make(rq, m, &args, 0, args.length);
+	if (unlikely(ret)) {
+		blk_mq_free_request(rq);
+		range_refuse(m, range, dmabuf_rw_fail(ret, dmabuf_rw_reason_of(m, ret)));
+		return;
+	}
+	rq->end_io = range_command_end;
+	rq->end_io_data = range;
+	trace_dmabuf_rw_submit(m->session, m->handle, args.direction, args.file_offset,
+			       args.buffer_offset, args.length);
+	atomic_inc(&all->pending);
+	if (likely(command_send(m, rq)))
+		return;
+	/* The multipath head is frozen. */
+	atomic_dec(&all->pending);
+	this_cpu_dec(m->counts->commands);
+	blk_mq_free_request(rq);
+	range_again(all, range);
+}
+
+/* Would any of them have to wait, or be several commands? m->io held. */
+static bool ranges_wait(const struct ranges *all)
+{
+	const struct dmabuf_rw_mapping *m = all->m;
+	bool cached = target_cached(m);
+	u32 i;
+
+	if (dmabuf_rw_fenced(m->dmabuf, all->direction == DMABUF_RW_DIR_READ))
+		return true;
+	for (i = 0; i < all->nr; i++) {
+		const struct dmabuf_rw_io_args args = range_args(&all->range[i], all->direction);
+
+		if (args.length > m->target.max_command)
+			return true;
+		if (unlikely(cached) && !dmabuf_rw_io_check(m, &args).error &&
+		    !target_check(m, &args).error && cache_in_the_way(m, &args))
+			return true;
+	}
+	return false;
+}
+
+/* Premapped, without waiting. m->io is held, and goes with the last command. */
+static int ranges_send(struct ranges *all)
+{
+	struct blk_plug plug;
+	u32 i;
+
+	atomic_set(&all->pending, 1);
+	INIT_WORK(&all->work, ranges_work);
+	dmabuf_rw_pdu(all->cmd)->ranges = all;
+	blk_start_plug(&plug);
+	dmabuf_rw_plug_expect(current->plug, all->nr);
+	for (i = 0; i < all->nr; i++)
+		range_send(all, &all->range[i]);
+	blk_finish_plug(&plug);
+	ranges_put(all);
+	return -EIOCBQUEUED;
+}
+
+/* A premapped mapping whose addresses and path may be used now, with m->io held, or NULL. */
+static struct dmabuf_rw_mapping *ranges_enter(const struct dmabuf_rw_session *session, u32 handle)
+{
+	struct dmabuf_rw_mapping *m;
+
+	guard(rcu)();
+	m = dmabuf_rw_find_rcu(session, handle);
+	if (!m || m->ops != &dmabuf_rw_premapped_ops || !percpu_ref_tryget_live_rcu(&m->io))
+		return NULL;
+	/* As dmabuf_rw_io_enter(), without its own section of RCU. */
+	smp_rmb();
+	return m;
+}
+
+/* From where waiting is allowed, or for who has to be called from there. */
+static int ranges_slowly(struct ranges *all, u32 handle, bool wait)
+{
+	struct dmabuf_rw_mapping *m;
+	int ret = -EAGAIN;
+
+	m = dmabuf_rw_mapping_get(all->cmd->file->private_data, handle);
+	if (!m)
+		return -ENOENT;
+	if (!m->ops->issue) {
+		ret = -EOPNOTSUPP;
+	} else if (wait) {
+		all->m = m;
+		ranges_run(all, false);
+		ret = ranges_report(all);
+	} else {
+		this_cpu_inc(m->counts->deferred);
+	}
+	dmabuf_rw_mapping_put(m);
+	return ret;
+}
+
+/* The copy is there. -EAGAIN: a worker has to do it. @all is gone. */
+static int ranges_begin(struct ranges *all, u32 handle, unsigned int issue_flags)
+{
+	bool wait = !(issue_flags & IO_URING_F_NONBLOCK);
+	struct dmabuf_rw_mapping *m = NULL;
+	int ret;
+
+	if (!wait)
+		m = ranges_enter(all->cmd->file->private_data, handle);
+	if (likely(m)) {
+		all->m = m;
+		if (likely(!ranges_wait(all)))
+			return ranges_send(all);
+		ret = dmabuf_rw_io_defer(m);
+	} else {
+		ret = ranges_slowly(all, handle, wait);
+	}
+	kfree(all);
+	return ret;
+}
+
+/**
+ * dmabuf_rw_ranges_issue - DMABUF_RW_URING_READV and _WRITEV
+ * @cmd: the command
+ * @issue_flags: io_uring's
+ * @direction: DMABUF_RW_DIR_READ or DMABUF_RW_DIR_WRITE
+ *
+ * Context: io_uring's issue context. Sleeps for memory and page faults, for
+ * anything else only without IO_URING_F_NONBLOCK.
+ * Return: -EIOCBQUEUED: on its way; -EAGAIN, with IO_URING_F_NONBLOCK only: call
+ * again where sleeping is allowed; how many ranges ended well; or why none was
+ * looked at: -EINVAL, -ENOENT (handle), -EOPNOTSUPP (mapping of another path, or
+ * the kernel has not kept the SQE), -EFAULT, -ENOMEM. -EFAULT of a worker: the
+ * results could not be told.
+ */
+int dmabuf_rw_ranges_issue(struct io_uring_cmd *cmd, unsigned int issue_flags, u32 direction)
+{
+	const struct io_uring_sqe *sqe = dmabuf_rw_sqe(cmd, issue_flags);
+	const struct dmabuf_rw_uring_io *in;
+	struct ranges *all;
+	u32 nr, handle;
+	u64 user;
+	int ret;
+
+	if (!sqe)
+		return -EOPNOTSUPP;
+	in = (const struct dmabuf_rw_uring_io *)sqe->cmd;
+	user = READ_ONCE(sqe->addr);
+	nr = READ_ONCE(sqe->len);
+	handle = READ_ONCE(in->handle);
+	if (READ_ONCE(in->flags) || READ_ONCE(in->file_offset) || !nr ||
+	    nr > DMABUF_RW_MAX_RANGES)
+		return -EINVAL;
+	/* Not polled for: a command has room for one request. */
+	dmabuf_rw_pdu(cmd)->flags = 0;
+	all = ranges_new(u64_to_user_ptr(user), nr);
+	if (IS_ERR(all))
+		return PTR_ERR(all);
+	all->cmd = cmd;
+	all->direction = direction;
+	ret = ranges_begin(all, handle, issue_flags);
+	if (ret == -EAGAIN)
+		dmabuf_rw_sqe_keep(cmd);
+	return ret;
+}
+
+/**
+ * dmabuf_rw_ranges_init - make what ranges that are sent again need
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int dmabuf_rw_ranges_init(void)
+{
+	ranges_wq = alloc_workqueue("dmabuf_rw_ranges", WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
+	return ranges_wq ? 0 : -ENOMEM;
+}
+
+/**
+ * dmabuf_rw_ranges_exit - undo dmabuf_rw_ranges_init()
+ *
+ * Context: module exit, no I/O is under way.
+ */
+void dmabuf_rw_ranges_exit(void)
+{
+	destroy_workqueue(ranges_wq);
+}
