@@ -8,6 +8,10 @@ endif()
 
 add_vm_test(rings LAB --append nvme.poll_queues=1 COMMAND
   ${programs}/rings --polled && ${python}/fio_polled.py)
+# Several ranges in one command; on 6.1, which has none, that it says so.
+add_vm_test(ranges COMMAND ${programs}/ranges)
+add_vm_test(ranges.kernel_6_12 LAB --kernel 6.12 COMMAND
+  ${programs}/ranges --allow-skip 'ranges while the memory moves')
 # What fio does in the middle of a job.
 add_vm_test(fio.contract LAB --append nvme.poll_queues=1 COMMAND ${python}/fio_contract.py)
 # Drives that people reported trouble with.

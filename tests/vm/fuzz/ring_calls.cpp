@@ -166,6 +166,41 @@ long cmd_write(Worker &worker, Args &args) {
   return command_io(worker, args, DMABUF_RW_URING_WRITE);
 }
 
+// The array lies where others write, too: the kernel may read one thing and then another.
+long command_ranges(Worker &worker, Args &args, unsigned long op) {
+  const HandleSlot named = handle_of(args);
+  const std::uint64_t offset = resolve(args.next(), named.bytes);
+  const std::uint64_t position = resolve(args.next(), partition_bytes);
+  const auto length = static_cast<__u32>(resolve(args.next(), named.bytes));
+  const std::uint64_t stride = resolve(args.next(), named.bytes);
+  const std::uint32_t entries = args.word(), nr = args.word();
+  const std::uint32_t file_offset = args.word(), flags = args.word();
+  const std::uint64_t memory = args.next();
+  const std::uint32_t command_flags = args.word();
+  const std::uint64_t filled = std::min<std::uint64_t>(entries, memory ? 16 : 512);
+  const Piece array = worker.arena().array(memory, filled * sizeof(dmabuf_rw_range));
+  for (std::uint64_t i = 0; i < filled; ++i) {
+    const dmabuf_rw_range range{.file_offset = position + i * stride,
+                                .buffer_offset = offset + i * stride,
+                                .length = length};
+    std::memcpy(array.own + i * sizeof(range), &range, sizeof(range));
+  }
+  return request(worker, Tail(args), [&](io_uring_sqe *sqe) {
+    put(sqe, named.session, op,
+        dmabuf_rw_uring_io{.file_offset = file_offset, .handle = named.handle, .flags = flags});
+    sqe->addr = array.given;
+    sqe->len = nr ? nr : entries;
+    sqe->uring_cmd_flags = command_flags;
+  });
+}
+
+long cmd_readv(Worker &worker, Args &args) {
+  return command_ranges(worker, args, DMABUF_RW_URING_READV);
+}
+long cmd_writev(Worker &worker, Args &args) {
+  return command_ranges(worker, args, DMABUF_RW_URING_WRITEV);
+}
+
 __u32 registration_flags(std::uint32_t flags) {
   return avoids_known() ? flags & ~uring_cmd_multishot : flags;
 }
@@ -460,6 +495,8 @@ long ring_files(Worker &, Args &args) {
 constexpr Action actions[] = {
     {"cmd_read", cmd_read},
     {"cmd_write", cmd_write},
+    {"cmd_readv", cmd_readv},
+    {"cmd_writev", cmd_writev},
     {"cmd_register", cmd_register},
     {"cmd_unregister", cmd_unregister},
     {"cmd_other", cmd_other},

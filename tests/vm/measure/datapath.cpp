@@ -104,6 +104,11 @@ public:
     if (io_uring_register_files_update(ring(), 0, &fd, 1) != 1)
       die("cannot register the session's file");
     offset_at_ = offsetof(io_uring_sqe, cmd) + offsetof(dmabuf_rw_uring_io, file_offset);
+    per_entry_ = static_cast<unsigned>(what.number("ranges", 1));
+    if (per_entry_ > 1) {
+      fill_ranges();
+      return;
+    }
     for (unsigned slot = 0; slot < depth_; ++slot) {
       io_uring_sqe *sqe = this->entry(slot);
       sqe->opcode = IORING_OP_URING_CMD;
@@ -126,6 +131,29 @@ public:
   }
 
 private:
+  /// One entry for so many slots, whose places are in an array.
+  void fill_ranges() {
+    if (depth_ % per_entry_)
+      die("depth is no multiple of ranges");
+    ranges_.resize(depth_);
+    for (unsigned slot = 0; slot < depth_; ++slot) {
+      ranges_[slot].buffer_offset = slot_offset(slot);
+      ranges_[slot].length = static_cast<__u32>(bs_);
+    }
+    expected_ = static_cast<int>(per_entry_);
+    for (unsigned slot = 0; slot < depth_ / per_entry_; ++slot) {
+      io_uring_sqe *sqe = this->entry(slot);
+      sqe->opcode = IORING_OP_URING_CMD;
+      sqe->flags = IOSQE_FIXED_FILE;
+      sqe->fd = 0;
+      sqe->cmd_op = writes() ? DMABUF_RW_URING_WRITEV : DMABUF_RW_URING_READV;
+      sqe->addr = reinterpret_cast<std::uintptr_t>(&ranges_[slot * per_entry_]);
+      sqe->len = per_entry_;
+      const dmabuf_rw_uring_io io{.file_offset = 0, .handle = handle_, .flags = 0};
+      std::memcpy(sqe->cmd, &io, sizeof(io));
+    }
+  }
+
   std::uint32_t handle_ = 0;
 };
 

@@ -35,6 +35,13 @@ public:
     return true;
   }
 
+  /// I/Os that one entry asks for: several ranges in one command.
+  unsigned per_entry() const { return per_entry_; }
+  /// Of an entry with several: where the nth reads or writes.
+  void place(unsigned slot, unsigned nth, std::uint64_t offset) {
+    ranges_[slot * per_entry_ + nth].file_offset = offset;
+  }
+
   void landed(unsigned slot) {
     if (copies_) [[unlikely]]
       copy(slot);
@@ -57,6 +64,8 @@ protected:
   unsigned offset_at_ = offsetof(io_uring_sqe, off), offset_shift_ = 0;
   int expected_;
   bool copies_ = false;
+  unsigned per_entry_ = 1;
+  std::vector<dmabuf_rw_range> ranges_;
 
 private:
   std::shared_ptr<Memory> memory_;

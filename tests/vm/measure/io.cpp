@@ -2,8 +2,10 @@
 // Reads and writes: one loop for every datapath. A submission entry is made once per slot and
 // copied; per I/O only its file offset changes. So only the datapath differs.
 //
-// io path=… memory=… bs=… depth=… [writes=1] [polled=1] [hint=BYTES] [whole=1] [batches=N]
-//    [free=1 [ios=N]]
+// io path=… memory=… bs=… depth=… [writes=1] [polled=1] [hint=BYTES] [whole=1] [ranges=N]
+//    [batches=N] [free=1 [ios=N]]
+//
+// ranges: so many I/Os in one command; depth counts I/Os all the same.
 //
 // Held, the default: all I/O of a batch is submitted with one call. The drive's interrupt is
 // masked, as PCI functions can be, until the drive has had time to do all of it; then one interrupt
@@ -102,6 +104,9 @@ public:
         batches_(static_cast<unsigned>(what.number("batches", 40))), ios_(what.number("ios", 4000)),
         polled_(what.number("polled", 0)), free_(what.number("free", 0)),
         path_(make_datapath(what)), line_(what.line()) {
+    depth_ /= path_->per_entry();
+    if (free_)
+      ios_ /= path_->per_entry();
     std::mt19937_64 random(7);
     const std::uint64_t step = std::max<std::uint64_t>(bs_, 4096);
     for (auto &offset : offsets_)
@@ -122,7 +127,11 @@ public:
 
 private:
   void queue(unsigned slot) {
-    if (path_->prepare(slot, offsets_[next_++ % offsets_.size()]))
+    const unsigned ranges = path_->per_entry();
+    if (ranges > 1)
+      for (unsigned nth = 0; nth < ranges; ++nth)
+        path_->place(slot, nth, offsets_[next_++ % offsets_.size()]);
+    if (path_->prepare(slot, ranges > 1 ? 0 : offsets_[next_++ % offsets_.size()]))
       return;
     die("no room in the submission queue: " + line_);
   }
@@ -182,7 +191,7 @@ private:
       if (const auto spent = batch())
         costs.push_back(*spent);
     }
-    return middle(std::move(costs)) / ticks_per_instruction / depth_;
+    return middle(std::move(costs)) / ticks_per_instruction / depth_ / path_->per_entry();
   }
 
   double run_free() {
@@ -200,7 +209,8 @@ private:
       for (unsigned i = 0; i < count && issued < ios_; ++i, ++issued)
         queue(done_[i]);
     }
-    return static_cast<double>(busy() - start) / ticks_per_instruction / double(ios_);
+    return static_cast<double>(busy() - start) / ticks_per_instruction / double(ios_) /
+           path_->per_entry();
   }
 
   unsigned depth_;
