@@ -84,6 +84,35 @@ static enum rq_end_io_ret single_end(DMABUF_RW_END_IO_ARGS)
 	return RQ_END_IO_FREE;
 }
 
+/*
+ * Send a command where io_uring has no plug, for one or two entries: by one of our
+ * own it goes straight to the driver, and not by way of the dispatch list.
+ */
+static noinline bool single_send(struct dmabuf_rw_mapping *m, struct request *rq)
+{
+	struct blk_plug plug;
+	bool sent;
+
+	blk_start_plug(&plug);
+	sent = command_send(m, rq);
+	blk_finish_plug(&plug);
+	return sent;
+}
+
+/* An I/O of several commands: their tags are had, and their doorbell is rung, together. */
+static noinline int several_issue(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
+				  const struct dmabuf_rw_io_args *args)
+{
+	struct blk_plug plug;
+	int ret;
+
+	blk_start_plug(&plug);
+	dmabuf_rw_plug_expect(current->plug, DIV_ROUND_UP(args->length, m->target.max_command));
+	ret = dmabuf_rw_long_issue(cmd, m, args);
+	blk_finish_plug(&plug);
+	return ret;
+}
+
 /* A part of dmabuf_rw_issue() below. */
 static __always_inline int
 premapped_issue(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
@@ -102,7 +131,7 @@ premapped_issue(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 		return dmabuf_rw_io_defer(m);
 	/* Parts are not polled for: a command has room for one request. */
 	if (unlikely(args->length > m->target.max_command))
-		return dmabuf_rw_long_issue(cmd, m, args);
+		return several_issue(cmd, m, args);
 
 	if (issue_flags & IO_URING_F_IOPOLL)
 		opf |= REQ_POLLED;
@@ -132,7 +161,7 @@ premapped_issue(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 	}
 	/* The queue is looked at until the call returns; the I/O may end before that. */
 	percpu_ref_get(&m->io);
-	if (unlikely(!command_send(m, rq))) {
+	if (unlikely(!single_send(m, rq))) {
 		io->flags = 0;
 		this_cpu_dec(m->counts->commands);
 		blk_mq_free_request(rq);

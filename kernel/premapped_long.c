@@ -285,6 +285,7 @@ static bool long_repath(struct premapped_long *l)
 static void long_send_all(struct premapped_long *l)
 {
 	u32 again = l->again, done = 0, length;
+	struct blk_plug plug;
 
 	atomic_set(&l->pending, 1);
 	l->again = DMABUF_RW_NVME_OVER;
@@ -295,6 +296,8 @@ static void long_send_all(struct premapped_long *l)
 	l->error = 0;
 	l->reason = 0;
 	l->final = false;
+	/* Whoever sleeps meanwhile sends what is in the plug first. */
+	blk_start_plug(&plug);
 	while (done < l->args.length) {
 		if (done && !l->cmd && fatal_signal_pending(current)) {
 			long_fail(l, dmabuf_rw_fail(-EINTR, DMABUF_RW_REASON_INTERRUPTED));
@@ -307,6 +310,7 @@ static void long_send_all(struct premapped_long *l)
 		}
 		done += length;
 	}
+	blk_finish_plug(&plug);
 	long_put(l);
 }
 
