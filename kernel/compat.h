@@ -251,6 +251,25 @@ static inline void dmabuf_rw_plug_forget_time(struct blk_plug *plug)
 }
 
 /**
+ * dmabuf_rw_hctx - a hardware queue by its number
+ * @q: the queue; its q_usage_counter is held
+ * @number: as blk_mq_hw_ctx.queue_num
+ *
+ * 7.0 has an array of them, earlier kernels an xarray.
+ *
+ * Context: any.
+ * Return: the hardware queue, or NULL.
+ */
+static inline struct blk_mq_hw_ctx *dmabuf_rw_hctx(struct request_queue *q, u32 number)
+{
+#ifdef PROBE_QUEUE_HCTX
+	return number < q->nr_hw_queues ? queue_hctx(q, number) : NULL;
+#else
+	return xa_load(&q->hctx_table, number);
+#endif
+}
+
+/**
  * dmabuf_rw_plug_expect - say how many requests are to come
  * @plug: the task's
  * @nr: so many

@@ -25,7 +25,27 @@
 #define IO_WRITE	BIT(0)
 #define IO_POLLED	BIT(1)	/* under way, and ends only when polled for */
 #define IO_HELD		BIT(2)	/* task work drops a reference to the mapping */
+#define IO_ORDER_SHIFT	4	/* IO_POLLED: the order in which this CPU issued them */
+#define IO_ORDER_MASK	0xfffU
 #define IO_QUEUE_SHIFT	16	/* IO_POLLED: number of the hardware queue above here */
+
+/*
+ * io_uring polls for the commands of a ring one after the other, in the order in
+ * which they were issued, until one has ended. One look at a hardware queue serves
+ * all that follow in the same pass: this remembers whose that was.
+ */
+struct poll_pass {
+	const struct io_comp_batch *iob;
+	const struct task_struct *task;
+	const struct dmabuf_rw_mapping *m;
+	u32 flags;		/* of the last command that was asked for */
+	u32 skipped;		/* since the look */
+};
+
+#define PASS_MOST	64	/* commands that one look serves, whatever their order */
+
+static DEFINE_PER_CPU(struct poll_pass, poll_pass);
+static DEFINE_PER_CPU(u32, poll_order);
 
 /* In the task that owns the ring, or io_uring's fallback worker. */
 static void single_task_work(DMABUF_RW_TW_ARGS)
@@ -152,7 +172,8 @@ premapped_issue(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 	io->length = args->length;
 	io->flags = args_write(args) ? IO_WRITE : 0;
 	if ((issue_flags & IO_URING_F_IOPOLL) && blk_rq_is_poll(rq))
-		io->flags |= IO_POLLED | rq->mq_hctx->queue_num << IO_QUEUE_SHIFT;
+		io->flags |= IO_POLLED | rq->mq_hctx->queue_num << IO_QUEUE_SHIFT |
+			     (this_cpu_inc_return(poll_order) & IO_ORDER_MASK) << IO_ORDER_SHIFT;
 	trace_dmabuf_rw_submit(m->session, m->handle, args->direction, args->file_offset,
 			       args->buffer_offset, args->length);
 	if (likely(current->plug && !m->target.head)) {
@@ -180,6 +201,27 @@ const struct dmabuf_rw_path_ops dmabuf_rw_premapped_ops = {
 	.run = dmabuf_rw_long_run,
 };
 
+/*
+ * Was the queue of a polled command looked at in this pass already? A new pass
+ * begins with a command that is not later than the last one.
+ */
+static bool poll_looked(const struct dmabuf_rw_mapping *m, u32 flags,
+			const struct io_comp_batch *iob)
+{
+	struct poll_pass *pass;
+	bool looked;
+	u32 later;
+
+	guard(preempt)();
+	pass = this_cpu_ptr(&poll_pass);
+	later = ((flags - pass->flags) >> IO_ORDER_SHIFT) & IO_ORDER_MASK;
+	looked = pass->iob == iob && pass->task == current && pass->m == m &&
+		 pass->flags >> IO_QUEUE_SHIFT == flags >> IO_QUEUE_SHIFT &&
+		 later && later <= IO_ORDER_MASK / 2 && pass->skipped < PASS_MOST;
+	*pass = (struct poll_pass){ iob, current, m, flags, looked ? pass->skipped + 1 : 0 };
+	return looked;
+}
+
 /**
  * dmabuf_rw_premapped_iopoll - look for completions of a polled ring
  * @cmd: a command that was issued with IO_URING_F_IOPOLL
@@ -191,7 +233,8 @@ const struct dmabuf_rw_path_ops dmabuf_rw_premapped_ops = {
  * stopped it waits for the I/O.
  *
  * Context: io_uring's poll loop.
- * Return: how many requests ended; 0 for a command that ends by interrupt.
+ * Return: how many requests ended; 0 for a command that ends by interrupt, and where
+ * the same pass of the loop has looked already.
  */
 int dmabuf_rw_premapped_iopoll(struct io_uring_cmd *cmd, struct io_comp_batch *iob)
 {
@@ -200,6 +243,9 @@ int dmabuf_rw_premapped_iopoll(struct io_uring_cmd *cmd, struct io_comp_batch *i
 	u32 flags;
 	int found;
 
+	flags = READ_ONCE(io->flags);
+	if (!(flags & IO_POLLED) || poll_looked(io->m, flags, iob))
+		return 0;
 	rcu_read_lock();
 	flags = READ_ONCE(io->flags);
 	if ((flags & IO_POLLED) && percpu_ref_tryget(&io->m->io))

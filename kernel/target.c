@@ -243,6 +243,12 @@ void dmabuf_rw_target_put(struct dmabuf_rw_target *target)
 	memset(target, 0, sizeof(*target));
 }
 
+static int target_poll_hctx(struct request_queue *q, struct blk_mq_hw_ctx *hctx,
+			    struct io_comp_batch *iob)
+{
+	return q->mq_ops->poll && hctx->type == HCTX_TYPE_POLL ? q->mq_ops->poll(hctx, iob) : 0;
+}
+
 /**
  * dmabuf_rw_target_poll - reap what has ended on the drive's polled queues
  * @target: the target
@@ -267,10 +273,13 @@ int dmabuf_rw_target_poll(const struct dmabuf_rw_target *target, struct io_comp_
 	/* Keeps the driver and the hardware queues; also while the queue is being frozen. */
 	if (!percpu_ref_tryget(&q->q_usage_counter))
 		return 0;
-	queue_for_each_hw_ctx(q, hctx, i) {
-		if (q->mq_ops->poll && hctx->type == HCTX_TYPE_POLL &&
-		    (queue == DMABUF_RW_ALL_QUEUES || hctx->queue_num == queue))
-			found += q->mq_ops->poll(hctx, iob);
+	if (queue == DMABUF_RW_ALL_QUEUES) {
+		queue_for_each_hw_ctx(q, hctx, i)
+			found += target_poll_hctx(q, hctx, iob);
+	} else {
+		hctx = dmabuf_rw_hctx(q, queue);
+		if (hctx)
+			found = target_poll_hctx(q, hctx, iob);
 	}
 	percpu_ref_put(&q->q_usage_counter);
 	return found;
