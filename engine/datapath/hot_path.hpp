@@ -93,20 +93,8 @@ template <class Path, class Io> struct HotPath {
     return done;
   }
 
-private:
-  static void fill(Lane &lane, io_uring_sqe &sqe, Unit &unit) {
-    if (static_cast<unsigned>(Io::kind(unit)) <= static_cast<unsigned>(Kind::write)) [[likely]]
-      Path::fill(lane, sqe, Io::request(lane, unit));
-    else if constexpr (NothingToSync<Path>)
-      sqe.opcode = IORING_OP_NOP;
-    else
-      Io::fill_sync(lane, sqe, unit);
-    if (lane.force_async && ++lane.prepared == lane.force_async) [[unlikely]] {
-      lane.prepared = 0;
-      sqe.flags |= IOSQE_ASYNC;
-    }
-    sqe.user_data = reinterpret_cast<uintptr_t>(&unit);
-  }
+  /// Completions that so many units take at least.
+  static unsigned completions(const Lane &, unsigned units) { return units; }
 
   /// True when the unit is done, false when it goes round again.
   static bool complete(Lane &lane, Unit &unit, int result) {
@@ -120,6 +108,21 @@ private:
       return true;
     }
     return complete_slowly(lane, unit, result);
+  }
+
+private:
+  static void fill(Lane &lane, io_uring_sqe &sqe, Unit &unit) {
+    if (static_cast<unsigned>(Io::kind(unit)) <= static_cast<unsigned>(Kind::write)) [[likely]]
+      Path::fill(lane, sqe, Io::request(lane, unit));
+    else if constexpr (NothingToSync<Path>)
+      sqe.opcode = IORING_OP_NOP;
+    else
+      Io::fill_sync(lane, sqe, unit);
+    if (lane.force_async && ++lane.prepared == lane.force_async) [[unlikely]] {
+      lane.prepared = 0;
+      sqe.flags |= IOSQE_ASYNC;
+    }
+    sqe.user_data = reinterpret_cast<uintptr_t>(&unit);
   }
 
   [[gnu::noinline, gnu::cold]] static bool complete_slowly(Lane &lane, Unit &unit, int result) {

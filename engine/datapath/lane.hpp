@@ -4,6 +4,7 @@
 
 #include "base/device_memory.hpp"
 #include "base/sizes.hpp"
+#include "datapath/packs.hpp"
 #include "datapath/ring.hpp"
 
 #include <cstddef>
@@ -130,8 +131,19 @@ struct Lane {
   unsigned sync_range_flags = 0; ///< for sync_file_range()
   unsigned again = 0;            ///< prepared again during the current reap
 
+  Packs packs; ///< dmabuf_ranges: several I/Os in one command
+
   /// Units that the kernel has, or has seen to the end.
-  unsigned submitted() const { return in_flight - ring.unsubmitted(); }
+  unsigned submitted() const { return in_flight - ring.unsubmitted() - unsubmitted_more(); }
+
+  /// Units in entries that the kernel does not have, beyond one for each entry.
+  unsigned unsubmitted_more() const {
+    unsigned more = 0;
+    for (const Pack &pack : packs.all())
+      if (pack.count && ring.holds(pack.place))
+        more += pack.count - 1;
+    return more;
+  }
 
   bool spins = false;      ///< sqthread_poll: looks for completions without system calls
   bool polls = false;      ///< iodepth_batch_complete_min=0: asks for them and never sleeps

@@ -70,6 +70,11 @@ public:
     return sqpoll() ? ring_.sq.sqe_tail - *ring_.sq.ktail : io_uring_sq_ready(&ring_);
   }
 
+  /// Where in the queue the next entry will be, and whether the kernel has not been told of the one
+  /// that is there: then it may still be changed.
+  unsigned next_place() const { return ring_.sq.sqe_tail; }
+  bool holds(unsigned place) const { return ring_.sq.sqe_tail - place <= unsubmitted(); }
+
   /// Takes the last of these back, so that the kernel never gets it; returns its user data. There
   /// is one.
   uint64_t take_back();

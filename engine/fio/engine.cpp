@@ -6,6 +6,7 @@
 #include "fio/api.hpp"
 
 #include "datapath/hot_path.hpp"
+#include "datapath/packed.hpp"
 #include "datapath/policies.hpp"
 #include "datapath/shadow.hpp"
 #include "datapath/sync_path.hpp"
@@ -34,6 +35,12 @@ ioengine_ops ring_ops[kBufferKinds][kDatapaths];
 ioengine_ops sync_ops[kBufferKinds][kSubmits];
 // Of datapath host with atomic=1.
 ioengine_ops atomic_ops;
+// Of dmabuf_ranges: by what fio's buffers are, premapped and bvec.
+ioengine_ops packed_ops[kBufferKinds][2];
+
+ioengine_ops &packed(BufferKind buffers, Datapath path) {
+  return packed_ops[static_cast<size_t>(buffers)][path == Datapath::bvec];
+}
 
 /// Whether the dma-buf has to be mapped anew before the next I/O.
 bool remap_is_due(Lane &lane) { return lane.remap_every && lane.since_remap++ == lane.remap_every; }
@@ -76,7 +83,7 @@ template <class Path> struct Hooks {
       polled = done >= least;
       int rc = 0;
       if (!lane.spins)
-        rc = polled || lane.polls ? lane.ring.poll() : lane.ring.wait(least - done);
+        rc = polled || lane.polls ? lane.ring.poll() : lane.ring.wait(Hot::completions(lane, least - done));
       if (rc < 0 && rc != -EINTR && rc != -EAGAIN) [[unlikely]]
         error = -rc;
     }
@@ -192,6 +199,13 @@ template <class Path> void fill_device_ops() {
   fill_ring_ops<Shadowed<Path>>(BufferKind::shadow);
 }
 
+/// A datapath of the module's commands, with several I/Os in one.
+template <class Path> void fill_packed_ops() {
+  fill_ring_ops<Packed<Path>>(packed(BufferKind::view, Path::kPath));
+  fill_ring_ops<Packed<Path>>(packed(BufferKind::device, Path::kPath));
+  fill_ring_ops<Packed<Shadowed<Path>>>(packed(BufferKind::shadow, Path::kPath));
+}
+
 template <class Call> void fill_sync_ops(Submit submit, BufferKind buffers = BufferKind::view) {
   ioengine_ops &ops = sync_ops[static_cast<size_t>(buffers)][static_cast<size_t>(submit)];
   fill_common(ops);
@@ -209,7 +223,9 @@ void switch_to(thread_data *td, const Job &job) {
   // verify it, is then an error, not a crash.
   const Datapath path = td_read(td) || td_write(td) ? job.path() : Datapath::automatic;
   const auto buffers = static_cast<size_t>(job.buffer_kind());
+  const bool packs = job.config().ranges > 1 && traits(path).commands;
   ioengine_ops &ops = job.config().atomic       ? atomic_ops
+                      : packs                   ? packed(job.buffer_kind(), path)
                       : submit == Submit::uring ? ring_ops[buffers][static_cast<size_t>(path)]
                                                 : sync_ops[buffers][static_cast<size_t>(submit)];
   // Jobs that are threads share the tables; all of them store the one handle of this library.
@@ -244,6 +260,8 @@ extern "C" [[gnu::visibility("default")]] void get_ioengine(ioengine_ops **ops) 
     dmabuf::fill_sync_ops<dmabuf::RwFdCall>(dmabuf::Submit::sync);
     dmabuf::fill_sync_ops<dmabuf::ModuleCall>(dmabuf::Submit::ioctl);
     dmabuf::fill_sync_ops<dmabuf::MmapCopy>(dmabuf::Submit::mmap);
+    dmabuf::fill_packed_ops<dmabuf::Premapped>();
+    dmabuf::fill_packed_ops<dmabuf::Bvec>();
     dmabuf::fill_device_ops<dmabuf::Unresolved>();
     dmabuf::fill_device_ops<dmabuf::Premapped>();
     dmabuf::fill_device_ops<dmabuf::Registered>();

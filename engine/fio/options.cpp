@@ -86,6 +86,12 @@ void fill_table(std::vector<fio_option> &table) {
   add(option("dmabuf_remap_every", "Mapping churn", FIO_OPT_INT, offsetof(FioOptions, remap_every),
              "0", "Unmap the dma-buf and map it again every so many I/Os; 0: it stays mapped"));
 
+  auto &ranges = add(option("dmabuf_ranges", "I/Os in a command", FIO_OPT_INT,
+                            offsetof(FioOptions, ranges), "0",
+                            "Up to N I/Os that are submitted together share a command of premapped or "
+                            "bvec; 0: a command each"));
+  ranges.maxval = 65536;
+
   add(option("dmabuf_report", "Report", FIO_OPT_STR_STORE, offsetof(FioOptions, report), nullptr,
              "File to which each job appends one line of JSON: what ran and how that is known"));
 
@@ -170,6 +176,7 @@ JobConfig job_config(const thread_data &td) {
   config.buffer_per_slot = options.buffers;
   config.mem_align = td.o.mem_align;
   config.remap_every = options.remap_every;
+  config.ranges = options.ranges;
   config.report = options.report ? options.report : "";
   config.registerfiles = options.registerfiles;
   config.fixedbufs = options.fixedbufs;

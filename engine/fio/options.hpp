@@ -20,6 +20,7 @@ struct FioOptions {
   unsigned max_command_kb;
   unsigned buffers;
   unsigned remap_every;
+  unsigned ranges;
   unsigned registerfiles;
   unsigned sqpoll;
   unsigned sqpoll_cpu_set;

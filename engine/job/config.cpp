@@ -35,6 +35,7 @@ Result<void> check_submit(const JobConfig &config) {
          {std::pair(config.registerfiles, "registerfiles"),
           std::pair(config.fixedbufs, "fixedbufs"), std::pair(config.sqpoll, "sqthread_poll"),
           std::pair(config.hipri, "hipri"), std::pair(config.nowait, "nowait"),
+          std::pair(config.ranges > 1, "dmabuf_ranges"),
           std::pair(config.force_async != 0, "force_async"),
           std::pair(config.priorities, "cmdprio_*")})
       if (set)
@@ -73,6 +74,11 @@ Result<void> check_path(const JobConfig &config, Datapath path) {
     return fail(EINVAL, strf("dmabuf_max_command_kb is for premapped commands, which "
                              "dmabuf_datapath=%s does not send; drop it",
                              name));
+  if (config.ranges > 1 && !can.commands && path != Datapath::automatic)
+    return fail(EINVAL,
+                strf("dmabuf_ranges is about commands to the kernel module, which "
+                     "dmabuf_datapath=%s does not send; drop it, or use dmabuf_datapath=premapped",
+                     name));
   if (config.process_priority && !can.process_priority)
     return fail(EINVAL,
                 strf("the commands of dmabuf_datapath=%s do not carry the job's I/O priority; drop "
@@ -137,6 +143,13 @@ Result<void> check_config(const JobConfig &config) {
     return ok;
   if (config.hipri && !config.direct)
     return fail(EINVAL, "hipri polls the drive and needs O_DIRECT; add direct=1");
+  if (config.ranges > 1)
+    for (const auto &[set, name] :
+         {std::pair(config.hipri, "hipri"), std::pair(config.force_async != 0, "force_async")})
+      if (set)
+        return fail(EINVAL, strf("%s is a setting of single I/Os, which share commands with "
+                                 "dmabuf_ranges=%u; drop one of the two",
+                                 name, config.ranges));
   if (can.needs_direct && !config.direct)
     return fail(EINVAL, strf("dmabuf_datapath=%s bypasses the page cache and needs O_DIRECT; add "
                              "direct=1",

@@ -109,6 +109,8 @@ Result<void> Job::set_up_lane() {
     lane_.max_tries = 0;
   lane_.force_async = config_.force_async;
   lane_.remap_every = config_.remap_every;
+  if (config_.ranges > 1)
+    lane_.packs.make(config_.iodepth, config_.ranges);
   lane_.syncs_wait = config_.hipri;
   lane_.fixed_buffers = config_.fixedbufs;
   lane_.session_fd = mappings_.session() ? mappings_.session()->fd() : -1;

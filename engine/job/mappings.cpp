@@ -51,6 +51,12 @@ Result<void> Mappings::open_session() {
     return fail(EOPNOTSUPP,
                 "this kernel keeps no request of io_uring for its workers, or the dmabuf_rw module "
                 "is older (feature ASYNC); drop force_async");
+  if (config_.ranges > 1 && config_.ranges > session_->query().max_ranges)
+    return fail(EOPNOTSUPP,
+                strf("the dmabuf_rw module takes %llu ranges in a command on this kernel, and "
+                     "dmabuf_ranges=%u asks for more; lower it, or drop it",
+                     static_cast<unsigned long long>(session_->query().max_ranges),
+                     config_.ranges));
   if (auto ok = check_length(path_); !ok)
     return ok;
   return config_.timeout_ms ? session_->configure(config_.timeout_ms) : Result<void>();
