@@ -18,6 +18,8 @@ SCHEDULER = SCHEDULERS[0]
 MDTS = 9
 LONGEST_COMMAND = 4096 << MDTS
 LONGEST_BLOCK = 1 << 30
+# Words of a case that are said or not.
+FLAGS = ("writes", "polled", "free", "each")
 
 
 def parse_size(text: str) -> int:
@@ -30,7 +32,11 @@ def parse_size(text: str) -> int:
 
 @dataclass(frozen=True)
 class IoCase:
-    """One datapath in the guest's loop. bs in bytes; free: not held, see docs/performance.md."""
+    """One datapath in the guest's loop. bs in bytes; free: not held, see docs/performance.md.
+
+    each: every entry is submitted by a call of its own; ranges: so many I/Os in one command, depth
+    counts I/Os all the same; command: bytes that one of premapped moves at most.
+    """
 
     path: str
     memory: str = "scattered"
@@ -39,19 +45,28 @@ class IoCase:
     writes: bool = False
     polled: bool = False
     free: bool = False
+    each: bool = False
+    ranges: int = 1
+    command: int = LONGEST_COMMAND
 
     def line(self) -> str:
         """The line for the guest's program."""
         words = [f"io path={self.path} memory={self.memory} bs={self.bs} depth={self.depth}"]
-        words += [f"{name}=1" for name in ("writes", "polled", "free") if getattr(self, name)]
+        words += [f"{name}=1" for name in FLAGS if getattr(self, name)]
+        if self.ranges > 1:
+            words.append(f"ranges={self.ranges}")
         if self.path == "premapped":
             # The drive's limit, which the block layer hides behind an IOMMU.
-            words.append(f"hint={LONGEST_COMMAND}")
+            words.append(f"hint={self.command}")
         return " ".join(words)
 
     def label(self) -> str:
         """What a table shows."""
-        extra = [name for name in ("writes", "polled", "free") if getattr(self, name)]
+        extra = [name for name in FLAGS if getattr(self, name)]
+        if self.ranges > 1:
+            extra.append(f"{self.ranges} ranges")
+        if self.command != LONGEST_COMMAND:
+            extra.append(f"commands of {sizes.size_text(self.command)}")
         words = [self.path, sizes.size_text(self.bs), self.memory, f"QD {self.depth}", *extra]
         return ", ".join(words)
 

@@ -2,7 +2,7 @@
 """The goals: ratios of two figures of one boot, and the most they may be."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dmabuf_common import stats
 
@@ -18,7 +18,8 @@ BOOTS = ("off", "strict")
 class Goal:
     """cost / against must be at most `most` in every boot of `boots`, for every pair.
 
-    one_command: each I/O of `cost` must have been one NVMe command, by the module's counts.
+    one_command: each I/O of `cost` must have been one NVMe command, by the module's counts. parts:
+    `cost` is made of so many, and one of them is compared.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Goal:
     most: float
     boots: tuple[str, ...] = BOOTS
     one_command: bool = False
+    parts: int = 1
 
 
 def _io(path: str, bs: int) -> IoCase:
@@ -34,6 +36,9 @@ def _io(path: str, bs: int) -> IoCase:
 
 def _pair(path: str, against: str, bs: int) -> tuple[Case, Case]:
     return _io(path, bs), _io(against, bs)
+
+
+ONE = _io("premapped", 4096)
 
 
 REGISTERED_SIZES = (512, 4 * KIB, 64 * KIB, 512 * KIB, MIB)
@@ -57,6 +62,23 @@ GOALS = (
     Goal("second MAP of the same dma-buf ÷ first, 256 MiB scattered",
          ((MapCase("again", "scattered", 256 * MIB), MapCase("first", "scattered", 256 * MIB)),),
          0.02),
+    Goal("premapped ÷ ordinary, 4 KiB, scheduler none, no IOMMU",
+         (_pair("premapped", "host", 4 * KIB),), 0.44, ("off",)),
+    Goal("premapped ÷ ordinary, 4 KiB, scheduler none, strict IOMMU",
+         (_pair("premapped", "host", 4 * KIB),), 0.27, ("strict",)),
+    Goal("premapped ÷ passthrough with fixedbufs, 4 KiB, strict IOMMU",
+         (_pair("premapped", "passthrough", 4 * KIB),), 0.33, ("strict",)),
+    Goal("eight ranges of 4 KiB in one command, each ÷ a command",
+         ((replace(ONE, ranges=8), ONE),), 0.70, ("strict",)),
+    Goal("32 ranges of 4 KiB in one command, each ÷ a command",
+         ((replace(ONE, ranges=32), ONE),), 0.60, ("strict",)),
+    Goal("premapped ÷ ordinary, 4 KiB, a call for each",
+         ((replace(ONE, each=True), replace(_io("host", 4 * KIB), each=True)),), 0.40, ("strict",)),
+    Goal("8 MiB in 16 commands, each ÷ a command of 512 KiB",
+         ((IoCase("premapped", bs=8 * MIB, depth=2, command=512 * KIB),
+           IoCase("premapped", bs=512 * KIB, command=512 * KIB)),), 0.75, ("strict",), parts=16),
+    Goal("premapped polled ÷ by interrupt, 4 KiB",
+         ((replace(ONE, polled=True), ONE),), 0.95, ("strict",)),
     # Of the system heap: how long an exporter takes for a scattered one is not ours to change.
     Goal("MAP of 64 x 1 MiB, each in one piece, in one call ÷ 64 calls",
          ((MapCase("batch", "heap", MIB, 64), MapCase("each", "heap", MIB, 64)),), 0.80),
@@ -102,6 +124,10 @@ def _wrong(goal: Goal, cost: Sample, against: Sample) -> str:
     return ""
 
 
+def _interval(goal: Goal, cost: Sample, against: Sample) -> tuple[float, float]:
+    return stats.ratio_interval(against.values, [value / goal.parts for value in cost.values])
+
+
 def judge(goal: Goal, boots: Mapping[str, Iterable[Sample]]) -> Verdict:
     """The worst ratio among the goal's boots and pairs; KeyError when one was not measured."""
     found = {iommu: {sample.case: sample for sample in boots[iommu]} for iommu in goal.boots}
@@ -112,9 +138,9 @@ def judge(goal: Goal, boots: Mapping[str, Iterable[Sample]]) -> Verdict:
             verdicts.append(
                 Verdict(
                     goal,
-                    cost.median() / against.median(),
-                    stats.ratio_interval(against.values, cost.values),
-                    f"{iommu}: {cost.median():.0f} / {against.median():.0f}",
+                    cost.median() / goal.parts / against.median(),
+                    _interval(goal, cost, against),
+                    f"{iommu}: {cost.median() / goal.parts:.0f} / {against.median():.0f}",
                     _wrong(goal, cost, against),
                 )
             )

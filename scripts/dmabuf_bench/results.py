@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .cases import Case, IoCase, MapCase
+from .cases import FLAGS, LONGEST_COMMAND, Case, IoCase, MapCase
 from .errors import BenchError
 from .lab import Boot
 from .samples import Sample, records
@@ -28,7 +28,9 @@ def case_of(line: str) -> Case:
         values["memory"],
         int(values["bs"]),
         int(values["depth"]),
-        *(values.get(name) == "1" for name in ("writes", "polled", "free")),
+        **{name: values.get(name) == "1" for name in FLAGS},
+        ranges=int(values.get("ranges", "1")),
+        command=int(values.get("hint", str(LONGEST_COMMAND))),
     )
 
 

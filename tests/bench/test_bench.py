@@ -53,6 +53,7 @@ def test_a_size_survives_its_text(size: int) -> None:
         IoCase("host", "huge", 65536, 128, writes=True),
         IoCase("premapped", polled=True),
         IoCase("bvec", free=True),
+        IoCase("premapped", each=True, ranges=8, command=512 << 10),
         MapCase("batch", "scattered", 1 << 20, 64),
     ],
 )
@@ -128,6 +129,15 @@ def test_one_command_means_one(commands: float, holds: bool) -> None:
     assert goals.judge(goal(one_command=True), boots).holds is holds
 
 
+def test_a_part_is_what_is_compared() -> None:
+    whole = replace(goal(), parts=4)
+    boots = {name: [sample(HOST, 1000), sample(FAST, 1600)] for name in ("off", "strict")}
+    verdict = goals.judge(whole, boots)
+    assert verdict.ratio == pytest.approx(0.4)
+    assert verdict.interval[0] <= 0.4 <= verdict.interval[1]
+    assert verdict.holds and "400 / 1000" in verdict.where
+
+
 def test_a_case_that_was_not_measured_is_no_verdict() -> None:
     with pytest.raises(KeyError):
         goals.judge(goal(), {"off": [sample(HOST, 1)], "strict": []})
@@ -139,11 +149,16 @@ def test_every_goal_can_be_judged_and_missed() -> None:
         for iommu in goals.BOOTS:
             needed = goals.needed(iommu)
             assert len(needed) == len(set(needed))
-            cost = {pair[0] for g in goals.GOALS for pair in g.pairs}
-            against = {pair[1] for g in goals.GOALS for pair in g.pairs} - cost
-            boots[iommu] = [
-                sample(case, 1000 if case in against or not cheap else 10) for case in needed
-            ]
+            parts = {pair[0]: g.parts for g in goals.GOALS for pair in g.pairs}
+            against = {pair[1] for g in goals.GOALS for pair in g.pairs}
+
+            def value(case: cases.Case) -> float:
+                if not cheap:
+                    return 1000 * parts.get(case, 1)
+                # What one goal compares with is what another one's cost is.
+                return 10 if case not in against else 100 if case in parts else 1000
+
+            boots[iommu] = [sample(case, value(case)) for case in needed]
         verdicts = {g.name: goals.judge(g, boots) for g in goals.GOALS}
         below_one = [v for v in verdicts.values() if v.goal.most < 1]
         assert below_one

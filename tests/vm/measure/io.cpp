@@ -3,9 +3,11 @@
 // copied; per I/O only its file offset changes. So only the datapath differs.
 //
 // io path=… memory=… bs=… depth=… [writes=1] [polled=1] [hint=BYTES] [whole=1] [ranges=N]
-//    [batches=N] [free=1 [ios=N]]
+//    [each=1] [batches=N] [free=1 [ios=N]]
 //
 // ranges: so many I/Os in one command; depth counts I/Os all the same.
+// each: every entry is submitted by a call of its own, as a program does that waits for one I/O at
+// a time. What waiting for each would cost is the same for all datapaths, and left out.
 //
 // Held, the default: all I/O of a batch is submitted with one call. The drive's interrupt is
 // masked, as PCI functions can be, until the drive has had time to do all of it; then one interrupt
@@ -103,6 +105,7 @@ public:
       : depth_(static_cast<unsigned>(what.number("depth"))), bs_(what.number("bs")),
         batches_(static_cast<unsigned>(what.number("batches", 40))), ios_(what.number("ios", 4000)),
         polled_(what.number("polled", 0)), free_(what.number("free", 0)),
+        each_(what.number("each", 0)),
         path_(make_datapath(what)), line_(what.line()) {
     depth_ /= path_->per_entry();
     if (free_)
@@ -157,17 +160,29 @@ private:
     if (!polled_)
       drive_interrupt().mask();
     const std::uint64_t start = busy();
-    for (unsigned slot = 0; slot < depth_; ++slot)
+    const unsigned entries = each_ ? 1 : depth_;
+    for (unsigned slot = 0; slot < depth_; ++slot) {
       queue(slot);
-    const int submitted = io_uring_submit(ring);
-    if (submitted != static_cast<int>(depth_))
-      die(std::format("{}: submission: {}", line_, errno_name(submitted)));
+      if ((slot + 1) % entries)
+        continue;
+      const int submitted = io_uring_submit(ring);
+      if (submitted != static_cast<int>(entries))
+        die(std::format("{}: submission: {}", line_, errno_name(submitted)));
+    }
     wait_in_vain(ring, depth_, gap_us_, polled_);
     const std::uint64_t idle = spinner().idle();
     const long slept = sleeps();
     if (!polled_)
       drive_interrupt().unmask();
     unsigned left = depth_;
+    // A wait of a polled ring looks for completions until they are there. One look finds all, or the
+    // drive was not done in time.
+    bool in_time = true;
+    if (polled_) {
+      if (const int status = io_uring_get_events(ring); status < 0 && status != -EINTR)
+        die(std::format("{}: polling: {}", line_, errno_name(status)));
+      in_time = io_uring_cq_ready(ring) == depth_;
+    }
     while (left) {
       io_uring_cqe *cqe = nullptr;
       const int status = io_uring_wait_cqe_nr(ring, &cqe, left);
@@ -176,7 +191,7 @@ private:
       left -= reap();
     }
     const std::uint64_t spent = busy() - start;
-    if (sleeps() == slept || spinner().idle() - idle <= late)
+    if (in_time && (sleeps() == slept || spinner().idle() - idle <= late))
       return static_cast<double>(spent) - gap_cost;
     gap_us_ = std::min(gap_us_ * 2, longest_gap_us);
     ++redone_;
@@ -217,7 +232,7 @@ private:
   std::uint64_t bs_;
   unsigned batches_;
   std::uint64_t ios_;
-  bool polled_, free_;
+  bool polled_, free_, each_;
   std::unique_ptr<Datapath> path_;
   std::string line_;
   std::array<std::uint64_t, 1024> offsets_{};
