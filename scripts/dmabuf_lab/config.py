@@ -181,6 +181,8 @@ FORMATS = (
     ("protection information with a 64-bit guard", "ms=16,pif=2,pi=1"),
     # Larger than a page: for older kernels a block device without sectors.
     ("16 KiB blocks", "logical_block_size=16384,physical_block_size=16384"),
+    # The drive makes and strips no more than the protection information.
+    ("protection information in 64 bytes of metadata", "ms=64,pi=1"),
 )
 # As much as the smallest drive that dmabuf-qual takes has, and more.
 FORMAT_BYTES = 128 << 20

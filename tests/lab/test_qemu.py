@@ -61,6 +61,7 @@ def test_formats_keep_the_numbers_by_which_tests_know_them() -> None:
         "protection information of type 3",
         "protection information with a 64-bit guard",
         "16 KiB blocks",
+        "protection information in 64 bytes of metadata",
     ]
 
 

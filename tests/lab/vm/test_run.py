@@ -141,6 +141,7 @@ def test_every_format_is_there_and_as_it_is_called() -> None:
         10: ("8", "512", "T10-DIF-TYPE3-CRC"),
         11: ("16", "512", "EXT-DIF-TYPE1-CRC64"),
         12: ("0", "16384", "none"),
+        13: ("64", "512", "T10-DIF-TYPE1-CRC"),
     }
     assert [row[0] for row in rows if row[4] == "0"] == ["6"]
     assert [row[0] for row in rows if row[5] != "none"] == ["1"]
