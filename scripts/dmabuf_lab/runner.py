@@ -67,6 +67,8 @@ def guest_environment(
         "HOME": "/root",
         "LC_ALL": "C.UTF-8",
         "PYTHONDONTWRITEBYTECODE": "1",
+        # The folders there are packages to each other.
+        "PYTHONPATH": f"{config.GUEST_SOURCE}/tests/vm",
         "LIBDMABUF": config.ENGINE,
         "ENGINE": f"external:{config.ENGINE}",
         "DEV": "/dev/nvme0n1",

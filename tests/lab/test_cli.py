@@ -123,6 +123,7 @@ def test_the_guest_learns_where_everything_is() -> None:
     environment = runner.guest_environment(MACHINE, "/src/x.ko", ["A=b=c", "DEV=/dev/vda"])
     assert environment["LIBDMABUF"] == "/src/build/lab/engine/libdmabuf.so"
     assert environment["ENGINE"] == f"external:{environment['LIBDMABUF']}"
+    assert environment["PYTHONPATH"] == "/src/tests/vm"
     assert environment["DMABUF_RW_KO"] == "/src/x.ko"
     assert environment["A"] == "b=c"
     assert environment["DEV"] == "/dev/vda"

@@ -22,10 +22,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fio_harness import DEV, Tally, need_engine, nothing_left
-from fio_moves import FEATURE_MOVE, load, query
+from fio.harness import DEV, Tally, need_engine, nothing_left
+from fio.moves import FEATURE_MOVE, load, query
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+SCRIPTS = Path(__file__).resolve().parents[3] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 from dmabuf_qual import cli  # noqa: E402  pylint: disable=wrong-import-position
 

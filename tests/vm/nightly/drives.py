@@ -16,10 +16,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from drive_guard import MNT, OTHER, blank, content, make_ext4, mounted, raid, run, wait
-from fio_harness import DEV, ENGINE, Tally, need_engine, nothing_left
+from drive.guard import MNT, OTHER, blank, content, make_ext4, mounted, raid, run, wait
+from fio.harness import DEV, ENGINE, Tally, need_engine, nothing_left
 
-TESTS = Path(__file__).resolve().parents[1]
+TESTS = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TESTS / "common"))
 import images  # noqa: E402  pylint: disable=wrong-import-position
 

@@ -17,14 +17,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from drive_guard import AGAIN, MNT, OTHER, blank, flush, make_ext4, mounted, raid, run
-from fio_harness import DEV, ENGINE, Tally, nothing_left
-from fio_moves import load
+from drive.guard import AGAIN, MNT, OTHER, blank, flush, make_ext4, mounted, raid, run
+from fio.harness import DEV, ENGINE, Tally, nothing_left
+from fio.moves import load
 
 PROGRAM = Path(ENGINE.removeprefix("external:")).parent / "integrity/dmabuf-integrity"
 NAME = Path(DEV).name
 MINE = ["--device", DEV, "--serial", "lab-nvme"]
-GUARD = str(Path(__file__).resolve().parents[2] / "scripts/dmabuf-guard")
+GUARD = str(Path(__file__).resolve().parents[3] / "scripts/dmabuf-guard")
 WRITING = ("lay", "read", "write", "segments", "roundtrip", "load", "geometry", "size", "close", "liar", "fence",
            "invalidate", "revoke")
 REGION = ["--offset", str(64 << 20), "--bytes", str(1 << 20)]

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from fio_harness import DEV, Run, Tally, engine, fio, need_engine, nothing_left
+from fio.harness import DEV, Run, Tally, engine, fio, need_engine, nothing_left
 
 FAKES = Path("/src/build/lab/tests/fakes")
 GPUS = {

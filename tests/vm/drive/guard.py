@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fio_harness import DEV, Tally, engine, need_engine, nothing_left
+from fio.harness import DEV, Tally, engine, need_engine, nothing_left
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+SCRIPTS = Path(__file__).resolve().parents[3] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 # pylint: disable=wrong-import-position
 from dmabuf_common import drive_guard  # noqa: E402

@@ -25,10 +25,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from fio_errors import job, refused, works
-from fio_harness import DEV, NvmeCommands, Run, Tally, engine, fio, need_engine, nothing_left
-from fio_jobs import ENVIRONMENT, JOBS, needs_bar, one_file
-from fio_moves import load
+from fio.errors import job, refused, works
+from fio.harness import DEV, NvmeCommands, Run, Tally, engine, fio, need_engine, nothing_left
+from fio.jobs import ENVIRONMENT, JOBS, needs_bar, one_file
+from fio.moves import load
 
 BASE, SIZE, BLOCK = 64 << 20, 4 << 20, 64 << 10
 PCI = Path("/sys/bus/pci/devices")

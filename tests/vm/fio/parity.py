@@ -10,7 +10,7 @@ import re
 import sys
 from pathlib import Path
 
-from fio_harness import DEV, Run, Tally, engine, fio, need_engine
+from fio.harness import DEV, Run, Tally, engine, fio, need_engine
 
 TRACING = Path("/sys/kernel/tracing")
 EXPORTER = ["--dmabuf_exporter=udmabuf"]

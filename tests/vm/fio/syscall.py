@@ -10,7 +10,7 @@ and goes at it by mmap. Runs in the lab's guest and destroys the data on $DEV. E
 import sys
 from pathlib import Path
 
-from fio_harness import (DEV, Run, Tally, drm_device, engine, fio, module_users, need_engine,
+from fio.harness import (DEV, Run, Tally, drm_device, engine, fio, module_users, need_engine,
                          nothing_left)
 
 WITNESS = f"/usr/bin/python3 -B {Path(__file__).resolve().parent}/buffer_witness.py"

@@ -24,11 +24,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fio_device import ivshmem
-from fio_harness import DEV, NOT_NVME, Tally, nothing_left
-from integrity_gpu import bind
+from fio.device import ivshmem
+from fio.harness import DEV, NOT_NVME, Tally, nothing_left
+from gpu.integrity import bind
 
-TOP = Path(__file__).resolve().parents[2]
+TOP = Path(__file__).resolve().parents[3]
 QUAL = str(TOP / "scripts/dmabuf-qual")
 DATAPATHS = ("premapped", "registered", "bvec")
 

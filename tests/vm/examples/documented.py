@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Runs docs/examples in the guest and compares what they write, byte for byte.
 
-usage: examples.py FOLDER    FOLDER has the built C examples; data on $DEV is destroyed
+usage: documented.py FOLDER    FOLDER has the built C examples; data on $DEV is destroyed
 """
 
 import os
@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-SOURCES = Path(__file__).resolve().parents[2] / "docs/examples"
+SOURCES = Path(__file__).resolve().parents[3] / "docs/examples"
 FRAMES, FRAME_BYTES = 4, 320 * 240 * 2
 SENT_BYTES = 1 << 20
 DEV = os.environ.get("DEV", "/dev/nvme0n1")

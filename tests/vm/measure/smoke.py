@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 
-from fio_harness import DEV, Tally, engine, fio
+from fio.harness import DEV, Tally, engine, fio
 
 PROGRAM = "/src/build/lab/tests/vm/measure"
 REPEATS = 3

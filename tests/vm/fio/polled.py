@@ -9,7 +9,7 @@ pass, 1 fail, 2 usage.
 import sys
 from pathlib import Path
 
-from fio_harness import DEV, NOT_NVME, Tally, engine, fio, need_engine, nothing_left
+from fio.harness import DEV, NOT_NVME, Tally, engine, fio, need_engine, nothing_left
 
 
 def interrupts() -> int:

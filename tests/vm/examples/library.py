@@ -23,8 +23,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fio_harness import DEV, Tally, nothing_left
-from fio_moves import load
+from fio.harness import DEV, Tally, nothing_left
+from fio.moves import load
 
 HALF = 8 << 20  # of two_importers.c
 NETNS, NEAR, FAR = "library", "10.8.0.1", "10.8.0.2"

@@ -18,14 +18,14 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from fio_gpu import AREA, CHECK, WRITE, plain
-from fio_harness import Run, Tally, engine, fio, need_engine, nothing_left
-from fio_moves import load
-from integrity_gpu import CASES, integrity, right
-from qual import records, script, words
+from gpu.stand_ins import AREA, CHECK, WRITE, plain
+from fio.harness import Run, Tally, engine, fio, need_engine, nothing_left
+from fio.moves import load
+from gpu.integrity import CASES, integrity, right
+from qual.whole import records, script, words
 
 PLUGINS = Path("/src/build/lab/tests/plugins")
-HAND_OUT = Path(__file__).resolve().parents[2] / "docs/examples/hand_out.py"
+HAND_OUT = Path(__file__).resolve().parents[3] / "docs/examples/hand_out.py"
 MIB = 1 << 20
 # dmabuf_device; the device and the maker that are reported; whether the engine copies
 SPECS = {

@@ -16,16 +16,16 @@ import sys
 import tempfile
 from pathlib import Path
 
-from fio_device import ivshmem
-from fio_harness import DEV, Tally, need_engine
-from integrity_gpu import bind
-from qual import QUAL, records, script, words
+from fio.device import ivshmem
+from fio.harness import DEV, Tally, need_engine
+from gpu.integrity import bind
+from qual.whole import QUAL, records, script, words
 
 from dmabuf_common import pci  # qual found the place
 from dmabuf_common.sysfs import System
 
 IVSHMEM = "0x1110"
-WITHOUT_IO_URING = str(Path(__file__).resolve().parents[1] / "host/without_io_uring.py")
+WITHOUT_IO_URING = str(Path(__file__).resolve().parents[2] / "host/without_io_uring.py")
 
 
 def bounced(tally: Tally) -> None:

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fio_harness import DEV, Tally, need_engine, nothing_left
-from qual import QUAL, RETENTION_OFFSET, Passthrough, qual, records
+from fio.harness import DEV, Tally, need_engine, nothing_left
+from qual.whole import QUAL, RETENTION_OFFSET, Passthrough, qual, records
 
 DRIVES = ("lab-nvme", "lab-formats")
 # Of the second drive's namespaces the one with blocks of 4 KiB.

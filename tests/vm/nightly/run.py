@@ -16,9 +16,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from fio_harness import DEV, ENGINE, Tally, need_engine, nothing_left
+from fio.harness import DEV, ENGINE, Tally, need_engine, nothing_left
 
-NIGHTLY = Path(__file__).resolve().parents[2] / "scripts/dmabuf-nightly"
+NIGHTLY = Path(__file__).resolve().parents[3] / "scripts/dmabuf-nightly"
 REPEATS = 5
 PLAN = f"""version = 1
 name = "lab"

@@ -18,7 +18,7 @@ import sys
 import time
 from pathlib import Path
 
-from fio_harness import DEV, Tally, engine, fio, live_dmabufs, module_users, need_engine
+from fio.harness import DEV, Tally, engine, fio, live_dmabufs, module_users, need_engine
 
 MOVE_US = 1000
 DEVICE = "/dev/dmabuf_testexp"

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from fio_harness import DEV, Run, Tally, engine, fio, need_engine, nothing_left
+from fio.harness import DEV, Run, Tally, engine, fio, need_engine, nothing_left
 
 DATAPATHS = ("premapped", "registered", "bvec", "bounce")
 NONE: list[str] = []

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fio_harness import DEV, ENGINE, Tally
+from fio.harness import DEV, ENGINE, Tally
 
 SIZE = 8 << 20
 PATTERN = 0x5A

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fio_harness import (DEV, ENGINE, NOBODY, NOT_NVME, Tally, drm_device, fio, module_users,
+from fio.harness import (DEV, ENGINE, NOBODY, NOT_NVME, Tally, drm_device, fio, module_users,
                          need_engine, nothing_left)
 
 NODE = Path("/dev/dmabuf_rw")

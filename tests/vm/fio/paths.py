@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from fio_harness import DEV, NvmeCommands, Run, Tally, engine, fio, need_engine, nothing_left
+from fio.harness import DEV, NvmeCommands, Run, Tally, engine, fio, need_engine, nothing_left
 
 CLASS = Path("/sys/class/nvme")
 PCI = Path("/sys/bus/pci")

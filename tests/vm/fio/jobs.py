@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fio_harness import DEV, ENGINE, Run, Tally, drm_device, fio, need_engine, nothing_left
-from fio_moves import FEATURE_MOVE, load, query
+from fio.harness import DEV, ENGINE, Run, Tally, drm_device, fio, need_engine, nothing_left
+from fio.moves import FEATURE_MOVE, load, query
 
-JOBS = Path(__file__).resolve().parents[2] / "jobs"
+JOBS = Path(__file__).resolve().parents[3] / "jobs"
 # Small scale. A file gets those that its head names, so that a head that forgets one fails.
 ENVIRONMENT = {"DEV": DEV, "ENGINE": ENGINE, "RUNTIME": "1", "SIZE": "24m", "PART": "16m",
                "RATE": "12", "TARGET": "20ms", "MOVE_US": "1000", "EVERY": "16", "READS": "65", "BS": "8k",
@@ -43,7 +43,7 @@ def variables(file: Path) -> set[str]:
 
 
 def needs_bar(file: Path) -> bool:
-    """Whether the file is about a PCI device's memory, which fio_device.py has."""
+    """Whether the file is about a PCI device's memory, which device.py has."""
     return "dmabuf_exporter=vfio" in file.read_text()
 
 
@@ -139,7 +139,7 @@ def all_files(tally: Tally, files: list[Path]) -> None:
             print(f"SKIP  {file.name}: this kernel keeps mapped dma-bufs where they are")
             continue
         if needs_bar(file):
-            print(f"SKIP  {file.name}: needs a PCI device's memory; fio_device.py bar runs it")
+            print(f"SKIP  {file.name}: needs a PCI device's memory; device.py bar runs it")
             continue
         one_file(tally, file, "defaults", [])
         if file.parent.name == "verify" and str(file.relative_to(JOBS)) in FIRST:

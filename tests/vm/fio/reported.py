@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fio_harness import DEV, NOT_NVME, Run, Tally, engine, fio, need_engine, nothing_left
+from fio.harness import DEV, NOT_NVME, Run, Tally, engine, fio, need_engine, nothing_left
 
 EXPORTER = ["--dmabuf_exporter=udmabuf"]
 CONFIGFS = Path("/sys/kernel/config")

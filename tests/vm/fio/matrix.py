@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-from fio_harness import (DEV, ENGINE, NvmeCommands, Run, Tally, drm_device, engine, fio,
+from fio.harness import (DEV, ENGINE, NvmeCommands, Run, Tally, drm_device, engine, fio,
                          need_engine, nothing_left)
 
 DATAPATHS = ("premapped", "registered", "bvec", "bounce", "host", "auto")

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fio_harness import DEV, Run, Tally, engine, fio
+from fio.harness import DEV, Run, Tally, engine, fio
 
 DEPTH = 48
 BUFFER = DEPTH << 20

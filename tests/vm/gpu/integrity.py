@@ -19,11 +19,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fio_device import ivshmem
-from fio_gpu import FAKES
-from fio_harness import DEV, Tally, need_engine, nothing_left
-from fio_moves import load
-from qual import records, words
+from fio.device import ivshmem
+from gpu.stand_ins import FAKES
+from fio.harness import DEV, Tally, need_engine, nothing_left
+from fio.moves import load
+from qual.whole import records, words
 
 INTEGRITY = os.environ.get("DMABUF_INTEGRITY", "") or str(
     Path("/src/build/lab/engine/integrity/dmabuf-integrity"))
