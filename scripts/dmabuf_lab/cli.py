@@ -102,6 +102,8 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
         help="the NVMe drive moves at most 4 KiB << N in a command, 0: no limit (QEMU's own is 7)",
     )
     parser.add_argument("--share", type=Path, metavar="DIR", help="shown read-write at /share")
+    parser.add_argument("--root", type=Path, metavar="DIR",
+                        help="a root that you made, with python3, in place of the lab's; the guest does not change it")  # fmt: skip
     parser.add_argument("--no-module", action="store_true", help="do not load dmabuf_rw.ko")
     parser.add_argument("--no-build", action="store_true", help="take what was built before")
     parser.add_argument(
@@ -238,6 +240,7 @@ def request(args: argparse.Namespace) -> runner.Request:
         multipath=not args.no_multipath,
         mdts=args.mdts,
         share=args.share,
+        root=args.root,
         module=not args.no_module,
         build=not args.no_build,
         timeout_s=args.timeout or (86400 if shell else timeout_s),

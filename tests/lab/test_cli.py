@@ -77,6 +77,8 @@ def test_how_long_an_instruction_takes_goes_with_a_clock_that_counts_them() -> N
     assert runner._machine(parse("run", "--icount", "--icount-shift", "0", "--", "true"), kernel).icount_shift == 0
     with pytest.raises(LabError, match="--icount-shift"):
         runner._machine(parse("run", "--icount-shift", "7", "--", "true"), kernel)
+    with pytest.raises(LabError, match="a guest needs usr/bin/python3 there"):
+        runner._machine(parse("run", "--root", "/proc", "--", "true"), kernel)
 
 
 def test_paths_are_asked_for_by_number() -> None:
