@@ -14,6 +14,7 @@ from . import (
     debug_kernel,
     fio_program,
     fio_source,
+    formatting,
     guest_kernel,
     kernel_tree,
     lint,
@@ -200,6 +201,8 @@ def parser() -> argparse.ArgumentParser:
         "lint",
         help="checkpatch, kernel-doc, sparse, W=1 and circles of calls on the modules' sources",
     )
+    layout = commands.add_parser("format", help="lay out the C++ and Python files")
+    layout.add_argument("--check", action="store_true", help="only say which differ, and end with 1 if any does")
     clean = commands.add_parser("clean", help="remove build products and roots of old recipes")
     clean.add_argument("--all", action="store_true", help="the current root and fio sources too")
     info = commands.add_parser("info", help="show what the lab consists of")
@@ -313,6 +316,8 @@ def _dispatch(args: argparse.Namespace) -> int:
             lab = root.setup()
             with root.in_use(lab):
                 return lint.run(lab)
+        case "format":
+            return formatting.run(args.check)
         case "clean":
             _clean(args.all)
         case "info":
