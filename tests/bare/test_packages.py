@@ -192,11 +192,12 @@ def test_the_first_result_is_readmes(machine: tuple[bare_root.Bare, str], tmp_pa
     shutil.copy2(lab.path / "usr/local/bin/fio", bare.inside("/debs/fio"))
     _, modprobe, fio = readme()
     lines = ["rm /usr/local/bin/uname /usr/local/sbin/modprobe", "mv /debs/fio /usr/local/bin", "cd /tmp"]
-    lines += [modprobe, fio, "cp r.json /share", f"modinfo -F version {modules(bare, release)[0]}"]
+    lines += ["modinfo -n dmabuf_rw", modprobe, fio, "cp r.json /share"]
     done = subprocess.run([str(bare_root.CHECKOUT / "scripts/dmabuf-lab"), "run", "--no-module", "--no-build",
                            "--root", str(bare.path), "--share", str(tmp_path), "--", " && ".join(lines)],
                           text=True, capture_output=True, check=False, timeout=900)  # fmt: skip
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    assert done.stdout.startswith(f"/lib/modules/{release}/updates/dkms/dmabuf_rw.ko"), done.stdout
     assert "proven: the module counted" in done.stderr
     report = json.loads((tmp_path / "r.json").read_text().splitlines()[-1])
     assert report["proven"] is True and report["datapath"] == "premapped", report
