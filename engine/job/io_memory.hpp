@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// The I/O memory of one job: the dma-bufs or host memory that fio's buffers are, what stands in for
-// memory that the CPU does not map, and the CPU's access to it.
+// The I/O memory of one job: the dma-bufs or host memory that hold fio's buffers; the host memory
+// that fio fills and checks where the CPU does not map the dma-buf; and the CPU's access to them.
 #pragma once
 
 #include "base/dma_buf.hpp"

@@ -14,6 +14,7 @@ from . import (
     debug_kernel,
     fio_program,
     fio_source,
+    formatting,
     guest_kernel,
     kernel_tree,
     lint,
@@ -102,6 +103,8 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
         help="the NVMe drive moves at most 4 KiB << N in a command, 0: no limit (QEMU's own is 7)",
     )
     parser.add_argument("--share", type=Path, metavar="DIR", help="shown read-write at /share")
+    parser.add_argument("--root", type=Path, metavar="DIR",
+                        help="a root that you made, with python3, in place of the lab's; the guest does not change it")  # fmt: skip
     parser.add_argument("--no-module", action="store_true", help="do not load dmabuf_rw.ko")
     parser.add_argument("--no-build", action="store_true", help="take what was built before")
     parser.add_argument(
@@ -198,6 +201,8 @@ def parser() -> argparse.ArgumentParser:
         "lint",
         help="checkpatch, kernel-doc, sparse, W=1 and circles of calls on the modules' sources",
     )
+    layout = commands.add_parser("format", help="lay out the C++ and Python files")
+    layout.add_argument("--check", action="store_true", help="only say which differ, and end with 1 if any does")
     clean = commands.add_parser("clean", help="remove build products and roots of old recipes")
     clean.add_argument("--all", action="store_true", help="the current root and fio sources too")
     info = commands.add_parser("info", help="show what the lab consists of")
@@ -238,6 +243,7 @@ def request(args: argparse.Namespace) -> runner.Request:
         multipath=not args.no_multipath,
         mdts=args.mdts,
         share=args.share,
+        root=args.root,
         module=not args.no_module,
         build=not args.no_build,
         timeout_s=args.timeout or (86400 if shell else timeout_s),
@@ -310,6 +316,8 @@ def _dispatch(args: argparse.Namespace) -> int:
             lab = root.setup()
             with root.in_use(lab):
                 return lint.run(lab)
+        case "format":
+            return formatting.run(args.check)
         case "clean":
             _clean(args.all)
         case "info":

@@ -49,6 +49,8 @@ class Machine:
     debug: bool = False
     # With p2p: the drives and the BAR are behind one PCIe switch, a port of it for each.
     switch: bool = False
+    # Of the user, in place of the lab's; QEMU and the kernel are the lab's all the same.
+    root: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -271,7 +273,7 @@ def arguments(
         words += ["-icount", f"shift={machine.icount_shift}"]
     if machine.iommu != "off":
         words += ["-device", "intel-iommu,aw-bits=48"]
-    words += _share("root", root, True) + _share("src", checkout, True)
+    words += _share("root", machine.root or root, True) + _share("src", checkout, True)
     if not kernel.modules.is_relative_to(root):
         words += _share("modules", kernel.modules, True)
     if machine.share is not None:

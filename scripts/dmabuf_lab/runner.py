@@ -34,6 +34,7 @@ class Request:
     multipath: bool = True
     mdts: int | None = None
     share: Path | None = None
+    root: Path | None = None
     module: bool = True
     build: bool = True
     timeout_s: float = config.DEFAULT_TIMEOUT_S
@@ -67,6 +68,8 @@ def guest_environment(
         "HOME": "/root",
         "LC_ALL": "C.UTF-8",
         "PYTHONDONTWRITEBYTECODE": "1",
+        # The folders there are packages to each other.
+        "PYTHONPATH": f"{config.GUEST_SOURCE}/tests/vm",
         "LIBDMABUF": config.ENGINE,
         "ENGINE": f"external:{config.ENGINE}",
         "DEV": "/dev/nvme0n1",
@@ -94,6 +97,8 @@ def _machine(request: Request, kernel: guest_kernel.GuestKernel) -> qemu.Machine
         raise LabError("--paths makes a multipath head, and does not go with --no-multipath")
     if request.share is not None and not request.share.is_dir():
         raise LabError(f"--share {request.share}: no such folder")
+    if request.root is not None and not (request.root / "usr/bin/python3").exists():
+        raise LabError(f"--root {request.root}: a guest needs usr/bin/python3 there")
     return qemu.Machine(
         release=kernel.release,
         debug=kernel.debug,
@@ -107,6 +112,7 @@ def _machine(request: Request, kernel: guest_kernel.GuestKernel) -> qemu.Machine
         multipath=request.multipath,
         mdts=request.mdts,
         share=request.share.resolve() if request.share else None,
+        root=request.root.resolve() if request.root else None,
         append=request.append,
         cpu=request.cpu,
         qmp=request.qmp,

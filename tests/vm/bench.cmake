@@ -10,7 +10,7 @@ endif()
 # That the program measures: every datapath, held and free, and MAP. Few repeats, no goals.
 add_test(NAME vm.measure
   COMMAND ${CMAKE_SOURCE_DIR}/scripts/dmabuf-lab run --timeout 400 --icount --iommu strict
-    --mdts 9 --memory 2048 -- "${python}/bench_smoke.py")
+    --mdts 9 --memory 2048 -- "${python}/measure/smoke.py")
 set_tests_properties(vm.measure PROPERTIES LABELS vm TIMEOUT 1200)
 
 # Datapath host against fio's own engine, on the drive; counted in instructions, so that load matters little.
