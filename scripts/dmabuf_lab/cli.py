@@ -9,6 +9,7 @@ from pathlib import Path
 from dmabuf_common import arguments, program
 
 from . import (
+    arm64,
     build,
     config,
     debug_kernel,
@@ -61,6 +62,26 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
         help="a kernel that you built in DIR, in the folder of its source",
     )
     parser.add_argument(
+        "--arch",
+        choices=config.ARCHITECTURES,
+        default=config.ARCHITECTURES[0],
+        help="the guest's architecture (default: %(default)s); all that arm64 needs is fetched when it is "
+        "first asked for",
+    )
+    parser.add_argument(
+        "--pages",
+        choices=config.PAGES["arm64"],
+        default="4k",
+        help="the size of the kernel's pages (default: %(default)s); more than 4k is for arm64",
+    )
+    parser.add_argument(
+        "--device-tree",
+        type=Path,
+        metavar="FILE",
+        help="with --arch arm64: a device tree in place of QEMU's own, as machines have them that are not "
+        "coherent",
+    )
+    parser.add_argument(
         "--iommu",
         choices=("off", "lazy", "strict"),
         default="lazy",
@@ -111,7 +132,11 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
         help=f"end the guest after this time (default: {config.DEFAULT_TIMEOUT_S}; "
         f"debug kernel: {config.DEBUG_TIMEOUT_S}; shell: a day)",
     )
-    parser.add_argument("--cpu", default=config.DEFAULT_CPU, metavar="MODEL", help="QEMU's CPU model")
+    parser.add_argument(
+        "--cpu",
+        metavar="MODEL",
+        help=f"QEMU's CPU model (default: {config.DEFAULT_CPU}; arm64: {config.ARM64_CPU})",
+    )
     parser.add_argument(
         "--qmp", action="store_true", help="the guest may command its QEMU (port lab.qmp)"
     )
@@ -228,6 +253,9 @@ def request(args: argparse.Namespace) -> runner.Request:
         command=["bash", "-i"] if shell else args.words,
         kernel=args.kernel,
         kernel_tree=args.kernel_tree,
+        arch=args.arch,
+        pages=args.pages,
+        device_tree=args.device_tree,
         iommu=args.iommu,
         smp=args.smp,
         memory_mib=args.memory or memory_mib,
@@ -271,10 +299,12 @@ def _show(as_json: bool) -> None:
         print("         not made yet; run `dmabuf-lab setup`")
         return
     print(f"made:    {info['made']} in {info['setup_seconds']} s")
-    for series in config.KERNELS:
+    for series in (*config.KERNELS, *config.ARM64_KERNELS):
         fetched = None if series.setup else stock_kernel.find(series)
         release = fetched.release if fetched else "not fetched"
         print(f"kernel:  {series.name}: {info['kernels'].get(series.name, release)}")
+    made = arm64.find()
+    print(f"arm64:   {made.path if made else 'not fetched'}")
     for name, about in built.items():
         shown = f"{about['release']} from {about['source']}" if about else "not built"
         print(f"kernel:  {name}: {shown}")
@@ -285,8 +315,10 @@ def _show(as_json: bool) -> None:
 
 
 def _clean(everything: bool) -> None:
-    shutil.rmtree(build.checkout() / config.BUILD_DIR, ignore_errors=True)
-    kept = debug_kernel.remove(root.load(), everything) + stock_kernel.remove(everything)
+    for arch in config.ARCHITECTURES:
+        shutil.rmtree(build.checkout() / build.build_dir(arch), ignore_errors=True)
+    kept = arm64.remove(everything)
+    kept += debug_kernel.remove(root.load(), everything) + stock_kernel.remove(everything)
     kept += kernel_tree.remove() + root.remove(everything)
     for path in kept:
         say(f"kept {path}: it is in use")

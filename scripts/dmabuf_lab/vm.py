@@ -95,7 +95,9 @@ class Guest:
         spec: dict[str, Any],
         sinks: dict[str, int],
         live_console: int | None,
+        emulator: Path | None = None,
     ) -> None:
+        """root: that of the guest; emulator: the root that has its QEMU, where that is another."""
         self.outcome = Outcome()
         self.console = self.outcome.console
         self.dumped = False
@@ -116,6 +118,7 @@ class Guest:
             self.channels[name], theirs[name] = socket.socketpair()
             self.selector.register(self.channels[name], selectors.EVENT_READ, name)
         qmp = socket.socketpair() if machine.qmp else ()
+        emulator = emulator or root
         archive = initramfs.make(root, kernel, spec, machine.share is not None)
         fds = qemu.Descriptors(
             initrd=_anonymous_file(data=archive),
@@ -130,11 +133,11 @@ class Guest:
         )
         self.errors = tempfile.TemporaryFile(prefix="dmabuf-lab-")
         self.process = subprocess.Popen(
-            [*qemu.program(root), *qemu.arguments(root, kernel, checkout, machine, fds)],
+            [*qemu.program(emulator, machine.arch), *qemu.arguments(root, kernel, checkout, machine, fds)],
             stdin=None if machine.shell else subprocess.DEVNULL,
             stdout=None if machine.shell else self.errors,
             stderr=self.errors,
-            env=qemu.environment(root, dict(os.environ)),
+            env=qemu.environment(emulator, dict(os.environ)),
             pass_fds=fds.all(),
             preexec_fn=_die_with_parent(os.getpid()),
         )
