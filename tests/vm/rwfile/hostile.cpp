@@ -22,7 +22,7 @@ namespace vmtest {
 
 namespace {
 
-constexpr std::size_t page = 4096;
+const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
 constexpr std::size_t bytes = 256u << 10;
 
 long open_descriptors() {

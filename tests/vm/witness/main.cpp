@@ -146,7 +146,8 @@ void check_facts(const std::string &name, Exporter exporter, Path path, Bench &b
                             entry.max_command_bytes));
   if (exporter == Exporter::UdmabufScattered && (path != Path::Premapped || !behind_iommu()))
     report().check(
-        entry.segments > bytes / 4096 / 4, name + " scattered",
+        entry.segments > bytes / static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)) / 4,
+        name + " scattered",
         std::format("only {} segments: nothing crosses segment boundaries", entry.segments));
   dmabuf_rw_info info{};
   const int status = session.info(entry.handle, info);
