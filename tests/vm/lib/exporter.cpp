@@ -10,6 +10,7 @@
 #include <cstring>
 #include <fcntl.h>
 #include <fstream>
+#include <iterator>
 #include <linux/dma-buf.h>
 #include <linux/dma-heap.h>
 #include <linux/memfd.h>
@@ -215,6 +216,33 @@ std::expected<UniqueFd, std::string> make_memfd(Exporter exporter, std::size_t b
   if (status != 0)
     return failed("fallocate of the memfd");
   return memfd;
+}
+
+bool is_there(Exporter exporter) {
+  switch (exporter) {
+  case Exporter::Heap:
+    return ::access("/dev/dma_heap/system", F_OK) == 0;
+  case Exporter::Udmabuf:
+  case Exporter::UdmabufHuge:
+  case Exporter::UdmabufScattered:
+    return ::access("/dev/udmabuf", F_OK) == 0;
+  case Exporter::Vgem:
+  case Exporter::VirtioGpu:
+    return true; // every guest has them
+  }
+  std::unreachable();
+}
+
+std::vector<Exporter> those_there(std::initializer_list<Exporter> exporters) {
+  std::vector<Exporter> there;
+  std::ranges::copy_if(exporters, std::back_inserter(there), is_there);
+  return there;
+}
+
+Exporter this_or_other(Exporter wanted) {
+  if (is_there(wanted))
+    return wanted;
+  return is_there(Exporter::Udmabuf) ? Exporter::Udmabuf : Exporter::Vgem;
 }
 
 std::size_t size_granule(Exporter exporter) {

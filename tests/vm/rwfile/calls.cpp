@@ -449,7 +449,7 @@ void check_stat(int fd, std::size_t size, const std::string &who) {
 void on_exporter(const RwOptions &options, Exporter exporter) {
   const std::string who(name_of(exporter));
   const std::size_t size = std::max<std::size_t>(256u << 10, size_granule(exporter));
-  DmaBuf buffer = must_make(exporter, size), other = must_make(Exporter::Heap, size);
+  DmaBuf buffer = must_make(exporter, size), other = must_make(this_or_other(Exporter::Heap), size);
   Session session;
   Opened opened = open_rw(session, buffer.fd());
   if (exporter == Exporter::UdmabufHuge && older_kernel()) {

@@ -65,7 +65,7 @@ void run() {
   const UniqueFd target = open_target("/dev/nvme0n1"), plain = open_target("/dev/nvme0n1");
   DiskRegion region(plain.get(), disk_base, bytes);
   const auto before = live_dmabufs();
-  for (const Exporter exporter : {Exporter::UdmabufScattered, Exporter::Heap, Exporter::Vgem}) {
+  for (const Exporter exporter : those_there({Exporter::UdmabufScattered, Exporter::Heap, Exporter::Vgem})) {
     const std::string name(name_of(exporter));
     auto buffer = DmaBuf::create(exporter, bytes);
     if (!buffer)
