@@ -18,6 +18,7 @@ from . import (
     guest_kernel,
     kernel_tree,
     lint,
+    matrix,
     root,
     runner,
     stock_kernel,
@@ -75,11 +76,9 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
         help="the size of the kernel's pages (default: %(default)s); more than 4k is for arm64",
     )
     parser.add_argument(
-        "--device-tree",
-        type=Path,
-        metavar="FILE",
-        help="with --arch arm64: a device tree in place of QEMU's own, as machines have them that are not "
-        "coherent",
+        "--incoherent",
+        action="store_true",
+        help="with --arch arm64: PCI devices do not look into the CPU's caches, as on some boards",
     )
     parser.add_argument(
         "--iommu",
@@ -236,6 +235,16 @@ def parser() -> argparse.ArgumentParser:
     which.add_argument("version", nargs="?", metavar="VERSION", help="default: the host's fio's")
     which.add_argument("--lab", action="store_true", help="that of the lab's fio")
     which.add_argument("--tests", action="store_true", help="that of the fio that the host's tests bring")
+    table = commands.add_parser(
+        "matrix",
+        help="make the table of docs/support-matrix.md of the results of runs that docs/matrix.json keeps",
+    )
+    table.add_argument(
+        "--collect",
+        type=Path,
+        metavar="DIR",
+        help="keep the results that the tests labelled matrix left there, first",
+    )
     made = commands.add_parser("fio", help="build a fio for this machine, once, and print its path")
     which = made.add_mutually_exclusive_group(required=True)
     which.add_argument("version", nargs="?", metavar="VERSION", help=f"such as {config.FIO_VERSION}")
@@ -255,7 +264,7 @@ def request(args: argparse.Namespace) -> runner.Request:
         kernel_tree=args.kernel_tree,
         arch=args.arch,
         pages=args.pages,
-        device_tree=args.device_tree,
+        incoherent=args.incoherent,
         iommu=args.iommu,
         smp=args.smp,
         memory_mib=args.memory or memory_mib,
@@ -346,6 +355,12 @@ def _dispatch(args: argparse.Namespace) -> int:
             _clean(args.all)
         case "info":
             _show(args.json)
+        case "matrix":
+            if args.collect is not None:
+                lab = root.setup()
+                qemu = str(lab.info["qemu"]).rpartition(":")[2].partition("+")[0]
+                say(f"{matrix.collect(build.checkout(), args.collect, qemu)} runs were collected")
+            matrix.write(build.checkout())
         case "fio-source":
             known = config.FIO_VERSION if args.lab else config.TEST_FIO_VERSION if args.tests else ""
             version = args.version or known or fio_source.host_fio_version()

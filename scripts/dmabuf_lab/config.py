@@ -163,6 +163,7 @@ ARM64_TOOLS = (
     f"linux-libc-dev-arm64-cross/{BACKPORTS}",
     "make",
     "ninja-build",
+    "pahole",
     "pkg-config",
     "qemu-system-arm",
     "zlib1g-dev:arm64",

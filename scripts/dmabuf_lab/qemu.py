@@ -3,6 +3,7 @@
 
 import errno
 import json
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ class Machine:
     icount_shift; mdts: the NVMe drive moves at most 4 KiB << mdts in a command, 0: no limit, None:
     QEMU's own; share: a folder of the host shown read-write at /share; append: more kernel parameters;
     cpu: QEMU's CPU model (the kernel lets PCI peers talk through the host bridge on some only), None:
-    that of the architecture; device_tree: a device tree in place of QEMU's own, for arm64; qmp:
+    that of the architecture; incoherent: PCI devices do not look into the CPU's caches, for arm64; qmp:
     the guest may command its own QEMU, by the virtio-serial port lab.qmp; formats: one more NVMe drive,
     with the namespaces of config.FORMATS; errors: one more, with the sectors of config.BAD_SECTORS;
     paths: controllers of the first NVMe drive, which share its namespace as one multipath head, 0: a
@@ -51,7 +52,7 @@ class Machine:
     # With p2p: the drives and the BAR are behind one PCIe switch, a port of it for each.
     switch: bool = False
     arch: str = "amd64"
-    device_tree: Path | None = None
+    incoherent: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ class Descriptors:
     formats: tuple[int, ...] = ()
     # With Machine.errors: the disk of that drive.
     errors: int | None = None
+    # With Machine.incoherent: the device tree that says so.
+    device_tree: int | None = None
     # With Machine.qmp: the two ends of one socket pair. QEMU holds both, and talks to itself.
     qmp: tuple[int, ...] = ()
 
@@ -75,8 +78,8 @@ class Descriptors:
 
     def files(self) -> list[int]:
         """Those that are files, made for this machine."""
-        one = [] if self.errors is None else [self.errors]
-        return [self.initrd, self.nvme, self.virtio, *self.formats, *one]
+        some = [fd for fd in (self.errors, self.device_tree) if fd is not None]
+        return [self.initrd, self.nvme, self.virtio, *self.formats, *some]
 
 
 CONSOLE = "console"
@@ -260,14 +263,29 @@ def _board(machine: Machine) -> list[str]:
     if machine.arch == "arm64":
         # Every PCI device is behind the SMMU.
         smmu = "" if machine.iommu == "off" else ",iommu=smmuv3"
-        words = ["-machine", f"virt,gic-version=3{smmu}", "-cpu", machine.cpu or config.ARM64_CPU]
-        if machine.device_tree is not None:
-            words += ["-dtb", str(machine.device_tree)]
-        return words
+        return ["-machine", f"virt,gic-version=3{smmu}", "-cpu", machine.cpu or config.ARM64_CPU]
     words = ["-machine", "q35,kernel-irqchip=off", "-cpu", machine.cpu or config.DEFAULT_CPU]
     if machine.iommu != "off":
         words += ["-device", "intel-iommu,aw-bits=48"]
     return words
+
+
+def dump_tree(root: Path, machine: Machine, file: Path) -> list[str]:
+    """The command by which QEMU writes the device tree of a machine, and ends."""
+    _, board, *processor = _board(machine)
+    size = ["-smp", str(machine.smp), "-m", f"{machine.memory_mib}M", "-nodefaults", "-display", "none"]
+    return [*program(root, machine.arch), "-machine", f"{board},dumpdtb={file}", *processor, *size]
+
+
+def without_coherence(tree: bytes) -> bytes:
+    """A device tree (FDT) in which no device is coherent: the property has another name, of the same length."""
+    magic, _, _, strings = struct.unpack(">4I", tree[:16])
+    size = struct.unpack(">I", tree[32:36])[0]
+    names = tree[strings : strings + size]
+    if magic != 0xD00DFEED or names.count(b"dma-coherent\0") != 1:
+        raise LabError("QEMU's device tree does not say what is coherent")
+    renamed = names.replace(b"dma-coherent\0", b"lab-coherent\0")
+    return tree[:strings] + renamed + tree[strings + size :]
 
 
 def arguments(
@@ -286,6 +304,8 @@ def arguments(
         *("-initrd", f"/proc/self/fd/{fds.initrd}"),
         *("-append", kernel_parameters(machine)),
     ]
+    if fds.device_tree is not None:
+        words += ["-dtb", f"/proc/self/fd/{fds.device_tree}"]
     if machine.icount:
         words += ["-icount", f"shift={machine.icount_shift}"]
     words += _share("root", root, True) + _share("src", checkout, True)

@@ -27,7 +27,7 @@ class Request:
     kernel_tree: Path | None = None
     arch: str = "amd64"
     pages: str = "4k"
-    device_tree: Path | None = None
+    incoherent: bool = False
     iommu: str = "lazy"
     smp: int | None = None
     memory_mib: int = config.DEFAULT_MEMORY_MIB
@@ -96,10 +96,8 @@ def _machine(request: Request, kernel: guest_kernel.GuestKernel) -> qemu.Machine
         raise LabError("--switch says where --p2p has its devices, and needs --p2p")
     if request.paths and not request.multipath:
         raise LabError("--paths makes a multipath head, and does not go with --no-multipath")
-    if request.arch != "arm64" and request.device_tree is not None:
-        raise LabError("--device-tree is for guests of arm64: those of amd64 have none")
-    if request.device_tree is not None and not request.device_tree.is_file():
-        raise LabError(f"--device-tree {request.device_tree}: no such file")
+    if request.arch != "arm64" and request.incoherent:
+        raise LabError("--incoherent is for guests of arm64: PCI devices of amd64 are coherent")
     if request.arch == "arm64" and request.icount:
         raise LabError("--icount is for guests of amd64")
     if request.share is not None and not request.share.is_dir():
@@ -108,7 +106,7 @@ def _machine(request: Request, kernel: guest_kernel.GuestKernel) -> qemu.Machine
         release=kernel.release,
         debug=kernel.debug,
         arch=kernel.arch,
-        device_tree=request.device_tree.resolve() if request.device_tree else None,
+        incoherent=request.incoherent,
         iommu=request.iommu,
         smp=1 if request.icount else request.smp or config.DEFAULT_SMP,
         memory_mib=request.memory_mib,

@@ -83,6 +83,21 @@ def _anonymous_file(size: int = 0, data: bytes = b"") -> int:
     return fd
 
 
+def _device_tree(emulator: Path, machine: qemu.Machine) -> bytes:
+    """That of a machine whose devices are not coherent."""
+    with tempfile.TemporaryDirectory(prefix="dmabuf-lab-") as folder:
+        file = Path(folder) / "tree"
+        result = subprocess.run(
+            qemu.dump_tree(emulator, machine, file),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env=qemu.environment(emulator, dict(os.environ)),
+        )
+        if result.returncode != 0 or not file.exists():
+            raise LabError(f"QEMU writes no device tree: {result.stderr.decode('utf-8', 'replace').strip()}")
+        return qemu.without_coherence(file.read_bytes())
+
+
 class Guest:
     """One virtual machine and the channels to it."""
 
@@ -129,6 +144,9 @@ class Guest:
                 _anonymous_file(size=config.FORMAT_BYTES) for _ in config.FORMATS if machine.formats
             ),
             errors=_anonymous_file(size=config.ERRORS_BYTES) if machine.errors else None,
+            device_tree=_anonymous_file(data=_device_tree(emulator, machine))
+            if machine.incoherent
+            else None,
             qmp=tuple(end.fileno() for end in qmp),
         )
         self.errors = tempfile.TemporaryFile(prefix="dmabuf-lab-")

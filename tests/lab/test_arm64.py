@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Guests of arm64: another machine, kernel, root and compiler, all fetched when one is first asked for."""
 
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -152,8 +153,7 @@ def test_what_does_not_go_together_is_refused_in_one_sentence(tmp_path: Path) ->
         assert "\n" not in str(error.value)
     kernel = guest_kernel.GuestKernel("7.3", Path("image"), Path("modules"))
     for words, why in (
-        (("--device-tree", str(tmp_path)), "is for guests of arm64"),
-        (("--arch", "arm64", "--device-tree", str(tmp_path / "none")), "no such file"),
+        (("--incoherent",), "is for guests of arm64"),
         (("--arch", "arm64", "--icount"), "is for guests of amd64"),
     ):
         with pytest.raises(LabError, match=why):
@@ -191,11 +191,38 @@ def test_amd64_keeps_its_machine() -> None:
     assert {"console=ttyS0", "intel_iommu=on", "iommu.strict=1", "no_timer_check"} <= set(parameters)
 
 
-def test_another_device_tree_and_processor_can_be_given() -> None:
-    machine = qemu.Machine("7.3", arch="arm64", cpu="max", device_tree=Path("/a.dtb"))
-    words = words_of(machine)
-    assert words[words.index("-dtb") + 1] == "/a.dtb"
+def test_another_processor_can_be_given() -> None:
+    words = words_of(qemu.Machine("7.3", arch="arm64", cpu="max"))
     assert words[words.index("-cpu") + 1] == "max"
+
+
+def test_a_machine_that_is_not_coherent_has_another_device_tree() -> None:
+    machine = qemu.Machine("7.3", arch="arm64", incoherent=True, memory_mib=512, iommu="strict")
+    dump = qemu.dump_tree(Path("/r"), machine, Path("/t"))
+    assert dump[dump.index("-machine") + 1] == "virt,gic-version=3,iommu=smmuv3,dumpdtb=/t"
+    assert dump[dump.index("-m") + 1] == "512M"
+    assert "-dtb" not in words_of(machine)
+    fds = qemu.Descriptors(10, 11, 12, {name: 20 for name in (qemu.CONSOLE, *qemu.PORTS)}, device_tree=33)
+    kernel = guest_kernel.GuestKernel("7.3", Path("/vmlinuz"), Path("/modules"), arch="arm64")
+    words = qemu.arguments(Path("/root"), kernel, Path("/checkout"), machine, fds)
+    assert words[words.index("-dtb") + 1] == "/proc/self/fd/33"
+    assert 33 in fds.files()
+
+
+def device_tree(names: bytes) -> bytes:
+    """A header, a block of structure, and the names of properties."""
+    header = struct.pack(">10I", 0xD00DFEED, 56 + len(names), 40, 56, 40, 17, 16, 0, len(names), 16)
+    return header + b"dma-coherent\0abc" + names
+
+
+def test_only_the_name_of_the_property_changes_and_nothing_moves() -> None:
+    tree = device_tree(b"reg\0dma-coherent\0ranges\0")
+    changed = qemu.without_coherence(tree)
+    assert changed == device_tree(b"reg\0lab-coherent\0ranges\0")
+    assert len(changed) == len(tree)
+    for other in (device_tree(b"reg\0"), b"\0" * 64):
+        with pytest.raises(LabError, match="does not say what is coherent"):
+            qemu.without_coherence(other)
 
 
 def test_each_architecture_has_its_emulator() -> None:
