@@ -278,14 +278,18 @@ def dump_tree(root: Path, machine: Machine, file: Path) -> list[str]:
 
 
 def without_coherence(tree: bytes) -> bytes:
-    """A device tree (FDT) in which no device is coherent: the property has another name, of the same length."""
+    """A device tree (FDT) in which no device is coherent: the property has another name, of the same length.
+
+    The names are at its end. QEMU leaves a MiB of room behind them, makes more than twice as much of that
+    when it reads the tree, and Linux takes no tree of more than 2 MiB: the room goes.
+    """
     magic, _, _, strings = struct.unpack(">4I", tree[:16])
     size = struct.unpack(">I", tree[32:36])[0]
     names = tree[strings : strings + size]
     if magic != 0xD00DFEED or names.count(b"dma-coherent\0") != 1:
         raise LabError("QEMU's device tree does not say what is coherent")
     renamed = names.replace(b"dma-coherent\0", b"lab-coherent\0")
-    return tree[:strings] + renamed + tree[strings + size :]
+    return tree[:4] + struct.pack(">I", strings + size) + tree[8:strings] + renamed
 
 
 def arguments(
