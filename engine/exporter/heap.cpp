@@ -50,8 +50,8 @@ std::string heap_path(const std::string &device) {
 std::string no_heap(const char *heaps) {
   if (access(heaps, F_OK) != 0 && errno == ENOENT)
     return strf("there is no heap in %s, and this kernel was built without DMA heaps "
-                "(CONFIG_DMABUF_HEAPS), as Debian's for arm64 are; use another dmabuf_exporter, such "
-                "as udmabuf",
+                "(CONFIG_DMABUF_HEAPS), as Debian's for arm64 are; use another dmabuf_exporter, "
+                "such as udmabuf",
                 kHeaps);
   return strf("there is no heap in %s; load one (modprobe system_heap), or use another "
               "dmabuf_exporter",

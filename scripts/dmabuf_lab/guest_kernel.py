@@ -18,7 +18,8 @@ class GuestKernel:
     modules: the folder with its modules.dep, on the host; headers: what modules are built against, on
     the host, or None when the lab root has that; source: a folder to be shown as /usr/src, on the host,
     of which `headers` is a part then, and its compiler if it has one of its own; hurt: the module that
-    only tests of accidents load is built for it; mark: changes whenever the kernel is built anew; lacks: devices that the guest has not; debug: it looks for mistakes, and takes its time;
+    only tests of accidents load is built for it; mark: changes whenever the kernel is built anew; lacks:
+    devices that the guest has not; debug: it looks for mistakes, and takes its time;
     lockdep: it checks the order of locks; kcsan: it looks for data races; arch: the architecture.
     """
 

@@ -129,7 +129,10 @@ def table(runs: Sequence[Run]) -> str:
     """The text for the document: which runs there were, and what each combination did."""
     if not runs:
         return "Nothing was run."
-    lines = ["| kernel | architecture, pages | run on | QEMU | byte-exact | refused | failed |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        "| kernel | architecture, pages | run on | QEMU | byte-exact | refused | failed |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for run in runs:
         outcomes = [cell[3] for cell in run.cells]
         counts = " | ".join(str(_count(outcomes, what)) for what in ("byte-exact", "refused", "failed"))

@@ -81,7 +81,11 @@ def test_its_packages_are_of_arm64_but_for_the_programs_that_build_modules(
 
         def depends(self, package: str) -> str:
             if package.startswith("linux-headers"):
-                return "  Depends: linux-headers-7.3.4+deb13-common\n  Depends: linux-kbuild-7.3.4+deb13\n    linux-kbuild-7.3.4+deb13:amd64\n"
+                return """\
+  Depends: linux-headers-7.3.4+deb13-common
+  Depends: linux-kbuild-7.3.4+deb13
+    linux-kbuild-7.3.4+deb13:amd64
+"""
             return f"  Depends: linux-binary-{release}\n  Depends: linux-modules-{release}\n"
 
         def download(self, package: str) -> Path:

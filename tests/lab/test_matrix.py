@@ -9,8 +9,11 @@ import pytest
 from dmabuf_lab import build, cli, matrix
 from dmabuf_lab.errors import LabError
 
+# By path, target and exporter.
+Outcomes = dict[tuple[str, str, str], str]
 
-def guests_file(kernel: str, outcomes: dict[tuple[str, str, str], str], machine: str = "x86_64", page: int = 4096) -> str:
+
+def guests_file(kernel: str, outcomes: Outcomes, machine: str = "x86_64", page: int = 4096) -> str:
     """As a guest leaves it; outcomes by (path, target, exporter)."""
     cells = [
         {"exporter": exporter, "target": target, "path": path, "outcome": outcome}
@@ -19,7 +22,7 @@ def guests_file(kernel: str, outcomes: dict[tuple[str, str, str], str], machine:
     return json.dumps({"kernel": kernel, "machine": machine, "page": page, "cells": cells})
 
 
-def run(kernel: str, outcomes: dict[tuple[str, str, str], str], machine: str = "x86_64", page: int = 4096) -> matrix.Run:
+def run(kernel: str, outcomes: Outcomes, machine: str = "x86_64", page: int = 4096) -> matrix.Run:
     return matrix.parse(guests_file(kernel, outcomes, machine, page), "2026-11-26", "10.0")
 
 

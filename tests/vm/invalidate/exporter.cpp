@@ -36,7 +36,7 @@ void contents(const InvalidateOptions &options, const Testexp &testexp) {
   report().check(stats.moves == 20 && stats.stray_words == 0, "STATS after 20 moves",
                  std::format("{} moves, {} stray words", static_cast<std::uint64_t>(stats.moves),
                              static_cast<std::uint64_t>(stats.stray_words)));
-  // Where pages are larger than the exporter's 4096 bytes, the end of a segment leaves a part of one.
+  // Where pages are larger than the exporter's 4096 bytes, a segment leaves a part of one.
   const auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
   const auto counted = [page](std::uint64_t pages, std::uint64_t buffers) {
     return pages >= buffers * bytes / page && pages <= buffers * bytes / 4096;

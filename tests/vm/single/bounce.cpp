@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// A machine that copies all memory for its devices (swiotlb=force), or one whose devices do not look
-// into the CPU's caches: premapped is refused, because a mapping that is kept would be stale after its
-// first I/O; AUTO takes another path and says why.
+// A machine that copies all memory for its devices (swiotlb=force), or one whose devices do not
+// look into the CPU's caches: premapped is refused, because a mapping that is kept would be stale
+// after its first I/O; AUTO takes another path and says why.
 //
-// usage: bounce        (dmabuf-lab run --iommu off --append swiotlb=force, or --arch arm64 --incoherent)
+// usage: bounce        (dmabuf-lab run --iommu off --append swiotlb=force,
+//                       or --arch arm64 --incoherent)
 // Destroys the data on /dev/nvme0n1.
 #include "lib/exporter.hpp"
 #include "lib/report.hpp"
