@@ -2,6 +2,7 @@
 #include "job/config.hpp"
 
 #include "base/sizes.hpp"
+#include "base/system.hpp"
 
 #include <cerrno>
 #include <utility>
@@ -112,11 +113,12 @@ Result<void> check_config(const JobConfig &config) {
     return fail(EINVAL,
                 strf("iodepth=%u is more than the %u requests an io_uring holds; lower iodepth",
                      config.iodepth, kMaxRingEntries));
-  if (config.max_bs > kMaxRequest)
+  const uint64_t most = max_request(page_bytes());
+  if (config.max_bs > most)
     return fail(EINVAL,
                 strf("bs=%llu is more than one io_uring request can move (%llu bytes); lower bs",
                      static_cast<unsigned long long>(config.max_bs),
-                     static_cast<unsigned long long>(kMaxRequest)));
+                     static_cast<unsigned long long>(most)));
   if (can.slot_buffers && config.iodepth > kMaxFixedBuffers)
     return fail(EINVAL,
                 strf("iodepth=%u is more than the %u buffers an io_uring can register; lower "

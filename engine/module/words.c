@@ -42,8 +42,9 @@ static const struct drw_reason reasons[] = {
 	       "use another exporter, or path REGISTERED or BVEC"),
 	REASON(SEG_SUM, "the exporter's pieces do not add up to the dma-buf's size",
 	       "use a smaller buffer or another exporter"),
-	REASON(BOUNCE, "the kernel would copy this memory for the drive instead of reaching it",
-	       "turn off swiotlb=force, or take path REGISTERED or BVEC"),
+	REASON(BOUNCE, "the drive does not reach this memory by itself: the kernel would copy it "
+	       "(swiotlb), or flush caches for it",
+	       "take path REGISTERED or BVEC, or turn off swiotlb=force, if that is why"),
 	REASON(NO_P2P_ROUTE, "there is no peer-to-peer route from the drive to this memory",
 	       "put both behind one PCIe switch, or check the IOMMU and ACS settings"),
 	REASON(ATTACH, "the exporter refused to attach the drive, or to keep the memory in place",
