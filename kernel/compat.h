@@ -33,8 +33,10 @@
 #ifdef PROBE_END_IO_BATCH
 #define DMABUF_RW_END_IO_ARGS \
 	struct request *rq, blk_status_t status, const struct io_comp_batch *iob
+#define DMABUF_RW_END_IO_PASS rq, status, iob
 #else
 #define DMABUF_RW_END_IO_ARGS struct request *rq, blk_status_t status
+#define DMABUF_RW_END_IO_PASS rq, status
 #endif
 
 /*
