@@ -6,7 +6,6 @@
  */
 #include <linux/dma-map-ops.h>
 #include <linux/dma-resv.h>
-#include <linux/iommu-dma.h>
 #include <linux/ktime.h>
 #include <linux/pci.h>
 
@@ -113,7 +112,7 @@ static const struct dma_buf_attach_ops attach_ops = {
  */
 static bool device_needs_sync(struct device *dev)
 {
-	if (!use_dma_iommu(dev) || !dev_is_dma_coherent(dev))
+	if (!dmabuf_rw_dma_iommu(dev) || !dev_is_dma_coherent(dev))
 		return true;
 	return dev_is_pci(dev) && to_pci_dev(dev)->untrusted;
 }

@@ -24,7 +24,6 @@
 #include <linux/delay.h>
 #include <linux/dma-map-ops.h>
 #include <linux/hashtable.h>
-#include <linux/iommu-dma.h>
 #include <linux/pci.h>
 #include <linux/slab.h>
 
@@ -228,7 +227,7 @@ struct dmabuf_rw_result dmabuf_rw_attach_get(struct dma_buf *dmabuf, struct devi
 	 * Addresses are given back when the driver has left. By then the kernel
 	 * has thrown away how bus addresses are translated, where they are.
 	 */
-	if (dev->dma_range_map && !use_dma_iommu(dev))
+	if (dev->dma_range_map && !dmabuf_rw_dma_iommu(dev))
 		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_KERNEL);
 	if (dmabuf->size & (DMABUF_RW_GRANULE - 1))
 		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_SEG_ALIGN);

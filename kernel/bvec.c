@@ -7,7 +7,6 @@
 #include <linux/dma-buf.h>
 #include <linux/fs.h>
 #include <linux/fsnotify.h>
-#include <linux/io_uring/cmd.h>
 #include <linux/slab.h>
 #include <linux/uio.h>
 
@@ -272,7 +271,7 @@ static void bvec_complete(struct kiocb *kiocb, long result)
 		percpu_ref_put(&io->m->io);
 	else
 		bvec_account(io);
-	io_uring_cmd_do_in_task_lazy(io->cmd, bvec_task_work);
+	dmabuf_rw_in_task(io->cmd, bvec_task_work);
 }
 
 static void bvec_trace(const struct dmabuf_rw_mapping *m, const struct dmabuf_rw_io_args *args)
@@ -378,6 +377,7 @@ const struct dmabuf_rw_path_ops dmabuf_rw_bvec_ops = {
 	.path = DMABUF_RW_PATH_BVEC,
 	.issue = bvec_issue,
 	.send = bvec_send,
+	.clear = bvec_check,
 	.run = bvec_run,
 };
 

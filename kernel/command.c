@@ -84,7 +84,8 @@ struct dmabuf_rw_result dmabuf_rw_cache_clear(struct dmabuf_rw_mapping *m,
 
 /**
  * dmabuf_rw_format_check - is the namespace still formatted as when it was mapped?
- * @m: premapped; m->io held, and a request of its queue
+ * @m: premapped; m->io held
+ * @rq: of its queue; no command in it yet
  *
  * Asked once a tick. A change of the block size shows in the queue, one of the
  * metadata nowhere.
@@ -92,14 +93,14 @@ struct dmabuf_rw_result dmabuf_rw_cache_clear(struct dmabuf_rw_mapping *m,
  * Context: does not sleep.
  * Return: 0; -EMEDIUMTYPE if it is not; -ENOMEM.
  */
-int dmabuf_rw_format_check(struct dmabuf_rw_mapping *m)
+int dmabuf_rw_format_check(struct dmabuf_rw_mapping *m, struct request *rq)
 {
 	const struct dmabuf_rw_nvme_format *mapped = &m->target.format;
 	unsigned long now = jiffies;
 	struct dmabuf_rw_nvme_format format;
 	struct dmabuf_rw_result result;
 
-	result = dmabuf_rw_nvme_format(m->target.disk, &format, GFP_ATOMIC | __GFP_NOWARN);
+	result = dmabuf_rw_nvme_format(rq, m->target.disk, &format, GFP_ATOMIC | __GFP_NOWARN);
 	if (result.error == -ENOMEM)
 		return -ENOMEM;
 	if (result.error || format.nsid != mapped->nsid || format.control != mapped->control ||
@@ -152,12 +153,9 @@ bool dmabuf_rw_command_send_by_head(struct request_queue *head, struct request *
 	if (likely(sent)) {
 		/*
 		 * Not into the plug: it would be sent after this section, and
-		 * with it what others put there, who may sleep. A task that has
-		 * noted the time in its plug has one whenever it is preempted.
+		 * with it what others put there, who may sleep.
 		 */
-		if (plug)
-			plug->cur_ktime = 0;
-		current->flags &= ~PF_BLOCK_TS;
+		dmabuf_rw_plug_forget_time(plug);
 		current->plug = NULL;
 		blk_execute_rq_nowait(rq, false);
 		current->plug = plug;

@@ -12,6 +12,7 @@
 #include <linux/pagemap.h>
 
 #include "attach.h"
+#include "compat.h"
 #include "io_args.h"
 #include "mapping.h"
 #include "nvme_driver.h"
@@ -23,7 +24,7 @@ bool dmabuf_rw_cache_looked_at(const struct dmabuf_rw_mapping *m,
 void dmabuf_rw_cache_drop(const struct dmabuf_rw_mapping *m, u64 file_offset, u32 length);
 struct dmabuf_rw_result dmabuf_rw_cache_clear(struct dmabuf_rw_mapping *m,
 					      const struct dmabuf_rw_io_args *args);
-int dmabuf_rw_format_check(struct dmabuf_rw_mapping *m);
+int dmabuf_rw_format_check(struct dmabuf_rw_mapping *m, struct request *rq);
 int dmabuf_rw_command_fill(struct request *rq, struct dmabuf_rw_mapping *m,
 			   const struct dmabuf_rw_io_args *args, u32 done, u32 *length);
 bool dmabuf_rw_command_send_by_head(struct request_queue *head, struct request *rq);
@@ -167,7 +168,7 @@ static __always_inline int command_make(struct request *rq, struct dmabuf_rw_map
 		     ((args->buffer_offset + done) & queue_dma_alignment(rq->q))))
 		return -EINVAL;
 	if (unlikely(time_after(jiffies, READ_ONCE(target->looked)))) {
-		int ret = dmabuf_rw_format_check(m);
+		int ret = dmabuf_rw_format_check(m, rq);
 
 		if (ret)
 			return ret;

@@ -20,6 +20,7 @@
 #include <linux/uio.h>
 #include <linux/vmalloc.h>
 
+#include "compat.h"
 #include "cpu_view.h"
 #include "fence.h"
 #include "pin.h"
@@ -146,17 +147,17 @@ static int view_try_access(struct dma_buf *dmabuf)
 static struct dmabuf_rw_result view_map(struct dmabuf_rw_view *view)
 {
 	struct dma_buf *dmabuf = view->dmabuf;
-	int ret = dmabuf_rw_resv_lock(dmabuf);
+	int ret = dmabuf_rw_vmap_lock(dmabuf);
 
 	if (ret)
 		return view_refusal(ret);
 	ret = dma_buf_vmap(dmabuf, &view->map);
-	dma_resv_unlock(dmabuf->resv);
+	dmabuf_rw_vmap_unlock(dmabuf);
 	if (ret)
 		return view_refusal(ret);
 	if (view->map.is_iomem || !view_is_wrong(view))
 		return DMABUF_RW_OK;
-	dma_buf_vunmap_unlocked(dmabuf, &view->map);
+	dmabuf_rw_vunmap(dmabuf, &view->map);
 	return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NO_CPU_VIEW);
 }
 
@@ -254,7 +255,7 @@ void dmabuf_rw_view_put(struct dmabuf_rw_view *view)
 	hash_del(&view->node);
 	mutex_unlock(&views_lock);
 	if (view->ready) {
-		dma_buf_vunmap_unlocked(view->dmabuf, &view->map);
+		dmabuf_rw_vunmap(view->dmabuf, &view->map);
 		dmabuf_rw_pin_put(&view->pin);
 	}
 	dma_buf_put(view->dmabuf);

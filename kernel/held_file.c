@@ -26,7 +26,6 @@
 #include <linux/slab.h>
 #include <linux/stat.h>
 
-#include "compat.h"
 #include "held_file.h"
 
 #define TOUCH_EVERY	HZ	/* a file that is written: its time */
@@ -193,20 +192,19 @@ static bool use_is_plain(struct file *file)
 /* May the caller do that to this file? */
 static struct dmabuf_rw_result use_check(struct file *file, u32 directions)
 {
-	struct mnt_idmap *idmap = file_mnt_idmap(file);
 	struct inode *inode = file_inode(file);
 	int ret;
 
 	if (!use_file_system_known(inode->i_sb))
 		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_FILE_SYSTEM);
-	if (!inode_owner_or_capable(idmap, inode))
+	if (!inode_owner_or_capable(dmabuf_rw_file_idmap(file), inode))
 		return dmabuf_rw_fail(-EPERM, DMABUF_RW_REASON_FILE_OWNER);
 	if (file->f_mode & FMODE_WRITE)
 		return dmabuf_rw_fail(-ETXTBSY, DMABUF_RW_REASON_FILE_BUSY);
 	if (directions & DMABUF_RW_DIR_WRITE) {
 		if (IS_APPEND(inode))
 			return dmabuf_rw_fail(-EPERM, DMABUF_RW_REASON_TARGET_MODE);
-		ret = inode_permission(idmap, inode, MAY_WRITE);
+		ret = inode_permission(dmabuf_rw_file_idmap(file), inode, MAY_WRITE);
 		if (ret)
 			return dmabuf_rw_fail(ret, DMABUF_RW_REASON_TARGET_MODE);
 	}
@@ -244,16 +242,19 @@ static struct dmabuf_rw_result use_begin_writing(struct dmabuf_rw_file_use *use)
  *
  * Context: process, with the caller's rights; may sleep for as long as writing
  * back takes.
- * Return: success; -EOPNOTSUPP with FILE_SYSTEM or FILE_KIND; -EPERM with
+ * Return: success; -EOPNOTSUPP with FILE_SYSTEM, FILE_KIND or KERNEL; -EPERM with
  * FILE_OWNER or TARGET_MODE; -EACCES with TARGET_MODE; -ETXTBSY with FILE_BUSY;
  * -EROFS with READ_ONLY; what dmabuf_rw_extents_look() says; -EINTR, -ENOMEM.
  */
 struct dmabuf_rw_result dmabuf_rw_file_use_get(struct file *file, u32 directions,
 					       struct dmabuf_rw_file_use **out)
 {
-	struct dmabuf_rw_result result = use_check(file, directions);
 	struct dmabuf_rw_file_use *use;
+	struct dmabuf_rw_result result;
 
+	if (!dmabuf_rw_hold_file_available())
+		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_KERNEL);
+	result = use_check(file, directions);
 	if (result.error)
 		return result;
 	use = kzalloc_obj(*use, GFP_KERNEL_ACCOUNT);

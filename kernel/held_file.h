@@ -9,6 +9,7 @@
 #include <linux/jiffies.h>
 #include <linux/refcount.h>
 
+#include "compat.h"
 #include "extents.h"
 #include "result.h"
 
@@ -24,6 +25,16 @@ struct dmabuf_rw_file_use {
 	bool written;				/* since @touch; a hint */
 	unsigned long touch;			/* the file's time is due from here on, jiffies */
 };
+
+/**
+ * dmabuf_rw_hold_file_available - can a file be held on this kernel?
+ *
+ * Return: whether it can.
+ */
+static inline bool dmabuf_rw_hold_file_available(void)
+{
+	return IS_ENABLED(PROBE_MNT_WRITE_ACCESS);
+}
 
 struct dmabuf_rw_result dmabuf_rw_file_use_get(struct file *file, u32 directions,
 					       struct dmabuf_rw_file_use **out);

@@ -6,8 +6,8 @@
 #ifndef DMABUF_RW_IO_ARGS_H
 #define DMABUF_RW_IO_ARGS_H
 
-#include <linux/io_uring/cmd.h>
 
+#include "compat.h"
 #include "mapping.h"
 
 /* What user space asked for, read once. */
@@ -19,6 +19,7 @@ struct dmabuf_rw_io_args {
 };
 
 struct bvec_io;
+struct dmabuf_rw_later;
 struct premapped_long;
 
 /*
@@ -34,6 +35,7 @@ struct dmabuf_rw_pdu {
 		u64 file_offset;		/* the same */
 		struct premapped_long *longer;	/* premapped, any other */
 		struct bvec_io *bvec;
+		struct dmabuf_rw_later *later;	/* waited, and not yet sent */
 	};
 	union {
 		u64 buffer_offset;	/* premapped, until it ends */

@@ -5,7 +5,6 @@
  * The module, its device and the tables of calls. See uapi/linux/dmabuf_rw.h
  * for what the calls do and mapping.h for the locks.
  */
-#include <linux/io_uring/cmd.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
 #include <linux/rcupdate.h>
@@ -15,9 +14,11 @@
 #include "attach.h"
 #include "bvec.h"
 #include "debugfs.h"
+#include "held_file.h"
 #include "info.h"
 #include "io.h"
 #include "io_ioctl.h"
+#include "later.h"
 #include "limits.h"
 #include "map.h"
 #include "nvme_driver.h"
@@ -45,7 +46,11 @@ static long ioctl_query(void __user *arg)
 	query.features = DMABUF_RW_FEAT_PREMAPPED | DMABUF_RW_FEAT_BVEC |
 			 DMABUF_RW_FEAT_INVALIDATE | DMABUF_RW_FEAT_TIMEOUT |
 			 DMABUF_RW_FEAT_IOPOLL | DMABUF_RW_FEAT_RWFILE | DMABUF_RW_FEAT_IO |
-			 DMABUF_RW_FEAT_READ_FUA | DMABUF_RW_FEAT_HOLD_FILE;
+			 DMABUF_RW_FEAT_READ_FUA;
+	if (dmabuf_rw_hold_file_available())
+		query.features |= DMABUF_RW_FEAT_HOLD_FILE;
+	if (DMABUF_RW_SQE_KEPT)
+		query.features |= DMABUF_RW_FEAT_ASYNC;
 	query.max_mappings = DMABUF_RW_MAX_MAPPINGS;
 	query.max_batch = DMABUF_RW_MAX_BATCH;
 	query.max_sessions = DMABUF_RW_MAX_SESSIONS;
@@ -93,7 +98,7 @@ static int dmabuf_rw_uring_cmd(struct io_uring_cmd *cmd, unsigned int issue_flag
 	 * None of them means anything here, and a multishot command that ends well
 	 * would never be completed.
 	 */
-	if (unlikely(cmd->flags & IORING_URING_CMD_MASK))
+	if (unlikely(cmd->flags & DMABUF_RW_CMD_FLAGS))
 		return -EINVAL;
 	switch (cmd->cmd_op) {
 	case DMABUF_RW_URING_READ:
@@ -148,9 +153,12 @@ static int __init dmabuf_rw_init(void)
 	ret = dmabuf_rw_long_init();
 	if (ret)
 		goto exit_bvec;
-	ret = dmabuf_rw_attach_init();
+	ret = dmabuf_rw_later_init();
 	if (ret)
 		goto exit_premapped;
+	ret = dmabuf_rw_attach_init();
+	if (ret)
+		goto exit_later;
 	ret = misc_register(&dmabuf_rw_device);
 	if (ret)
 		goto exit_attach;
@@ -159,6 +167,8 @@ static int __init dmabuf_rw_init(void)
 
 exit_attach:
 	dmabuf_rw_attach_exit();
+exit_later:
+	dmabuf_rw_later_exit();
 exit_premapped:
 	dmabuf_rw_long_exit();
 exit_bvec:
@@ -175,6 +185,7 @@ static void __exit dmabuf_rw_exit(void)
 	dmabuf_rw_debugfs_exit();
 	misc_deregister(&dmabuf_rw_device);
 	dmabuf_rw_registered_exit();
+	dmabuf_rw_later_exit();
 	dmabuf_rw_long_exit();
 	dmabuf_rw_attach_exit();
 	dmabuf_rw_bvec_exit();

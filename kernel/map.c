@@ -6,7 +6,7 @@
 #include <linux/file.h>
 #include <linux/nvme.h>
 #include <linux/sched/signal.h>
-#include <linux/sched/user.h>
+#include <linux/cred.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
@@ -78,7 +78,7 @@ static struct dmabuf_rw_mapping *mapping_new(struct dmabuf_rw_session *session,
 	init_completion(&m->drained);
 	m->directions = directions;
 	m->session = session->id;
-	m->user = get_uid(session->user);
+	m->cred = get_cred(session->cred);
 	mutex_init(&m->path_lock);
 	m->wait_ms = READ_ONCE(session->timeout_ms) ?: DMABUF_RW_WAIT_MS;
 	return m;
@@ -114,7 +114,7 @@ static struct dmabuf_rw_result map_premapped_once(struct map_call *call,
 
 	if (!target)
 		return dmabuf_rw_fail(-EBADF, DMABUF_RW_REASON_BAD_TARGET);
-	if (dmabuf_rw_charge(m->user, dmabuf->size, &m->charged))
+	if (dmabuf_rw_charge(m->cred->user, dmabuf->size, &m->charged))
 		return dmabuf_rw_fail(-ENOMEM, DMABUF_RW_REASON_MEMLOCK);
 	result = map_target(call, m, target, hint, hold);
 	if (result.error)
@@ -139,7 +139,7 @@ exit_ref:
 put_target:
 	dmabuf_rw_target_put(&m->target);
 uncharge:
-	dmabuf_rw_uncharge(m->user, m->charged);
+	dmabuf_rw_uncharge(m->cred->user, m->charged);
 	m->charged = 0;
 	m->dmabuf = NULL;
 	return result;
@@ -176,7 +176,7 @@ static struct dmabuf_rw_result map_registered(struct dmabuf_rw_mapping *m,
 	/* io_uring counts the bytes of such a buffer in 32 bits. */
 	if (dmabuf->size > DMABUF_RW_MAX_REGISTERED)
 		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_SIZE_CAP);
-	result = dmabuf_rw_pages_map(dmabuf, m->user, &m->pages);
+	result = dmabuf_rw_pages_map(dmabuf, m->cred, &m->pages);
 	if (result.error)
 		return result;
 	m->dmabuf = dmabuf;
@@ -197,7 +197,7 @@ static struct dmabuf_rw_result map_bvec(struct dmabuf_rw_mapping *m, struct dma_
 	result = dmabuf_rw_fail(-ENOMEM, DMABUF_RW_REASON_NO_MEMORY);
 	if (percpu_ref_init(&m->io, mapping_drained, 0, GFP_KERNEL))
 		goto put_target;
-	result = dmabuf_rw_pages_map(dmabuf, m->user, &m->pages);
+	result = dmabuf_rw_pages_map(dmabuf, m->cred, &m->pages);
 	if (result.error)
 		goto exit_ref;
 	m->dmabuf = dmabuf;

@@ -3,7 +3,7 @@
  * The life of a mapping, but for its making (map.c): its counts, its end.
  */
 #include <linux/percpu.h>
-#include <linux/sched/user.h>
+#include <linux/cred.h>
 #include <linux/slab.h>
 
 #include "compat.h"
@@ -74,8 +74,8 @@ void dmabuf_rw_mapping_put(struct dmabuf_rw_mapping *m)
 	if (m->pages)
 		dmabuf_rw_pages_put(m->pages);
 	dmabuf_rw_target_put(&m->target);
-	dmabuf_rw_uncharge(m->user, m->charged);
-	free_uid(m->user);
+	dmabuf_rw_uncharge(m->cred->user, m->charged);
+	put_cred(m->cred);
 	dmabuf_rw_counts_put(m->counts_block);
 	mutex_destroy(&m->path_lock);
 	call_rcu(&m->rcu, mapping_free);

@@ -37,7 +37,7 @@
 struct dmabuf_rw_io_args;
 struct dmabuf_rw_mapping;
 struct io_uring_cmd;
-struct user_struct;
+struct cred;
 
 /*
  * What a datapath does with an I/O. Each counts it, and lets go of what is held
@@ -54,6 +54,12 @@ struct dmabuf_rw_path_ops {
 	/* From a worker, m->refs held for the time of the call. -EIOCBQUEUED or an error. */
 	int (*send)(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 		    const struct dmabuf_rw_io_args *args, unsigned int issue_flags);
+	/*
+	 * What it asks of its target before an I/O. NULL: @send may be called by
+	 * a worker that is not the caller's.
+	 */
+	struct dmabuf_rw_result (*clear)(struct dmabuf_rw_mapping *m,
+					 const struct dmabuf_rw_io_args *args);
 	/* The caller waits, m->refs held. Bytes moved in @moved. */
 	struct dmabuf_rw_result (*run)(struct dmabuf_rw_mapping *m,
 				       const struct dmabuf_rw_io_args *args, u64 *moved);
@@ -109,7 +115,7 @@ struct dmabuf_rw_mapping {
 	u32 wait_ms;			/* longest wait before an I/O is sent */
 	struct mutex path_lock;		/* see failover.c */
 	u64 path_changes;		/* dma_resv */
-	struct user_struct *user;	/* charged for @charged pages */
+	const struct cred *cred;	/* its user is charged for @charged pages */
 	unsigned long charged;
 };
 

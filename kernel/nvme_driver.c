@@ -22,6 +22,7 @@
  * up with the first NVMe target and kept, nvme_core with it, until exit.
  */
 static typeof(nvme_init_request) *nvme_init;
+static typeof(nvme_setup_cmd) *nvme_setup;
 static DEFINE_MUTEX(nvme_init_lock);
 
 /**
@@ -41,6 +42,8 @@ bool dmabuf_rw_nvme_available(struct request *rq)
 	guard(mutex)(&nvme_init_lock);
 	if (!nvme_init)
 		WRITE_ONCE(nvme_init, symbol_get(nvme_init_request));
+	if (nvme_init && !nvme_setup)
+		WRITE_ONCE(nvme_setup, symbol_get(nvme_setup_cmd));
 	if (nvme_init && !verified)
 		verified = dmabuf_rw_nvme_request_verify(rq, nvme_init);
 	return verified;
@@ -56,6 +59,35 @@ bool dmabuf_rw_nvme_available(struct request *rq)
 void dmabuf_rw_nvme_init_request(struct request *rq, struct nvme_command *command)
 {
 	READ_ONCE(nvme_init)(rq, command);
+}
+
+/**
+ * dmabuf_rw_nvme_own_read - what the driver itself would send to read a block
+ * @rq: from the queue of an NVMe namespace; not sent, no command in it yet
+ * @lba: of the block
+ * @made: out: the command
+ *
+ * Context: does not sleep; dmabuf_rw_nvme_available() has said yes.
+ * Return: whether the driver makes one.
+ */
+bool dmabuf_rw_nvme_own_read(struct request *rq, u64 lba, struct nvme_command *made)
+{
+	typeof(nvme_setup_cmd) *setup = READ_ONCE(nvme_setup);
+	const struct dmabuf_rw_nvme_request *nr = blk_mq_rq_to_pdu(rq);
+	blk_opf_t flags = rq->cmd_flags;
+	sector_t sector = rq->__sector;
+	blk_status_t status;
+
+	if (!setup)
+		return false;
+	rq->cmd_flags = REQ_OP_READ;
+	rq->__sector = lba << (ilog2(queue_logical_block_size(rq->q)) - SECTOR_SHIFT);
+	status = setup(rq->q->queuedata, rq);
+	if (!status)
+		*made = *nr->cmd;
+	rq->cmd_flags = flags;
+	rq->__sector = sector;
+	return !status && made->rw.opcode == nvme_cmd_read;
 }
 
 /* nvme-pci, if it drives a device, or did a moment ago; until the caller's RCU section ends. */
@@ -170,6 +202,8 @@ int dmabuf_rw_nvme_attr_u32(struct device *dev, const char *name, char *page, u3
  */
 void dmabuf_rw_nvme_exit(void)
 {
+	if (nvme_setup)
+		symbol_put(nvme_setup_cmd);
 	if (nvme_init)
 		symbol_put(nvme_init_request);
 }

@@ -14,6 +14,7 @@ struct request;
 
 bool dmabuf_rw_nvme_available(struct request *rq);
 void dmabuf_rw_nvme_init_request(struct request *rq, struct nvme_command *command);
+bool dmabuf_rw_nvme_own_read(struct request *rq, u64 lba, struct nvme_command *made);
 bool dmabuf_rw_nvme_drives(const struct device *dev);
 bool dmabuf_rw_nvme_hold(const struct device *dev, struct module **owner);
 int dmabuf_rw_nvme_attr(struct device *dev, const char *name, char *page);

@@ -222,6 +222,7 @@ static struct dmabuf_rw_result format_metadata(struct gendisk *disk, u32 metadat
 {
 	const struct dmabuf_rw_result refused = { -EOPNOTSUPP, DMABUF_RW_REASON_METADATA };
 	const struct blk_integrity *bi = blk_get_integrity(disk);
+	bool ref_tag;
 	u32 tuple;
 
 	if (!metadata)
@@ -237,25 +238,48 @@ static struct dmabuf_rw_result format_metadata(struct gendisk *disk, u32 metadat
 			return refused;
 		tuple = metadata == 16 ? 16 : 8;
 	} else {
-		switch (bi->csum_type) {
-		case BLK_INTEGRITY_CSUM_CRC:
-			tuple = 8;
-			break;
-		case BLK_INTEGRITY_CSUM_CRC64:
-			tuple = 16;
-			break;
-		default:
+		enum dmabuf_rw_pi pi = dmabuf_rw_pi(bi, &ref_tag);
+
+		if (pi == DMABUF_RW_PI_NONE)
 			return refused;
-		}
-		if (bi->flags & BLK_INTEGRITY_REF_TAG)
+		tuple = pi == DMABUF_RW_PI_CRC64 ? 16 : 8;
+		if (ref_tag)
 			format->control |= NVME_RW_PRINFO_PRCHK_REF;
 	}
 	format->guard64 = tuple == 16;
 	return metadata == tuple ? DMABUF_RW_OK : refused;
 }
 
+/*
+ * The same by a driver that does not show how much metadata there is (before
+ * 6.8): it makes a read of its own, which has PRACT if the metadata is nothing
+ * but protection information. It complains if there is other metadata, and
+ * leaves the namespace without a capacity or with a profile that protects
+ * nothing then.
+ */
+static struct dmabuf_rw_result format_by_command(struct request *rq, struct gendisk *disk,
+						 struct dmabuf_rw_nvme_format *format)
+{
+	const u16 known = NVME_RW_PRINFO_PRACT | NVME_RW_PRINFO_PRCHK_GUARD |
+			  NVME_RW_PRINFO_PRCHK_REF;
+	const struct blk_integrity *bi = blk_get_integrity(disk);
+	struct nvme_command made;
+	bool ref_tag;
+
+	if (!get_capacity(disk) || (bi && dmabuf_rw_pi(bi, &ref_tag) == DMABUF_RW_PI_NONE))
+		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_METADATA);
+	/* A block whose number shows in the upper part of a reference tag of 48 bits. */
+	if (!dmabuf_rw_nvme_own_read(rq, BIT_ULL(32), &made) ||
+	    le32_to_cpu(made.rw.nsid) != format->nsid)
+		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_KERNEL);
+	format->control = le16_to_cpu(made.rw.control) & known;
+	format->guard64 = made.rw.cdw3 == cpu_to_le32(1);
+	return DMABUF_RW_OK;
+}
+
 /**
  * dmabuf_rw_nvme_format - what a namespace is formatted with
+ * @rq: of @disk's queue; not sent, no command in it yet
  * @disk: of one controller
  * @format: out
  * @gfp: for a page
@@ -265,7 +289,7 @@ static struct dmabuf_rw_result format_metadata(struct gendisk *disk, u32 metadat
  * Return: success; -EOPNOTSUPP with METADATA, or with KERNEL if the driver does
  * not tell; -ENOMEM.
  */
-struct dmabuf_rw_result dmabuf_rw_nvme_format(struct gendisk *disk,
+struct dmabuf_rw_result dmabuf_rw_nvme_format(struct request *rq, struct gendisk *disk,
 					      struct dmabuf_rw_nvme_format *format, gfp_t gfp)
 {
 	char *page = (char *)__get_free_page(gfp);
@@ -277,8 +301,13 @@ struct dmabuf_rw_result dmabuf_rw_nvme_format(struct gendisk *disk,
 	if (!page)
 		return dmabuf_rw_fail(-ENOMEM, DMABUF_RW_REASON_NO_MEMORY);
 	ret = dmabuf_rw_nvme_attr_u32(dev, "nsid", page, &format->nsid);
-	if (!ret)
+	if (!ret && format->nsid) {
 		ret = dmabuf_rw_nvme_attr_u32(dev, "metadata_bytes", page, &metadata);
+		if (ret == -ENOENT) {
+			free_page((unsigned long)page);
+			return format_by_command(rq, disk, format);
+		}
+	}
 	free_page((unsigned long)page);
 	if (ret || !format->nsid)
 		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_KERNEL);
@@ -310,7 +339,7 @@ struct dmabuf_rw_result dmabuf_rw_nvme_look(struct gendisk *disk,
 	/* Whoever freezes the queue waits for us: no memory by way of the drive itself. */
 	noio = memalloc_noio_save();
 	if (dmabuf_rw_nvme_available(rq))
-		result = dmabuf_rw_nvme_format(disk, format, GFP_KERNEL);
+		result = dmabuf_rw_nvme_format(rq, disk, format, GFP_KERNEL);
 	else
 		result = dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_KERNEL);
 	memalloc_noio_restore(noio);

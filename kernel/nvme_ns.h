@@ -37,7 +37,7 @@ struct dmabuf_rw_result dmabuf_rw_nvme_find(struct gendisk *opened, const struct
 					    struct dmabuf_rw_nvme_path *path);
 struct dmabuf_rw_result dmabuf_rw_nvme_look(struct gendisk *disk,
 					    struct dmabuf_rw_nvme_format *format, bool wait);
-struct dmabuf_rw_result dmabuf_rw_nvme_format(struct gendisk *disk,
+struct dmabuf_rw_result dmabuf_rw_nvme_format(struct request *rq, struct gendisk *disk,
 					      struct dmabuf_rw_nvme_format *format, gfp_t gfp);
 
 #endif /* DMABUF_RW_NVME_NS_H */

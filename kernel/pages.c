@@ -12,7 +12,7 @@
 #include <linux/memremap.h>
 #include <linux/log2.h>
 #include <linux/mm.h>
-#include <linux/sched/user.h>
+#include <linux/cred.h>
 #include <linux/slab.h>
 
 #include "compat.h"
@@ -34,11 +34,11 @@ void dmabuf_rw_pages_put(struct dmabuf_rw_pages *pages)
 {
 	if (!refcount_dec_and_test(&pages->refs))
 		return;
-	dma_buf_vunmap_unlocked(pages->dmabuf, &pages->map);
+	dmabuf_rw_vunmap(pages->dmabuf, &pages->map);
 	dmabuf_rw_pin_put(&pages->pin);
 	dma_buf_put(pages->dmabuf);
-	dmabuf_rw_uncharge(pages->user, pages->charged);
-	free_uid(pages->user);
+	dmabuf_rw_uncharge(pages->cred->user, pages->charged);
+	put_cred(pages->cred);
 	kvfree(pages->first_page);
 	kvfree(pages->bvecs);
 	kfree(pages);
@@ -103,10 +103,10 @@ static bool pages_missing(struct dma_buf *dmabuf)
 	struct iosys_map map;
 	bool missing;
 
-	if (dma_buf_vmap_unlocked(dmabuf, &map))
+	if (dmabuf_rw_vmap(dmabuf, &map))
 		return false;
 	missing = map.is_iomem || !dmabuf_rw_view_page(map.vaddr);
-	dma_buf_vunmap_unlocked(dmabuf, &map);
+	dmabuf_rw_vunmap(dmabuf, &map);
 	return missing;
 }
 
@@ -122,11 +122,11 @@ static struct dmabuf_rw_result pages_vmap(struct dmabuf_rw_pages *pages)
 	if (result.error)
 		return result.reason == DMABUF_RW_REASON_ATTACH && pages_missing(pages->dmabuf) ?
 			dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NOT_PAGES) : result;
-	ret = dma_buf_vmap_unlocked(pages->dmabuf, &pages->map);
+	ret = dmabuf_rw_vmap(pages->dmabuf, &pages->map);
 	if (!ret && !pages->map.is_iomem)
 		return DMABUF_RW_OK;
 	if (!ret)
-		dma_buf_vunmap_unlocked(pages->dmabuf, &pages->map);
+		dmabuf_rw_vunmap(pages->dmabuf, &pages->map);
 	dmabuf_rw_pin_put(&pages->pin);
 	if (!ret)
 		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NOT_PAGES);
@@ -138,13 +138,13 @@ static struct dmabuf_rw_result pages_vmap(struct dmabuf_rw_pages *pages)
 /**
  * dmabuf_rw_pages_map - find the pages of a dma-buf
  * @dmabuf: the memory; a reference is taken
- * @user: charged for keeping them
+ * @cred: whose user is charged for keeping them
  * @out: out: the pages, for dmabuf_rw_pages_put()
  *
  * Context: may sleep.
  * Return: success, or an errno with its reason.
  */
-struct dmabuf_rw_result dmabuf_rw_pages_map(struct dma_buf *dmabuf, struct user_struct *user,
+struct dmabuf_rw_result dmabuf_rw_pages_map(struct dma_buf *dmabuf, const struct cred *cred,
 					    struct dmabuf_rw_pages **out)
 {
 	ktime_t start = ktime_get();
@@ -163,7 +163,7 @@ struct dmabuf_rw_result dmabuf_rw_pages_map(struct dma_buf *dmabuf, struct user_
 	refcount_set(&pages->refs, 1);
 	pages->dmabuf = dmabuf;
 	/* Before memory is taken in proportion to what the exporter says of its size. */
-	if (dmabuf_rw_charge(user, dmabuf->size, &pages->charged)) {
+	if (dmabuf_rw_charge(cred->user, dmabuf->size, &pages->charged)) {
 		result = dmabuf_rw_fail(-ENOMEM, DMABUF_RW_REASON_MEMLOCK);
 		goto free;
 	}
@@ -179,7 +179,7 @@ struct dmabuf_rw_result dmabuf_rw_pages_map(struct dma_buf *dmabuf, struct user_
 		goto uncharge;
 
 	get_dma_buf(dmabuf);
-	pages->user = get_uid(user);
+	pages->cred = get_cred(cred);
 	result = pages_collect(pages);
 	if (result.error) {
 		dmabuf_rw_pages_put(pages);
@@ -190,7 +190,7 @@ struct dmabuf_rw_result dmabuf_rw_pages_map(struct dma_buf *dmabuf, struct user_
 	return DMABUF_RW_OK;
 
 uncharge:
-	dmabuf_rw_uncharge(user, pages->charged);
+	dmabuf_rw_uncharge(cred->user, pages->charged);
 free:
 	kvfree(pages->first_page);
 	kvfree(pages->bvecs);

@@ -13,7 +13,7 @@
 #include "pin.h"
 #include "result.h"
 
-struct user_struct;
+struct cred;
 
 /*
  * The pages of a dma-buf, for the registered and bvec paths. Outlives its
@@ -33,11 +33,11 @@ struct dmabuf_rw_pages {
 	u64 map_ns;
 	atomic64_t registrations;
 	atomic64_t registered;
-	struct user_struct *user;	/* charged for @charged pages */
+	const struct cred *cred;	/* its user is charged for @charged pages */
 	unsigned long charged;
 };
 
-struct dmabuf_rw_result dmabuf_rw_pages_map(struct dma_buf *dmabuf, struct user_struct *user,
+struct dmabuf_rw_result dmabuf_rw_pages_map(struct dma_buf *dmabuf, const struct cred *cred,
 					    struct dmabuf_rw_pages **out);
 void dmabuf_rw_pages_put(struct dmabuf_rw_pages *pages);
 unsigned int dmabuf_rw_pages_find(const struct dmabuf_rw_pages *pages, u64 offset,

@@ -12,7 +12,6 @@
  * here; all others are in premapped_long.c.
  */
 #include <linux/blk-mq.h>
-#include <linux/io_uring/cmd.h>
 
 #include "compat.h"
 #include "command.h"
@@ -81,7 +80,7 @@ static __always_inline enum rq_end_io_ret single_ends(DMABUF_RW_END_IO_ARGS, boo
 	if (DMABUF_RW_POLLED_BY_OWN_RING(rq, cmd) && !(io->flags & IO_HELD))
 		dmabuf_rw_cmd_done(cmd, io->result, 0);
 	else
-		io_uring_cmd_do_in_task_lazy(cmd, single_task_work);
+		dmabuf_rw_in_task(cmd, single_task_work);
 	return RQ_END_IO_FREE;
 }
 

@@ -5,7 +5,6 @@
  * and those that are sent again.
  */
 #include <linux/blk-mq.h>
-#include <linux/io_uring/cmd.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 
@@ -76,7 +75,7 @@ static void long_put(struct premapped_long *l)
 		return;
 	}
 	if (l->cmd)
-		io_uring_cmd_do_in_task_lazy(l->cmd, long_task_work);
+		dmabuf_rw_in_task(l->cmd, long_task_work);
 	else
 		complete(&l->done);
 }

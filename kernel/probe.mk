@@ -8,6 +8,11 @@
 #   probe_header	the answers: PROBE_NAME is defined when name.c compiles
 #
 # and has a target `copy` that puts the probes and their Kbuild into BUILD/probes.
+#
+# A probe says which version changed. It has a counter-probe, which is the same
+# file with COUNTER_PROBE defined: what is there whatever the answer is. Where
+# that does not compile the probe fails for another reason than the one it asks
+# for, and the build ends: no answer is taken from it.
 
 probe_rules := $(lastword $(MAKEFILE_LIST))
 probe_names := $(sort $(patsubst %.c,%,$(notdir $(probes))))
@@ -29,13 +34,27 @@ $(probe_basis): probe_ask | copy
 	cksum $(probe_kernel) </dev/null; } >$@.new
 	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 
+# The oldest kernel that is supported. Older ones have answers that no probe was
+# written for.
+oldest_kernel := 6.1
+probe_release := $(shell sed -n 's/^.define UTS_RELEASE "\(.*\)"$$/\1/p' \
+	$(KDIR)/include/generated/utsrelease.h 2>/dev/null)
+
 # One run for all probes. A probe that does not compile is an answer, not an
-# error; a kernel for which none compiles is one.
+# error; a counter-probe that does not compile is one.
 $(probe_header): $(probes) $(probe_rules) $(dir $(probe_rules))probes/Kbuild $(probe_basis) | copy
-	@rm -f $(BUILD)/probes/*.o
+	@test -z "$(probe_release)" || \
+		printf '%s\n' $(oldest_kernel) $(probe_release) | sort -CV || \
+		{ echo "the kernel $(probe_release) is too old: $(oldest_kernel) or newer is needed" >&2; exit 1; }
+	@rm -f $(BUILD)/probes/*.o $(BUILD)/probes/counter_*
+	@for name in $(probe_names); do \
+		printf '#define COUNTER_PROBE\n#include "%s.c"\n' $$name >$(BUILD)/probes/counter_$$name.c; \
+	done
 	-@$(MAKE) -k -C $(KDIR) M=$(abspath $(BUILD))/probes modules >$(BUILD)/probes/log 2>&1
-	@test -n "$$(ls $(BUILD)/probes/*.o 2>/dev/null)" || \
-		{ echo "no probe compiles against $(KDIR); see $(BUILD)/probes/log" >&2; exit 1; }
+	@for name in $(probe_names); do \
+		test -e $(BUILD)/probes/counter_$$name.o || \
+			{ echo "the probe $$name cannot be asked of $(KDIR): see $(BUILD)/probes/log" >&2; exit 1; }; \
+	done
 	@for name in $(probe_names); do \
 		if test -e $(BUILD)/probes/$$name.o; then \
 			echo "#define PROBE_$$(echo $$name | tr a-z A-Z) 1"; \

@@ -5,7 +5,6 @@
  * module is not in its way.
  */
 #include <linux/file.h>
-#include <linux/io_uring/cmd.h>
 #include <linux/slab.h>
 
 #include "compat.h"
@@ -13,6 +12,7 @@
 #include "pages.h"
 #include "registered.h"
 #include "session.h"
+#include "sqe.h"
 
 /* One slot of one ring's table. Holds the session's file, and with it us. */
 struct registration {
@@ -149,15 +149,21 @@ static int pages_register(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 }
 
 /* @flags: those that the command knows. */
-static int reg_command(struct io_uring_cmd *cmd, struct reg_args *args, u32 flags)
+static int reg_command(struct io_uring_cmd *cmd, unsigned int issue_flags, struct reg_args *args,
+		       u32 flags)
 {
-	const struct dmabuf_rw_uring_reg *in = dmabuf_rw_sqe_cmd(cmd, struct dmabuf_rw_uring_reg);
-	u32 given = READ_ONCE(in->flags);
+	const struct io_uring_sqe *sqe = dmabuf_rw_sqe(cmd, issue_flags);
+	const struct dmabuf_rw_uring_reg *in;
+	u32 given;
 
+	if (!sqe)
+		return -EOPNOTSUPP;
+	in = (const struct dmabuf_rw_uring_reg *)sqe->cmd;
+	given = READ_ONCE(in->flags);
 	args->handle = READ_ONCE(in->handle);
 	args->index = READ_ONCE(in->index);
-	args->offset = READ_ONCE(cmd->sqe->addr);
-	args->length = READ_ONCE(cmd->sqe->len);
+	args->offset = READ_ONCE(sqe->addr);
+	args->length = READ_ONCE(sqe->len);
 	if ((given & ~flags) || READ_ONCE(in->reserved))
 		return -EINVAL;
 	if (given & DMABUF_RW_REG_WINDOW)
@@ -180,7 +186,7 @@ int dmabuf_rw_registered_issue(struct io_uring_cmd *cmd, unsigned int issue_flag
 	struct reg_args args;
 	int ret;
 
-	ret = reg_command(cmd, &args, DMABUF_RW_REG_WINDOW);
+	ret = reg_command(cmd, issue_flags, &args, DMABUF_RW_REG_WINDOW);
 	if (ret)
 		return ret;
 	m = dmabuf_rw_mapping_get(cmd->file->private_data, args.handle);
@@ -207,7 +213,7 @@ int dmabuf_rw_unregister_issue(struct io_uring_cmd *cmd, unsigned int issue_flag
 	struct reg_args args;
 	int ret;
 
-	ret = reg_command(cmd, &args, 0);
+	ret = reg_command(cmd, issue_flags, &args, 0);
 	if (ret)
 		return ret;
 	if (args.handle)

@@ -24,7 +24,7 @@
 #include <linux/poll.h>
 #include <linux/pseudo_fs.h>
 #include <linux/sched/signal.h>
-#include <linux/sched/user.h>
+#include <linux/cred.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/splice.h>
@@ -47,7 +47,7 @@ struct rwfile {
 	struct dmabuf_rw_view *view;
 	u64 size;
 	u32 wait_ms;
-	struct user_struct *user;	/* charged for @charged pages */
+	const struct cred *cred;	/* its user is charged for @charged pages */
 	unsigned long charged;
 	struct rwfile_owner *owner;	/* counts it */
 	atomic64_t reads;
@@ -59,7 +59,7 @@ struct rwfile {
 /* A user who has rw fds. */
 struct rwfile_owner {
 	struct list_head node;		/* this and @files: rwfile_owners_lock */
-	struct user_struct *user;
+	const struct cred *cred;
 	u32 files;
 };
 
@@ -70,14 +70,14 @@ static DEFINE_MUTEX(rwfile_owners_lock);
 static struct vfsmount *rwfile_mount;
 static int rwfile_mount_users;
 
-/* Count one more rw fd of @user, or not if he has as many as he may. */
-static struct rwfile_owner *owner_get(struct user_struct *user)
+/* Count one more rw fd of the user of @cred, or not if he has as many as he may. */
+static struct rwfile_owner *owner_get(const struct cred *cred)
 {
 	struct rwfile_owner *owner;
 
 	guard(mutex)(&rwfile_owners_lock);
 	list_for_each_entry(owner, &rwfile_owners, node) {
-		if (owner->user != user)
+		if (owner->cred->user != cred->user)
 			continue;
 		if (owner->files >= DMABUF_RW_MAX_RW_FILES && !capable(CAP_SYS_RESOURCE))
 			return ERR_PTR(-EMFILE);
@@ -87,7 +87,7 @@ static struct rwfile_owner *owner_get(struct user_struct *user)
 	owner = kzalloc_obj(*owner, GFP_KERNEL_ACCOUNT);
 	if (!owner)
 		return ERR_PTR(-ENOMEM);
-	owner->user = get_uid(user);
+	owner->cred = get_cred(cred);
 	owner->files = 1;
 	list_add(&owner->node, &rwfile_owners);
 	return owner;
@@ -99,7 +99,7 @@ static void owner_put(struct rwfile_owner *owner)
 	if (--owner->files)
 		return;
 	list_del(&owner->node);
-	free_uid(owner->user);
+	put_cred(owner->cred);
 	kfree(owner);
 }
 
@@ -265,8 +265,8 @@ static void rwfile_free(struct rwfile *rw)
 		dmabuf_rw_view_put(rw->view);
 	if (rw->owner)
 		owner_put(rw->owner);
-	dmabuf_rw_uncharge(rw->user, rw->charged);
-	free_uid(rw->user);
+	dmabuf_rw_uncharge(rw->cred->user, rw->charged);
+	put_cred(rw->cred);
 	kfree(rw);
 }
 
@@ -280,11 +280,11 @@ static int rwfile_release(struct inode *inode, struct file *file)
 
 static const struct file_operations rwfile_fops = {
 	.owner = THIS_MODULE,
-	.fop_flags = FOP_BUFFER_WASYNC,	/* a write may be tried without waiting */
+	DMABUF_RW_FOP_FLAGS
 	.llseek = generic_file_llseek,
 	.read_iter = rwfile_read_iter,
 	.write_iter = rwfile_write_iter,
-	.splice_read = copy_splice_read,
+	.splice_read = DMABUF_RW_SPLICE_READ,
 	.splice_write = iter_file_splice_write,
 	.poll = rwfile_poll,
 	.mmap = rwfile_mmap,
@@ -296,7 +296,7 @@ static const struct file_operations rwfile_fops = {
 };
 
 /* No truncate, no chmod, no other owner: it is what it was made. */
-static int rwfile_setattr(struct mnt_idmap *idmap, struct dentry *dentry, struct iattr *attr)
+static int rwfile_setattr(DMABUF_RW_IDMAP_ARG, struct dentry *dentry, struct iattr *attr)
 {
 	return -EPERM;
 }
@@ -367,7 +367,8 @@ static struct file *rwfile_alloc(u64 size, int flags)
 		iput(inode);
 		return file;
 	}
-	file->f_mode |= FMODE_LSEEK | FMODE_PREAD | FMODE_PWRITE | FMODE_ATOMIC_POS | FMODE_NOWAIT;
+	file->f_mode |= FMODE_LSEEK | FMODE_PREAD | FMODE_PWRITE | FMODE_ATOMIC_POS | FMODE_NOWAIT |
+		DMABUF_RW_FMODE;
 	return file;
 }
 
@@ -405,8 +406,8 @@ static struct dmabuf_rw_result rwfile_make(struct dmabuf_rw_session *session,
 		return dmabuf_rw_fail(-ENOMEM, DMABUF_RW_REASON_NO_MEMORY);
 	rw->size = dmabuf->size;
 	rw->wait_ms = READ_ONCE(session->timeout_ms) ?: DMABUF_RW_WAIT_MS;
-	rw->user = get_uid(session->user);
-	owner = owner_get(rw->user);
+	rw->cred = get_cred(session->cred);
+	owner = owner_get(rw->cred);
 	if (IS_ERR(owner)) {
 		result = PTR_ERR(owner) == -EMFILE ?
 			dmabuf_rw_fail(-EMFILE, DMABUF_RW_REASON_LIMIT) :
@@ -415,7 +416,7 @@ static struct dmabuf_rw_result rwfile_make(struct dmabuf_rw_session *session,
 	}
 	rw->owner = owner;
 	result = dmabuf_rw_fail(-ENOMEM, DMABUF_RW_REASON_MEMLOCK);
-	if (dmabuf_rw_charge(rw->user, rw->size, &rw->charged))
+	if (dmabuf_rw_charge(rw->cred->user, rw->size, &rw->charged))
 		goto free;
 	result = dmabuf_rw_view_get(dmabuf, &rw->view);
 	if (result.error)

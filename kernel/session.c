@@ -12,7 +12,6 @@
 #include <linux/capability.h>
 #include <linux/cred.h>
 #include <linux/nospec.h>
-#include <linux/sched/user.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
@@ -38,7 +37,7 @@ static u32 dmabuf_rw_next_session;	/* dmabuf_rw_sessions_lock */
 int dmabuf_rw_open(struct inode *inode, struct file *file)
 {
 	struct dmabuf_rw_session *session, *other;
-	struct user_struct *user = current_user();
+	const struct cred *cred = current_cred();
 	u32 open = 0;
 
 	session = kzalloc_obj(*session, GFP_KERNEL_ACCOUNT);
@@ -55,14 +54,14 @@ int dmabuf_rw_open(struct inode *inode, struct file *file)
 
 	mutex_lock(&dmabuf_rw_sessions_lock);
 	list_for_each_entry(other, &dmabuf_rw_sessions, node)
-		open += other->user == user;
+		open += other->cred->user == cred->user;
 	if (open >= DMABUF_RW_MAX_SESSIONS && !capable(CAP_SYS_RESOURCE)) {
 		mutex_unlock(&dmabuf_rw_sessions_lock);
 		kvfree(session->slots);
 		kfree(session);
 		return -EMFILE;
 	}
-	session->user = get_uid(user);
+	session->cred = get_cred(cred);
 	session->id = ++dmabuf_rw_next_session;
 	session->opener = task_tgid_nr(current);
 	list_add(&session->node, &dmabuf_rw_sessions);
@@ -76,7 +75,7 @@ static void session_free(struct kref *refs)
 {
 	struct dmabuf_rw_session *session = container_of(refs, struct dmabuf_rw_session, refs);
 
-	free_uid(session->user);
+	put_cred(session->cred);
 	mutex_destroy(&session->lock);
 	kvfree(session->slots);
 	kfree(session);

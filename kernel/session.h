@@ -15,7 +15,7 @@
 #include "mapping.h"
 #include "result.h"
 
-struct user_struct;
+struct cred;
 
 /* A handle: a slot's index in the lower bits, its generation above. */
 #define DMABUF_RW_HANDLE_INDEX_MASK	(DMABUF_RW_MAX_MAPPINGS - 1)
@@ -30,7 +30,7 @@ struct dmabuf_rw_session {
 	struct kref refs;		/* keeps this memory; the file holds one */
 	struct mutex lock;		/* slots, nr_mappings, next_slot */
 	struct list_head node;		/* all sessions */
-	struct user_struct *user;
+	const struct cred *cred;
 	u32 id;				/* names the session in traces and debugfs */
 	pid_t opener;			/* as the first PID namespace counts */
 	u32 timeout_ms;

@@ -13,6 +13,7 @@
 
 #include "datapath/lane.hpp"
 
+#include <cerrno>
 #include <cstdint>
 
 namespace dmabuf {
@@ -67,6 +68,29 @@ template <class Path, class Io> struct HotPath {
     });
     lane.in_flight -= done - at;
     return done - at;
+  }
+
+  /// After an error that ends the job's I/O: hands out at most `most` units in lane.ready, first
+  /// those that the kernel never got, as failed, then what it has, once that ended. Returns how
+  /// many.
+  [[gnu::noinline, gnu::cold]] static unsigned hand_back(Lane &lane, unsigned most) {
+    unsigned done = 0;
+    lane.max_tries = 0;
+    // The entries themselves tell which units these are: the kernel may have taken a part of a
+    // batch, and what was to be tried again is among them.
+    for (lane.pending_count = 0; done < most && lane.ring.unsubmitted(); lane.in_flight--) {
+      auto *unit = reinterpret_cast<Unit *>(static_cast<uintptr_t>(lane.ring.take_back()));
+      Io::done(*unit, lane.fatal, 0);
+      lane.ready[done++] = unit;
+    }
+    while (lane.submitted() && done < most) {
+      const unsigned reaped = reap(lane, done, most - done);
+      done += reaped;
+      const int rc = reaped ? 0 : lane.ring.wait(1);
+      if (rc < 0 && rc != -EINTR && rc != -EAGAIN)
+        break;
+    }
+    return done;
   }
 
 private:

@@ -130,10 +130,8 @@ struct Lane {
   unsigned sync_range_flags = 0; ///< for sync_file_range()
   unsigned again = 0;            ///< prepared again during the current reap
 
-  unsigned dropped = 0; ///< prepared, and given back to fio with an error instead of submitted
-
   /// Units that the kernel has, or has seen to the end.
-  unsigned submitted() const { return in_flight + dropped - ring.unsubmitted(); }
+  unsigned submitted() const { return in_flight - ring.unsubmitted(); }
 
   bool spins = false;      ///< sqthread_poll: looks for completions without system calls
   bool polls = false;      ///< iodepth_batch_complete_min=0: asks for them and never sleeps

@@ -138,6 +138,18 @@ int Ring::submit_rest(int rc, uint64_t &retries) {
   }
 }
 
+uint64_t Ring::take_back() {
+  io_uring_sq &sq = ring_.sq;
+  const unsigned tail = sq.sqe_tail--;
+  // liburing may have put it where the kernel finds it. Without sqpoll that looks when it is
+  // called, and with sqpoll such an entry is submitted.
+  if (sq.sqe_head == tail) {
+    sq.sqe_head--;
+    std::atomic_ref<unsigned>(*sq.ktail).store(sq.sqe_tail, std::memory_order_release);
+  }
+  return sq.sqes[sq.sqe_tail & *sq.kring_mask].user_data;
+}
+
 int Ring::run_one() {
   int rc;
   if (unsubmitted() != 1)

@@ -70,6 +70,10 @@ public:
     return sqpoll() ? ring_.sq.sqe_tail - *ring_.sq.ktail : io_uring_sq_ready(&ring_);
   }
 
+  /// Takes the last of these back, so that the kernel never gets it; returns its user data. There
+  /// is one.
+  uint64_t take_back();
+
   /// Runs due completions without waiting. Returns a negative errno on failure.
   int poll() { return io_uring_get_events(&ring_); }
 
@@ -127,7 +131,7 @@ private:
 
   io_uring ring_ = {};
   bool open_ = false;
-  bool buffers_ = false; ///< there is a table of fixed buffers
+  bool buffers_ = false;    ///< there is a table of fixed buffers
   unsigned wait_flags_ = 0; ///< of io_uring_enter(), where liburing's own would not do; else 0
 };
 

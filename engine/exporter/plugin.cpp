@@ -6,6 +6,7 @@
 #include "base/sizes.hpp"
 #include "base/trusted_path.hpp"
 #include "exporter/foreign.hpp"
+#include "exporter/plugin_calls.hpp"
 #include "exporter/shared_library.hpp"
 
 #include <cerrno>
@@ -80,15 +81,19 @@ private:
 /// The device and the buffer in the plug-in, given back in that order.
 class PluginOwner : public MemoryOwner {
 public:
-  PluginOwner(const libdmabuf_exporter &table, libdmabuf_device *device)
-      : table_(table), device_(device) {}
+  PluginOwner(const libdmabuf_exporter &table, std::unique_ptr<PluginUse> use,
+              libdmabuf_device *device)
+      : table_(table), use_(std::move(use)), device_(device) {}
   PluginOwner(const PluginOwner &) = delete;
   PluginOwner &operator=(const PluginOwner &) = delete;
   ~PluginOwner() override {
     if (fd_ >= 0)
       Given::remove(fd_, inode_); // it is closed by now
-    if (allocated_)
+    if (allocated_) {
+      const PluginCall call(*use_, "free");
       table_.free(device_, buffer_);
+    }
+    const PluginCall call(*use_, "close");
     table_.close(device_);
   }
 
@@ -114,15 +119,18 @@ public:
       return MemoryOwner::disturb(what);
     libdmabuf_disturbed seen = {};
     libdmabuf_words why = {};
+    const PluginCall call(*use_, "disturb");
     if (const int rc = table_.disturb(device_, buffer_, bit(what), &seen, &why))
       return refusal(table_.name, "did not disturb its memory", rc, why);
     return Disturbed{.stray_bytes = seen.stray_bytes};
   }
 
   int read(uint64_t offset, std::span<std::byte> to) {
+    const PluginCall call(*use_, "read");
     return errno_of(table_.read(device_, buffer_, offset, to.data(), to.size()));
   }
   int write(uint64_t offset, std::span<const std::byte> from) {
+    const PluginCall call(*use_, "write");
     return errno_of(table_.write(device_, buffer_, offset, from.data(), from.size()));
   }
 
@@ -130,6 +138,7 @@ private:
   static uint32_t bit(Disturbance what) { return uint32_t{1} << static_cast<unsigned>(what); }
 
   const libdmabuf_exporter table_;
+  std::unique_ptr<PluginUse> use_;
   libdmabuf_device *device_;
   libdmabuf_buffer *buffer_ = nullptr;
   bool allocated_ = false;
@@ -232,15 +241,24 @@ Result<DmaBuf> plugin_buffer(const libdmabuf_exporter &table, const PluginName &
   const std::string who = "plug-in " + called;
   libdmabuf_words why = {};
   libdmabuf_device *device = nullptr;
-  if (const int rc = table.open(name.arguments.c_str(), &device, &why))
-    return refusal(called.c_str(), "did not open", rc, why);
-  auto owner = std::make_unique<PluginOwner>(table, device);
+  auto use = std::make_unique<PluginUse>(called);
+  const PluginUse &used = *use; // as long as its device is open
+  {
+    const PluginCall call(used, "open");
+    if (const int rc = table.open(name.arguments.c_str(), &device, &why))
+      return refusal(called.c_str(), "did not open", rc, why);
+  }
+  auto owner = std::make_unique<PluginOwner>(table, std::move(use), device);
 
   const libdmabuf_request wanted = {.bytes = request.bytes, .reserved = {}};
   libdmabuf_allocation made = {};
   made.fd = -1;
   why = {};
-  if (const int rc = table.alloc(device, &wanted, &made, &why)) {
+  const auto allocate = [&] {
+    const PluginCall call(used, "alloc");
+    return table.alloc(device, &wanted, &made, &why);
+  };
+  if (const int rc = allocate()) {
     const auto no = refusal(called.c_str(), "did not allocate", rc, why);
     return fail(no.error().code,
                 strf("%s; %llu MiB were asked for: %s", no.error().message.c_str(),
@@ -287,12 +305,17 @@ Result<DmaBuf> allocate_plugin(const BufferRequest &request) {
   const auto file = check_plugin_file(name.file);
   if (!file)
     return std::unexpected(file.error());
-  const libdmabuf_exporter *(*ask)() = nullptr;
-  if (auto ok = load_library({file->c_str()}, {{"libdmabuf_exporter_table", symbol_address(ask)}},
-                             kNameOne, "it is no plug-in of this engine (docs/exporters.md)");
-      !ok)
-    return std::unexpected(std::move(ok.error()));
-  const auto table = plugin_table(ask(), name.file);
+  const auto load = [&]() -> Result<libdmabuf_exporter> {
+    const libdmabuf_exporter *(*ask)() = nullptr;
+    const PluginUse use(name.file);
+    const PluginCall call(use, "libdmabuf_exporter_table");
+    if (auto ok = load_library({file->c_str()}, {{"libdmabuf_exporter_table", symbol_address(ask)}},
+                               kNameOne, "it is no plug-in of this engine (docs/exporters.md)");
+        !ok)
+      return std::unexpected(std::move(ok.error()));
+    return plugin_table(ask(), name.file);
+  };
+  const auto table = load();
   if (!table)
     return std::unexpected(table.error());
   return plugin_buffer(*table, name, request);

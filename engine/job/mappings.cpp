@@ -46,6 +46,11 @@ Result<void> Mappings::open_session() {
     return fail(EOPNOTSUPP,
                 "the loaded dmabuf_rw module cannot set FUA in reads (feature READ_FUA); "
                 "drop readfua, or use a newer module");
+  if (config_.force_async && config_.submit == Submit::uring &&
+      !session_->has(DMABUF_RW_FEAT_ASYNC))
+    return fail(EOPNOTSUPP,
+                "this kernel keeps no request of io_uring for its workers, or the dmabuf_rw module "
+                "is older (feature ASYNC); drop force_async");
   if (auto ok = check_length(path_); !ok)
     return ok;
   return config_.timeout_ms ? session_->configure(config_.timeout_ms) : Result<void>();
@@ -189,7 +194,7 @@ Result<void> Mappings::register_dmabufs() {
 void Mappings::unregister() {
   for (const uint32_t handle : registered_)
     count_mapping(handle);
-  const bool usable = lane_.ring.is_open() && !lane_.in_flight && !lane_.dropped;
+  const bool usable = lane_.ring.is_open() && !lane_.in_flight;
   for (uint32_t index = 0; index < table_slots() && !registered_.empty() && usable; index++)
     command_ring(DMABUF_RW_URING_UNREGISTER, 0, index);
   // What fails here fails because it is gone already; closing the session takes the rest.

@@ -14,6 +14,7 @@
 #include <linux/slab.h>
 #include <linux/string.h>
 
+#include "compat.h"
 #include "testexp.h"
 
 #define POISON 0x5eed0ff1dead10ccULL

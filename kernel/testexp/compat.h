@@ -8,6 +8,8 @@
 
 #include <linux/dma-buf.h>
 #include <linux/kconfig.h>
+#include <linux/mm.h>
+#include <linux/slab.h>
 
 #include "dmabuf_testexp_probes.h"
 
@@ -18,8 +20,30 @@
 #define TESTEXP_IMPORT_NS(ns) MODULE_IMPORT_NS(#ns)
 #endif
 
+/* Allocators by type, new in 7.0. */
+#ifndef kzalloc_obj
+#define kzalloc_obj(object, gfp) kzalloc(sizeof(object), gfp)
+#endif
+
+/* 6.3 has a function for it. */
+#ifdef PROBE_VM_FLAGS_SET
+#define testexp_vm_flags_set(vma, flags) vm_flags_set(vma, flags)
+#else
+#define testexp_vm_flags_set(vma, flags) ((vma)->vm_flags |= (flags))
+#endif
+
 /*
- * Telling importers was called move_notify() before. Where it has that name, a
+ * 6.2 calls vmap and vunmap with the dma_resv held. Before that the exporter
+ * takes it, and nobody who holds it can have a buffer mapped: no VMAP there.
+ */
+#ifdef PROBE_VMAP_UNLOCKED
+#define TESTEXP_CAN_HOLD true
+#else
+#define TESTEXP_CAN_HOLD false
+#endif
+
+/*
+ * 7.1. Telling importers was called move_notify() before. Where it has that name, a
  * configuration option decides whether the framework uses it or pins a buffer
  * as long as anybody has it mapped.
  */

@@ -8,6 +8,7 @@
 #include <linux/uaccess.h>
 #include <linux/vmalloc.h>
 
+#include "compat.h"
 #include "testexp.h"
 
 #define ACCESS_CHUNK (64U << 10)
@@ -49,7 +50,7 @@ int testexp_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
 		return -EINVAL;
 	vma->vm_ops = &cpu_vm_ops;
 	vma->vm_private_data = dmabuf->priv;
-	vm_flags_set(vma, VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP);
+	testexp_vm_flags_set(vma, VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP);
 	return 0;
 }
 
@@ -71,19 +72,9 @@ static void *map_pages(const struct testexp_backing *backing, u64 nr)
 	return address;
 }
 
-/**
- * testexp_vmap - &dma_buf_ops.vmap
- * @dmabuf: the buffer's
- * @map: out: the address
- *
- * Memory that has a kernel mapping does not move, but with LOOSE_VMAP.
- *
- * Context: may sleep; dma_resv held.
- * Return: 0, what FAIL asked for, -ENODEV when revoked, -ENOMEM.
- */
-int testexp_vmap(struct dma_buf *dmabuf, struct iosys_map *map)
+/* dma_resv held. */
+static int vmap_locked(struct testexp_buffer *buffer, struct iosys_map *map)
 {
-	struct testexp_buffer *buffer = dmabuf->priv;
 	struct testexp_backing *backing = buffer->backing;
 	void *address;
 	int ret;
@@ -108,16 +99,31 @@ int testexp_vmap(struct dma_buf *dmabuf, struct iosys_map *map)
 }
 
 /**
- * testexp_vunmap - &dma_buf_ops.vunmap
+ * testexp_vmap - &dma_buf_ops.vmap
  * @dmabuf: the buffer's
- * @map: from testexp_vmap()
+ * @map: out: the address
  *
- * Context: may sleep; dma_resv held.
+ * Memory that has a kernel mapping does not move, but with LOOSE_VMAP.
+ *
+ * Context: may sleep; dma_resv held (TESTEXP_CAN_HOLD), or not.
+ * Return: 0, what FAIL asked for, -ENODEV when revoked, -ENOMEM.
  */
-void testexp_vunmap(struct dma_buf *dmabuf, struct iosys_map *map)
+int testexp_vmap(struct dma_buf *dmabuf, struct iosys_map *map)
 {
 	struct testexp_buffer *buffer = dmabuf->priv;
+	int ret;
 
+	if (TESTEXP_CAN_HOLD)
+		return vmap_locked(buffer, map);
+	dma_resv_lock(&buffer->resv, NULL);
+	ret = vmap_locked(buffer, map);
+	dma_resv_unlock(&buffer->resv);
+	return ret;
+}
+
+/* dma_resv held. */
+static void vunmap_locked(struct testexp_buffer *buffer, struct iosys_map *map)
+{
 	dma_resv_assert_held(&buffer->resv);
 	if (!buffer->vmapped->carved)
 		vunmap(map->is_iomem ? (__force void *)map->vaddr_iomem : map->vaddr);
@@ -126,6 +132,26 @@ void testexp_vunmap(struct dma_buf *dmabuf, struct iosys_map *map)
 	buffer->vmapped = NULL;
 	buffer->vmaps--;
 	testexp_quarantine_trim(buffer, buffer->max_quarantine);
+}
+
+/**
+ * testexp_vunmap - &dma_buf_ops.vunmap
+ * @dmabuf: the buffer's
+ * @map: from testexp_vmap()
+ *
+ * Context: may sleep; dma_resv held (TESTEXP_CAN_HOLD), or not.
+ */
+void testexp_vunmap(struct dma_buf *dmabuf, struct iosys_map *map)
+{
+	struct testexp_buffer *buffer = dmabuf->priv;
+
+	if (TESTEXP_CAN_HOLD) {
+		vunmap_locked(buffer, map);
+		return;
+	}
+	dma_resv_lock(&buffer->resv, NULL);
+	vunmap_locked(buffer, map);
+	dma_resv_unlock(&buffer->resv);
 }
 
 /* The index of a direction in STATS. */

@@ -12,6 +12,7 @@
 #include <linux/slab.h>
 #include <linux/timer.h>
 
+#include "compat.h"
 #include "testexp.h"
 
 struct testexp_fence {

@@ -57,8 +57,9 @@ static int hold_locked(struct testexp_buffer *buffer, struct dma_buf *dmabuf,
  * @dev: attached, with VMAP_PIN
  *
  * Context: may sleep; no lock held.
- * Return: 0, -EINVAL, -EBADF, -EBUSY when the session holds one already, -ENXIO when
- * the session has let go of the buffer, -EINTR, or what attach, pin or vmap says.
+ * Return: 0, -EOPNOTSUPP (kernel too old), -EINVAL, -EBADF, -EBUSY when the session
+ * holds one already, -ENXIO when the session has let go of the buffer, -EINTR, or
+ * what attach, pin or vmap says.
  */
 int testexp_hold(struct testexp_buffer *buffer, const struct dmabuf_testexp_vmap *vmap,
 		 struct device *dev)
@@ -67,6 +68,8 @@ int testexp_hold(struct testexp_buffer *buffer, const struct dmabuf_testexp_vmap
 	struct dma_buf *dmabuf;
 	int ret;
 
+	if (!TESTEXP_CAN_HOLD)
+		return -EOPNOTSUPP;
 	if ((vmap->flags & ~DMABUF_TESTEXP_VMAP_PIN) || vmap->reserved)
 		return -EINVAL;
 	dmabuf = dma_buf_get(vmap->fd);

@@ -75,8 +75,9 @@ static int do_query(struct dmabuf_testexp_query *query)
 		query->features |= DMABUF_TESTEXP_FEAT_MOVE;
 	query->features |= DMABUF_TESTEXP_FEAT_LOSE | DMABUF_TESTEXP_FEAT_MISLEAD |
 			   DMABUF_TESTEXP_FEAT_LOOSE_VMAP | DMABUF_TESTEXP_FEAT_SHADOW |
-			   DMABUF_TESTEXP_FEAT_CPU_COUNTS | DMABUF_TESTEXP_FEAT_VMAP |
-			   DMABUF_TESTEXP_FEAT_FENCES;
+			   DMABUF_TESTEXP_FEAT_CPU_COUNTS | DMABUF_TESTEXP_FEAT_FENCES;
+	if (TESTEXP_CAN_HOLD)
+		query->features |= DMABUF_TESTEXP_FEAT_VMAP;
 	if (testexp_carveout_there())
 		query->features |= DMABUF_TESTEXP_FEAT_CARVEOUT;
 	if (testexp_carveout_has_pages())

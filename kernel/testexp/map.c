@@ -8,6 +8,7 @@
 #include <linux/scatterlist.h>
 #include <linux/slab.h>
 
+#include "compat.h"
 #include "testexp.h"
 
 /* Memory for which Linux has no struct pages is mapped by its address alone. */

@@ -7,10 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dmabuf_common import arguments, files, program
+from dmabuf_common import arguments, files, loader, program
 from dmabuf_common.verdict import EXIT_FAIL, EXIT_PASS
-from dmabuf_lab import apt
-from dmabuf_lab.errors import LabError
 
 from .cases import IOMMUS, MEMORIES, PATHS, Case, IoCase, parse_size
 from .errors import BenchError
@@ -36,6 +34,29 @@ and say nothing about hardware. docs/performance.md says what is counted, and ho
 # What the host's Python needs besides itself. Modules that use them are imported where they are
 # needed: --help works, and says what is wrong with the arguments, before anything is installed.
 PACKAGES = ("python3-numpy", "python3-scipy", "python3-matplotlib")
+
+
+# What a checkout has built; where it is installed, the file that fio itself loads.
+BUILT = Path("build/host/engine/libdmabuf.so")
+
+
+def _engine() -> Path:
+    return BUILT if BUILT.is_file() else Path(loader.find("libdmabuf.so") or BUILT)
+
+
+def _packages() -> None:
+    """Installs what is missing, in a checkout. Where it is installed, its own package asked for them."""
+    from . import lab
+
+    if not lab.LAB.exists():
+        return
+    from dmabuf_lab import apt
+    from dmabuf_lab.errors import LabError
+
+    try:
+        apt.install(PACKAGES)
+    except LabError as error:
+        raise BenchError(str(error)) from error
 
 
 def _repeats(text: str) -> int:
@@ -76,8 +97,8 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--writes", action="store_true", help="writes, not reads (not bounce)")
     run.add_argument("--here", type=Path, metavar="DEVICE",
                      help="fio's figures on this machine and this drive, which is only read")
-    run.add_argument("--engine", type=Path, default=Path("build/host/engine/libdmabuf.so"),
-                     metavar="FILE", help="with --here (default: %(default)s)")
+    run.add_argument("--engine", type=Path, metavar="FILE",
+                     help=f"with --here (default: {BUILT}, else the one that is installed)")
     run.add_argument("--seconds", type=arguments.seconds, default=3, help="of one fio run (default: 3)")
     goals = commands.add_parser("goals", help="measure what the goals need, and judge")
     for command in (run, goals):
@@ -177,7 +198,7 @@ def _run(args: argparse.Namespace) -> int:
         ]
         if args.here is not None:
             records = fio.measure_here(
-                fio_cases, args.here, args.engine, args.repeats, args.seconds
+                fio_cases, args.here, args.engine or _engine(), args.repeats, args.seconds
             )
             command = f"fio on {args.here}"
             seen.append({"iommu": "as it is", "command": command, "cases": records})
@@ -238,7 +259,7 @@ def main(argv: list[str]) -> int:
     commands = {"run": _run, "goals": _goals, "report": _report, "profile": _profile}
 
     def act() -> int:
-        apt.install(PACKAGES)
+        _packages()
         return commands[args.command](args)
 
-    return program.run(act, say, (BenchError, LabError))
+    return program.run(act, say, (BenchError,))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
-from . import cache, chroot, config
+from . import cache, chroot, config, stock_kernel
 from .errors import LabError
 from .guest_kernel import GuestKernel
 from .progress import say, step
@@ -16,6 +16,7 @@ from .root import Root
 ENGINE_INPUTS = (
     "CMakeLists.txt",
     "CMakePresets.json",
+    "cmake",
     "docs/examples",
     "engine",
     "kernel/uapi",
@@ -67,6 +68,18 @@ def exporter_path(release: str) -> str:
 def hurt_path(release: str) -> str:
     """Where a kernel's dmabuf_hurt.ko is, relative to the checkout."""
     return f"{config.BUILD_DIR}/kernel/{release}/testmod/dmabuf_hurt.ko"
+
+
+def _headers(kernel: GuestKernel) -> tuple[str, list[chroot.Bind], str]:
+    """What a kernel's modules are built against in the lab root, what is shown there, and PATH."""
+    path = chroot.ENVIRONMENT["PATH"]
+    if kernel.headers is None:
+        return f"/usr/lib/modules/{kernel.release}/build", [], path
+    if kernel.source is None:
+        return HEADERS_MOUNT, [chroot.Bind(kernel.headers, HEADERS_MOUNT)], path
+    inside = f"{stock_kernel.PLACE}/{kernel.headers.relative_to(kernel.source)}"
+    bind = chroot.Bind(kernel.source, stock_kernel.PLACE)
+    return inside, [bind], f"{stock_kernel.PLACE}/{stock_kernel.COMPILER}/bin:{path}"
 
 
 class Builder:
@@ -132,16 +145,14 @@ class Builder:
         self._module("kernel", kernel, self.base / module_path(release), MODULE_INPUTS)
         product = self.base / exporter_path(release)
         self._module("kernel/testexp", kernel, product, EXPORTER_INPUTS)
-        self._module("kernel/testmod", kernel, self.base / hurt_path(release), HURT_INPUTS)
+        if kernel.hurt:
+            self._module("kernel/testmod", kernel, self.base / hurt_path(release), HURT_INPUTS)
 
     def _module(
         self, source: str, kernel: GuestKernel, product: Path, inputs: Sequence[str]
     ) -> None:
         release = kernel.release
-        headers, binds = f"/usr/lib/modules/{release}/build", []
-        if kernel.headers is not None:
-            headers = HEADERS_MOUNT
-            binds = [chroot.Bind(kernel.headers, HEADERS_MOUNT)]
+        headers, binds, path = _headers(kernel)
         stamp = product.with_name(".stamp")
         wanted = fingerprint(self.base, inputs, f"{self.identity}|{release}|{kernel.headers}")
         if self._current(stamp, wanted, [product]):
@@ -151,6 +162,7 @@ class Builder:
         with step(f"building {product.name} for {release}"):
             self._inside(
                 [
+                    *("env", f"PATH={path}"),
                     *("make", "-s", f"-j{os.cpu_count() or 1}"),
                     *("-C", f"{config.GUEST_SOURCE}/{source}"),
                     f"KDIR={headers}",

@@ -19,7 +19,13 @@ def folder() -> Path:
     path = Path(chosen) if chosen else Path(base) / "dmabuf-lab"
     if not path.is_absolute():
         raise LabError(f"the cache folder must be an absolute path, not {path}")
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        usable = os.access(path, os.W_OK | os.X_OK)
+    except PermissionError:
+        usable = False
+    if not usable:
+        raise LabError(f"nothing can be kept in {path} by this user: run it as root, or set DMABUF_LAB_CACHE")
     return path
 
 

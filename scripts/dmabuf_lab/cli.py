@@ -8,7 +8,19 @@ from pathlib import Path
 
 from dmabuf_common import arguments, program
 
-from . import build, config, debug_kernel, fio_source, guest_kernel, lint, root, runner
+from . import (
+    build,
+    config,
+    debug_kernel,
+    fio_program,
+    fio_source,
+    guest_kernel,
+    kernel_tree,
+    lint,
+    root,
+    runner,
+    stock_kernel,
+)
 from .errors import LabError
 from .progress import say
 
@@ -34,11 +46,19 @@ in the guest:
 
 def _machine_options(parser: argparse.ArgumentParser) -> None:
     names = guest_kernel.names()
-    parser.add_argument(
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
         "--kernel",
         choices=names,
         default=names[0],
-        help="stock kernel series, or a debug kernel (default: %(default)s)",
+        help="stock kernel series, or a debug kernel (default: %(default)s); a series that set-up "
+        "does not bring is fetched when it is first asked for",
+    )
+    which.add_argument(
+        "--kernel-tree",
+        type=Path,
+        metavar="DIR",
+        help="a kernel that you built in DIR, in the folder of its source",
     )
     parser.add_argument(
         "--iommu",
@@ -190,6 +210,11 @@ def parser() -> argparse.ArgumentParser:
     which = source.add_mutually_exclusive_group()
     which.add_argument("version", nargs="?", metavar="VERSION", help="default: the host's fio's")
     which.add_argument("--lab", action="store_true", help="that of the lab's fio")
+    which.add_argument("--tests", action="store_true", help="that of the fio that the host's tests bring")
+    made = commands.add_parser("fio", help="build a fio for this machine, once, and print its path")
+    which = made.add_mutually_exclusive_group(required=True)
+    which.add_argument("version", nargs="?", metavar="VERSION", help=f"such as {config.FIO_VERSION}")
+    which.add_argument("--tests", action="store_true", help="the one that the host's tests bring")
     return top
 
 
@@ -202,6 +227,7 @@ def request(args: argparse.Namespace) -> runner.Request:
     return runner.Request(
         command=["bash", "-i"] if shell else args.words,
         kernel=args.kernel,
+        kernel_tree=args.kernel_tree,
         iommu=args.iommu,
         smp=args.smp,
         memory_mib=args.memory or memory_mib,
@@ -246,7 +272,9 @@ def _show(as_json: bool) -> None:
         return
     print(f"made:    {info['made']} in {info['setup_seconds']} s")
     for series in config.KERNELS:
-        print(f"kernel:  {series.name}: {info['kernels'][series.name]}")
+        fetched = None if series.setup else stock_kernel.find(series)
+        release = fetched.release if fetched else "not fetched"
+        print(f"kernel:  {series.name}: {info['kernels'].get(series.name, release)}")
     for name, about in built.items():
         shown = f"{about['release']} from {about['source']}" if about else "not built"
         print(f"kernel:  {name}: {shown}")
@@ -258,7 +286,8 @@ def _show(as_json: bool) -> None:
 
 def _clean(everything: bool) -> None:
     shutil.rmtree(build.checkout() / config.BUILD_DIR, ignore_errors=True)
-    kept = debug_kernel.remove(root.load(), everything) + root.remove(everything)
+    kept = debug_kernel.remove(root.load(), everything) + stock_kernel.remove(everything)
+    kept += kernel_tree.remove() + root.remove(everything)
     for path in kept:
         say(f"kept {path}: it is in use")
 
@@ -286,9 +315,11 @@ def _dispatch(args: argparse.Namespace) -> int:
         case "info":
             _show(args.json)
         case "fio-source":
-            of_lab = config.FIO_VERSION if args.lab else ""
-            version = args.version or of_lab or fio_source.host_fio_version()
+            known = config.FIO_VERSION if args.lab else config.TEST_FIO_VERSION if args.tests else ""
+            version = args.version or known or fio_source.host_fio_version()
             print(fio_source.get(version, root.debian_mirror()))
+        case "fio":
+            print(fio_program.get(args.version or config.TEST_FIO_VERSION, root.debian_mirror()))
     return 0
 
 

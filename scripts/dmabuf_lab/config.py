@@ -8,12 +8,29 @@ from dataclasses import dataclass
 class KernelSeries:
     """A kernel series; the newest release of it that the archive has is taken.
 
-    name:  the first two numbers of the version, as given to --kernel
-    suite: the Debian suite to ask for it
+    name:     as given to --kernel
+    suite:    the Debian suite to ask for it
+    version:  the first two numbers of the version
+    realtime: the real-time flavour
+    setup:    the set-up of the lab brings it; any other is fetched when it is first asked for
+    compiler: packages of the same suite with the compiler that built it, where the lab root has another
+    hurt:     the module that only tests of accidents load is built for it, too
+    lacks:    devices of a guest that Debian builds this kernel without
     """
 
     name: str
     suite: str
+    version: str
+    realtime: bool = False
+    setup: bool = False
+    compiler: tuple[str, ...] = ()
+    hurt: bool = True
+    lacks: tuple[str, ...] = ()
+
+    @property
+    def flavour(self) -> str:
+        """The end of its release, which Debian's packages are named by."""
+        return "rt-amd64" if self.realtime else "amd64"
 
 
 SUITE = "trixie"
@@ -21,11 +38,22 @@ BACKPORTS = "trixie-backports"
 SECURITY = "trixie-security"
 UPDATES = "trixie-updates"
 
-# The first one is the default of --kernel.
+# Every stock kernel, the only list of them. The first one is the default of --kernel.
 KERNELS = (
-    KernelSeries("7.3", BACKPORTS),
-    KernelSeries("6.12", SUITE),
+    KernelSeries("7.3", BACKPORTS, "7.3", setup=True),
+    KernelSeries("6.12", SUITE, "6.12", setup=True),
+    KernelSeries("7.2", BACKPORTS, "7.2"),
+    KernelSeries("7.3-rt", BACKPORTS, "7.3", realtime=True),
+    KernelSeries(
+        "6.1",
+        "bookworm",
+        "6.1",
+        compiler=("gcc-12", "cpp-12"),
+        hurt=False,
+        lacks=("/dev/udmabuf", "/dev/dma_heap/system"),
+    ),
 )
+SETUP_KERNELS = tuple(series for series in KERNELS if series.setup)
 
 # The series whose source the debug kernels are built from; the package is taken from BACKPORTS.
 DEBUG_SERIES = "7.3"
@@ -34,6 +62,13 @@ DEBUG_KERNEL = "debug"
 DEBUG_FLAVOURS: dict[str, str | None] = {DEBUG_KERNEL: None, "kcsan": "kcsan-kernel.config"}
 
 FIO_VERSION = "3.41"
+# The fio that the tests of the host bring: one whose source the archive keeps, and another than the lab's.
+TEST_FIO_VERSION = "3.33"
+# What of fio is left out where it is built here.
+FIO_CONFIGURE = (
+    "--disable-native --disable-http --disable-gfapi --disable-rbd --disable-rdma --disable-pmem "
+    "--disable-libzbc --disable-lex --disable-xnvme"
+)
 
 # Suites asked for a fio source package, in this order, after the host's own suite.
 FIO_SOURCE_SUITES = ("sid", "forky", "trixie", "bookworm")

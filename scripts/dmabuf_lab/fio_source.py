@@ -13,6 +13,10 @@ from .errors import LabError
 from .private_apt import PrivateApt
 from .progress import step
 
+# For a user to fetch from, where the archive lacks a fio. The lab itself fetches from the host's own mirror only.
+FIO_REPOSITORY = "https://git.kernel.org/pub/scm/linux/kernel/git/axboe/fio.git"
+
+
 def upstream(version: str) -> str:
     """The upstream part of a Debian version: "1:3.41-2+b1" is "3.41"."""
     return version.rpartition(":")[2].rpartition("-")[0] or version.rpartition(":")[2]
@@ -42,6 +46,16 @@ def host_fio_version() -> str:
     if not text.startswith("fio-"):
         raise LabError(f"fio --version says {text!r}, which names no version")
     return text.removeprefix("fio-")
+
+
+def elsewhere(version: str) -> str:
+    """What to do where the archive has no source of a fio."""
+    return (
+        f"either take it from fio's own archive, and give it as -DFIO_SOURCE_DIRS=fio:\n"
+        f"  git clone --depth 1 --branch fio-{version} {FIO_REPOSITORY}\n"
+        f"or use a fio whose source is there: `dmabuf-lab fio {config.FIO_VERSION}` builds one and prints where it "
+        f"is, `dmabuf-lab fio-source {config.FIO_VERSION}` prints its source"
+    )
 
 
 def _tarball(private: PrivateApt, version: str) -> Path:
@@ -83,7 +97,7 @@ def get(version: str, mirror: str | None) -> Path:
         for stale in base.glob("*.tmp.*"):
             shutil.rmtree(stale, ignore_errors=True)
         if mirror is None:
-            raise LabError("no Debian archive is known to fetch fio's source from")
+            raise LabError(f"no Debian archive is known to fetch fio's source from\n{elsewhere(version)}")
         private = PrivateApt(base / "apt")
         with step(f"fetching the source of fio {version}"):
             seen: list[str] = []
@@ -92,9 +106,16 @@ def get(version: str, mirror: str | None) -> Path:
                     continue
                 versions = parse_versions(private.show_source("fio"))
                 chosen = choose(versions, version)
-                if chosen:
-                    _unpack(_tarball(private, chosen), target)
-                    shutil.rmtree(base / "apt")
-                    return target
-                seen += versions
-        raise LabError(f"no Debian suite has fio {version}; there are {', '.join(seen) or 'none'}")
+                if chosen is None:
+                    seen += versions
+                    continue
+                try:
+                    tarball = _tarball(private, chosen)
+                except LabError as error:
+                    # A mirror may list what it does not keep.
+                    raise LabError(f"{error}\n{elsewhere(version)}") from error
+                _unpack(tarball, target)
+                shutil.rmtree(base / "apt")
+                return target
+        have = ", ".join(dict.fromkeys(seen)) or "none"
+        raise LabError(f"no Debian suite has the source of fio {version}; there are {have}\n{elsewhere(version)}")

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The kernels that a guest can boot: the stock ones of the lab root, and the debug kernels."""
+"""The kernels that a guest can boot: stock ones, the debug kernels, and one that the user built."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import config, debug_kernel
+from . import config, debug_kernel, kernel_tree, stock_kernel
 from .errors import LabError
 from .root import Root
 
@@ -16,7 +16,9 @@ class GuestKernel:
     """A kernel to boot and to build modules for.
 
     modules: the folder with its modules.dep, on the host; headers: what modules are built against, on
-    the host, or None when the lab root has that; debug: it looks for mistakes, and takes its time;
+    the host, or None when the lab root has that; source: a folder to be shown as /usr/src, on the host,
+    of which `headers` is a part then, and its compiler if it has one of its own; hurt: the module that
+    only tests of accidents load is built for it; lacks: devices that the guest has not; debug: it looks for mistakes, and takes its time;
     lockdep: it checks the order of locks; kcsan: it looks for data races.
     """
 
@@ -24,6 +26,9 @@ class GuestKernel:
     image: Path
     modules: Path
     headers: Path | None = None
+    source: Path | None = None
+    hurt: bool = True
+    lacks: tuple[str, ...] = ()
     debug: bool = False
     lockdep: bool = False
     kcsan: bool = False
@@ -35,7 +40,7 @@ def names() -> list[str]:
 
 
 def stock(root: Root, name: str) -> GuestKernel:
-    """The stock kernel of a series; raises LabError if the root has no image of it."""
+    """The stock kernel of a series that set-up brought; raises LabError if the root has no image of it."""
     release = root.release(name)
     modules = root.path / "usr/lib/modules" / release
     for image in (modules / "vmlinuz", root.path / f"boot/vmlinuz-{release}"):
@@ -57,11 +62,41 @@ def debug(kernel: debug_kernel.DebugKernel, flavour: str) -> GuestKernel:
     )
 
 
+def fetched(kernel: stock_kernel.StockKernel) -> GuestKernel:
+    """A stock kernel that is in the cache, and not in the lab root."""
+    return GuestKernel(
+        kernel.release,
+        kernel.image,
+        kernel.modules,
+        headers=kernel.headers,
+        source=kernel.source,
+        hurt=kernel.series.hurt,
+        lacks=kernel.series.lacks,
+    )
+
+
+def built(kernel: kernel_tree.KernelTree) -> GuestKernel:
+    """A kernel that the user built."""
+    return GuestKernel(kernel.release, kernel.image, kernel.modules, headers=kernel.path, hurt=False)
+
+
 @contextmanager
-def in_use(root: Root, name: str) -> Iterator[GuestKernel]:
-    """The kernel called `name`, which `clean` does not remove meanwhile."""
-    if name not in config.DEBUG_FLAVOURS:
+def in_use(root: Root, name: str, tree: Path | None = None) -> Iterator[GuestKernel]:
+    """The kernel called `name`, or the one built in the folder `tree`.
+
+    One that is to be fetched is fetched now. `clean` does not remove it meanwhile.
+    """
+    if tree is not None:
+        with kernel_tree.in_use(root, tree) as user:
+            yield built(user)
+        return
+    series = next((series for series in config.KERNELS if series.name == name), None)
+    if series is not None and series.setup:
         yield stock(root, name)
+        return
+    if series is not None:
+        with stock_kernel.in_use(stock_kernel.get(root, series)) as found:
+            yield fetched(found)
         return
     kernel = debug_kernel.need(root, name)
     with debug_kernel.in_use(kernel):
@@ -69,7 +104,9 @@ def in_use(root: Root, name: str) -> Iterator[GuestKernel]:
 
 
 def all_for_modules(root: Root) -> list[GuestKernel]:
-    """Every kernel that modules are built for: the stock ones, and the debug kernels that are built."""
-    kernels = [stock(root, series.name) for series in config.KERNELS]
-    built = ((debug_kernel.find(root, flavour), flavour) for flavour in config.DEBUG_FLAVOURS)
-    return kernels + [debug(kernel, flavour) for kernel, flavour in built if kernel]
+    """Every kernel that modules are built for: the stock ones that are there, and debug kernels."""
+    kernels = [stock(root, series.name) for series in config.SETUP_KERNELS]
+    rest = (stock_kernel.find(series) for series in config.KERNELS if not series.setup)
+    kernels += [fetched(kernel) for kernel in rest if kernel]
+    own = ((debug_kernel.find(root, flavour), flavour) for flavour in config.DEBUG_FLAVOURS)
+    return kernels + [debug(kernel, flavour) for kernel, flavour in own if kernel]

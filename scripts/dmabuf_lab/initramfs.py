@@ -12,7 +12,7 @@ from .guest_kernel import GuestKernel
 
 # What must be loaded before the root is there, and what the tests use; their dependencies are looked
 # up. virtio_gpu comes before vgem so that it is /dev/dri/card0.
-FIRST_MODULES = ("9pnet_virtio", "9p", "overlay")
+FIRST_MODULES = ("virtio_pci", "virtio_console", "9pnet_virtio", "9p", "overlay")
 SECOND_MODULES = ("nvme", "virtio_blk", "virtio_gpu", "vgem", "vfio_pci")
 FOLDERS = ("bin", "dev", "lower", "modules", "new", "proc", "rw", "sys")
 

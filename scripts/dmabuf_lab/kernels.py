@@ -16,16 +16,30 @@ def _key(package: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", release_of(package))]
 
 
-def newest(packages: Iterable[str], series: str) -> str:
-    """The newest image package of a series among package names; only the plain amd64 flavour.
+def newest(packages: Iterable[str], series: str, flavour: str = "amd64") -> str:
+    """The newest image package of a series among package names, of one flavour.
 
-    Cloud, real-time, debug and unsigned images are not taken. Raises LabError if none is there.
+    Cloud, debug and unsigned images, and those of other flavours, are not taken. Raises LabError if
+    none is there.
     """
-    wanted = re.compile(rf"^linux-image-{re.escape(series)}[.+][0-9a-z.+~]*-amd64$")
+    # "6.1.0-50-amd64" has a number of Debian's own before the flavour.
+    wanted = re.compile(
+        rf"^linux-image-{re.escape(series)}[.+][0-9a-z.+~]*(-\d+)?-{re.escape(flavour)}$"
+    )
     candidates = [name for name in packages if wanted.match(name)]
     if not candidates:
         raise LabError(f"the archive has no kernel image of the {series} series")
     return max(candidates, key=_key)
+
+
+def headers(depends: str, release: str) -> list[str]:
+    """The packages that modules are built with against a release, but for compilers.
+
+    depends is the output of `apt-cache depends` for its header package.
+    """
+    pattern = r"Depends:\s+(linux-(?:headers|kbuild)-[^\s<>]+)\s*$"
+    found = re.findall(pattern, depends, re.MULTILINE)
+    return sorted({f"linux-headers-{release}", *found})
 
 
 def parts(depends: str, release: str) -> list[str]:

@@ -163,7 +163,7 @@ def run(root: Root) -> int:
     with step("checkpatch and kernel-doc"):
         found += [f"checkpatch: {line}" for line in checkpatch(root, base, tools)]
         found += [f"kernel-doc: {line}" for line in kernel_doc(root, base, tools)]
-    for series in config.KERNELS:
+    for series in config.SETUP_KERNELS:
         release = root.release(series.name)
         with step(f"sparse and W=1 for {release}"):
             found += sparse(root, base, tools, release, scratch)

@@ -67,6 +67,14 @@ class PrivateApt:
         """What `apt-cache show` says of a binary package's newest version in the suite in use."""
         return self._run("apt-cache", "show", "--no-all-versions", package)[1]
 
+    def names(self, prefix: str) -> list[str]:
+        """The names of all packages that begin so in the suite in use."""
+        return self._run("apt-cache", "pkgnames", prefix)[1].split()
+
+    def depends(self, package: str) -> str:
+        """What `apt-cache depends` says of a binary package."""
+        return self._run("apt-cache", "depends", package)[1]
+
     def download_source(self, package: str) -> Path:
         """Downloads the tarballs of a source package; the folder that they are in."""
         return self._download(package, "source", "--download-only", "--tar-only")

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ def recipe() -> dict[str, Any]:
     return {
         "version": RECIPE_VERSION,
         "suites": [config.SUITE, config.UPDATES, config.BACKPORTS, config.SECURITY],
-        "kernels": [{"name": k.name, "suite": k.suite} for k in config.KERNELS],
+        "kernels": [{"name": k.name, "suite": k.suite} for k in config.SETUP_KERNELS],
         "fio": config.FIO_VERSION,
         "packages": list(config.PACKAGES),
         "excluded": list(EXCLUDED_PATHS),
@@ -144,7 +144,7 @@ def _kernel(target: Path, series: config.KernelSeries, network: list[chroot.Bind
         return chroot.check(target, command, what, read_only=False, binds=network, cwd=cwd)
 
     names = inside(["apt-cache", "pkgnames", "linux-image-"], "apt-cache").split()
-    image = kernels.newest(names, series.name)
+    image = kernels.newest(names, series.version, series.flavour)
     release = kernels.release_of(image)
     headers = f"linux-headers-{release}"
     inside(
@@ -171,9 +171,7 @@ def _build_fio(target: Path, fetched: Path) -> None:
     source = target / config.FIO_SOURCE.lstrip("/")
     shutil.copytree(fetched, source)
     script = (
-        "./configure --prefix=/usr/local --disable-native --disable-http --disable-gfapi "
-        "--disable-rbd --disable-rdma --disable-pmem --disable-libzbc "
-        "--disable-lex --disable-xnvme >/dev/null && "
+        f"./configure --prefix=/usr/local {config.FIO_CONFIGURE} >/dev/null && "
         f"make -j{os.cpu_count() or 1} -s && make -s install"
     )
     chroot.check(
@@ -235,7 +233,7 @@ def _make(target: Path) -> None:
     # fio is compiled while kernels are fetched and unpacked; they touch different parts of the root.
     with ThreadPoolExecutor(1) as pool:
         compiled = pool.submit(_build_fio, target, fio)
-        for series in config.KERNELS:
+        for series in config.SETUP_KERNELS:
             with step(f"installing the newest {series.name} kernel"):
                 releases[series.name] = _kernel(target, series, network)
                 say(f"the {series.name} kernel is {releases[series.name]}")
@@ -318,5 +316,5 @@ def machine_info() -> dict[str, Any]:
         return {**shown, "complete": False}
     packages = {k: root.info["packages"].get(k) for k in config.SHOWN_PACKAGES}
     rest = {k: v for k, v in root.info.items() if k != "packages"}
-    series = [asdict(k) for k in config.KERNELS]
+    series = [{"name": k.name, "suite": k.suite} for k in config.SETUP_KERNELS]
     return {**shown, "complete": True, **rest, "packages": packages, "series": series}

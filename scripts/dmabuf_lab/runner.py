@@ -23,6 +23,7 @@ class Request:
 
     command: list[str]
     kernel: str = config.KERNELS[0].name
+    kernel_tree: Path | None = None
     iommu: str = "lazy"
     smp: int | None = None
     memory_mib: int = config.DEFAULT_MEMORY_MIB
@@ -154,14 +155,14 @@ def run(request: Request) -> int:
     lab = root.setup()
     with ExitStack() as stack:
         stack.enter_context(root.in_use(lab))
-        kernel = stack.enter_context(guest_kernel.in_use(lab, request.kernel))
+        kernel = stack.enter_context(guest_kernel.in_use(lab, request.kernel, request.kernel_tree))
         machine = _machine(request, kernel)
         ko = _products(request, lab, kernel)
         spec: dict[str, Any] = {
             "argv": argv,
             "env": guest_environment(machine, ko, request.env),
             "cwd": config.GUEST_SOURCE,
-            "devices": list(qemu.guest_devices(machine)),
+            "devices": [path for path in qemu.guest_devices(machine) if path not in kernel.lacks],
             "module": ko,
             "shell": request.shell,
             "debug": kernel.debug,

@@ -81,7 +81,7 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument("--again", action="store_true", help="also what has a result")
             command.add_argument(
                 "--kernel",
-                choices=[series.name for series in config.KERNELS],
+                choices=[series.name for series in config.SETUP_KERNELS],
                 default=config.KERNELS[0].name,
                 help="stock kernel of the level vm (default: %(default)s)",
             )

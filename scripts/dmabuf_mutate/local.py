@@ -7,7 +7,8 @@ import time
 from collections.abc import Iterable, Sequence
 
 from dmabuf_common import process
-from dmabuf_lab import fio_source, root
+from dmabuf_lab import config as lab_config
+from dmabuf_lab import fio_program, fio_source, root
 from dmabuf_lab.errors import LabError
 
 from .apply import Stale
@@ -59,13 +60,15 @@ class Local:
         """Configures the copy's build folder, once."""
         if (self.build / "build.ninja").exists():
             return
-        fio = fio_source.get(fio_source.host_fio_version(), root.debian_mirror())
+        version, mirror = lab_config.TEST_FIO_VERSION, root.debian_mirror()
+        fio, program = fio_source.get(version, mirror), fio_program.get(version, mirror)
         with step("configuring the private build"):
             status, output = self._call(
                 [
                     *("cmake", "-S", str(self.tree.path), "-B", str(self.build), "-G", "Ninja"),
                     # Not optimised: a mutant's build is most of its time.
                     *("-DCMAKE_BUILD_TYPE=Debug", f"-DFIO_SOURCE_DIR={fio}", "-DDMABUF_TESTS=host"),
+                    f"-DFIO_EXECUTABLE={program}",
                     # A mutant that crashes at the start fails a test then, and not the build.
                     "-DCMAKE_GTEST_DISCOVER_TESTS_DISCOVERY_MODE=PRE_TEST",
                 ],

@@ -247,7 +247,7 @@ def test_goals_that_are_missed_fail_the_program(
     def measured(wanted: list[cases.Case], iommu: str, repeats: int) -> lab.Boot:
         return lab.Boot(iommu, "cmd", [sample(case, 1000) for case in wanted])
 
-    monkeypatch.setattr(cli.apt, "install", lambda packages: None)
+    monkeypatch.setattr(cli, "_packages", lambda: None)
     monkeypatch.setattr(lab, "instructions", measured)
     assert cli.main(["goals", "--out", str(tmp_path)]) == EXIT_FAIL
     monkeypatch.setattr(goals, "GOALS", (goal(1.01),))

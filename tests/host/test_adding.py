@@ -16,7 +16,7 @@ from conftest import environment
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/adding-an-exporter.md"
-COPIED = ("CMakeLists.txt", "docs/design.md", "docs/engine.md", "docs/man", "engine", "kernel/uapi", "scripts",
+COPIED = ("CMakeLists.txt", "cmake", "docs/design.md", "docs/engine.md", "docs/man", "engine", "kernel/uapi", "scripts",
           "tests/common", "tests/qual", "tests/unit/layers.py", "tests/unit/test_layers.py")  # fmt: skip
 STEP = re.compile(r'^(?:Write|Append to|In) `([^`]+)`(?:, behind the line that begins with "(.+)")?:$')
 

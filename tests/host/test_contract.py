@@ -307,6 +307,23 @@ def test_the_last_copy_that_fails_fails_the_job(fio: Fio, tmp_path: Path, target
     assert "(null)" not in result.stderr + result.stdout
 
 
+# What can do no more I/O fails all that comes, which fio may be told to go on after.
+@pytest.mark.parametrize("module,options,code", [
+    ("error=95,error_from=2", {"dmabuf_remap_every": 8, "ignore_error": "95,95,95"}, 95),
+    ("x=1", {"verify": "crc32c", "env": {"STAND_IN_MODULE": "x=1", "STAND_IN_FAIL": "sync:5:21:1"}}, 5),
+])  # fmt: skip
+def test_a_job_that_can_do_no_more_fails_whatever_it_is_to_go_on_after(fio: Fio, module: str, options: dict[str, Any],
+                                                                       code: int) -> None:
+    result = fio(**{"rw": "randrw", "size": "1m", "iodepth": 1, "direct": 1, "continue_on_error": "all", "stand_in": True,
+                    "dmabuf_datapath": "premapped", "dmabuf_submit": "ioctl", "env": {"STAND_IN_MODULE": module}, **options})
+    issued = result.reports[0]["issued"]
+    assert 0 < issued["reads"] + issued["writes"] < 100
+    assert result.status == 1, result.stderr
+    assert result.json["jobs"][0]["error"] == code
+    name = {5: "EIO", 95: "EOPNOTSUPP"}[code]
+    assert f"libdmabuf: job t: after an error ({name}) no more I/O was issued" in result.stderr
+
+
 @pytest.mark.parametrize("options", [{"rw": "randwrite"}, {"rw": "randrw"}, {"rw": "randwrite", "dmabuf_buffers": "io_u"},
                                      {"rw": "randwrite", "verify_backlog": 64, "thread": 1}])
 def test_threads_that_verify_see_the_data_at_any_time(fio: Fio, options: dict[str, Any]) -> None:

@@ -83,6 +83,24 @@ def test_auto_says_what_it_took_and_what_it_passed_over(fio: Fio) -> None:
     assert result.reports[0]["datapath_requested"] == "auto"
 
 
+@pytest.mark.parametrize("path,options,says", [
+    (PREMAPPED, {"nowait": 1}, "nowait is a flag"),
+    (PREMAPPED, {"cmdprio_percentage": 50}, "carries no priority"),
+    (PREMAPPED, {"prioclass": 1}, "do not carry the job's I/O priority"),
+    (BVEC, {"nowait": 1}, "nowait is a flag"),
+    (BVEC, {"readfua": 1}, "readfua"),
+    (BVEC, {"dmabuf_max_command_kb": 128}, "dmabuf_max_command_kb is for premapped commands"),
+    (REGISTERED, {"dmabuf_max_command_kb": 128}, "dmabuf_max_command_kb is for premapped commands"),
+])  # fmt: skip
+def test_what_auto_took_is_refused_where_it_cannot_do_what_is_asked(fio: Fio, path: int, options: dict[str, Any],
+                                                                    says: str) -> None:
+    """The job itself is no error, and with another path of auto's it runs; no I/O is issued without what was asked for."""
+    result = module(fio, f"path={path},registrations=1", dmabuf_datapath="auto", **options)
+    assert result.status != 0, result.stderr
+    assert says in said(result)
+    assert not result.reports
+
+
 def test_auto_never_takes_a_control(fio: Fio) -> None:
     settings = f"error={EOPNOTSUPP},reason={NO_PATH_FITS},refused1={NOT_NVME},refused2={KERNEL}"
     result = module(fio, settings, dmabuf_datapath="auto")

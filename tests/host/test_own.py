@@ -83,6 +83,58 @@ def test_a_plug_in_gives_what_fio_verifies(fio: Fio, name: str, thread: int) -> 
     assert all(r["copies"]["to_buffer_bytes"] > 0 for r in result.reports)
 
 
+def run_to_its_end(fio: Fio, function: str, way: str, thread: int) -> Any:
+    """With a plug-in that ends the process so, in one of its functions."""
+    return fio(stand_in=True, thread=thread, dmabuf_exporter="plugin",
+               dmabuf_device=f"{plugin('exit_plugin')},{function};{way}", **VERIFY)  # fmt: skip
+
+
+FUNCTIONS = ["open", "alloc", "read", "write", "free", "close"]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("thread", [0, 1])
+def test_a_plug_in_that_exits_is_named_and_fails_the_job(fio: Fio, function: str, thread: int) -> None:
+    result = run_to_its_end(fio, function, "exit", thread)
+    assert result.status != 0, result.stderr
+    assert f"libdmabuf: plug-in that ends called exit(0) in its {function}(), and what ran counts for nothing" in result.stderr
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_plug_in_that_ends_the_jobs_process_fails_fio(fio: Fio, function: str) -> None:
+    """There is nobody left in it to say so. fio's own process misses the job, unless it dies first: it frees the
+    options that were the job's (fio 3.33 with any engine that has options)."""
+    result = run_to_its_end(fio, function, "_exit", 0)
+    assert result.status in (1, -11), result.stderr
+    assert result.stderr.count("libdmabuf: job t did not come to its end") == (result.status == 1)
+
+
+def test_a_job_that_does_not_come_to_its_end_fails_fio(fio: Fio, tmp_path: Path) -> None:
+    """Somebody calls exit(0) in fio's process, and no plug-in is in use: it was of a job that has ended."""
+    other = ["--name=u", "--thread=1", f"--ioengine=external:{environment('LIBDMABUF')}", "--dmabuf_datapath=host",
+             f"--filename={tmp_path}/other", "--size=1m", "--rw=randread", "--time_based", "--runtime=60"]  # fmt: skip
+    result = fio(*other, stand_in=True, thread=1, dmabuf_exporter="plugin", dmabuf_device=f"{plugin('exit_plugin')},close;later",
+                 **VERIFY)  # fmt: skip
+    assert result.status == 1, result.stderr
+    assert result.reports[0]["proven"] is True, "the job before it"
+    assert "libdmabuf: job u did not come to its end" in result.stderr and "job t did not" not in result.stderr
+
+
+@pytest.mark.parametrize("thread", [0, 1])
+def test_a_thread_of_a_plug_in_that_exits_fails_the_job(fio: Fio, thread: int) -> None:
+    result = run_to_its_end(fio, "read", "thread", thread)
+    assert result.status != 0, result.stderr
+    assert "libdmabuf: exit(0) was called while plug-in that ends was in use, and what ran counts for nothing" in result.stderr
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("thread", [0, 1])
+def test_a_child_of_a_plug_in_may_exit(fio: Fio, function: str, thread: int) -> None:
+    result = run_to_its_end(fio, function, "child", thread)
+    assert result.status == 0, result.stderr
+    assert result.reports[0]["proven"] is True and "called exit" not in result.stderr
+
+
 def test_each_job_has_its_own_arguments(fio: Fio) -> None:
     """A ':' list is dealt out to the jobs; the second one's are refused."""
     result = fio(stand_in=True, numjobs=2, dmabuf_exporter="plugin", dmabuf_buffers="io_u",

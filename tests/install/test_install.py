@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("dmabuf_common", "dmabuf_qual", "dmabuf_nightly", "dmabuf_report")
+PACKAGES = ("dmabuf_bench", "dmabuf_common", "dmabuf_gpu", "dmabuf_qual", "dmabuf_nightly", "dmabuf_report")
 
 
 def run(program: Path, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -17,7 +17,7 @@ def run(program: Path, *words: str, cwd: Path) -> subprocess.CompletedProcess[st
                           timeout=120, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})  # fmt: skip
 
 
-@pytest.mark.parametrize("program", ["dmabuf-guard", "dmabuf-qual", "dmabuf-nightly"])
+@pytest.mark.parametrize("program", ["dmabuf-bench", "dmabuf-guard", "dmabuf-qual", "dmabuf-nightly", "gpu-check"])
 def test_a_program_starts_by_its_link(prefix: Path, tmp_path: Path, program: str) -> None:
     done = run(prefix / "bin" / program, "--help", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The right source package is chosen for a fio version."""
 
+import subprocess
+from pathlib import Path
+
 import pytest
-from dmabuf_lab import config, fio_source
+from dmabuf_lab import cache, config, fio_program, fio_source
 from dmabuf_lab.errors import LabError
 
 
@@ -37,3 +40,86 @@ def test_the_hosts_own_suite_is_asked_first_and_none_twice() -> None:
 def test_what_is_no_version_is_refused_before_anything_is_fetched(text: str) -> None:
     with pytest.raises(LabError, match="not a fio version"):
         fio_source.get(text, None)
+
+
+class Listed:
+    """An archive that lists a fio and does not keep its source."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def use(self, mirror: str, suite: str) -> bool:
+        return True
+
+    def show_source(self, package: str) -> str:
+        return "Package: fio\nVersion: 3.39-1\n"
+
+    def download_source(self, package: str) -> Path:
+        raise LabError(f"cannot download {package}: 404  Not Found")
+
+
+@pytest.mark.parametrize(("version", "why"), [("3.39", "404"), ("3.30", "there are 3.39-1")])
+def test_where_else_a_source_is_when_the_archive_has_it_not(
+    version: str, why: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DMABUF_LAB_CACHE", str(tmp_path))
+    monkeypatch.setattr(fio_source, "PrivateApt", Listed)
+    with pytest.raises(LabError) as caught:
+        fio_source.get(version, "http://archive.invalid")
+    text = str(caught.value)
+    assert why in text and f"--branch fio-{version} " in text
+    assert f"dmabuf-lab fio {config.FIO_VERSION}" in text
+
+
+def test_the_fio_of_the_tests_is_not_the_labs() -> None:
+    """One library is tried in both."""
+    assert config.TEST_FIO_VERSION != config.FIO_VERSION
+
+
+CONFIGURE = "#!/bin/sh\necho \"$@\" >words\n"
+MAKEFILE = "fio:\n\t@echo made >>../../log; printf '#!/bin/sh\\necho fio-{said}\\n' >fio; chmod +x fio; {then}\n"
+
+
+def a_source(cache: Path, said: str = "3.30", then: str = "true") -> None:
+    """What stands for the source of fio 3.30 in a cache."""
+    tree = cache / "fio/fio-3.30"
+    tree.mkdir(parents=True)
+    (tree / "fio.h").touch()
+    (tree / "configure").write_text(CONFIGURE)
+    (tree / "configure").chmod(0o755)
+    (tree / "Makefile").write_text(MAKEFILE.format(said=said, then=then))
+
+
+def test_a_fio_is_built_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DMABUF_LAB_CACHE", str(tmp_path))
+    a_source(tmp_path)
+    program = fio_program.get("3.30", None)
+    assert subprocess.check_output([str(program), "--version"], text=True) == "fio-3.30\n"
+    assert fio_program.get("3.30", None) == program
+    assert (tmp_path / "log").read_text() == "made\n"
+    assert not list(tmp_path.glob("fio/*.tmp.*"))
+
+
+def test_a_build_that_failed_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DMABUF_LAB_CACHE", str(tmp_path))
+    a_source(tmp_path, then="echo no such header >&2; false")
+    with pytest.raises(LabError, match="building fio failed with status 2:\n(.*\n)*no such header"):
+        fio_program.get("3.30", None)
+    assert sorted(path.name for path in (tmp_path / "fio").iterdir()) == ["build.lock", "fio-3.30", "lock"]
+
+
+def test_another_fio_than_was_asked_for_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DMABUF_LAB_CACHE", str(tmp_path))
+    a_source(tmp_path, said="3.31")
+    with pytest.raises(LabError, match="says 'fio-3.31', not fio-3.30"):
+        fio_program.get("3.30", None)
+
+
+def test_a_cache_that_cannot_be_made_is_said_in_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse(*_words: object, **_more: object) -> None:
+        raise PermissionError(13, "Permission denied", "/nonexistent")
+
+    monkeypatch.setenv("DMABUF_LAB_CACHE", str(tmp_path / "nonexistent"))
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(LabError, match="by this user: run it as root, or set DMABUF_LAB_CACHE"):
+        cache.folder()

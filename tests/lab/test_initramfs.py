@@ -54,3 +54,9 @@ def test_every_member_is_aligned_to_four_bytes() -> None:
     assert len(archive) % 4 == 0
     assert archive.startswith(b"070701")
     assert b"TRAILER!!!" in archive
+
+
+def test_a_kernel_with_virtio_as_modules_gets_them_before_the_root_is_mounted() -> None:
+    first = initramfs.FIRST_MODULES
+    assert first.index("virtio_pci") < first.index("9pnet_virtio")
+    assert "virtio_console" in first

@@ -30,6 +30,30 @@ def test_a_series_that_is_not_there_is_an_error_that_names_it() -> None:
         kernels.newest(NAMES, "7.4")
 
 
+def test_the_real_time_flavour_is_another_one() -> None:
+    assert kernels.newest(NAMES, "7.3", "rt-amd64") == "linux-image-7.3.11+deb13-rt-amd64"
+
+
+def test_debians_own_number_before_the_flavour_counts() -> None:
+    names = ["linux-image-6.1.0-9-amd64", "linux-image-6.1.0-50-amd64", "linux-image-6.1.0-60-rt-amd64"]
+    assert kernels.newest(names, "6.1") == "linux-image-6.1.0-50-amd64"
+    assert kernels.newest(names, "6.1", "rt-amd64") == "linux-image-6.1.0-60-rt-amd64"
+
+
+def test_headers_are_found_without_compilers() -> None:
+    text = """\
+  Depends: linux-headers-6.1.0-50-common
+  Depends: linux-kbuild-6.1
+  Depends: linux-compiler-gcc-12-x86
+  Depends: <gcc-14-for-host>
+"""
+    assert kernels.headers(text, "6.1.0-50-amd64") == [
+        "linux-headers-6.1.0-50-amd64",
+        "linux-headers-6.1.0-50-common",
+        "linux-kbuild-6.1",
+    ]
+
+
 def test_release_of_a_package() -> None:
     assert kernels.release_of("linux-image-7.3.4+deb13-amd64") == "7.3.4+deb13-amd64"
 

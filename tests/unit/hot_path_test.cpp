@@ -10,6 +10,7 @@
 #include <cstring>
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <thread>
 #include <unistd.h>
 #include <vector>
 
@@ -274,6 +275,72 @@ struct ShownNowaitRead : NowaitRead {
     entry = &sqe;
   }
 };
+
+TEST_F(HotPathTest, AfterAnErrorEachUnitIsHandedBackOnce) {
+  make_file(kDepth * 4096);
+  for (unsigned most : {1U, 2U, 3U, kDepth}) {
+    lane.counters = {};
+    lane.fatal = 0;
+    for (auto &unit : units) {
+      unit.offset = unit.index * 4096;
+      unit.error = -1;
+      ASSERT_TRUE((HotPath<PlainRead, TestIo>::prepare(lane, unit)));
+      if (unit.index == 2) {
+        ASSERT_EQ(lane.ring.submit(lane.counters.retries), 0);
+      }
+    }
+    // Of another thread the kernel takes nothing, and liburing has put it all in its place by then.
+    int error = 0;
+    std::thread([&] { error = lane.ring.submit(lane.counters.retries); }).join();
+    ASSERT_NE(error, 0);
+    ASSERT_EQ(lane.ring.unsubmitted(), 5U);
+    lane.fatal = EXDEV;
+    std::array<unsigned, kDepth> seen = {};
+    for (unsigned back = 0; back < kDepth;) {
+      const unsigned got = HotPath<PlainRead, TestIo>::hand_back(lane, most);
+      ASSERT_GE(got, 1U);
+      ASSERT_LE(got, most);
+      for (unsigned i = 0; i < got; i++)
+        seen[static_cast<TestUnit *>(lane.ready[i])->index]++;
+      back += got;
+    }
+    EXPECT_EQ((HotPath<PlainRead, TestIo>::hand_back(lane, most)), 0U);
+    for (const auto &unit : units) {
+      EXPECT_EQ(seen[unit.index], 1U) << unit.index;
+      EXPECT_EQ(unit.error, unit.index <= 2 ? 0 : EXDEV) << unit.index;
+    }
+    EXPECT_EQ(lane.counters.ops[0], 3U);
+    EXPECT_EQ(lane.in_flight, 0U);
+    EXPECT_EQ(lane.pending_count, 0U);
+    // What was taken back never gets to the kernel.
+    lane.max_tries = kMaxTries;
+    ASSERT_TRUE((HotPath<PlainRead, TestIo>::prepare(lane, units[7])));
+    ASSERT_EQ(lane.ring.submit(lane.counters.retries), 0);
+    EXPECT_EQ(finish<PlainRead>(1), 1U);
+    EXPECT_EQ(lane.ring.reap(kDepth, [](const io_uring_cqe &) {}), 0U);
+    lane.pending_count = 0;
+  }
+}
+
+TEST_F(HotPathTest, AfterAnErrorWhatWasToBeTriedAgainIsHandedBack) {
+  int pipe_fds[2];
+  ASSERT_EQ(pipe(pipe_fds), 0);
+  target.fd = target.sqe_fd = pipe_fds[0];
+  ASSERT_TRUE((HotPath<NowaitRead, TestIo>::prepare(lane, units[0])));
+  ASSERT_EQ(lane.ring.submit(lane.counters.retries), 0);
+  while (!lane.again) {
+    ASSERT_GE(lane.ring.wait(1), 0);
+    ASSERT_EQ((HotPath<NowaitRead, TestIo>::reap(lane, 0, kDepth)), 0U);
+  }
+  ASSERT_TRUE((HotPath<NowaitRead, TestIo>::prepare(lane, units[1])));
+  lane.fatal = EXDEV;
+  EXPECT_EQ((HotPath<NowaitRead, TestIo>::hand_back(lane, kDepth)), 2U);
+  EXPECT_EQ(units[0].error, EXDEV);
+  EXPECT_EQ(units[1].error, EXDEV);
+  EXPECT_EQ(lane.in_flight, 0U);
+  EXPECT_EQ(lane.ring.unsubmitted(), 0U);
+  close(pipe_fds[1]);
+}
 
 TEST_F(HotPathTest, WhatIsTriedAgainIsTriedByAWorker) {
   int ends[2];

@@ -65,7 +65,8 @@
 #define DMABUF_RW_FEAT_IO		(1ULL << 7)	/* the ioctl IO */
 #define DMABUF_RW_FEAT_WINDOW		(1ULL << 8)	/* DMABUF_RW_REG_WINDOW */
 #define DMABUF_RW_FEAT_READ_FUA		(1ULL << 9)	/* DMABUF_RW_MAP_READ_FUA */
-#define DMABUF_RW_FEAT_HOLD_FILE	(1ULL << 10)	/* DMABUF_RW_MAP_HOLD_FILE */
+#define DMABUF_RW_FEAT_ASYNC		(1ULL << 10)	/* commands that are not issued at once */
+#define DMABUF_RW_FEAT_HOLD_FILE	(1ULL << 11)	/* DMABUF_RW_MAP_HOLD_FILE */
 
 /*
  * Reasons. An errno says what kind of failure it was, the reason names its

@@ -108,6 +108,7 @@ private:
 void attack_publish();
 void attack_durability();
 void attack_flags();
+void attack_stale_sqe();
 void attack_dead_task();
 void attack_killed();
 void attack_checks();

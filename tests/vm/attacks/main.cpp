@@ -33,6 +33,7 @@ constexpr struct Attack {
     {"polled-cache", attack_polled_cache, "--append nvme.poll_queues=1"},
     {"stale-cache", attack_stale_cache, "--qmp"},
     {"late-fence", attack_late_fence, ""},
+    {"stale-sqe", attack_stale_sqe, ""},
     {"debugfs", attack_debugfs, ""},
     {"uncounted", attack_uncounted, ""},
     {"classify", attack_classify, "--iommu off"},

@@ -39,10 +39,24 @@ private:
   std::string node_;
 };
 
-// A file of `bytes` bytes whose blocks are all written, with the pattern of `generation`; in pieces of
-// `piece` bytes that do not follow each other on the disk, unless that is 0.
-void make_file(const std::string &path, std::uint64_t bytes, std::uint32_t generation,
-               std::uint64_t piece = 0);
+// A file of `bytes` bytes whose blocks are all written, with the pattern of `generation`.
+void make_file(const std::string &path, std::uint64_t bytes, std::uint32_t generation);
+
+// As long as it lives the file system's free space is in pieces of `piece` bytes, between which its own
+// file lies.
+class Comb {
+public:
+  Comb(const FileSystem &fs, std::uint64_t bytes, std::uint64_t piece);
+  Comb(const Comb &) = delete;
+  Comb &operator=(const Comb &) = delete;
+  ~Comb();
+  // Whether its own file is as it was made.
+  bool untouched() const;
+
+private:
+  std::string teeth_, filler_;
+  std::uint64_t bytes_, piece_;
+};
 // Whether every whole word of the file is the pattern of `generation`, read plainly from the disk.
 bool file_holds(const std::string &what, const std::string &path, std::uint32_t generation);
 

@@ -80,7 +80,7 @@ std::vector<Change> changes(const FileSystem &fs, const std::string &path) {
 
 void while_held(const FileSystem &fs, const DmaBuf &buffer) {
   const std::string path = fs.path("held");
-  make_file(path, file_bytes, 5, 64u << 10);
+  make_file(path, file_bytes, 5);
   const Session session;
   // Twice: what ends first does not let go of it.
   std::optional<HeldFile> first, second;

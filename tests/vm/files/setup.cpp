@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <fcntl.h>
 #include <filesystem>
+#include <linux/falloc.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 
@@ -41,27 +42,63 @@ FileSystem::~FileSystem() {
   must(std::format("wipefs -q -a {}", node_));
 }
 
-void make_file(const std::string &path, std::uint64_t bytes, std::uint32_t generation,
-               std::uint64_t piece) {
+void make_file(const std::string &path, std::uint64_t bytes, std::uint32_t generation) {
   const UniqueFd file(::open(path.c_str(), O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0644));
-  // Its pieces lie between those of the file.
-  const UniqueFd other(::open((path + ".between").c_str(), O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0644));
-  if (!file || !other)
+  if (!file)
     die(path + ": " + errno_name(errno));
-  const std::uint64_t step = piece ? piece : bytes;
-  std::vector<Word> words((step + 7) / 8);
-  for (std::uint64_t at = 0; at < bytes; at += step) {
-    const std::uint64_t length = std::min(step, bytes - at);
+  std::vector<Word> words((1u << 20) / 8);
+  for (std::uint64_t at = 0; at < bytes; at += words.size() * 8) {
+    const std::uint64_t length = std::min<std::uint64_t>(words.size() * 8, bytes - at);
     fill_pattern(words, generation, at);
     if (::pwrite(file.get(), words.data(), length, static_cast<off_t>(at)) !=
-            static_cast<ssize_t>(length) ||
-        (piece && (::fdatasync(file.get()) != 0 ||
-                   ::pwrite(other.get(), words.data(), 4096, static_cast<off_t>(at)) != 4096 ||
-                   ::fdatasync(other.get()) != 0)))
+        static_cast<ssize_t>(length))
       die(path + ": " + errno_name(errno));
   }
   if (::fsync(file.get()) != 0)
     die(path + ": fsync: " + errno_name(errno));
+}
+
+namespace {
+
+constexpr std::uint32_t tooth = 2222;
+
+} // namespace
+
+Comb::Comb(const FileSystem &fs, std::uint64_t bytes, std::uint64_t piece)
+    : teeth_(fs.path("teeth")), filler_(fs.path("filler")), bytes_(2 * bytes), piece_(piece) {
+  make_file(teeth_, bytes_, tooth);
+  // All that is left of the file system; what does not fit is refused, and that is no error.
+  const UniqueFd filler(::open(filler_.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+  for (off_t at = 0, step = 64 << 20; step >= 4096;) {
+    if (::fallocate(filler.get(), 0, at, step) == 0)
+      at += step;
+    else
+      step /= 2;
+  }
+  const UniqueFd file(::open(teeth_.c_str(), O_RDWR | O_CLOEXEC));
+  for (std::uint64_t at = 0; at < bytes_; at += 2 * piece_)
+    if (::fallocate(file.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(at),
+                    static_cast<off_t>(piece_)) != 0)
+      die(teeth_ + ": " + errno_name(errno));
+  // ext4 gives freed blocks out when the journal has been written.
+  ::sync();
+}
+
+Comb::~Comb() {
+  ::unlink(filler_.c_str());
+  ::unlink(teeth_.c_str());
+}
+
+bool Comb::untouched() const {
+  const UniqueFd file = open_target(teeth_, O_RDONLY | O_DIRECT | O_CLOEXEC);
+  HostBuffer found(piece_), wanted(piece_);
+  for (std::uint64_t at = piece_; at < bytes_; at += 2 * piece_) {
+    read_plain(file.get(), found.words(), at);
+    fill_pattern(wanted.words(), tooth, at);
+    if (compare_words(found.words(), wanted.words()))
+      return false;
+  }
+  return true;
 }
 
 bool file_holds(const std::string &what, const std::string &path, std::uint32_t generation) {

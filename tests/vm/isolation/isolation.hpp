@@ -17,14 +17,14 @@ namespace vmtest {
 struct IsolationOptions {
   std::string nvme = "/dev/nvme0n1"; // scratch NVMe disk
   std::string other = "/dev/vda";    // scratch disk that is not NVMe
+  Exporter exporter = Exporter::Udmabuf;
   double thread_seconds = 5;
   std::uint64_t seed = 1;
 };
 
 // A session with a ring, a dma-buf full of poison, the drive and plain I/O beside it.
 struct Bed {
-  explicit Bed(const IsolationOptions &options, std::size_t bytes = 4u << 20,
-               Exporter exporter = Exporter::Udmabuf);
+  explicit Bed(const IsolationOptions &options, std::size_t bytes = 4u << 20);
 
   Session session;
   Ring ring{16};

@@ -38,8 +38,8 @@ bool contains(std::initializer_list<int> errnos, long got) {
 
 } // namespace
 
-Bed::Bed(const IsolationOptions &options, std::size_t bytes, Exporter exporter)
-    : buffer(make_or_die(exporter, bytes)), target(open_target(options.nvme)),
+Bed::Bed(const IsolationOptions &options, std::size_t bytes)
+    : buffer(make_or_die(options.exporter, bytes)), target(open_target(options.nvme)),
       plain(open_target(options.nvme)) {
   const CpuAccess access(buffer, true);
   fill_pattern(buffer.words(), buffer_poison, 0);
@@ -148,6 +148,7 @@ int main(int argc, char **argv) {
   std::string only;
   static const option names[] = {{"nvme", 1, nullptr, 'n'},
                                  {"other", 1, nullptr, 'o'},
+                                 {"exporter", 1, nullptr, 'e'},
                                  {"seconds", 1, nullptr, 's'},
                                  {"seed", 1, nullptr, 'r'},
                                  {"only", 1, nullptr, 'g'},
@@ -159,7 +160,12 @@ int main(int argc, char **argv) {
       options.nvme = optarg;
     else if (c == 'o')
       options.other = optarg;
-    else if (c == 's')
+    else if (c == 'e') {
+      if (const auto exporter = exporter_by_name(optarg))
+        options.exporter = *exporter;
+      else
+        die("isolation: there is no exporter of that name");
+    } else if (c == 's')
       options.thread_seconds = std::atof(optarg);
     else if (c == 'r')
       options.seed = std::strtoull(optarg, nullptr, 0);
@@ -168,7 +174,8 @@ int main(int argc, char **argv) {
     else if (c == 'v')
       report().set_verbose(true);
     else
-      die("usage: isolation [--nvme PATH] [--other PATH] [--seconds S] [--seed N] [--only GROUP]");
+      die("usage: isolation [--nvme PATH] [--other PATH] [--exporter NAME] [--seconds S] "
+          "[--seed N] [--only GROUP]");
   }
   struct Group {
     const char *name;

@@ -114,7 +114,12 @@ void kind_of_ring(const IsolationOptions &options, const char *name, unsigned fl
   const int result =
       ring.command(bed.session.fd(), DMABUF_RW_URING_READ, 4096, bytes,
                    {.file_offset = disk_base + 512, .handle = entry.handle, .flags = 0}, sqe_flags);
-  if (result < 0 && !must_work)
+  dmabuf_rw_query query{};
+  bed.session.query(query);
+  // A kernel that does not keep the SQE for a worker.
+  if ((sqe_flags & IOSQE_ASYNC) && !(query.features & DMABUF_RW_FEAT_ASYNC))
+    expect(std::string(name) + " refused", result, {EOPNOTSUPP});
+  else if (result < 0 && !must_work)
     expect(std::string(name) + " refused", result, {EOPNOTSUPP});
   else if (report().check(result == static_cast<int>(bytes), name, errno_name(result)))
     report().check(holds(bed, region, 4096, disk_base + 512), std::string(name) + ", data");

@@ -79,12 +79,12 @@ void long_commands(const std::string &device, Exporter exporter) {
 
 // The most that a command can say goes to the drive in one, which refuses it; a hint of more than
 // that is cut to it.
-void most_of_a_command(const std::string &device, std::uint64_t hint) {
+void most_of_a_command(const std::string &device, std::uint64_t hint, Exporter exporter) {
   const std::string name = std::format("a hint of {} MiB", hint / mib);
   Session session;
   Ring ring(8);
   const UniqueFd target = open_target(device);
-  const DmaBuf buffer = make_buffer(Exporter::Heap, 2 * most_blocks);
+  const DmaBuf buffer = make_buffer(exporter, 2 * most_blocks);
   Mover mover(session, ring, buffer.fd(), target.get(), Path::Premapped, 0, DMABUF_RW_DIR_READ,
               static_cast<std::uint32_t>(hint));
   if (!report().check(mover.error() == 0, name + ": MAP", errno_name(mover.error())))
@@ -119,18 +119,18 @@ void run_long(const std::string &device) {
     long_commands(device, exporter);
 }
 
-void run_over_limit(const std::string &device) {
+void run_over_limit(const std::string &device, Exporter large, Exporter small) {
   constexpr std::uint32_t limit = 512 * kib; // QEMU's own
   constexpr std::uint64_t bytes = 4 * mib;
   const std::string name = "a hint over the drive's limit";
   for (const std::uint64_t hint : {most_blocks, 2 * most_blocks})
-    most_of_a_command(device, hint);
+    most_of_a_command(device, hint, large);
   Session session;
   Ring ring(8);
   const UniqueFd target = open_target(device), plain = open_target(device);
   DiskRegion region(plain.get(), region_base, bytes);
   region.lay_down_all(3);
-  const DmaBuf buffer = make_buffer(Exporter::UdmabufScattered, bytes);
+  const DmaBuf buffer = make_buffer(small, bytes);
   HostBuffer poison(bytes);
   fill_pattern(poison.words(), buffer_poison, 0);
   {

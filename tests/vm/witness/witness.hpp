@@ -102,7 +102,7 @@ Case random_case(std::uint64_t buffer_bytes, const DiskRegion &region, std::uint
 void run_long(const std::string &device);
 // A hint of more than what the drive takes (QEMU's default, 512 KiB): an error of the drive,
 // counted as such, and nothing has moved.
-void run_over_limit(const std::string &device);
+void run_over_limit(const std::string &device, Exporter large, Exporter small);
 
 // Many transfers at once from two dma-bufs, each slot with its own range of buffer and
 // drive; every one checked when it ends while the others fly. Returns how many ended.

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Commands that would have to wait, on kernels that do not keep their SQE
+ * (before 6.5, see compat.h): io_uring would issue them again from a worker,
+ * where what they ask for cannot be read any more. So it is kept here, waited
+ * for in a worker of our own, and then sent.
+ *
+ * A worker has not the rights, the limits and the cgroup of who asked. To a
+ * drive, by the premapped datapath, nothing of that matters. Another target is
+ * called by the task that owns the ring, in its task work; for a task that is
+ * gone it is not called at all.
+ */
+#include <linux/slab.h>
+#include <linux/workqueue.h>
+
+#include "compat.h"
+#include "later.h"
+#include "ready.h"
+#include "session.h"
+
+struct dmabuf_rw_later {
+	struct work_struct work;
+	struct io_uring_cmd *cmd;	/* keeps its file, and so the session */
+	u32 handle;
+	struct dmabuf_rw_io_args args;
+	s32 result;			/* of what was not sent */
+};
+
+static struct workqueue_struct *later_wq;
+
+/*
+ * Send it, with a reference to its mapping of our own. From then on the command
+ * is its datapath's; what was not sent ends here.
+ */
+static bool later_send(struct dmabuf_rw_later *later, struct dmabuf_rw_mapping *m,
+		       unsigned int issue_flags)
+{
+	int ret = m->ops->send(later->cmd, m, &later->args, issue_flags);
+
+	dmabuf_rw_mapping_put(m);
+	later->result = ret;
+	return ret == -EIOCBQUEUED;
+}
+
+/* In the task that owns the ring, or io_uring's fallback worker. */
+static void later_task_work(DMABUF_RW_TW_ARGS)
+{
+	struct io_uring_cmd *cmd = DMABUF_RW_TW_CMD;
+	struct dmabuf_rw_later *later = dmabuf_rw_pdu(cmd)->later;
+	struct dmabuf_rw_mapping *m;
+
+	if (!later->result) {
+		bool dead = DMABUF_RW_TW_DEAD || (current->flags & (PF_EXITING | PF_KTHREAD));
+
+		m = dead ? NULL : dmabuf_rw_mapping_get(cmd->file->private_data, later->handle);
+		later->result = dead ? -ECANCELED : -ENOENT;
+		dmabuf_rw_pdu(cmd)->flags = 0;
+		if (m && later_send(later, m, DMABUF_RW_TW_FLAGS)) {
+			kfree(later);
+			return;
+		}
+	}
+	dmabuf_rw_cmd_done(cmd, later->result, DMABUF_RW_TW_FLAGS);
+	kfree(later);
+}
+
+static void later_work(struct work_struct *work)
+{
+	struct dmabuf_rw_later *later = container_of(work, struct dmabuf_rw_later, work);
+	struct io_uring_cmd *cmd = later->cmd;
+	struct dmabuf_rw_mapping *m;
+
+	m = dmabuf_rw_mapping_get(cmd->file->private_data, later->handle);
+	if (!m) {
+		later->result = -ENOENT;
+	} else if (!m->ops->clear) {
+		if (later_send(later, m, IO_URING_F_UNLOCKED)) {
+			kfree(later);
+			return;
+		}
+	} else {
+		struct dmabuf_rw_result result;
+
+		result = dmabuf_rw_io_prepare(m, &later->args, m->ops->clear);
+		if (result.error)
+			dmabuf_rw_note_error(m, result.error, result.reason);
+		else
+			percpu_ref_put(&m->io);
+		later->result = result.error;
+		dmabuf_rw_mapping_put(m);
+	}
+	dmabuf_rw_pdu(cmd)->flags = 0;
+	dmabuf_rw_pdu(cmd)->later = later;
+	dmabuf_rw_in_task(cmd, later_task_work);
+}
+
+/**
+ * dmabuf_rw_later - send an I/O when it has waited
+ * @cmd: of the I/O
+ * @handle: of its mapping
+ * @args: the I/O
+ *
+ * Context: io_uring's issue context.
+ * Return: -EIOCBQUEUED or -ENOMEM.
+ */
+int dmabuf_rw_later(struct io_uring_cmd *cmd, u32 handle, const struct dmabuf_rw_io_args *args)
+{
+	struct dmabuf_rw_later *later = kmalloc_obj(*later, GFP_KERNEL_ACCOUNT);
+
+	if (!later)
+		return -ENOMEM;
+	*later = (struct dmabuf_rw_later){ .cmd = cmd, .handle = handle, .args = *args };
+	INIT_WORK(&later->work, later_work);
+	queue_work(later_wq, &later->work);
+	return -EIOCBQUEUED;
+}
+
+/**
+ * dmabuf_rw_later_init - make what waiting needs
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int dmabuf_rw_later_init(void)
+{
+	if (DMABUF_RW_SQE_KEPT)
+		return 0;
+	later_wq = alloc_workqueue("dmabuf_rw_later", WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
+	return later_wq ? 0 : -ENOMEM;
+}
+
+/**
+ * dmabuf_rw_later_exit - undo dmabuf_rw_later_init()
+ *
+ * Context: module exit, no I/O is under way.
+ */
+void dmabuf_rw_later_exit(void)
+{
+	if (later_wq)
+		destroy_workqueue(later_wq);
+}

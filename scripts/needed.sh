@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# What scripts/demo and scripts/check install on a Debian machine. Read in by both, which say first who
+# they are: `program=NAME`. Nothing here needs more than a Debian that has apt.
+
+# shellcheck disable=SC2154 # the program that reads this in says it
+say() { echo "$program: $*" >&2; }
+fail() { say "$*"; exit 1; }
+
+# Ends the program, in words, for any other user than root.
+need_root() {
+	[ "$(id -u)" = 0 ] || fail "$1; run it as root"
+}
+
+# Installs those of the packages that are missing. $@: names of packages
+need_packages() {
+	missing=
+	for package in "$@"; do
+		case $(dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2>/dev/null) in
+		ii*) ;;
+		*) missing="$missing $package" ;;
+		esac
+	done
+	[ -n "$missing" ] || return 0
+	need_root "these packages are missing:$missing"
+	say "installing$missing (some minutes, by the network)"
+	# The index may be old, or not be there at all: what apt says counts after it was fetched.
+	export DEBIAN_FRONTEND=noninteractive
+	# shellcheck disable=SC2086 # names of packages, each a word
+	set -- apt-get -qq -y -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 install \
+		--no-install-recommends $missing
+	"$@" >/dev/null 2>&1 && return 0
+	apt-get -qq update >&2 && "$@" >&2 && return 0
+	fail "apt-get cannot install$missing; it says above why. Mend that, and start again"
+}
