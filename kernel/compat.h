@@ -19,6 +19,7 @@
 #include <linux/iommu.h>
 #include <linux/nvme.h>
 #include <linux/rcupdate.h>
+#include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/splice.h>
 
@@ -29,6 +30,7 @@
 #include <linux/io_uring/cmd.h>
 #else
 #include <linux/io_uring.h>
+#include <linux/io_uring_types.h>
 #endif
 
 /* 6.13 made the namespace of MODULE_IMPORT_NS() a string. */
@@ -123,6 +125,24 @@
 #else
 #define DMABUF_RW_SQE_KEPT false
 #endif
+
+/**
+ * dmabuf_rw_cmd_task_gone - is the task gone that issued a command?
+ * @cmd: the command, for which -EIOCBQUEUED was returned, and not yet ended
+ *
+ * Context: any.
+ * Return: whether it is; asked only where we wait in io_uring's place.
+ */
+static inline bool dmabuf_rw_cmd_task_gone(struct io_uring_cmd *cmd)
+{
+#ifdef PROBE_CMD_SQE
+	return false;
+#else
+	const struct io_kiocb *req = cmd_to_io_kiocb(cmd);
+
+	return READ_ONCE(req->task->flags) & PF_EXITING;
+#endif
+}
 
 /**
  * dmabuf_rw_cmd_done - complete a uring_cmd

@@ -106,7 +106,10 @@ int dmabuf_rw_issue(struct io_uring_cmd *cmd, unsigned int issue_flags, u32 dire
 	if (unlikely(ret))
 		return ret;
 	ret = io_issue(cmd, issue_flags, &args, handle);
-	if (!DMABUF_RW_SQE_KEPT && ret == -EAGAIN)
+	if (likely(ret != -EAGAIN))
+		return ret;
+	if (!DMABUF_RW_SQE_KEPT)
 		return dmabuf_rw_later(cmd, handle, &args);
-	return ret;
+	dmabuf_rw_sqe_keep(cmd);
+	return -EAGAIN;
 }

@@ -6,7 +6,6 @@
 #ifndef DMABUF_RW_IO_ARGS_H
 #define DMABUF_RW_IO_ARGS_H
 
-
 #include "compat.h"
 #include "mapping.h"
 

@@ -7,14 +7,15 @@
  *
  * A worker has not the rights, the limits and the cgroup of who asked. To a
  * drive, by the premapped datapath, nothing of that matters. Another target is
- * called by the task that owns the ring, in its task work; for a task that is
- * gone it is not called at all.
+ * called by the task that owns the ring, in its task work. For a task that is
+ * gone nothing is sent, but for what was being waited for already.
  */
 #include <linux/slab.h>
 #include <linux/workqueue.h>
 
 #include "compat.h"
 #include "later.h"
+#include "later_user.h"
 #include "ready.h"
 #include "session.h"
 
@@ -25,8 +26,6 @@ struct dmabuf_rw_later {
 	struct dmabuf_rw_io_args args;
 	s32 result;			/* of what was not sent */
 };
-
-static struct workqueue_struct *later_wq;
 
 /*
  * Send it, with a reference to its mapping of our own. From then on the command
@@ -42,6 +41,14 @@ static bool later_send(struct dmabuf_rw_later *later, struct dmabuf_rw_mapping *
 	return ret == -EIOCBQUEUED;
 }
 
+/* End it unsent, since nobody is there any more who has asked for it. */
+static s32 later_cancel(struct dmabuf_rw_mapping *m)
+{
+	dmabuf_rw_note_error(m, -ECANCELED, DMABUF_RW_REASON_INTERRUPTED);
+	dmabuf_rw_mapping_put(m);
+	return -ECANCELED;
+}
+
 /* In the task that owns the ring, or io_uring's fallback worker. */
 static void later_task_work(DMABUF_RW_TW_ARGS)
 {
@@ -52,10 +59,13 @@ static void later_task_work(DMABUF_RW_TW_ARGS)
 	if (!later->result) {
 		bool dead = DMABUF_RW_TW_DEAD || (current->flags & (PF_EXITING | PF_KTHREAD));
 
-		m = dead ? NULL : dmabuf_rw_mapping_get(cmd->file->private_data, later->handle);
-		later->result = dead ? -ECANCELED : -ENOENT;
+		m = dmabuf_rw_mapping_get(cmd->file->private_data, later->handle);
 		dmabuf_rw_pdu(cmd)->flags = 0;
-		if (m && later_send(later, m, DMABUF_RW_TW_FLAGS)) {
+		if (!m) {
+			later->result = -ENOENT;
+		} else if (dead) {
+			later->result = later_cancel(m);
+		} else if (later_send(later, m, DMABUF_RW_TW_FLAGS)) {
 			kfree(later);
 			return;
 		}
@@ -73,6 +83,8 @@ static void later_work(struct work_struct *work)
 	m = dmabuf_rw_mapping_get(cmd->file->private_data, later->handle);
 	if (!m) {
 		later->result = -ENOENT;
+	} else if (dmabuf_rw_cmd_task_gone(cmd)) {
+		later->result = later_cancel(m);
 	} else if (!m->ops->clear) {
 		if (later_send(later, m, IO_URING_F_UNLOCKED)) {
 			kfree(later);
@@ -106,35 +118,12 @@ static void later_work(struct work_struct *work)
 int dmabuf_rw_later(struct io_uring_cmd *cmd, u32 handle, const struct dmabuf_rw_io_args *args)
 {
 	struct dmabuf_rw_later *later = kmalloc_obj(*later, GFP_KERNEL_ACCOUNT);
+	const struct dmabuf_rw_session *session = cmd->file->private_data;
 
 	if (!later)
 		return -ENOMEM;
 	*later = (struct dmabuf_rw_later){ .cmd = cmd, .handle = handle, .args = *args };
 	INIT_WORK(&later->work, later_work);
-	queue_work(later_wq, &later->work);
+	queue_work(session->later->wq, &later->work);
 	return -EIOCBQUEUED;
-}
-
-/**
- * dmabuf_rw_later_init - make what waiting needs
- *
- * Return: 0 or -ENOMEM.
- */
-int dmabuf_rw_later_init(void)
-{
-	if (DMABUF_RW_SQE_KEPT)
-		return 0;
-	later_wq = alloc_workqueue("dmabuf_rw_later", WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
-	return later_wq ? 0 : -ENOMEM;
-}
-
-/**
- * dmabuf_rw_later_exit - undo dmabuf_rw_later_init()
- *
- * Context: module exit, no I/O is under way.
- */
-void dmabuf_rw_later_exit(void)
-{
-	if (later_wq)
-		destroy_workqueue(later_wq);
 }

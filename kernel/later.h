@@ -8,7 +8,5 @@
 #include "io_args.h"
 
 int dmabuf_rw_later(struct io_uring_cmd *cmd, u32 handle, const struct dmabuf_rw_io_args *args);
-int dmabuf_rw_later_init(void);
-void dmabuf_rw_later_exit(void);
 
 #endif /* DMABUF_RW_LATER_H */

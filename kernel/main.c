@@ -18,7 +18,6 @@
 #include "info.h"
 #include "io.h"
 #include "io_ioctl.h"
-#include "later.h"
 #include "limits.h"
 #include "map.h"
 #include "nvme_driver.h"
@@ -153,12 +152,9 @@ static int __init dmabuf_rw_init(void)
 	ret = dmabuf_rw_long_init();
 	if (ret)
 		goto exit_bvec;
-	ret = dmabuf_rw_later_init();
-	if (ret)
-		goto exit_premapped;
 	ret = dmabuf_rw_attach_init();
 	if (ret)
-		goto exit_later;
+		goto exit_premapped;
 	ret = misc_register(&dmabuf_rw_device);
 	if (ret)
 		goto exit_attach;
@@ -167,8 +163,6 @@ static int __init dmabuf_rw_init(void)
 
 exit_attach:
 	dmabuf_rw_attach_exit();
-exit_later:
-	dmabuf_rw_later_exit();
 exit_premapped:
 	dmabuf_rw_long_exit();
 exit_bvec:
@@ -185,7 +179,6 @@ static void __exit dmabuf_rw_exit(void)
 	dmabuf_rw_debugfs_exit();
 	misc_deregister(&dmabuf_rw_device);
 	dmabuf_rw_registered_exit();
-	dmabuf_rw_later_exit();
 	dmabuf_rw_long_exit();
 	dmabuf_rw_attach_exit();
 	dmabuf_rw_bvec_exit();

@@ -14,7 +14,8 @@
  *
  * No lock is shared by users of different drives while somebody waits for one of
  * them. Leaves, held for a few instructions or a walk through a list: the locks
- * of the tables of attachments, of views, of the users of rw fds and of sessions;
+ * of the tables of attachments, of views, of the users of rw fds, of those whose I/O
+ * waits (later.c) and of sessions;
  * and dmabuf_rw_view.busy, under which memory is copied with page faults off.
  * io_uring calls us with the ring's lock held, which is further out than all.
  * The dma-buf framework calls our invalidate callback with the dma_resv held, so

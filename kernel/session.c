@@ -16,6 +16,7 @@
 #include <linux/uaccess.h>
 
 #include "compat.h"
+#include "later_user.h"
 #include "limits.h"
 #include "mapping.h"
 #include "session.h"
@@ -49,6 +50,11 @@ int dmabuf_rw_open(struct inode *inode, struct file *file)
 		kfree(session);
 		return -ENOMEM;
 	}
+	if (dmabuf_rw_later_join(cred, &session->later)) {
+		kvfree(session->slots);
+		kfree(session);
+		return -ENOMEM;
+	}
 	mutex_init(&session->lock);
 	kref_init(&session->refs);
 
@@ -57,6 +63,7 @@ int dmabuf_rw_open(struct inode *inode, struct file *file)
 		open += other->cred->user == cred->user;
 	if (open >= DMABUF_RW_MAX_SESSIONS && !capable(CAP_SYS_RESOURCE)) {
 		mutex_unlock(&dmabuf_rw_sessions_lock);
+		dmabuf_rw_later_leave(session->later);
 		kvfree(session->slots);
 		kfree(session);
 		return -EMFILE;
@@ -253,6 +260,7 @@ int dmabuf_rw_release(struct inode *inode, struct file *file)
 	}
 	/* Who looks at all sessions, by way of RCU, finds none of these any more. */
 	dmabuf_rw_unmap_all(&doomed);
+	dmabuf_rw_later_leave(session->later);
 	kref_put(&session->refs, session_free);
 	return 0;
 }

@@ -16,6 +16,7 @@
 #include "result.h"
 
 struct cred;
+struct dmabuf_rw_later_user;
 
 /* A handle: a slot's index in the lower bits, its generation above. */
 #define DMABUF_RW_HANDLE_INDEX_MASK	(DMABUF_RW_MAX_MAPPINGS - 1)
@@ -31,6 +32,7 @@ struct dmabuf_rw_session {
 	struct mutex lock;		/* slots, nr_mappings, next_slot */
 	struct list_head node;		/* all sessions */
 	const struct cred *cred;
+	struct dmabuf_rw_later_user *later;	/* see later_user.c */
 	u32 id;				/* names the session in traces and debugfs */
 	pid_t opener;			/* as the first PID namespace counts */
 	u32 timeout_ms;

@@ -6,22 +6,33 @@
  * command has a pointer into the ring, where user space puts its next entry as
  * soon as the call has returned: a command that a worker issues again, that
  * follows another one in a link or that was drained, finds another's entry there,
- * or none. For a worker io_uring makes a copy and does not say so: it is taken
- * from where it is. Before 6.11 the pointer leads to that copy.
+ * or none. There is space for a copy, but io_uring does not say whether it has
+ * made one: for a worker we do, see dmabuf_rw_sqe_keep(). Before 6.11 it makes the
+ * copy and the space together, and the pointer leads there.
  *
  * Before 6.5 a command can see its SQE only where it is issued first, by the task
  * that submits it; otherwise it has only the cmd bytes of it, in a copy of their
  * own that comes from kmalloc(). The ring itself never does.
  */
 #include <linux/mm.h>
+#include <linux/string.h>
 
 #include "sqe.h"
 
 #ifndef DMABUF_RW_SQE_STABLE
 #ifdef PROBE_CMD_SQE
 
-/* The first of these on the command's copy is what it is; two pointers at most come before it. */
-#define COPY_BEFORE	(2 * sizeof(void *))
+/* What comes before it in the command's copy: nothing up to 6.14, three pointers or two after. */
+#define COPY_BEFORE	(4 * sizeof(void *))
+
+/* Is the command's SQE the copy? Space for one is there before it is made. */
+static bool sqe_is_copy(const struct io_uring_cmd *cmd, const struct io_kiocb *req)
+{
+	const u8 *copy = req->async_data;
+	const u8 *sqe = (const u8 *)cmd->sqe;
+
+	return (req->flags & REQ_F_ASYNC_DATA) && sqe >= copy && sqe <= copy + COPY_BEFORE;
+}
 
 /* Is it the entry of this command, as far as io_uring remembers? */
 static bool sqe_is_of(const struct io_uring_sqe *sqe, const struct io_uring_cmd *cmd,
@@ -44,23 +55,33 @@ const struct io_uring_sqe *dmabuf_rw_sqe_checked(struct io_uring_cmd *cmd,
 						 unsigned int issue_flags)
 {
 	const struct io_kiocb *req = cmd_to_io_kiocb(cmd);
-	const u8 *copy = req->async_data;
-	const u8 *sqe = (const u8 *)cmd->sqe;
-	size_t before;
 
 	if (likely(issue_flags & IO_URING_F_NONBLOCK))
 		return sqe_is_of(cmd->sqe, cmd, req) ? cmd->sqe : NULL;
-	if (!copy || !(req->flags & REQ_F_ASYNC_DATA))
-		return NULL;
-	if (sqe >= copy && sqe <= copy + COPY_BEFORE)
-		return cmd->sqe;
-	for (before = 0; before <= COPY_BEFORE; before += sizeof(void *)) {
-		const struct io_uring_sqe *kept = (const struct io_uring_sqe *)(copy + before);
+	/*
+	 * Elsewhere there is nothing to find: space that nobody copied to has what
+	 * an earlier command left there, who may look the same.
+	 */
+	return sqe_is_copy(cmd, req) ? cmd->sqe : NULL;
+}
 
-		if (sqe_is_of(kept, cmd, req))
-			return kept;
-	}
-	return NULL;
+/**
+ * dmabuf_rw_sqe_keep - have the SQE of a command for a worker of io_uring
+ * @cmd: the command, in an issue that returns -EAGAIN
+ *
+ * 6.11 to 6.14 copy it then, but leave the command with the pointer into the ring.
+ *
+ * Context: io_uring's issue context, IO_URING_F_NONBLOCK.
+ */
+void dmabuf_rw_sqe_keep(struct io_uring_cmd *cmd)
+{
+	const struct io_kiocb *req = cmd_to_io_kiocb(cmd);
+
+	/* Without space io_uring makes some, and has the command point there. */
+	if (!(req->flags & REQ_F_ASYNC_DATA) || sqe_is_copy(cmd, req))
+		return;
+	memcpy(req->async_data, cmd->sqe, sizeof(*cmd->sqe));
+	cmd->sqe = req->async_data;
 }
 
 #else
@@ -79,6 +100,16 @@ const struct io_uring_sqe *dmabuf_rw_sqe_checked(struct io_uring_cmd *cmd,
 	if (!is_vmalloc_addr(cmd->cmd) && PageSlab(virt_to_head_page(cmd->cmd)))
 		return NULL;
 	return container_of(cmd->cmd, struct io_uring_sqe, cmd[0]);
+}
+
+/**
+ * dmabuf_rw_sqe_keep - nothing to keep: no worker of io_uring issues it again
+ * @cmd: the command
+ *
+ * Context: any.
+ */
+void dmabuf_rw_sqe_keep(struct io_uring_cmd *cmd)
+{
 }
 
 #endif

@@ -9,6 +9,13 @@
 
 const struct io_uring_sqe *dmabuf_rw_sqe_checked(struct io_uring_cmd *cmd,
 						 unsigned int issue_flags);
+#ifdef DMABUF_RW_SQE_STABLE
+static inline void dmabuf_rw_sqe_keep(struct io_uring_cmd *cmd)
+{
+}
+#else
+void dmabuf_rw_sqe_keep(struct io_uring_cmd *cmd);
+#endif
 
 /**
  * dmabuf_rw_sqe - the SQE of a command

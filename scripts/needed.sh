@@ -16,7 +16,7 @@ need_packages() {
 	missing=
 	for package in "$@"; do
 		case $(dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2>/dev/null) in
-		ii*) ;;
+		?i*) ;; # whatever is wanted of it, such as that it is kept back
 		*) missing="$missing $package" ;;
 		esac
 	done

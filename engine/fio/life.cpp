@@ -67,6 +67,17 @@ uint64_t slot_stride(const thread_data &td) {
   return (td.orig_buffer_size - (page_bytes() - 1) - td.o.mem_align) / td.o.iodepth;
 }
 
+/// fio leaves a job whose exec_prerun failed, and some others, with no error and the status 0.
+void check_begun(thread_data *td) {
+  if (td->runstate >= TD_FINISHING || td->error || td->terminate)
+    return;
+  std::string where = "look at what fio printed before";
+  if (td->o.exec_prerun)
+    where = strf("exec_prerun may have failed: look at its output in %s.prerun.txt", td->o.name);
+  give_up(td,
+          {ECANCELED, "fio gave the job up before its first I/O, and names no error; " + where});
+}
+
 /// Stops the job, says what it did, and makes it fail where that is not proven.
 void end_job(thread_data *td, FioJob &state) {
   if (state.priorities.options)
@@ -74,6 +85,7 @@ void end_job(thread_data *td, FioJob &state) {
   Job &job = *state.job;
   switch_to(td, job); // from a table that ends with the state
   job.stop();
+  check_begun(td);
   if (!job.ran())
     return;
   const JobReport report = job.report();

@@ -154,7 +154,7 @@ class Builder:
         release = kernel.release
         headers, binds, path = _headers(kernel)
         stamp = product.with_name(".stamp")
-        wanted = fingerprint(self.base, inputs, f"{self.identity}|{release}|{kernel.headers}")
+        wanted = fingerprint(self.base, inputs, f"{self.identity}|{release}|{kernel.headers}{kernel.mark}")
         if self._current(stamp, wanted, [product]):
             return
         product.parent.mkdir(parents=True, exist_ok=True)

@@ -24,12 +24,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dmabuf_common import files
 from dmabuf_common.clock import now
 
-from . import cache, chroot, config, linux_source, root
+from . import cache, chroot, config, kernels, linux_source, root
 from .errors import LabError
 from .progress import say, step
 
@@ -71,26 +70,8 @@ make -s kernelrelease
 
 
 @dataclass(frozen=True)
-class DebugKernel:
-    """A finished debug kernel and what is known about it."""
-
-    path: Path
-    info: dict[str, Any]
-
-    @property
-    def release(self) -> str:
-        """Its release, as uname -r says it."""
-        return str(self.info["release"])
-
-    @property
-    def image(self) -> Path:
-        """Its bootable image."""
-        return self.path / "vmlinuz"
-
-    @property
-    def modules(self) -> Path:
-        """The folder with its modules.dep."""
-        return self.path / "lib/modules" / self.release
+class DebugKernel(kernels.KeptKernel):
+    """A finished one."""
 
 
 _SETTING = re.compile(r"^(CONFIG_\w+)=.+$|^# (CONFIG_\w+) is not set$", re.MULTILINE)

@@ -30,8 +30,10 @@ def _build(source: Path, place: Path) -> None:
     for needed in ("cc", "make"):
         if shutil.which(needed) is None:
             raise LabError(f"fio cannot be built: there is no {needed}; apt-get install gcc make libaio-dev zlib1g-dev")
+    # What a build that was killed left; the caller holds the lock of the builds.
+    for stale in place.parent.glob("built-*.tmp.*"):
+        shutil.rmtree(stale, ignore_errors=True)
     work = place.with_name(f"{place.name}.tmp.{os.getpid()}")
-    shutil.rmtree(work, ignore_errors=True)
     try:
         shutil.copytree(source, work)
         _call(["./configure", f"--prefix={place}", *config.FIO_CONFIGURE.split()], work, "fio's configure")

@@ -8,6 +8,8 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from dmabuf_common import files
+
 from . import apt, cache, config
 from .errors import LabError
 from .private_apt import PrivateApt
@@ -94,16 +96,19 @@ def get(version: str, mirror: str | None) -> Path:
     with cache.lock(base / "lock", what="the fio sources"):
         if (target / "fio.h").is_file():
             return target
-        for stale in base.glob("*.tmp.*"):
+        # A fio that is being built has another lock, and is beside them.
+        for stale in base.glob("fio-*.tmp.*"):
             shutil.rmtree(stale, ignore_errors=True)
         if mirror is None:
             raise LabError(f"no Debian archive is known to fetch fio's source from\n{elsewhere(version)}")
         private = PrivateApt(base / "apt")
         with step(f"fetching the source of fio {version}"):
             seen: list[str] = []
+            reached = False
             for suite in suites(apt.host_suite()):
                 if not private.use(mirror, suite):
                     continue
+                reached = True
                 versions = parse_versions(private.show_source("fio"))
                 chosen = choose(versions, version)
                 if chosen is None:
@@ -117,5 +122,27 @@ def get(version: str, mirror: str | None) -> Path:
                 _unpack(tarball, target)
                 shutil.rmtree(base / "apt")
                 return target
+        if not reached:
+            raise LabError(
+                f"the source of fio {version} is to be fetched, and the archive cannot be reached: with a network, run "
+                f"this again, or\n{elsewhere(version)}"
+            )
         have = ", ".join(dict.fromkeys(seen)) or "none"
         raise LabError(f"no Debian suite has the source of fio {version}; there are {have}\n{elsewhere(version)}")
+
+
+def remove() -> list[str]:
+    """Removes all sources, and the fios built of them; returns the folder where that is in use."""
+    base = cache.folder() / "fio"
+    for left in base.parent.glob("fio.tmp.*"):
+        shutil.rmtree(left, ignore_errors=True)
+    if not base.is_dir():
+        return []
+    with files.try_lock(base / "lock") as sources, files.try_lock(base / "build.lock") as builds:
+        if not (sources and builds):
+            return [str(base)]
+        # Under another name: this may be cut off, and a part of a source is none.
+        dying = base.with_name(f"fio.tmp.{os.getpid()}")
+        base.rename(dying)
+        shutil.rmtree(dying)
+    return []

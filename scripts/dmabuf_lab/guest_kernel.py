@@ -18,7 +18,7 @@ class GuestKernel:
     modules: the folder with its modules.dep, on the host; headers: what modules are built against, on
     the host, or None when the lab root has that; source: a folder to be shown as /usr/src, on the host,
     of which `headers` is a part then, and its compiler if it has one of its own; hurt: the module that
-    only tests of accidents load is built for it; lacks: devices that the guest has not; debug: it looks for mistakes, and takes its time;
+    only tests of accidents load is built for it; mark: changes whenever the kernel is built anew; lacks: devices that the guest has not; debug: it looks for mistakes, and takes its time;
     lockdep: it checks the order of locks; kcsan: it looks for data races.
     """
 
@@ -28,6 +28,7 @@ class GuestKernel:
     headers: Path | None = None
     source: Path | None = None
     hurt: bool = True
+    mark: str = ""
     lacks: tuple[str, ...] = ()
     debug: bool = False
     lockdep: bool = False
@@ -77,7 +78,7 @@ def fetched(kernel: stock_kernel.StockKernel) -> GuestKernel:
 
 def built(kernel: kernel_tree.KernelTree) -> GuestKernel:
     """A kernel that the user built."""
-    return GuestKernel(kernel.release, kernel.image, kernel.modules, headers=kernel.path, hurt=False)
+    return GuestKernel(kernel.release, kernel.image, kernel.modules, headers=kernel.path, hurt=False, mark=kernel.mark)
 
 
 @contextmanager

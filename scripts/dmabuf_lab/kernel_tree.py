@@ -23,6 +23,9 @@ PREFIX = "kernel-tree-"
 MOUNT = "/share"
 IMAGE = "arch/x86/boot/bzImage"
 
+# How often the modules are listed anew because they were built anew meanwhile.
+TRIES = 3
+
 # What the guest needs of a kernel. "y": built in; "m": built in or a module.
 NEEDED = {
     "CONFIG_64BIT": "y",
@@ -61,11 +64,12 @@ NEEDED = {
 
 @dataclass(frozen=True)
 class KernelTree:
-    """A kernel built in `path`; modules: the folder with its modules.dep."""
+    """A kernel built in `path`; modules: the folder with its modules.dep; mark: changes with each build."""
 
     path: Path
     release: str
     modules: Path
+    mark: str
 
     @property
     def image(self) -> Path:
@@ -101,9 +105,13 @@ def examine(tree: Path) -> str:
         if not (tree / needed).is_file():
             raise LabError(f"{where}: there is no {needed}; run `make modules` there")
     try:
-        return (tree / "include/config/kernel.release").read_text(encoding="utf-8").strip()
+        release = (tree / "include/config/kernel.release").read_text(encoding="utf-8").strip()
     except FileNotFoundError:
         raise LabError(f"{where}: it does not say its release; run `make modules` there") from None
+    # It names a folder of the cache, and root fills that.
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+~-]*", release):
+        raise LabError(f"{where}: its release is {release!r}, which is no release of a kernel")
+    return release
 
 
 def _place(source: Path, target: Path) -> None:
@@ -114,13 +122,23 @@ def _place(source: Path, target: Path) -> None:
         shutil.copy2(source, target)
 
 
-def list_modules(tree: Path, folder: Path) -> None:
-    """Fills the folder of a release as `make modules_install` does, but for what depmod makes."""
+def modules_of(tree: Path) -> list[str]:
+    """The modules that were built, by their names in the folder; LabError where one is not in it."""
+    names = []
     for line in (tree / "modules.order").read_text(encoding="utf-8").split():
         # Before 6.4 it names the modules as they are installed.
         name = re.sub(r"\.o$", ".ko", line).removeprefix("kernel/")
+        if name.startswith("/") or ".." in name.split("/"):
+            raise LabError(f"--kernel-tree {tree}: its modules.order names {name}, which is outside of it")
         if not (tree / name).is_file():
             raise LabError(f"--kernel-tree {tree}: there is no {name}; run `make modules` there")
+        names.append(name)
+    return names
+
+
+def list_modules(tree: Path, folder: Path) -> None:
+    """Fills the folder of a release as `make modules_install` does, but for what depmod makes."""
+    for name in modules_of(tree):
         _place(tree / name, folder / "kernel" / name)
     for name in ("modules.order", "modules.builtin", "modules.builtin.modinfo"):
         if (tree / name).is_file():
@@ -128,9 +146,34 @@ def list_modules(tree: Path, folder: Path) -> None:
 
 
 def _mark(tree: Path) -> str:
-    names = (IMAGE, ".config", "modules.order", "Module.symvers")
+    # Each module: `make M=drivers/nvme/host` builds those of one folder, and touches nothing else.
+    names = (IMAGE, ".config", "modules.order", "Module.symvers", *modules_of(tree))
     stats = [(tree / name).stat() for name in names]
-    return "".join(f"{stat.st_size}|{stat.st_mtime_ns}\n" for stat in stats)
+    seen = "".join(f"{stat.st_ino}|{stat.st_size}|{stat.st_mtime_ns}\n" for stat in stats)
+    return hashlib.sha256(seen.encode()).hexdigest()
+
+
+def _listed(place: Path) -> str:
+    """The mark of the build whose modules are listed there; empty if that is not complete."""
+    try:
+        return (place / "stamp").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+
+
+def _remove(place: Path) -> None:
+    # First what says that it is complete: this may be cut off.
+    (place / "stamp").unlink(missing_ok=True)
+    with suppress(FileNotFoundError):
+        shutil.rmtree(place)
+
+
+def _list(lab: root.Root, tree: Path, place: Path, release: str, mark: str) -> None:
+    _remove(place)
+    list_modules(tree, place / "lib/modules" / release)
+    bind = chroot.Bind(place, MOUNT, read_only=False)
+    chroot.check(lab.path, ["depmod", "-b", MOUNT, release], "listing the modules", binds=[bind])
+    (place / "stamp").write_text(mark, encoding="utf-8")
 
 
 @contextmanager
@@ -143,18 +186,18 @@ def in_use(lab: root.Root, tree: Path) -> Iterator[KernelTree]:
     place = cache.folder() / f"{PREFIX}{digest}"
     lock = place.with_name(place.name + ".lock")
     modules = place / "lib/modules" / release
-    with cache.lock(lock, what=f"the modules of {tree}"):
-        stamp = place / "stamp"
-        if not stamp.is_file() or stamp.read_text() != _mark(tree):
-            with suppress(FileNotFoundError):
-                shutil.rmtree(place)
-            list_modules(tree, modules)
-            bind = chroot.Bind(place, MOUNT, read_only=False)
-            command = ["depmod", "-b", MOUNT, release]
-            chroot.check(lab.path, command, "listing the modules", binds=[bind])
-            stamp.write_text(_mark(tree))
-    with cache.lock(lock, shared=True, what=f"the modules of {tree}"):
-        yield KernelTree(tree, release, modules)
+    what = f"the modules of {tree}"
+    for _ in range(TRIES):
+        # Who only uses the list waits for nobody who does the same.
+        with cache.lock(lock, shared=True, what=what):
+            if _listed(place) == (mark := _mark(tree)):
+                yield KernelTree(tree, release, modules, mark)
+                return
+        with cache.lock(lock, what=what):
+            # Taken before the list: what is built meanwhile has another.
+            if _listed(place) != (mark := _mark(tree)):
+                _list(lab, tree, place, release, mark)
+    raise LabError(f"--kernel-tree {tree}: it changes while its modules are listed; wait for the build's end")
 
 
 def remove() -> list[str]:
@@ -168,6 +211,6 @@ def remove() -> list[str]:
             if not unused:
                 kept.append(str(path))
                 continue
-            shutil.rmtree(path)
+            _remove(path)
             lock.unlink(missing_ok=True)
     return kept

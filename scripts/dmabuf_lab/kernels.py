@@ -1,10 +1,36 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Picks the newest stock kernel of a series from what the archive offers."""
+"""Kernels that are kept, and the newest stock kernel of a series of what the archive offers."""
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from .errors import LabError
+
+
+@dataclass(frozen=True)
+class KeptKernel:
+    """A finished kernel in a folder of the cache, and what is known about it."""
+
+    path: Path
+    info: dict[str, Any]
+
+    @property
+    def release(self) -> str:
+        """Its release, as uname -r says it."""
+        return str(self.info["release"])
+
+    @property
+    def image(self) -> Path:
+        """Its bootable image."""
+        return self.path / "vmlinuz"
+
+    @property
+    def modules(self) -> Path:
+        """The folder with its modules.dep."""
+        return self.path / "lib/modules" / self.release
 
 
 def release_of(package: str) -> str:

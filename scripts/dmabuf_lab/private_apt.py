@@ -36,6 +36,8 @@ class PrivateApt:
             "Dir::Etc::preferencesparts": self.folder / "parts",
             "APT::Sandbox::User": "root",
             "Acquire::Languages": "none",
+            # Without a network `update` would else warn, end with 0, and know of no package.
+            "APT::Update::Error-Mode": "any",
         }
         argv = [program]
         for key, value in settings.items():

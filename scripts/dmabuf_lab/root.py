@@ -304,7 +304,7 @@ def remove(everything: bool) -> list[str]:
                 shutil.rmtree(dying)
                 _lock_path(path).unlink(missing_ok=True)
         if everything:
-            shutil.rmtree(base / "fio", ignore_errors=True)
+            kept += fio_source.remove()
     return kept
 
 

@@ -43,27 +43,10 @@ MOUNT = "/share"
 
 
 @dataclass(frozen=True)
-class StockKernel:
-    """A fetched kernel and what is known about it."""
+class StockKernel(kernels.KeptKernel):
+    """A fetched one."""
 
     series: config.KernelSeries
-    path: Path
-    info: dict[str, Any]
-
-    @property
-    def release(self) -> str:
-        """Its release, as uname -r says it."""
-        return str(self.info["release"])
-
-    @property
-    def image(self) -> Path:
-        """Its bootable image."""
-        return self.path / "vmlinuz"
-
-    @property
-    def modules(self) -> Path:
-        """The folder with its modules.dep."""
-        return self.path / "lib/modules" / self.release
 
     @property
     def source(self) -> Path:
@@ -87,7 +70,7 @@ def find(series: config.KernelSeries) -> StockKernel | None:
     """The kernel of a series if it was fetched."""
     path = item_path(series)
     try:
-        return StockKernel(series, path, json.loads((path / "info.json").read_text()))
+        return StockKernel(path, json.loads((path / "info.json").read_text()), series)
     except (FileNotFoundError, NotADirectoryError):
         return None
 
@@ -211,7 +194,8 @@ def get(lab: root.Root, series: config.KernelSeries) -> StockKernel:
         if mirror is None:
             raise LabError(f"no Debian archive is known to fetch the kernel {series.name} from")
         target = item_path(series)
-        for stale in cache.folder().glob(f"{PREFIX}*.tmp.*"):
+        # What was cut off: fetching one, and, without its info.json, removing one.
+        for stale in (*cache.folder().glob(f"{PREFIX}*.tmp.*"), target):
             shutil.rmtree(stale, ignore_errors=True)
         work = target.with_name(f"{target.name}.tmp.{os.getpid()}")
         work.mkdir()

@@ -403,7 +403,7 @@ static int module_call(unsigned long request, void *data)
 	switch (request) {
 	case DMABUF_RW_IOC_QUERY:
 		query->abi_version = DMABUF_RW_ABI_VERSION;
-		query->features = setting("features", 0xff);
+		query->features = setting("features", 0x4ff);
 		query->max_io_bytes = setting("max_io_bytes", 1U << 30);
 		return result_of("query_errno");
 	case DMABUF_RW_IOC_CONFIG:

@@ -3,6 +3,7 @@
 I/O that is in flight at its end, waiting without sleeping, calls that fail."""
 
 import ctypes
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -237,12 +238,25 @@ def test_a_polled_ring_syncs_by_calls(fio: Fio, tmp_path: Path, syncs: dict[str,
     assert "fsync" not in result.stderr and "sync_file_range" not in result.stderr
 
 
+@pytest.mark.parametrize("thread", [0, 1])
+def test_a_job_that_fio_gives_up_before_its_ios_fails(fio: Fio, tmp_path: Path, thread: int) -> None:
+    """fio goes on to the next job then, and ends with status 0, of any engine."""
+    result = fio(thread=thread, dmabuf_datapath="host", exec_prerun="false")
+    assert result.status == 1
+    assert result.json["jobs"][0]["error"] == errno.ECANCELED
+    assert "libdmabuf: job t: fio gave the job up before its first I/O, and names no error; " in result.stderr
+    assert "t.prerun.txt" in result.stderr
+    assert fio(thread=thread, dmabuf_datapath="host", exec_prerun="true", exec_postrun="false").status == 0
+    assert fio(thread=thread, dmabuf_datapath="host", exec_prerun="true", create_only=1).status == 0
+
+
 # /dev/zero takes writes, and no call that makes them durable.
 @pytest.mark.parametrize("option,call", [("fsync", "fsync"), ("fdatasync", "fdatasync"), ("sync_file_range", "sync_file_range")])
 @pytest.mark.parametrize("datapath,options", [PATHS[0], PATHS[1], PATHS[4]])
 def test_a_failed_sync_is_called_what_it_is(fio: Fio, option: str, call: str, datapath: str, options: dict[str, Any]) -> None:
     value = "write:8" if option == "sync_file_range" else 8
-    result = fio(**{"filename": "/dev/zero", "rw": "write", "size": "64k", "dmabuf_datapath": datapath, **options, option: value,
+    # More than are in flight at once: before the first write has ended there is no range to sync.
+    result = fio(**{"filename": "/dev/zero", "rw": "write", "size": "1m", "dmabuf_datapath": datapath, **options, option: value,
                     "direct": 0})
     assert result.reports[0]["errors"] >= 1, "of which fio takes no notice where they are asynchronous"
     ours = [line for line in result.stderr.splitlines() if line.startswith("libdmabuf: job t: ") and "datapath" not in line]

@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Mirrors and download settings are read from the host's apt as they are."""
 
-from dmabuf_lab import apt
+import socket
+from pathlib import Path
+
+import pytest
+from dmabuf_lab import apt, private_apt
 
 BOOKWORM = """\
 http://archive.invalid/debian-security|bookworm-security|main|Packages|Debian
@@ -31,6 +35,18 @@ def test_third_party_archives_and_source_indexes_are_not_taken() -> None:
         "http://b.invalid/ubuntu|noble|main|Packages|Ubuntu\n"
     )
     assert apt.parse_mirrors(text) == apt.Mirrors(None, None)
+
+
+def test_an_archive_that_cannot_be_reached_is_told_from_one_that_lacks_something(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """apt's own `update` warns of the former, and ends with status 0."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and listens to none
+        mirror = f"http://127.0.0.1:{nobody.getsockname()[1]}/debian"
+        assert not private_apt.PrivateApt(tmp_path).use(mirror, "bookworm", "deb")
+    assert "bookworm cannot be asked: E: Failed to fetch" in capsys.readouterr().err
 
 
 def test_no_output_means_no_mirror() -> None:

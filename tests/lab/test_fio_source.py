@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The right source package is chosen for a fio version."""
 
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
-from dmabuf_lab import cache, config, fio_program, fio_source
+from dmabuf_common import files
+from dmabuf_lab import cache, config, fio_program, fio_source, root
 from dmabuf_lab.errors import LabError
 
 
@@ -58,6 +60,25 @@ class Listed:
         raise LabError(f"cannot download {package}: 404  Not Found")
 
 
+class Unreachable(Listed):
+    """An archive without a network to it."""
+
+    def use(self, mirror: str, suite: str) -> bool:
+        return False
+
+
+def test_without_a_network_it_is_not_the_archive_that_lacks_a_source(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DMABUF_LAB_CACHE", str(tmp_path))
+    monkeypatch.setattr(fio_source, "PrivateApt", Unreachable)
+    with pytest.raises(LabError) as caught:
+        fio_source.get("3.39", "http://archive.invalid")
+    text = str(caught.value)
+    assert "the archive cannot be reached: with a network, run this again" in text
+    assert "no Debian suite" not in text and "--branch fio-3.39 " in text
+
+
 @pytest.mark.parametrize(("version", "why"), [("3.39", "404"), ("3.30", "there are 3.39-1")])
 def test_where_else_a_source_is_when_the_archive_has_it_not(
     version: str, why: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -98,6 +119,48 @@ def test_a_fio_is_built_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     assert fio_program.get("3.30", None) == program
     assert (tmp_path / "log").read_text() == "made\n"
     assert not list(tmp_path.glob("fio/*.tmp.*"))
+
+
+def test_a_source_that_is_fetched_leaves_a_fio_alone_that_is_built_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DMABUF_LAB_CACHE", str(tmp_path))
+    monkeypatch.setattr(fio_source, "PrivateApt", Listed)
+    another, killed = tmp_path / "fio/built-3.30-x.tmp.1", tmp_path / "fio/fio-3.29.tmp.1"
+    for folder in (another, killed):
+        folder.mkdir(parents=True)
+    with pytest.raises(LabError):
+        fio_source.get("3.39", "http://archive.invalid")
+    assert another.is_dir() and not killed.exists()
+    a_source(tmp_path)
+    fio_program.get("3.30", None)
+    assert not another.exists(), "who builds has the lock: that one was killed"
+
+
+def test_clean_leaves_a_fio_alone_that_is_being_built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DMABUF_LAB_CACHE", str(tmp_path))
+    a_source(tmp_path)
+    for name in ("lock", "build.lock"):
+        with files.try_lock(tmp_path / "fio" / name):
+            assert root.remove(everything=True) == [str(tmp_path / "fio")]
+    assert (tmp_path / "fio/fio-3.30/fio.h").exists()
+    assert root.remove(everything=True) == []
+    assert not list(tmp_path.glob("fio*"))
+
+
+def test_a_source_that_is_partly_removed_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def interrupted(*_words: object, **_more: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv("DMABUF_LAB_CACHE", str(tmp_path))
+    a_source(tmp_path)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shutil, "rmtree", interrupted)
+        root.remove(everything=True)
+    with pytest.raises(LabError, match="no Debian archive"):
+        fio_source.get("3.30", None)
+    root.remove(everything=True)
+    assert not list(tmp_path.glob("fio*"))
 
 
 def test_a_build_that_failed_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """run --kernel-tree DIR: a kernel that the user built, or one sentence that says what it lacks."""
 
+import shutil
+import threading
 from pathlib import Path
 
 import pytest
-from dmabuf_lab import build, chroot, cli, guest_kernel, kernel_tree, root
+from dmabuf_common import files
+from dmabuf_lab import build, cache, chroot, cli, guest_kernel, kernel_tree, root
 from dmabuf_lab.errors import LabError
 
 RELEASE = "7.3.9-mine"
@@ -70,6 +73,114 @@ def test_a_kernel_that_was_built_anew_is_taken_anew(lab: root.Root, tree: Path) 
         assert [path.name for path in kernel.modules.rglob("*.ko")] == ["d.ko"]
     assert kernel_tree.remove() == []
     assert (tree / "fs/d.ko").read_text() == "module d"
+
+
+def test_a_module_that_was_built_alone_is_taken_anew(lab: root.Root, tree: Path) -> None:
+    """As `make M=drivers/nvme/host` does: nothing else in the folder changes, the lists of modules least of all."""
+    with guest_kernel.in_use(lab, "7.3", tree):
+        pass
+    (tree / "fs/b.new").write_text("module B")  # of the same length; a linker makes a file of its own
+    (tree / "fs/b.new").rename(tree / "fs/b.ko")
+    with guest_kernel.in_use(lab, "7.3", tree) as kernel:
+        assert (kernel.modules / "kernel/fs/b.ko").read_text() == "module B"
+
+
+def test_our_modules_are_built_again_for_a_kernel_that_was_built_anew(
+    lab: root.Root, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under the same release, of a changed header say: what was built for the old one would not fit."""
+    base = tmp_path / "checkout"
+    (base / "kernel").mkdir(parents=True)
+    (base / "kernel/main.c").write_text("")
+    product = base / build.module_path(RELEASE)
+    built: list[str] = []
+
+    def make(_builder: build.Builder, _command: list[str], what: str, *_more: object) -> None:
+        product.write_text("")
+        built.append(what)
+
+    monkeypatch.setattr(build.Builder, "_inside", make)
+    builder = build.Builder(root.Root(lab.path, {"made": "now"}), base)
+
+    def build_module() -> None:
+        with guest_kernel.in_use(lab, "7.3", tree) as kernel:
+            builder._module("kernel", kernel, product, ["kernel"])
+
+    build_module()
+    build_module()
+    assert len(built) == 1
+    (tree / kernel_tree.IMAGE).write_text("a new image")
+    build_module()
+    assert len(built) == 2
+
+
+def test_two_may_use_the_same_kernel_at_once(lab: root.Root, tree: Path) -> None:
+    with guest_kernel.in_use(lab, "7.3", tree):
+        place = next(path for path in cache.folder().glob(f"{kernel_tree.PREFIX}*") if path.is_dir())
+        # Another process needs a lock of its own on the file; two of one process stand for that.
+        with files.try_lock(place.with_name(place.name + ".lock")) as alone:
+            assert not alone, "nobody lists the modules anew meanwhile"
+        second = threading.Thread(target=lambda: _use(lab, tree), daemon=True)
+        second.start()
+        second.join(60)
+        assert not second.is_alive(), "the second waits for the first to end"
+
+
+def _use(lab: root.Root, tree: Path) -> None:
+    with guest_kernel.in_use(lab, "7.3", tree):
+        pass
+
+
+def test_a_list_of_modules_that_is_partly_removed_is_not_used(
+    lab: root.Root, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(place: Path) -> None:
+        next(place.rglob("*.ko")).unlink()
+        raise KeyboardInterrupt
+
+    with guest_kernel.in_use(lab, "7.3", tree):
+        pass
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shutil, "rmtree", interrupted)
+        kernel_tree.remove()
+    with guest_kernel.in_use(lab, "7.3", tree) as kernel:
+        assert len(list(kernel.modules.rglob("*.ko"))) == 2
+
+
+def test_a_kernel_that_is_built_meanwhile_is_not_taken(
+    lab: root.Root, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = kernel_tree.list_modules
+
+    def build_another(tree: Path, folder: Path) -> None:
+        listed(tree, folder)
+        (tree / "fs/b.new").write_text("module B")
+        (tree / "fs/b.new").rename(tree / "fs/b.ko")
+
+    monkeypatch.setattr(kernel_tree, "list_modules", build_another)
+    with pytest.raises(LabError, match="it changes while"), guest_kernel.in_use(lab, "7.3", tree):
+        pass
+    monkeypatch.setattr(kernel_tree, "list_modules", listed)
+    with guest_kernel.in_use(lab, "7.3", tree) as kernel:
+        assert (kernel.modules / "kernel/fs/b.ko").read_text() == "module B"
+
+
+@pytest.mark.parametrize("name", ["../victim.ko", "fs/../../victim.ko", "ABSOLUTE", "kernel/ABSOLUTE"])
+def test_no_file_outside_is_written(lab: root.Root, tree: Path, tmp_path: Path, name: str) -> None:
+    """Root makes the list, and the folder may be somebody else's."""
+    victim = tmp_path / "victim.ko"
+    victim.write_text("of somebody else")
+    (tree / "modules.order").write_text(f"fs/b.ko\n{name.replace('ABSOLUTE', str(victim))}\n")
+    with pytest.raises(LabError, match="outside"), guest_kernel.in_use(lab, "7.3", tree):
+        pass
+    assert victim.read_text() == "of somebody else"
+
+
+@pytest.mark.parametrize("release", ["../../../../victim", "/victim", "", ".", "..", "7.3 x", "7.3\n7.4"])
+def test_a_release_that_is_none_is_refused(lab: root.Root, tree: Path, release: str) -> None:
+    (tree / "include/config/kernel.release").write_text(f"{release}\n")
+    with pytest.raises(LabError, match="no release of a kernel"), guest_kernel.in_use(lab, "7.3", tree):
+        pass
 
 
 @pytest.mark.parametrize(

@@ -192,6 +192,13 @@ def test_what_was_cut_off_is_removed_and_never_used(lab: root.Root) -> None:
     assert not left.exists()
 
 
+def test_what_a_clean_that_was_cut_off_left_is_in_nobodys_way(lab: root.Root) -> None:
+    kernel = stock_kernel.get(lab, OLD)
+    (kernel.path / "info.json").unlink()
+    (kernel.path / "vmlinuz").unlink()
+    assert stock_kernel.get(lab, OLD).image.read_text() == "an image"
+
+
 def test_another_recipe_is_another_kernel(lab: root.Root) -> None:
     other = config.KernelSeries("6.1", "bookworm", "6.1", compiler=("gcc-12",))
     assert stock_kernel.item_path(OLD) != stock_kernel.item_path(other)

@@ -31,7 +31,7 @@ def test_a_night_that_fails_starts_the_unit_that_tells() -> None:
     assert hook == ["/etc/dmabuf-nightly/failed", "%i"]
     # Who has no hook has no second failure.
     assert there["Unit"]["ConditionFileIsExecutable"] == hook[0]
-    cmake = (UNITS.parents[1] / "CMakeLists.txt").read_text()
+    cmake = (UNITS.parents[1] / "cmake/install.cmake").read_text()
     assert "scripts/systemd/dmabuf-nightly-failed@.service" in cmake
 
 

@@ -11,8 +11,8 @@ add_vm_test(attacks
   LAB --append nvme.poll_queues=1 ${poison}
     --expect "Using fanotify permission checks may lead to deadlock. tainting kernel"
   COMMAND
-  ${programs}/attacks publish durability dead-task killed late-fence stale-sqe uncounted checks file-rules
-    busy-file debugfs polled-cache cpu-access pin late-return flags)
+  ${programs}/attacks publish durability dead-task heirless crowd killed late-fence stale-sqe stale-copy uncounted
+    checks file-rules busy-file debugfs polled-cache cpu-access pin late-return flags)
 # A queue that can be frozen by its name, one mapping for each page, and a disk that is found until its
 # driver has left.
 add_vm_test(attacks.plain_disk LAB --no-multipath --iommu off COMMAND
@@ -31,7 +31,7 @@ add_vm_test(attacks.paths LAB --paths 2 COMMAND
   ${programs}/attacks path-change multipath && ${programs}/invalidate --quick refusals revoke)
 # There io_uring forgets what a worker is to do; what else waits on the way to another controller.
 add_vm_test(attacks.6.12 LAB --kernel 6.12 --paths 2 COMMAND
-  ${programs}/attacks late-fence stale-sqe multipath)
+  ${programs}/attacks late-fence stale-sqe stale-copy multipath)
 add_vm_test(fio.paths LAB --paths 2 COMMAND ${python}/fio_paths.py)
 # One namespace by two names, and the same as one multipath head.
 add_vm_test(guard LAB --paths 2 --append nvme_core.multipath=N COMMAND ${python}/drive_guard.py)

@@ -8,6 +8,8 @@
 #include "attacks.hpp"
 
 #include <csignal>
+#include <functional>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 namespace vmtest {
@@ -101,6 +103,113 @@ void attack_dead_task() {
   const unsigned landed = written();
   report().check(landed + again <= writes, "what it did not live to try again is not written",
                  std::format("{} of {} writes landed", landed, writes));
+}
+
+namespace {
+
+// In a child process: makes READs wait for the fence of a buffer, and ends without unmapping. The exit
+// status is 0, or which step failed.
+[[noreturn]] void have_reads_wait(const TestBuffer &buffer, unsigned reads, int target,
+                                  const std::function<void()> &then) {
+  const Session session;
+  Ring ring(2048, 0);
+  unsigned workers[2] = {1, 1};
+  if (::io_uring_register_iowq_max_workers(ring.raw(), workers) != 0)
+    ::_exit(2);
+  auto entry = map_entry(buffer.fd(), target, Path::Premapped);
+  if (session.map_one(entry))
+    ::_exit(3);
+  for (unsigned i = 0; i < reads; ++i)
+    ring.queue_command(session.fd(), DMABUF_RW_URING_READ, 0, block,
+                       {.file_offset = attack_base, .handle = entry.handle, .flags = 0}, i);
+  if (ring.submit() != static_cast<int>(reads))
+    ::_exit(4);
+  dmabuf_rw_info info{};
+  if (session.info(entry.handle, info) != 0 || info.deferred != reads)
+    ::_exit(5);
+  then();
+  ::_exit(0);
+}
+
+} // namespace
+
+// Nobody sends what a process that is gone has left waiting, but for what was being seen to already.
+void attack_heirless() {
+  constexpr unsigned reads = 2000, at_once = 1000; // a workqueue does 512 of them at once
+  const Testexp testexp;
+  const TestBuffer buffer = testexp.make(gpu_buffer(1u << 20, 1));
+  const UniqueFd target = open_target(drive);
+  if (buffer.add_fence(DMABUF_TESTEXP_USAGE_WRITE, 0, DMABUF_TESTEXP_FENCE_NEVER) != 0)
+    die("FENCE_ADD");
+  const int mappings = mappings_alive();
+  const Trace trace{"nvme/nvme_setup_cmd"};
+  const pid_t child = ::fork();
+  if (child == 0)
+    have_reads_wait(buffer, reads, target.get(), [] {});
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  report().check(status == 0, "a process has READs wait, and ends", std::format("{:#x}", status));
+  if (buffer.signal() != 0)
+    die("SIGNAL");
+  report().check(wait_for([&] { return mappings_alive() == mappings; }, 60),
+                 "its session is gone, what waited has ended");
+  const std::size_t sent = trace.count({"nvme_cmd_read"});
+  report().check(sent <= at_once, "what nobody had begun to wait for is not sent",
+                 std::format("{} of {} sent", sent, reads));
+}
+
+// What one user makes wait keeps no other user waiting.
+void attack_crowd() {
+  constexpr unsigned reads = 2000;
+  const Testexp testexp;
+  const TestBuffer theirs = testexp.make(gpu_buffer(1u << 20, 1)), ours = testexp.make(gpu_buffer(1u << 20, 1));
+  const UniqueFd target = open_target(drive);
+  if (theirs.add_fence(DMABUF_TESTEXP_USAGE_WRITE, 0, DMABUF_TESTEXP_FENCE_NEVER) != 0 ||
+      ours.add_fence(DMABUF_TESTEXP_USAGE_WRITE, 0, DMABUF_TESTEXP_FENCE_NEVER) != 0)
+    die("FENCE_ADD");
+  const int mappings = mappings_alive();
+  int ready[2], done[2];
+  if (::pipe(ready) != 0 || ::pipe(done) != 0 || ::chmod(DMABUF_RW_DEVICE, 0666) != 0)
+    die("pipe, chmod");
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::close(done[1]);
+    if (::setresgid(65534, 65534, 65534) != 0 || ::setresuid(65534, 65534, 65534) != 0)
+      ::_exit(6);
+    have_reads_wait(theirs, reads, target.get(), [&] {
+      char byte = 0;
+      if (::write(ready[1], &byte, 1) != 1 || ::read(done[0], &byte, 1) != 0)
+        ::_exit(7);
+    });
+  }
+  ::close(ready[1]);
+  char byte;
+  const bool waiting = ::read(ready[0], &byte, 1) == 1;
+  ::chmod(DMABUF_RW_DEVICE, 0600);
+  if (waiting) {
+    const Session session;
+    Ring ring(8, 0);
+    auto entry = map_entry(ours.fd(), target.get(), Path::Premapped);
+    if (const int error = session.map_one(entry))
+      die("MAP: " + errno_name(error));
+    ring.queue_command(session.fd(), DMABUF_RW_URING_READ, 0, block,
+                       {.file_offset = attack_base, .handle = entry.handle, .flags = 0});
+    if (ring.submit() != 1 || ours.signal() != 0)
+      die("a READ that waits for a fence");
+    __kernel_timespec limit{.tv_sec = 20, .tv_nsec = 0}; // the others' READs wait for 30 s
+    io_uring_cqe *cqe = nullptr;
+    const int error = io_uring_wait_cqe_timeout(ring.raw(), &cqe, &limit);
+    report().check(error == 0 && cqe->res == static_cast<int>(block),
+                   "a READ ends while another user's wait", errno_name(error ?: cqe->res));
+  }
+  // That other user must not be let go of before: then his wait no longer.
+  ::close(done[1]);
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  report().check(waiting && status == 0, "another user has READs wait", std::format("{:#x}", status));
+  if (theirs.signal() != 0)
+    die("SIGNAL");
+  report().check(wait_for([&] { return mappings_alive() == mappings; }, 60), "all sessions are gone");
 }
 
 // Of an I/O that a killed process waits for, the drive gets no more commands than it has already.
