@@ -69,8 +69,11 @@ struct dmabuf_rw_result dmabuf_rw_cache_clear(struct dmabuf_rw_mapping *m,
 
 	if (result.error)
 		return result;
-	if (m->target.use && args_write(args) && dmabuf_rw_file_due(m->target.use))
-		dmabuf_rw_file_touch(m->target.use);
+	if (m->target.use && args_write(args) && dmabuf_rw_file_due(m->target.use)) {
+		ret = dmabuf_rw_file_touch(m->target.use);
+		if (ret)
+			return dmabuf_rw_fail(ret, dmabuf_rw_reason_of(m, ret));
+	}
 	if (!cache_in_the_way(m, args))
 		return result;
 	ret = filemap_write_and_wait_range(cache, args->file_offset, last);

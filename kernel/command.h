@@ -47,9 +47,24 @@ static __always_inline bool cache_in_the_way(const struct dmabuf_rw_mapping *m,
 	return unlikely(target_cached(m)) && dmabuf_rw_cache_looked_at(m, args);
 }
 
+/* May a file that is held be written now? */
+static __always_inline struct dmabuf_rw_result
+file_check_write(const struct dmabuf_rw_mapping *m, const struct inode *inode)
+{
+	if (unlikely(sb_rdonly(inode->i_sb) || bdev_read_only(m->target.bdev)))
+		return dmabuf_rw_fail(-EPERM, DMABUF_RW_REASON_READ_ONLY);
+	if (unlikely(IS_IMMUTABLE(inode) || IS_APPEND(inode)))
+		return dmabuf_rw_fail(-EPERM, DMABUF_RW_REASON_FILE_KIND);
+	/* Not while another denies writing, too: it is executed, or being sealed. */
+	if (unlikely(atomic_read(&inode->i_writecount) != -1))
+		return dmabuf_rw_fail(-ETXTBSY, DMABUF_RW_REASON_FILE_BUSY);
+	return DMABUF_RW_OK;
+}
+
 /*
  * The same for a file that is held: its size and its blocks stay. The last block
- * can be read whole, and what is past the end does not count.
+ * can be read whole, and what is past the end does not count. The device can get
+ * smaller, and go away.
  */
 static __always_inline struct dmabuf_rw_result
 file_check(const struct dmabuf_rw_mapping *m, const struct dmabuf_rw_io_args *args)
@@ -63,13 +78,14 @@ file_check(const struct dmabuf_rw_mapping *m, const struct dmabuf_rw_io_args *ar
 	if (unlikely(check_add_overflow(args->file_offset, (u64)args->length, &end) ||
 		     end > limit || args->file_offset >= use->extents->bytes))
 		return dmabuf_rw_fail(-EINVAL, DMABUF_RW_REASON_RANGE);
-	if (args_write(args)) {
-		if (unlikely(sb_rdonly(inode->i_sb) || bdev_read_only(m->target.bdev)))
-			return dmabuf_rw_fail(-EPERM, DMABUF_RW_REASON_READ_ONLY);
-		if (unlikely(IS_IMMUTABLE(inode) || IS_APPEND(inode) || IS_VERITY(inode)))
-			return dmabuf_rw_fail(-EPERM, DMABUF_RW_REASON_FILE_KIND);
-	}
-	return DMABUF_RW_OK;
+	if (unlikely(use->extents->top > bdev_nr_bytes(m->target.bdev)))
+		return bdev_nr_sectors(m->target.bdev) ?
+			dmabuf_rw_fail(-EINVAL, DMABUF_RW_REASON_RANGE) :
+			dmabuf_rw_fail(-ENODEV, DMABUF_RW_REASON_DEVICE_GONE);
+	/* Its bytes count only when they have been checked, which no command does. */
+	if (unlikely(IS_VERITY(inode)))
+		return dmabuf_rw_fail(-EPERM, DMABUF_RW_REASON_FILE_KIND);
+	return args_write(args) ? file_check_write(m, inode) : DMABUF_RW_OK;
 }
 
 /*

@@ -55,6 +55,7 @@ static struct dmabuf_rw_result extents_walk(struct inode *inode, struct dmabuf_r
 			return dmabuf_rw_fail(-ENXIO, DMABUF_RW_REASON_FILE_HOLE);
 		if (place >= end >> inode->i_blkbits)
 			return dmabuf_rw_fail(-EIO, DMABUF_RW_REASON_FILE_KIND);
+		x->top = max(x->top, ((u64)place + 1) << inode->i_blkbits);
 		base = first + ((u64)place << inode->i_blkbits) - (block << inode->i_blkbits);
 		if (!x->nr || base != x->at[x->nr - 1].base) {
 			result = extents_add(x, &room, block << inode->i_blkbits, base);

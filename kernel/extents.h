@@ -21,6 +21,7 @@ struct dmabuf_rw_extent {
 struct dmabuf_rw_extents {
 	u64 bytes;	/* of the file */
 	u64 covered;	/* the same, with the whole of the last block */
+	u64 top;	/* its last byte on the block device, and one */
 	u32 nr;		/* at least one; the first begins at 0 */
 	struct dmabuf_rw_extent *at;
 };

@@ -17,6 +17,7 @@
  *
  * A file is held once however many mappings it has, and let go of with the last.
  */
+#include <linux/cred.h>
 #include <linux/fsnotify.h>
 #include <linux/hashtable.h>
 #include <linux/mount.h>
@@ -37,6 +38,7 @@ struct dmabuf_rw_held {
 	struct inode *inode;		/* reference */
 	struct mutex setup;
 	bool ready;			/* @setup: held, and its extents known */
+	const struct cred *writer;	/* @setup: who may write it; NULL: nobody yet */
 	struct dmabuf_rw_extents extents;
 };
 
@@ -95,6 +97,7 @@ static void held_put(struct dmabuf_rw_held *h)
 	hash_del(&h->node);
 	mutex_unlock(&held_lock);
 	iput(h->inode);
+	put_cred(h->writer);
 	held_free(h);
 }
 
@@ -122,15 +125,45 @@ static struct dmabuf_rw_result held_take(struct file *file)
 	return DMABUF_RW_OK;
 }
 
-/* @h->setup held. */
-static struct dmabuf_rw_result held_setup(struct dmabuf_rw_held *h, struct file *file)
+/*
+ * May the caller open this file for writing? Nothing but opening it asks all
+ * security modules: AppArmor and Landlock know paths, and not inodes. It also
+ * breaks leases, and fails while the file is being executed.
+ */
+static struct dmabuf_rw_result held_prove_writing(struct file *file)
 {
-	struct dmabuf_rw_result result;
+	struct file *writer = dentry_open(&file->f_path, O_WRONLY | O_LARGEFILE, current_cred());
 	int ret;
 
-	if (h->ready)
+	if (!IS_ERR(writer)) {
+		/* Now, and not when the caller returns to user space: it would be in the way. */
+		__fput_sync(writer);
 		return DMABUF_RW_OK;
-	result = held_take(file);
+	}
+	ret = PTR_ERR(writer);
+	if (ret == -ETXTBSY)
+		return dmabuf_rw_fail(ret, DMABUF_RW_REASON_FILE_BUSY);
+	return dmabuf_rw_fail(ret, ret == -EROFS ? DMABUF_RW_REASON_READ_ONLY :
+			      DMABUF_RW_REASON_TARGET_MODE);
+}
+
+/*
+ * @h->setup held. What is held already cannot be opened for writing, not even to
+ * see whether the caller might: he has to have the rights that were seen then.
+ */
+static struct dmabuf_rw_result held_setup(struct dmabuf_rw_held *h, struct file *file, bool writes)
+{
+	struct dmabuf_rw_result result = DMABUF_RW_OK;
+	int ret;
+
+	if (h->ready && writes && h->writer != current_cred())
+		return dmabuf_rw_fail(-ETXTBSY, DMABUF_RW_REASON_FILE_BUSY);
+	if (h->ready)
+		return result;
+	if (writes)
+		result = held_prove_writing(file);
+	if (!result.error)
+		result = held_take(file);
 	if (result.error)
 		return result;
 	/* What is not allocated yet is now. */
@@ -142,10 +175,13 @@ static struct dmabuf_rw_result held_setup(struct dmabuf_rw_held *h, struct file 
 		return result;
 	}
 	h->ready = true;
+	if (writes)
+		h->writer = get_current_cred();
 	return result;
 }
 
-static struct dmabuf_rw_result held_get(struct file *file, struct dmabuf_rw_held **out)
+static struct dmabuf_rw_result held_get(struct file *file, bool writes,
+					struct dmabuf_rw_held **out)
 {
 	struct dmabuf_rw_result result;
 	struct dmabuf_rw_held *h;
@@ -160,7 +196,7 @@ static struct dmabuf_rw_result held_get(struct file *file, struct dmabuf_rw_held
 	if (mutex_lock_killable(&h->setup)) {
 		result = dmabuf_rw_fail(-EINTR, DMABUF_RW_REASON_INTERRUPTED);
 	} else {
-		result = held_setup(h, file);
+		result = held_setup(h, file, writes);
 		mutex_unlock(&h->setup);
 	}
 	if (result.error)
@@ -249,6 +285,7 @@ static struct dmabuf_rw_result use_begin_writing(struct dmabuf_rw_file_use *use)
 struct dmabuf_rw_result dmabuf_rw_file_use_get(struct file *file, u32 directions,
 					       struct dmabuf_rw_file_use **out)
 {
+	bool writes = directions & DMABUF_RW_DIR_WRITE;
 	struct dmabuf_rw_file_use *use;
 	struct dmabuf_rw_result result;
 
@@ -262,8 +299,8 @@ struct dmabuf_rw_result dmabuf_rw_file_use_get(struct file *file, u32 directions
 		return dmabuf_rw_fail(-ENOMEM, DMABUF_RW_REASON_NO_MEMORY);
 	refcount_set(&use->refs, 1);
 	use->file = get_file(file);
-	result = held_get(file, &use->held);
-	if (!result.error && (directions & DMABUF_RW_DIR_WRITE))
+	result = held_get(file, writes, &use->held);
+	if (!result.error && writes)
 		result = use_begin_writing(use);
 	if (result.error) {
 		dmabuf_rw_file_use_put(use);
@@ -306,18 +343,22 @@ void dmabuf_rw_file_use_put(struct dmabuf_rw_file_use *use)
  * @use: of a mapping that writes
  *
  * Context: may sleep, as long as the file system is frozen.
+ * Return: 0, or why the file system cannot be written any more.
  */
-void dmabuf_rw_file_touch(struct dmabuf_rw_file_use *use)
+int dmabuf_rw_file_touch(struct dmabuf_rw_file_use *use)
 {
 	struct super_block *sb = file_inode(use->file)->i_sb;
+	int ret;
 
 	sb_start_write(sb);
 	WRITE_ONCE(use->touch, jiffies + TOUCH_EVERY);
 	WRITE_ONCE(use->written, false);
-	/* An error here is none of the data's. */
-	file_update_time(use->file);
+	ret = file_update_time(use->file);
 	sb_end_write(sb);
+	if (ret)
+		return ret;
 	fsnotify_modify(use->file);
+	return 0;
 }
 
 /**

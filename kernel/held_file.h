@@ -39,7 +39,7 @@ static inline bool dmabuf_rw_hold_file_available(void)
 struct dmabuf_rw_result dmabuf_rw_file_use_get(struct file *file, u32 directions,
 					       struct dmabuf_rw_file_use **out);
 void dmabuf_rw_file_use_put(struct dmabuf_rw_file_use *use);
-void dmabuf_rw_file_touch(struct dmabuf_rw_file_use *use);
+int dmabuf_rw_file_touch(struct dmabuf_rw_file_use *use);
 void dmabuf_rw_file_thaw_wait(struct dmabuf_rw_file_use *use);
 
 /**

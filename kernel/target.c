@@ -84,6 +84,9 @@ static void target_put_path(struct dmabuf_rw_target *target)
 /* What must hold of the device itself, whatever the path. */
 static struct dmabuf_rw_result target_check(const struct dmabuf_rw_target *target, u32 directions)
 {
+	const struct inode *inode = target->file->f_mapping->host;
+	/* A watcher may have to bring the bytes of a file first. */
+	size_t all = S_ISREG(inode->i_mode) ? i_size_read(inode) : 0;
 	loff_t start = 0;
 	int ret = 0;
 
@@ -98,9 +101,9 @@ static struct dmabuf_rw_result target_check(const struct dmabuf_rw_target *targe
 	 * I/O that follows is commands without pages, of which they know nothing.
 	 */
 	if (directions & DMABUF_RW_DIR_READ)
-		ret = rw_verify_area(READ, target->file, &start, 0);
+		ret = rw_verify_area(READ, target->file, &start, all);
 	if (!ret && (directions & DMABUF_RW_DIR_WRITE))
-		ret = rw_verify_area(WRITE, target->file, &start, 0);
+		ret = rw_verify_area(WRITE, target->file, &start, all);
 	return ret ? dmabuf_rw_fail(ret, DMABUF_RW_REASON_TARGET_MODE) : DMABUF_RW_OK;
 }
 

@@ -65,7 +65,7 @@ constexpr std::uint32_t tooth = 2222;
 } // namespace
 
 Comb::Comb(const FileSystem &fs, std::uint64_t bytes, std::uint64_t piece)
-    : teeth_(fs.path("teeth")), filler_(fs.path("filler")), bytes_(2 * bytes), piece_(piece) {
+    : teeth_(fs.path("teeth")), filler_(fs.path("filler")), bytes_(4 * bytes), piece_(piece) {
   make_file(teeth_, bytes_, tooth);
   // All that is left of the file system; what does not fit is refused, and that is no error.
   const UniqueFd filler(::open(filler_.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
