@@ -125,6 +125,19 @@ static struct dmabuf_rw_result held_take(struct file *file)
 	return DMABUF_RW_OK;
 }
 
+/* Of what opening a file for writing, or asking whether it may be, said. */
+static struct dmabuf_rw_result held_may_not_write(int error)
+{
+	switch (error) {
+	case -ETXTBSY:
+		return dmabuf_rw_fail(error, DMABUF_RW_REASON_FILE_BUSY);
+	case -EROFS:
+		return dmabuf_rw_fail(error, DMABUF_RW_REASON_READ_ONLY);
+	default:
+		return dmabuf_rw_fail(error, DMABUF_RW_REASON_TARGET_MODE);
+	}
+}
+
 /*
  * May the caller open this file for writing? Nothing but opening it asks all
  * security modules: AppArmor and Landlock know paths, and not inodes. It also
@@ -133,18 +146,13 @@ static struct dmabuf_rw_result held_take(struct file *file)
 static struct dmabuf_rw_result held_prove_writing(struct file *file)
 {
 	struct file *writer = dentry_open(&file->f_path, O_WRONLY | O_LARGEFILE, current_cred());
-	int ret;
 
 	if (!IS_ERR(writer)) {
 		/* Now, and not when the caller returns to user space: it would be in the way. */
 		__fput_sync(writer);
 		return DMABUF_RW_OK;
 	}
-	ret = PTR_ERR(writer);
-	if (ret == -ETXTBSY)
-		return dmabuf_rw_fail(ret, DMABUF_RW_REASON_FILE_BUSY);
-	return dmabuf_rw_fail(ret, ret == -EROFS ? DMABUF_RW_REASON_READ_ONLY :
-			      DMABUF_RW_REASON_TARGET_MODE);
+	return held_may_not_write(PTR_ERR(writer));
 }
 
 /*
@@ -242,7 +250,7 @@ static struct dmabuf_rw_result use_check(struct file *file, u32 directions)
 			return dmabuf_rw_fail(-EPERM, DMABUF_RW_REASON_TARGET_MODE);
 		ret = inode_permission(dmabuf_rw_file_idmap(file), inode, MAY_WRITE);
 		if (ret)
-			return dmabuf_rw_fail(ret, DMABUF_RW_REASON_TARGET_MODE);
+			return held_may_not_write(ret);
 	}
 	if (!use_is_plain(file))
 		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_FILE_KIND);

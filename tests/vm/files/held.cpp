@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <filesystem>
 #include <functional>
+#include <linux/fiemap.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
@@ -28,6 +29,49 @@ struct Change {
   int while_held;
 };
 
+// Where on the disk the file is.
+std::vector<std::pair<std::uint64_t, std::uint64_t>> places(const std::string &path) {
+  constexpr unsigned most = 512;
+  std::vector<std::byte> room(sizeof(fiemap) + most * sizeof(fiemap_extent));
+  auto *const map = reinterpret_cast<fiemap *>(room.data());
+  map->fm_length = FIEMAP_MAX_OFFSET;
+  map->fm_extent_count = most;
+  const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (::ioctl(file.get(), FS_IOC_FIEMAP, map) != 0)
+    die("FIEMAP: " + errno_name(errno));
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> found;
+  for (unsigned i = 0; i < map->fm_mapped_extents; ++i)
+    found.emplace_back(map->fm_extents[i].fe_logical, map->fm_extents[i].fe_physical);
+  return found;
+}
+
+// The file's blocks shared with another, either way: the other is a copy of it.
+int clone(const std::string &path) {
+  const std::string other = path + ".clone";
+  const UniqueFd from(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  const UniqueFd to(::open(other.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600));
+  const int result = result_of(::ioctl(to.get(), FICLONE, from.get()));
+  ::unlink(other.c_str());
+  return result;
+}
+
+int dedupe(const std::string &path) {
+  const std::string other = path + ".twin";
+  make_file(other, file_bytes, 5);
+  const UniqueFd from(::open(other.c_str(), O_RDONLY | O_CLOEXEC));
+  const UniqueFd to(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  std::vector<std::byte> room(sizeof(file_dedupe_range) + sizeof(file_dedupe_range_info));
+  auto *const range = reinterpret_cast<file_dedupe_range *>(room.data());
+  range->src_length = file_bytes;
+  range->dest_count = 1;
+  range->info[0].dest_fd = to.get();
+  const int result = result_of(::ioctl(from.get(), FIDEDUPERANGE, range));
+  ::unlink(other.c_str());
+  if (result)
+    return result;
+  return range->info[0].status == FILE_DEDUPE_RANGE_SAME ? 0 : range->info[0].status;
+}
+
 // Each way to a file's blocks that there is.
 std::vector<Change> changes(const FileSystem &fs, const std::string &path) {
   const auto opened = [path](int flags) {
@@ -37,7 +81,7 @@ std::vector<Change> changes(const FileSystem &fs, const std::string &path) {
       ::close(fd);
     return result;
   };
-  return {
+  std::vector<Change> all = {
       {"open for writing", [=] { return opened(O_WRONLY); }, ETXTBSY},
       {"open for both", [=] { return opened(O_RDWR); }, ETXTBSY},
       {"open by way of a descriptor for reading",
@@ -54,7 +98,7 @@ std::vector<Change> changes(const FileSystem &fs, const std::string &path) {
          return result ? result : result_of(::truncate(path.c_str(), file_bytes));
        },
        ETXTBSY},
-      {"swapon", [path] { return result_of(::swapon(path.c_str(), 0)); }, EBUSY},
+      {"swapon", [path] { return result_of(::swapon(path.c_str(), 0)); }, ETXTBSY},
       {"unlink of its last name, and link again",
        [path, &fs] {
          const int kept = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
@@ -83,6 +127,11 @@ std::vector<Change> changes(const FileSystem &fs, const std::string &path) {
        },
        EPERM},
   };
+  if (fs.name().starts_with("xfs")) {
+    all.push_back({"dedupe", [path] { return dedupe(path); }, ETXTBSY});
+    all.push_back({"clone", [path] { return clone(path); }, ETXTBSY});
+  }
+  return all;
 }
 
 void while_held(const FileSystem &fs, const DmaBuf &buffer) {
@@ -107,6 +156,12 @@ void while_held(const FileSystem &fs, const DmaBuf &buffer) {
       report().check(first->release() == 0, "UNMAP of one of two");
   }
   file_holds(fs.name() + ": a file that is held can be read", path, 5);
+  const auto before = places(path);
+  const std::string tool = fs.name().starts_with("xfs") ? "xfs_fsr -v" : "e4defrag";
+  // Whatever it makes of what it is told.
+  report().note(std::format("{}: {} ended with {}", fs.name(), tool,
+                            std::system(std::format("{} {} > /tmp/files.tool 2>&1", tool, path).c_str())));
+  report().check(places(path) == before, fs.name() + ": " + tool + " leaves it where it is");
   report().check(::chmod(path.c_str(), 0600) == 0, fs.name() + ": another mode", errno_name(errno));
   report().check(::umount2(mount_point, 0) != 0 && errno == EBUSY, fs.name() + ": umount of it",
                  errno_name(errno));
@@ -168,7 +223,7 @@ void frozen(const FileSystem &fs, const DmaBuf &buffer) {
       return !compare_words(found.words(), wanted.words());
     };
     std::atomic<int> written = 0;
-    std::atomic<bool> begun = false, done = false;
+    std::atomic<bool> done = false;
     std::jthread writer;
     {
       if (::ioctl(root.get(), FIFREEZE, 0) != 0)
@@ -176,16 +231,13 @@ void frozen(const FileSystem &fs, const DmaBuf &buffer) {
       writer = std::jthread([&] {
         const Session session;
         Ring ring(8);
-        const HeldFile held(session, buffer.fd(), path, DMABUF_RW_DIR_READ);
-        // For writing it would have to set the file's time, and waits with that already.
-        begun = held.error() == 0;
+        // It would have to set the file's time, and waits with that already.
         const HeldFile writes(session, buffer.fd(), path);
         written = writes.move(by_ring ? &ring : nullptr, Direction::Write, 0, block, 0);
         done = true;
       });
-      wait_for([&] { return begun.load(); }, 30);
       ::usleep(300000);
-      report().check(begun && !done, what + ": a write waits");
+      report().check(!done, what + ": a write waits");
       report().check(holds(by_ring ? 8 : 9), what + ": nothing is written");
       if (::ioctl(root.get(), FITHAW, 0) != 0)
         die("FITHAW: " + errno_name(errno));
@@ -225,17 +277,25 @@ void frozen(const FileSystem &fs, const DmaBuf &buffer) {
 void times(const FileSystem &fs, const DmaBuf &buffer) {
   const std::string path = fs.path("times");
   make_file(path, file_bytes, 5);
-  if (::chmod(path.c_str(), 04755) != 0)
-    die("chmod: " + errno_name(errno));
   struct stat before {}, after {};
   ::stat(path.c_str(), &before);
   ::usleep(50000);
+  if (::chown(path.c_str(), 65534, 65534) != 0 || ::chmod(path.c_str(), 04755) != 0)
+    die("chown, chmod: " + errno_name(errno));
   const Session session;
-  {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    // Root keeps set-user-ID.
+    if (::setresuid(65534, 65534, 65534) != 0)
+      ::_exit(exit_setup);
     const HeldFile held(session, buffer.fd(), path);
-    const int got = held.move(nullptr, Direction::Write, 0, block, 0);
-    report().check(got == static_cast<int>(block), fs.name() + ": a write", errno_name(got));
+    ::_exit(held.move(nullptr, Direction::Write, 0, block, 0) == static_cast<int>(block)
+                ? exit_pass
+                : exit_fail);
   }
+  int status = -1;
+  ::waitpid(child, &status, 0);
+  report().check(status == 0, fs.name() + ": a write", std::format("status {:#x}", status));
   ::stat(path.c_str(), &after);
   const auto newer = [](const timespec &a, const timespec &b) {
     return a.tv_sec > b.tv_sec || (a.tv_sec == b.tv_sec && a.tv_nsec > b.tv_nsec);
