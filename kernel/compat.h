@@ -296,7 +296,10 @@ static inline void dmabuf_rw_plug_forget_time(struct blk_plug *plug)
  * 6.7 lets a module keep a mount writable without keeping it from being frozen. No
  * file is held where it cannot.
  */
-#ifndef PROBE_MNT_WRITE_ACCESS
+#ifdef PROBE_MNT_WRITE_ACCESS
+#define DMABUF_RW_HOLDS_FILES	true
+#else
+#define DMABUF_RW_HOLDS_FILES	false
 static inline int mnt_get_write_access(struct vfsmount *mount)
 {
 	return -EOPNOTSUPP;

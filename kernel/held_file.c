@@ -159,7 +159,8 @@ static struct dmabuf_rw_result held_prove_writing(struct file *file)
  * @h->setup held. What is held already cannot be opened for writing, not even to
  * see whether the caller might: he has to have the rights that were seen then.
  */
-static struct dmabuf_rw_result held_setup(struct dmabuf_rw_held *h, struct file *file, bool writes)
+static struct dmabuf_rw_result held_setup(struct dmabuf_rw_held *h, struct file *file,
+					  bool writes)
 {
 	struct dmabuf_rw_result result = DMABUF_RW_OK;
 	int ret;

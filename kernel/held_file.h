@@ -33,7 +33,7 @@ struct dmabuf_rw_file_use {
  */
 static inline bool dmabuf_rw_hold_file_available(void)
 {
-	return IS_ENABLED(PROBE_MNT_WRITE_ACCESS);
+	return DMABUF_RW_HOLDS_FILES;
 }
 
 struct dmabuf_rw_result dmabuf_rw_file_use_get(struct file *file, u32 directions,
