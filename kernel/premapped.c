@@ -101,7 +101,8 @@ static __always_inline int issue_any(struct io_uring_cmd *cmd, struct dmabuf_rw_
 {
 	struct dmabuf_rw_pdu *io = dmabuf_rw_pdu(cmd);
 	blk_opf_t opf = command_op(args) | REQ_NOWAIT;
-	u64 most = m->target.max_command, base, run;
+	u32 most = m->target.max_command;
+	u64 base = 0, run;
 	struct dmabuf_rw_result result;
 	struct request *rq;
 	int ret;
@@ -115,12 +116,10 @@ static __always_inline int issue_any(struct io_uring_cmd *cmd, struct dmabuf_rw_
 		if (args_write(args) && unlikely(dmabuf_rw_file_due(m->target.use)))
 			return dmabuf_rw_io_defer(m);
 		base = dmabuf_rw_extents_find(m->target.use->extents, args->file_offset, &run);
-		most = min(most, run);
+		most = min_t(u64, most, run);
 		/* A part of the last block: fewer bytes moved than asked for. */
 		if (unlikely(io_moves(m, args) != args->length))
 			most = 0;
-	} else {
-		base = device_base(&m->target);
 	}
 	/* Parts are not polled for: a command has room for one request. */
 	if (unlikely(args->length > most))
@@ -132,7 +131,7 @@ static __always_inline int issue_any(struct io_uring_cmd *cmd, struct dmabuf_rw_
 	/* A queue that is dying may be that of one controller of several. */
 	if (IS_ERR(rq))
 		return dmabuf_rw_io_defer(m);
-	ret = command_make(rq, m, args, 0, args->length, base);
+	ret = command_make(rq, m, args, 0, args->length, file ? base : device_base(&m->target));
 	if (unlikely(ret)) {
 		blk_mq_free_request(rq);
 		return dmabuf_rw_io_refuse(m, dmabuf_rw_fail(ret, dmabuf_rw_reason_of(m, ret)));
