@@ -111,10 +111,10 @@
 #define DMABUF_RW_REASON_DIRECTION	36	/* not mapped for that direction */
 #define DMABUF_RW_REASON_SWAP		37	/* the block device is in use as swap */
 #define DMABUF_RW_REASON_FILE_SYSTEM	38	/* HOLD_FILE: not ext4 or xfs */
-#define DMABUF_RW_REASON_FILE_KIND	39	/* HOLD_FILE: encrypted, verity, inline, journalled, DAX */
+#define DMABUF_RW_REASON_FILE_KIND	39	/* HOLD_FILE: not plain bytes on the disk */
 #define DMABUF_RW_REASON_FILE_OWNER	40	/* HOLD_FILE: not the caller's file */
-#define DMABUF_RW_REASON_FILE_BUSY	41	/* HOLD_FILE: open for writing, executed, used as swap */
-#define DMABUF_RW_REASON_FILE_HOLE	42	/* HOLD_FILE: a hole, or unwritten or shared blocks */
+#define DMABUF_RW_REASON_FILE_BUSY	41	/* HOLD_FILE: written, executed, or swap */
+#define DMABUF_RW_REASON_FILE_HOLE	42	/* HOLD_FILE: hole, unwritten or shared */
 #define DMABUF_RW_NR_REASONS		43
 
 /**
