@@ -86,6 +86,14 @@ void fill_table(std::vector<fio_option> &table) {
   add(option("dmabuf_remap_every", "Mapping churn", FIO_OPT_INT, offsetof(FioOptions, remap_every),
              "0", "Unmap the dma-buf and map it again every so many I/Os; 0: it stays mapped"));
 
+  auto &pins = add(option("dmabuf_pin_file", "Files held still", FIO_OPT_STR,
+                          offsetof(FioOptions, pin_file), "0",
+                          "Premapped I/O on files of ext4 and xfs: nobody opens them for writing, "
+                          "truncates or moves them while the job runs"));
+  pins.posval[0] = choice("0", PinFile::no, "No");
+  pins.posval[1] = choice("1", PinFile::yes, "Yes; all of the file is written already");
+  pins.posval[2] = choice("prepare", PinFile::prepare, "Yes; its holes are written first");
+
   add(option("dmabuf_report", "Report", FIO_OPT_STR_STORE, offsetof(FioOptions, report), nullptr,
              "File to which each job appends one line of JSON: what ran and how that is known"));
 
@@ -170,6 +178,7 @@ JobConfig job_config(const thread_data &td) {
   config.buffer_per_slot = options.buffers;
   config.mem_align = td.o.mem_align;
   config.remap_every = options.remap_every;
+  config.pin_file = static_cast<PinFile>(options.pin_file);
   config.report = options.report ? options.report : "";
   config.registerfiles = options.registerfiles;
   config.fixedbufs = options.fixedbufs;

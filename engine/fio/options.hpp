@@ -20,6 +20,7 @@ struct FioOptions {
   unsigned max_command_kb;
   unsigned buffers;
   unsigned remap_every;
+  unsigned pin_file;
   unsigned registerfiles;
   unsigned sqpoll;
   unsigned sqpoll_cpu_set;

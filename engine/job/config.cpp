@@ -92,6 +92,14 @@ Result<void> check_path(const JobConfig &config, Datapath path) {
                      "memory only, and those of dmabuf_datapath=%s are none; drop atomic, or use "
                      "dmabuf_datapath=host",
                      name));
+  if (config.pin_file != PinFile::no && path != Datapath::premapped)
+    return fail(EINVAL, strf("dmabuf_pin_file lets premapped commands go past the file system, and "
+                             "dmabuf_datapath=%s goes through it; drop dmabuf_pin_file, or set "
+                             "dmabuf_datapath=premapped",
+                             name));
+  if (config.pin_file != PinFile::no && config.trims)
+    return fail(EINVAL, "a file that is held still (dmabuf_pin_file) cannot be trimmed; drop the "
+                        "trims, or dmabuf_pin_file");
   if (config.force_reads && !can.forces_reads)
     return fail(EINVAL,
                 strf("readfua is a bit of NVMe commands that Linux sets in no read, and only "

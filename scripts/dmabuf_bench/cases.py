@@ -26,7 +26,8 @@ def parse_size(text: str) -> int:
 
 @dataclass(frozen=True)
 class IoCase:
-    """One datapath in the guest's loop. bs in bytes; free: not held, see docs/performance.md."""
+    """One datapath in the guest's loop. bs in bytes; free: not held, see docs/performance.md; file: "one",
+    a file of ext4 in one piece, "many", one in a thousand, or "", the drive itself."""
 
     path: str
     memory: str = "scattered"
@@ -35,11 +36,14 @@ class IoCase:
     writes: bool = False
     polled: bool = False
     free: bool = False
+    file: str = ""
 
     def line(self) -> str:
         """The line for the guest's program."""
         words = [f"io path={self.path} memory={self.memory} bs={self.bs} depth={self.depth}"]
         words += [f"{name}=1" for name in ("writes", "polled", "free") if getattr(self, name)]
+        if self.file:
+            words.append(f"file={self.file}")
         if self.path == "premapped":
             # The drive's limit, which the block layer hides behind an IOMMU.
             words.append(f"hint={LONGEST_COMMAND}")
@@ -48,6 +52,8 @@ class IoCase:
     def label(self) -> str:
         """What a table shows."""
         extra = [name for name in ("writes", "polled", "free") if getattr(self, name)]
+        if self.file:
+            extra.append("a file" if self.file == "one" else "a file in 1000 pieces")
         words = [self.path, sizes.size_text(self.bs), self.memory, f"QD {self.depth}", *extra]
         return ", ".join(words)
 

@@ -23,12 +23,16 @@ def case_of(line: str) -> Case:
         return MapCase(
             values["how"], values["memory"], int(values["bytes"]), int(values.get("count", "1"))
         )
+    writes, polled, free = (values.get(name) == "1" for name in ("writes", "polled", "free"))
     return IoCase(
         values["path"],
         values["memory"],
         int(values["bs"]),
         int(values["depth"]),
-        *(values.get(name) == "1" for name in ("writes", "polled", "free")),
+        writes,
+        polled,
+        free,
+        values.get("file", ""),
     )
 
 

@@ -53,6 +53,7 @@ def test_a_size_survives_its_text(size: int) -> None:
         IoCase("host", "huge", 65536, 128, writes=True),
         IoCase("premapped", polled=True),
         IoCase("bvec", free=True),
+        IoCase("premapped", file="many"),
         MapCase("batch", "scattered", 1 << 20, 64),
     ],
 )

@@ -319,6 +319,23 @@ TEST(Config, OnlyWhatMapsCanMapAgain) {
   }
 }
 
+TEST(Config, FilesAreHeldForPremappedAlone) {
+  for (unsigned path = 0; path < kDatapaths; path++) {
+    JobConfig config = by(static_cast<Datapath>(path), Submit::uring);
+    config.direct = true;
+    config.pin_file = PinFile::yes;
+    if (config.datapath == Datapath::premapped)
+      EXPECT_EQ(refusal(config), "accepted");
+    else
+      EXPECT_TRUE(mentions(refusal(config), {"dmabuf_pin_file", "dmabuf_datapath=premapped"}))
+          << datapath_name(config.datapath);
+  }
+  JobConfig config = by(Datapath::premapped, Submit::uring);
+  config.pin_file = PinFile::prepare;
+  config.trims = true;
+  EXPECT_TRUE(mentions(refusal(config), {"dmabuf_pin_file", "trim"}));
+}
+
 TEST(Config, UncachedIsForTheDatapathsThatGoThroughThePageCache) {
   for (unsigned path = 0; path < kDatapaths; path++) {
     JobConfig config = by(static_cast<Datapath>(path), Submit::uring);

@@ -80,7 +80,7 @@ add_smoke_test(6.12-arm64 ${arm64} LAB --arch arm64 --kernel 6.12 --iommu strict
   EXPORTERS vgem virtio-gpu NO ${before_7_1})
 
 # PCI devices that do not look into the CPU's caches: premapped is refused, and AUTO takes another path.
-add_test(NAME vm.smoke.incoherent-arm64
+add_test(NAME vm.smoke.incoherent_arm64
   COMMAND ${CMAKE_SOURCE_DIR}/scripts/dmabuf-lab run --arch arm64 --pages 16k --incoherent --iommu off
     --timeout 800 -- ${programs}/bounce)
-set_tests_properties(vm.smoke.incoherent-arm64 PROPERTIES LABELS "matrix;fetched" TIMEOUT 1800)
+set_tests_properties(vm.smoke.incoherent_arm64 PROPERTIES LABELS "matrix;fetched" TIMEOUT 1800)
