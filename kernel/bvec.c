@@ -245,7 +245,7 @@ static void bvec_task_work(DMABUF_RW_TW_ARGS)
 	 * with its own rights.
 	 */
 	dead = DMABUF_RW_TW_DEAD || (current->flags & (PF_EXITING | PF_KTHREAD));
-	if (dead || !percpu_ref_tryget_live(&io->m->io)) {
+	if (dead || !dmabuf_rw_io_enter(io->m)) {
 		io->result = dead ? -ECANCELED : -ENOENT;
 		bvec_count(io);
 		bvec_finish(io, DMABUF_RW_TW_FLAGS);

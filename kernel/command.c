@@ -53,7 +53,8 @@ void dmabuf_rw_cache_drop(const struct dmabuf_rw_mapping *m, u64 file_offset, u3
  * @m: premapped
  * @args: the I/O
  *
- * Written back, and dropped before a write, as O_DIRECT does.
+ * Written back, and dropped before a write, as O_DIRECT does. A file that is held
+ * gets its time set before a write.
  *
  * Context: may sleep.
  * Return: success; what target_check() says; an errno of writing back.
@@ -66,7 +67,14 @@ struct dmabuf_rw_result dmabuf_rw_cache_clear(struct dmabuf_rw_mapping *m,
 	struct dmabuf_rw_result result = target_check(m, args);
 	int ret;
 
-	if (result.error || !cache_in_the_way(m, args))
+	if (result.error)
+		return result;
+	if (m->target.use && args_write(args) && dmabuf_rw_file_due(m->target.use)) {
+		ret = dmabuf_rw_file_touch(m->target.use);
+		if (ret)
+			return dmabuf_rw_fail(ret, dmabuf_rw_reason_of(m, ret));
+	}
+	if (!cache_in_the_way(m, args))
 		return result;
 	ret = filemap_write_and_wait_range(cache, args->file_offset, last);
 	if (!ret && args_write(args))
@@ -111,7 +119,7 @@ int dmabuf_rw_format_check(struct dmabuf_rw_mapping *m, struct request *rq)
  * @m: premapped; m->io held
  * @args: the I/O
  * @done: bytes of it that other commands move
- * @length: bytes that this one moves
+ * @length: out: bytes that this one moves
  *
  * Not worth a copy of it in each place.
  *
@@ -119,9 +127,12 @@ int dmabuf_rw_format_check(struct dmabuf_rw_mapping *m, struct request *rq)
  * Return: 0; -EINVAL for what is not aligned; as dmabuf_rw_format_check().
  */
 int dmabuf_rw_command_fill(struct request *rq, struct dmabuf_rw_mapping *m,
-			   const struct dmabuf_rw_io_args *args, u32 done, u32 length)
+			   const struct dmabuf_rw_io_args *args, u32 done, u32 *length)
 {
-	return command_make(rq, m, args, done, length);
+	u64 run, base = target_base(&m->target, args->file_offset + done, &run);
+
+	*length = min_t(u64, min(args->length - done, m->target.max_command), run);
+	return command_make(rq, m, args, done, *length, base);
 }
 
 /**

@@ -26,7 +26,7 @@ struct dmabuf_rw_result dmabuf_rw_cache_clear(struct dmabuf_rw_mapping *m,
 					      const struct dmabuf_rw_io_args *args);
 int dmabuf_rw_format_check(struct dmabuf_rw_mapping *m, struct request *rq);
 int dmabuf_rw_command_fill(struct request *rq, struct dmabuf_rw_mapping *m,
-			   const struct dmabuf_rw_io_args *args, u32 done, u32 length);
+			   const struct dmabuf_rw_io_args *args, u32 done, u32 *length);
 bool dmabuf_rw_command_send_by_head(struct request_queue *head, struct request *rq);
 
 static inline bool args_write(const struct dmabuf_rw_io_args *args)
@@ -47,13 +47,54 @@ static __always_inline bool cache_in_the_way(const struct dmabuf_rw_mapping *m,
 	return unlikely(target_cached(m)) && dmabuf_rw_cache_looked_at(m, args);
 }
 
+/* May a file that is held be written now? */
+static __always_inline struct dmabuf_rw_result
+file_check_write(const struct dmabuf_rw_mapping *m, const struct inode *inode)
+{
+	if (unlikely(sb_rdonly(inode->i_sb) || bdev_read_only(m->target.bdev)))
+		return dmabuf_rw_fail(-EPERM, DMABUF_RW_REASON_READ_ONLY);
+	if (unlikely(IS_IMMUTABLE(inode) || IS_APPEND(inode)))
+		return dmabuf_rw_fail(-EPERM, DMABUF_RW_REASON_FILE_KIND);
+	/* Not while another denies writing, too: it is executed, or being sealed. */
+	if (unlikely(atomic_read(&inode->i_writecount) != -1))
+		return dmabuf_rw_fail(-ETXTBSY, DMABUF_RW_REASON_FILE_BUSY);
+	return DMABUF_RW_OK;
+}
+
+/*
+ * The same for a file that is held: its size and its blocks stay. The last block
+ * can be read whole, and what is past the end does not count. The device can get
+ * smaller, and go away.
+ */
+static __always_inline struct dmabuf_rw_result
+file_check(const struct dmabuf_rw_mapping *m, const struct dmabuf_rw_io_args *args)
+{
+	const struct dmabuf_rw_file_use *use = m->target.use;
+	const struct inode *inode = file_inode(use->file);
+	u64 end, limit = use->extents->bytes;
+
+	if (!args_write(args))
+		limit = round_up(limit, (u64)bdev_logical_block_size(m->target.bdev));
+	if (unlikely(check_add_overflow(args->file_offset, (u64)args->length, &end) ||
+		     end > limit || args->file_offset >= use->extents->bytes))
+		return dmabuf_rw_fail(-EINVAL, DMABUF_RW_REASON_RANGE);
+	if (unlikely(use->extents->top > bdev_nr_bytes(m->target.bdev)))
+		return bdev_nr_sectors(m->target.bdev) ?
+			dmabuf_rw_fail(-EINVAL, DMABUF_RW_REASON_RANGE) :
+			dmabuf_rw_fail(-ENODEV, DMABUF_RW_REASON_DEVICE_GONE);
+	/* Its bytes count only when they have been checked, which no command does. */
+	if (unlikely(IS_VERITY(inode)))
+		return dmabuf_rw_fail(-EPERM, DMABUF_RW_REASON_FILE_KIND);
+	return args_write(args) ? file_check_write(m, inode) : DMABUF_RW_OK;
+}
+
 /*
  * An I/O, inside the dma-buf and in a direction that is mapped, against its
  * target as it is now. Whether it is aligned is seen with the command, in which
  * the size of the block cannot change any more.
  */
 static __always_inline struct dmabuf_rw_result
-target_check(const struct dmabuf_rw_mapping *m, const struct dmabuf_rw_io_args *args)
+device_check(const struct dmabuf_rw_mapping *m, const struct dmabuf_rw_io_args *args)
 {
 	struct block_device *bdev = m->target.bdev;
 	u64 end;
@@ -74,16 +115,60 @@ target_check(const struct dmabuf_rw_mapping *m, const struct dmabuf_rw_io_args *
 	return DMABUF_RW_OK;
 }
 
+static inline struct dmabuf_rw_result target_check(const struct dmabuf_rw_mapping *m,
+						   const struct dmabuf_rw_io_args *args)
+{
+	return m->target.use ? file_check(m, args) : device_check(m, args);
+}
+
+/* What an I/O moves that ends well: of a file nothing past its end. */
+static inline u32 io_moves(const struct dmabuf_rw_mapping *m, const struct dmabuf_rw_io_args *args)
+{
+	if (!m->target.use)
+		return args->length;
+	return min_t(u64, args->length, m->target.use->extents->bytes - args->file_offset);
+}
+
+/* Added to an offset in the target: the offset on the disk. */
+static inline u64 device_base(const struct dmabuf_rw_target *target)
+{
+	return (u64)target->bdev->bd_start_sect << SECTOR_SHIFT;
+}
+
+/* The same of any target, and how many bytes from there on follow each other. */
+static inline u64 target_base(const struct dmabuf_rw_target *target, u64 offset, u64 *run)
+{
+	if (target->use)
+		return dmabuf_rw_extents_find(target->use->extents, offset, run);
+	*run = U64_MAX;
+	return device_base(target);
+}
+
+/* A command that writes a file begins, and ends; false: the file system is frozen. */
+static inline bool command_begin(const struct dmabuf_rw_mapping *m,
+				 const struct dmabuf_rw_io_args *args)
+{
+	return !m->target.use || !args_write(args) || dmabuf_rw_file_write_begin(m->target.use);
+}
+
+static inline void command_end(const struct dmabuf_rw_mapping *m,
+			       const struct dmabuf_rw_io_args *args)
+{
+	if (m->target.use && args_write(args))
+		dmabuf_rw_file_write_end(m->target.use);
+}
+
 /*
- * Make @rq the command for @length bytes of an I/O, @done bytes into it. m->io
- * is held: the path is the one that @rq came from. Being in its queue, what is
+ * Make @rq the command for @length bytes of an I/O, @done bytes into it; @base is
+ * what target_base() says of them. m->io is held: the path is the one that @rq
+ * came from. Being in its queue, what is
  * seen of the namespace holds until @rq has ended: a format by this controller
  * freezes the queue first, one by another controller the head's, see
  * command_send().
  */
 static __always_inline int command_make(struct request *rq, struct dmabuf_rw_mapping *m,
 					const struct dmabuf_rw_io_args *args, u32 done,
-					u32 length)
+					u32 length, u64 base)
 {
 	const struct dmabuf_rw_target *target = &m->target;
 	u32 block = queue_logical_block_size(rq->q);
@@ -93,7 +178,7 @@ static __always_inline int command_make(struct request *rq, struct dmabuf_rw_map
 	u16 control;
 	u64 lba;
 
-	lba = args->file_offset + done + ((u64)target->bdev->bd_start_sect << SECTOR_SHIFT);
+	lba = args->file_offset + done + base;
 	if (unlikely((target->head && bdev_logical_block_size(target->bdev) != block) ||
 		     ((lba | length) & (block - 1)) || (length >> shift) > 65536 ||
 		     ((args->buffer_offset + done) & queue_dma_alignment(rq->q))))

@@ -51,8 +51,10 @@
 #ifdef PROBE_END_IO_BATCH
 #define DMABUF_RW_END_IO_ARGS \
 	struct request *rq, blk_status_t status, const struct io_comp_batch *iob
+#define DMABUF_RW_END_IO_PASS rq, status, iob
 #else
 #define DMABUF_RW_END_IO_ARGS struct request *rq, blk_status_t status
+#define DMABUF_RW_END_IO_PASS rq, status
 #endif
 
 /*
@@ -320,6 +322,31 @@ static inline void dmabuf_rw_plug_expect(struct blk_plug *plug, unsigned int nr)
 #ifndef lockdep_assert_in_rcu_read_lock
 #define lockdep_assert_in_rcu_read_lock() \
 	RCU_LOCKDEP_WARN(!rcu_read_lock_held(), "not in a read-side section of RCU")
+#endif
+
+/*
+ * 6.7 lets a module keep a mount writable without keeping it from being frozen. No
+ * file is held where it cannot.
+ */
+#ifdef PROBE_MNT_WRITE_ACCESS
+#define DMABUF_RW_HOLDS_FILES	true
+#else
+#define DMABUF_RW_HOLDS_FILES	false
+static inline int mnt_get_write_access(struct vfsmount *mount)
+{
+	return -EOPNOTSUPP;
+}
+
+static inline void mnt_put_write_access(struct vfsmount *mount)
+{
+}
+#endif
+
+/* 6.3 has a type of its own for how a mount maps owners. */
+#ifdef PROBE_SETATTR_IDMAP
+#define dmabuf_rw_file_idmap(file) file_mnt_idmap(file)
+#else
+#define dmabuf_rw_file_idmap(file) file_mnt_user_ns(file)
 #endif
 
 /* Allocators by type, new in 7.0. */

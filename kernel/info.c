@@ -54,6 +54,10 @@ static int info_attach(struct dmabuf_rw_info *info, struct dmabuf_rw_mapping *m)
 	info->invalidations = a->invalidations;
 	info->map_ns = a->map_ns;
 	info->max_command_bytes = m->target.max_command;
+	if (m->target.use) {
+		info->extents = m->target.use->extents->nr;
+		info->held_bytes = m->target.use->extents->bytes;
+	}
 	dma_resv_unlock(m->dmabuf->resv);
 	return 0;
 }

@@ -14,6 +14,7 @@
 #include "attach.h"
 #include "bvec.h"
 #include "debugfs.h"
+#include "held_file.h"
 #include "info.h"
 #include "io.h"
 #include "io_ioctl.h"
@@ -46,6 +47,8 @@ static long ioctl_query(void __user *arg)
 			 DMABUF_RW_FEAT_INVALIDATE | DMABUF_RW_FEAT_TIMEOUT |
 			 DMABUF_RW_FEAT_IOPOLL | DMABUF_RW_FEAT_RWFILE | DMABUF_RW_FEAT_IO |
 			 DMABUF_RW_FEAT_READ_FUA;
+	if (dmabuf_rw_hold_file_available())
+		query.features |= DMABUF_RW_FEAT_HOLD_FILE;
 	if (DMABUF_RW_SQE_KEPT) {
 		/* Without, what has to wait is kept by later.c, one I/O at a time. */
 		query.features |= DMABUF_RW_FEAT_ASYNC | DMABUF_RW_FEAT_RANGES;

@@ -38,6 +38,7 @@ struct map_call {
 	struct dmabuf_rw_target target;	/* all zero: none yet */
 	u32 directions;
 	u32 hint;
+	bool hold;			/* the target is a file that is held */
 	struct dmabuf_rw_counts_block *counts;	/* NULL: none yet */
 	u32 counts_left;		/* in @counts, from the front */
 	u32 entries_left;		/* this one and those after it */
@@ -84,18 +85,19 @@ static struct dmabuf_rw_mapping *mapping_new(struct dmabuf_rw_session *session,
 }
 
 static struct dmabuf_rw_result map_target(struct map_call *call, struct dmabuf_rw_mapping *m,
-					  struct file *file, u32 hint)
+					  struct file *file, u32 hint, bool hold)
 {
 	struct dmabuf_rw_result result;
 
 	if (call->target.file != file || call->directions != m->directions ||
-	    call->hint != hint) {
+	    call->hint != hint || call->hold != hold) {
 		dmabuf_rw_target_put(&call->target);
-		result = dmabuf_rw_target_nvme(&call->target, file, m->directions, hint);
+		result = dmabuf_rw_target_nvme(&call->target, file, m->directions, hint, hold);
 		if (result.error)
 			return result;
 		call->directions = m->directions;
 		call->hint = hint;
+		call->hold = hold;
 	}
 	dmabuf_rw_target_copy(&m->target, &call->target);
 	return DMABUF_RW_OK;
@@ -105,7 +107,7 @@ static struct dmabuf_rw_result map_target(struct map_call *call, struct dmabuf_r
 static struct dmabuf_rw_result map_premapped_once(struct map_call *call,
 						  struct dmabuf_rw_mapping *m,
 						  struct dma_buf *dmabuf, struct file *target,
-						  u32 hint)
+						  u32 hint, bool hold)
 {
 	struct dmabuf_rw_attach *attach;
 	struct dmabuf_rw_result result;
@@ -114,7 +116,7 @@ static struct dmabuf_rw_result map_premapped_once(struct map_call *call,
 		return dmabuf_rw_fail(-EBADF, DMABUF_RW_REASON_BAD_TARGET);
 	if (dmabuf_rw_charge(m->cred->user, dmabuf->size, &m->charged))
 		return dmabuf_rw_fail(-ENOMEM, DMABUF_RW_REASON_MEMLOCK);
-	result = map_target(call, m, target, hint);
+	result = map_target(call, m, target, hint, hold);
 	if (result.error)
 		goto uncharge;
 	result = dmabuf_rw_fail(-ENOMEM, DMABUF_RW_REASON_NO_MEMORY);
@@ -127,7 +129,7 @@ static struct dmabuf_rw_result map_premapped_once(struct map_call *call,
 	result = dmabuf_rw_attach_join(attach, m);
 	if (result.error)
 		goto put_attach;
-	m->ops = &dmabuf_rw_premapped_ops;
+	m->ops = hold ? &dmabuf_rw_premapped_file_ops : &dmabuf_rw_premapped_ops;
 	return DMABUF_RW_OK;
 
 put_attach:
@@ -146,13 +148,13 @@ uncharge:
 /* Make @m a premapped mapping; on failure it is as it was. */
 static struct dmabuf_rw_result map_premapped(struct map_call *call, struct dmabuf_rw_mapping *m,
 					     struct dma_buf *dmabuf, struct file *target,
-					     u32 hint)
+					     u32 hint, bool hold)
 {
 	struct dmabuf_rw_result result;
 	int tries;
 
 	for (tries = 1; ; tries++) {
-		result = map_premapped_once(call, m, dmabuf, target, hint);
+		result = map_premapped_once(call, m, dmabuf, target, hint, hold);
 		if (tries == MAP_TRIES || result.reason != DMABUF_RW_REASON_DEVICE_GONE ||
 		    !dmabuf_rw_target_on_head(target))
 			return result;
@@ -227,14 +229,15 @@ static struct dmabuf_rw_result map_by_path(struct map_call *call, struct dmabuf_
 
 	switch (e->path) {
 	case DMABUF_RW_PATH_PREMAPPED:
-		return map_premapped(call, m, dmabuf, target, hint);
+		return map_premapped(call, m, dmabuf, target, hint,
+				     e->flags & DMABUF_RW_MAP_HOLD_FILE);
 	case DMABUF_RW_PATH_REGISTERED:
 		return map_registered(m, dmabuf);
 	case DMABUF_RW_PATH_BVEC:
 		return map_bvec(m, dmabuf, target);
 	}
 
-	result = map_premapped(call, m, dmabuf, target, hint);
+	result = map_premapped(call, m, dmabuf, target, hint, false);
 	if (!map_try_next(result))
 		return result;
 	e->refused[DMABUF_RW_PATH_PREMAPPED] = result.reason;
@@ -253,12 +256,12 @@ static struct dmabuf_rw_result map_check(const struct dmabuf_rw_map_entry *e)
 {
 	const struct dmabuf_rw_result bad = { -EINVAL, DMABUF_RW_REASON_ARGUMENT };
 
-	if ((e->flags & ~DMABUF_RW_MAP_READ_FUA) || e->reserved0 ||
+	if ((e->flags & ~(DMABUF_RW_MAP_READ_FUA | DMABUF_RW_MAP_HOLD_FILE)) || e->reserved0 ||
 	    memchr_inv(e->reserved, 0, sizeof(e->reserved)))
 		return bad;
 	if (e->path >= DMABUF_RW_NR_PATHS)
 		return bad;
-	/* No other datapath makes the command of a read itself. */
+	/* No other datapath makes the command of a read itself, or leaves the file system out. */
 	if (e->flags && e->path != DMABUF_RW_PATH_PREMAPPED)
 		return bad;
 	if (!e->directions || (e->directions & ~(DMABUF_RW_DIR_READ | DMABUF_RW_DIR_WRITE)))
@@ -271,14 +274,19 @@ static struct dmabuf_rw_result map_check(const struct dmabuf_rw_map_entry *e)
 }
 
 static struct dmabuf_rw_result map_check_modes(const struct dma_buf *dmabuf,
-					       const struct file *target, u32 directions)
+					       const struct file *target,
+					       const struct dmabuf_rw_map_entry *e)
 {
 	fmode_t mode = dmabuf->file->f_mode;
+	u32 directions = e->directions;
 
 	if ((directions & DMABUF_RW_DIR_READ) && !(mode & FMODE_WRITE))
 		return dmabuf_rw_fail(-EACCES, DMABUF_RW_REASON_DMABUF_MODE);
 	if ((directions & DMABUF_RW_DIR_WRITE) && !(mode & FMODE_READ))
 		return dmabuf_rw_fail(-EACCES, DMABUF_RW_REASON_DMABUF_MODE);
+	/* Whoever may write a file that is held has it open for reading. */
+	if (e->flags & DMABUF_RW_MAP_HOLD_FILE)
+		directions = DMABUF_RW_DIR_READ;
 	return target ? dmabuf_rw_target_modes(target, directions) : DMABUF_RW_OK;
 }
 
@@ -342,7 +350,7 @@ static struct dmabuf_rw_result map_files(struct dmabuf_rw_session *session,
 	struct dmabuf_rw_result result;
 	struct dmabuf_rw_mapping *m;
 
-	result = map_check_modes(dmabuf, target, e->directions);
+	result = map_check_modes(dmabuf, target, e);
 	if (result.error)
 		return result;
 	m = mapping_new(session, call, e->directions);

@@ -192,6 +192,8 @@ static int proof_enter_head(struct request_queue *head)
 		if (fatal_signal_pending(current))
 			return -EINTR;
 	}
+	/* What the format changed is seen. */
+	smp_rmb();
 	return 0;
 }
 

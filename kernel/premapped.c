@@ -76,7 +76,7 @@ static noinline bool single_again(struct io_uring_cmd *cmd, struct request *rq, 
 	return dmabuf_rw_long_again(cmd, m, &args, rq, error);
 }
 
-static enum rq_end_io_ret single_end(DMABUF_RW_END_IO_ARGS)
+static __always_inline enum rq_end_io_ret single_ends(DMABUF_RW_END_IO_ARGS, bool file)
 {
 	struct io_uring_cmd *cmd = rq->end_io_data;
 	struct dmabuf_rw_pdu *io = dmabuf_rw_pdu(cmd);
@@ -85,6 +85,8 @@ static enum rq_end_io_ret single_end(DMABUF_RW_END_IO_ARGS)
 	struct dmabuf_rw_mapping *m = io->m;
 	bool polled = io->flags & IO_POLLED;
 
+	if (file && direction == DMABUF_RW_DIR_WRITE)
+		dmabuf_rw_file_write_end(m->target.use);
 	if (unlikely(error) && single_again(cmd, rq, error))
 		return RQ_END_IO_FREE;
 	io_account(m, direction, io->length, error, 0);
@@ -102,6 +104,16 @@ static enum rq_end_io_ret single_end(DMABUF_RW_END_IO_ARGS)
 	else
 		dmabuf_rw_in_task(cmd, single_task_work);
 	return RQ_END_IO_FREE;
+}
+
+static enum rq_end_io_ret single_end(DMABUF_RW_END_IO_ARGS)
+{
+	return single_ends(DMABUF_RW_END_IO_PASS, false);
+}
+
+static enum rq_end_io_ret single_file_end(DMABUF_RW_END_IO_ARGS)
+{
+	return single_ends(DMABUF_RW_END_IO_PASS, true);
 }
 
 /*
@@ -133,24 +145,35 @@ static noinline int several_issue(struct io_uring_cmd *cmd, struct dmabuf_rw_map
 	return ret;
 }
 
-/* A part of dmabuf_rw_issue() below. */
-static __always_inline int
-premapped_issue(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
-		const struct dmabuf_rw_io_args *args, unsigned int issue_flags)
+/* An I/O on a device, or on a file that is held. */
+static __always_inline int issue_any(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
+				     const struct dmabuf_rw_io_args *args,
+				     unsigned int issue_flags, bool file)
 {
 	struct dmabuf_rw_pdu *io = dmabuf_rw_pdu(cmd);
 	blk_opf_t opf = command_op(args) | REQ_NOWAIT;
+	u32 most = m->target.max_command;
+	u64 base = 0, run;
 	struct dmabuf_rw_result result;
 	struct request *rq;
 	int ret;
 
-	result = target_check(m, args);
+	result = file ? file_check(m, args) : device_check(m, args);
 	if (unlikely(result.error))
 		return dmabuf_rw_io_refuse(m, result);
 	if (unlikely(cache_in_the_way(m, args) || dmabuf_rw_io_fenced(m, args)))
 		return dmabuf_rw_io_defer(m);
+	if (file) {
+		if (args_write(args) && unlikely(dmabuf_rw_file_due(m->target.use)))
+			return dmabuf_rw_io_defer(m);
+		base = dmabuf_rw_extents_find(m->target.use->extents, args->file_offset, &run);
+		most = min_t(u64, most, run);
+		/* A part of the last block: fewer bytes moved than asked for. */
+		if (unlikely(io_moves(m, args) != args->length))
+			most = 0;
+	}
 	/* Parts are not polled for: a command has room for one request. */
-	if (unlikely(args->length > m->target.max_command))
+	if (unlikely(args->length > most))
 		return several_issue(cmd, m, args);
 
 	if (issue_flags & IO_URING_F_IOPOLL)
@@ -159,12 +182,17 @@ premapped_issue(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 	/* A queue that is dying may be that of one controller of several. */
 	if (IS_ERR(rq))
 		return dmabuf_rw_io_defer(m);
-	ret = command_make(rq, m, args, 0, args->length);
+	ret = command_make(rq, m, args, 0, args->length, file ? base : device_base(&m->target));
 	if (unlikely(ret)) {
 		blk_mq_free_request(rq);
 		return dmabuf_rw_io_refuse(m, dmabuf_rw_fail(ret, dmabuf_rw_reason_of(m, ret)));
 	}
-	rq->end_io = single_end;
+	if (file && unlikely(!command_begin(m, args))) {
+		this_cpu_dec(m->counts->commands);
+		blk_mq_free_request(rq);
+		return dmabuf_rw_io_defer(m);
+	}
+	rq->end_io = file ? single_file_end : single_end;
 	rq->end_io_data = cmd;
 	io->m = m;
 	io->file_offset = args->file_offset;
@@ -184,6 +212,8 @@ premapped_issue(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 	percpu_ref_get(&m->io);
 	if (unlikely(!single_send(m, rq))) {
 		io->flags = 0;
+		if (file)
+			command_end(m, args);
 		this_cpu_dec(m->counts->commands);
 		blk_mq_free_request(rq);
 		percpu_ref_put(&m->io);
@@ -192,6 +222,28 @@ premapped_issue(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 	percpu_ref_put(&m->io);
 	return -EIOCBQUEUED;
 }
+
+/* A part of dmabuf_rw_issue() below. */
+static __always_inline int
+premapped_issue(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
+		const struct dmabuf_rw_io_args *args, unsigned int issue_flags)
+{
+	return issue_any(cmd, m, args, issue_flags, false);
+}
+
+static int premapped_file_issue(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
+				const struct dmabuf_rw_io_args *args, unsigned int issue_flags)
+{
+	return issue_any(cmd, m, args, issue_flags, true);
+}
+
+/* What a premapped mapping of a file that is held does with an I/O. */
+const struct dmabuf_rw_path_ops dmabuf_rw_premapped_file_ops = {
+	.path = DMABUF_RW_PATH_PREMAPPED,
+	.issue = premapped_file_issue,
+	.send = dmabuf_rw_long_send,
+	.run = dmabuf_rw_long_run,
+};
 
 /* What a premapped mapping does with an I/O. */
 const struct dmabuf_rw_path_ops dmabuf_rw_premapped_ops = {

@@ -10,6 +10,7 @@
 struct io_comp_batch;
 
 extern const struct dmabuf_rw_path_ops dmabuf_rw_premapped_ops;
+extern const struct dmabuf_rw_path_ops dmabuf_rw_premapped_file_ops;
 
 int dmabuf_rw_premapped_iopoll(struct io_uring_cmd *cmd, struct io_comp_batch *iob);
 

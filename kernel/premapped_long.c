@@ -42,7 +42,7 @@ static void long_task_work(DMABUF_RW_TW_ARGS)
 {
 	struct io_uring_cmd *cmd = DMABUF_RW_TW_CMD;
 	struct premapped_long *l = dmabuf_rw_pdu(cmd)->longer;
-	s32 result = l->error ?: (s32)l->args.length;
+	s32 result = l->error ?: (s32)io_moves(l->m, &l->args);
 
 	if (args_write(&l->args) && target_cached(l->m))
 		dmabuf_rw_cache_drop(l->m, l->args.file_offset, l->args.length);
@@ -69,7 +69,7 @@ static void long_put(struct premapped_long *l)
 	if (!atomic_dec_and_test(&l->pending))
 		return;
 	if (long_over(l)) {
-		io_account(l->m, l->args.direction, l->args.length, l->error, l->reason);
+		io_account(l->m, l->args.direction, io_moves(l->m, &l->args), l->error, l->reason);
 	} else if (l->cmd) {
 		queue_work(again_wq, &l->work);
 		return;
@@ -109,6 +109,7 @@ static enum rq_end_io_ret long_end(DMABUF_RW_END_IO_ARGS)
 	int error = dmabuf_rw_nvme_result(rq, status);
 	struct dmabuf_rw_mapping *m = l->m;
 
+	command_end(m, &l->args);
 	if (unlikely(error))
 		long_note(l, rq, error);
 	/* @l keeps @m until the last part has ended, which this may be. */
@@ -210,6 +211,7 @@ static bool long_send_part(struct premapped_long *l, u32 done, u32 *length)
 	struct dmabuf_rw_mapping *m = l->m;
 	struct dmabuf_rw_io_args part = l->args;
 	struct request *rq;
+	bool frozen;
 	int ret;
 
 	part.file_offset += done;
@@ -219,8 +221,7 @@ static bool long_send_part(struct premapped_long *l, u32 done, u32 *length)
 		rq = command_get(l, &part);
 		if (!rq)
 			return false;
-		*length = min(part.length, m->target.max_command);
-		ret = dmabuf_rw_command_fill(rq, m, &l->args, done, *length);
+		ret = dmabuf_rw_command_fill(rq, m, &l->args, done, length);
 		if (ret) {
 			blk_mq_free_request(rq);
 			percpu_ref_put(&m->io);
@@ -230,13 +231,20 @@ static bool long_send_part(struct premapped_long *l, u32 done, u32 *length)
 		rq->end_io = long_end;
 		rq->end_io_data = l;
 		atomic_inc(&l->pending);
-		if (likely(command_send(m, rq)))
-			return true;
+		frozen = !command_begin(m, &l->args);
+		if (!frozen) {
+			if (likely(command_send(m, rq)))
+				return true;
+			command_end(m, &l->args);
+		}
 		atomic_dec(&l->pending);
 		this_cpu_dec(m->counts->commands);
 		blk_mq_free_request(rq);
 		percpu_ref_put(&m->io);
-		schedule_timeout_killable(1);
+		if (frozen)
+			dmabuf_rw_file_thaw_wait(m->target.use);
+		else
+			schedule_timeout_killable(1);
 		if (fatal_signal_pending(current)) {
 			long_fail(l, dmabuf_rw_fail(-EINTR, DMABUF_RW_REASON_INTERRUPTED));
 			return false;
@@ -366,25 +374,26 @@ static struct premapped_long *long_new(struct io_uring_cmd *cmd, struct dmabuf_r
 int dmabuf_rw_long_issue(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 			 const struct dmabuf_rw_io_args *args)
 {
-	u32 most = m->target.max_command, nr = DIV_ROUND_UP(args->length, most), i;
 	struct request *rqs[PARTS_AT_ONCE];
+	u32 nr = 0, done = 0, length, i;
 	struct premapped_long *l;
 	int ret = -EAGAIN;
 
-	if (nr > PARTS_AT_ONCE)
-		return dmabuf_rw_io_defer(m);
-	for (i = 0; i < nr; i++) {
-		rqs[i] = blk_mq_alloc_request(m->target.disk->queue, command_op(args) | REQ_NOWAIT,
-					      BLK_MQ_REQ_NOWAIT);
-		if (IS_ERR(rqs[i]))
+	while (done < args->length) {
+		if (nr == PARTS_AT_ONCE)
 			goto free;
-		ret = dmabuf_rw_command_fill(rqs[i], m, args, i * most,
-					     min(args->length - i * most, most));
+		rqs[nr] = blk_mq_alloc_request(m->target.disk->queue,
+					       command_op(args) | REQ_NOWAIT, BLK_MQ_REQ_NOWAIT);
+		if (IS_ERR(rqs[nr]))
+			goto free;
+		ret = dmabuf_rw_command_fill(rqs[nr], m, args, done, &length);
 		if (ret) {
-			i++;
+			blk_mq_free_request(rqs[nr]);
 			goto free;
 		}
 		ret = -EAGAIN;
+		nr++;
+		done += length;
 	}
 	l = long_new(cmd, m, args, GFP_NOWAIT | __GFP_NOWARN);
 	if (!l)
@@ -398,8 +407,11 @@ int dmabuf_rw_long_issue(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 		atomic_inc(&l->pending);
 		rqs[i]->end_io = long_end;
 		rqs[i]->end_io_data = l;
-		if (likely(command_send(m, rqs[i])))
-			continue;
+		if (likely(command_begin(m, args))) {
+			if (likely(command_send(m, rqs[i])))
+				continue;
+			command_end(m, args);
+		}
 		/* Frozen in the middle: all of it once more, from a worker. */
 		long_ask(l, DMABUF_RW_NVME_AGAIN);
 		this_cpu_sub(m->counts->commands, nr - i);
@@ -414,9 +426,9 @@ int dmabuf_rw_long_issue(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 	return -EIOCBQUEUED;
 
 free:
-	this_cpu_sub(m->counts->commands, ret == -EAGAIN ? i : i - 1);
-	while (i--)
-		blk_mq_free_request(rqs[i]);
+	this_cpu_sub(m->counts->commands, nr);
+	while (nr--)
+		blk_mq_free_request(rqs[nr]);
 	if (ret == -EAGAIN)
 		return dmabuf_rw_io_defer(m);
 	return dmabuf_rw_io_refuse(m, dmabuf_rw_fail(ret, dmabuf_rw_reason_of(m, ret)));
@@ -510,7 +522,7 @@ struct dmabuf_rw_result dmabuf_rw_long_run(struct dmabuf_rw_mapping *m,
 		dmabuf_rw_cache_drop(m, args->file_offset, args->length);
 	if (l.error)
 		return dmabuf_rw_fail(l.error, l.reason ?: dmabuf_rw_reason_of(m, l.error));
-	*moved = args->length;
+	*moved = io_moves(m, args);
 	return DMABUF_RW_OK;
 }
 

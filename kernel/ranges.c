@@ -265,7 +265,7 @@ static void range_send(struct ranges *all, struct dmabuf_rw_range *range)
 		range_again(all, range);
 		return;
 	}
-	ret = command_make(rq, m, &args, 0, args.length);
+	ret = command_make(rq, m, &args, 0, args.length, device_base(&m->target));
 	if (unlikely(ret)) {
 		blk_mq_free_request(rq);
 		range_refuse(m, range, dmabuf_rw_fail(ret, dmabuf_rw_reason_of(m, ret)));

@@ -66,6 +66,14 @@ static struct dmabuf_rw_result target_set_path(struct dmabuf_rw_target *target,
 	return DMABUF_RW_OK;
 }
 
+/* The block device that an open file is, or is on; NULL: none. */
+static struct block_device *target_device(const struct file *file)
+{
+	struct inode *inode = file->f_mapping->host;
+
+	return S_ISBLK(inode->i_mode) ? I_BDEV(inode) : inode->i_sb->s_bdev;
+}
+
 static void target_put_path(struct dmabuf_rw_target *target)
 {
 	if (target->disk)
@@ -76,6 +84,9 @@ static void target_put_path(struct dmabuf_rw_target *target)
 /* What must hold of the device itself, whatever the path. */
 static struct dmabuf_rw_result target_check(const struct dmabuf_rw_target *target, u32 directions)
 {
+	const struct inode *inode = target->file->f_mapping->host;
+	/* A watcher may have to bring the bytes of a file first. */
+	size_t all = S_ISREG(inode->i_mode) ? i_size_read(inode) : 0;
 	loff_t start = 0;
 	int ret = 0;
 
@@ -90,9 +101,9 @@ static struct dmabuf_rw_result target_check(const struct dmabuf_rw_target *targe
 	 * I/O that follows is commands without pages, of which they know nothing.
 	 */
 	if (directions & DMABUF_RW_DIR_READ)
-		ret = rw_verify_area(READ, target->file, &start, 0);
+		ret = rw_verify_area(READ, target->file, &start, all);
 	if (!ret && (directions & DMABUF_RW_DIR_WRITE))
-		ret = rw_verify_area(WRITE, target->file, &start, 0);
+		ret = rw_verify_area(WRITE, target->file, &start, all);
 	return ret ? dmabuf_rw_fail(ret, DMABUF_RW_REASON_TARGET_MODE) : DMABUF_RW_OK;
 }
 
@@ -102,28 +113,34 @@ static struct dmabuf_rw_result target_check(const struct dmabuf_rw_target *targe
  * @file: what user space opened; a reference is taken
  * @directions: DMABUF_RW_DIR_*, already checked with dmabuf_rw_target_modes()
  * @hint: bytes one command may move, 0: what the block layer says
+ * @hold: @file is a regular file, and is to be held still
  *
  * The PCI function may lose its driver meanwhile; dmabuf_rw_attach_get() finds
  * that out.
  *
  * Context: may sleep.
  * Return: success, or -EOPNOTSUPP, -EPERM, -ENODEV, -ENOMEM, or what a security
- * module or, the first time, the drive said, with the reason.
+ * module, dmabuf_rw_file_use_get() or, the first time, the drive said, with the
+ * reason.
  */
 struct dmabuf_rw_result dmabuf_rw_target_nvme(struct dmabuf_rw_target *target,
 					      struct file *file, u32 directions,
-					      u32 hint)
+					      u32 hint, bool hold)
 {
 	struct inode *inode = file->f_mapping->host;
 	struct dmabuf_rw_result result;
 	struct gendisk *opened;
 
 	memset(target, 0, sizeof(*target));
-	if (!S_ISBLK(inode->i_mode))
+	if (hold && !S_ISREG(inode->i_mode))
+		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NOT_FILE);
+	if (!hold && !S_ISBLK(inode->i_mode))
 		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NOT_BLOCK);
+	if (!target_device(file))
+		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_FILE_SYSTEM);
 
 	target->file = get_file(file);
-	target->bdev = I_BDEV(inode);
+	target->bdev = target_device(file);
 	target->hint = hint;
 	opened = target->bdev->bd_disk;
 	if (dmabuf_rw_nvme_is_head(opened))
@@ -134,13 +151,15 @@ struct dmabuf_rw_result dmabuf_rw_target_nvme(struct dmabuf_rw_target *target,
 	if (!result.error)
 		result = dmabuf_rw_nvme_prove(target->disk, target->head, target->dma_dev,
 					      &target->format);
+	if (!result.error && hold)
+		result = dmabuf_rw_file_use_get(file, directions, &target->use);
 	if (result.error)
 		dmabuf_rw_target_put(target);
 	return result;
 }
 
 /**
- * dmabuf_rw_target_on_head - is the open file a multipath head?
+ * dmabuf_rw_target_on_head - is the open file, or what it is on, a multipath head?
  * @file: any
  *
  * Context: any.
@@ -148,9 +167,9 @@ struct dmabuf_rw_result dmabuf_rw_target_nvme(struct dmabuf_rw_target *target,
  */
 bool dmabuf_rw_target_on_head(const struct file *file)
 {
-	struct inode *inode = file->f_mapping->host;
+	const struct block_device *bdev = target_device(file);
 
-	return S_ISBLK(inode->i_mode) && dmabuf_rw_nvme_is_head(I_BDEV(inode)->bd_disk);
+	return bdev && dmabuf_rw_nvme_is_head(bdev->bd_disk);
 }
 
 /**
@@ -173,6 +192,9 @@ struct dmabuf_rw_result dmabuf_rw_target_repath(struct dmabuf_rw_target *target,
 	target->file = get_file(from->file);
 	target->bdev = from->bdev;
 	target->head = from->head;
+	target->use = from->use;
+	if (target->use)
+		refcount_inc(&target->use->refs);
 	target->hint = from->hint;
 	result = target_set_path(target, avoid);
 	if (result.error)
@@ -225,6 +247,8 @@ void dmabuf_rw_target_copy(struct dmabuf_rw_target *to, const struct dmabuf_rw_t
 {
 	*to = *from;
 	get_file(to->file);
+	if (to->use)
+		refcount_inc(&to->use->refs);
 	get_device(disk_to_dev(to->disk));
 	get_device(to->dma_dev);
 }
@@ -238,6 +262,7 @@ void dmabuf_rw_target_copy(struct dmabuf_rw_target *to, const struct dmabuf_rw_t
 void dmabuf_rw_target_put(struct dmabuf_rw_target *target)
 {
 	target_put_path(target);
+	dmabuf_rw_file_use_put(target->use);
 	if (target->file)
 		fput(target->file);
 	memset(target, 0, sizeof(*target));

@@ -8,6 +8,7 @@
 #include <linux/blkdev.h>
 #include <linux/fs.h>
 
+#include "held_file.h"
 #include "nvme_ns.h"
 #include "result.h"
 
@@ -16,7 +17,8 @@ struct io_comp_batch;
 /* What user space opened and, premapped, the namespace that commands go to. */
 struct dmabuf_rw_target {
 	struct file *file;		/* reference; all that bvec has */
-	struct block_device *bdev;	/* of @file: offsets and size are its */
+	struct block_device *bdev;	/* of @file, or the one that @file's file system is on */
+	struct dmabuf_rw_file_use *use;	/* @file is a regular one, and held still; else NULL */
 	struct request_queue *head;	/* the queue of a multipath head, or NULL */
 	/* The path in use. Of a head it changes, see failover.c. */
 	struct gendisk *disk;		/* device reference */
@@ -32,7 +34,7 @@ struct dmabuf_rw_target {
 struct dmabuf_rw_result dmabuf_rw_target_modes(const struct file *file, u32 directions);
 struct dmabuf_rw_result dmabuf_rw_target_nvme(struct dmabuf_rw_target *target,
 					      struct file *file, u32 directions,
-					      u32 hint);
+					      u32 hint, bool hold);
 bool dmabuf_rw_target_on_head(const struct file *file);
 struct dmabuf_rw_result dmabuf_rw_target_repath(struct dmabuf_rw_target *target,
 						const struct dmabuf_rw_target *from,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// Who lent the memory of a dma-buf, where somebody has to be told that it is not needed any more;
-// and what can be done to it meanwhile.
+// The plug-in or process that lent the memory of a dma-buf and is told when it is no longer needed;
+// and what the job can do to the memory until then.
 #pragma once
 
 #include "base/error.hpp"

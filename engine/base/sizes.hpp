@@ -14,8 +14,8 @@ inline constexpr uint64_t kPage = 4096;
 inline constexpr uint64_t kMiB = uint64_t{1} << 20;
 
 /// Most bytes one io_uring request can ask for: its length field has 32 bits and the kernel stops
-/// a read or write at 2 GiB less one page.
-inline constexpr uint64_t kMaxRequest = (uint64_t{1} << 31) - kPage;
+/// a read or write at 2 GiB less one page of its own.
+constexpr uint64_t max_request(uint64_t page) { return (uint64_t{1} << 31) - page; }
 
 /// Entries io_uring allows in a submission queue.
 inline constexpr unsigned kMaxRingEntries = 32768;

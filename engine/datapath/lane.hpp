@@ -91,6 +91,7 @@ struct Lane {
   const int *dmabuf_fds = nullptr; ///< the dma-bufs
   unsigned slot_mask = 0;          ///< I/O slot to dma-buf: 0, or all ones with one for each slot
   uint64_t slot_bytes = 0;         ///< of each dma-buf then
+  bool cpu_open = false;           ///< the CPU has access to all of them: fio fills or checks
   Target *targets = nullptr;       ///< by file number
   Counters counters;
   int fatal = 0; ///< errno after which this job can do no more I/O

@@ -132,8 +132,15 @@ struct Bounce {
 
 private:
   /// False where the exporter did not let the CPU: such a copy counts for nothing.
+  ///
+  /// Where the CPU has access already none is begun within it: to begin one for reading may drop
+  /// what the CPU has just written, where devices do not look into its caches.
   static bool copy(Lane &lane, const Request &request, void *to, const void *from, uint32_t bytes,
                    uint64_t access) {
+    if (lane.cpu_open) {
+      std::memcpy(to, from, bytes);
+      return true;
+    }
     const int fd = lane.dmabuf_fds[lane.buffer_number(request)];
     int error = cpu_access_begin(fd, access);
     std::memcpy(to, from, bytes);

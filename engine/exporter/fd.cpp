@@ -94,10 +94,10 @@ Result<Answer> receive(int peer, const std::string &path, unsigned timeout_ms) {
   return answer;
 }
 
-/// Refuses a socket that somebody else may have put in the place of the user's: who listens there
-/// sees what the drive puts into the memory.
+/// Refuses a socket that another user may have put in the place of the right one: the process that
+/// listens there sees what the drive puts into the memory.
 Result<void> check_place(int peer, const std::string &path) {
-  // Whoever listens as root or as this user could have had it all anyway.
+  // A process of root or of this user can read that memory anyway.
   ucred who = {};
   socklen_t size = sizeof(who);
   if (getsockopt(peer, SOL_SOCKET, SO_PEERCRED, &who, &size) == 0 &&

@@ -13,11 +13,11 @@ namespace dmabuf {
 
 inline constexpr unsigned kPeerTimeoutMs = 10'000; ///< for the connection, and for the answer
 
-/// Connects to whoever hands out dma-bufs on a UNIX socket (docs/exporters.md).
+/// Connects to the process that hands out dma-bufs on a UNIX socket (docs/exporters.md).
 Result<UniqueFd> connect_peer(const std::string &path, unsigned timeout_ms = kPeerTimeoutMs);
 
-/// Asks a connected peer for one dma-buf of `bytes` bytes. `path`: the socket, for messages. Takes
-/// nothing else: whatever other descriptors came are closed.
+/// Asks a connected peer for one dma-buf of `bytes` bytes. `path`: the socket, for messages.
+/// Closes all other descriptors that came with it.
 Result<DmaBuf> ask_peer(UniqueFd peer, const std::string &path, uint64_t bytes,
                         unsigned timeout_ms = kPeerTimeoutMs);
 

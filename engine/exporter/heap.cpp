@@ -11,6 +11,7 @@
 #include <linux/dma-heap.h>
 #include <memory>
 #include <sys/ioctl.h>
+#include <unistd.h>
 #include <vector>
 
 namespace dmabuf {
@@ -46,13 +47,21 @@ std::string heap_path(const std::string &device) {
   return device.starts_with('/') ? device : std::string(kHeaps) + "/" + device;
 }
 
+std::string no_heap(const char *heaps) {
+  if (access(heaps, F_OK) != 0 && errno == ENOENT)
+    return strf("there is no heap in %s, and this kernel was built without DMA heaps "
+                "(CONFIG_DMABUF_HEAPS), as Debian's for arm64 are; use another dmabuf_exporter, "
+                "such as udmabuf",
+                kHeaps);
+  return strf("there is no heap in %s; load one (modprobe system_heap), or use another "
+              "dmabuf_exporter",
+              kHeaps);
+}
+
 Result<DmaBuf> allocate_heap(const BufferRequest &request) {
   const std::string name = request.device.empty() ? first_heap() : request.device;
   if (name.empty())
-    return fail(ENOENT,
-                strf("there is no heap in %s; load one (modprobe system_heap), or use another "
-                     "dmabuf_exporter",
-                     kHeaps));
+    return fail(ENOENT, no_heap("/sys/class/dma_heap"));
   DmaBuf buffer;
   buffer.device = heap_path(name);
   const char *path = buffer.device.c_str();

@@ -10,4 +10,8 @@ namespace dmabuf {
 /// itself.
 std::string heap_path(const std::string &device);
 
+/// Why there is no heap at all, and what helps. `heaps` is where Linux shows that it was built with
+/// DMA heaps, whether one is loaded or not.
+std::string no_heap(const char *heaps);
+
 } // namespace dmabuf

@@ -4,7 +4,8 @@
 //
 // Local memory is asked for alone. Were system memory allowed beside it, the driver would move the
 // buffer there for every other device (i915_gem_dmabuf_attach), and the drive's I/O would be to
-// memory that nobody asked for. As it is, Linux refuses the drive by name.
+// memory that nobody asked for. As it is, Linux refuses to attach
+// the drive.
 #include "base/sizes.hpp"
 #include "base/system.hpp"
 #include "exporter/gpu_exporters.hpp"

@@ -29,7 +29,7 @@ std::multiset<std::string> &names() {
 
 /// Some plug-in that is in use.
 std::string one_of_them() {
-  // Whoever holds it may be gone.
+  // At exit the thread that holds the lock may be gone: do not wait.
   const std::unique_lock lock(mutex(), std::try_to_lock);
   return lock && !names().empty() ? *names().begin() : "";
 }

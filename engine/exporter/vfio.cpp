@@ -85,8 +85,8 @@ Result<Choice> check_named(const VfioDevice &device, const PciBar &wanted) {
   return Choice{.bar = wanted.bar, .passed_over = {}};
 }
 
-/// The largest BAR that is prefetchable and has no part of MSI-X. Another one may be registers, in
-/// which whatever a drive writes sets something off.
+/// The largest BAR that is prefetchable and has no part of MSI-X. Another BAR may be
+/// registers, where each write of a drive starts something in the device.
 Result<Choice> choose_bar(const VfioDevice &device, const PciBar &wanted) {
   if (wanted.bar != PciBar::kNone)
     return check_named(device, wanted);

@@ -44,12 +44,12 @@ std::string size_text(uint64_t bytes);
 Result<PciBar> pci_bar(std::string_view device);
 
 /// Why exporter vfio does not work without a device: the functions there are to name, each with its
-/// memory BARs. None is taken unasked: whatever waits for a virtual machine is bound to vfio-pci,
-/// too.
+/// memory BARs. The job takes none without being told: a device that waits for a virtual machine
+/// is bound to vfio-pci, too.
 Error no_vfio_device_named(const VfioCalls &calls);
 
-/// A function that this process has opened. VFIO lets one process open it, once; so whoever in
-/// this process wants some of its memory shares this.
+/// A function that this process has opened. VFIO lets one process open it, once; so all
+/// buffers of this process that are in its memory share this.
 class VfioDevice {
 public:
   /// Opens it, by its character device and iommufd where the kernel has them, else by group and

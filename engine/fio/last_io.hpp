@@ -13,11 +13,11 @@
 
 namespace dmabuf {
 
-/// Where it is no matter of speed.
+/// For places where speed does not matter.
 [[gnu::cold]] int submit_rest(Lane &lane);
 
-/// fio may wait until it has all units back, whatever it is told of the job: those of the last
-/// reap go back with the error.
+/// fio may wait for all units even after the job has failed: those of the last reap go back with
+/// the error.
 [[gnu::cold]] int give_back(thread_data *td, int error, unsigned count);
 
 /// Has what is in flight end and counts it: at the end of a log that it replays fio 3.33 and 3.41

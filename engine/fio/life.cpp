@@ -124,7 +124,7 @@ int engine_init(thread_data *td) {
     td->o.disable_slat = 1;
   td->io_ops_data = state;
   set_this_job(state);
-  // The drive's command then has FUA, of whatever datapath; fio opens the files after this.
+  // Then the drive's command has FUA on every datapath; fio opens the files after this.
   if (state->job->config().force_writes)
     td->o.sync_io |= O_DSYNC;
   auto *options = static_cast<FioOptions *>(td->eo);

@@ -91,6 +91,13 @@ void fill_table(std::vector<fio_option> &table) {
                             "Up to N I/Os that are submitted together share a command of premapped or "
                             "bvec; 0: a command each"));
   ranges.maxval = 65536;
+  auto &pins = add(option("dmabuf_pin_file", "Files held still", FIO_OPT_STR,
+                          offsetof(FioOptions, pin_file), "0",
+                          "Premapped I/O on files of ext4 and xfs: nobody opens them for writing, "
+                          "truncates or moves them while the job runs"));
+  pins.posval[0] = choice("0", PinFile::no, "No");
+  pins.posval[1] = choice("1", PinFile::yes, "Yes; all of the file is written already");
+  pins.posval[2] = choice("prepare", PinFile::prepare, "Yes; its holes are written first");
 
   add(option("dmabuf_report", "Report", FIO_OPT_STR_STORE, offsetof(FioOptions, report), nullptr,
              "File to which each job appends one line of JSON: what ran and how that is known"));
@@ -177,6 +184,7 @@ JobConfig job_config(const thread_data &td) {
   config.mem_align = td.o.mem_align;
   config.remap_every = options.remap_every;
   config.ranges = options.ranges;
+  config.pin_file = static_cast<PinFile>(options.pin_file);
   config.report = options.report ? options.report : "";
   config.registerfiles = options.registerfiles;
   config.fixedbufs = options.fixedbufs;

@@ -21,6 +21,7 @@ struct FioOptions {
   unsigned buffers;
   unsigned remap_every;
   unsigned ranges;
+  unsigned pin_file;
   unsigned registerfiles;
   unsigned sqpoll;
   unsigned sqpoll_cpu_set;

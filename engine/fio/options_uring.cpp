@@ -110,7 +110,7 @@ void add_refused(std::vector<fio_option> &table) {
     const size_t offset = offsetof(FioOptions, refused) + i * sizeof(FioOptions::Value) +
                           (text ? offsetof(FioOptions::Value, text) : 0);
     const char *const otherwise = default_of(refused);
-    // Kept for good, as the table is.
+    // Never freed, like the table.
     const auto *help = new std::string(*otherwise ? strf("Only %s: %s", otherwise, refused.why)
                                                   : strf("Only when empty: %s", refused.why));
     auto &entry = table.emplace_back(option(refused.name, refused.name, refused.type, offset,

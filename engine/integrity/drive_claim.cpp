@@ -29,8 +29,8 @@ bool DriveCalls::is_block(int fd) {
 }
 
 bool DriveCalls::may_claim(int fd) {
-  // To set the block size that it has changes nothing. The kernel lets the claimant do that, and
-  // for anybody else it takes a claim meanwhile: EBUSY where somebody has one.
+  // Setting the block size to its present value changes nothing. The claimant may do that. For any
+  // other caller the kernel takes a claim for the time of the call: EBUSY where there is one.
   int size = 0;
   return ::ioctl(fd, BLKBSZGET, &size) == 0 && ::ioctl(fd, BLKBSZSET, &size) == 0;
 }
@@ -113,7 +113,7 @@ std::string open_to_others(int fd, const std::string &path, uid_t owner) {
     return errno_text("cannot look at " + path, errno);
   if (state.st_uid != 0 && state.st_uid != geteuid() && state.st_uid != owner)
     return strf("%s belongs to user %u: chown root", path.c_str(), state.st_uid);
-  // Whoever has a group of its own number may well let that write: Debian's umask of 002.
+  // With Debian's umask of 002, a user's own group, which has the user's number, may write.
   const mode_t others = state.st_gid == state.st_uid ? S_IWOTH : S_IWGRP | S_IWOTH;
   if (state.st_mode & others)
     return path + " may be written to by others: chmod go-w";

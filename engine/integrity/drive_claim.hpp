@@ -51,7 +51,7 @@ std::vector<std::string> guard_command(const std::string &self,
 ///
 /// The program is the file that its name leads to. Neither that file nor its folder may belong to
 /// anybody but root, the caller and `owner`, who owns the program that runs, nor be open to
-/// others for writing: as root, this program would run whatever they put there.
+/// others for writing: as root, this program would run any program that they put there.
 dmabuf::Error become(const std::vector<std::string> &command, uid_t owner);
 
 } // namespace integrity

@@ -2,6 +2,7 @@
 #include "job/config.hpp"
 
 #include "base/sizes.hpp"
+#include "base/system.hpp"
 
 #include <cerrno>
 #include <utility>
@@ -97,6 +98,14 @@ Result<void> check_path(const JobConfig &config, Datapath path) {
                      "memory only, and those of dmabuf_datapath=%s are none; drop atomic, or use "
                      "dmabuf_datapath=host",
                      name));
+  if (config.pin_file != PinFile::no && path != Datapath::premapped)
+    return fail(EINVAL, strf("dmabuf_pin_file lets premapped commands go past the file system, and "
+                             "dmabuf_datapath=%s goes through it; drop dmabuf_pin_file, or set "
+                             "dmabuf_datapath=premapped",
+                             name));
+  if (config.pin_file != PinFile::no && config.trims)
+    return fail(EINVAL, "a file that is held still (dmabuf_pin_file) cannot be trimmed; drop the "
+                        "trims, or dmabuf_pin_file");
   if (config.force_reads && !can.forces_reads)
     return fail(EINVAL,
                 strf("readfua is a bit of NVMe commands that Linux sets in no read, and only "
@@ -118,11 +127,12 @@ Result<void> check_config(const JobConfig &config) {
     return fail(EINVAL,
                 strf("iodepth=%u is more than the %u requests an io_uring holds; lower iodepth",
                      config.iodepth, kMaxRingEntries));
-  if (config.max_bs > kMaxRequest)
+  const uint64_t most = max_request(page_bytes());
+  if (config.max_bs > most)
     return fail(EINVAL,
                 strf("bs=%llu is more than one io_uring request can move (%llu bytes); lower bs",
                      static_cast<unsigned long long>(config.max_bs),
-                     static_cast<unsigned long long>(kMaxRequest)));
+                     static_cast<unsigned long long>(most)));
   if (can.slot_buffers && config.iodepth > kMaxFixedBuffers)
     return fail(EINVAL,
                 strf("iodepth=%u is more than the %u buffers an io_uring can register; lower "

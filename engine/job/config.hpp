@@ -5,6 +5,7 @@
 #include "base/error.hpp"
 #include "datapath/kinds.hpp"
 #include "exporter/exporter.hpp"
+#include "job/pin_file.hpp"
 
 #include <cstdint>
 #include <string>
@@ -35,6 +36,7 @@ struct JobConfig {
   uint64_t mem_align = 0;       ///< what fio adds to the start of the I/O memory
   unsigned remap_every = 0; ///< I/Os between unmapping the dma-buf and mapping it again; 0: never
   unsigned ranges = 0;      ///< I/Os that may share a command; 0 and 1: none do
+  PinFile pin_file = PinFile::no;
   std::string report;       ///< path; empty: no report
   bool registerfiles = false;
   bool fixedbufs = false;   ///< syscall: registers the I/O memory; the others have no choice

@@ -202,7 +202,7 @@ Result<void> IoMemory::first_fill() {
 }
 
 int IoMemory::begin_cpu() {
-  cpu_open_ = true;
+  lane_.cpu_open = true;
   for (const DmaBuf &buffer : dmabufs_)
     if (const int code = cpu_access_begin(buffer.fd.get(), DMA_BUF_SYNC_RW))
       return code;
@@ -210,7 +210,7 @@ int IoMemory::begin_cpu() {
 }
 
 int IoMemory::end_cpu() {
-  cpu_open_ = false;
+  lane_.cpu_open = false;
   int code = 0;
   for (const DmaBuf &buffer : dmabufs_)
     if (const int failed = cpu_access_end(buffer.fd.get(), DMA_BUF_SYNC_RW))
@@ -219,12 +219,12 @@ int IoMemory::end_cpu() {
 }
 
 int IoMemory::restart_cpu() {
-  const int code = cpu_open_ ? end_cpu() : 0;
+  const int code = lane_.cpu_open ? end_cpu() : 0;
   return code ? code : begin_cpu();
 }
 
 void IoMemory::close_cpu() {
-  if (cpu_open_)
+  if (lane_.cpu_open)
     (void)end_cpu();
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// The I/O memory of one job: the dma-bufs or host memory that fio's buffers are, what stands in for
-// memory that the CPU does not map, and the CPU's access to it.
+// The I/O memory of one job: the dma-bufs or host memory that hold fio's buffers; the host memory
+// that fio fills and checks where the CPU does not map the dma-buf; and the CPU's access to them.
 #pragma once
 
 #include "base/dma_buf.hpp"
@@ -59,7 +59,7 @@ public:
 
   /// Brackets the CPU's access to the dma-bufs around a submission and after completions; nothing
   /// where there is no dma-buf or fio leaves the buffers alone. Return 0 or a positive errno.
-  int before_submit() { return cpu_open_ ? end_cpu() : 0; }
+  int before_submit() { return lane_.cpu_open ? end_cpu() : 0; }
   int after_submit() { return sync_fill_ ? begin_cpu() : 0; }
   int after_reap() { return sync_check_ ? restart_cpu() : 0; }
 
@@ -88,7 +88,6 @@ private:
   unsigned count_ = 0;
   bool sync_fill_ = false;
   bool sync_check_ = false;
-  bool cpu_open_ = false;
 };
 
 } // namespace dmabuf

@@ -46,6 +46,10 @@ Result<void> Mappings::open_session() {
     return fail(EOPNOTSUPP,
                 "the loaded dmabuf_rw module cannot set FUA in reads (feature READ_FUA); "
                 "drop readfua, or use a newer module");
+  if (config_.pin_file != PinFile::no && !session_->has(DMABUF_RW_FEAT_HOLD_FILE))
+    return fail(EOPNOTSUPP,
+                "the loaded dmabuf_rw module cannot hold files still on this kernel (feature "
+                "HOLD_FILE); drop dmabuf_pin_file, or use a newer module or kernel");
   if (config_.force_async && config_.submit == Submit::uring &&
       !session_->has(DMABUF_RW_FEAT_ASYNC))
     return fail(EOPNOTSUPP,
@@ -111,7 +115,9 @@ Result<dmabuf_rw_map_entry> Mappings::map_one(const DmaBuf &buffer, int target_f
   request.directions =
       (config_.reads ? DMABUF_RW_DIR_READ : 0U) | (config_.writes ? DMABUF_RW_DIR_WRITE : 0U);
   if (config_.force_reads)
-    request.flags = DMABUF_RW_MAP_READ_FUA;
+    request.flags |= DMABUF_RW_MAP_READ_FUA;
+  if (config_.pin_file != PinFile::no)
+    request.flags |= DMABUF_RW_MAP_HOLD_FILE;
   if (path != DMABUF_RW_PATH_REGISTERED)
     request.max_command_hint = config_.max_command_kb * 1024;
   if ((path == DMABUF_RW_PATH_PREMAPPED || path == DMABUF_RW_PATH_AUTO) &&

@@ -42,7 +42,8 @@ constexpr const char *job_remedy(uint32_t code) {
   case DMABUF_RW_REASON_SEG_SUM:
     return "use a smaller buffer (iodepth, bs) or another exporter";
   case DMABUF_RW_REASON_BOUNCE:
-    return "turn off swiotlb=force, or use dmabuf_datapath=registered";
+    return "use dmabuf_datapath=registered, or turn off swiotlb=force, if that is why (see "
+           "/proc/cmdline)";
   case DMABUF_RW_REASON_MAP:
     return "look at the kernel log (dmesg), or use a smaller buffer (iodepth, bs)";
   case DMABUF_RW_REASON_NO_CPU_VIEW:

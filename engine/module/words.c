@@ -42,8 +42,9 @@ static const struct drw_reason reasons[] = {
 	       "use another exporter, or path REGISTERED or BVEC"),
 	REASON(SEG_SUM, "the exporter's pieces do not add up to the dma-buf's size",
 	       "use a smaller buffer or another exporter"),
-	REASON(BOUNCE, "the kernel would copy this memory for the drive instead of reaching it",
-	       "turn off swiotlb=force, or take path REGISTERED or BVEC"),
+	REASON(BOUNCE, "the drive does not reach this memory by itself: the kernel would copy it "
+	       "(swiotlb), or flush caches for it",
+	       "take path REGISTERED or BVEC, or turn off swiotlb=force, if that is why"),
 	REASON(NO_P2P_ROUTE, "there is no peer-to-peer route from the drive to this memory",
 	       "put both behind one PCIe switch, or check the IOMMU and ACS settings"),
 	REASON(ATTACH, "the exporter refused to attach the drive, or to keep the memory in place",
@@ -79,6 +80,19 @@ static const struct drw_reason reasons[] = {
 	REASON(DIRECTION, "the buffer was not mapped for that direction",
 	       "map it for both directions"),
 	REASON(SWAP, "the target is in use as swap", "swapoff it, or use another drive"),
+	REASON(FILE_SYSTEM, "a file can be held still on ext4 and xfs on a block device only",
+	       "put the file there, or use another datapath"),
+	REASON(FILE_KIND, "the bytes of the file are not simply those on the disk (encrypted, verity, "
+	       "in the inode or the journal, DAX)",
+	       "use a plain file"),
+	REASON(FILE_OWNER, "the file is not the caller's",
+	       "call as its owner, or as root"),
+	REASON(FILE_BUSY, "somebody has the file open for writing, runs it as a program, or holds it with "
+	       "other rights; or it is in use as swap",
+	       "open it for reading only, and end whoever uses it; jobs that write one file need thread"),
+	REASON(FILE_HOLE, "the file has a hole, or blocks that were not written or are shared with another "
+	       "file",
+	       "write all of it first, without holes"),
 };
 
 #undef REASON

@@ -53,13 +53,13 @@ void testexp_memory_unreserve(u64 bytes)
 static unsigned int draw_lengths(struct testexp_backing *backing,
 				 const struct testexp_layout *layout, struct rnd_state *random)
 {
-	u32 steps = (layout->segment_max - layout->segment_min) / TESTEXP_GRANULE + 1;
+	u32 steps = (layout->segment_max - layout->segment_min) / layout->step + 1;
 	unsigned int nr = 0, i;
 	u64 left = layout->bytes;
 
 	while (left) {
 		u64 bytes = layout->segment_min +
-			    (prandom_u32_state(random) % steps) * TESTEXP_GRANULE;
+			    (prandom_u32_state(random) % steps) * layout->step;
 
 		bytes = min(bytes, left);
 		backing->segments[nr++].bytes = bytes;
@@ -95,7 +95,7 @@ static int carve_segments(struct testexp_backing *backing, const struct testexp_
 	backing->carved = testexp_carveout_alloc(layout->bytes);
 	if (!backing->carved)
 		return -ENOMEM;
-	backing->pages = layout->bytes >> PAGE_SHIFT;
+	backing->pages = PAGE_ALIGN(layout->bytes) >> PAGE_SHIFT;
 	number_segments(backing);
 	for (i = 0; i < backing->nr; i++) {
 		struct testexp_segment *segment = &backing->segments[i];

@@ -241,6 +241,15 @@ static int create_check(const struct dmabuf_testexp_create *create, struct teste
 		return -EINVAL;
 	if (create->quarantine > TESTEXP_MAX_QUARANTINE)
 		return -EINVAL;
+	layout->step = TESTEXP_GRANULE;
+	/* The CPU's views are made of pages, and the segments of whole ones then. */
+	if (!(flags & DMABUF_TESTEXP_NO_CPU)) {
+		if (!PAGE_ALIGNED(layout->bytes))
+			return -EINVAL;
+		layout->step = PAGE_SIZE;
+		layout->segment_min = PAGE_ALIGN(layout->segment_min);
+		layout->segment_max = PAGE_ALIGN(layout->segment_max);
+	}
 	if (layout->misalign >= TESTEXP_GRANULE)
 		return -EINVAL;
 	/* The number and a flag that uses it come together. */
@@ -262,9 +271,6 @@ static int create_check(const struct dmabuf_testexp_create *create, struct teste
 		return -EINVAL;
 	if (layout->bytes > testexp_max_bytes)
 		return -ENOMEM;
-	/* The CPU views are made of pages, which must be our granules then. */
-	if (!IS_ALIGNED(TESTEXP_GRANULE, PAGE_SIZE) && !(flags & DMABUF_TESTEXP_NO_CPU))
-		return -EOPNOTSUPP;
 	return 0;
 }
 

@@ -134,7 +134,8 @@ static int present_misled(struct testexp_mapping *mapping, const struct testexp_
 		size_t skip = offset - segment->start;
 
 		if (!(buffer->layout.flags & DMABUF_TESTEXP_NO_PAGES))
-			sg_set_page(sg, virt_to_page(segment->block + skip), TESTEXP_GRANULE, 0);
+			sg_set_page(sg, virt_to_page(segment->block + skip), TESTEXP_GRANULE,
+				    offset_in_page(segment->block + skip));
 		sg_dma_address(sg) = mapping->addresses[which] + skip;
 		sg_dma_len(sg) = TESTEXP_GRANULE;
 	}

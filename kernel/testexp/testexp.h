@@ -69,6 +69,7 @@ struct testexp_layout {
 	u32 segment_max;
 	u32 misalign;
 	u32 exchange_after;
+	u32 step;	/* lengths of segments are multiples of it */
 };
 
 /* What one attachment got from map; @sgt is what the importer sees. */

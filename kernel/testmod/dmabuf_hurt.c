@@ -19,6 +19,10 @@
  *		"data": those that move data; "second": those, and the second word
  *		if there is one. Without an IOMMU only.
  *		read: how many commands that were.
+ * status	write "FUNCTION STATUS COUNT": FUNCTION is the end_io of a request. The
+ *		next COUNT calls of it find that the drive said STATUS. write "off": no
+ *		more.
+ *		read: how many that were since.
  */
 #include <linux/blk-mq.h>
 #include <linux/blkdev.h>
@@ -321,6 +325,86 @@ static const struct file_operations prp_fops = {
 	.write = prp_write,
 };
 
+/* Commands end with a status that the drive did not give, after it has done what they ask for. */
+static DEFINE_MUTEX(status_lock);
+static char status_name[64];
+static unsigned int status_word;
+static bool status_armed;
+static atomic_t status_left = ATOMIC_INIT(0);
+static atomic_t status_given = ATOMIC_INIT(0);
+
+static int status_entered(struct kprobe *probe, struct pt_regs *regs)
+{
+	struct request *rq = (struct request *)regs_get_kernel_argument(regs, 0);
+	/* As struct nvme_request begins since 4.20. */
+	struct {
+		struct nvme_command *command;
+		u64 result;
+		u8 genctr, retries, flags;
+		u16 status;
+	} *nr = blk_mq_rq_to_pdu(rq);
+
+	if (atomic_dec_if_positive(&status_left) < 0)
+		return 0;
+	nr->status = status_word;
+	atomic_inc(&status_given);
+	return 0;
+}
+
+static struct kprobe status_probe;
+
+static void status_off(void)
+{
+	if (status_armed)
+		unregister_kprobe(&status_probe);
+	status_armed = false;
+}
+
+static int status_on(const char *words)
+{
+	unsigned int count;
+	int ret;
+
+	if (sscanf(words, "%63s %x %u", status_name, &status_word, &count) != 3)
+		return -EINVAL;
+	atomic_set(&status_given, 0);
+	atomic_set(&status_left, count);
+	status_probe = (struct kprobe){
+		.symbol_name = status_name,
+		.pre_handler = status_entered,
+	};
+	ret = register_kprobe(&status_probe);
+	status_armed = !ret;
+	return ret;
+}
+
+static ssize_t status_write(struct file *file, const char __user *data, size_t count, loff_t *pos)
+{
+	char words[MAX_WORDS];
+	int ret;
+
+	ret = read_words(words, data, count);
+	if (ret)
+		return ret;
+	guard(mutex)(&status_lock);
+	status_off();
+	if (!sysfs_streq(words, "off"))
+		ret = status_on(words);
+	return ret ?: count;
+}
+
+static ssize_t status_read(struct file *file, char __user *data, size_t count, loff_t *pos)
+{
+	return show_number(data, count, pos, atomic_read(&status_given));
+}
+
+static const struct file_operations status_fops = {
+	.owner = THIS_MODULE,
+	.open = simple_open,
+	.read = status_read,
+	.write = status_write,
+};
+
 static int __init hurt_init(void)
 {
 	hurt_dir = debugfs_create_dir("dmabuf_hurt", NULL);
@@ -328,6 +412,7 @@ static int __init hurt_init(void)
 	debugfs_create_file("lose", 0200, hurt_dir, NULL, &lose_fops);
 	debugfs_create_file("slow", 0600, hurt_dir, NULL, &slow_fops);
 	debugfs_create_file("prp", 0600, hurt_dir, NULL, &prp_fops);
+	debugfs_create_file("status", 0600, hurt_dir, NULL, &status_fops);
 	return 0;
 }
 
@@ -336,6 +421,7 @@ static void __exit hurt_exit(void)
 	debugfs_remove_recursive(hurt_dir);
 	slow_off();
 	prp_off();
+	status_off();
 }
 
 module_init(hurt_init);

@@ -35,7 +35,8 @@ class IoCase:
     """One datapath in the guest's loop. bs in bytes; free: not held, see docs/performance.md.
 
     each: every entry is submitted by a call of its own; ranges: so many I/Os in one command, depth
-    counts I/Os all the same; command: bytes that one of premapped moves at most.
+    counts I/Os all the same; command: bytes that one of premapped moves at most; file: "one", a file
+    of ext4 in one piece, "many", one in a thousand, or "", the drive itself.
     """
 
     path: str
@@ -48,6 +49,7 @@ class IoCase:
     each: bool = False
     ranges: int = 1
     command: int = LONGEST_COMMAND
+    file: str = ""
 
     def line(self) -> str:
         """The line for the guest's program."""
@@ -55,6 +57,8 @@ class IoCase:
         words += [f"{name}=1" for name in FLAGS if getattr(self, name)]
         if self.ranges > 1:
             words.append(f"ranges={self.ranges}")
+        if self.file:
+            words.append(f"file={self.file}")
         if self.path == "premapped":
             # The drive's limit, which the block layer hides behind an IOMMU.
             words.append(f"hint={self.command}")
@@ -67,6 +71,8 @@ class IoCase:
             extra.append(f"{self.ranges} ranges")
         if self.command != LONGEST_COMMAND:
             extra.append(f"commands of {sizes.size_text(self.command)}")
+        if self.file:
+            extra.append("a file" if self.file == "one" else "a file in 1000 pieces")
         words = [self.path, sizes.size_text(self.bs), self.memory, f"QD {self.depth}", *extra]
         return ", ".join(words)
 

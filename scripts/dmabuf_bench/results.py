@@ -31,6 +31,7 @@ def case_of(line: str) -> Case:
         **{name: values.get(name) == "1" for name in FLAGS},
         ranges=int(values.get("ranges", "1")),
         command=int(values.get("hint", str(LONGEST_COMMAND))),
+        file=values.get("file", ""),
     )
 
 

@@ -176,7 +176,7 @@ class Guard:
             try:
                 if not self._devices.number(there):
                     raise Refused(f"{self.path} is no block device; give the namespace, such as /dev/nvme0n1")
-                # The very thing that was looked at, whatever has the name by now.
+                # The device that was looked at, also if the name leads elsewhere by now.
                 return self._devices.open(f"/proc/self/fd/{there}", os.O_RDONLY | os.O_NONBLOCK)
             finally:
                 os.close(there)
@@ -367,7 +367,7 @@ class Guard:
         if extra:
             reasons.append(f"{ask(extra)} names what is not there: look again")
         if only and not around:
-            # One consent is for all things of a type: whoever gives it has to know how many these are.
+            # One consent covers all signatures of a type: the user has to know how many there are.
             several = "; ".join(f"{len(at)} times {kind}, on {', '.join(at)}" for kind, at in sorted(where.items())
                                 if len(at) > 1)  # fmt: skip
             reasons.append(f"look at it with wipefs {self.path}; if all that may be lost"
@@ -403,7 +403,7 @@ class Guard:
             raise Refused(f"{self.path} is not overwritten: an empty {CONSENT} says nothing: look at it with wipefs "
                           f"{self.path}")  # fmt: skip
         against = self._in_use()
-        # Whoever is named above has claimed it, too.
+        # Where a user of the drive was found above, the claim would fail because of that user.
         if not against:
             against = [*self._claim_own(), *self._claim_others()]
         against += self._signed(consent, not against, ask)

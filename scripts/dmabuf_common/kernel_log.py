@@ -28,7 +28,10 @@ KERNEL = tuple(
         r"workqueue lockup|hogged CPU for",
         r"DMA-API:",
         r"DMAR:.*(fault|Fault|DRHD: handling fault)",
-        r"\bCall Trace:",
+        # "Call trace:" is arm64's, as the next two lines are.
+        r"\bCall [Tt]race:",
+        r"arm-smmu-v3.*(event 0x|GERROR|CMD_SYNC timeout)",
+        r"Internal error:|Unhandled fault|\bSError\b|synchronous external abort",
         r"Kernel panic",
         r"refcount_t:|percpu ref .* <= 0",
         r"\bleaked\b|memory leak|Objects remaining",
@@ -98,7 +101,7 @@ TAINT_LETTERS = "PFSRMBUDAWCIOELKXTNJ"
 
 _WARNING = re.compile(r"\bWARNING:")
 _TAINTING = re.compile(r"\btainting kernel\s*$")
-_CALL_TRACE = re.compile(r"\bCall Trace:")
+_CALL_TRACE = re.compile(r"\bCall [Tt]race:")
 _END_TRACE = re.compile(r"---\[ end trace ")
 _PREFIX = re.compile(r"^(?:\[\s*\d+\.\d+\](?:\[\s*[TC]\d+\])?\s*)")
 

@@ -75,8 +75,8 @@ def _sign(held: int, path: Path, who: str) -> None:
 
 @contextmanager
 def alone(machines: Iterable[str], who: str, say: Callable[[str], None]) -> Iterator[None]:
-    """Nobody else who asks measures on these machines meanwhile (LOCAL: this one). Waits for who
-    does, and says so. The locks go away with the process, however that ends."""
+    """Holds the locks by which programs that measure exclude each other on these machines (LOCAL: this
+    one). Waits for another program that holds one, and says which. The locks go away with the process, however that ends."""
     with ExitStack() as stack:
         # In one order, so that two programs never wait for each other.
         for machine in sorted(set(machines)):

@@ -15,7 +15,8 @@ from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
 GRACE_S = 30.0
-# By this variable of the environment is known what a program started, whatever became of its parents since.
+# A program marks the processes that it starts with this variable of the environment, and so finds them after their
+# parents have ended, too.
 MARK = "LIBDMABUF_RUN"
 TICK_S = 0.5
 # What a user or systemd ends a program with.

@@ -159,8 +159,8 @@ class Contrast:
 
 
 class Strata(Contrast):
-    """New against old over several nights, each night's new runs against its own old ones: whatever a
-    night has of its own falls out. The ratio is the geometric mean of the nightly ratios."""
+    """New against old over several nights, each night's new runs against its own old ones: what is
+    peculiar to a night cancels out. The ratio is the geometric mean of the nightly ratios."""
 
     def __init__(self, nights: Sequence[tuple[Sequence[float], Sequence[float]]]) -> None:
         super().__init__([v for old, _ in nights for v in old], [v for _, new in nights for v in new])

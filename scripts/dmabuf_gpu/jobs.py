@@ -117,7 +117,7 @@ def area(path: Path, rw: str, size: int = SIZE) -> list[str]:
 
 
 def proven(tally: Tally, name: str, run: Run, jobs: int = 1) -> bool:
-    """What must hold of a run whatever it moved."""
+    """What must hold of every run, in either direction."""
     if not tally.check(run.status == 0, f"{name}: fio's exit status", run.said):
         return False
     tally.same(len(run.reports), jobs, f"{name}: report lines")

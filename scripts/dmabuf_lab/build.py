@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
-from . import cache, chroot, config, stock_kernel
+from . import arm64, cache, chroot, config, stock_kernel
 from .errors import LabError
 from .guest_kernel import GuestKernel
 from .progress import say, step
@@ -55,19 +55,24 @@ def fingerprint(base: Path, inputs: Iterable[str], extra: str) -> str:
     return digest.hexdigest()
 
 
-def module_path(release: str) -> str:
+def build_dir(arch: str) -> str:
+    """Where what is made for an architecture is, relative to the checkout."""
+    return config.ARM64_BUILD_DIR if arch == "arm64" else config.BUILD_DIR
+
+
+def module_path(release: str, arch: str = "amd64") -> str:
     """Where a kernel's dmabuf_rw.ko is, relative to the checkout."""
-    return f"{config.BUILD_DIR}/kernel/{release}/dmabuf_rw.ko"
+    return f"{build_dir(arch)}/kernel/{release}/dmabuf_rw.ko"
 
 
-def exporter_path(release: str) -> str:
+def exporter_path(release: str, arch: str = "amd64") -> str:
     """Where a kernel's dmabuf_testexp.ko is, relative to the checkout."""
-    return f"{config.BUILD_DIR}/kernel/{release}/testexp/dmabuf_testexp.ko"
+    return f"{build_dir(arch)}/kernel/{release}/testexp/dmabuf_testexp.ko"
 
 
-def hurt_path(release: str) -> str:
+def hurt_path(release: str, arch: str = "amd64") -> str:
     """Where a kernel's dmabuf_hurt.ko is, relative to the checkout."""
-    return f"{config.BUILD_DIR}/kernel/{release}/testmod/dmabuf_hurt.ko"
+    return f"{build_dir(arch)}/kernel/{release}/testmod/dmabuf_hurt.ko"
 
 
 def _headers(kernel: GuestKernel) -> tuple[str, list[chroot.Bind], str]:
@@ -83,11 +88,14 @@ def _headers(kernel: GuestKernel) -> tuple[str, list[chroot.Bind], str]:
 
 
 class Builder:
-    """Builds one checkout in one lab root; nothing else in either changes but the build folder."""
+    """Builds one checkout in one lab root; nothing else in either changes but the build folder.
 
-    def __init__(self, root: Root, base: Path) -> None:
-        self.root, self.base = root, base
-        self.out = base / config.BUILD_DIR
+    For arm64 the root is the one with the cross compilers.
+    """
+
+    def __init__(self, root: Root, base: Path, arch: str = "amd64") -> None:
+        self.root, self.base, self.arch = root, base, arch
+        self.out = base / build_dir(arch)
         self.out.mkdir(parents=True, exist_ok=True)
         self.identity = f"{root.path}|{root.info['made']}"
 
@@ -117,7 +125,10 @@ class Builder:
         products = [self.out / name for name in ENGINE_PRODUCTS]
         if self._current(stamp, wanted, products):
             return
-        where = f"{config.GUEST_SOURCE}/{config.BUILD_DIR}"
+        where = f"{config.GUEST_SOURCE}/{build_dir(self.arch)}"
+        cross = []
+        if self.arch == "arm64":
+            cross = [f"-DCMAKE_TOOLCHAIN_FILE={arm64.TOOLCHAIN}"]
         cache_file = self.out / "CMakeCache.txt"
         mark = self.out / ".root"
         if not mark.exists() or mark.read_text() != self.identity:
@@ -125,10 +136,12 @@ class Builder:
         with step("building the engine and the test programs"):
             self._inside(
                 [
+                    *self._environment(),
                     *("cmake", "-S", config.GUEST_SOURCE, "-B", where, "-G", "Ninja"),
                     "-DCMAKE_BUILD_TYPE=RelWithDebInfo",
                     f"-DFIO_SOURCE_DIR={config.FIO_SOURCE}",
                     "-DDMABUF_TESTS=vm",
+                    *cross,
                 ],
                 "configuring the engine",
             )
@@ -139,14 +152,18 @@ class Builder:
                 raise LabError(f"the build made no {product.relative_to(self.out)}")
         stamp.write_text(wanted)
 
+    def _environment(self) -> list[str]:
+        """Libraries of the architecture are found by their .pc files."""
+        return ["env", f"PKG_CONFIG_LIBDIR={arm64.PKG_CONFIG}"] if self.arch == "arm64" else []
+
     def module(self, kernel: GuestKernel) -> None:
         """Builds dmabuf_rw.ko for a kernel, and the modules that only tests load."""
-        release = kernel.release
-        self._module("kernel", kernel, self.base / module_path(release), MODULE_INPUTS)
-        product = self.base / exporter_path(release)
+        release, arch = kernel.release, kernel.arch
+        self._module("kernel", kernel, self.base / module_path(release, arch), MODULE_INPUTS)
+        product = self.base / exporter_path(release, arch)
         self._module("kernel/testexp", kernel, product, EXPORTER_INPUTS)
         if kernel.hurt:
-            self._module("kernel/testmod", kernel, self.base / hurt_path(release), HURT_INPUTS)
+            self._module("kernel/testmod", kernel, self.base / hurt_path(release, arch), HURT_INPUTS)
 
     def _module(
         self, source: str, kernel: GuestKernel, product: Path, inputs: Sequence[str]
@@ -165,6 +182,7 @@ class Builder:
                     *("env", f"PATH={path}"),
                     *("make", "-s", f"-j{os.cpu_count() or 1}"),
                     *("-C", f"{config.GUEST_SOURCE}/{source}"),
+                    *(arm64.KBUILD if kernel.arch == "arm64" else ()),
                     f"KDIR={headers}",
                     f"BUILD={config.GUEST_SOURCE}/{out}",
                 ],
@@ -176,15 +194,18 @@ class Builder:
         stamp.write_text(wanted)
 
 
-def build(root: Root, kernels: Iterable[GuestKernel], *, engine: bool = True) -> None:
+def build(
+    root: Root, kernels: Iterable[GuestKernel], *, engine: bool = True, arch: str = "amd64"
+) -> None:
     """Builds what is asked for in this checkout; builds of one checkout wait for each other.
 
-    All parts are tried; the LabError names every part that failed.
+    All parts are tried; the LabError names every part that failed. root: where it is built.
     """
     base = checkout()
+    # Also where the guest looks for what was made for another architecture.
     (base / config.BUILD_DIR).mkdir(parents=True, exist_ok=True)
     with cache.lock(base / "build/.lab.lock", what="the build folder"):
-        builder = Builder(root, base)
+        builder = Builder(root, base, arch)
         parts: list[Callable[[], None]] = [builder.engine] if engine else []
         parts += [partial(builder.module, kernel) for kernel in kernels]
         errors = []

@@ -9,14 +9,17 @@ from pathlib import Path
 from dmabuf_common import arguments, program
 
 from . import (
+    arm64,
     build,
     config,
     debug_kernel,
     fio_program,
     fio_source,
+    formatting,
     guest_kernel,
     kernel_tree,
     lint,
+    matrix,
     root,
     runner,
     stock_kernel,
@@ -61,6 +64,24 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
         help="a kernel that you built in DIR, in the folder of its source",
     )
     parser.add_argument(
+        "--arch",
+        choices=config.ARCHITECTURES,
+        default=config.ARCHITECTURES[0],
+        help="the guest's architecture (default: %(default)s); all that arm64 needs is fetched when it is "
+        "first asked for",
+    )
+    parser.add_argument(
+        "--pages",
+        choices=config.PAGES["arm64"],
+        default="4k",
+        help="the size of the kernel's pages (default: %(default)s); more than 4k is for arm64",
+    )
+    parser.add_argument(
+        "--incoherent",
+        action="store_true",
+        help="with --arch arm64: PCI devices do not look into the CPU's caches, as on some boards",
+    )
+    parser.add_argument(
         "--iommu",
         choices=("off", "lazy", "strict"),
         default="lazy",
@@ -102,6 +123,8 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
         help="the NVMe drive moves at most 4 KiB << N in a command, 0: no limit (QEMU's own is 7)",
     )
     parser.add_argument("--share", type=Path, metavar="DIR", help="shown read-write at /share")
+    parser.add_argument("--root", type=Path, metavar="DIR",
+                        help="a root that you made, with python3, in place of the lab's; the guest does not change it")  # fmt: skip
     parser.add_argument("--no-module", action="store_true", help="do not load dmabuf_rw.ko")
     parser.add_argument("--no-build", action="store_true", help="take what was built before")
     parser.add_argument(
@@ -111,7 +134,11 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
         help=f"end the guest after this time (default: {config.DEFAULT_TIMEOUT_S}; "
         f"debug kernel: {config.DEBUG_TIMEOUT_S}; shell: a day)",
     )
-    parser.add_argument("--cpu", default=config.DEFAULT_CPU, metavar="MODEL", help="QEMU's CPU model")
+    parser.add_argument(
+        "--cpu",
+        metavar="MODEL",
+        help=f"QEMU's CPU model (default: {config.DEFAULT_CPU}; arm64: {config.ARM64_CPU})",
+    )
     parser.add_argument(
         "--qmp", action="store_true", help="the guest may command its QEMU (port lab.qmp)"
     )
@@ -198,6 +225,8 @@ def parser() -> argparse.ArgumentParser:
         "lint",
         help="checkpatch, kernel-doc, sparse, W=1 and circles of calls on the modules' sources",
     )
+    layout = commands.add_parser("format", help="lay out the C++ and Python files")
+    layout.add_argument("--check", action="store_true", help="only say which differ, and end with 1 if any does")
     clean = commands.add_parser("clean", help="remove build products and roots of old recipes")
     clean.add_argument("--all", action="store_true", help="the current root and fio sources too")
     info = commands.add_parser("info", help="show what the lab consists of")
@@ -211,6 +240,16 @@ def parser() -> argparse.ArgumentParser:
     which.add_argument("version", nargs="?", metavar="VERSION", help="default: the host's fio's")
     which.add_argument("--lab", action="store_true", help="that of the lab's fio")
     which.add_argument("--tests", action="store_true", help="that of the fio that the host's tests bring")
+    table = commands.add_parser(
+        "matrix",
+        help="make the table of docs/support-matrix.md of the results of runs that docs/matrix.json keeps",
+    )
+    table.add_argument(
+        "--collect",
+        type=Path,
+        metavar="DIR",
+        help="keep the results that the tests labelled matrix left there, first",
+    )
     made = commands.add_parser("fio", help="build a fio for this machine, once, and print its path")
     which = made.add_mutually_exclusive_group(required=True)
     which.add_argument("version", nargs="?", metavar="VERSION", help=f"such as {config.FIO_VERSION}")
@@ -228,6 +267,9 @@ def request(args: argparse.Namespace) -> runner.Request:
         command=["bash", "-i"] if shell else args.words,
         kernel=args.kernel,
         kernel_tree=args.kernel_tree,
+        arch=args.arch,
+        pages=args.pages,
+        incoherent=args.incoherent,
         iommu=args.iommu,
         smp=args.smp,
         memory_mib=args.memory or memory_mib,
@@ -238,6 +280,7 @@ def request(args: argparse.Namespace) -> runner.Request:
         multipath=not args.no_multipath,
         mdts=args.mdts,
         share=args.share,
+        root=args.root,
         module=not args.no_module,
         build=not args.no_build,
         timeout_s=args.timeout or (86400 if shell else timeout_s),
@@ -271,10 +314,12 @@ def _show(as_json: bool) -> None:
         print("         not made yet; run `dmabuf-lab setup`")
         return
     print(f"made:    {info['made']} in {info['setup_seconds']} s")
-    for series in config.KERNELS:
+    for series in (*config.KERNELS, *config.ARM64_KERNELS):
         fetched = None if series.setup else stock_kernel.find(series)
         release = fetched.release if fetched else "not fetched"
         print(f"kernel:  {series.name}: {info['kernels'].get(series.name, release)}")
+    made = arm64.find()
+    print(f"arm64:   {made.path if made else 'not fetched'}")
     for name, about in built.items():
         shown = f"{about['release']} from {about['source']}" if about else "not built"
         print(f"kernel:  {name}: {shown}")
@@ -285,8 +330,10 @@ def _show(as_json: bool) -> None:
 
 
 def _clean(everything: bool) -> None:
-    shutil.rmtree(build.checkout() / config.BUILD_DIR, ignore_errors=True)
-    kept = debug_kernel.remove(root.load(), everything) + stock_kernel.remove(everything)
+    for arch in config.ARCHITECTURES:
+        shutil.rmtree(build.checkout() / build.build_dir(arch), ignore_errors=True)
+    kept = arm64.remove(everything)
+    kept += debug_kernel.remove(root.load(), everything) + stock_kernel.remove(everything)
     kept += kernel_tree.remove() + root.remove(everything)
     for path in kept:
         say(f"kept {path}: it is in use")
@@ -310,10 +357,18 @@ def _dispatch(args: argparse.Namespace) -> int:
             lab = root.setup()
             with root.in_use(lab):
                 return lint.run(lab)
+        case "format":
+            return formatting.run(args.check)
         case "clean":
             _clean(args.all)
         case "info":
             _show(args.json)
+        case "matrix":
+            if args.collect is not None:
+                lab = root.setup()
+                qemu = str(lab.info["qemu"]).rpartition(":")[2].partition("+")[0]
+                say(f"{matrix.collect(build.checkout(), args.collect, qemu)} runs were collected")
+            matrix.write(build.checkout())
         case "fio-source":
             known = config.FIO_VERSION if args.lab else config.TEST_FIO_VERSION if args.tests else ""
             version = args.version or known or fio_source.host_fio_version()

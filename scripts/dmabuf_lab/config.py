@@ -16,6 +16,8 @@ class KernelSeries:
     compiler: packages of the same suite with the compiler that built it, where the lab root has another
     hurt:     the module that only tests of accidents load is built for it, too
     lacks:    devices of a guest that Debian builds this kernel without
+    arch:     the architecture
+    pages:    the size of its pages
     """
 
     name: str
@@ -26,11 +28,15 @@ class KernelSeries:
     compiler: tuple[str, ...] = ()
     hurt: bool = True
     lacks: tuple[str, ...] = ()
+    arch: str = "amd64"
+    pages: str = "4k"
 
     @property
     def flavour(self) -> str:
         """The end of its release, which Debian's packages are named by."""
-        return "rt-amd64" if self.realtime else "amd64"
+        before = "rt-" if self.realtime else ""
+        after = "" if self.pages == "4k" else f"-{self.pages}"
+        return f"{before}{self.arch}{after}"
 
 
 SUITE = "trixie"
@@ -54,6 +60,26 @@ KERNELS = (
     ),
 )
 SETUP_KERNELS = tuple(series for series in KERNELS if series.setup)
+
+ARCHITECTURES = ("amd64", "arm64")
+# The sizes of pages that there are kernels for.
+PAGES = {"amd64": ("4k",), "arm64": ("4k", "16k")}
+# The stock kernels for arm64, as given to --kernel. All are fetched when they are first asked for.
+_ARM64 = ("7.3", "6.12", "7.2")
+ARM64_KERNELS = tuple(
+    KernelSeries(
+        f"{series.name}-arm64" + ("" if pages == "4k" else f"-{pages}"),
+        series.suite,
+        series.version,
+        arch="arm64",
+        pages=pages,
+        # Debian builds no kernel for arm64 with DMA heaps.
+        lacks=("/dev/dma_heap/system",),
+    )
+    for series in KERNELS
+    if series.name in _ARM64
+    for pages in PAGES["arm64"]
+)
 
 # The series whose source the debug kernels are built from; the package is taken from BACKPORTS.
 DEBUG_SERIES = "7.3"
@@ -120,6 +146,70 @@ PACKAGES = (
     "zlib1g-dev",
 )
 
+# For arm64: the root with the cross compilers and QEMU. A word may name a suite after a slash.
+ARM64_TOOLS = (
+    "bc",
+    "cmake",
+    "g++-14-aarch64-linux-gnu",
+    "gcc-14-aarch64-linux-gnu",
+    "ipxe-qemu",
+    "kmod",
+    "libaio-dev:arm64",
+    "libdrm-dev:arm64",
+    "libelf1t64",
+    "libnuma-dev:arm64",
+    "liburing-dev:arm64",
+    # Tests of vfio need headers of Linux 7.
+    f"linux-libc-dev-arm64-cross/{BACKPORTS}",
+    "make",
+    "ninja-build",
+    "pahole",
+    "pkg-config",
+    "qemu-system-arm",
+    "zlib1g-dev:arm64",
+)
+# For arm64: the root of the guest. Its packages are unpacked, and no script of theirs runs.
+ARM64_GUEST = (
+    "base-files",
+    "base-passwd",
+    "bash",
+    "btrfs-progs",
+    "busybox-static",
+    "coreutils",
+    "dash",
+    "debianutils",
+    "diffutils",
+    "dmsetup",
+    "e2fsprogs",
+    "f2fs-tools",
+    "fdisk",
+    "findutils",
+    "grep",
+    "gzip",
+    "iproute2",
+    "kmod",
+    "libaio1t64",
+    "libdrm2",
+    "libnuma1",
+    "libstdc++6",
+    "liburing2",
+    "lvm2",
+    "mawk",
+    "mdadm",
+    "nvme-cli",
+    "pciutils",
+    "procps",
+    "python3",
+    "sed",
+    "strace",
+    "tar",
+    "udev",
+    "util-linux",
+    "xfsprogs",
+    "xz-utils",
+    "zlib1g",
+)
+
 # Shown by `dmabuf-lab info`, with the versions that were taken.
 SHOWN_PACKAGES = (
     "cmake",
@@ -143,6 +233,8 @@ HOST_PACKAGES = ("mmdebstrap", "debian-archive-keyring")
 # Where the guest and the build chroot see the checkout, and the products in it.
 GUEST_SOURCE = "/src"
 BUILD_DIR = "build/lab"
+# The products for arm64. A guest of that architecture sees them at BUILD_DIR.
+ARM64_BUILD_DIR = "build/lab-arm64"
 ENGINE = f"{GUEST_SOURCE}/{BUILD_DIR}/engine/libdmabuf.so"
 FIO_SOURCE = f"/usr/local/src/fio-{FIO_VERSION}"
 
@@ -156,6 +248,8 @@ DEBUG_BOOT_S = 600
 DEBUG_MEMORY_MIB = 4096
 # Linux lets PCI peers talk through the host bridge of a Zen processor.
 DEFAULT_CPU = "EPYC"
+# Not cortex-a72: it has no pages of 16 KiB.
+ARM64_CPU = "neoverse-n1"
 DEFAULT_SMP = 2
 DISK_BYTES = 1 << 30
 # With --icount an instruction takes 1 ns << this.
@@ -181,6 +275,8 @@ FORMATS = (
     ("protection information with a 64-bit guard", "ms=16,pif=2,pi=1"),
     # Larger than a page: for older kernels a block device without sectors.
     ("16 KiB blocks", "logical_block_size=16384,physical_block_size=16384"),
+    # The drive makes and strips no more than the protection information.
+    ("protection information in 64 bytes of metadata", "ms=64,pi=1"),
 )
 # As much as the smallest drive that dmabuf-qual takes has, and more.
 FORMAT_BYTES = 128 << 20

@@ -18,8 +18,9 @@ class GuestKernel:
     modules: the folder with its modules.dep, on the host; headers: what modules are built against, on
     the host, or None when the lab root has that; source: a folder to be shown as /usr/src, on the host,
     of which `headers` is a part then, and its compiler if it has one of its own; hurt: the module that
-    only tests of accidents load is built for it; mark: changes whenever the kernel is built anew; lacks: devices that the guest has not; debug: it looks for mistakes, and takes its time;
-    lockdep: it checks the order of locks; kcsan: it looks for data races.
+    only tests of accidents load is built for it; mark: changes whenever the kernel is built anew; lacks:
+    devices that the guest has not; debug: it looks for mistakes, and takes its time;
+    lockdep: it checks the order of locks; kcsan: it looks for data races; arch: the architecture.
     """
 
     release: str
@@ -33,6 +34,7 @@ class GuestKernel:
     debug: bool = False
     lockdep: bool = False
     kcsan: bool = False
+    arch: str = "amd64"
 
 
 def names() -> list[str]:
@@ -73,12 +75,23 @@ def fetched(kernel: stock_kernel.StockKernel) -> GuestKernel:
         source=kernel.source,
         hurt=kernel.series.hurt,
         lacks=kernel.series.lacks,
+        arch=kernel.series.arch,
     )
 
 
 def built(kernel: kernel_tree.KernelTree) -> GuestKernel:
     """A kernel that the user built."""
     return GuestKernel(kernel.release, kernel.image, kernel.modules, headers=kernel.path, hurt=False, mark=kernel.mark)
+
+
+def arm64_series(name: str, pages: str) -> config.KernelSeries:
+    """The stock kernel for arm64 that --kernel and --pages ask for; LabError if there is none."""
+    called = f"{name}-arm64" + ("" if pages == "4k" else f"-{pages}")
+    found = next((series for series in config.ARM64_KERNELS if series.name == called), None)
+    if found is None:
+        there = [series.name.removesuffix("-arm64") for series in config.ARM64_KERNELS if series.pages == "4k"]
+        raise LabError(f"there is no kernel {name} for arm64, only {', '.join(there)}")
+    return found
 
 
 @contextmanager
@@ -96,12 +109,19 @@ def in_use(root: Root, name: str, tree: Path | None = None) -> Iterator[GuestKer
         yield stock(root, name)
         return
     if series is not None:
-        with stock_kernel.in_use(stock_kernel.get(root, series)) as found:
-            yield fetched(found)
+        with fetched_in_use(root, series) as found:
+            yield found
         return
     kernel = debug_kernel.need(root, name)
     with debug_kernel.in_use(kernel):
         yield debug(kernel, name)
+
+
+@contextmanager
+def fetched_in_use(root: Root, series: config.KernelSeries) -> Iterator[GuestKernel]:
+    """The stock kernel of a series that set-up does not bring, fetched now if it is not there."""
+    with stock_kernel.in_use(stock_kernel.get(root, series)) as found:
+        yield fetched(found)
 
 
 def all_for_modules(root: Root) -> list[GuestKernel]:

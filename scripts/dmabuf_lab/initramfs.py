@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from . import config
 from .errors import LabError
 from .guest_kernel import GuestKernel
 
@@ -100,4 +101,7 @@ def make(root: Path, kernel: GuestKernel, spec: Mapping[str, Any], share: bool) 
         files["want-share"] = (0o644, b"")
     if not modules.is_relative_to(root):
         files["want-modules"] = (0o644, b"")
+    if kernel.arch == "arm64":
+        # Where it is to be shown, and what.
+        files["want-build"] = (0o644, f"{config.BUILD_DIR} {config.ARM64_BUILD_DIR}\n".encode())
     return cpio(FOLDERS, files)

@@ -23,7 +23,7 @@ PREFIX = "kernel-tree-"
 MOUNT = "/share"
 IMAGE = "arch/x86/boot/bzImage"
 
-# How often the modules are listed anew because they were built anew meanwhile.
+# How often the modules are listed again because a build changed them while they were listed.
 TRIES = 3
 
 # What the guest needs of a kernel. "y": built in; "m": built in or a module.
@@ -194,7 +194,7 @@ def in_use(lab: root.Root, tree: Path) -> Iterator[KernelTree]:
                 yield KernelTree(tree, release, modules, mark)
                 return
         with cache.lock(lock, what=what):
-            # Taken before the list: what is built meanwhile has another.
+            # Taken before the list: a build while the modules are listed changes the mark.
             if _listed(place) != (mark := _mark(tree)):
                 _list(lab, tree, place, release, mark)
     raise LabError(f"--kernel-tree {tree}: it changes while its modules are listed; wait for the build's end")

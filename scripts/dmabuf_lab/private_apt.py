@@ -16,10 +16,13 @@ KEYRINGS = (
 
 
 class PrivateApt:
-    """An apt with state, cache and sources of its own in a folder."""
+    """An apt with state, cache and sources of its own in a folder.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    Of an architecture; packages of amd64 it has in any case, as NAME:amd64 for another.
+    """
+
+    def __init__(self, folder: Path, arch: str = "amd64") -> None:
+        self.folder, self.arch = folder, arch
         for name in ("state/lists/partial", "cache/archives/partial", "parts"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         (folder / "status").touch()
@@ -40,6 +43,9 @@ class PrivateApt:
             "APT::Update::Error-Mode": "any",
         }
         argv = [program]
+        if self.arch != "amd64":
+            argv += ["-o", f"APT::Architecture={self.arch}"]
+            argv += ["-o", f"APT::Architectures::={self.arch}", "-o", "APT::Architectures::=amd64"]
         for key, value in settings.items():
             argv += ["-o", f"{key}={value}"]
         result = subprocess.run([*argv, *words], cwd=cwd, capture_output=True, text=True)
@@ -52,7 +58,8 @@ class PrivateApt:
         """
         keyring = next((path for path in KEYRINGS if path.exists()), None)
         options = [f"signed-by={keyring}"] if keyring else []
-        options += ["arch=amd64"] if kind == "deb" else []
+        architectures = ",".join(dict.fromkeys((self.arch, "amd64")))
+        options += [f"arch={architectures}"] if kind == "deb" else []
         option = f"[{' '.join(options)}] " if options else ""
         line = f"{kind} {option}{mirror} {suite} main\n"
         (self.folder / "sources.list").write_text(line)

@@ -3,6 +3,7 @@
 
 import errno
 import json
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,12 +21,13 @@ class Machine:
     ports of their own; icount: one vCPU whose clock counts instructions, each of which takes 1 ns <<
     icount_shift; mdts: the NVMe drive moves at most 4 KiB << mdts in a command, 0: no limit, None:
     QEMU's own; share: a folder of the host shown read-write at /share; append: more kernel parameters;
-    cpu: QEMU's CPU model (the kernel lets PCI peers talk through the host bridge on some only); qmp:
+    cpu: QEMU's CPU model (the kernel lets PCI peers talk through the host bridge on some only), None:
+    that of the architecture; incoherent: PCI devices do not look into the CPU's caches, for arm64; qmp:
     the guest may command its own QEMU, by the virtio-serial port lab.qmp; formats: one more NVMe drive,
     with the namespaces of config.FORMATS; errors: one more, with the sectors of config.BAD_SECTORS;
     paths: controllers of the first NVMe drive, which share its namespace as one multipath head, 0: a
     plain disk; nodes: NUMA nodes that memory and CPUs are dealt out to; debug: the kernel is the debug
-    kernel.
+    kernel; arch: the architecture.
     """
 
     release: str
@@ -40,7 +42,7 @@ class Machine:
     share: Path | None = None
     append: str = ""
     shell: bool = False
-    cpu: str = config.DEFAULT_CPU
+    cpu: str | None = None
     qmp: bool = False
     formats: bool = False
     errors: bool = False
@@ -49,6 +51,10 @@ class Machine:
     debug: bool = False
     # With p2p: the drives and the BAR are behind one PCIe switch, a port of it for each.
     switch: bool = False
+    # Of the user, in place of the lab's; QEMU and the kernel are the lab's all the same.
+    root: Path | None = None
+    arch: str = "amd64"
+    incoherent: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,8 @@ class Descriptors:
     formats: tuple[int, ...] = ()
     # With Machine.errors: the disk of that drive.
     errors: int | None = None
+    # With Machine.incoherent: the device tree that says so.
+    device_tree: int | None = None
     # With Machine.qmp: the two ends of one socket pair. QEMU holds both, and talks to itself.
     qmp: tuple[int, ...] = ()
 
@@ -72,8 +80,8 @@ class Descriptors:
 
     def files(self) -> list[int]:
         """Those that are files, made for this machine."""
-        one = [] if self.errors is None else [self.errors]
-        return [self.initrd, self.nvme, self.virtio, *self.formats, *one]
+        some = [fd for fd in (self.errors, self.device_tree) if fd is not None]
+        return [self.initrd, self.nvme, self.virtio, *self.formats, *some]
 
 
 CONSOLE = "console"
@@ -91,24 +99,25 @@ DEBUG_PARAMETERS = (
 
 def kernel_parameters(machine: Machine) -> str:
     """The kernel command line: problems must be visible on the console, and end an oops at once."""
+    arm64 = machine.arch == "arm64"
     words = [
-        "console=ttyS0",
+        f"console={'ttyAMA0' if arm64 else 'ttyS0'}",
         "loglevel=5",
         "log_buf_len=2M",
         "printk.devkmsg=on",
         "panic=-1",
         "oops=panic",
         "random.trust_cpu=on",
-        "no_timer_check",
+        *(() if arm64 else ("no_timer_check",)),
         "cryptomgr.notests",
         # No text console on the GPU: it would only cost time, the console is the serial line.
         "drm_kms_helper.fbdev_emulation=0",
     ]
-    if machine.iommu == "off":
-        words.append("intel_iommu=off")
-    else:
+    if not arm64:
+        words.append(f"intel_iommu={'off' if machine.iommu == 'off' else 'on'}")
+    if machine.iommu != "off":
         strict = 1 if machine.iommu == "strict" else 0
-        words += ["intel_iommu=on", "iommu.passthrough=0", f"iommu.strict={strict}"]
+        words += ["iommu.passthrough=0", f"iommu.strict={strict}"]
     if not machine.multipath:
         words.append("nvme_core.multipath=N")
     if machine.debug:
@@ -251,12 +260,46 @@ def _share(tag: str, path: Path, read_only: bool) -> list[str]:
     return ["-fsdev", options, "-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
 
 
+def _board(machine: Machine) -> list[str]:
+    """The machine itself, its processor, and its IOMMU."""
+    if machine.arch == "arm64":
+        # Every PCI device is behind the SMMU.
+        smmu = "" if machine.iommu == "off" else ",iommu=smmuv3"
+        return ["-machine", f"virt,gic-version=3{smmu}", "-cpu", machine.cpu or config.ARM64_CPU]
+    words = ["-machine", "q35,kernel-irqchip=off", "-cpu", machine.cpu or config.DEFAULT_CPU]
+    if machine.iommu != "off":
+        words += ["-device", "intel-iommu,aw-bits=48"]
+    return words
+
+
+def dump_tree(root: Path, machine: Machine, file: Path) -> list[str]:
+    """The command by which QEMU writes the device tree of a machine, and ends."""
+    _, board, *processor = _board(machine)
+    size = ["-smp", str(machine.smp), "-m", f"{machine.memory_mib}M", "-nodefaults", "-display", "none"]
+    return [*program(root, machine.arch), "-machine", f"{board},dumpdtb={file}", *processor, *size]
+
+
+def without_coherence(tree: bytes) -> bytes:
+    """A device tree (FDT) in which no device is coherent: the property has another name, of the same length.
+
+    The names are at its end. QEMU leaves a MiB of room behind them, makes more than twice as much of that
+    when it reads the tree, and Linux takes no tree of more than 2 MiB: the room goes.
+    """
+    magic, _, _, strings = struct.unpack(">4I", tree[:16])
+    size = struct.unpack(">I", tree[32:36])[0]
+    names = tree[strings : strings + size]
+    if magic != 0xD00DFEED or names.count(b"dma-coherent\0") != 1:
+        raise LabError("QEMU's device tree does not say what is coherent")
+    renamed = names.replace(b"dma-coherent\0", b"lab-coherent\0")
+    return tree[:4] + struct.pack(">I", strings + size) + tree[8:strings] + renamed
+
+
 def arguments(
     root: Path, kernel: GuestKernel, checkout: Path, machine: Machine, fds: Descriptors
 ) -> list[str]:
     """QEMU's arguments, without the program itself."""
     words = [
-        *("-machine", "q35,kernel-irqchip=off", "-cpu", machine.cpu),
+        *_board(machine),
         *("-accel", "tcg,thread=single" if machine.icount else "tcg,thread=multi"),
         # A processor of its own for each CPU, as nodes have them.
         *("-smp", f"{machine.smp},sockets={machine.smp}" if machine.nodes > 1 else str(machine.smp)),
@@ -267,18 +310,19 @@ def arguments(
         *("-initrd", f"/proc/self/fd/{fds.initrd}"),
         *("-append", kernel_parameters(machine)),
     ]
+    if fds.device_tree is not None:
+        words += ["-dtb", f"/proc/self/fd/{fds.device_tree}"]
     if machine.icount:
         words += ["-icount", f"shift={machine.icount_shift}"]
-    if machine.iommu != "off":
-        words += ["-device", "intel-iommu,aw-bits=48"]
-    words += _share("root", root, True) + _share("src", checkout, True)
+    words += _share("root", machine.root or root, True) + _share("src", checkout, True)
     if not kernel.modules.is_relative_to(root):
         words += _share("modules", kernel.modules, True)
     if machine.share is not None:
         words += _share("share", machine.share, False)
     if _has_ports(machine):
-        # The slots' own hot-plug, as real machines have it for drives, not the firmware's.
-        words += ["-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"]
+        if machine.arch == "amd64":
+            # The slots' own hot-plug, as real machines have it for drives, not the firmware's.
+            words += ["-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"]
         words += _ports(machine)
     if machine.p2p:
         bar = f"memory-backend-ram,id=bar,size={config.P2P_BAR_MIB}M,share=on"
@@ -304,13 +348,13 @@ def arguments(
     return words
 
 
-def program(root: Path) -> list[str]:
-    """How to run the root's own QEMU on the host: by the root's loader, libraries and firmware."""
+def program(root: Path, arch: str = "amd64") -> list[str]:
+    """How to run a root's own QEMU on the host: by the root's loader, libraries and firmware."""
     libraries = root / "usr/lib/x86_64-linux-gnu"
     return [
         str(root / "usr/lib64/ld-linux-x86-64.so.2"),
         *("--library-path", f"{libraries}:{root / 'usr/lib'}"),
-        str(root / "usr/bin/qemu-system-x86_64"),
+        str(root / "usr/bin" / f"qemu-system-{'aarch64' if arch == 'arm64' else 'x86_64'}"),
         *("-L", str(root / "usr/share/qemu"), "-L", str(root / "usr/share/seabios")),
     ]
 

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -103,12 +103,21 @@ def _sources(main: str, security: str) -> str:
     return "".join(line + "\n" for line in lines)
 
 
-def _mmdebstrap(target: Path, mirrors: apt.Mirrors, settings: list[str]) -> None:
+def debootstrap(
+    target: Path,
+    mirrors: apt.Mirrors,
+    settings: list[str],
+    packages: Sequence[str],
+    *,
+    architectures: str = "amd64",
+    variant: str = "apt",
+) -> None:
+    """Makes a Debian root in `target` with what the packages need, by mmdebstrap's variants."""
     # In namespaces of its own, so that it and all it starts and mounts end with this process.
     argv = ["setpriv", "--pdeathsig", "KILL"]
     argv += ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]
-    argv += ["mmdebstrap", "--quiet", "--mode=root", "--variant=apt", "--format=directory"]
-    argv += ["--architectures=amd64", "--components=main", f"--include={','.join(config.PACKAGES)}"]
+    argv += ["mmdebstrap", "--quiet", "--mode=root", f"--variant={variant}", "--format=directory"]
+    argv += [f"--architectures={architectures}", "--components=main", f"--include={','.join(packages)}"]
     argv += [f"--aptopt={setting}" for setting in (*settings, 'Acquire::Languages "none"')]
     argv += ["--aptopt=APT::Install-Recommends false"]
     argv += [f"--dpkgopt={path}" for path in EXCLUDED_PATHS]
@@ -212,7 +221,7 @@ def _make(target: Path) -> None:
         if Path(path).exists()
     ]
     with step(f"making a Debian {config.SUITE} root"):
-        _mmdebstrap(target, mirrors, settings)
+        debootstrap(target, mirrors, settings, config.PACKAGES)
         for bind in network:
             place = target / bind.target.lstrip("/")
             place.unlink(missing_ok=True)

@@ -4,7 +4,8 @@
 import os
 import signal
 import sys
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -12,7 +13,7 @@ from typing import Any
 
 from dmabuf_common.verdict import EXIT_ERROR
 
-from . import build, config, guest_kernel, qemu, root, verdict, vm
+from . import arm64, build, config, guest_kernel, qemu, root, verdict, vm
 from .errors import LabError
 from .progress import say
 
@@ -24,6 +25,9 @@ class Request:
     command: list[str]
     kernel: str = config.KERNELS[0].name
     kernel_tree: Path | None = None
+    arch: str = "amd64"
+    pages: str = "4k"
+    incoherent: bool = False
     iommu: str = "lazy"
     smp: int | None = None
     memory_mib: int = config.DEFAULT_MEMORY_MIB
@@ -34,11 +38,12 @@ class Request:
     multipath: bool = True
     mdts: int | None = None
     share: Path | None = None
+    root: Path | None = None
     module: bool = True
     build: bool = True
     timeout_s: float = config.DEFAULT_TIMEOUT_S
     append: str = ""
-    cpu: str = config.DEFAULT_CPU
+    cpu: str | None = None
     qmp: bool = False
     formats: bool = False
     errors: bool = False
@@ -67,6 +72,8 @@ def guest_environment(
         "HOME": "/root",
         "LC_ALL": "C.UTF-8",
         "PYTHONDONTWRITEBYTECODE": "1",
+        # The folders there are packages to each other.
+        "PYTHONPATH": f"{config.GUEST_SOURCE}/tests/vm",
         "LIBDMABUF": config.ENGINE,
         "ENGINE": f"external:{config.ENGINE}",
         "DEV": "/dev/nvme0n1",
@@ -92,11 +99,19 @@ def _machine(request: Request, kernel: guest_kernel.GuestKernel) -> qemu.Machine
         raise LabError("--switch says where --p2p has its devices, and needs --p2p")
     if request.paths and not request.multipath:
         raise LabError("--paths makes a multipath head, and does not go with --no-multipath")
+    if request.arch != "arm64" and request.incoherent:
+        raise LabError("--incoherent is for guests of arm64: PCI devices of amd64 are coherent")
+    if request.arch == "arm64" and request.icount:
+        raise LabError("--icount is for guests of amd64")
     if request.share is not None and not request.share.is_dir():
         raise LabError(f"--share {request.share}: no such folder")
+    if request.root is not None and not (request.root / "usr/bin/python3").exists():
+        raise LabError(f"--root {request.root}: a guest needs usr/bin/python3 there")
     return qemu.Machine(
         release=kernel.release,
         debug=kernel.debug,
+        arch=kernel.arch,
+        incoherent=request.incoherent,
         iommu=request.iommu,
         smp=1 if request.icount else request.smp or config.DEFAULT_SMP,
         memory_mib=request.memory_mib,
@@ -107,6 +122,7 @@ def _machine(request: Request, kernel: guest_kernel.GuestKernel) -> qemu.Machine
         multipath=request.multipath,
         mdts=request.mdts,
         share=request.share.resolve() if request.share else None,
+        root=request.root.resolve() if request.root else None,
         append=request.append,
         cpu=request.cpu,
         qmp=request.qmp,
@@ -136,17 +152,47 @@ def _end_on_signals(guest: vm.Guest) -> None:
 
 
 def _products(
-    request: Request, lab: root.Root, kernel: guest_kernel.GuestKernel
+    request: Request, compilers: root.Root, kernel: guest_kernel.GuestKernel
 ) -> str | None:
     """Builds what the run needs; the module's path in the guest, None when it runs without."""
     if request.build:
-        build.build(lab, [kernel] if request.module else [])
+        build.build(compilers, [kernel] if request.module else [], arch=kernel.arch)
     if not request.module:
         return None
-    path = build.module_path(kernel.release)
+    path = build.module_path(kernel.release, kernel.arch)
     if not (build.checkout() / path).exists():
-        raise LabError(f"there is no {path}; run `dmabuf-lab build`")
-    return f"{config.GUEST_SOURCE}/{path}"
+        raise LabError(f"there is no {path}; run this without --no-build")
+    return f"{config.GUEST_SOURCE}/{build.module_path(kernel.release)}"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a guest comes from. system: its own root; compilers: what builds for it; emulator: what runs it."""
+
+    kernel: guest_kernel.GuestKernel
+    system: Path
+    compilers: root.Root
+    emulator: Path
+
+
+def check_kernel(request: Request) -> None:
+    """Raises LabError where the kernel that is asked for is one that there cannot be."""
+    if request.arch == "amd64" and request.pages not in config.PAGES["amd64"]:
+        raise LabError(f"pages of {request.pages} are for arm64: give --arch arm64, too")
+    if request.arch == "arm64" and request.kernel_tree is not None:
+        raise LabError("--kernel-tree is for amd64")
+
+
+@contextmanager
+def _place(request: Request, lab: root.Root) -> Iterator[Place]:
+    check_kernel(request)
+    if request.arch == "arm64":
+        series = guest_kernel.arm64_series(request.kernel, request.pages)
+        with guest_kernel.fetched_in_use(lab, series) as kernel, arm64.in_use() as made:
+            yield Place(kernel, made.guest, made.tools, made.tools.path)
+        return
+    with guest_kernel.in_use(lab, request.kernel, request.kernel_tree) as kernel:
+        yield Place(kernel, lab.path, lab, lab.path)
 
 
 def run(request: Request) -> int:
@@ -155,9 +201,10 @@ def run(request: Request) -> int:
     lab = root.setup()
     with ExitStack() as stack:
         stack.enter_context(root.in_use(lab))
-        kernel = stack.enter_context(guest_kernel.in_use(lab, request.kernel, request.kernel_tree))
+        place = stack.enter_context(_place(request, lab))
+        kernel = place.kernel
         machine = _machine(request, kernel)
-        ko = _products(request, lab, kernel)
+        ko = _products(request, place.compilers, kernel)
         spec: dict[str, Any] = {
             "argv": argv,
             "env": guest_environment(machine, ko, request.env),
@@ -165,6 +212,7 @@ def run(request: Request) -> int:
             "devices": [path for path in qemu.guest_devices(machine) if path not in kernel.lacks],
             "module": ko,
             "shell": request.shell,
+            "terminal": "/dev/ttyAMA1" if kernel.arch == "arm64" else "/dev/ttyS1",
             "debug": kernel.debug,
             "lockdep": kernel.lockdep,
             "kcsan": kernel.kcsan,
@@ -175,7 +223,14 @@ def run(request: Request) -> int:
         boot_s = config.DEBUG_BOOT_S if kernel.debug else config.BOOT_S
         for last in (False, True):
             guest = vm.Guest(
-                lab.path, kernel, build.checkout(), machine, spec, sinks, 2 if request.console else None
+                place.system,
+                kernel,
+                build.checkout(),
+                machine,
+                spec,
+                sinks,
+                2 if request.console else None,
+                place.emulator,
             )
             _end_on_signals(guest)
             try:

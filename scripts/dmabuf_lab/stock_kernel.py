@@ -146,7 +146,7 @@ def place_image(unpacked: Path, item: Path, release: str) -> None:
 
 
 def _make(lab: root.Root, series: config.KernelSeries, mirror: str, work: Path) -> dict[str, Any]:
-    private = PrivateApt(work / "apt")
+    private = PrivateApt(work / "apt", series.arch)
     if not private.use(mirror, series.suite, "deb"):
         raise LabError(
             f"the kernel {series.name} is to be fetched, and the archive cannot be reached or has no "
@@ -159,7 +159,9 @@ def _make(lab: root.Root, series: config.KernelSeries, mirror: str, work: Path) 
     headers = kernels.headers(private.depends(f"linux-headers-{release}"), release)
     images = sorted({image, *kernels.parts(private.depends(image), release)})
     for name in (*headers, *images):
-        _extract(private.download(name), unpacked)
+        # Programs that run while a module is built are for this machine.
+        foreign = series.arch != "amd64" and name.startswith("linux-kbuild-")
+        _extract(private.download(f"{name}:amd64" if foreign else name), unpacked)
     place_headers(unpacked, item / "src", release)
     place_image(unpacked, item, release)
     for name in series.compiler:
@@ -215,7 +217,8 @@ def get(lab: root.Root, series: config.KernelSeries) -> StockKernel:
 
 def remove(everything: bool) -> list[str]:
     """Removes fetched kernels that no series asks for any more, or all; returns those kept in use."""
-    current = [] if everything else [item_path(series) for series in config.KERNELS]
+    wanted = () if everything else (*config.KERNELS, *config.ARM64_KERNELS)
+    current = [item_path(series) for series in wanted]
     kept = []
     with files.try_lock(cache.folder() / "stock-kernel.lock") as free:
         if not free:

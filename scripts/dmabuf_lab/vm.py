@@ -83,6 +83,21 @@ def _anonymous_file(size: int = 0, data: bytes = b"") -> int:
     return fd
 
 
+def _device_tree(emulator: Path, machine: qemu.Machine) -> bytes:
+    """That of a machine whose devices are not coherent."""
+    with tempfile.TemporaryDirectory(prefix="dmabuf-lab-") as folder:
+        file = Path(folder) / "tree"
+        result = subprocess.run(
+            qemu.dump_tree(emulator, machine, file),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env=qemu.environment(emulator, dict(os.environ)),
+        )
+        if result.returncode != 0 or not file.exists():
+            raise LabError(f"QEMU writes no device tree: {result.stderr.decode('utf-8', 'replace').strip()}")
+        return qemu.without_coherence(file.read_bytes())
+
+
 class Guest:
     """One virtual machine and the channels to it."""
 
@@ -95,7 +110,9 @@ class Guest:
         spec: dict[str, Any],
         sinks: dict[str, int],
         live_console: int | None,
+        emulator: Path | None = None,
     ) -> None:
+        """root: that of the guest; emulator: the root that has its QEMU, where that is another."""
         self.outcome = Outcome()
         self.console = self.outcome.console
         self.dumped = False
@@ -116,6 +133,7 @@ class Guest:
             self.channels[name], theirs[name] = socket.socketpair()
             self.selector.register(self.channels[name], selectors.EVENT_READ, name)
         qmp = socket.socketpair() if machine.qmp else ()
+        emulator = emulator or root
         archive = initramfs.make(root, kernel, spec, machine.share is not None)
         fds = qemu.Descriptors(
             initrd=_anonymous_file(data=archive),
@@ -126,15 +144,18 @@ class Guest:
                 _anonymous_file(size=config.FORMAT_BYTES) for _ in config.FORMATS if machine.formats
             ),
             errors=_anonymous_file(size=config.ERRORS_BYTES) if machine.errors else None,
+            device_tree=_anonymous_file(data=_device_tree(emulator, machine))
+            if machine.incoherent
+            else None,
             qmp=tuple(end.fileno() for end in qmp),
         )
         self.errors = tempfile.TemporaryFile(prefix="dmabuf-lab-")
         self.process = subprocess.Popen(
-            [*qemu.program(root), *qemu.arguments(root, kernel, checkout, machine, fds)],
+            [*qemu.program(emulator, machine.arch), *qemu.arguments(root, kernel, checkout, machine, fds)],
             stdin=None if machine.shell else subprocess.DEVNULL,
             stdout=None if machine.shell else self.errors,
             stderr=self.errors,
-            env=qemu.environment(root, dict(os.environ)),
+            env=qemu.environment(emulator, dict(os.environ)),
             pass_fds=fds.all(),
             preexec_fn=_die_with_parent(os.getpid()),
         )

@@ -243,10 +243,9 @@ def history(judgement: Judgement, about: Subject) -> model.History | None:
         host=about.series.host if len(judgement.plan.hosts) > 1 else "", side=about.series.side,
         datapath=runs[-1].outcome.get("datapath") or "", depth=runs[-1].outcome.get("depth"),
     )  # fmt: skip
-    cuts = [c.index for c in edivisive.changes(medians)]
-    for change, start, end in zip(
-        edivisive.changes(medians), [0, *cuts], [*cuts[1:], len(medians)], strict=False
-    ):
+    changes = edivisive.changes(medians)
+    cuts = [change.index for change in changes]
+    for change, start, end in zip(changes, [0, *cuts], [*cuts[1:], len(medians)], strict=False):
         made.change_points.append(
             model.ChangePoint(change.index, stats.median(medians[start : change.index]),
                               stats.median(medians[change.index : end]), change.p)

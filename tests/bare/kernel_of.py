@@ -20,10 +20,10 @@ def newest(names: str) -> str:
     return max(found)[1]
 
 
-def pretend(bare: Bare) -> str:
-    """The release; the root's indexes are fetched for it, and gone again."""
+def pretend(bare: Bare, wanted: str = "") -> str:
+    """The release: the wanted one, if the suite has headers of it. The root's indexes are fetched for it, and gone again."""
     names = bare.check("apt-get -qq update; apt-cache pkgnames linux-headers-; rm -rf /var/lib/apt/lists/*", "/")
-    release = newest(names)
+    release = wanted if f"linux-headers-{wanted}" in names.split() else newest(names)
     bare.write("/usr/local/bin/uname", UNAME.format(release=release))
     bare.write("/usr/local/sbin/modprobe", MODPROBE.format(release=release))
     return release

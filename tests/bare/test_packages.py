@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The Debian packages: what is in them, and their life on a machine with nothing but apt.
 
-They are installed, upgraded, used, removed and purged by apt. DKMS builds the module for a kernel of the suite; a root
-runs no kernel of its own, so that the module is found by modprobe, and not loaded.
+They are installed, upgraded, used, removed and purged by apt, in the order of the tests here. DKMS builds the module for
+a kernel of the suite; a root runs no kernel of its own, so that modprobe finds the module and does not load it. Where the
+kernel is one of the lab's, the lab boots it with the root, loads the module there, and reads a drive by README's words.
 """
 
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +17,10 @@ import bare_root
 import kernel_of
 import packages
 import pytest
+from dmabuf_lab import root
 
 OLD, NEW = "0.0.9", "0.1.0"
+README = (bare_root.CHECKOUT / "README.md").read_text()
 PROGRAMS = ("dmabuf-bench", "dmabuf-guard", "dmabuf-integrity", "dmabuf-nightly", "dmabuf-qual", "gpu-check")
 JOB = "--name=t --filename=/tmp/target --size=8m --rw=randrw --verify=crc32c --iodepth=8 --dmabuf_datapath=host"
 # Where Debian's packages put nothing.
@@ -97,13 +101,21 @@ def put(bare: bare_root.Bare, debs: dict[str, Path]) -> None:
 
 @pytest.fixture(name="machine", scope="module")
 def _machine(suite: str, debs: dict[str, Path]) -> Iterator[tuple[bare_root.Bare, str]]:
-    """A machine with fio and a kernel's headers, and the packages in a folder; the kernel's release."""
+    """A machine with fio and a kernel's headers, and the packages in a folder; the kernel's release, the lab's if may be."""
     with bare_root.bare(suite) as bare:
-        release = kernel_of.pretend(bare)
+        lab = root.load()
+        wanted = lab.release("7.3") if lab else ""
+        release = kernel_of.pretend(bare, wanted)
         put(bare, debs)
         bare.write("/etc/apt/apt.conf.d/99yes", 'APT::Get::Assume-Yes "true";\nAPT::Install-Recommends "false";\n')
         bare.check(f"apt-get -qq update; apt-get -qq install fio kmod linux-headers-{release}", "/")
-        # A kernel that is installed has its modules.dep; without one, DKMS takes it for one that is not.
+        # A kernel that is installed has modules of its own, and a list of them; without, DKMS takes it for one that is not.
+        modules = bare.inside(f"/lib/modules/{release}/kernel")
+        if lab and release == wanted:
+            shutil.copytree(lab.path / f"usr/lib/modules/{release}/kernel", modules)
+        else:
+            modules.mkdir()
+            bare.check(f"echo 'int own;' | gcc -x c -c -o /lib/modules/{release}/kernel/own.ko -", "/")
         bare.check(f"depmod {release}", "/")
         yield bare, release
 
@@ -120,41 +132,90 @@ def modules(bare: bare_root.Bare, release: str) -> list[str]:
     return [str(path.relative_to(bare.path)) for path in bare.inside(f"/lib/modules/{release}").rglob("dmabuf_rw.ko*")]
 
 
-def test_their_life(machine: tuple[bare_root.Bare, str]) -> None:
-    bare, release = machine
-    before = left(bare)
+def readme() -> list[str]:
+    """README's commands for the packages, from their installation on; each in one line."""
+    block = re.search(r"\n    cmake --preset package .*\n((?:    .*\n)+)", README)
+    assert block
+    commands = [" ".join(one.split()) for one in block[1].replace("\\\n", " ").splitlines()]
+    assert [one.split()[0] for one in commands] == ["cmake", "apt", "modprobe", "fio"]
+    return commands[1:]
 
+
+def test_they_are_installed_and_the_module_is_built(machine: tuple[bare_root.Bare, str]) -> None:
+    bare, release = machine
+    assert left(bare) == [] and modules(bare, release) == []
+    assert bare.run("modprobe dmabuf_rw", "/").returncode != 0
     print(bare.check(f"apt-get install /debs/{OLD}/*.deb", "/")[-3000:])
+    assert len(left(bare)) > 100
     assert f"dmabuf-rw/{OLD}, {release}" in bare.check("dkms status", "/")
     assert len(modules(bare, release)) == 1
     assert "insmod" in bare.check("modprobe dmabuf_rw", "/")
 
-    bare.check(f"apt-get install /debs/{NEW}/*.deb", "/")
+
+def test_an_upgrade_replaces_all_of_the_version_before(machine: tuple[bare_root.Bare, str]) -> None:
+    """By README's words, in the checkout, where the packages were built."""
+    bare, release = machine
+    shutil.copytree(bare.inside(f"/debs/{NEW}"), bare.inside(bare_root.SOURCE) / "build/package")
+    install, modprobe, _ = readme()
+    bare.check(install)
     status = bare.check("dkms status", "/")
     assert f"dmabuf-rw/{NEW}, {release}" in status and OLD not in status
-    assert len(modules(bare, release)) == 1 and "insmod" in bare.check("modprobe dmabuf_rw", "/")
+    assert len(modules(bare, release)) == 1 and "insmod" in bare.check(modprobe)
     assert not bare.inside(f"/usr/src/dmabuf-rw-{OLD}").exists()
+    assert [name for name in left(bare) if OLD in name and "/debs" not in name] == []
 
-    # A group with nobody in it has the device, and nothing loads the module unasked.
+
+def test_nobody_may_use_it_and_nothing_loads_it_unasked(machine: tuple[bare_root.Bare, str]) -> None:
+    bare, _ = machine
     assert bare.check("getent group dmabuf", "/").strip().endswith(":")
     loaded = bare.inside("/etc/modules-load.d/dmabuf-rw.conf").read_text().splitlines()
     assert "#dmabuf_rw" in loaded and all(line.startswith("#") for line in loaded)
     assert 'GROUP="dmabuf"' in bare.inside("/usr/lib/udev/rules.d/60-dmabuf-rw.rules").read_text()
 
+
+def test_its_programs_work(machine: tuple[bare_root.Bare, str]) -> None:
+    bare, _ = machine
     for program in PROGRAMS:
         assert "usage:" in bare.check(f"{program} --help 2>&1", "/").lower(), program
     said = bare.check("dmabuf-nightly run /usr/share/libdmabuf/jobs/plans/basic.toml --dry-run", "/")
     assert ", run " in said
     job(bare)
 
+
+def test_the_first_result_is_readmes(machine: tuple[bare_root.Bare, str], tmp_path: Path) -> None:
+    """The lab boots its kernel with this root: the module that DKMS built is loaded, and a drive is read."""
+    bare, release = machine
+    lab = root.load()
+    if lab is None or lab.release("7.3") != release:
+        pytest.skip(f"the lab has no kernel {release}, for which DKMS built the module in this root")
+    # The archive does not keep the source of Debian 13's fio: the guest has the lab's, for which there is an engine.
+    shutil.copy2(lab.path / "usr/local/bin/fio", bare.inside("/debs/fio"))
+    _, modprobe, fio = readme()
+    lines = ["rm /usr/local/bin/uname /usr/local/sbin/modprobe", "mv /debs/fio /usr/local/bin", "cd /tmp"]
+    lines += ["modinfo -n dmabuf_rw", modprobe, fio, "cp r.json /share"]
+    done = subprocess.run([str(bare_root.CHECKOUT / "scripts/dmabuf-lab"), "run", "--no-module", "--no-build",
+                           "--root", str(bare.path), "--share", str(tmp_path), "--", " && ".join(lines)],
+                          text=True, capture_output=True, check=False, timeout=900)  # fmt: skip
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    assert done.stdout.startswith(f"/lib/modules/{release}/updates/dkms/dmabuf_rw.ko"), done.stdout
+    assert "proven: the module counted" in done.stderr
+    report = json.loads((tmp_path / "r.json").read_text().splitlines()[-1])
+    assert report["proven"] is True and report["datapath"] == "premapped", report
+    print(done.stderr[-600:])
+
+
+def test_removal_leaves_what_the_administrator_may_have_changed_and_a_purge_nothing(
+    machine: tuple[bare_root.Bare, str],
+) -> None:
+    bare, release = machine
+    shutil.rmtree(bare.inside(bare_root.SOURCE) / "build/package")
     bare.check(f"apt-get remove {' '.join(packages.NAMES)}", "/")
-    # What the administrator may have changed stays, as with every package, until it is purged.
-    assert [name for name in left(bare) if name not in before and "/var/lib/dpkg" not in name] == [
-        "/etc/modules-load.d/dmabuf-rw.conf"]  # fmt: skip
-    assert modules(bare, release) == []
+    assert [name for name in left(bare) if "/var/lib/dpkg" not in name] == ["/etc/modules-load.d/dmabuf-rw.conf"]
+    assert modules(bare, release) == [] and "dmabuf" not in bare.check("dkms status", "/")
+    assert bare.run("modprobe dmabuf_rw", "/").returncode != 0
     # By dpkg: apt does not know those of which nothing is left.
     bare.check(f"dpkg --purge {' '.join(packages.NAMES)}", "/")
-    assert [name for name in left(bare) if name not in before] == []
+    assert left(bare) == []
     assert bare.run("getent group dmabuf", "/").returncode != 0
 
 

@@ -257,6 +257,17 @@ def test_cpu_access_is_bracketed(fio: Fio, tmp_path: Path) -> None:
     assert int(counts["begins"]) == int(counts["ends"]) == 1 + 256
 
 
+@pytest.mark.parametrize("options", [{"rw": "write"}, {"rw": "randrw", "verify": "crc32c"}])
+def test_no_cpu_access_begins_within_another(fio: Fio, tmp_path: Path, options: dict[str, Any]) -> None:
+    """To begin one for reading may drop what fio has just written, where devices do not look into caches."""
+    log = tmp_path / "sync.log"
+    result = fio(size="1m", dmabuf_datapath="bounce", stand_in=True, env={"STAND_IN_LOG": str(log)}, **options)
+    assert result.status == 0, result.stderr
+    counts = dict(part.split("=") for part in log.read_text().split())
+    assert (counts["open"], counts["worst"]) == ("0", "1"), counts
+    assert counts["begins"] == counts["ends"]
+
+
 def test_the_report_names_what_ran(fio: Fio, tmp_path: Path) -> None:
     report = fio(dmabuf_datapath="bounce", stand_in=True).reports[0]
     assert report["exporter"] == "udmabuf"

@@ -13,8 +13,8 @@ Fio = Callable[..., Any]
 
 OPTIONS = [
     "dmabuf_exporter", "dmabuf_device", "dmabuf_datapath", "dmabuf_submit", "dmabuf_hugepages", "dmabuf_timeout_ms",
-    "dmabuf_max_command_kb", "dmabuf_buffers", "dmabuf_remap_every",
-    "dmabuf_ranges", "dmabuf_report",
+    "dmabuf_max_command_kb", "dmabuf_buffers", "dmabuf_remap_every", "dmabuf_ranges", "dmabuf_pin_file",
+    "dmabuf_report",
 ]
 # Of fio's engine io_uring, under their names there.
 FOLLOWED = ["hipri", "fixedbufs", "registerfiles", "sqthread_poll", "sqthread_poll_cpu", "nowait", "force_async",

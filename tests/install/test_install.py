@@ -109,3 +109,5 @@ def test_manual_pages_are_where_man_looks(prefix: Path) -> None:
         section = source.stem.rpartition(".")[2]
         made = (prefix / f"share/man/man{section}" / source.stem).read_text()
         assert f'.TH "{source.stem.rpartition(".")[0]}" "{section}"' in made
+        # man runs tbl for those that say so.
+        assert made.startswith("'\\\" t\n") == ("\n.TS\n" in made), source.stem

@@ -77,6 +77,8 @@ def test_how_long_an_instruction_takes_goes_with_a_clock_that_counts_them() -> N
     assert runner._machine(parse("run", "--icount", "--icount-shift", "0", "--", "true"), kernel).icount_shift == 0
     with pytest.raises(LabError, match="--icount-shift"):
         runner._machine(parse("run", "--icount-shift", "7", "--", "true"), kernel)
+    with pytest.raises(LabError, match="a guest needs usr/bin/python3 there"):
+        runner._machine(parse("run", "--root", "/proc", "--", "true"), kernel)
 
 
 def test_paths_are_asked_for_by_number() -> None:
@@ -123,6 +125,7 @@ def test_the_guest_learns_where_everything_is() -> None:
     environment = runner.guest_environment(MACHINE, "/src/x.ko", ["A=b=c", "DEV=/dev/vda"])
     assert environment["LIBDMABUF"] == "/src/build/lab/engine/libdmabuf.so"
     assert environment["ENGINE"] == f"external:{environment['LIBDMABUF']}"
+    assert environment["PYTHONPATH"] == "/src/tests/vm"
     assert environment["DMABUF_RW_KO"] == "/src/x.ko"
     assert environment["A"] == "b=c"
     assert environment["DEV"] == "/dev/vda"

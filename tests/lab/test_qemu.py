@@ -26,6 +26,14 @@ def options(machine: qemu.Machine, name: str) -> list[str]:
     return [value for option, value in zip(words, words[1:], strict=False) if option == name]
 
 
+def test_a_root_of_the_users_is_shown_in_place_of_the_labs() -> None:
+    shown = [word for word in options(qemu.Machine("7.3"), "-fsdev") if ",id=root," in word]
+    assert len(shown) == 1 and "path=/root" in shown[0]
+    own = qemu.Machine("7.3", root=Path("/mine"))
+    (other,) = [word for word in options(own, "-fsdev") if ",id=root," in word]
+    assert other == shown[0].replace("path=/root", "path=/mine")
+
+
 def devices(machine: qemu.Machine) -> list[dict[str, str]]:
     """The -device options of a machine, each as a table; the driver's name is its "driver"."""
     found = []
@@ -61,6 +69,7 @@ def test_formats_keep_the_numbers_by_which_tests_know_them() -> None:
         "protection information of type 3",
         "protection information with a 64-bit guard",
         "16 KiB blocks",
+        "protection information in 64 bytes of metadata",
     ]
 
 

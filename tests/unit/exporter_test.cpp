@@ -111,6 +111,14 @@ TEST(Drm, DumbBufferHoldsTheBytesWithoutWaste) {
 TEST(Paths, HeapsAndCardsHaveShortNames) {
   EXPECT_EQ(heap_path("system"), "/dev/dma_heap/system");
   EXPECT_EQ(heap_path("/dev/dma_heap/default_cma_region"), "/dev/dma_heap/default_cma_region");
+}
+
+TEST(Heap, AModuleIsNamedOnlyWhereTheKernelCanLoadOne) {
+  EXPECT_NE(no_heap("/sys").find("modprobe system_heap"), std::string::npos);
+  const std::string without = no_heap("/sys/class/no-such-class");
+  EXPECT_EQ(without.find("modprobe"), std::string::npos) << without;
+  EXPECT_NE(without.find("CONFIG_DMABUF_HEAPS"), std::string::npos);
+  EXPECT_NE(without.find("another dmabuf_exporter"), std::string::npos);
   EXPECT_EQ(drm_path("0"), "/dev/dri/card0");
   EXPECT_EQ(drm_path("card1"), "/dev/dri/card1");
   EXPECT_EQ(drm_path("/dev/dri/by-path/x-card"), "/dev/dri/by-path/x-card");

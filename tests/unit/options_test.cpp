@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <gtest/gtest.h>
+#include <string>
+#include <unistd.h>
 #include <utility>
 
 namespace dmabuf {
@@ -254,10 +256,13 @@ TEST(Config, RefusesMoreFixedBuffersThanThereAreSlots) {
 
 TEST(Config, RefusesBlocksLongerThanARequest) {
   JobConfig config = good();
-  config.max_bs = kMaxRequest;
+  const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  config.max_bs = (uint64_t{1} << 31) - page;
   EXPECT_EQ(refusal(config), "accepted");
-  config.max_bs = kMaxRequest + 1;
-  EXPECT_TRUE(mentions(refusal(config), {"bs=2147479553", "lower bs"}));
+  config.max_bs++;
+  const std::string asked = "bs=" + std::to_string(config.max_bs);
+  EXPECT_TRUE(mentions(refusal(config), {asked.c_str(), "lower bs"}));
+  EXPECT_EQ(max_request(16384), (uint64_t{1} << 31) - 16384);
 }
 
 TEST(Config, RefusesOptionsTheChoiceMakesMeaningless) {
@@ -312,6 +317,23 @@ TEST(Config, OnlyWhatMapsCanMapAgain) {
       EXPECT_TRUE(
           mentions(refusal(config), {"dmabuf_remap_every", datapath_name(config.datapath)}));
   }
+}
+
+TEST(Config, FilesAreHeldForPremappedAlone) {
+  for (unsigned path = 0; path < kDatapaths; path++) {
+    JobConfig config = by(static_cast<Datapath>(path), Submit::uring);
+    config.direct = true;
+    config.pin_file = PinFile::yes;
+    if (config.datapath == Datapath::premapped)
+      EXPECT_EQ(refusal(config), "accepted");
+    else
+      EXPECT_TRUE(mentions(refusal(config), {"dmabuf_pin_file", "dmabuf_datapath=premapped"}))
+          << datapath_name(config.datapath);
+  }
+  JobConfig config = by(Datapath::premapped, Submit::uring);
+  config.pin_file = PinFile::prepare;
+  config.trims = true;
+  EXPECT_TRUE(mentions(refusal(config), {"dmabuf_pin_file", "trim"}));
 }
 
 TEST(Config, UncachedIsForTheDatapathsThatGoThroughThePageCache) {

@@ -32,12 +32,12 @@ add_vm_test(attacks.paths LAB --paths 2 COMMAND
 # There io_uring forgets what a worker is to do; what else waits on the way to another controller.
 add_vm_test(attacks.6.12 LAB --kernel 6.12 --paths 2 COMMAND
   ${programs}/attacks late-fence stale-sqe stale-copy multipath)
-add_vm_test(fio.paths LAB --paths 2 COMMAND ${python}/fio_paths.py)
+add_vm_test(fio.paths LAB --paths 2 COMMAND ${python}/fio/paths.py)
 # One namespace by two names, and the same as one multipath head.
-add_vm_test(guard LAB --paths 2 --append nvme_core.multipath=N COMMAND ${python}/drive_guard.py)
+add_vm_test(guard LAB --paths 2 --append nvme_core.multipath=N COMMAND ${python}/drive/guard.py)
 add_vm_test(nightly.drives LAB --paths 2 --append nvme_core.multipath=N --timeout 300
-  COMMAND ${python}/nightly_drives.py)
-add_vm_test(guard.head LAB --paths 2 COMMAND ${python}/drive_guard.py head)
+  COMMAND ${python}/nightly/drives.py)
+add_vm_test(guard.head LAB --paths 2 COMMAND ${python}/drive/guard.py head)
 # Memory that the kernel does not use: above 4 GiB.
 add_vm_test(attacks.no_pages LAB --memory 3072 --append mem=4G COMMAND ${programs}/attacks carveout)
 add_debug_test(attacks PART TIMEOUT 600 COMMAND ${programs}/attacks publish durability pin late-return

@@ -68,4 +68,4 @@ add_debug_test(p2p TIMEOUT 900 LAB --p2p --iommu strict COMMAND ${programs}/p2p)
 add_debug_test(formats TIMEOUT 900 LAB --formats COMMAND
   ${programs}/formats --allow-skip 'extended metadata' && ${programs}/drives)
 add_debug_test(targets TIMEOUT 1500 COMMAND ${programs}/targets)
-add_debug_test(targets-p2p TIMEOUT 900 LAB --p2p --iommu strict COMMAND ${programs}/targets --p2p)
+add_debug_test(targets.p2p TIMEOUT 900 LAB --p2p --iommu strict COMMAND ${programs}/targets --p2p)

@@ -26,7 +26,7 @@ add_vm_test(fuzz LAB ${fuzz_lab} COMMAND
   ${fuzz} --seed 1 --threads 1 --calls 3000 --trace /tmp/first &&
   ${fuzz} --seed 1 --threads 1 --calls 3000 --trace /tmp/second && cmp /tmp/first /tmp/second &&
   ${fuzz} --threads 1 --replay /tmp/first --trace /tmp/third && cmp /tmp/first /tmp/third &&
-  ${python}/fuzz_notices.py ${programs}/fuzz &&
+  ${python}/fuzz/notices.py ${programs}/fuzz &&
   ${fuzz} --seconds 60)
 add_debug_test(fuzz TIMEOUT 3600 LAB ${fuzz_debug_lab} COMMAND ${fuzz} --calls 1000000)
 # Hours, on an emulated machine.

@@ -2,17 +2,27 @@
 # ctest entries that show on each stock kernel that the module keeps its promises there: both
 # directions against the witness, and the core of isolation. Included by CMakeLists.txt here.
 #
-# They have the label matrix. The default run has those of the kernels that set-up brings. The others,
-# which have the label fetched, too, are fetched when `scripts/check --matrix` first asks for them.
+# They have the label matrix. The default run has that of 6.12; on 7.3 it has the whole witness and
+# isolation. The others have the label fetched, too: `scripts/check --matrix` runs them, and fetches a
+# kernel when it first asks for it.
 
 if(DMABUF_TESTS STREQUAL "vm")
   return()
 endif()
 
-# FETCHED: not in the default run. EXPORTERS: others than udmabuf and heap; the first one is isolation's,
-# whose group modes needs a heap. NO: what this kernel lacks, as isolation's checks name it.
+# What the combinations of exporter, datapath and target did is left there; `dmabuf-lab matrix` makes
+# the table of docs/support-matrix.md of it.
+set(matrix_results ${CMAKE_BINARY_DIR}/matrix)
+file(MAKE_DIRECTORY ${matrix_results})
+
+# FETCHED: not in the default run. LAB: the lab's options, if not --kernel alone. EXPORTERS: others than
+# udmabuf and heap; the first one is isolation's, whose group modes needs a heap. NO: what this kernel
+# lacks, as isolation's checks name it. NO_EXPORTER: exporters that it lacks.
 function(add_smoke_test kernel)
-  cmake_parse_arguments(PARSE_ARGV 1 test "FETCHED" "" "EXPORTERS;NO")
+  cmake_parse_arguments(PARSE_ARGV 1 test "FETCHED" "" "LAB;EXPORTERS;NO;NO_EXPORTER")
+  if(NOT test_LAB)
+    set(test_LAB --kernel ${kernel})
+  endif()
   if(NOT test_EXPORTERS)
     set(test_EXPORTERS udmabuf-scattered heap)
   endif()
@@ -32,19 +42,46 @@ function(add_smoke_test kernel)
   endforeach()
   list(JOIN groups " && " isolation)
   add_test(NAME vm.smoke.${kernel}
-    COMMAND ${CMAKE_SOURCE_DIR}/scripts/dmabuf-lab run --kernel ${kernel} --timeout 800 --
+    COMMAND ${CMAKE_SOURCE_DIR}/scripts/dmabuf-lab run ${test_LAB} --timeout 800 --
       "${programs}/witness --quick --fuzz 20 --load 1 --exporters ${exporters} && ${isolation}")
   set(labels matrix vm)
   if(test_FETCHED)
     set(labels matrix fetched)
   endif()
   set_tests_properties(vm.smoke.${kernel} PROPERTIES LABELS "${labels}" TIMEOUT 1800)
+
+  # The default run has the same on its kernels, with a multipath head (vm.targets).
+  set(targets "${programs}/targets --results /share/${kernel}.json")
+  foreach(lacking IN LISTS test_NO_EXPORTER)
+    string(APPEND targets " --allow-skip ${lacking}")
+  endforeach()
+  add_test(NAME vm.matrix.${kernel}
+    COMMAND ${CMAKE_SOURCE_DIR}/scripts/dmabuf-lab run ${test_LAB} --timeout 800
+      --share ${matrix_results} -- "${targets}")
+  set_tests_properties(vm.matrix.${kernel} PROPERTIES LABELS "matrix;fetched" TIMEOUT 1800)
 endfunction()
 
-add_smoke_test(7.3)
+add_smoke_test(7.3 FETCHED)
 set(before_7_1 "ranges of a registered buffer" "one way for the drive")
 add_smoke_test(6.12 NO ${before_7_1})
 add_smoke_test(7.2 FETCHED)
 add_smoke_test(7.3-rt FETCHED)
 # Debian builds it without udmabuf and DMA heaps.
-add_smoke_test(6.1 FETCHED EXPORTERS vgem virtio-gpu NO ${before_7_1})
+add_smoke_test(6.1 FETCHED EXPORTERS vgem virtio-gpu NO ${before_7_1}
+  NO_EXPORTER udmabuf-scattered udmabuf-huge heap)
+
+# arm64, with pages of both sizes, behind an SMMU and without. Debian builds no heaps for it. udmabuf
+# takes the witness a minute for each datapath there: its SYNC is as dear as the whole buffer.
+set(arm64 FETCHED NO_EXPORTER heap)
+add_smoke_test(7.3-arm64 ${arm64} LAB --arch arm64 --kernel 7.3 --iommu strict
+  EXPORTERS vgem virtio-gpu)
+add_smoke_test(7.3-arm64-16k ${arm64} LAB --arch arm64 --kernel 7.3 --pages 16k --iommu off
+  EXPORTERS udmabuf-scattered vgem)
+add_smoke_test(6.12-arm64 ${arm64} LAB --arch arm64 --kernel 6.12 --iommu strict
+  EXPORTERS vgem virtio-gpu NO ${before_7_1})
+
+# PCI devices that do not look into the CPU's caches: premapped is refused, and AUTO takes another path.
+add_test(NAME vm.smoke.incoherent_arm64
+  COMMAND ${CMAKE_SOURCE_DIR}/scripts/dmabuf-lab run --arch arm64 --pages 16k --incoherent --iommu off
+    --timeout 800 -- ${programs}/bounce)
+set_tests_properties(vm.smoke.incoherent_arm64 PROPERTIES LABELS "matrix;fetched" TIMEOUT 1800)

@@ -7,48 +7,48 @@ if(DMABUF_TESTS STREQUAL "vm")
 endif()
 
 add_vm_test(rings LAB --append nvme.poll_queues=1 COMMAND
-  ${programs}/rings --polled && ${python}/fio_polled.py)
+  ${programs}/rings --polled && ${python}/fio/polled.py)
 # Several ranges in one command; on 6.1, which has none, that it says so.
 add_vm_test(ranges COMMAND ${programs}/ranges)
 add_vm_test(ranges.kernel_6_12 LAB --kernel 6.12 COMMAND
   ${programs}/ranges --allow-skip 'ranges while the memory moves')
 # What fio does in the middle of a job.
-add_vm_test(fio.contract LAB --append nvme.poll_queues=1 COMMAND ${python}/fio_contract.py)
+add_vm_test(fio.contract LAB --append nvme.poll_queues=1 COMMAND ${python}/fio/contract.py)
 # Drives that people reported trouble with.
-add_vm_test(fio.reported LAB --formats COMMAND ${python}/fio_reported.py)
+add_vm_test(fio.reported LAB --formats COMMAND ${python}/fio/reported.py)
 add_vm_test(large LAB --memory 7168 COMMAND ${programs}/large)
 add_vm_test(formats LAB --formats COMMAND ${programs}/formats --allow-skip 'extended metadata' && ${programs}/drives)
 add_vm_test(formats.kernel_6_12 LAB --formats --kernel 6.12 COMMAND
   ${programs}/formats --allow-skip 'extended metadata' --allow-skip '16 KiB blocks' && ${programs}/drives)
 add_vm_test(p2p LAB --p2p --iommu strict COMMAND
-  ${programs}/p2p && ${python}/qual_machine.py peer)
+  ${programs}/p2p && ${python}/qual/machine.py peer)
 # Linux trusts peer-to-peer through the host bridge of some processors only; not of this one.
 add_vm_test(p2p.no_route LAB --p2p --iommu strict --cpu qemu64 COMMAND ${programs}/p2p --no-route)
 # fio on memory that the CPU does not map. One CPU: QEMU, emulating two, sometimes ends with an
 # assertion (iotlb_to_section) when a function that is given back is reset and its BAR goes.
 set(bar --p2p --iommu strict --smp 1)
-add_vm_test(fio.bar LAB ${bar} COMMAND ${python}/fio_device.py bar)
-add_vm_test(fio.bar_refusals LAB ${bar} COMMAND ${python}/fio_device.py refusals)
-add_vm_test(fio.bar_no_route LAB ${bar} --cpu qemu64 COMMAND ${python}/fio_device.py no-route)
-add_vm_test(fio.bar_no_iommu LAB --p2p --iommu off COMMAND ${python}/fio_device.py no-iommu)
-add_vm_test(fio.bar_old_kernel LAB ${bar} --kernel 6.12 COMMAND ${python}/fio_device.py old-kernel)
+add_vm_test(fio.bar LAB ${bar} COMMAND ${python}/fio/device.py bar)
+add_vm_test(fio.bar_refusals LAB ${bar} COMMAND ${python}/fio/device.py refusals)
+add_vm_test(fio.bar_no_route LAB ${bar} --cpu qemu64 COMMAND ${python}/fio/device.py no-route)
+add_vm_test(fio.bar_no_iommu LAB --p2p --iommu off COMMAND ${python}/fio/device.py no-iommu)
+add_vm_test(fio.bar_old_kernel LAB ${bar} --kernel 6.12 COMMAND ${python}/fio/device.py old-kernel)
 # dmabuf-integrity on memory that the CPU does not map: GPUs' stand-ins, and the BAR.
-add_vm_test(integrity.gpu COMMAND ${python}/integrity_gpu.py gpu)
-add_vm_test(integrity.bar LAB ${bar} COMMAND ${python}/integrity_gpu.py bar)
+add_vm_test(integrity.gpu COMMAND ${python}/gpu/integrity.py gpu)
+add_vm_test(integrity.bar LAB ${bar} COMMAND ${python}/gpu/integrity.py bar)
 # The IOMMU's faults are what is asked for.
 add_vm_test(qual.unmapped
   LAB ${bar} --switch --expect "DMAR: (DRHD: handling fault|\\[DMA (Read|Write) NO_PASID\\] Request device)"
-  COMMAND ${python}/qual_machine.py unmapped)
+  COMMAND ${python}/qual/machine.py unmapped)
 # Memory of the user's own, by a plug-in and over a socket; qual's part last.
-add_vm_test(plugin COMMAND ${python}/plugin.py)
+add_vm_test(plugin COMMAND ${python}/gpu/plugin.py)
 # The question without I/O.
-add_vm_test(paths LAB --no-multipath COMMAND ${python}/paths.py disk)
-add_vm_test(paths.head LAB --paths 2 COMMAND ${python}/paths.py head)
-add_vm_test(paths.bar LAB ${bar} COMMAND ${python}/paths.py bar)
-add_vm_test(paths.no_route LAB ${bar} --cpu qemu64 COMMAND ${python}/paths.py no-route)
+add_vm_test(paths LAB --no-multipath COMMAND ${python}/qual/routes.py disk)
+add_vm_test(paths.head LAB --paths 2 COMMAND ${python}/qual/routes.py head)
+add_vm_test(paths.bar LAB ${bar} COMMAND ${python}/qual/routes.py bar)
+add_vm_test(paths.no_route LAB ${bar} --cpu qemu64 COMMAND ${python}/qual/routes.py no-route)
 # One namespace by two names.
-add_vm_test(drive_claim LAB --paths 2 --append nvme_core.multipath=N COMMAND ${python}/drive_claim.py)
-add_vm_test(fio.no_cpu_map COMMAND ${python}/fio_device.py testexp)
+add_vm_test(drive_claim LAB --paths 2 --append nvme_core.multipath=N COMMAND ${python}/drive/claim.py)
+add_vm_test(fio.no_cpu_map COMMAND ${python}/fio/device.py testexp)
 add_vm_test(loss LAB --qmp COMMAND ${programs}/loss)
 # The drive is slowed down until the driver gives up on it: those are its messages.
 add_vm_test(loss.slow
@@ -70,10 +70,10 @@ add_vm_test(testexp.carveout_6_12 LAB --kernel 6.12 ${carved} COMMAND
 add_vm_test(invalidate COMMAND ${programs}/invalidate --quick && ${programs}/watch)
 
 # A dma-buf as a file, and RW.
-add_vm_test(rwfile COMMAND ${programs}/rwfile && ${python}/examples.py ${programs})
+add_vm_test(rwfile COMMAND ${programs}/rwfile && ${python}/examples/documented.py ${programs})
 
 # libdmabuf_rw, and the examples that use it. The second drive is one that premapped does not take.
-set(library "${python}/library.py")
+set(library "${python}/examples/library.py")
 add_vm_test(library COMMAND
   ${programs}/library && ${library} importers ${programs} $DEV /dev/vda && ${library} network ${programs})
 # Two NVMe drives; the fourth namespace of the second one is a plain one of 4 KiB blocks.
@@ -95,7 +95,7 @@ add_vm_test(kernel_6_12.invalidate LAB --kernel 6.12 COMMAND
   ${programs}/invalidate --quick ${no_moves})
 
 add_vm_test(kernel_6_12.rwfile LAB --kernel 6.12 COMMAND
-  ${programs}/rwfile --seconds 1 --kills 3 --allow-skip 'RW while the memory moves' && ${python}/examples.py ${programs})
+  ${programs}/rwfile --seconds 1 --kills 3 --allow-skip 'RW while the memory moves' && ${python}/examples/documented.py ${programs})
 
 add_test(NAME soak.invalidate
   COMMAND ${CMAKE_SOURCE_DIR}/scripts/dmabuf-lab run --timeout 900 --

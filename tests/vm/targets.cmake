@@ -7,11 +7,11 @@ endif()
 
 # A multipath head of two controllers, then the plain disk that QEMU's drive is by default.
 add_vm_test(targets LAB --paths 2 COMMAND ${programs}/targets)
-add_vm_test(targets-plain LAB --no-multipath COMMAND ${programs}/targets)
-add_vm_test(targets-612 LAB --kernel 6.12 COMMAND ${programs}/targets)
-add_vm_test(targets-p2p LAB --p2p --iommu strict COMMAND ${programs}/targets --p2p)
-add_vm_test(fio-moves COMMAND ${python}/fio_moves.py --quick)
+add_vm_test(targets.plain_disk LAB --no-multipath COMMAND ${programs}/targets)
+add_vm_test(targets.kernel_6_12 LAB --kernel 6.12 COMMAND ${programs}/targets)
+add_vm_test(targets.p2p LAB --p2p --iommu strict COMMAND ${programs}/targets --p2p)
+add_vm_test(fio.moves COMMAND ${python}/fio/moves.py --quick)
 
-add_test(NAME soak.fio-moves
-  COMMAND ${CMAKE_SOURCE_DIR}/scripts/dmabuf-lab run --timeout 600 -- "${python}/fio_moves.py")
-set_tests_properties(soak.fio-moves PROPERTIES LABELS soak RUN_SERIAL TRUE TIMEOUT 1200)
+add_test(NAME soak.fio.moves
+  COMMAND ${CMAKE_SOURCE_DIR}/scripts/dmabuf-lab run --timeout 600 -- "${python}/fio/moves.py")
+set_tests_properties(soak.fio.moves PROPERTIES LABELS soak RUN_SERIAL TRUE TIMEOUT 1200)

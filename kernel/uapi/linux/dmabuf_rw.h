@@ -66,6 +66,7 @@
 #define DMABUF_RW_FEAT_WINDOW		(1ULL << 8)	/* DMABUF_RW_REG_WINDOW */
 #define DMABUF_RW_FEAT_READ_FUA		(1ULL << 9)	/* DMABUF_RW_MAP_READ_FUA */
 #define DMABUF_RW_FEAT_ASYNC		(1ULL << 10)	/* commands that are not issued at once */
+#define DMABUF_RW_FEAT_HOLD_FILE	(1ULL << 11)	/* DMABUF_RW_MAP_HOLD_FILE */
 #define DMABUF_RW_FEAT_RANGES		(1ULL << 12)	/* READV and WRITEV */
 
 /*
@@ -110,7 +111,12 @@
 #define DMABUF_RW_REASON_HANDLE		35	/* names no mapping, or one of another path */
 #define DMABUF_RW_REASON_DIRECTION	36	/* not mapped for that direction */
 #define DMABUF_RW_REASON_SWAP		37	/* the block device is in use as swap */
-#define DMABUF_RW_NR_REASONS		38
+#define DMABUF_RW_REASON_FILE_SYSTEM	38	/* HOLD_FILE: not ext4 or xfs */
+#define DMABUF_RW_REASON_FILE_KIND	39	/* HOLD_FILE: not plain bytes on the disk */
+#define DMABUF_RW_REASON_FILE_OWNER	40	/* HOLD_FILE: not the caller's file */
+#define DMABUF_RW_REASON_FILE_BUSY	41	/* HOLD_FILE: written, executed, or swap */
+#define DMABUF_RW_REASON_FILE_HOLE	42	/* HOLD_FILE: hole, unwritten or shared */
+#define DMABUF_RW_NR_REASONS		43
 
 /**
  * struct dmabuf_rw_query - DMABUF_RW_IOC_QUERY
@@ -164,6 +170,7 @@ struct dmabuf_rw_config {
 
 /* dmabuf_rw_map_entry.flags */
 #define DMABUF_RW_MAP_READ_FUA	(1U << 0)	/* PREMAPPED: reads come from the medium */
+#define DMABUF_RW_MAP_HOLD_FILE	(1U << 1)	/* PREMAPPED: hold a regular file still */
 
 /**
  * struct dmabuf_rw_map_entry - one dma-buf to make ready for one target
@@ -171,9 +178,15 @@ struct dmabuf_rw_config {
  * @target_fd:		in: the open file, or DMABUF_RW_NO_TARGET for REGISTERED.
  * @path:		in: DMABUF_RW_PATH_*; out: the path it got.
  * @directions:		in: DMABUF_RW_DIR_*, at least one.
- * @flags:		in: 0, or with path PREMAPPED DMABUF_RW_MAP_READ_FUA: each
- *			READ has the bit FUA, so that the drive reads what is in
- *			its medium. For WRITEs open the target with O_DSYNC.
+ * @flags:		in: 0, or with path PREMAPPED
+ *			DMABUF_RW_MAP_READ_FUA: each READ has the bit FUA, so
+ *			that the drive reads what is in its medium. For WRITEs
+ *			open the target with O_DSYNC;
+ *			DMABUF_RW_MAP_HOLD_FILE: the target is a regular file of
+ *			ext4 or xfs that is the caller's, all of it written. As
+ *			long as it is mapped nobody opens, truncates or moves
+ *			it: they get ETXTBSY. Open it for reading only, whatever
+ *			the directions: nobody may have it open for writing.
  * @max_command_hint:	in: bytes one command may move as far as the caller
  *			knows the drive (its MDTS), 0: what the block layer
  *			says. Multiple of 4096. A hint over the drive's limit
@@ -307,6 +320,9 @@ struct dmabuf_rw_unmap {
  * @last_status:	PREMAPPED: how the drive ended the last command that it
  *			failed: the status code in bits 7:0, its type in bits
  *			10:8, as NVMe has them; 0: none.
+ * @extents:		HOLD_FILE: runs of the file's blocks on the disk; else 0.
+ * @reserved0:		0.
+ * @held_bytes:		HOLD_FILE: size of the file that is held still; else 0.
  * @reserved:		must be 0, returned 0.
  */
 struct dmabuf_rw_info {
@@ -339,7 +355,10 @@ struct dmabuf_rw_info {
 	__u64 path_changes;
 	__u32 controller;
 	__u32 last_status;
-	__u64 reserved[6];
+	__u32 extents;
+	__u32 reserved0;
+	__u64 held_bytes;
+	__u64 reserved[4];
 };
 
 /* dmabuf_rw_open.view: what read() and write() copy from and to. */

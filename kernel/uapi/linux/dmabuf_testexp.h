@@ -131,11 +131,12 @@ struct dmabuf_testexp_query {
 
 /**
  * struct dmabuf_testexp_create - DMABUF_TESTEXP_IOC_CREATE
- * @bytes:	in: memory, a multiple of 4096. Zeroed.
+ * @bytes:	in: memory, a multiple of 4096; without NO_CPU of whole pages. Zeroed.
  * @seed:	in: of everything random in the layout. The same seed gives the
  *		same segment lengths, move by move.
  * @flags:	in: DMABUF_TESTEXP_*.
- * @segment_min: in: bytes, multiple of 4096; 0: 4096.
+ * @segment_min: in: bytes, multiple of 4096; 0: 4096. Without NO_CPU both are rounded
+ *		up to whole pages.
  * @segment_max: in: bytes, multiple of 4096, at least @segment_min; 0: @segment_min.
  * @misalign:	in: 1 … 4095 with a MISALIGN flag, else 0.
  * @quarantine:	in: how many moves the memory that was left is kept, poisoned,

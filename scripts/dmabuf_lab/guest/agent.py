@@ -234,7 +234,7 @@ class Agent:
 
     def shell(self) -> None:
         """Runs a shell on the second serial line."""
-        tty = os.open("/dev/ttyS1", os.O_RDWR | os.O_CLOEXEC)
+        tty = os.open(self.spec["terminal"], os.O_RDWR | os.O_CLOEXEC)
         argv = ["setsid", "-c", "-w", *self.spec["argv"]]
         status = wait_for(spawn(argv, self.environment(), self.spec["cwd"], [tty] * 3), None)
         self.send("exit", status=status, out=0, err=0, stuck=0, left=self.kill_everything())

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """`dmabuf-lab run` on real guests: output, status, and everything that must fail a run.
 
-Needs the lab to be set up. Each test boots a guest or a few; no module and no engine are involved.
+Needs the lab to be set up. Each test boots a guest or a few; no module and no engine are involved, but for README's own
+command.
 """
 
 import hashlib
 import os
 import pty
+import re
 import signal
 import subprocess
 import time
@@ -141,6 +143,7 @@ def test_every_format_is_there_and_as_it_is_called() -> None:
         10: ("8", "512", "T10-DIF-TYPE3-CRC"),
         11: ("16", "512", "EXT-DIF-TYPE1-CRC64"),
         12: ("0", "16384", "none"),
+        13: ("64", "512", "T10-DIF-TYPE1-CRC"),
     }
     assert [row[0] for row in rows if row[4] == "0"] == ["6"]
     assert [row[0] for row in rows if row[5] != "none"] == ["1"]
@@ -271,3 +274,13 @@ def test_the_shell_is_a_terminal_and_its_status_is_returned() -> None:
     os.close(terminal)
     assert b"terminal-42" in seen
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
+
+
+def test_readmes_command_runs_in_the_guest() -> None:
+    """As it stands there, by a shell in the checkout."""
+    checkout = LAB.parents[1]
+    block = re.search(r"\n((?:    .*\n)*    \./scripts/dmabuf-lab run -- fio (?:.*\n)(?:    .*\n)*)", (checkout / "README.md").read_text())
+    assert block
+    done = subprocess.run(["sh", "-c", block[1]], cwd=checkout, capture_output=True, text=True, timeout=LIMIT_S)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "datapath premapped" in done.stderr and "proven: the module counted" in done.stderr

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[3]
 def test_two_nights_in_the_lab_are_judged_here(tmp_path: Path) -> None:
     done = subprocess.run(
         [ROOT / "scripts/dmabuf-lab", *("run", "--timeout", "800", "--share", tmp_path, "--"),
-         "/usr/bin/python3 -B /src/tests/vm/nightly.py /share"],
+         "/usr/bin/python3 -B /src/tests/vm/nightly/run.py /share"],
         text=True, check=False, stdout=subprocess.PIPE,
     )  # fmt: skip
     print(done.stdout, file=sys.stderr)

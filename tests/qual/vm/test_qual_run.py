@@ -18,7 +18,7 @@ def test_faults_are_named_and_a_good_run_ends_in_a_report(tmp_path: Path) -> Non
         [
             ROOT / "scripts/dmabuf-lab",
             *("run", "--timeout", "800", "--share", tmp_path, "--"),
-            "/usr/bin/python3 -B /src/tests/vm/qual.py /share/good",
+            "/usr/bin/python3 -B /src/tests/vm/qual/whole.py /share/good",
         ],
         text=True,
         check=False,

@@ -25,7 +25,7 @@ def test_two_drives_at_once_have_a_report_and_a_verdict_each(tmp_path: Path) -> 
         [
             ROOT / "scripts/dmabuf-lab",
             *("run", "--formats", "--timeout", "800", "--share", tmp_path, "--"),
-            "/usr/bin/python3 -B /src/tests/vm/qual_two.py /share/both",
+            "/usr/bin/python3 -B /src/tests/vm/qual/two.py /share/both",
         ],
         text=True,
         check=False,

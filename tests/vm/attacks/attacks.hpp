@@ -35,6 +35,9 @@ bool shell(const std::string &line);
 // so that a short wait for a page is not taken for one.
 bool asleep(pid_t tid);
 
+// Whether this kernel lets a buffer move while it is mapped; where not, the attack is skipped.
+bool buffers_move(std::string_view attack);
+
 // The disk whose queue takes the commands of /dev/nvme0n1, as /sys/block names it.
 std::string path_disk();
 

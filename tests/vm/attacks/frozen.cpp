@@ -13,7 +13,8 @@ constexpr unsigned frozen_ms = 6000;
 constexpr double limit_s = 1;
 constexpr std::uint32_t hint = 65536, length = 4 * hint;
 
-// Moves the buffer while `io` waits for the frozen queue.
+// Moves the buffer while `io` waits for the frozen queue. On a kernel that lets no buffer move while it
+// is mapped, the exporter is told so at once.
 template <typename Io>
 void move_meanwhile(const Hurt &hurt, const TestBuffer &buffer, std::string_view name, Io io) {
   std::jthread freezer([&] { hurt.freeze("nvme0n1", frozen_ms); });
@@ -24,7 +25,7 @@ void move_meanwhile(const Hurt &hurt, const TestBuffer &buffer, std::string_view
   const double before = now_s();
   const int moved = buffer.move();
   const double took = now_s() - before;
-  report().check(moved == 0 && took < limit_s,
+  report().check(moved == (Testexp().can_move() ? 0 : -EBUSY) && took < limit_s,
                  std::format("MOVE while {} waits for a frozen queue", name),
                  std::format("{}, {:.1f} s", errno_name(moved), took));
   report().check(before - begin < frozen_ms / 1000.0 - 2, "the queue was frozen all the while");

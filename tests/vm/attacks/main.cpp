@@ -61,6 +61,7 @@ int main(int argc, char **argv) {
   const auto find = [](std::string_view name) {
     return std::ranges::find(attacks, name, &Attack::name);
   };
+  report().take_options(argc, argv);
   bool known = argc > 1;
   for (int i = 1; i < argc; ++i)
     known = known && find(argv[i]) != std::end(attacks);

@@ -324,12 +324,84 @@ void other_format() {
   }
 }
 
+// The other controller gives the blocks metadata, and leaves their size alone. A command that is made
+// for blocks without would have the drive read or write metadata at address 0.
+void other_metadata() {
+  for (const std::string &controller : controllers()) {
+    const UniqueFd target = open_target(drive);
+    const DmaBuf buffer = make_buffer(block);
+    Session session;
+    Ring ring(8);
+    Mover mover(session, ring, buffer.fd(), target.get(), Path::Premapped);
+    if (mover.error())
+      die("MAP: " + errno_name(mover.error()));
+    const auto read = [&] { return mover.transfer(Direction::Read, 0, block, attack_base); };
+    const std::string name = std::format("metadata by way of {}", controller);
+    report().check(read() == static_cast<int>(block), name + ": a read before it");
+    shell(std::format("nvme format /dev/{} --namespace-id=1 --lbaf=1 --force", controller));
+    const bool there = wait_for(
+        [] { return read_file("/sys/block/nvme0n1/metadata_bytes").starts_with("8"); }, 30);
+    report().check(there, name + ": the block layer knows of it");
+    int got = 0;
+    const bool refused = wait_for([&] { return (got = read()) == -EMEDIUMTYPE; }, 30);
+    report().check(refused, name + ": a read is refused", errno_name(got));
+    report().check(read() == -EMEDIUMTYPE, name + ": so is the next one");
+    mover.release();
+    shell(std::format("nvme format /dev/{} --namespace-id=1 --lbaf=0 --force", controller));
+    if (!wait_for([] { return read_file("/sys/block/nvme0n1/metadata_bytes").starts_with("0"); },
+                  30))
+      die("the namespace keeps its metadata");
+  }
+}
+
+// A drive says that the path failed, not the command: it is done by way of the other one. What is no
+// business of the path ends as it did.
+void path_errors() {
+  constexpr unsigned path_error = 0x370, unrecovered_for_good = 0x4281;
+  const Hurt hurt;
+  const UniqueFd target = open_target(drive);
+  const DmaBuf buffer = make_buffer(block);
+  Session session;
+  Ring ring(8);
+  Mover mover(session, ring, buffer.fd(), target.get(), Path::Premapped);
+  if (mover.error())
+    die("MAP: " + errno_name(mover.error()));
+  DiskRegion(target.get(), attack_base, block).lay_down_all(6);
+  const auto controller = [&] {
+    dmabuf_rw_info info{};
+    if (session.info(mover.entry().handle, info))
+      die("INFO");
+    return info.controller;
+  };
+  const auto read = [&](std::string_view name, unsigned status, int wanted) {
+    {
+      const CpuAccess access(buffer, true);
+      std::ranges::fill(buffer.words(), pattern_word(buffer_poison, 0));
+    }
+    hurt.lie("dmabuf_rw:single_end", status, 1);
+    const int got = mover.transfer(Direction::Read, 0, block, attack_base);
+    const int lies = hurt.lies();
+    hurt.lie_off();
+    report().check(lies == 1 && got == wanted, std::string(name),
+                   std::format("{} commands ended so, {}", lies, errno_name(got)));
+  };
+  const std::uint32_t before = controller();
+  read("a path error: the other path does the read", path_error, static_cast<int>(block));
+  report().check(controller() != before, "a path error: the mapping is the other controller's");
+  const std::uint32_t after = controller();
+  read("an error of the medium that is final ends the read", unrecovered_for_good, -ENODATA);
+  report().check(controller() == after, "an error of the medium: the controller is the same");
+  mover.release();
+}
+
 } // namespace
 
 void attack_multipath() {
   if (!wait_for(both_there, 30))
     die("one controller only (dmabuf-lab run --paths 2)");
   other_format();
+  other_metadata();
+  path_errors();
   losses();
   map_meanwhile();
 }
@@ -337,6 +409,8 @@ void attack_multipath() {
 // While a mapping changes to another controller, its memory moves, and another mapping brings the old
 // controller's addresses back: not those of the one that is leaving.
 void attack_path_change() {
+  if (!buffers_move("path-change"))
+    return;
   if (!wait_for([] { return paths() == 2; }, 30))
     die("one controller only (dmabuf-lab run --paths 2)");
   constexpr std::uint32_t part = 1u << 20;

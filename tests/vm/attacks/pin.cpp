@@ -167,6 +167,8 @@ void io_view(const Testexp &testexp, int target) {
 } // namespace
 
 void attack_pin() {
+  if (!buffers_move("pin"))
+    return;
   const Testexp testexp;
   if (!testexp.has(DMABUF_TESTEXP_FEAT_LOOSE_VMAP | DMABUF_TESTEXP_FEAT_MOVE))
     die("the test exporter has no kernel mapping that does not pin");

@@ -48,7 +48,7 @@ void changed(const Hurt &hurt, const DmaBuf &buffer, std::string_view what, int 
                  std::format("{} instead of {}", read, reads));
   auto entry = map_entry(buffer.fd(), target.get(), Path::Auto);
   const int other = session.map_one(entry);
-  report().check(other == 0 && entry.path == DMABUF_RW_PATH_REGISTERED,
+  report().check(other == 0 && entry.path == static_cast<std::uint32_t>(pages_path()),
                  name + ": AUTO takes another path",
                  std::format("{}, path {}", errno_name(other), std::uint32_t{entry.path}));
   hurt.divert("off");

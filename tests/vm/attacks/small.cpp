@@ -170,6 +170,8 @@ void attack_late_fence() {
 // A list in debugfs that waits for a buffer somebody holds keeps nobody else waiting.
 void attack_debugfs() {
   constexpr unsigned held_ms = 6000;
+  if (!buffers_move("debugfs"))
+    return;
   const Testexp testexp;
   const TestBuffer buffer = testexp.make(gpu_buffer(1u << 20, 1));
   const UniqueFd target = open_target(drive);
@@ -211,6 +213,8 @@ void attack_debugfs() {
 // Taking addresses back does not look every page up again.
 void attack_classify() {
   constexpr std::uint64_t bytes = 256u << 20;
+  if (!buffers_move("classify"))
+    return;
   const Testexp testexp;
   auto create = gpu_buffer(bytes, 1);
   create.segment_max = create.segment_min;

@@ -37,6 +37,13 @@ bool asleep(pid_t tid) {
   return true;
 }
 
+bool buffers_move(std::string_view attack) {
+  if (Testexp().can_move())
+    return true;
+  report().skip(attack, "no buffer moves on this kernel while it is mapped");
+  return false;
+}
+
 std::string path_disk() {
   for (const auto &entry : std::filesystem::directory_iterator("/sys/class/block")) {
     const std::string name = entry.path().filename();

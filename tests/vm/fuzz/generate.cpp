@@ -144,7 +144,7 @@ std::uint64_t Generator::argument(const Arg &arg) {
     return in(targets);
   case TargetMaster: {
     // Those that can be read and written, by one datapath or another.
-    constexpr std::uint64_t usual[] = {0, 0, 1, 4, 7, 8, 9, 10, 13, 23};
+    constexpr std::uint64_t usual[] = {0, 0, 1, 4, 7, 8, 9, 10, 13, 22, 23};
     return random_.chance(2, 3) ? random_.one_of<std::uint64_t>(usual)
                                 : random_.below(static_cast<unsigned>(targets.count));
   }
@@ -214,12 +214,18 @@ std::uint64_t Generator::argument(const Arg &arg) {
     return random_.chance(1, 4) ? boundary() : random_.below(65536);
   case Entries:
     if (random_.chance(1, 60)) {
-      constexpr std::uint64_t odd[] = {0, 1023, 1024, 1025, 0xFFFFFFFF};
-      return random_.one_of<std::uint64_t>(odd);
+      // A thousand maps of one call take as long as thousands of calls.
+      constexpr std::uint64_t odd[] = {0, 1025, 0xFFFFFFFF}, dear[] = {1023, 1024};
+      return random_.chance(1, 50) ? random_.one_of<std::uint64_t>(dear)
+                                   : random_.one_of<std::uint64_t>(odd);
     }
     return random_.chance(3, 4) ? 1 : 1 + random_.below(8);
   case Timeout:
     return timeout();
+  case MapFlags:
+    if (random_.chance(3, 4))
+      return 0;
+    return random_.chance(9, 10) ? random_.below(4) : boundary() & 0xFFFFFFFF;
   case OpenFlags: {
     constexpr std::uint64_t usual[] = {
         O_RDWR, O_RDWR, O_RDONLY, O_WRONLY, O_RDWR | O_NONBLOCK, O_RDWR | O_CLOEXEC};

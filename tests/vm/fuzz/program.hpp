@@ -56,6 +56,7 @@ enum class Kind : std::uint8_t {
   Position,     // in an rw fd
   Entries,      // of an array
   Timeout,      // CONFIG.timeout_ms
+  MapFlags,     // of an entry of MAP
   OpenFlags,    // of OPEN
   RwfFlags,     // of preadv2
   SqeFlags,     // IOSQE_*

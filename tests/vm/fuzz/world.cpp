@@ -21,6 +21,7 @@
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <vector>
 
 namespace vmtest::fuzz {
 
@@ -30,7 +31,8 @@ namespace fs = std::filesystem;
 
 const std::string nvme = "/dev/nvme0n1", virtio = "/dev/vda", folder = "/tmp/fuzz";
 constexpr std::uint64_t mib = 1u << 20;
-constexpr int writable_part = 27, other_part = 28; // numbers that no table here has
+// Numbers that no table here has. The last has a file system, whose file can be held still.
+constexpr int writable_part = 27, other_part = 28, files_part = 29;
 constexpr std::size_t canary_bytes = 65536;
 constexpr std::uint32_t canary_generation = 77;
 constexpr int direct = O_DIRECT | O_CLOEXEC;
@@ -64,6 +66,20 @@ UniqueFd scratch_file(const std::string &path, int flags) {
   if (::ftruncate(fd.get(), mib) != 0)
     die("ftruncate of " + path);
   return open_target(path, flags);
+}
+
+// A file of the unprivileged process, all of it written, that it can have held still.
+UniqueFd held_file(const std::string &part, const std::string &mounted) {
+  if (std::system(std::format("mkfs.ext4 -q -F {} >/dev/null", part).c_str()) != 0 ||
+      ::mount(part.c_str(), mounted.c_str(), "ext4", 0, "") != 0)
+    die("the file system of the file that is held cannot be made");
+  const std::string path = mounted + "/file";
+  const std::vector<char> bytes(mib, 'h');
+  const UniqueFd fd = must(::open(path.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600), path);
+  if (::write(fd.get(), bytes.data(), bytes.size()) != static_cast<ssize_t>(bytes.size()) ||
+      ::fchown(fd.get(), 65534, 65534) != 0 || ::fsync(fd.get()) != 0)
+    die("write of " + path);
+  return open_target(path, O_RDONLY | direct);
 }
 
 DmaBuf make(Exporter exporter, std::size_t bytes, Access access = Access::ReadWrite) {
@@ -107,6 +123,8 @@ World::World() : nvme_(open_target(nvme)), virtio_(open_target(virtio)) {
   add_partition(nvme_.get(), other_part, 128 * mib, 2 * mib);
   add_canary(nvme_.get(), 128 * mib, 2 * mib);
   add_partition(virtio_.get(), other_part, 128 * mib, 64 * mib);
+  add_partition(nvme_.get(), files_part, 192 * mib, 32 * mib);
+  add_canary(nvme_.get(), 224 * mib, mib);
   make_dmabufs();
   make_targets();
   make_rw_files();
@@ -130,7 +148,7 @@ World::~World() {
       ::usleep(50000);
     report().check(status == 0, name, std::strerror(errno));
   };
-  for (const char *system : {"/ext4", "/tmpfs"})
+  for (const char *system : {"/ext4", "/tmpfs", "/held"})
     soon(std::format("{} can be unmounted", system),
          [&] { return ::umount2((folder + system).c_str(), 0); });
   for (const Partition &part : partitions_)
@@ -229,7 +247,7 @@ void World::make_targets() {
   put_target(7, open_target(virtio_part, O_RDWR | direct));
   put_target(8, open_target(virtio_part, O_RDWR | O_CLOEXEC));
 
-  for (const std::string system : {"/ext4", "/tmpfs"})
+  for (const std::string system : {"/ext4", "/tmpfs", "/held"})
     fs::create_directories(folder + system);
   const std::string ext4 = part_path(virtio, other_part);
   if (std::system(std::format("mkfs.ext4 -q -F {} >/dev/null", ext4).c_str()) != 0 ||
@@ -259,7 +277,7 @@ void World::make_targets() {
   put_target(19, must(static_cast<int>(::syscall(SYS_io_uring_setup, 2, &params)), "io_uring"));
   put_target(20, must(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), "eventfd"));
   put_target(21, open_target("/dev/null", O_RDWR | O_CLOEXEC));
-  put_target(22, open_target("/dev/zero", O_RDWR | O_CLOEXEC));
+  put_target(22, held_file(part_path(nvme, files_part), folder + "/held"));
   put_target(23, open_target(part, O_RDWR | direct));
 }
 

@@ -36,9 +36,16 @@ void contents(const InvalidateOptions &options, const Testexp &testexp) {
   report().check(stats.moves == 20 && stats.stray_words == 0, "STATS after 20 moves",
                  std::format("{} moves, {} stray words", static_cast<std::uint64_t>(stats.moves),
                              static_cast<std::uint64_t>(stats.stray_words)));
-  report().check(stats.pages == bytes / 4096 && stats.quarantined == 4 &&
-                     stats.quarantined_pages == 4 * bytes / 4096,
-                 "STATS counts pages");
+  // Where pages are larger than the exporter's 4096 bytes, a segment leaves a part of one.
+  const auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+  const auto counted = [page](std::uint64_t pages, std::uint64_t buffers) {
+    return pages >= buffers * bytes / page && pages <= buffers * bytes / 4096;
+  };
+  report().check(counted(stats.pages, 1) && stats.quarantined == 4 &&
+                     counted(stats.quarantined_pages, 4),
+                 "STATS counts pages",
+                 std::format("{}, and {} in quarantine", static_cast<std::uint64_t>(stats.pages),
+                             static_cast<std::uint64_t>(stats.quarantined_pages)));
 }
 
 // The poison must be able to tell: three words are written where nobody may.

@@ -129,7 +129,7 @@ int memlock_child(const IsolationOptions &options, Path path) {
   const std::string name = std::format("RLIMIT_MEMLOCK, {}", name_of(path));
   constexpr std::size_t bytes = 4u << 20;
   Bed bed(options, bytes);
-  auto second = DmaBuf::create(Exporter::Heap, bytes);
+  auto second = DmaBuf::create(this_or_other(Exporter::Heap), bytes);
   if (!second)
     die(second.error());
   const auto limit = [](std::size_t value) {
@@ -395,8 +395,9 @@ void test_threads(const IsolationOptions &options) {
   DiskRegion region(plain.get(), disk_base, 4u << 20);
   region.lay_down_all(30);
   std::vector<DmaBuf> buffers;
-  for (const Exporter exporter :
+  for (const Exporter wanted :
        {Exporter::Udmabuf, Exporter::Heap, Exporter::Vgem, Exporter::VirtioGpu}) {
+    const Exporter exporter = this_or_other(wanted);
     auto buffer = DmaBuf::create(exporter, 1u << 20);
     if (!buffer)
       die(buffer.error());

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <fcntl.h>
 #include <fstream>
+#include <iterator>
 #include <linux/dma-buf.h>
 #include <linux/dma-heap.h>
 #include <linux/memfd.h>
@@ -28,7 +29,7 @@ namespace vmtest {
 
 namespace {
 
-constexpr std::size_t page = 4096;
+const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
 constexpr std::size_t huge_page = 2u << 20;
 
 using Made = std::expected<UniqueFd, std::string>;
@@ -72,7 +73,9 @@ long read_number(const char *file) {
 // Makes sure that `count` huge pages are free. Memory that other tests left in small pieces is
 // put together again, which may take the kernel more than one attempt.
 bool reserve_huge_pages(std::size_t count) {
+  // Of this size: /proc/sys/vm has those of the default size, which is larger where pages are.
   constexpr const char *free_file = "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages";
+  constexpr const char *total_file = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
   for (int attempt = 0; attempt < 20; ++attempt) {
     const long missing = static_cast<long>(count) - read_number(free_file);
     if (missing <= 0)
@@ -81,8 +84,8 @@ bool reserve_huge_pages(std::size_t count) {
       std::ofstream("/proc/sys/vm/drop_caches") << 3;
       std::ofstream("/proc/sys/vm/compact_memory") << 1;
     }
-    const long total = read_number("/proc/sys/vm/nr_hugepages");
-    std::ofstream("/proc/sys/vm/nr_hugepages") << total + missing;
+    const long total = read_number(total_file);
+    std::ofstream(total_file) << total + missing;
   }
   return read_number(free_file) >= static_cast<long>(count);
 }
@@ -213,6 +216,33 @@ std::expected<UniqueFd, std::string> make_memfd(Exporter exporter, std::size_t b
   if (status != 0)
     return failed("fallocate of the memfd");
   return memfd;
+}
+
+bool is_there(Exporter exporter) {
+  switch (exporter) {
+  case Exporter::Heap:
+    return ::access("/dev/dma_heap/system", F_OK) == 0;
+  case Exporter::Udmabuf:
+  case Exporter::UdmabufHuge:
+  case Exporter::UdmabufScattered:
+    return ::access("/dev/udmabuf", F_OK) == 0;
+  case Exporter::Vgem:
+  case Exporter::VirtioGpu:
+    return true; // every guest has them
+  }
+  std::unreachable();
+}
+
+std::vector<Exporter> those_there(std::initializer_list<Exporter> exporters) {
+  std::vector<Exporter> there;
+  std::ranges::copy_if(exporters, std::back_inserter(there), is_there);
+  return there;
+}
+
+Exporter this_or_other(Exporter wanted) {
+  if (is_there(wanted))
+    return wanted;
+  return is_there(Exporter::Udmabuf) ? Exporter::Udmabuf : Exporter::Vgem;
 }
 
 std::size_t size_granule(Exporter exporter) {

@@ -8,10 +8,12 @@
 #include <array>
 #include <cstddef>
 #include <expected>
+#include <initializer_list>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace vmtest {
 
@@ -25,6 +27,12 @@ std::string_view name_of(Exporter exporter);
 std::optional<Exporter> exporter_by_name(std::string_view name);
 // What sizes must be a multiple of: 2 MiB for huge pages, else 4 KiB.
 std::size_t size_granule(Exporter exporter);
+
+// Whether this kernel has it, and which of several it has: Debian's for arm64 have no heaps.
+bool is_there(Exporter exporter);
+std::vector<Exporter> those_there(std::initializer_list<Exporter> exporters);
+// `wanted`, or any other where this kernel lacks it: for tests that any exporter will do for.
+Exporter this_or_other(Exporter wanted);
 
 // The memory of a udmabuf, before it is one: pages in place, laid out as `exporter` says.
 std::expected<UniqueFd, std::string> make_memfd(Exporter exporter, std::size_t bytes);

@@ -64,4 +64,12 @@ void Hurt::divert(std::string_view what) const { command("prp", what); }
 
 int Hurt::diverted() const { return number_in(hurt_folder + "prp"); }
 
+void Hurt::lie(std::string_view function, unsigned status, unsigned count) const {
+  command("status", std::format("{} {:#x} {}", function, status, count));
+}
+
+int Hurt::lies() const { return number_in(hurt_folder + "status"); }
+
+void Hurt::lie_off() const { command("status", "off"); }
+
 } // namespace vmtest

@@ -31,6 +31,11 @@ public:
   // the "second" word; "off". Without an IOMMU only.
   void divert(std::string_view what) const;
   int diverted() const;
+  // The next `count` requests that end in this function of a module, a request's end_io, end with this
+  // NVMe status, after the drive has done them. How many have so far; what is left of them goes.
+  void lie(std::string_view function, unsigned status, unsigned count) const;
+  int lies() const;
+  void lie_off() const;
 
 private:
   void command(std::string_view file, std::string_view words) const;

@@ -22,7 +22,8 @@ constexpr std::array reason_names = {
     "ATTACH",       "MAP",         "NO_CPU_VIEW", "NOT_PAGES",  "KERNEL",      "MEMLOCK",
     "LIMIT",        "NO_MEMORY",   "SIZE_CAP",    "REVOKED",    "DEVICE_GONE", "FENCE_TIMEOUT",
     "NO_PATH_FITS", "INTERRUPTED", "RANGE",       "DRIVE",      "NOT_FILE",    "HANDLE",
-    "DIRECTION",    "SWAP",
+    "DIRECTION",    "SWAP",        "FILE_SYSTEM", "FILE_KIND",  "FILE_OWNER",  "FILE_BUSY",
+    "FILE_HOLE",
 };
 static_assert(reason_names.size() == DMABUF_RW_NR_REASONS);
 

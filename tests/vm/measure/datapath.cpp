@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "datapath.hpp"
 
+#include "lib/file_system.hpp"
+
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
@@ -27,6 +29,26 @@ int device(const char *path, int flags) {
 Session &session() {
   static Session one;
   return one;
+}
+
+/// Files of ext4, where no case without a file reads.
+class Files {
+public:
+  Files() {
+    make_file(path("one"), file_bytes, 1);
+    comb_.emplace(fs_, file_bytes, file_bytes / 1024);
+    make_file(path("many"), file_bytes, 1);
+  }
+  std::string path(const std::string &name) const { return fs_.path(name); }
+
+private:
+  FileSystem fs_{"ext4", 576u << 20, 384u << 20};
+  std::optional<Comb> comb_;
+};
+
+Files &files() {
+  static Files all;
+  return all;
 }
 
 unsigned ring_flags(const Case &what) {
@@ -96,10 +118,14 @@ public:
   Command(const Case &what, Path path) : Datapath(what, ring_flags(what)) {
     dmabuf_rw_map_entry entry = map_entry(memory().buffer.fd(), target_, path);
     entry.max_command_hint = static_cast<__u32>(what.number("hint", 0));
+    if (what.has("file"))
+      entry.flags = DMABUF_RW_MAP_HOLD_FILE;
     if (const int error = session().map_one(entry))
       die(std::format("MAP for {}: {} {}", name_of(path), errno_name(error),
                       reason_name(entry.reason)));
     handle_ = entry.handle;
+    if (what.has("file"))
+      check_pieces(what.text("file"));
     const int fd = session().fd();
     if (io_uring_register_files_update(ring(), 0, &fd, 1) != 1)
       die("cannot register the session's file");
@@ -152,6 +178,14 @@ private:
       const dmabuf_rw_uring_io io{.file_offset = 0, .handle = handle_, .flags = 0};
       std::memcpy(sqe->cmd, &io, sizeof(io));
     }
+  }
+
+  void check_pieces(const std::string &file) const {
+    dmabuf_rw_info info{};
+    if (const int error = session().info(handle_, info))
+      die("INFO: " + errno_name(error));
+    if (file == "one" ? info.extents != 1 : info.extents < 1000)
+      die(std::format("the file {} is in {} pieces", file, info.extents + 0));
   }
 
   std::uint32_t handle_ = 0;
@@ -241,12 +275,14 @@ public:
 Datapath::Datapath(const Case &what, unsigned flags)
     : bs_(what.number("bs")), slot_bytes_((bs_ + 4095) & ~4095ull),
       depth_(static_cast<unsigned>(what.number("depth"))),
-      target_(device(block_device, O_RDWR | O_DIRECT | O_CLOEXEC)),
       expected_(static_cast<int>(bs_)),
       memory_(memory_of(what.text("memory"), slot_bytes_ * depth_)),
       writes_(what.number("writes", 0)),
       entry_bytes_(sizeof(io_uring_sqe) * (flags & IORING_SETUP_SQE128 ? 2 : 1)),
       entries_(entry_bytes_ * depth_) {
+  if (what.has("file"))
+    file_ = open_target(files().path(what.text("file")), O_RDONLY | O_DIRECT | O_CLOEXEC);
+  target_ = file_ ? file_.get() : device(block_device, O_RDWR | O_DIRECT | O_CLOEXEC);
   io_uring_params params{};
   params.flags = flags;
   if (const int status = io_uring_queue_init_params(depth_, &ring_, &params))

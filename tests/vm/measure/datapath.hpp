@@ -15,6 +15,9 @@ struct Counts {
   std::uint64_t ios, commands;
 };
 
+/// Bytes of the file of a case with file=one or file=many: in one piece, and in a thousand.
+inline constexpr std::uint64_t file_bytes = 32u << 20;
+
 class Datapath {
 public:
   Datapath(const Case &what, unsigned ring_flags);
@@ -60,7 +63,7 @@ protected:
 
   std::uint64_t bs_, slot_bytes_;
   unsigned depth_;
-  int target_;
+  int target_ = -1;
   unsigned offset_at_ = offsetof(io_uring_sqe, off), offset_shift_ = 0;
   int expected_;
   bool copies_ = false;
@@ -68,6 +71,7 @@ protected:
   std::vector<dmabuf_rw_range> ranges_;
 
 private:
+  UniqueFd file_; // the target, if that is no device
   std::shared_ptr<Memory> memory_;
   bool writes_;
   std::size_t entry_bytes_;

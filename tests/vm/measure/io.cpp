@@ -2,7 +2,7 @@
 // Reads and writes: one loop for every datapath. A submission entry is made once per slot and
 // copied; per I/O only its file offset changes. So only the datapath differs.
 //
-// io path=… memory=… bs=… depth=… [writes=1] [polled=1] [hint=BYTES] [whole=1] [ranges=N]
+// io path=… memory=… bs=… depth=… [writes=1] [file=one|many] [polled=1] [hint=BYTES] [whole=1] [ranges=N]
 //    [each=1] [batches=N] [free=1 [ios=N]]
 //
 // ranges: so many I/Os in one command; depth counts I/Os all the same.
@@ -113,7 +113,7 @@ public:
     std::mt19937_64 random(7);
     const std::uint64_t step = std::max<std::uint64_t>(bs_, 4096);
     for (auto &offset : offsets_)
-      offset = random() % (device_span / step) * step;
+      offset = random() % ((what.has("file") ? file_bytes : device_span) / step) * step;
   }
 
   Figures run() override {

@@ -37,6 +37,7 @@ public:
   const std::string &line() const { return line_; }
   /// The first word: what is measured.
   const std::string &kind() const { return kind_; }
+  bool has(const std::string &name) const { return words_.contains(name); }
   std::string text(const std::string &name) const;
   std::uint64_t number(const std::string &name) const;
   std::uint64_t number(const std::string &name, std::uint64_t otherwise) const;

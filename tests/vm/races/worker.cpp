@@ -88,7 +88,8 @@ struct Worker::Life {
     } else {
       constexpr Exporter exporters[] = {Exporter::UdmabufScattered, Exporter::Heap,
                                         Exporter::VirtioGpu, Exporter::Vgem, Exporter::Udmabuf};
-      auto made = DmaBuf::create(exporters[pick(std::size(exporters))], buffer_bytes);
+      auto made =
+          DmaBuf::create(this_or_other(exporters[pick(std::size(exporters))]), buffer_bytes);
       if (!made)
         die(made.error());
       plain.emplace(std::move(*made));

@@ -301,7 +301,8 @@ void test_lifetime(const RwOptions &) {
 
 void test_throughput(const RwOptions &) {
   const Session session;
-  for (const Exporter exporter : {Exporter::Udmabuf, Exporter::Heap, Exporter::VirtioGpu})
+  for (const Exporter exporter :
+       those_there({Exporter::Udmabuf, Exporter::Heap, Exporter::VirtioGpu}))
     throughput(session, exporter);
 }
 

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// A machine that copies all memory for its devices (swiotlb=force): premapped is refused, because a
-// mapping that is kept would be stale after its first I/O; AUTO takes another path and says why.
+// A machine that copies all memory for its devices (swiotlb=force), or one whose devices do not
+// look into the CPU's caches: premapped is refused, because a mapping that is kept would be stale
+// after its first I/O; AUTO takes another path and says why.
 //
-// usage: bounce        (dmabuf-lab run --iommu off --append swiotlb=force)
+// usage: bounce        (dmabuf-lab run --iommu off --append swiotlb=force,
+//                       or --arch arm64 --incoherent)
 // Destroys the data on /dev/nvme0n1.
 #include "lib/exporter.hpp"
 #include "lib/report.hpp"
@@ -65,7 +67,8 @@ void run() {
   const UniqueFd target = open_target("/dev/nvme0n1"), plain = open_target("/dev/nvme0n1");
   DiskRegion region(plain.get(), disk_base, bytes);
   const auto before = live_dmabufs();
-  for (const Exporter exporter : {Exporter::UdmabufScattered, Exporter::Heap, Exporter::Vgem}) {
+  for (const Exporter exporter :
+       those_there({Exporter::UdmabufScattered, Exporter::Heap, Exporter::Vgem})) {
     const std::string name(name_of(exporter));
     auto buffer = DmaBuf::create(exporter, bytes);
     if (!buffer)

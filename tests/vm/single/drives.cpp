@@ -319,7 +319,7 @@ int main(int argc, char **) {
     die("usage: drives");
   const std::string other = second_drive();
   for (const Exporter exporter :
-       {Exporter::UdmabufScattered, Exporter::Heap, Exporter::VirtioGpu}) {
+       those_there({Exporter::UdmabufScattered, Exporter::Heap, Exporter::VirtioGpu})) {
     two_drives(exporter, other);
     one_map(exporter, other);
   }

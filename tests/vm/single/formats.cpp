@@ -55,6 +55,7 @@ Space spaces[] = {
     {"protection information of type 3", 10, served, 512, false, {}},
     {"protection information with a 64-bit guard", 11, served, 512, false, {}},
     {"16 KiB blocks", 12, served, 16384, false, {}},
+    {"protection information in 64 bytes of metadata", 13, metadata, 512, false, {}},
 };
 
 // Namespaces are found side by side, and named in the order in which they are.

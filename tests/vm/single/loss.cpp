@@ -253,7 +253,7 @@ void check_slow(Qmp &qmp) {
 // The block size changes under a mapping: old sizes are refused, right ones still land right.
 void check_format() {
   UniqueFd target = open_target(node), plain = open_target(node);
-  auto buffer = DmaBuf::create(Exporter::Heap, 65536);
+  auto buffer = DmaBuf::create(this_or_other(Exporter::Heap), 65536);
   if (!buffer)
     die(buffer.error());
   Session session;

@@ -2,10 +2,13 @@
 // Every exporter, on every datapath, against every kind of file: each direction alone and
 // byte for byte where it must work, and refused with the right errno and reason where not.
 //
-// usage: targets [--p2p]
-//   --p2p   only the memory of a PCI device (dmabuf-lab run --p2p)
+// usage: targets [--p2p] [--results FILE]
+//   --p2p      only the memory of a PCI device (dmabuf-lab run --p2p)
+//   --results  writes what each combination did, for scripts/support-matrix
 // Destroys the data on /dev/nvme0n1 and /dev/vda.
 #include "targets.hpp"
+
+#include "results.hpp"
 
 #include "lib/report.hpp"
 #include "lib/ring.hpp"
@@ -288,7 +291,25 @@ void print(const Table &table, const std::vector<std::unique_ptr<Memory>> &memor
     }
 }
 
-void run(bool p2p) {
+// In the words of the support matrix.
+std::string outcome_of(const std::string &cell) {
+  if (cell.starts_with("FAILED"))
+    return "failed";
+  return cell == "ok" ? "byte-exact" : "refused " + cell;
+}
+
+std::vector<Cell> cells_of(const Table &table, const std::vector<std::unique_ptr<Memory>> &memories,
+                           const std::vector<Target> &targets) {
+  std::vector<Cell> cells;
+  for (const auto &[key, cell] : table) {
+    const auto [t, path, m] = key;
+    cells.push_back(
+        {memories[m]->name, targets[t].name, std::string(name_of(path)), outcome_of(cell)});
+  }
+  return cells;
+}
+
+void run(bool p2p, const std::string &results) {
   const double begin = now_s();
   const std::vector<Path> here = paths_here();
   Targets made;
@@ -306,6 +327,8 @@ void run(bool p2p) {
     report().note(std::format("{}: {:.1f} s", memories[m]->name, now_s() - start));
   }
   print(table, memories, targets);
+  if (!results.empty())
+    write_results(results, cells_of(table, memories, targets));
   report().note(std::format("{} combinations, {} of them moved bytes, the others were refused; "
                             "{} MiB compared in {:.0f} s",
                             table.size(), moved, compared_bytes() >> 20, now_s() - begin));
@@ -320,10 +343,17 @@ void run(bool p2p) {
 int main(int argc, char **argv) {
   using namespace vmtest;
   report().take_options(argc, argv);
-  const bool p2p = argc == 2 && std::string_view(argv[1]) == "--p2p";
-  if (argc > 1 && !p2p)
-    die("usage: targets [--p2p]");
-  run(p2p);
+  bool p2p = false;
+  std::string results;
+  for (int i = 1; i < argc; ++i) {
+    if (std::string_view(argv[i]) == "--p2p")
+      p2p = true;
+    else if (std::string_view(argv[i]) == "--results" && i + 1 < argc)
+      results = argv[++i];
+    else
+      die("usage: targets [--p2p] [--results FILE]");
+  }
+  run(p2p, results);
   if (module_loaded("dmabuf_testexp")) {
     const int status = unload_module("dmabuf_testexp", 5);
     report().check(status == 0, "the test exporter unloads", errno_name(status));

@@ -128,8 +128,12 @@ Target block_device(std::string name, Target::Kind kind, const std::string &path
 std::vector<std::unique_ptr<Memory>> plain_memories() {
   std::vector<std::unique_ptr<Memory>> all;
   for (const Exporter exporter : {Exporter::UdmabufScattered, Exporter::UdmabufHuge, Exporter::Heap,
-                                  Exporter::Vgem, Exporter::VirtioGpu})
-    all.push_back(std::make_unique<DmaBufMemory>(exporter));
+                                  Exporter::Vgem, Exporter::VirtioGpu}) {
+    if (is_there(exporter))
+      all.push_back(std::make_unique<DmaBufMemory>(exporter));
+    else
+      report().skip(name_of(exporter), "this kernel has none");
+  }
   const char *module = std::getenv("DMABUF_TESTEXP_KO");
   if (!module_loaded("dmabuf_testexp") && !(module && fs::exists(module))) {
     report().skip("testexp", "DMABUF_TESTEXP_KO names no file");

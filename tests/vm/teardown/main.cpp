@@ -235,8 +235,9 @@ void test_ends(const TeardownOptions &options) {
   std::mt19937_64 random(options.seed);
   std::uint32_t generation = 10;
   const std::vector<Path> paths = paths_here();
-  constexpr std::array exporters = {Exporter::Udmabuf, Exporter::Heap, Exporter::VirtioGpu,
-                                    Exporter::Vgem, Exporter::UdmabufScattered};
+  const std::vector<Exporter> exporters =
+      those_there({Exporter::Udmabuf, Exporter::Heap, Exporter::VirtioGpu, Exporter::Vgem,
+                   Exporter::UdmabufScattered});
   for (int i = 0; i < options.kills; ++i)
     for (const Path path : paths)
       one_round(options, exporters[static_cast<std::size_t>(i) % exporters.size()], path,

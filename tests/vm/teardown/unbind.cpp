@@ -171,7 +171,7 @@ void test_unbind(const TeardownOptions &options) {
 
   // Idle mappings, one of each path, one shared attachment.
   {
-    auto buffer = DmaBuf::create(Exporter::Heap, buffer_bytes);
+    auto buffer = DmaBuf::create(this_or_other(Exporter::Heap), buffer_bytes);
     if (!buffer)
       die(buffer.error());
     Session session;

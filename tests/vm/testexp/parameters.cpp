@@ -67,8 +67,8 @@ void test_max_mib() {
   {
     const TestBuffer buffer = testexp.make(create);
     auto small = plain_buffer(0, 0);
-    small.bytes = 4096;
-    check_result(testexp.create(small), -ENOMEM, "max_mib=8: 4 KiB beside a buffer of 4 MiB");
+    small.bytes = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+    check_result(testexp.create(small), -ENOMEM, "max_mib=8: a page beside a buffer of 4 MiB");
   }
   const TestBuffer again = testexp.make(create);
   report().check(again.size() == create.bytes, "max_mib=8: what was given back is there again");

@@ -146,7 +146,8 @@ void check_facts(const std::string &name, Exporter exporter, Path path, Bench &b
                             entry.max_command_bytes));
   if (exporter == Exporter::UdmabufScattered && (path != Path::Premapped || !behind_iommu()))
     report().check(
-        entry.segments > bytes / 4096 / 4, name + " scattered",
+        entry.segments > bytes / static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)) / 4,
+        name + " scattered",
         std::format("only {} segments: nothing crosses segment boundaries", entry.segments));
   dmabuf_rw_info info{};
   const int status = session.info(entry.handle, info);
@@ -334,12 +335,10 @@ int main(int argc, char **argv) {
     for (const Exporter exporter : options.exporters)
       for (const Path path : paths)
         run_pair(options, exporter, path);
-    // A kernel without DMA heaps has no udmabuf either, as Debian builds them.
-    const bool heaps = ::access("/dev/dma_heap/system", F_OK) == 0;
     const Exporter first = options.exporters.front();
     if (!options.self_test)
-      run_over_limit(options.device, heaps ? Exporter::Heap : first,
-                     heaps ? Exporter::UdmabufScattered : first);
+      run_over_limit(options.device, is_there(Exporter::Heap) ? Exporter::Heap : first,
+                     is_there(Exporter::Udmabuf) ? Exporter::UdmabufScattered : first);
   }
   if (before) {
     long now = -1;

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Where the bytes of a target are on its disk; see extents.c.
+ */
+#ifndef DMABUF_RW_EXTENTS_H
+#define DMABUF_RW_EXTENTS_H
+
+#include <linux/types.h>
+
+#include "result.h"
+
+struct inode;
+
+/* A run of a file's bytes that are one run on the disk, too; it ends where the next begins. */
+struct dmabuf_rw_extent {
+	u64 start;	/* in the file, bytes */
+	u64 base;	/* added to an offset in the file: the offset on the disk, modulo 2^64 */
+};
+
+/* All of a file, without a hole. Never changes. */
+struct dmabuf_rw_extents {
+	u64 bytes;	/* of the file */
+	u64 covered;	/* the same, with the whole of the last block */
+	u64 top;	/* its last byte on the block device, and one */
+	u32 nr;		/* at least one; the first begins at 0 */
+	struct dmabuf_rw_extent *at;
+};
+
+struct dmabuf_rw_result dmabuf_rw_extents_look(struct inode *inode,
+					       struct dmabuf_rw_extents *extents);
+void dmabuf_rw_extents_free(struct dmabuf_rw_extents *extents);
+
+/**
+ * dmabuf_rw_extents_find - where on the disk an offset of the file is
+ * @x: the file's extents
+ * @offset: in the file, below @x->covered
+ * @run: out: bytes from there on that follow each other on the disk
+ *
+ * Context: any. Looks at the binary logarithm of @x->nr of them.
+ * Return: what to add to @offset.
+ */
+static inline u64 dmabuf_rw_extents_find(const struct dmabuf_rw_extents *x, u64 offset, u64 *run)
+{
+	u32 low = 0, high = x->nr;
+
+	while (high - low > 1) {
+		u32 middle = low + (high - low) / 2;
+
+		if (x->at[middle].start <= offset)
+			low = middle;
+		else
+			high = middle;
+	}
+	*run = (high < x->nr ? x->at[high].start : x->covered) - offset;
+	return x->at[low].base;
+}
+
+#endif /* DMABUF_RW_EXTENTS_H */

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// Every byte of a file in many pieces, each direction for itself, against plain reads and writes.
+#include "files.hpp"
+
+#include <algorithm>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace vmtest {
+
+namespace {
+
+constexpr std::uint64_t file_bytes = 8u << 20;
+constexpr std::uint64_t piece = 32u << 10;
+// An I/O of this size is in two pieces or more, wherever it begins.
+constexpr std::uint32_t across = 96u << 10;
+constexpr std::uint32_t block = 4096;
+
+// Memory that a CPU can look at: pages, or a device's by its exporter.
+class Memory {
+public:
+  explicit Memory(bool device) {
+    if (device) {
+      exporter_.emplace();
+      device_ = exporter_->make(gpu_buffer(file_bytes, 1));
+      return;
+    }
+    auto made = DmaBuf::create(Exporter::UdmabufScattered, file_bytes);
+    if (!made)
+      die(made.error());
+    pages_ = std::move(*made);
+  }
+  int fd() const { return pages_ ? pages_->fd() : device_.fd(); }
+  void put(std::uint32_t generation) {
+    if (!pages_)
+      return device_.put_pattern(0, file_bytes, generation, 0);
+    const CpuAccess access(*pages_, true);
+    fill_pattern(pages_->words(), generation, 0);
+  }
+  std::vector<Word> get() {
+    std::vector<Word> words(file_bytes / 8);
+    if (!pages_) {
+      device_.must_read(words, 0);
+      return words;
+    }
+    const CpuAccess access(*pages_, false);
+    std::ranges::copy(pages_->words(), words.begin());
+    return words;
+  }
+
+private:
+  std::optional<Testexp> exporter_;
+  TestBuffer device_;
+  std::optional<DmaBuf> pages_;
+};
+
+// The whole file, in I/Os of `length`.
+bool move_all(const HeldFile &held, Ring *ring, Direction direction, std::uint32_t length) {
+  for (std::uint64_t at = 0; at < file_bytes; at += length) {
+    const auto part = static_cast<std::uint32_t>(std::min<std::uint64_t>(length, file_bytes - at));
+    const int moved = held.move(ring, direction, at, part, at);
+    if (moved != static_cast<int>(part)) {
+      report().fail(std::format("{} of {} bytes at {}", name_of(direction), part, at),
+                    errno_name(moved));
+      return false;
+    }
+  }
+  return true;
+}
+
+void both_ways(const FileSystem &fs, Memory &memory, const std::string &what) {
+  const std::string path = fs.path("pieces");
+  const Session session;
+  Ring ring(8);
+  const Comb comb(fs, file_bytes, piece);
+  make_file(path, file_bytes, 3);
+  std::uint32_t generation = 4;
+  for (const std::uint32_t length : {block, across, static_cast<std::uint32_t>(1u << 20)})
+    for (const bool by_ring : {true, false}) {
+      const std::string how = std::format("{}, {}: {} bytes by {}", fs.name(), what, length,
+                                          by_ring ? "io_uring" : "the ioctl");
+      Ring *const way = by_ring ? &ring : nullptr;
+      // Read alone: the file was written plainly.
+      {
+        const HeldFile held(session, memory.fd(), path, DMABUF_RW_DIR_READ);
+        if (!report().check(held.error() == 0, how + ": MAP",
+                            errno_name(held.error()) + " " + reason_name(held.entry().reason)))
+          return;
+        const auto info = held.info();
+        report().check(info.extents > 100 && info.held_bytes == file_bytes,
+                       how + ": INFO has the file's extents",
+                       std::format("{} extents, {} bytes", info.extents + 0, info.held_bytes + 0));
+        memory.put(buffer_poison);
+        if (!move_all(held, way, Direction::Read, length))
+          return;
+        std::vector<Word> wanted(file_bytes / 8);
+        fill_pattern(wanted, generation - 1, 0);
+        const auto bad = compare_words(memory.get(), wanted);
+        report().check(!bad, how + ": reads", bad ? describe(*bad, 0) : "");
+      }
+      // Write alone: it is read plainly.
+      {
+        const HeldFile held(session, memory.fd(), path, DMABUF_RW_DIR_WRITE);
+        if (!report().check(held.error() == 0, how + ": MAP for writing", errno_name(held.error())))
+          return;
+        memory.put(generation);
+        if (!move_all(held, way, Direction::Write, length))
+          return;
+        file_holds(how + ": writes, read while it is held", path, generation);
+      }
+      file_holds(how + ": writes", path, generation++);
+    }
+  report().check(comb.untouched(),
+                 std::format("{}, {}: what lies between the pieces is untouched", fs.name(), what));
+  ::unlink(path.c_str());
+}
+
+// A file that ends inside a block.
+void last_block(const FileSystem &fs, Memory &memory) {
+  const std::string path = fs.path("tail");
+  constexpr std::uint64_t size = 3 * block + 1234;
+  make_file(path, size, 7);
+  const Session session;
+  Ring ring(8);
+  const HeldFile held(session, memory.fd(), path);
+  const std::string what = fs.name() + ", a file that ends inside a block";
+  if (!report().check(held.error() == 0, what + ": MAP", errno_name(held.error())))
+    return;
+  for (Ring *const way : {&ring, static_cast<Ring *>(nullptr)}) {
+    memory.put(buffer_poison);
+    int got = held.move(way, Direction::Read, 0, 3 * block, 0);
+    report().check(got == 3 * block, what + ": what comes before", errno_name(got));
+    got = held.move(way, Direction::Read, 3 * block, 1536, 3 * block);
+    report().check(got == 1234, what + ": the last block counts as far as the end",
+                   std::format("{}", got));
+    std::vector<Word> wanted(size / 8);
+    fill_pattern(wanted, 7, 0);
+    const std::vector<Word> got_words = memory.get();
+    const auto bad = compare_words(std::span(got_words).first(wanted.size()), wanted);
+    report().check(!bad, what + ": its bytes", bad ? describe(*bad, 0) : "");
+    got = held.move(way, Direction::Read, 0, 2048, 3 * block);
+    report().check(got == -EINVAL, what + ": a read past the last block", errno_name(got));
+    got = held.move(way, Direction::Read, 0, 512, 4 * block);
+    report().check(got == -EINVAL, what + ": a read past the end", errno_name(got));
+    got = held.move(way, Direction::Write, 0, 1536, 3 * block);
+    report().check(got == -EINVAL, what + ": a write past the end", errno_name(got));
+    got = held.move(way, Direction::Write, 3 * block, 512, 3 * block);
+    report().check(got == 512, what + ": a write before the end", errno_name(got));
+  }
+}
+
+} // namespace
+
+void test_bytes(const FileSystem &fs) {
+  for (const bool device : {false, true}) {
+    Memory memory(device);
+    const std::string what = device ? "device memory" : "pages";
+    both_ways(fs, memory, what);
+    last_block(fs, memory);
+  }
+}
+
+} // namespace vmtest

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// The parts of `files`: premapped I/O on regular files that are held still (DMABUF_RW_MAP_HOLD_FILE).
+#pragma once
+
+#include "lib/exporter.hpp"
+#include "lib/file_system.hpp"
+#include "lib/pattern.hpp"
+#include "lib/report.hpp"
+#include "lib/ring.hpp"
+#include "lib/session.hpp"
+#include "lib/sysfs.hpp"
+#include "lib/target.hpp"
+#include "lib/testexp.hpp"
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace vmtest {
+
+// Whether every whole word of the file is the pattern of `generation`, read plainly from the disk.
+bool file_holds(const std::string &what, const std::string &path, std::uint32_t generation);
+
+// One dma-buf mapped for one file that is held.
+class HeldFile {
+public:
+  HeldFile(const Session &session, int dmabuf_fd, const std::string &path,
+           std::uint32_t directions = both_directions);
+  HeldFile(const HeldFile &) = delete;
+  HeldFile &operator=(const HeldFile &) = delete;
+  ~HeldFile() { release(); }
+  int error() const { return error_; }
+  const dmabuf_rw_map_entry &entry() const { return entry_; }
+  dmabuf_rw_info info() const;
+  // Bytes moved or a negative errno: by the ring, or by the ioctl without one.
+  int move(Ring *ring, Direction direction, std::uint64_t buffer_offset, std::uint32_t length,
+           std::uint64_t file_offset) const;
+  int release();
+
+private:
+  const Session &session_;
+  UniqueFd file_;
+  dmabuf_rw_map_entry entry_{};
+  int error_ = 0;
+};
+
+// MAP of a file as HeldFile does it must be refused with this.
+void refused(const std::string &what, const Session &session, int dmabuf_fd, int file_fd, int error,
+             std::uint32_t reason, std::uint32_t directions = both_directions,
+             Path path = Path::Premapped);
+
+// errno, negative, or 0.
+int result_of(long value);
+
+// The groups, by the names of the command line.
+void test_bytes(const FileSystem &fs);
+void test_refusals(const FileSystem &fs);
+void test_held(const FileSystem &fs);
+void test_hostile(const FileSystem &fs);
+
+} // namespace vmtest

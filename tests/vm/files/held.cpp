@@ -1,0 +1,379 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// What is refused to everybody, root among them, while a file is held; and works when it is not.
+#include "files.hpp"
+
+#include <csignal>
+#include <fcntl.h>
+#include <filesystem>
+#include <functional>
+#include <linux/fiemap.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/swap.h>
+#include <sys/wait.h>
+#include <thread>
+#include <unistd.h>
+
+namespace vmtest {
+
+namespace {
+
+constexpr std::uint64_t file_bytes = 4u << 20;
+constexpr std::uint32_t block = 4096;
+
+struct Change {
+  std::string name;
+  std::function<int()> run; // 0 or a negative errno
+  int while_held;
+};
+
+// Where on the disk the file is.
+std::vector<std::pair<std::uint64_t, std::uint64_t>> places(const std::string &path) {
+  constexpr unsigned most = 512;
+  std::vector<std::byte> room(sizeof(fiemap) + most * sizeof(fiemap_extent));
+  auto *const map = reinterpret_cast<fiemap *>(room.data());
+  map->fm_length = FIEMAP_MAX_OFFSET;
+  map->fm_extent_count = most;
+  const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (::ioctl(file.get(), FS_IOC_FIEMAP, map) != 0)
+    die("FIEMAP: " + errno_name(errno));
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> found;
+  for (unsigned i = 0; i < map->fm_mapped_extents; ++i)
+    found.emplace_back(map->fm_extents[i].fe_logical, map->fm_extents[i].fe_physical);
+  return found;
+}
+
+// The file's blocks shared with another, either way: the other is a copy of it.
+int clone(const std::string &path) {
+  const std::string other = path + ".clone";
+  const UniqueFd from(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  const UniqueFd to(::open(other.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600));
+  const int result = result_of(::ioctl(to.get(), FICLONE, from.get()));
+  ::unlink(other.c_str());
+  return result;
+}
+
+int dedupe(const std::string &path) {
+  const std::string other = path + ".twin";
+  make_file(other, file_bytes, 5);
+  const UniqueFd from(::open(other.c_str(), O_RDONLY | O_CLOEXEC));
+  const UniqueFd to(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  std::vector<std::byte> room(sizeof(file_dedupe_range) + sizeof(file_dedupe_range_info));
+  auto *const range = reinterpret_cast<file_dedupe_range *>(room.data());
+  range->src_length = file_bytes;
+  range->dest_count = 1;
+  range->info[0].dest_fd = to.get();
+  const int result = result_of(::ioctl(from.get(), FIDEDUPERANGE, range));
+  ::unlink(other.c_str());
+  if (result)
+    return result;
+  return range->info[0].status == FILE_DEDUPE_RANGE_SAME ? 0 : range->info[0].status;
+}
+
+// Each way to a file's blocks that there is.
+std::vector<Change> changes(const FileSystem &fs, const std::string &path) {
+  const auto opened = [path](int flags) {
+    const int fd = ::open(path.c_str(), flags | O_CLOEXEC);
+    const int result = fd < 0 ? -errno : 0;
+    if (fd >= 0)
+      ::close(fd);
+    return result;
+  };
+  std::vector<Change> all = {
+      {"open for writing", [=] { return opened(O_WRONLY); }, ETXTBSY},
+      {"open for both", [=] { return opened(O_RDWR); }, ETXTBSY},
+      {"open by way of a descriptor for reading",
+       [path] {
+         const UniqueFd reader(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+         const UniqueFd writer(
+             ::open(std::format("/proc/self/fd/{}", reader.get()).c_str(), O_RDWR | O_CLOEXEC));
+         return writer ? 0 : -errno;
+       },
+       ETXTBSY},
+      {"truncate, longer",
+       [path] {
+         const int result = result_of(::truncate(path.c_str(), file_bytes + block));
+         return result ? result : result_of(::truncate(path.c_str(), file_bytes));
+       },
+       ETXTBSY},
+      {"swapon", [path] { return result_of(::swapon(path.c_str(), 0)); }, ETXTBSY},
+      {"unlink of its last name, and link again",
+       [path, &fs] {
+         const int kept = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+         int result = result_of(::unlink(path.c_str()));
+         ::close(kept);
+         if (!result)
+           make_file(path, file_bytes, 5);
+         return result;
+       },
+       EPERM},
+      {"rename",
+       [path] {
+         const std::string renamed = path + ".new";
+         const int result = result_of(::rename(path.c_str(), renamed.c_str()));
+         return result ? result : result_of(::rename(renamed.c_str(), path.c_str()));
+       },
+       EPERM},
+      {"rename of another over it",
+       [path, &fs] {
+         const std::string other = fs.path("other");
+         make_file(other, file_bytes, 5);
+         const int result = result_of(::rename(other.c_str(), path.c_str()));
+         if (result)
+           ::unlink(other.c_str());
+         return result;
+       },
+       EPERM},
+  };
+  if (fs.name().starts_with("xfs")) {
+    all.push_back({"dedupe", [path] { return dedupe(path); }, ETXTBSY});
+    all.push_back({"clone", [path] { return clone(path); }, ETXTBSY});
+  }
+  return all;
+}
+
+void while_held(const FileSystem &fs, const DmaBuf &buffer) {
+  const std::string path = fs.path("held");
+  make_file(path, file_bytes, 5);
+  const Session session;
+  // Twice: what ends first does not let go of it.
+  std::optional<HeldFile> first, second;
+  first.emplace(session, buffer.fd(), path);
+  second.emplace(session, buffer.fd(), path, DMABUF_RW_DIR_READ);
+  report().check(first->error() == 0 && second->error() == 0, fs.name() + ": MAP twice",
+                 errno_name(first->error()) + ", " + errno_name(second->error()));
+  for (const bool again : {false, true}) {
+    for (const Change &change : changes(fs, path)) {
+      const int got = change.run();
+      report().check(got == -change.while_held,
+                     std::format("{}: {} of a file that is held{}", fs.name(), change.name,
+                                 again ? " by the other mapping alone" : ""),
+                     errno_name(got));
+    }
+    if (!again)
+      report().check(first->release() == 0, "UNMAP of one of two");
+  }
+  file_holds(fs.name() + ": a file that is held can be read", path, 5);
+  const auto before = places(path);
+  const std::string tool = fs.name().starts_with("xfs") ? "xfs_fsr -v" : "e4defrag";
+  // Whatever it makes of what it is told.
+  report().note(std::format("{}: {} ended with {}", fs.name(), tool,
+                            std::system(std::format("{} {} > /tmp/files.tool 2>&1", tool, path).c_str())));
+  report().check(places(path) == before, fs.name() + ": " + tool + " leaves it where it is");
+  report().check(::chmod(path.c_str(), 0600) == 0, fs.name() + ": another mode", errno_name(errno));
+  report().check(::umount2(mount_point, 0) != 0 && errno == EBUSY, fs.name() + ": umount of it",
+                 errno_name(errno));
+  report().check(second->release() == 0, "UNMAP of the other");
+  for (const Change &change : changes(fs, path)) {
+    if (change.name == "swapon")
+      continue; // it has no header of a swap file
+    const int got = change.run();
+    report().check(got == 0, std::format("{}: {} when it is not held any more", fs.name(), change.name),
+                   errno_name(got));
+  }
+}
+
+// The mount cannot become read-only under somebody who writes.
+void remount(const FileSystem &fs, const DmaBuf &buffer) {
+  const std::string path = fs.path("remount");
+  make_file(path, file_bytes, 6);
+  const Session session;
+  const auto read_only = [] {
+    return result_of(::mount(nullptr, mount_point, nullptr, MS_REMOUNT | MS_RDONLY, nullptr));
+  };
+  {
+    const HeldFile held(session, buffer.fd(), path);
+    const int got = read_only();
+    report().check(held.error() == 0 && got == -EBUSY,
+                   fs.name() + ": remount read-only while a file is held to be written",
+                   errno_name(got));
+  }
+  {
+    const HeldFile held(session, buffer.fd(), path, DMABUF_RW_DIR_READ);
+    report().check(held.error() == 0 && read_only() == 0,
+                   fs.name() + ": remount read-only while a file is held to be read",
+                   errno_name(errno));
+    const UniqueFd file = open_target(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+    refused(fs.name() + ": writing a file of a read-only mount", session, buffer.fd(), file.get(),
+            EROFS, DMABUF_RW_REASON_READ_ONLY, DMABUF_RW_DIR_WRITE);
+  }
+  report().check(::mount(nullptr, mount_point, nullptr, MS_REMOUNT, nullptr) == 0,
+                 fs.name() + ": remount", errno_name(errno));
+}
+
+// A frozen file system is not written until it thaws, and is told of what was written.
+void frozen(const FileSystem &fs, const DmaBuf &buffer) {
+  const std::string path = fs.path("frozen");
+  make_file(path, file_bytes, 8);
+  for (const bool by_ring : {true, false}) {
+    const std::string what =
+        std::format("{}, frozen, by {}", fs.name(), by_ring ? "io_uring" : "the ioctl");
+    const UniqueFd root(::open(mount_point, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    {
+      const CpuAccess access(buffer, true);
+      fill_pattern(buffer.words(), by_ring ? 9 : 10, 0);
+    }
+    const auto holds = [&](std::uint32_t generation) {
+      HostBuffer found(block), wanted(block);
+      const UniqueFd plain = open_target(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+      read_plain(plain.get(), found.words(), 0);
+      fill_pattern(wanted.words(), generation, 0);
+      return !compare_words(found.words(), wanted.words());
+    };
+    std::atomic<int> written = 0;
+    std::atomic<bool> done = false;
+    std::jthread writer;
+    {
+      if (::ioctl(root.get(), FIFREEZE, 0) != 0)
+        die("FIFREEZE: " + errno_name(errno));
+      writer = std::jthread([&] {
+        const Session session;
+        Ring ring(8);
+        // It would have to set the file's time, and waits with that already.
+        const HeldFile writes(session, buffer.fd(), path);
+        written = writes.move(by_ring ? &ring : nullptr, Direction::Write, 0, block, 0);
+        done = true;
+      });
+      ::usleep(300000);
+      report().check(!done, what + ": a write waits");
+      report().check(holds(by_ring ? 8 : 9), what + ": nothing is written");
+      if (::ioctl(root.get(), FITHAW, 0) != 0)
+        die("FITHAW: " + errno_name(errno));
+    }
+    writer.join();
+    report().check(written == static_cast<int>(block), what + ": it is written when it thaws",
+                   errno_name(written));
+    report().check(holds(by_ring ? 9 : 10), what + ": the bytes");
+  }
+  // Mapped before: it is the commands that wait.
+  const Session session;
+  const HeldFile held(session, buffer.fd(), path);
+  const UniqueFd root(::open(mount_point, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  for (const bool by_ring : {true, false}) {
+    const std::string what =
+        std::format("{}, frozen while it is mapped, by {}", fs.name(), by_ring ? "io_uring" : "the ioctl");
+    Ring ring(8, 0);
+    // So that no time has to be set: that waits, too.
+    int got = held.move(nullptr, Direction::Write, 0, block, 0);
+    if (::ioctl(root.get(), FIFREEZE, 0) != 0)
+      die("FIFREEZE: " + errno_name(errno));
+    std::atomic<bool> done = false;
+    std::jthread writer([&] {
+      got = held.move(by_ring ? &ring : nullptr, Direction::Write, 0, block, block);
+      done = true;
+    });
+    ::usleep(500000);
+    report().check(!done, what + ": a write waits");
+    if (::ioctl(root.get(), FITHAW, 0) != 0)
+      die("FITHAW: " + errno_name(errno));
+    writer.join();
+    report().check(got == static_cast<int>(block), what + ": and goes on", errno_name(got));
+  }
+}
+
+// What a write does beside moving bytes.
+void times(const FileSystem &fs, const DmaBuf &buffer) {
+  const std::string path = fs.path("times");
+  make_file(path, file_bytes, 5);
+  struct stat before {}, after {};
+  ::stat(path.c_str(), &before);
+  ::usleep(50000);
+  if (::chown(path.c_str(), 65534, 65534) != 0 || ::chmod(path.c_str(), 04755) != 0)
+    die("chown, chmod: " + errno_name(errno));
+  const Session session;
+  const pid_t child = ::fork();
+  if (child == 0) {
+    // Root keeps set-user-ID.
+    if (::setresuid(65534, 65534, 65534) != 0)
+      ::_exit(exit_setup);
+    const HeldFile held(session, buffer.fd(), path);
+    ::_exit(held.move(nullptr, Direction::Write, 0, block, 0) == static_cast<int>(block)
+                ? exit_pass
+                : exit_fail);
+  }
+  int status = -1;
+  ::waitpid(child, &status, 0);
+  report().check(status == 0, fs.name() + ": a write", std::format("status {:#x}", status));
+  ::stat(path.c_str(), &after);
+  const auto newer = [](const timespec &a, const timespec &b) {
+    return a.tv_sec > b.tv_sec || (a.tv_sec == b.tv_sec && a.tv_nsec > b.tv_nsec);
+  };
+  report().check(newer(after.st_mtim, before.st_mtim), fs.name() + ": a write sets the file's time");
+  report().check(!(after.st_mode & S_ISUID), fs.name() + ": a write takes set-user-ID away");
+  report().check(after.st_size == before.st_size, fs.name() + ": and leaves its size");
+}
+
+// A page that somebody has in the page cache is the new one after a write.
+void page_cache(const FileSystem &fs, const DmaBuf &buffer) {
+  const std::string path = fs.path("cached");
+  make_file(path, file_bytes, 5);
+  const UniqueFd reader(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  std::vector<Word> found(block / 8), wanted(block / 8);
+  const Session session;
+  const HeldFile held(session, buffer.fd(), path);
+  for (std::uint32_t generation = 11; generation < 15; ++generation) {
+    if (::pread(reader.get(), found.data(), block, 0) != block)
+      die("pread: " + errno_name(errno));
+    {
+      const CpuAccess access(buffer, true);
+      fill_pattern(buffer.words(), generation, 0);
+    }
+    const int got = held.move(nullptr, Direction::Write, 0, block, 0);
+    fill_pattern(wanted, generation, 0);
+    report().check(got == static_cast<int>(block) &&
+                       ::pread(reader.get(), found.data(), block, 0) == block &&
+                       !compare_words(found, wanted),
+                   fs.name() + ": a reader of the page cache sees what was written", errno_name(got));
+  }
+}
+
+// Whoever is killed holds nothing any more.
+void killed(const FileSystem &fs, const DmaBuf &buffer) {
+  const std::string path = fs.path("killed");
+  make_file(path, file_bytes, 5);
+  int ready[2];
+  if (::pipe2(ready, O_CLOEXEC) != 0)
+    die("pipe");
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const Session session;
+    Ring ring(8);
+    const HeldFile held(session, buffer.fd(), path);
+    const char byte = held.error() ? 'n' : 'y';
+    if (::write(ready[1], &byte, 1) != 1)
+      ::_exit(exit_setup);
+    for (;;)
+      held.move(&ring, Direction::Read, 0, 65536, 0);
+  }
+  char byte = 0;
+  const bool mapped = ::read(ready[0], &byte, 1) == 1 && byte == 'y';
+  const auto can_write = [&] {
+    const UniqueFd writer(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+    return !!writer;
+  };
+  report().check(mapped && !can_write(), fs.name() + ": a process holds a file");
+  ::kill(child, SIGKILL);
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  report().check(wait_for(can_write, 30), fs.name() + ": it is killed, and holds it no more",
+                 errno_name(errno));
+}
+
+} // namespace
+
+void test_held(const FileSystem &fs) {
+  auto made = DmaBuf::create(Exporter::Udmabuf, file_bytes);
+  if (!made)
+    die(made.error());
+  const DmaBuf buffer = std::move(*made);
+  while_held(fs, buffer);
+  remount(fs, buffer);
+  frozen(fs, buffer);
+  times(fs, buffer);
+  page_cache(fs, buffer);
+  killed(fs, buffer);
+}
+
+} // namespace vmtest

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// A user who races MAP against everything that moves a file's blocks, so as to read what is in them
+// when they are another's.
+#include "files.hpp"
+
+#include <algorithm>
+#include <functional>
+
+#include <csignal>
+#include <fcntl.h>
+#include <filesystem>
+#include <linux/falloc.h>
+#include <linux/landlock.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <thread>
+#include <unistd.h>
+
+namespace vmtest {
+
+namespace {
+
+constexpr std::uint64_t file_bytes = 1u << 20;
+constexpr std::uint32_t secret = 77777, own = 88888;
+// Until so many rounds had it mapped, and so many were refused; the limit is for a hang.
+constexpr unsigned enough = 12;
+constexpr double limit_s = 120;
+
+// A word of the other's file is told from one's own by its generation.
+bool is_secret(Word word) { return (word >> (64 - generation_bits)) == secret; }
+
+// In a child, whose rights are others by the time `run` is called.
+void in_child(const std::string &what, const std::function<void()> &run) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    report().forget();
+    run();
+    ::_exit(report().failures() ? exit_fail : exit_pass);
+  }
+  int status = -1;
+  ::waitpid(child, &status, 0);
+  report().check(status == 0, what, std::format("status {:#x}", status));
+}
+
+// No file may be opened for writing by this process any more.
+void give_up_writing() {
+  const landlock_ruleset_attr attributes{.handled_access_fs = LANDLOCK_ACCESS_FS_WRITE_FILE};
+  const UniqueFd rules(static_cast<int>(
+      ::syscall(SYS_landlock_create_ruleset, &attributes, sizeof(attributes.handled_access_fs), 0)));
+  if (!rules || ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+      ::syscall(SYS_landlock_restrict_self, rules.get(), 0) != 0)
+    die("landlock: " + errno_name(errno));
+}
+
+// Who may not open a file for writing does not write it, though it is his and its mode lets him.
+void sandboxed(const FileSystem &fs, const DmaBuf &buffer) {
+  const std::string path = fs.path("sandbox");
+  make_file(path, file_bytes, own);
+  const UniqueFd file = open_target(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+  in_child(fs.name() + ": a process in a sandbox", [&] {
+    const Session session;
+    give_up_writing();
+    const UniqueFd writer(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+    report().check(!writer && errno == EACCES, "the sandbox is one", errno_name(errno));
+    refused("writing a file from a sandbox", session, buffer.fd(), file.get(), EACCES,
+            DMABUF_RW_REASON_TARGET_MODE);
+    auto entry = map_entry(buffer.fd(), file.get(), Path::Premapped, DMABUF_RW_DIR_READ);
+    entry.flags = DMABUF_RW_MAP_HOLD_FILE;
+    report().check(session.map_one(entry) == 0, "reading it", reason_name(entry.reason));
+  });
+}
+
+// What is held is there for those who had the same rights when it was, and for readers.
+void joined(const FileSystem &fs, const DmaBuf &buffer) {
+  const std::string path = fs.path("joined");
+  make_file(path, file_bytes, own);
+  const UniqueFd file = open_target(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+  const Session session;
+  const HeldFile held(session, buffer.fd(), path);
+  const HeldFile more(session, buffer.fd(), path);
+  report().check(held.error() == 0 && more.error() == 0, fs.name() + ": held twice for writing",
+                 errno_name(more.error()));
+  std::jthread([&] {
+    const Session other;
+    const HeldFile third(other, buffer.fd(), path);
+    report().check(third.error() == 0, fs.name() + ": by a thread, too", errno_name(third.error()));
+  }).join();
+  in_child(fs.name() + ": another process", [&] {
+    const Session other;
+    give_up_writing();
+    refused("writing what another process holds", other, buffer.fd(), file.get(), ETXTBSY,
+            DMABUF_RW_REASON_FILE_BUSY);
+    const HeldFile reads(other, buffer.fd(), path, DMABUF_RW_DIR_READ);
+    report().check(reads.error() == 0, "reading it", errno_name(reads.error()));
+  });
+}
+
+// A program that runs is not written.
+void executed(const FileSystem &fs, const DmaBuf &buffer) {
+  const std::string path = fs.path("program");
+  std::filesystem::copy_file("/bin/sleep", path, std::filesystem::copy_options::overwrite_existing);
+  const auto begin = [&] {
+    const pid_t child = ::fork();
+    if (child == 0) {
+      ::execl(path.c_str(), "sleep", "1000", static_cast<char *>(nullptr));
+      ::_exit(exit_setup);
+    }
+    const std::string link = std::format("/proc/{}/exe", child);
+    if (!wait_for([&] { 
+          std::error_code none;
+          return std::filesystem::read_symlink(link, none) == path;
+        }, 30))
+      die("execve of " + path);
+    return child;
+  };
+  const auto end = [](pid_t child) {
+    ::kill(child, SIGKILL);
+    ::waitpid(child, nullptr, 0);
+  };
+  const Session session;
+  Ring ring(8);
+  pid_t child = begin();
+  {
+    const UniqueFd file = open_target(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+    refused(fs.name() + ": writing a program that runs", session, buffer.fd(), file.get(), ETXTBSY,
+            DMABUF_RW_REASON_FILE_BUSY);
+  }
+  end(child);
+  const HeldFile held(session, buffer.fd(), path);
+  report().check(held.error() == 0, fs.name() + ": a program that does not run",
+                 errno_name(held.error()));
+  int got = held.move(&ring, Direction::Read, 0, 4096, 0);
+  report().check(got == 4096, fs.name() + ": it is read", errno_name(got));
+  child = begin();
+  for (Ring *const way : {&ring, static_cast<Ring *>(nullptr)}) {
+    got = held.move(way, Direction::Write, 0, 4096, 0);
+    report().check(got == -ETXTBSY, fs.name() + ": it runs, and is not written", errno_name(got));
+    got = held.move(way, Direction::Read, 0, 4096, 0);
+    report().check(got == 4096, fs.name() + ": it runs, and is read", errno_name(got));
+  }
+  end(child);
+  report().check(wait_for([&] { return held.move(&ring, Direction::Write, 0, 4096, 0) == 4096; }, 30),
+                 fs.name() + ": it has ended, and is written");
+}
+
+void racing(const FileSystem &fs, const DmaBuf &buffer) {
+  const std::string path = fs.path("mine");
+  make_file(path, file_bytes, own);
+  std::atomic<bool> stop = false;
+  std::atomic<unsigned> punched = 0, refused_changes = 0;
+
+  // Takes the file's blocks away, and gives it new ones: written back or not, or only a moment later.
+  const auto change = [&](unsigned how) {
+    std::vector<Word> words(65536 / 8);
+    for (unsigned round = how; !stop; ++round, ::usleep(3000)) {
+      UniqueFd file(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+      if (!file) {
+        ++refused_changes;
+        continue;
+      }
+      const off_t at = static_cast<off_t>(round % 16 * 65536);
+      if (round % 2)
+        ::fallocate(file.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at, 65536);
+      else if (::ftruncate(file.get(), at) == 0 && ::ftruncate(file.get(), file_bytes) != 0)
+        break;
+      ++punched;
+      if (round % 3 == 0) {
+        file.reset();
+        ::usleep(1000);
+        file = UniqueFd(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+        if (!file)
+          continue;
+      }
+      for (std::uint64_t fill = 0; fill < file_bytes; fill += 65536) {
+        fill_pattern(words, own, fill);
+        if (::pwrite(file.get(), words.data(), 65536, static_cast<off_t>(fill)) != 65536)
+          break;
+      }
+      if (round % 5 == 0)
+        ::fdatasync(file.get());
+    }
+  };
+  // The other user: writes files anew in whatever blocks are free.
+  const auto other = [&] {
+    std::vector<Word> words(65536 / 8);
+    for (unsigned round = 0; !stop; ++round) {
+      const std::string name = fs.path(std::format("other.{}", round % 8));
+      const UniqueFd file(::open(name.c_str(), O_CREAT | O_TRUNC | O_RDWR | O_CLOEXEC, 0600));
+      for (std::uint64_t at = 0; at < file_bytes; at += 65536) {
+        fill_pattern(words, secret, at);
+        if (::pwrite(file.get(), words.data(), 65536, static_cast<off_t>(at)) != 65536)
+          break;
+      }
+      ::fdatasync(file.get());
+      ::usleep(3000);
+    }
+  };
+  std::vector<std::jthread> threads;
+  threads.emplace_back(change, 0u);
+  threads.emplace_back(change, 1u);
+  threads.emplace_back(other);
+
+  const Session session;
+  Ring ring(8);
+  unsigned mapped = 0, refused_maps = 0, secrets = 0, holes = 0;
+  const double begin = now_s();
+  while ((mapped < enough || holes < enough || punched < enough) && now_s() - begin < limit_s) {
+    const HeldFile held(session, buffer.fd(), path, DMABUF_RW_DIR_READ);
+    if (held.error()) {
+      ++refused_maps;
+      ::usleep(100);
+      holes += held.entry().reason == DMABUF_RW_REASON_FILE_HOLE;
+      continue;
+    }
+    ++mapped;
+    for (unsigned i = 0; i < 4; ++i) {
+      {
+        const CpuAccess access(buffer, true);
+        std::ranges::fill(buffer.words(), pattern_word(buffer_poison, 0));
+      }
+      const int got = held.move(&ring, Direction::Read, 0, file_bytes, 0);
+      if (got != static_cast<int>(file_bytes)) {
+        report().fail(fs.name() + ": a read of what is mapped", errno_name(got));
+        break;
+      }
+      const CpuAccess access(buffer, false);
+      secrets += static_cast<unsigned>(std::ranges::count_if(buffer.words(), is_secret));
+    }
+  }
+  stop = true;
+  threads.clear();
+  report().check(secrets == 0, fs.name() + ": no byte of another's file is ever read",
+                 std::format("{} words", secrets));
+  report().check(mapped >= enough && holes >= enough && punched >= enough,
+                 fs.name() + ": the race was run",
+                 std::format("{} mapped, {} holes, {} changes", mapped, holes, punched.load()));
+  report().note(std::format("{}: mapped {} times, refused {} times ({} for holes); blocks taken away {} times, "
+                            "refused {} times",
+                            fs.name(), mapped, refused_maps, holes, punched.load(), refused_changes.load()));
+}
+
+} // namespace
+
+void test_hostile(const FileSystem &fs) {
+  auto made = DmaBuf::create(Exporter::Udmabuf, file_bytes);
+  if (!made)
+    die(made.error());
+  const DmaBuf buffer = std::move(*made);
+  sandboxed(fs, buffer);
+  joined(fs, buffer);
+  executed(fs, buffer);
+  racing(fs, buffer);
+}
+
+} // namespace vmtest

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// Premapped I/O on regular files: every byte, what is refused, what is held still meanwhile, and users
+// who try to get at blocks that are not the file's.
+//
+// usage: files FILESYSTEM… [GROUP…], of: ext4 xfs; bytes refusals held hostile (all, unless any is named)
+// Destroys data on /dev/nvme0n1.
+#include "files.hpp"
+
+#include <algorithm>
+#include <span>
+#include <string_view>
+
+namespace vmtest {
+
+namespace {
+
+struct Group {
+  std::string_view name;
+  void (*run)(const FileSystem &fs);
+};
+
+constexpr Group groups[] = {
+    {"bytes", test_bytes}, {"refusals", test_refusals}, {"held", test_held}, {"hostile", test_hostile}};
+
+bool is_group(std::string_view name) {
+  return std::ranges::contains(groups, name, &Group::name);
+}
+
+void test_file_system(const std::string &type, std::uint64_t start,
+                      std::span<const std::string> chosen) {
+  const FileSystem fs(type, start);
+  for (const Group &group : groups) {
+    if (!chosen.empty() && !std::ranges::contains(chosen, group.name))
+      continue;
+    const double begin = now_s();
+    group.run(fs);
+    report().note(std::format("{}, {}: {:.1f} s", fs.name(), group.name, now_s() - begin));
+  }
+}
+
+} // namespace
+
+} // namespace vmtest
+
+int main(int argc, char **argv) {
+  using namespace vmtest;
+  report().take_options(argc, argv);
+  std::vector<std::string> types, chosen;
+  for (const char *const argument : std::span(argv, static_cast<std::size_t>(argc)).subspan(1))
+    (is_group(argument) ? chosen : types).emplace_back(argument);
+  if (types.empty())
+    die("usage: files FILESYSTEM… [GROUP…]");
+  for (const std::string &type : types) {
+    test_file_system(type, 0, chosen);
+    // A partition that begins neither at a block of the file system nor at a page.
+    test_file_system(type, (64u << 20) + 512 * 7, chosen);
+  }
+  return report().finish("files");
+}

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// Files that cannot be held, each refused by its reason; and none is left held by it.
+#include "files.hpp"
+
+#include <fcntl.h>
+#include <filesystem>
+#include <grp.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+namespace vmtest {
+
+namespace {
+
+constexpr std::uint64_t file_bytes = 1u << 20;
+constexpr int held_open = O_RDONLY | O_DIRECT | O_CLOEXEC;
+
+// Of a file that was refused: it can be opened for writing.
+void not_held(const std::string &what, const std::string &path) {
+  const UniqueFd writer(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+  report().check(!!writer, what + ": it is not held", errno_name(errno));
+}
+
+// As another user, who has the descriptors and no rights.
+void of_others(const FileSystem &fs, int dmabuf_fd, const std::string &path) {
+  const UniqueFd file = open_target(path, held_open);
+  const Session session;
+  const pid_t child = ::fork();
+  if (child == 0) {
+    report().forget();
+    if (::setgroups(0, nullptr) != 0 || ::setresgid(65534, 65534, 65534) != 0 ||
+        ::setresuid(65534, 65534, 65534) != 0)
+      ::_exit(exit_setup);
+    refused(fs.name() + ": another user's file", session, dmabuf_fd, file.get(), EPERM,
+            DMABUF_RW_REASON_FILE_OWNER, DMABUF_RW_DIR_READ);
+    ::_exit(report().failures() ? exit_fail : exit_pass);
+  }
+  int status = -1;
+  ::waitpid(child, &status, 0);
+  report().check(status == 0, fs.name() + ": another user is refused",
+                 std::format("status {:#x}", status));
+}
+
+// The owner may hold a file that he may not write, for reading only.
+void of_the_owner(const FileSystem &fs, int dmabuf_fd) {
+  const std::string path = fs.path("readable");
+  make_file(path, file_bytes, 1);
+  if (::chown(path.c_str(), 65534, 65534) != 0 || ::chmod(path.c_str(), 0400) != 0)
+    die("chown, chmod: " + errno_name(errno));
+  const UniqueFd file = open_target(path, held_open);
+  const Session session;
+  const pid_t child = ::fork();
+  if (child == 0) {
+    report().forget();
+    if (::setgroups(0, nullptr) != 0 || ::setresgid(65534, 65534, 65534) != 0 ||
+        ::setresuid(65534, 65534, 65534) != 0)
+      ::_exit(exit_setup);
+    refused(fs.name() + ": writing a file without the permission", session, dmabuf_fd, file.get(),
+            EACCES, DMABUF_RW_REASON_TARGET_MODE);
+    auto entry = map_entry(dmabuf_fd, file.get(), Path::Premapped, DMABUF_RW_DIR_READ);
+    entry.flags = DMABUF_RW_MAP_HOLD_FILE;
+    const int got = session.map_one(entry);
+    report().check(got == 0, fs.name() + ": reading one's own file",
+                   errno_name(got) + " " + reason_name(entry.reason));
+    ::_exit(report().failures() ? exit_fail : exit_pass);
+  }
+  int status = -1;
+  ::waitpid(child, &status, 0);
+  report().check(status == 0, fs.name() + ": the owner without rights to write",
+                 std::format("status {:#x}", status));
+}
+
+} // namespace
+
+void test_refusals(const FileSystem &fs) {
+  auto made = DmaBuf::create(Exporter::Udmabuf, 65536);
+  if (!made)
+    die(made.error());
+  const DmaBuf buffer = std::move(*made);
+  const Session session;
+  const std::string good = fs.path("good");
+  make_file(good, file_bytes, 1);
+  const auto refuse = [&](const std::string &what, const std::string &path, int error,
+                          std::uint32_t reason, int flags = held_open) {
+    const UniqueFd file = open_target(path, flags);
+    refused(fs.name() + ": " + what, session, buffer.fd(), file.get(), error, reason);
+  };
+
+  refuse("a file that is open for writing", good, ETXTBSY, DMABUF_RW_REASON_FILE_BUSY,
+         O_RDWR | O_DIRECT | O_CLOEXEC);
+  {
+    const UniqueFd writer(::open(good.c_str(), O_WRONLY | O_CLOEXEC));
+    refuse("a file that another has open for writing", good, ETXTBSY, DMABUF_RW_REASON_FILE_BUSY);
+  }
+  not_held(fs.name() + ": after that", good);
+  refuse("a file without O_DIRECT", good, EOPNOTSUPP, DMABUF_RW_REASON_NOT_DIRECT,
+         O_RDONLY | O_CLOEXEC);
+
+  const std::string swap = fs.path("swap");
+  make_file(swap, 4u << 20, 1);
+  if (std::system(std::format("chmod 600 {0} && mkswap -q {0} && swapon {0}", swap).c_str()) != 0)
+    die("swapon");
+  refuse("a swap file", swap, ETXTBSY, DMABUF_RW_REASON_FILE_BUSY);
+  if (std::system(std::format("swapoff {}", swap).c_str()) != 0)
+    die("swapoff");
+  not_held(fs.name() + ": a swap file, when it is none any more", swap);
+
+  const std::string hole = fs.path("hole");
+  make_file(hole, file_bytes, 1);
+  if (std::system(std::format("fallocate -p -o 65536 -l 4096 {}", hole).c_str()) != 0)
+    die("fallocate");
+  refuse("a file with a hole", hole, ENXIO, DMABUF_RW_REASON_FILE_HOLE);
+  not_held(fs.name() + ": a file with a hole", hole);
+  const std::string unwritten = fs.path("unwritten");
+  if (std::system(std::format("fallocate -l {} {}", file_bytes, unwritten).c_str()) != 0)
+    die("fallocate");
+  refuse("a file that was allocated and not written", unwritten, ENXIO, DMABUF_RW_REASON_FILE_HOLE);
+  const std::string empty = fs.path("empty");
+  const UniqueFd create(::open(empty.c_str(), O_CREAT | O_RDONLY | O_CLOEXEC, 0600));
+  refuse("an empty file", empty, ENXIO, DMABUF_RW_REASON_FILE_HOLE);
+  refuse("a folder", mount_point, EOPNOTSUPP, DMABUF_RW_REASON_NOT_FILE,
+         O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  refuse("a block device", "/dev/nvme0n1", EOPNOTSUPP, DMABUF_RW_REASON_NOT_FILE);
+
+  const UniqueFd file = open_target(good, held_open);
+  for (const Path path : {Path::Auto, Path::Registered, Path::Bvec})
+    refused(std::format("{}: {} with HOLD_FILE", fs.name(), name_of(path)), session, buffer.fd(),
+            file.get(), EINVAL, DMABUF_RW_REASON_ARGUMENT, both_directions, path);
+  auto entry = map_entry(buffer.fd(), file.get(), Path::Premapped, DMABUF_RW_DIR_READ);
+  const int plain = session.map_one(entry);
+  report().check(plain == -EOPNOTSUPP && entry.reason == DMABUF_RW_REASON_NOT_BLOCK,
+                 fs.name() + ": without consent a file is refused as before",
+                 errno_name(plain) + " " + reason_name(entry.reason));
+  {
+    const UniqueFd memory(::memfd_create("files", MFD_CLOEXEC));
+    if (::ftruncate(memory.get(), 65536) != 0)
+      die("ftruncate");
+    refused("a file in memory", session, buffer.fd(), memory.get(), EOPNOTSUPP,
+            DMABUF_RW_REASON_FILE_SYSTEM);
+  }
+  of_others(fs, buffer.fd(), good);
+  of_the_owner(fs, buffer.fd());
+  not_held(fs.name() + ": at the end", good);
+}
+
+} // namespace vmtest
