@@ -2,8 +2,8 @@
 // A premapped I/O ends while the thread that sent it is still on its way out of the block layer, which
 // looks at the hardware queue then: UNMAP, with which the last hold of the drive may go, waits for it.
 //
-// blk_mq_insert_request() is made to come back late; another I/O has the queue run meanwhile. One
-// command for each submission, so that there is no plug.
+// __blk_flush_plug() is made to come back late, for this thread alone. One command for each submission,
+// so that the plug is the module's own.
 #include "attacks.hpp"
 
 #include <sched.h>
@@ -39,7 +39,7 @@ void one_round(const Hurt &hurt, const DmaBuf &buffer, const DmaBuf &other) {
     Ring ring(8);
     const dmabuf_rw_uring_io io{0, entry.handle, 0};
     ring.queue_command(session.fd(), DMABUF_RW_URING_READ, 0, block, io);
-    hurt.slow("blk_mq_insert_request", late_ms);
+    hurt.slow("__blk_flush_plug", late_ms);
     armed = true;
     ring.submit();
     sent = true;
