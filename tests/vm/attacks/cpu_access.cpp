@@ -121,7 +121,7 @@ void attack_carveout() {
     for (const Path path : {Path::Registered, Path::Bvec}) {
       auto entry = map_entry(buffer.fd(), target.get(), path);
       const int error = session.map_one(entry);
-      const auto reason = std::ranges::contains(paths_here(), path) ? DMABUF_RW_REASON_NOT_PAGES
+      const __u32 reason = std::ranges::contains(paths_here(), path) ? DMABUF_RW_REASON_NOT_PAGES
                                                                     : DMABUF_RW_REASON_KERNEL;
       report().check(error == -EOPNOTSUPP && entry.reason == reason,
                      std::format("{}: memory without struct pages is refused", name_of(path)),
