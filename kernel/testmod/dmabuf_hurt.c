@@ -153,11 +153,12 @@ static unsigned long slow_call(unsigned long a, unsigned long b, unsigned long c
 	slow_fn *function = (slow_fn *)slow_probe.addr;
 	unsigned long result;
 
+	/* Going to sleep may call it, too. */
 	slow_inside = true;
 	result = function(a, b, c, d, e, f);
-	slow_inside = false;
 	atomic_inc(&slow_calls);
 	msleep(slow_ms);
+	slow_inside = false;
 	return result;
 }
 

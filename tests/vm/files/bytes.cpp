@@ -74,8 +74,7 @@ void both_ways(const FileSystem &fs, Memory &memory, const std::string &what) {
   const std::string path = fs.path("pieces");
   const Session session;
   Ring ring(8);
-  const Comb comb(fs, file_bytes, piece);
-  make_file(path, file_bytes, 3);
+  const PiecesFile file(fs, "pieces", file_bytes, piece, 3);
   std::uint32_t generation = 4;
   for (const std::uint32_t length : {block, across, static_cast<std::uint32_t>(1u << 20)})
     for (const bool by_ring : {true, false}) {
@@ -112,7 +111,7 @@ void both_ways(const FileSystem &fs, Memory &memory, const std::string &what) {
       }
       file_holds(how + ": writes", path, generation++);
     }
-  report().check(comb.untouched(),
+  report().check(file.between_untouched(),
                  std::format("{}, {}: what lies between the pieces is untouched", fs.name(), what));
   ::unlink(path.c_str());
 }

@@ -78,9 +78,6 @@ def on(tally: Tally, system: str) -> None:
         tally.check(run.status != 0 and "shared" in run.stderr, "xfs: shared blocks are refused", run.said())
         moved(tally, "xfs: a copy is made", run_on(hole, "--dmabuf_pin_file=prepare", "--rw=read"))
         tally.same(digest(hole), before, "xfs: and is one")
-    both = ["--dmabuf_pin_file=1", "--rw=randwrite", "--numjobs=2", "--thread"]
-    run = run_on(path, *both)
-    tally.check(run.status == 0, f"{system}: two threads write one file", run.said())
     new = MOUNT / "new"
     run = run_on(new, "--dmabuf_pin_file=prepare", "--rw=write", "--bs=64k")
     moved(tally, f"{system}: a file that fio makes", run)

@@ -11,6 +11,9 @@
 #include <fcntl.h>
 #include <filesystem>
 #include <linux/falloc.h>
+#include <linux/fiemap.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <vector>
 
@@ -37,11 +40,6 @@ FileSystem::FileSystem(const std::string &type, std::uint64_t start, std::uint64
                      : std::format("mkfs.{} -q -F -b 4096 {}", type, node_));
   if (::mount(node_.c_str(), mount_point, type.c_str(), 0, nullptr) != 0)
     die(std::format("mount of {}: {}", name_, errno_name(errno)));
-  // Of ext4's own reserve, which is in one piece, Comb could leave nothing but that.
-  if (type == "ext4")
-    write_file(std::format("/sys/fs/ext4/{}/reserved_clusters",
-                           std::filesystem::path(node_).filename().string()),
-               "0");
 }
 
 FileSystem::~FileSystem() {
@@ -53,63 +51,81 @@ FileSystem::~FileSystem() {
   must(std::format("wipefs -q -a {}", node_));
 }
 
-void make_file(const std::string &path, std::uint64_t bytes, std::uint32_t generation) {
-  const UniqueFd file(::open(path.c_str(), O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0644));
-  if (!file)
-    die(path + ": " + errno_name(errno));
+namespace {
+
+void fill_file(int fd, const std::string &path, std::uint64_t bytes, std::uint32_t generation) {
   std::vector<Word> words((1u << 20) / 8);
   for (std::uint64_t at = 0; at < bytes; at += words.size() * 8) {
     const std::uint64_t length = std::min<std::uint64_t>(words.size() * 8, bytes - at);
     fill_pattern(words, generation, at);
-    if (::pwrite(file.get(), words.data(), length, static_cast<off_t>(at)) !=
+    if (::pwrite(fd, words.data(), length, static_cast<off_t>(at)) !=
         static_cast<ssize_t>(length))
       die(path + ": " + errno_name(errno));
   }
-  if (::fsync(file.get()) != 0)
+  if (::fsync(fd) != 0)
     die(path + ": fsync: " + errno_name(errno));
+}
+
+} // namespace
+
+void make_file(const std::string &path, std::uint64_t bytes, std::uint32_t generation) {
+  const UniqueFd file(::open(path.c_str(), O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0644));
+  if (!file)
+    die(path + ": " + errno_name(errno));
+  fill_file(file.get(), path, bytes, generation);
 }
 
 namespace {
 
-constexpr std::uint32_t tooth = 2222;
+constexpr std::uint32_t taken_out = 2222; // what the parts hold that go to nobody
+
+// Where the file's pieces are followed by something else, on the file system's device.
+std::vector<std::uint64_t> ends_of_pieces(int fd, std::size_t pieces) {
+  std::vector<std::uint64_t> room((sizeof(fiemap) + 2 * pieces * sizeof(fiemap_extent)) / 8 + 1);
+  auto *const map = reinterpret_cast<fiemap *>(room.data());
+  map->fm_length = FIEMAP_MAX_OFFSET;
+  map->fm_flags = FIEMAP_FLAG_SYNC;
+  map->fm_extent_count = static_cast<__u32>(2 * pieces);
+  if (::ioctl(fd, FS_IOC_FIEMAP, map) != 0)
+    die("FIEMAP: " + errno_name(errno));
+  std::vector<std::uint64_t> ends;
+  for (__u32 i = 0; i + 1 < map->fm_mapped_extents; ++i) {
+    const fiemap_extent &extent = map->fm_extents[i];
+    if (map->fm_extents[i + 1].fe_physical > extent.fe_physical + extent.fe_length)
+      ends.push_back(extent.fe_physical + extent.fe_length);
+  }
+  return ends;
+}
 
 } // namespace
 
-Comb::Comb(const FileSystem &fs, std::uint64_t bytes, std::uint64_t piece)
-    : teeth_(fs.path("teeth")), filler_(fs.path("filler")), bytes_(4 * bytes), piece_(piece) {
-  make_file(teeth_, bytes_, tooth);
-  // All that is left of the file system; what does not fit is refused, and that is no error.
-  const UniqueFd filler(::open(filler_.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
-  for (off_t at = 0, step = 64 << 20; step >= 4096;) {
-    if (::fallocate(filler.get(), 0, at, step) == 0)
-      at += step;
-    else
-      step /= 2;
-  }
-  const UniqueFd file(::open(teeth_.c_str(), O_RDWR | O_CLOEXEC));
-  for (std::uint64_t at = 0; at < bytes_; at += 2 * piece_)
-    if (::fallocate(file.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(at),
-                    static_cast<off_t>(piece_)) != 0)
-      die(teeth_ + ": " + errno_name(errno));
-  // ext4 gives freed blocks out when the journal has been written.
-  ::sync();
+PiecesFile::PiecesFile(const FileSystem &fs, const std::string &file, std::uint64_t bytes,
+                       std::uint64_t piece, std::uint32_t generation)
+    : node_(fs.node()), piece_(piece) {
+  const std::string path = fs.path(file);
+  // Every second piece is taken out, and the rest moves together; the last one stays to the end.
+  make_file(path, 2 * bytes + piece, taken_out);
+  const UniqueFd fd(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+  for (std::uint64_t at = piece; at <= bytes; at += piece)
+    if (::fallocate(fd.get(), FALLOC_FL_COLLAPSE_RANGE, static_cast<off_t>(at),
+                    static_cast<off_t>(piece)) != 0)
+      die(path + ": FALLOC_FL_COLLAPSE_RANGE: " + errno_name(errno));
+  if (::ftruncate(fd.get(), static_cast<off_t>(bytes)) != 0)
+    die(path + ": ftruncate: " + errno_name(errno));
+  fill_file(fd.get(), path, bytes, generation);
+  gaps_ = ends_of_pieces(fd.get(), bytes / piece);
+  between_ = between();
 }
 
-Comb::~Comb() {
-  ::unlink(filler_.c_str());
-  ::unlink(teeth_.c_str());
-}
-
-bool Comb::untouched() const {
-  const UniqueFd file = open_target(teeth_, O_RDONLY | O_DIRECT | O_CLOEXEC);
-  HostBuffer found(piece_), wanted(piece_);
-  for (std::uint64_t at = piece_; at < bytes_; at += 2 * piece_) {
-    read_plain(file.get(), found.words(), at);
-    fill_pattern(wanted.words(), tooth, at);
-    if (compare_words(found.words(), wanted.words()))
-      return false;
+std::vector<Word> PiecesFile::between() const {
+  const UniqueFd fd = open_target(node_, O_RDONLY | O_DIRECT | O_CLOEXEC);
+  HostBuffer part(piece_);
+  std::vector<Word> found;
+  for (const std::uint64_t at : gaps_) {
+    read_plain(fd.get(), part.words(), at);
+    found.insert(found.end(), part.words().begin(), part.words().end());
   }
-  return true;
+  return found;
 }
 
 } // namespace vmtest

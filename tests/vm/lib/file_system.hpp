@@ -3,10 +3,12 @@
 #pragma once
 
 #include "partition.hpp"
+#include "pattern.hpp"
 
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace vmtest {
 
@@ -22,6 +24,8 @@ public:
   FileSystem &operator=(const FileSystem &) = delete;
   ~FileSystem();
   const std::string &name() const { return name_; }
+  // The block device.
+  const std::string &node() const { return node_; }
   std::string path(const std::string &file) const { return mount_point + ("/" + file); }
 
 private:
@@ -33,20 +37,21 @@ private:
 // A file of `bytes` bytes whose blocks are all written, with the pattern of `generation`.
 void make_file(const std::string &path, std::uint64_t bytes, std::uint32_t generation);
 
-// As long as it lives the file system's free space is in pieces of `piece` bytes, between which its own
-// file lies.
-class Comb {
+// A file whose pieces of `piece` bytes lie apart on the drive, with the pattern of `generation`. `bytes` is
+// a multiple of `piece`. What lies between them belongs to nobody.
+class PiecesFile {
 public:
-  Comb(const FileSystem &fs, std::uint64_t bytes, std::uint64_t piece);
-  Comb(const Comb &) = delete;
-  Comb &operator=(const Comb &) = delete;
-  ~Comb();
-  // Whether its own file is as it was made.
-  bool untouched() const;
+  PiecesFile(const FileSystem &fs, const std::string &file, std::uint64_t bytes,
+             std::uint64_t piece, std::uint32_t generation);
+  // Whether what lies between the pieces is as it was when the file was made.
+  bool between_untouched() const { return between() == between_; }
 
 private:
-  std::string teeth_, filler_;
-  std::uint64_t bytes_, piece_;
+  std::vector<Word> between() const;
+  std::string node_;
+  std::uint64_t piece_;
+  std::vector<std::uint64_t> gaps_; // bytes on the file system's device
+  std::vector<Word> between_;
 };
 
 } // namespace vmtest

@@ -36,14 +36,12 @@ class Files {
 public:
   Files() {
     make_file(path("one"), file_bytes, 1);
-    comb_.emplace(fs_, file_bytes, file_bytes / 1024);
-    make_file(path("many"), file_bytes, 1);
+    PiecesFile(fs_, "many", file_bytes, file_bytes / 1024, 1);
   }
   std::string path(const std::string &name) const { return fs_.path(name); }
 
 private:
   FileSystem fs_{"ext4", 576u << 20, 384u << 20};
-  std::optional<Comb> comb_;
 };
 
 Files &files() {
