@@ -51,10 +51,10 @@
 #ifdef PROBE_END_IO_BATCH
 #define DMABUF_RW_END_IO_ARGS \
 	struct request *rq, blk_status_t status, const struct io_comp_batch *iob
-#define DMABUF_RW_END_IO_PASS rq, status, iob
+#define DMABUF_RW_END_IO_CALL(function, more) function(rq, status, iob, more)
 #else
 #define DMABUF_RW_END_IO_ARGS struct request *rq, blk_status_t status
-#define DMABUF_RW_END_IO_PASS rq, status
+#define DMABUF_RW_END_IO_CALL(function, more) function(rq, status, more)
 #endif
 
 /*

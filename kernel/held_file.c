@@ -218,7 +218,9 @@ static struct dmabuf_rw_result held_get(struct file *file, bool writes,
 /* File systems whose code was read, see docs/files.md. */
 static bool use_file_system_known(const struct super_block *sb)
 {
-	return sb->s_bdev && (!strcmp(sb->s_type->name, "ext4") || !strcmp(sb->s_type->name, "xfs"));
+	const char *name = sb->s_type->name;
+
+	return sb->s_bdev && (!strcmp(name, "ext4") || !strcmp(name, "xfs"));
 }
 
 /* Are the bytes of the file those on the disk, and nothing else? */

@@ -108,12 +108,12 @@ static __always_inline enum rq_end_io_ret single_ends(DMABUF_RW_END_IO_ARGS, boo
 
 static enum rq_end_io_ret single_end(DMABUF_RW_END_IO_ARGS)
 {
-	return single_ends(DMABUF_RW_END_IO_PASS, false);
+	return DMABUF_RW_END_IO_CALL(single_ends, false);
 }
 
 static enum rq_end_io_ret single_file_end(DMABUF_RW_END_IO_ARGS)
 {
-	return single_ends(DMABUF_RW_END_IO_PASS, true);
+	return DMABUF_RW_END_IO_CALL(single_ends, true);
 }
 
 /*

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <fcntl.h>
-#include <linux/falloc.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <vector>
@@ -56,10 +55,6 @@ int write_holes(int fd, off_t size) {
 Result<void> prepare(int fd, const std::string &name, off_t size) {
   const UniqueFd writer = open_again(fd, O_RDWR);
   int error = writer ? write_holes(writer.get(), size) : errno;
-  // Where files cannot share blocks there is nothing to do.
-  if (!error && fallocate(writer.get(), FALLOC_FL_UNSHARE_RANGE, 0, size) != 0 &&
-      errno != EOPNOTSUPP)
-    error = errno;
   if (!error && fsync(writer.get()) != 0)
     error = errno;
   if (error)

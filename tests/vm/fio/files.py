@@ -76,8 +76,10 @@ def on(tally: Tally, system: str) -> None:
         subprocess.run(["cp", "--reflink=always", str(hole), str(MOUNT / "copy")], check=True)
         run = run_on(hole, "--dmabuf_pin_file=1", "--rw=read")
         tally.check(run.status != 0 and "shared" in run.stderr, "xfs: shared blocks are refused", run.said())
-        moved(tally, "xfs: a copy is made", run_on(hole, "--dmabuf_pin_file=prepare", "--rw=read"))
-        tally.same(digest(hole), before, "xfs: and is one")
+        apart = MOUNT / "apart"
+        subprocess.run(["cp", "--reflink=never", "--sparse=never", str(hole), str(apart)], check=True)
+        moved(tally, "xfs: a copy with blocks of its own", run_on(apart, "--dmabuf_pin_file=1", "--rw=read"))
+        tally.same(digest(apart), before, "xfs: its bytes")
     new = MOUNT / "new"
     run = run_on(new, "--dmabuf_pin_file=prepare", "--rw=write", "--bs=64k")
     moved(tally, f"{system}: a file that fio makes", run)
