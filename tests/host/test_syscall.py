@@ -13,7 +13,7 @@ import pytest
 
 Fio = Callable[..., Any]
 
-WITNESS = Path(__file__).resolve().parents[1] / "vm" / "buffer_witness.py"
+WITNESS = Path(__file__).resolve().parents[1] / "vm/fio/buffer_witness.py"
 SUBMITS = [("uring", 16), ("sync", 1), ("mmap", 1)]
 NO_CPU_VIEW, EOPNOTSUPP, EPROTO = 20, 95, 71
 
