@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The workers of later.c. Each user has his own, so that those who wait for what
- * he lets them wait for keep nobody else waiting.
+ * The workers of what has to wait: I/O that is sent again, ranges that found no
+ * request, and what later.c keeps. Each user has his own, so that those who wait
+ * for what he lets them wait for keep nobody else waiting.
  */
 #include <linux/cred.h>
 #include <linux/mutex.h>
@@ -32,7 +33,7 @@ static struct dmabuf_rw_later_user *later_user_new(const struct cred *cred)
 /**
  * dmabuf_rw_later_join - make what waiting needs, for a session
  * @cred: whose user waits
- * @joined: out: for dmabuf_rw_later_leave(); NULL where nobody needs it
+ * @joined: out: for dmabuf_rw_later_leave()
  *
  * Context: may sleep.
  * Return: 0 or -ENOMEM.
@@ -42,8 +43,6 @@ int dmabuf_rw_later_join(const struct cred *cred, struct dmabuf_rw_later_user **
 	struct dmabuf_rw_later_user *user;
 
 	*joined = NULL;
-	if (DMABUF_RW_SQE_KEPT)
-		return 0;
 	guard(mutex)(&later_users_lock);
 	list_for_each_entry(user, &later_users, node)
 		if (user->cred->user == cred->user)
@@ -64,8 +63,6 @@ int dmabuf_rw_later_join(const struct cred *cred, struct dmabuf_rw_later_user **
  */
 void dmabuf_rw_later_leave(struct dmabuf_rw_later_user *user)
 {
-	if (!user)
-		return;
 	scoped_guard(mutex, &later_users_lock) {
 		if (--user->sessions)
 			return;

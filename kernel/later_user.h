@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The workers of later.c, a user's each; see later_user.c.
+ * The workers of what has to wait, a user's each; see later_user.c.
  */
 #ifndef DMABUF_RW_LATER_USER_H
 #define DMABUF_RW_LATER_USER_H

@@ -23,7 +23,6 @@
 #include "nvme_driver.h"
 #include "pin.h"
 #include "premapped.h"
-#include "premapped_long.h"
 #include "ranges.h"
 #include "registered.h"
 #include "rwfile.h"
@@ -160,15 +159,9 @@ static int __init dmabuf_rw_init(void)
 	ret = dmabuf_rw_bvec_init();
 	if (ret)
 		goto exit_registered;
-	ret = dmabuf_rw_long_init();
-	if (ret)
-		goto exit_bvec;
-	ret = dmabuf_rw_ranges_init();
-	if (ret)
-		goto exit_premapped;
 	ret = dmabuf_rw_attach_init();
 	if (ret)
-		goto exit_ranges;
+		goto exit_bvec;
 	ret = misc_register(&dmabuf_rw_device);
 	if (ret)
 		goto exit_attach;
@@ -177,10 +170,6 @@ static int __init dmabuf_rw_init(void)
 
 exit_attach:
 	dmabuf_rw_attach_exit();
-exit_ranges:
-	dmabuf_rw_ranges_exit();
-exit_premapped:
-	dmabuf_rw_long_exit();
 exit_bvec:
 	dmabuf_rw_bvec_exit();
 exit_registered:
@@ -195,8 +184,6 @@ static void __exit dmabuf_rw_exit(void)
 	dmabuf_rw_debugfs_exit();
 	misc_deregister(&dmabuf_rw_device);
 	dmabuf_rw_registered_exit();
-	dmabuf_rw_ranges_exit();
-	dmabuf_rw_long_exit();
 	dmabuf_rw_attach_exit();
 	dmabuf_rw_bvec_exit();
 	dmabuf_rw_nvme_exit();

@@ -11,9 +11,11 @@
 #include "compat.h"
 #include "command.h"
 #include "failover.h"
+#include "later_user.h"
 #include "nvme_request.h"
 #include "premapped_long.h"
 #include "ready.h"
+#include "session.h"
 
 #define PARTS_AT_ONCE	32	/* commands of an I/O that may not wait */
 #define MOST_TRIES	8	/* of an I/O that is sent again */
@@ -34,8 +36,6 @@ struct premapped_long {
 	struct completion done;		/* the caller waits */
 	struct work_struct work;	/* sends it again */
 };
-
-static struct workqueue_struct *again_wq;
 
 /* In the task that owns the ring, or io_uring's fallback worker. */
 static void long_task_work(DMABUF_RW_TW_ARGS)
@@ -63,6 +63,14 @@ static bool long_over(const struct premapped_long *l)
 	return l->again == DMABUF_RW_NVME_OVER || l->final || l->tries >= MOST_TRIES;
 }
 
+/* To be sent again, by a worker of the user's. */
+static void long_queue(struct premapped_long *l)
+{
+	const struct dmabuf_rw_session *session = l->cmd->file->private_data;
+
+	queue_work(session->later->wq, &l->work);
+}
+
 /* One command less; the last one decides. */
 static void long_put(struct premapped_long *l)
 {
@@ -71,7 +79,7 @@ static void long_put(struct premapped_long *l)
 	if (long_over(l)) {
 		io_account(l->m, l->args.direction, io_moves(l->m, &l->args), l->error, l->reason);
 	} else if (l->cmd) {
-		queue_work(again_wq, &l->work);
+		long_queue(l);
 		return;
 	}
 	if (l->cmd)
@@ -289,6 +297,21 @@ static bool long_repath(struct premapped_long *l)
 	return false;
 }
 
+/* The time of a file that is due, once for each I/O; false: it cannot be written any more. */
+static bool long_touch(struct premapped_long *l)
+{
+	struct dmabuf_rw_file_use *use = l->m->target.use;
+	int ret;
+
+	if (!use || !args_write(&l->args) || !dmabuf_rw_file_due(use) ||
+	    target_check(l->m, &l->args).error)
+		return true;
+	ret = dmabuf_rw_file_touch(use);
+	if (ret)
+		long_fail(l, dmabuf_rw_fail(ret, dmabuf_rw_reason_of(l->m, ret)));
+	return !ret;
+}
+
 /* All commands of an I/O, from where waiting is allowed; also once more. */
 static void long_send_all(struct premapped_long *l)
 {
@@ -304,6 +327,11 @@ static void long_send_all(struct premapped_long *l)
 	l->error = 0;
 	l->reason = 0;
 	l->final = false;
+	if (!long_touch(l)) {
+		WRITE_ONCE(l->final, true);
+		long_put(l);
+		return;
+	}
 	/* Whoever sleeps meanwhile sends what is in the plug first. */
 	blk_start_plug(&plug);
 	while (done < l->args.length) {
@@ -412,6 +440,13 @@ int dmabuf_rw_long_issue(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 				continue;
 			command_end(m, args);
 		}
+		/* Frozen, and nothing sent yet: whoever called waits for it. */
+		if (!i) {
+			percpu_ref_put(&m->io);
+			refcount_dec(&m->refs);
+			kfree(l);
+			goto free;
+		}
 		/* Frozen in the middle: all of it once more, from a worker. */
 		long_ask(l, DMABUF_RW_NVME_AGAIN);
 		this_cpu_sub(m->counts->commands, nr - i);
@@ -458,7 +493,7 @@ bool dmabuf_rw_long_again(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 		return false;
 	long_note(l, rq, error);
 	percpu_ref_put(&m->io);
-	queue_work(again_wq, &l->work);
+	long_queue(l);
 	return true;
 }
 
@@ -524,25 +559,4 @@ struct dmabuf_rw_result dmabuf_rw_long_run(struct dmabuf_rw_mapping *m,
 		return dmabuf_rw_fail(l.error, l.reason ?: dmabuf_rw_reason_of(m, l.error));
 	*moved = io_moves(m, args);
 	return DMABUF_RW_OK;
-}
-
-/**
- * dmabuf_rw_long_init - make what sending again needs
- *
- * Return: 0 or -ENOMEM.
- */
-int dmabuf_rw_long_init(void)
-{
-	again_wq = alloc_workqueue("dmabuf_rw_again", WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
-	return again_wq ? 0 : -ENOMEM;
-}
-
-/**
- * dmabuf_rw_long_exit - undo dmabuf_rw_long_init()
- *
- * Context: module exit, no I/O is under way.
- */
-void dmabuf_rw_long_exit(void)
-{
-	destroy_workqueue(again_wq);
 }

@@ -20,7 +20,5 @@ int dmabuf_rw_long_send(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 			const struct dmabuf_rw_io_args *args, unsigned int issue_flags);
 struct dmabuf_rw_result dmabuf_rw_long_run(struct dmabuf_rw_mapping *m,
 					   const struct dmabuf_rw_io_args *args, u64 *moved);
-int dmabuf_rw_long_init(void);
-void dmabuf_rw_long_exit(void);
 
 #endif /* DMABUF_RW_PREMAPPED_LONG_H */

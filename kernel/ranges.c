@@ -22,6 +22,7 @@
 
 #include "compat.h"
 #include "command.h"
+#include "later_user.h"
 #include "limits.h"
 #include "premapped.h"
 #include "ranges.h"
@@ -45,8 +46,6 @@ struct ranges {
 
 /* dmabuf_rw_range.reason of a range that is still to be sent, by a worker. */
 #define RANGE_AGAIN	U32_MAX
-
-static struct workqueue_struct *ranges_wq;
 
 static struct ranges *ranges_of(struct dmabuf_rw_range *range)
 {
@@ -203,16 +202,18 @@ static void ranges_put(struct ranges *all)
 {
 	struct dmabuf_rw_mapping *m = all->m;
 	struct io_uring_cmd *cmd = all->cmd;
+	const struct dmabuf_rw_session *session;
 
 	if (!atomic_dec_and_test(&all->pending))
 		return;
+	session = cmd->file->private_data;
 	if (unlikely(all->again || (all->direction == DMABUF_RW_DIR_WRITE && target_cached(m)))) {
 		refcount_inc(&m->refs);
 		all->held = true;
 	}
 	percpu_ref_put(&m->io);
 	if (unlikely(all->again))
-		queue_work(ranges_wq, &all->work);
+		queue_work(session->later->wq, &all->work);
 	else
 		dmabuf_rw_in_task(cmd, ranges_task_work);
 }
@@ -424,25 +425,4 @@ int dmabuf_rw_ranges_issue(struct io_uring_cmd *cmd, unsigned int issue_flags, u
 	if (ret == -EAGAIN)
 		dmabuf_rw_sqe_keep(cmd);
 	return ret;
-}
-
-/**
- * dmabuf_rw_ranges_init - make what ranges that are sent again need
- *
- * Return: 0 or -ENOMEM.
- */
-int dmabuf_rw_ranges_init(void)
-{
-	ranges_wq = alloc_workqueue("dmabuf_rw_ranges", WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
-	return ranges_wq ? 0 : -ENOMEM;
-}
-
-/**
- * dmabuf_rw_ranges_exit - undo dmabuf_rw_ranges_init()
- *
- * Context: module exit, no I/O is under way.
- */
-void dmabuf_rw_ranges_exit(void)
-{
-	destroy_workqueue(ranges_wq);
 }
