@@ -55,6 +55,9 @@ file_check_write(const struct dmabuf_rw_mapping *m, const struct inode *inode)
 		return dmabuf_rw_fail(-EPERM, DMABUF_RW_REASON_READ_ONLY);
 	if (unlikely(IS_IMMUTABLE(inode) || IS_APPEND(inode)))
 		return dmabuf_rw_fail(-EPERM, DMABUF_RW_REASON_FILE_KIND);
+	/* IMA learns of a change only from who closes the file after writing it. */
+	if (unlikely(IS_IMA(inode)))
+		return dmabuf_rw_fail(-EPERM, DMABUF_RW_REASON_FILE_KIND);
 	/* Not while another denies writing, too: it is executed, or being sealed. */
 	if (unlikely(atomic_read(&inode->i_writecount) != -1))
 		return dmabuf_rw_fail(-ETXTBSY, DMABUF_RW_REASON_FILE_BUSY);

@@ -350,7 +350,8 @@ void dmabuf_rw_file_use_put(struct dmabuf_rw_file_use *use)
 }
 
 /**
- * dmabuf_rw_file_touch - the file is being written: set its time, tell its watchers
+ * dmabuf_rw_file_touch - the file is being written: set its time, take off it what a
+ * write does, tell its watchers
  * @use: of a mapping that writes
  *
  * Context: may sleep, as long as the file system is frozen.
@@ -358,14 +359,20 @@ void dmabuf_rw_file_use_put(struct dmabuf_rw_file_use *use)
  */
 int dmabuf_rw_file_touch(struct dmabuf_rw_file_use *use)
 {
-	struct super_block *sb = file_inode(use->file)->i_sb;
+	struct inode *inode = file_inode(use->file);
+	const struct cred *old;
 	int ret;
 
-	sb_start_write(sb);
+	/* A kernel thread that sends the I/O may keep set-user-ID; who maps the file may not. */
+	old = override_creds(use->held->writer);
+	sb_start_write(inode->i_sb);
 	WRITE_ONCE(use->touch, jiffies + TOUCH_EVERY);
 	WRITE_ONCE(use->written, false);
-	ret = file_update_time(use->file);
-	sb_end_write(sb);
+	inode_lock(inode);
+	ret = file_modified(use->file);
+	inode_unlock(inode);
+	sb_end_write(inode->i_sb);
+	revert_creds(old);
 	if (ret)
 		return ret;
 	fsnotify_modify(use->file);

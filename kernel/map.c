@@ -360,7 +360,8 @@ static struct dmabuf_rw_result map_files(struct dmabuf_rw_session *session,
 	if (e->flags & DMABUF_RW_MAP_READ_FUA)
 		m->fua[0] = NVME_RW_FUA;
 	/* No fcntl() changes these after open(). */
-	if (target && (target->f_flags & O_DSYNC))
+	if (target && ((target->f_flags & O_DSYNC) ||
+		       ((e->flags & DMABUF_RW_MAP_HOLD_FILE) && IS_SYNC(file_inode(target)))))
 		m->fua[1] = NVME_RW_FUA;
 
 	result = map_by_path(call, m, dmabuf, target, e->max_command_hint, e);

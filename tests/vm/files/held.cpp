@@ -255,8 +255,21 @@ void frozen(const FileSystem &fs, const DmaBuf &buffer) {
     const std::string what =
         std::format("{}, frozen while it is mapped, by {}", fs.name(), by_ring ? "io_uring" : "the ioctl");
     Ring ring(8, 0);
+    const std::uint32_t generation = by_ring ? 12 : 13;
+    {
+      const CpuAccess access(buffer, true);
+      fill_pattern(buffer.words(), generation, block);
+    }
+    const auto first_word = [&] {
+      HostBuffer found(block);
+      const UniqueFd plain = open_target(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+      read_plain(plain.get(), found.words(), block);
+      return found.words()[0];
+    };
     // So that no time has to be set: that waits, too.
     int got = held.move(nullptr, Direction::Write, 0, block, 0);
+    report().check(got == static_cast<int>(block), what + ": a write before it", errno_name(got));
+    const Word before = first_word();
     if (::ioctl(root.get(), FIFREEZE, 0) != 0)
       die("FIFREEZE: " + errno_name(errno));
     std::atomic<bool> done = false;
@@ -266,11 +279,17 @@ void frozen(const FileSystem &fs, const DmaBuf &buffer) {
     });
     ::usleep(500000);
     report().check(!done, what + ": a write waits");
+    report().check(first_word() == before, what + ": nothing is written");
     if (::ioctl(root.get(), FITHAW, 0) != 0)
       die("FITHAW: " + errno_name(errno));
     writer.join();
     report().check(got == static_cast<int>(block), what + ": and goes on", errno_name(got));
+    report().check(first_word() == pattern_word(generation, block), what + ": the bytes");
   }
+}
+
+bool newer(const timespec &a, const timespec &b) {
+  return a.tv_sec > b.tv_sec || (a.tv_sec == b.tv_sec && a.tv_nsec > b.tv_nsec);
 }
 
 // What a write does beside moving bytes.
@@ -297,12 +316,80 @@ void times(const FileSystem &fs, const DmaBuf &buffer) {
   ::waitpid(child, &status, 0);
   report().check(status == 0, fs.name() + ": a write", std::format("status {:#x}", status));
   ::stat(path.c_str(), &after);
-  const auto newer = [](const timespec &a, const timespec &b) {
-    return a.tv_sec > b.tv_sec || (a.tv_sec == b.tv_sec && a.tv_nsec > b.tv_nsec);
-  };
   report().check(newer(after.st_mtim, before.st_mtim), fs.name() + ": a write sets the file's time");
   report().check(!(after.st_mode & S_ISUID), fs.name() + ": a write takes set-user-ID away");
   report().check(after.st_size == before.st_size, fs.name() + ": and leaves its size");
+}
+
+// The time is due every second. Who sets it sets it for all that follow, which need no worker. The
+// second time nothing of the file is in the page cache, which would need a worker by itself.
+void times_later(const FileSystem &fs, const DmaBuf &buffer) {
+  const std::string path = fs.path("later");
+  make_file(path, file_bytes, 5);
+  const Session session;
+  Ring ring(8, 0);
+  const HeldFile held(session, buffer.fd(), path);
+  const auto write = [&] {
+    const int got = held.move(&ring, Direction::Write, 0, block, 0);
+    report().check(got == static_cast<int>(block), fs.name() + ": a late write", errno_name(got));
+  };
+  for (const std::string round : {", first", ", again"}) {
+    struct stat before {}, after {};
+    ::stat(path.c_str(), &before);
+    ::usleep(1600000);
+    const std::uint64_t deferred = held.info().deferred;
+    write();
+    ::stat(path.c_str(), &after);
+    report().check(newer(after.st_mtim, before.st_mtim),
+                   fs.name() + ": a write after a second sets the file's time, before UNMAP" + round);
+    report().check(held.info().deferred > deferred, fs.name() + ": a worker sets it" + round);
+    // At once: a machine that stood still for a second has the time set once more.
+    bool at_once = false;
+    for (int tries = 0; tries < 20 && !at_once; ++tries) {
+      const std::uint64_t until = held.info().deferred;
+      write();
+      at_once = held.info().deferred == until;
+    }
+    report().check(at_once, fs.name() + ": the next write needs none" + round);
+  }
+}
+
+// What root gives a file while it is held is taken off by its next write, as by any write.
+void given_later(const FileSystem &fs, const DmaBuf &buffer) {
+  const std::string path = fs.path("given");
+  make_file(path, file_bytes, 5);
+  if (::chown(path.c_str(), 65534, 65534) != 0)
+    die("chown: " + errno_name(errno));
+  int to_child[2], to_parent[2];
+  if (::pipe(to_child) != 0 || ::pipe(to_parent) != 0)
+    die("pipe");
+  const Session session;
+  const pid_t child = ::fork();
+  if (child == 0) {
+    char go = 0;
+    if (::setresuid(65534, 65534, 65534) != 0)
+      ::_exit(exit_setup);
+    const HeldFile held(session, buffer.fd(), path);
+    if (held.error() || ::write(to_parent[1], "m", 1) != 1 || ::read(to_child[0], &go, 1) != 1)
+      ::_exit(exit_setup);
+    ::_exit(held.move(nullptr, Direction::Write, 0, block, 0) == static_cast<int>(block)
+                ? exit_pass
+                : exit_fail);
+  }
+  char mapped = 0;
+  ::close(to_parent[1]);
+  if (::read(to_parent[0], &mapped, 1) != 1 || ::chmod(path.c_str(), 04755) != 0 ||
+      ::write(to_child[1], "g", 1) != 1)
+    die("the child does not map");
+  int status = -1;
+  ::waitpid(child, &status, 0);
+  for (const int fd : {to_child[0], to_child[1], to_parent[0]})
+    ::close(fd);
+  report().check(status == 0, fs.name() + ": a write of a file that became set-user-ID",
+                 std::format("status {:#x}", status));
+  struct stat after {};
+  ::stat(path.c_str(), &after);
+  report().check(!(after.st_mode & S_ISUID), fs.name() + ": it takes set-user-ID away");
 }
 
 // A page that somebody has in the page cache is the new one after a write.
@@ -372,6 +459,8 @@ void test_held(const FileSystem &fs) {
   remount(fs, buffer);
   frozen(fs, buffer);
   times(fs, buffer);
+  times_later(fs, buffer);
+  given_later(fs, buffer);
   page_cache(fs, buffer);
   killed(fs, buffer);
 }

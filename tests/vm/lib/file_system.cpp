@@ -115,6 +115,8 @@ PiecesFile::PiecesFile(const FileSystem &fs, const std::string &file, std::uint6
   fill_file(fd.get(), path, bytes, generation);
   gaps_ = ends_of_pieces(fd.get(), bytes / piece);
   between_ = between();
+  if (gaps_.size() < bytes / piece / 2)
+    die(path + ": its pieces do not lie apart");
 }
 
 std::vector<Word> PiecesFile::between() const {
