@@ -29,7 +29,8 @@ namespace {
 /// are to be tried again are behind what fio has queued.
 [[gnu::cold, gnu::noinline]] int commit_failed(thread_data *td, int error) {
   Lane &lane = *of(td).lane;
-  const unsigned taken = lane.pending_count + lane.again - lane.ring.unsubmitted();
+  const unsigned taken =
+      lane.pending_count + lane.again - lane.ring.unsubmitted() - lane.unsubmitted_more();
   if (const unsigned count = std::min(taken, lane.pending_count))
     mark_issued(td, reinterpret_cast<io_u **>(lane.pending.get()), count);
   return break_down(td, error, "libdmabuf: commit");

@@ -153,6 +153,11 @@ Result<void> check_config(const JobConfig &config) {
     return ok;
   if (config.hipri && !config.direct)
     return fail(EINVAL, "hipri polls the drive and needs O_DIRECT; add direct=1");
+  if (config.ranges > 1 && (config.iodepth < 2 || config.iodepth_batch < 2))
+    return fail(EINVAL, strf("dmabuf_ranges=%u puts I/Os that are submitted together into one "
+                             "command, and here each is submitted alone; set iodepth and "
+                             "iodepth_batch to more than 1, or drop it",
+                             config.ranges));
   if (config.ranges > 1)
     for (const auto &[set, name] :
          {std::pair(config.hipri, "hipri"), std::pair(config.force_async != 0, "force_async")})

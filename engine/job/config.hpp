@@ -54,6 +54,7 @@ struct JobConfig {
   bool sqpoll = false;
   int sqpoll_cpu = -1;
   unsigned iodepth = 1;
+  unsigned iodepth_batch = 1; ///< I/Os that fio submits together
   uint64_t max_bs = 0;
   std::vector<Step> steps; ///< where its transfers begin and how long they are; empty: not known
   bool reads = false;      ///< will read from the target (verification counts)

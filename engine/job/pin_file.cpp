@@ -17,9 +17,11 @@ UniqueFd open_again(int fd, int flags) {
   return UniqueFd(open(strf("/proc/self/fd/%d", fd).c_str(), flags | O_CLOEXEC));
 }
 
+constexpr off_t write_at_once = 1 << 20; // bytes
+
 /// Zeros from `from` to `to`; 0 or an errno.
 int write_zeros(int fd, off_t from, off_t to) {
-  const std::vector<char> zeros(1U << 20);
+  const std::vector<char> zeros(write_at_once);
   while (from < to) {
     const auto length = std::min<size_t>(zeros.size(), static_cast<size_t>(to - from));
     const ssize_t written = pwrite(fd, zeros.data(), length, from);
@@ -46,6 +48,8 @@ int write_holes(int fd, off_t size) {
       return errno;
     if (data < 0)
       data = size;
+    // Then it is looked at again: somebody may write there, although nobody should.
+    data = std::min(data, hole + write_at_once);
     if (const int error = write_zeros(fd, hole, data))
       return error;
   }
@@ -54,7 +58,12 @@ int write_holes(int fd, off_t size) {
 
 Result<void> prepare(int fd, const std::string &name, off_t size) {
   const UniqueFd writer = open_again(fd, O_RDWR);
-  int error = writer ? write_holes(writer.get(), size) : errno;
+  // Clean pages of the page cache pass for data, also where nothing was written.
+  int error = writer && fsync(writer.get()) == 0 ? 0 : errno;
+  if (!error)
+    error = posix_fadvise(writer.get(), 0, 0, POSIX_FADV_DONTNEED);
+  if (!error)
+    error = write_holes(writer.get(), size);
   if (!error && fsync(writer.get()) != 0)
     error = errno;
   if (error)

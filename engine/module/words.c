@@ -89,7 +89,7 @@ static const struct drw_reason reasons[] = {
 	       "call as its owner, or as root"),
 	REASON(FILE_BUSY, "somebody has the file open for writing, runs it as a program, or holds it with "
 	       "other rights; or it is in use as swap",
-	       "open it for reading only, and end whoever uses it; jobs that write one file need thread"),
+	       "open it for reading only, and end whoever uses it; only one job can write a file"),
 	REASON(FILE_HOLE, "the file has a hole, or blocks that were not written or are shared with another "
 	       "file",
 	       "write all of it first, without holes"),

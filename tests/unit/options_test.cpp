@@ -319,6 +319,18 @@ TEST(Config, OnlyWhatMapsCanMapAgain) {
   }
 }
 
+TEST(Config, RangesNeedIosThatAreSubmittedTogether) {
+  JobConfig config = by(Datapath::premapped, Submit::uring);
+  config.direct = true;
+  config.ranges = 8;
+  config.iodepth = 32;
+  EXPECT_TRUE(mentions(refusal(config), {"dmabuf_ranges=8", "iodepth_batch"}));
+  config.iodepth_batch = 16;
+  EXPECT_EQ(refusal(config), "accepted");
+  config.iodepth = 1;
+  EXPECT_TRUE(mentions(refusal(config), {"dmabuf_ranges=8", "iodepth"}));
+}
+
 TEST(Config, FilesAreHeldForPremappedAlone) {
   for (unsigned path = 0; path < kDatapaths; path++) {
     JobConfig config = by(static_cast<Datapath>(path), Submit::uring);

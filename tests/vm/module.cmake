@@ -12,6 +12,7 @@ add_vm_test(rings LAB --append nvme.poll_queues=1 COMMAND
 add_vm_test(ranges COMMAND ${programs}/ranges)
 add_vm_test(ranges.kernel_6_12 LAB --kernel 6.12 COMMAND
   ${programs}/ranges --allow-skip 'ranges while the memory moves')
+add_vm_test(fio.ranges COMMAND ${python}/fio/ranges.py)
 # What fio does in the middle of a job.
 add_vm_test(fio.contract LAB --append nvme.poll_queues=1 COMMAND ${python}/fio/contract.py)
 # Drives that people reported trouble with.
