@@ -86,7 +86,11 @@ def _order(run: Run) -> tuple[str, int, list[int], str]:
 
 def merge(kept: Iterable[Run], new: Iterable[Run]) -> list[Run]:
     """What is to be kept: of each kernel the newest run."""
-    return sorted({run.key: run for run in (*kept, *new)}.values(), key=_order)
+    found: dict[tuple[str, str, int], Run] = {}
+    for run in (*kept, *new):
+        if run.key not in found or run.date >= found[run.key].date:
+            found[run.key] = run
+    return sorted(found.values(), key=_order)
 
 
 def save(path: Path, runs: Sequence[Run]) -> None:

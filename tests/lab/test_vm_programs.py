@@ -17,7 +17,7 @@ OTHERS = [
     *(ROOT / "tests/mutations").glob("*.toml"),
     ROOT / "tests/qual/CMakeLists.txt",
 ]
-KERNEL = r"\d\.\d+(-rt)?"
+KERNEL = r"\d\.\d+(-rt)?(-arm64(-16k)?)?"
 NAME = re.compile(rf"[a-z0-9_]+(\.[a-z0-9_]+)*|{KERNEL}")
 
 
