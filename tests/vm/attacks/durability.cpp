@@ -80,7 +80,7 @@ void forced_reads(std::uint64_t base) {
   for (const Path path : {Path::Auto, Path::Registered, Path::Bvec})
     report().check(map(path, DMABUF_RW_MAP_READ_FUA).reason == DMABUF_RW_REASON_ARGUMENT,
                    std::format("{}: MAP_READ_FUA is refused", name_of(path)));
-  report().check(map(Path::Premapped, 2).reason == DMABUF_RW_REASON_ARGUMENT,
+  report().check(map(Path::Premapped, 1u << 31).reason == DMABUF_RW_REASON_ARGUMENT,
                  "an unknown flag of a MAP entry is refused");
 
   // As one command, as four, and by the ioctl.
