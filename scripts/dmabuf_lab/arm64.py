@@ -203,19 +203,8 @@ def get() -> Arm64:
 
 def remove(everything: bool) -> list[str]:
     """Removes those of other recipes, or all; returns those kept because they are in use."""
-    kept = []
     with files.try_lock(cache.folder() / "arm64.lock") as free:
         if not free:
             return ["what guests of arm64 need, which is being made"]
-        for path in sorted(cache.folder().glob(f"{PREFIX}*")):
-            if not path.is_dir() or (path == item_path() and not everything):
-                continue
-            with files.try_lock(_lock_path(path)) as unused:
-                if not unused:
-                    kept.append(str(path))
-                    continue
-                say(f"removing {path}")
-                (path / "info.json").unlink(missing_ok=True)
-                shutil.rmtree(path)
-                _lock_path(path).unlink(missing_ok=True)
-    return kept
+        keep = () if everything else (item_path(),)
+        return cache.remove_unused(cache.folder().glob(f"{PREFIX}*"), keep, _lock_path)

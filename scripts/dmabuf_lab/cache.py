@@ -2,7 +2,8 @@
 """The cache folder outside the checkout, and locks on what is in it."""
 
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,3 +42,24 @@ def lock(path: Path, *, shared: bool = False, what: str = "") -> Iterator[None]:
 
     with files.lock(path, waiting, shared=shared):
         yield
+
+
+def remove_unused(paths: Iterable[Path], keep: Collection[Path], lock_of: Callable[[Path], Path]) -> list[str]:
+    """Removes folders with their locks, but those to keep and those in use; returns the latter.
+
+    The caller holds the lock under which such folders are made.
+    """
+    kept = []
+    for path in sorted(paths):
+        if not path.is_dir() or path in keep:
+            continue
+        with files.try_lock(lock_of(path)) as unused:
+            if not unused:
+                kept.append(str(path))
+                continue
+            say(f"removing {path}")
+            # What has no such file is not taken for a whole one, should this be interrupted.
+            (path / "info.json").unlink(missing_ok=True)
+            shutil.rmtree(path)
+            lock_of(path).unlink(missing_ok=True)
+    return kept

@@ -283,26 +283,16 @@ def remove(lab: root.Root | None, everything: bool) -> list[str]:
 
     Returns those kept because they are in use.
     """
-    kept = []
     flavours = config.DEBUG_FLAVOURS if lab and not everything else ()
     found = [find(lab, flavour) for flavour in flavours if lab]
     current = [kernel.path for kernel in found if kernel]
     with files.try_lock(cache.folder() / "debug-kernel.lock") as free:
         if not free:
             return ["the debug kernel that is being built"]
-        for path in sorted(cache.folder().glob(f"{PREFIX}*")):
-            if not path.is_dir() or path in current:
-                continue
-            if path.suffix == ".build" and not everything:
-                continue
-            with files.try_lock(_lock_path(path)) as unused:
-                if not unused:
-                    kept.append(str(path))
-                    continue
-                say(f"removing {path}")
-                (path / "info.json").unlink(missing_ok=True)
-                shutil.rmtree(path)
-                _lock_path(path).unlink(missing_ok=True)
+        found_here = cache.folder().glob(f"{PREFIX}*")
+        kept = cache.remove_unused(
+            (path for path in found_here if everything or path.suffix != ".build"), current, _lock_path
+        )
         if everything:
             shutil.rmtree(linux_source.folder(), ignore_errors=True)
     return kept

@@ -219,19 +219,7 @@ def remove(everything: bool) -> list[str]:
     """Removes fetched kernels that no series asks for any more, or all; returns those kept in use."""
     wanted = () if everything else (*config.KERNELS, *config.ARM64_KERNELS)
     current = [item_path(series) for series in wanted]
-    kept = []
     with files.try_lock(cache.folder() / "stock-kernel.lock") as free:
         if not free:
             return ["the kernel that is being fetched"]
-        for path in sorted(cache.folder().glob(f"{PREFIX}*")):
-            if not path.is_dir() or path in current:
-                continue
-            with files.try_lock(_lock_path(path)) as unused:
-                if not unused:
-                    kept.append(str(path))
-                    continue
-                say(f"removing {path}")
-                (path / "info.json").unlink(missing_ok=True)
-                shutil.rmtree(path)
-                _lock_path(path).unlink(missing_ok=True)
-    return kept
+        return cache.remove_unused(cache.folder().glob(f"{PREFIX}*"), current, _lock_path)
