@@ -54,6 +54,23 @@ static int read_words(char *words, const char __user *data, size_t count)
 	return 0;
 }
 
+/* "off", or words for @on; what was on before is off first. */
+static ssize_t switch_words(const char __user *data, size_t count, struct mutex *lock,
+			    void (*off)(void), int (*on)(const char *words))
+{
+	char words[MAX_WORDS];
+	int ret;
+
+	ret = read_words(words, data, count);
+	if (ret)
+		return ret;
+	guard(mutex)(lock);
+	off();
+	if (!sysfs_streq(words, "off"))
+		ret = on(words);
+	return ret ?: count;
+}
+
 static ssize_t show_number(char __user *data, size_t count, loff_t *pos, unsigned int number)
 {
 	char text[16];
@@ -205,17 +222,7 @@ static int slow_on(const char *words)
 
 static ssize_t slow_write(struct file *file, const char __user *data, size_t count, loff_t *pos)
 {
-	char words[MAX_WORDS];
-	int ret;
-
-	ret = read_words(words, data, count);
-	if (ret)
-		return ret;
-	guard(mutex)(&slow_lock);
-	slow_off();
-	if (!sysfs_streq(words, "off"))
-		ret = slow_on(words);
-	return ret ?: count;
+	return switch_words(data, count, &slow_lock, slow_off, slow_on);
 }
 
 static ssize_t slow_read(struct file *file, char __user *data, size_t count, loff_t *pos)
@@ -277,10 +284,14 @@ static void prp_off(void)
 	prp_page = NULL;
 }
 
-static int prp_on(void)
+static int prp_on(const char *words)
 {
 	int ret;
 
+	prp_all = sysfs_streq(words, "all");
+	prp_second = sysfs_streq(words, "second");
+	if (!prp_all && !prp_second && !sysfs_streq(words, "data"))
+		return -EINVAL;
 	prp_page = (void *)get_zeroed_page(GFP_KERNEL);
 	if (!prp_page)
 		return -ENOMEM;
@@ -297,21 +308,7 @@ static int prp_on(void)
 
 static ssize_t prp_write(struct file *file, const char __user *data, size_t count, loff_t *pos)
 {
-	char words[MAX_WORDS];
-	int ret;
-
-	ret = read_words(words, data, count);
-	if (ret)
-		return ret;
-	guard(mutex)(&prp_lock);
-	prp_off();
-	if (sysfs_streq(words, "off"))
-		return count;
-	prp_all = sysfs_streq(words, "all");
-	prp_second = sysfs_streq(words, "second");
-	if (!prp_all && !prp_second && !sysfs_streq(words, "data"))
-		return -EINVAL;
-	return prp_on() ?: count;
+	return switch_words(data, count, &prp_lock, prp_off, prp_on);
 }
 
 static ssize_t prp_read(struct file *file, char __user *data, size_t count, loff_t *pos)
@@ -381,17 +378,7 @@ static int status_on(const char *words)
 
 static ssize_t status_write(struct file *file, const char __user *data, size_t count, loff_t *pos)
 {
-	char words[MAX_WORDS];
-	int ret;
-
-	ret = read_words(words, data, count);
-	if (ret)
-		return ret;
-	guard(mutex)(&status_lock);
-	status_off();
-	if (!sysfs_streq(words, "off"))
-		ret = status_on(words);
-	return ret ?: count;
+	return switch_words(data, count, &status_lock, status_off, status_on);
 }
 
 static ssize_t status_read(struct file *file, char __user *data, size_t count, loff_t *pos)
