@@ -2,6 +2,7 @@
 // The parts of `files`: premapped I/O on regular files that are held still (DMABUF_RW_MAP_HOLD_FILE).
 #pragma once
 
+#include "lib/child.hpp"
 #include "lib/exporter.hpp"
 #include "lib/file_system.hpp"
 #include "lib/pattern.hpp"

@@ -302,19 +302,12 @@ void times(const FileSystem &fs, const DmaBuf &buffer) {
   if (::chown(path.c_str(), 65534, 65534) != 0 || ::chmod(path.c_str(), 04755) != 0)
     die("chown, chmod: " + errno_name(errno));
   const Session session;
-  const pid_t child = ::fork();
-  if (child == 0) {
-    // Root keeps set-user-ID.
-    if (::setresuid(65534, 65534, 65534) != 0)
-      ::_exit(exit_setup);
+  in_child(fs.name() + ": a write", [&] {
+    become_nobody(); // root keeps set-user-ID
     const HeldFile held(session, buffer.fd(), path);
-    ::_exit(held.move(nullptr, Direction::Write, 0, block, 0) == static_cast<int>(block)
-                ? exit_pass
-                : exit_fail);
-  }
-  int status = -1;
-  ::waitpid(child, &status, 0);
-  report().check(status == 0, fs.name() + ": a write", std::format("status {:#x}", status));
+    return held.move(nullptr, Direction::Write, 0, block, 0) == static_cast<int>(block) ? exit_pass
+                                                                                         : exit_fail;
+  });
   ::stat(path.c_str(), &after);
   report().check(newer(after.st_mtim, before.st_mtim), fs.name() + ": a write sets the file's time");
   report().check(!(after.st_mode & S_ISUID), fs.name() + ": a write takes set-user-ID away");
@@ -367,8 +360,7 @@ void given_later(const FileSystem &fs, const DmaBuf &buffer) {
   const pid_t child = ::fork();
   if (child == 0) {
     char go = 0;
-    if (::setresuid(65534, 65534, 65534) != 0)
-      ::_exit(exit_setup);
+    become_nobody();
     const HeldFile held(session, buffer.fd(), path);
     if (held.error() || ::write(to_parent[1], "m", 1) != 1 || ::read(to_child[0], &go, 1) != 1)
       ::_exit(exit_setup);

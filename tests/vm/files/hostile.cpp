@@ -31,19 +31,6 @@ constexpr double limit_s = 400;
 // A word of the other's file is told from one's own by its generation.
 bool is_secret(Word word) { return (word >> (64 - generation_bits)) == secret; }
 
-// In a child, whose rights are others by the time `run` is called.
-void in_child(const std::string &what, const std::function<void()> &run) {
-  const pid_t child = ::fork();
-  if (child == 0) {
-    report().forget();
-    run();
-    ::_exit(report().failures() ? exit_fail : exit_pass);
-  }
-  int status = -1;
-  ::waitpid(child, &status, 0);
-  report().check(status == 0, what, std::format("status {:#x}", status));
-}
-
 // No file may be opened for writing by this process any more.
 void give_up_writing() {
   const landlock_ruleset_attr attributes{.handled_access_fs = LANDLOCK_ACCESS_FS_WRITE_FILE};
@@ -79,6 +66,7 @@ void sandboxed(const FileSystem &fs, const DmaBuf &buffer) {
     auto entry = map_entry(buffer.fd(), file.get(), Path::Premapped, DMABUF_RW_DIR_READ);
     entry.flags = DMABUF_RW_MAP_HOLD_FILE;
     report().check(session.map_one(entry) == 0, "reading it", reason_name(entry.reason));
+    return report().failures() ? exit_fail : exit_pass;
   });
 }
 
@@ -106,6 +94,7 @@ void joined(const FileSystem &fs, const DmaBuf &buffer) {
             DMABUF_RW_REASON_FILE_BUSY);
     const HeldFile reads(other, buffer.fd(), path, DMABUF_RW_DIR_READ);
     report().check(reads.error() == 0, "reading it", errno_name(reads.error()));
+    return report().failures() ? exit_fail : exit_pass;
   });
 }
 

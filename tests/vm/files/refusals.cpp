@@ -4,12 +4,10 @@
 
 #include <fcntl.h>
 #include <filesystem>
-#include <grp.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 namespace vmtest {
@@ -29,20 +27,12 @@ void not_held(const std::string &what, const std::string &path) {
 void of_others(const FileSystem &fs, int dmabuf_fd, const std::string &path) {
   const UniqueFd file = open_target(path, held_open);
   const Session session;
-  const pid_t child = ::fork();
-  if (child == 0) {
-    report().forget();
-    if (::setgroups(0, nullptr) != 0 || ::setresgid(65534, 65534, 65534) != 0 ||
-        ::setresuid(65534, 65534, 65534) != 0)
-      ::_exit(exit_setup);
+  in_child(fs.name() + ": another user is refused", [&] {
+    become_nobody();
     refused(fs.name() + ": another user's file", session, dmabuf_fd, file.get(), EPERM,
             DMABUF_RW_REASON_FILE_OWNER, DMABUF_RW_DIR_READ);
-    ::_exit(report().failures() ? exit_fail : exit_pass);
-  }
-  int status = -1;
-  ::waitpid(child, &status, 0);
-  report().check(status == 0, fs.name() + ": another user is refused",
-                 std::format("status {:#x}", status));
+    return report().failures() ? exit_fail : exit_pass;
+  });
 }
 
 // The owner may hold a file that he may not write, for reading only.
@@ -53,12 +43,8 @@ void of_the_owner(const FileSystem &fs, int dmabuf_fd) {
     die("chown, chmod: " + errno_name(errno));
   const UniqueFd file = open_target(path, held_open);
   const Session session;
-  const pid_t child = ::fork();
-  if (child == 0) {
-    report().forget();
-    if (::setgroups(0, nullptr) != 0 || ::setresgid(65534, 65534, 65534) != 0 ||
-        ::setresuid(65534, 65534, 65534) != 0)
-      ::_exit(exit_setup);
+  in_child(fs.name() + ": the owner without rights to write", [&] {
+    become_nobody();
     refused(fs.name() + ": writing a file without the permission", session, dmabuf_fd, file.get(),
             EACCES, DMABUF_RW_REASON_TARGET_MODE);
     auto entry = map_entry(dmabuf_fd, file.get(), Path::Premapped, DMABUF_RW_DIR_READ);
@@ -66,12 +52,8 @@ void of_the_owner(const FileSystem &fs, int dmabuf_fd) {
     const int got = session.map_one(entry);
     report().check(got == 0, fs.name() + ": reading one's own file",
                    errno_name(got) + " " + reason_name(entry.reason));
-    ::_exit(report().failures() ? exit_fail : exit_pass);
-  }
-  int status = -1;
-  ::waitpid(child, &status, 0);
-  report().check(status == 0, fs.name() + ": the owner without rights to write",
-                 std::format("status {:#x}", status));
+    return report().failures() ? exit_fail : exit_pass;
+  });
 }
 
 } // namespace

@@ -3,13 +3,13 @@
 #include "coverage.hpp"
 #include "fds.hpp"
 #include "fuzz.hpp"
+#include "lib/child.hpp"
 #include "lib/report.hpp"
 #include "worker.hpp"
 
 #include <csignal>
 #include <cstring>
 #include <fcntl.h>
-#include <grp.h>
 #include <linux/dmabuf_rw.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
@@ -24,7 +24,7 @@ namespace {
 
 constexpr rlim_t memlock_bytes = 32u << 20, file_bytes = 8u << 20;
 
-void become_nobody() {
+void become_limited_nobody() {
   const auto limit = [](auto resource, rlim_t value) {
     const rlimit both{value, value};
     if (::setrlimit(resource, &both) != 0)
@@ -34,9 +34,7 @@ void become_nobody() {
   limit(RLIMIT_FSIZE, file_bytes);
   limit(RLIMIT_NOFILE, 1024);
   limit(RLIMIT_CORE, 0);
-  if (::setgroups(0, nullptr) != 0 || ::setresgid(65534, 65534, 65534) != 0 ||
-      ::setresuid(65534, 65534, 65534) != 0)
-    die("cannot give up root");
+  become_nobody();
   // As a process that was nobody's from the start; and gone with its parent.
   ::prctl(PR_SET_DUMPABLE, 1);
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -190,7 +188,7 @@ void fuzz_process(const Options &options, Shared &shared, unsigned epoch, std::u
                   bool coverage) {
   // The parent's own files, the ones that canaries are looked at through among them.
   ::close_range(3, static_cast<unsigned>(sessions.first) - 1, 0);
-  become_nobody();
+  become_limited_nobody();
   set_signals();
   reserve_places();
   set_avoid_known(options.taste.avoid_known);

@@ -2,6 +2,7 @@
 // The groups of the isolation test and what they share.
 #pragma once
 
+#include "lib/child.hpp"
 #include "lib/exporter.hpp"
 #include "lib/pattern.hpp"
 #include "lib/report.hpp"
@@ -51,10 +52,6 @@ int premapped(Bed &bed, Direction direction, std::uint32_t handle, std::uint64_t
 int sharing(Bed &bed);
 // Waits up to 3 s until `expected` dma-bufs exist in the system, and checks it.
 void expect_live_dmabufs(const std::string &name, long expected);
-// Runs `body` in a child process and checks that it ended with status 0.
-void in_child(const std::string &name, const std::function<int()> &body);
-// Gives up root for good: group and user 65534, no capabilities.
-void become_nobody();
 
 void test_calls(const IsolationOptions &options); // QUERY, CONFIG, INFO, ioctl numbers
 void test_map_arguments(const IsolationOptions &options);

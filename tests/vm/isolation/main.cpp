@@ -8,8 +8,6 @@
 #include <cstring>
 #include <fcntl.h>
 #include <getopt.h>
-#include <grp.h>
-#include <sys/wait.h>
 
 namespace vmtest {
 
@@ -115,29 +113,6 @@ void expect_live_dmabufs(const std::string &name, long expected) {
   else
     report().check(*now == expected, name,
                    std::format("{} dma-bufs in the system instead of {}", *now, expected));
-}
-
-void in_child(const std::string &name, const std::function<int()> &body) {
-  std::fflush(stdout);
-  const pid_t child = ::fork();
-  if (child < 0)
-    die("fork failed");
-  if (child == 0) {
-    report().forget(); // the parent's failures are not the child's
-    const int status = body();
-    std::fflush(stdout);
-    ::_exit(status);
-  }
-  int status = 0;
-  ::waitpid(child, &status, 0);
-  report().check(WIFEXITED(status) && WEXITSTATUS(status) == 0, name,
-                 std::format("child ended with wait status 0x{:x}", status));
-}
-
-void become_nobody() {
-  if (::setgroups(0, nullptr) != 0 || ::setresgid(65534, 65534, 65534) != 0 ||
-      ::setresuid(65534, 65534, 65534) != 0)
-    die("cannot give up root");
 }
 
 } // namespace vmtest
