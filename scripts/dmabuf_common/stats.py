@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats as scipy_stats
 
+Floats = npt.NDArray[np.float64]
 RESAMPLES = 2000
 # Up to here scipy computes the Mann-Whitney test exactly.
 EXACT = 8
@@ -22,7 +24,9 @@ def median(values: Sequence[float]) -> float:
     """The median; ValueError for none."""
     if not values:
         raise ValueError("the median of nothing")
-    return float(statistics.median(values))
+    ordered = sorted(values)
+    half = len(ordered) // 2
+    return float(ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2)
 
 
 def mad(values: Sequence[float]) -> float:
@@ -42,6 +46,25 @@ def seed_of(*samples: Sequence[float]) -> int:
     return zlib.crc32(b"|".join(np.asarray(sample, float).tobytes() for sample in samples))
 
 
+def resampled_medians(sample: Sequence[float], rng: np.random.Generator, count: int = RESAMPLES) -> Floats:
+    """The medians of `count` bootstrap resamples, without drawing all values of each.
+
+    A median is one value of the sample, or the mean of two. Which ones a resample of n has in its middle is
+    decided by the middle ones of n uniform numbers; these have beta distributions (order statistics), and are
+    drawn by themselves.
+    """
+    ordered = np.sort(np.asarray(sample, float))
+    n = len(ordered)
+    middle = (n + 1) // 2  # the lower one of two, counted from 1
+    at = rng.beta(middle, n + 1 - middle, count)
+    lower = ordered[np.minimum((at * n).astype(int), n - 1)]
+    if n % 2:
+        return lower
+    # The next one is the least of those that are above it.
+    at += (1 - at) * (1 - rng.random(count) ** (1 / (n - middle)))
+    return (lower + ordered[np.minimum((at * n).astype(int), n - 1)]) / 2
+
+
 def ratio_interval(
     old: Sequence[float], new: Sequence[float], level: float = 0.95, resamples: int = RESAMPLES
 ) -> tuple[float, float]:
@@ -49,10 +72,7 @@ def ratio_interval(
     if not old or not new or min(*old, *new) <= 0:
         raise ValueError("a ratio needs positive values on both sides")
     rng = np.random.default_rng(seed_of(old, new))
-    medians = []
-    for sample in (np.asarray(old, float), np.asarray(new, float)):
-        picked = sample[rng.integers(0, len(sample), (resamples, len(sample)))]
-        medians.append(np.median(picked, axis=1))
+    medians = [resampled_medians(sample, rng, resamples) for sample in (old, new)]
     tail = (1 - level) / 2 * 100
     low, high = np.percentile(medians[1] / medians[0], [tail, 100 - tail])
     return float(low), float(high)
@@ -60,11 +80,9 @@ def ratio_interval(
 
 def median_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
     """Percentile bootstrap interval of the median."""
-    sample = np.asarray(values, float)
     rng = np.random.default_rng(seed_of(values))
-    picked = sample[rng.integers(0, len(sample), (RESAMPLES, len(sample)))]
     tail = (1 - level) / 2 * 100
-    low, high = np.percentile(np.median(picked, axis=1), [tail, 100 - tail])
+    low, high = np.percentile(resampled_medians(values, rng), [tail, 100 - tail])
     return float(low), float(high)
 
 
@@ -178,9 +196,7 @@ class Strata(Contrast):
         total = np.zeros(RESAMPLES)
         for old, new in self.nights:
             for sign, values in ((-1, old), (1, new)):
-                sample = np.asarray(values, float)
-                picked = sample[rng.integers(0, len(sample), (RESAMPLES, len(sample)))]
-                total += sign * np.log(np.median(picked, axis=1))
+                total += sign * np.log(resampled_medians(values, rng))
         low, high = np.percentile(np.exp(total / len(self.nights)), [2.5, 97.5])
         return float(low), float(high)
 

@@ -56,6 +56,23 @@ def test_the_interval_is_that_of_the_median_and_of_its_level() -> None:
     assert stats.median_interval(values, level=0.9) == (6, 12)
 
 
+@pytest.mark.parametrize("values", [[1.0, 2.0, 4.0, 8.0], [8.0, 1.0, 2.0], [1.0, 2.0], [3.0, 3.0, 5.0, 5.0], [7.0]])
+def test_resampled_medians_are_as_frequent_as_those_of_all_resamples(values: list[float]) -> None:
+    """Each resample of a few values is counted; 40,000 medians that are drawn agree to 5 standard errors."""
+    every: dict[float, int] = {}
+    for sample in itertools.product(values, repeat=len(values)):
+        median = stats.median(sample)
+        every[median] = every.get(median, 0) + 1
+    drawn = 40_000
+    medians = stats.resampled_medians(values, np.random.default_rng(3), drawn)
+    found = dict(zip(*np.unique(medians, return_counts=True), strict=True))
+    assert set(found) <= set(every)
+    for median, count in every.items():
+        chance = count / len(values) ** len(values)
+        error = math.sqrt(chance * (1 - chance) / drawn)
+        assert abs(found.get(median, 0) / drawn - chance) <= 5 * error, median
+
+
 def test_the_seed_depends_on_all_of_the_data() -> None:
     assert len({stats.seed_of(*both) for both in (([1.0], [2.0]), ([1.0], [3.0]), ([3.0], [2.0]))}) == 3
     assert stats.seed_of([1.0], [2.0]) == stats.seed_of([1], [2])
