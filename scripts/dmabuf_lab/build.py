@@ -138,7 +138,9 @@ class Builder:
                 [
                     *self._environment(),
                     *("cmake", "-S", config.GUEST_SOURCE, "-B", where, "-G", "Ninja"),
-                    "-DCMAKE_BUILD_TYPE=RelWithDebInfo",
+                    # As an installed engine is, but for debug information, which is half of the work.
+                    *("-DCMAKE_BUILD_TYPE=Release", "-DCMAKE_C_FLAGS_RELEASE=-O2 -DNDEBUG"),
+                    "-DCMAKE_CXX_FLAGS_RELEASE=-O2 -DNDEBUG",
                     f"-DFIO_SOURCE_DIR={config.FIO_SOURCE}",
                     "-DDMABUF_TESTS=vm",
                     *cross,
