@@ -28,6 +28,7 @@ add_vm_test(fuzz LAB ${fuzz_lab} COMMAND
   ${fuzz} --threads 1 --replay /tmp/first --trace /tmp/third && cmp /tmp/first /tmp/third &&
   ${python}/fuzz/notices.py ${programs}/fuzz &&
   ${fuzz} --seconds 60)
+set_tests_properties(vm.fuzz PROPERTIES COST 170)
 add_debug_test(fuzz TIMEOUT 3600 LAB ${fuzz_debug_lab} COMMAND ${fuzz} --calls 1000000)
 # Hours, on an emulated machine.
 add_test(NAME soak.fuzz
