@@ -58,6 +58,8 @@ template <class Path, class Io> struct HotPath<Packed<Path>, Io> {
         return;
       }
       Pack *pack = Packs::of(cqe.user_data);
+      lane.counters.vectors++;
+      lane.counters.vectored += pack->count;
       for (unsigned i = 0; i < pack->count; i++) {
         auto *unit = static_cast<Unit *>(pack->units[i]);
         if (Single::complete(lane, *unit, result(cqe.res, pack->ranges[i]))) [[likely]]

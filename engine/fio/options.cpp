@@ -207,6 +207,8 @@ JobConfig job_config(const thread_data &td) {
   config.sqpoll_cpu = options.sqpoll_cpu_set ? static_cast<int>(options.sqpoll_cpu) : -1;
   config.iodepth = td.o.iodepth;
   config.iodepth_batch = td.o.iodepth_batch;
+  config.refill = std::max({1U, td.o.iodepth_batch_complete_min,
+                            td.o.iodepth - std::min(td.o.iodepth, td.o.iodepth_low)});
   config.max_bs =
       std::max({td.o.max_bs[DDIR_READ], td.o.max_bs[DDIR_WRITE], td.o.max_bs[DDIR_TRIM]});
   config.steps = steps(td);

@@ -53,6 +53,15 @@ Result<void> check_submit(const JobConfig &config) {
 
 } // namespace
 
+std::string ranges_note(const JobConfig &config) {
+  if (config.ranges < 2 || config.refill > 1)
+    return {};
+  return strf("when iodepth=%u I/Os are under way fio waits for one of them and submits one, so "
+              "that commands of dmabuf_ranges=%u have one I/O each, but where several end "
+              "together; set iodepth_batch_complete_min or iodepth_low",
+              config.iodepth, config.ranges);
+}
+
 Result<void> check_path(const JobConfig &config, Datapath path) {
   const DatapathTraits &can = traits(path);
   const char *name = can.name;
@@ -157,6 +166,10 @@ Result<void> check_config(const JobConfig &config) {
     return fail(EINVAL, strf("dmabuf_ranges=%u puts I/Os that are submitted together into one "
                              "command, and here each is submitted alone; set iodepth and "
                              "iodepth_batch to more than 1, or drop it",
+                             config.ranges));
+  if (config.ranges > 1 && config.buffer_per_slot)
+    return fail(EINVAL, strf("dmabuf_ranges=%u is for I/Os of one dma-buf, and with "
+                             "dmabuf_buffers=io_u each has its own; drop one of the two",
                              config.ranges));
   if (config.ranges > 1)
     for (const auto &[set, name] :

@@ -55,6 +55,7 @@ struct JobConfig {
   int sqpoll_cpu = -1;
   unsigned iodepth = 1;
   unsigned iodepth_batch = 1; ///< I/Os that fio submits together
+  unsigned refill = 1;        ///< of these, how many it waits for when iodepth of them are under way
   uint64_t max_bs = 0;
   std::vector<Step> steps; ///< where its transfers begin and how long they are; empty: not known
   bool reads = false;      ///< will read from the target (verification counts)
@@ -76,6 +77,9 @@ Result<void> check_config(const JobConfig &config);
 
 /// The part of it that depends on the datapath, for one that `auto` took.
 Result<void> check_path(const JobConfig &config, Datapath path);
+
+/// That commands of several I/Os will have one each, by how fio waits; empty if that need not be.
+std::string ranges_note(const JobConfig &config);
 
 /// The parts of a ':' list; "\:" is a colon inside a part, and so is one inside a PCI address
 /// (0000:01:00.0, perhaps with "/N" or "+…"). Empty parts are dropped.

@@ -102,6 +102,15 @@ std::string copies_text(const Counters &issued) {
               ull(issued.shadow_from_buffer));
 }
 
+/// What dmabuf_ranges came to; empty without it.
+std::string vectors_text(const Counters &issued) {
+  return issued.vectors ? strf(", asked for by %llu READV and WRITEV of %.1f I/Os each",
+                               ull(issued.vectors),
+                               static_cast<double>(issued.vectored) /
+                                   static_cast<double>(issued.vectors))
+                        : "";
+}
+
 /// What is to be said of commands beyond those that the ended reads and writes take, each as many
 /// as the longest; empty if there are none. Nothing is in flight when they are counted.
 std::string commands_beyond(const JobReport &report) {
@@ -156,7 +165,7 @@ Proof prove(const JobReport &report) {
       return {true, strf("the module counted the engine's %s in %llu %s", done.c_str(),
                          ull(module.commands),
                          path == Datapath::bvec ? "calls of the target" : "commands") +
-                        commands_beyond(report) +
+                        commands_beyond(report) + vectors_text(issued) +
                         (report.submit == Submit::ioctl
                              ? strf(", for %llu calls of the ioctl IO", ull(issued.calls))
                              : "")};
@@ -275,6 +284,7 @@ std::string to_json(const JobReport &report) {
     out += ",\"files\":null";
   number("upstream_registrations", report.upstream);
   number("calls", io.calls);
+  out += strf(",\"vectored\":{\"commands\":%llu,\"ios\":%llu}", ull(io.vectors), ull(io.vectored));
   number("unreaped", report.unreaped);
   number("errors", io.errors);
   number("short", io.short_requests);

@@ -331,6 +331,27 @@ TEST(Config, RangesNeedIosThatAreSubmittedTogether) {
   EXPECT_TRUE(mentions(refusal(config), {"dmabuf_ranges=8", "iodepth"}));
 }
 
+TEST(Config, RangesAreOfOneMapping) {
+  JobConfig config = by(Datapath::premapped, Submit::uring);
+  config.direct = true;
+  config.ranges = 8;
+  config.iodepth = config.iodepth_batch = 16;
+  config.buffer_per_slot = true;
+  EXPECT_TRUE(mentions(refusal(config), {"dmabuf_ranges=8", "dmabuf_buffers=io_u"}));
+  config.ranges = 1;
+  EXPECT_EQ(refusal(config), "accepted");
+}
+
+TEST(Config, RangesAreNotMadeOfOneIoAtATime) {
+  JobConfig config = by(Datapath::premapped, Submit::uring);
+  config.iodepth = config.iodepth_batch = 16;
+  EXPECT_EQ(ranges_note(config), "");
+  config.ranges = 8;
+  EXPECT_TRUE(mentions(ranges_note(config), {"dmabuf_ranges=8", "iodepth_batch_complete_min"}));
+  config.refill = 8;
+  EXPECT_EQ(ranges_note(config), "");
+}
+
 TEST(Config, FilesAreHeldForPremappedAlone) {
   for (unsigned path = 0; path < kDatapaths; path++) {
     JobConfig config = by(static_cast<Datapath>(path), Submit::uring);

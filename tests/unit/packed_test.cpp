@@ -154,6 +154,8 @@ TEST_F(PackedTest, FillsCommandsInOrder) {
   EXPECT_EQ(lane.in_flight, 0U);
   EXPECT_EQ(lane.counters.ops[0], 10U);
   EXPECT_EQ(lane.counters.copied_to_buffer, 10U * 4096);
+  EXPECT_EQ(lane.counters.vectors, 3U);
+  EXPECT_EQ(lane.counters.vectored, 10U);
 }
 
 TEST_F(PackedTest, DirectionsAndMappingsDoNotMix) {

@@ -196,6 +196,15 @@ TEST(Proof, CommandsThatNoIoTookAreNamed) {
   EXPECT_TRUE(has(dmabuf::prove(report).text, "1 of them for I/Os"));
 }
 
+TEST(Proof, CommandsThatIosSharedAreCounted) {
+  JobReport report = report_of(Datapath::premapped);
+  EXPECT_FALSE(has(dmabuf::prove(report).text, "READV"));
+  report.issued.vectors = 40;
+  report.issued.vectored = 150;
+  EXPECT_TRUE(has(dmabuf::prove(report).text, ", asked for by 40 READV and WRITEV of 3.8 I/Os each"));
+  EXPECT_TRUE(has(to_json(report), "\"vectored\":{\"commands\":40,\"ios\":150}"));
+}
+
 TEST(Proof, WithoutCountersNothingIsProven) {
   for (const auto path : {Datapath::premapped, Datapath::bvec, Datapath::registered}) {
     ModuleCounts module = matching();
