@@ -24,6 +24,7 @@ struct bvec_io {
 	struct io_uring_cmd *cmd;	/* NULL: the caller waits */
 	struct dmabuf_rw_mapping *m;
 	struct dmabuf_rw_io_args args;
+	u32 done;		/* bytes that a call which was not to wait has moved */
 	long result;
 	bool freeze_held;	/* the superblock's, for a write to a regular file */
 };
@@ -63,6 +64,14 @@ static long bvec_result(ssize_t result)
 	default:
 		return result;
 	}
+}
+
+/* Of all calls: as with write(2), an error after some bytes is for the next I/O to find. */
+static long bvec_total(const struct bvec_io *io, long result)
+{
+	if (!io->done)
+		return result;
+	return result < 0 ? io->done : io->done + result;
 }
 
 static void bvec_count(struct bvec_io *io)
@@ -117,23 +126,23 @@ static ssize_t bvec_call(struct bvec_io *io)
 {
 	const struct dmabuf_rw_pages *pages = io->m->pages;
 	struct file *file = io->kiocb.ki_filp;
+	u32 length = io->args.length - io->done;
 	struct iov_iter iter;
 	unsigned int index;
 	ssize_t result;
 	u64 within;
 
-	io->kiocb.ki_pos = io->args.file_offset;
+	io->kiocb.ki_pos = io->args.file_offset + io->done;
 	/* Mandatory for whoever calls the target itself: security modules, watchers. */
-	result = rw_verify_area(bvec_writes(io) ? WRITE : READ, file, &io->kiocb.ki_pos,
-				io->args.length);
+	result = rw_verify_area(bvec_writes(io) ? WRITE : READ, file, &io->kiocb.ki_pos, length);
 	if (result)
 		return result;
 	if (!bvec_begin_write(io))
 		return -EAGAIN;
 
-	index = dmabuf_rw_pages_find(pages, io->args.buffer_offset, &within);
+	index = dmabuf_rw_pages_find(pages, io->args.buffer_offset + io->done, &within);
 	iov_iter_bvec(&iter, bvec_writes(io) ? ITER_SOURCE : ITER_DEST, pages->bvecs + index,
-		      pages->nr_bvecs - index, io->args.length);
+		      pages->nr_bvecs - index, length);
 	iter.iov_offset = within;
 	this_cpu_inc(io->m->counts->commands);
 
@@ -221,7 +230,7 @@ static void bvec_finish(struct bvec_io *io, unsigned int issue_flags)
 /* The call's result, where the call was made. */
 static void bvec_finish_here(struct bvec_io *io, ssize_t result, unsigned int issue_flags)
 {
-	io->result = bvec_result(result);
+	io->result = bvec_total(io, bvec_result(result));
 	bvec_account(io);
 	bvec_finish(io, issue_flags);
 }
@@ -240,13 +249,14 @@ static void bvec_task_work(DMABUF_RW_TW_ARGS)
 	}
 	/*
 	 * The target took the I/O without waiting and then found that it would
-	 * have to. We are where waiting is allowed: again, without the wish. But
-	 * not for a task that is gone: a kernel thread would write in its place,
-	 * with its own rights.
+	 * have to, for all of it or for the rest. We are where waiting is allowed:
+	 * again, without the wish. But not for a task that is gone: a kernel thread
+	 * would write in its place, with its own rights.
 	 */
 	dead = DMABUF_RW_TW_DEAD || (current->flags & (PF_EXITING | PF_KTHREAD));
 	if (dead || !dmabuf_rw_io_enter(io->m)) {
 		io->result = dead ? -ECANCELED : -ENOENT;
+		io->result = bvec_total(io, io->result);
 		bvec_count(io);
 		bvec_finish(io, DMABUF_RW_TW_FLAGS);
 		return;
@@ -265,7 +275,7 @@ static void bvec_complete(struct kiocb *kiocb, long result)
 
 	bvec_end_write(io);
 	if (result != -EAGAIN || !(kiocb->ki_flags & IOCB_NOWAIT))
-		result = bvec_result(result);
+		result = bvec_total(io, bvec_result(result));
 	io->result = result;
 	if (result == -EAGAIN)
 		percpu_ref_put(&io->m->io);
@@ -278,6 +288,20 @@ static void bvec_trace(const struct dmabuf_rw_mapping *m, const struct dmabuf_rw
 {
 	trace_dmabuf_rw_submit(m->session, m->handle, args->direction, args->file_offset,
 			       args->buffer_offset, args->length);
+}
+
+/*
+ * Did the target stop where it would have had to wait? btrfs and f2fs take a
+ * direct I/O that is not aligned to their blocks through the page cache, and
+ * move what is there. The end of the file is no such place.
+ */
+static bool bvec_stopped(const struct bvec_io *io, ssize_t result)
+{
+	const struct inode *inode = io->kiocb.ki_filp->f_mapping->host;
+
+	if (result < 0 || result >= io->args.length)
+		return false;
+	return bvec_writes(io) || io->args.file_offset + result < i_size_read(inode);
 }
 
 /* Call the target with the dma-buf's pages. m->io is held and goes with the I/O. */
@@ -312,10 +336,18 @@ static int bvec_start(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 	result = bvec_call_held(io);
 	if (result == -EIOCBQUEUED)
 		return -EIOCBQUEUED;
-	if (result == -EAGAIN && nowait) {
+	/* f2fs has EOPNOTSUPP for what it cannot write without waiting. */
+	if ((result == -EAGAIN || result == -EOPNOTSUPP) && nowait) {
 		dmabuf_rw_io_defer(m);
 		bvec_put(io);
 		return -EAGAIN;
+	}
+	if (nowait && bvec_stopped(io, result)) {
+		io->done = result;
+		io->result = -EAGAIN;
+		percpu_ref_put(&m->io);
+		dmabuf_rw_in_task(cmd, bvec_task_work);
+		return -EIOCBQUEUED;
 	}
 	bvec_finish_here(io, result, issue_flags);
 	return -EIOCBQUEUED;

@@ -89,9 +89,11 @@ Reason reason(uint32_t code) {
   return {entry.code, entry.name, entry.sentence, remedy ? remedy : entry.remedy};
 }
 
-std::string reason_text(uint32_t code, int error) {
+std::string reason_text(uint32_t code, int error, const std::string &note) {
   std::string text(drw_cause_text(nullptr, 0, code, error), '\0');
   drw_cause_text(text.data(), text.size() + 1, code, error);
+  if (!note.empty())
+    text += ": " + note;
   return text + "; " + reason(code).remedy;
 }
 

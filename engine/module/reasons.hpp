@@ -19,7 +19,8 @@ struct Reason {
 /// The entry for `code`; an entry named UNKNOWN for a code newer than this build.
 Reason reason(uint32_t code);
 
-/// "<sentence> (<name>, <errno name>); <remedy>".
-std::string reason_text(uint32_t code, int error);
+/// "<sentence> (<name>, <errno name>); <remedy>"; with a note "… (<name>, <errno name>): <note>;
+/// <remedy>".
+std::string reason_text(uint32_t code, int error, const std::string &note = "");
 
 } // namespace dmabuf

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "module/session.hpp"
 
+#include "module/beneath.hpp"
+
 #include "module/reasons.hpp"
 
 #include <cerrno>
@@ -83,12 +85,13 @@ std::string refused_text(const dmabuf_rw_map_entry &entry) {
 }
 
 std::string map_error_text(const dmabuf_rw_map_entry &entry, uint32_t asked,
-                           const std::string &what, const std::string &no_room) {
+                           const std::string &what, const std::string &no_room,
+                           const std::string &note) {
   std::string text = strf("%s cannot be used with datapath %s: ", what.c_str(), path_name(asked));
   const bool full = entry.error == ENOMEM && (entry.reason == DMABUF_RW_REASON_MAP ||
                                               entry.reason == DMABUF_RW_REASON_NO_MEMORY);
-  text +=
-      full && !no_room.empty() ? no_room : reason_text(entry.reason, static_cast<int>(entry.error));
+  text += full && !no_room.empty() ? no_room
+                                   : reason_text(entry.reason, static_cast<int>(entry.error), note);
   const std::string refused = asked == DMABUF_RW_PATH_AUTO ? refused_text(entry) : std::string();
   if (!refused.empty())
     text += " [" + refused + "]";
@@ -122,9 +125,14 @@ Result<dmabuf_rw_map_entry> Session::map(const MapRequest &request, const std::s
       continue;
     break;
   }
-  if (entry.error)
+  if (entry.error) {
+    // A user who mounts a volume may not know what it is made of.
+    const bool unfit =
+        entry.reason == DMABUF_RW_REASON_NOT_NVME || entry.reason == DMABUF_RW_REASON_MULTIPATH;
     return fail(static_cast<int>(entry.error),
-                map_error_text(entry, request.path, what, request.no_room));
+                map_error_text(entry, request.path, what, request.no_room,
+                               unfit ? beneath(request.target_fd) : ""));
+  }
   return entry;
 }
 

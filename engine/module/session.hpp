@@ -93,9 +93,10 @@ std::string rw_open_error_text(uint32_t reason, int code);
 /// Why a read or write of an rw fd failed, as far as its errno tells.
 std::string rw_error_text(int code);
 
-/// The sentence for a failed MAP entry. `no_room`: DmaBuf::no_room.
+/// The sentence for a failed MAP entry. `no_room`: DmaBuf::no_room. `note`: of reason_text().
 std::string map_error_text(const dmabuf_rw_map_entry &entry, uint32_t asked,
-                           const std::string &what, const std::string &no_room = "");
+                           const std::string &what, const std::string &no_room = "",
+                           const std::string &note = "");
 
 /// The paths an AUTO entry passed over, "premapped: <reason>; …"; empty if none.
 std::string refused_text(const dmabuf_rw_map_entry &entry);

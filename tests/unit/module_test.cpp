@@ -52,6 +52,15 @@ TEST(MapError, NamesTargetPathReasonAndRemedy) {
       {"/dev/sda", "premapped", "not NVMe over PCI", "NOT_NVME", "EOPNOTSUPP", "registered"}));
 }
 
+TEST(MapError, WhatTheTargetIsStandsBeforeTheRemedy) {
+  dmabuf_rw_map_entry entry = {};
+  entry.error = EOPNOTSUPP;
+  entry.reason = DMABUF_RW_REASON_NOT_NVME;
+  EXPECT_TRUE(mentions(map_error_text(entry, DMABUF_RW_PATH_PREMAPPED, "/dev/md0", "",
+                                      "it is the md raid0 md0 on nvme0n1, nvme1n1"),
+                       {"EOPNOTSUPP): it is the md raid0 md0 on nvme0n1, nvme1n1; give an NVMe"}));
+}
+
 TEST(MapError, AutoSaysWhyEachPathWasPassedOver) {
   dmabuf_rw_map_entry entry = {};
   entry.error = EOPNOTSUPP;

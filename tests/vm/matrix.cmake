@@ -50,8 +50,9 @@ function(add_smoke_test kernel)
   endif()
   set_tests_properties(vm.smoke.${kernel} PROPERTIES LABELS "${labels}" TIMEOUT 1800)
 
-  # The default run has the same on its kernels, with a multipath head (vm.targets).
-  set(targets "${programs}/targets --results /share/${kernel}.json")
+  # The default run has the same on its kernels, with a multipath head (vm.targets), and what users mount on
+  # 7.3 (vm.targets.stacks).
+  set(targets "${python}/stacks/run.py --everything --results /share/${kernel}.json")
   foreach(lacking IN LISTS test_NO_EXPORTER)
     string(APPEND targets " --allow-skip ${lacking}")
   endforeach()
@@ -59,7 +60,7 @@ function(add_smoke_test kernel)
   add_test(NAME vm.matrix.${kernel}
     COMMAND sh -c "file=$1; shift; rm -f \"$file\"; \"$@\" || { rm -f \"$file\"; exit 1; }" sh
       ${matrix_results}/${kernel}.json
-      ${CMAKE_SOURCE_DIR}/scripts/dmabuf-lab run ${test_LAB} --timeout 800
+      ${CMAKE_SOURCE_DIR}/scripts/dmabuf-lab run ${test_LAB} --errors --timeout 800
       --share ${matrix_results} -- "${targets}")
   set_tests_properties(vm.matrix.${kernel} PROPERTIES LABELS "matrix;fetched" TIMEOUT 1800)
 endfunction()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-# ctest entries: every exporter x datapath x kind of file, and fio while the memory moves. Included by
+# ctest entries: every exporter x datapath x kind of file, what users mount, and fio while the memory moves. Included by
 # CMakeLists.txt here.
 if(DMABUF_TESTS STREQUAL "vm")
   return()
@@ -10,6 +10,8 @@ add_vm_test(targets LAB --paths 2 COMMAND ${programs}/targets)
 add_vm_test(targets.plain_disk LAB --no-multipath COMMAND ${programs}/targets)
 add_vm_test(targets.kernel_6_12 LAB --kernel 6.12 COMMAND ${programs}/targets)
 add_vm_test(targets.p2p LAB --p2p --iommu strict COMMAND ${programs}/targets --p2p)
+# md raid0, LVM, dm-crypt, btrfs, f2fs, overlayfs, NVMe over loop and TCP.
+add_vm_test(targets.stacks LAB --errors COMMAND ${python}/stacks/run.py)
 add_vm_test(fio.moves COMMAND ${python}/fio/moves.py --quick)
 
 add_test(NAME soak.fio.moves

@@ -12,14 +12,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+from fio import fabric
 from fio.harness import DEV, NOT_NVME, Run, Tally, engine, fio, need_engine, nothing_left
 
 EXPORTER = ["--dmabuf_exporter=udmabuf"]
-CONFIGFS = Path("/sys/kernel/config")
 
 
 def refused(tally: Tally, name: str, run: Run, *words: str) -> None:
@@ -103,41 +101,6 @@ def characters(tally: Tally) -> None:
                 f"{node} takes NVMe commands", f"give {DEV}")
 
 
-@contextmanager
-def over_tcp(device: str) -> Iterator[str]:
-    """A disk as a drive by NVMe over TCP from this machine to itself."""
-    subprocess.run(["modprobe", "-a", "nvmet", "nvmet-tcp", "nvme-tcp"], check=True)
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    if not (CONFIGFS / "nvmet").exists():
-        subprocess.run(["mount", "-t", "configfs", "none", str(CONFIGFS)], check=True)
-    subsystem = CONFIGFS / "nvmet/subsystems/reported"
-    space, port = subsystem / "namespaces/1", CONFIGFS / "nvmet/ports/1"
-    for folder in (subsystem, space, port):
-        folder.mkdir()
-    for file, text in ((subsystem / "attr_allow_any_host", "1"), (space / "device_path", device), (space / "enable", "1"),
-                       (port / "addr_trtype", "tcp"), (port / "addr_adrfam", "ipv4"), (port / "addr_traddr", "127.0.0.1"),
-                       (port / "addr_trsvcid", "4420")):
-        file.write_text(text)
-    link = port / "subsystems/reported"
-    link.symlink_to(subsystem)
-    before = set(Path("/sys/block").glob("nvme*n*"))
-    subprocess.run(["nvme", "connect", "-t", "tcp", "-a", "127.0.0.1", "-s", "4420", "-n", "reported"], check=True)
-    try:
-        for _ in range(300):
-            # Of a head only the head itself: its paths are hidden.
-            new = [place for place in set(Path("/sys/block").glob("nvme*n*")) - before if Path("/dev", place.name).exists()]
-            if new:
-                break
-            time.sleep(0.1)
-        yield f"/dev/{new[0].name}"
-    finally:
-        subprocess.run(["nvme", "disconnect", "-n", "reported"], check=False)
-        link.unlink()
-        (space / "enable").write_text("0")
-        for folder in (space, subsystem, port):
-            folder.rmdir()
-
-
 def disconnect_under_load(device: str) -> None:
     """Lets the target go once some hundred reads of fio's were done."""
     counts = Path("/sys/block", Path(device).name, "stat")
@@ -146,13 +109,13 @@ def disconnect_under_load(device: str) -> None:
         if int(counts.read_text().split()[0]) > before + 300:
             break
         time.sleep(0.05)
-    subprocess.run(["nvme", "disconnect", "-n", "reported"], check=False)
+    fabric.disconnect("tcp")
 
 
 def tcp(tally: Tally) -> None:
     """Premapped is refused by name; the others move the right bytes; a target that goes ends the job."""
     exporters = [["--dmabuf_exporter=udmabuf"], ["--dmabuf_exporter=heap", "--dmabuf_device=system"], ["--dmabuf_exporter=drm"]]
-    with over_tcp(NOT_NVME) as device:
+    with fabric.taken(NOT_NVME, "tcp") as device:
         job = ["--name=n", f"--filename={device}", "--direct=1", "--iodepth=16", "--size=16m"]
         checked = ["--rw=randrw", "--verify=crc32c", "--bsrange=4k-256k"]
         run = fio([*job, *checked, *engine(EXPORTER, "premapped")])

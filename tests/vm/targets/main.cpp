@@ -2,10 +2,12 @@
 // Every exporter, on every datapath, against every kind of file: each direction alone and
 // byte for byte where it must work, and refused with the right errno and reason where not.
 //
-// usage: targets [--p2p] [--results FILE]
-//   --p2p      only the memory of a PCI device (dmabuf-lab run --p2p)
-//   --results  writes what each combination did, for scripts/support-matrix
-// Destroys the data on /dev/nvme0n1 and /dev/vda.
+// usage: targets [--p2p] [--described FILE] [--exporters A,B] [--results FILE]
+//   --p2p        only the memory of a PCI device (dmabuf-lab run --p2p)
+//   --described  the targets that a file describes (described.cpp), in place of its own
+//   --exporters  only the memory of these
+//   --results    writes what each combination did, for `dmabuf-lab matrix`
+// Destroys the data on /dev/nvme0n1 and /dev/vda, or on what is described.
 #include "targets.hpp"
 
 #include "results.hpp"
@@ -17,6 +19,8 @@
 #include <cerrno>
 #include <cstring>
 #include <map>
+#include <optional>
+#include <sstream>
 #include <string_view>
 #include <sys/utsname.h>
 
@@ -59,6 +63,8 @@ Expected expected(Memory::Kind memory, Target::Kind target, Path path, bool here
     return refused(DMABUF_RW_REASON_NOT_DIRECT);
   case Target::Kind::OtherBlock:
     return refused(DMABUF_RW_REASON_NOT_NVME);
+  case Target::Kind::Fabric:
+    return refused(DMABUF_RW_REASON_MULTIPATH);
   case Target::Kind::File:
     return refused(DMABUF_RW_REASON_NOT_BLOCK);
   }
@@ -274,6 +280,52 @@ std::string run_pair(Session &session, Memory &memory, Target &target, Path path
   return report().failures() == failures ? cell : "FAILED " + cell;
 }
 
+// AUTO takes the first path that this memory and kernel have, and says why not premapped.
+void check_auto(const Session &session, const Memory &memory, const Target &target,
+                const std::vector<Path> &here) {
+  const std::string name = std::format("{} / {} / auto", memory.name, target.name);
+  std::uint32_t takes = DMABUF_RW_PATH_AUTO;
+  for (const Path path : {Path::Registered, Path::Bvec}) {
+    const bool is_here = std::ranges::contains(here, path);
+    if (!takes && !expected(memory.kind, target.kind, path, is_here).error)
+      takes = static_cast<std::uint32_t>(path);
+  }
+  dmabuf_rw_map_entry entry = map_entry(memory.fd(), target.file.get(), Path::Auto);
+  const int error = session.map_one(entry);
+  const std::uint32_t why_not = entry.refused[DMABUF_RW_PATH_PREMAPPED];
+  report().check(why_not == expected(memory.kind, target.kind, Path::Premapped, true).reason,
+                 name + ": why it passes over premapped", reason_name(why_not));
+  if (!takes) {
+    report().check(error == -EOPNOTSUPP && entry.reason == DMABUF_RW_REASON_NO_PATH_FITS,
+                   name + ": refused", errno_name(error) + " " + reason_name(entry.reason));
+    return;
+  }
+  if (report().check(error == 0 && entry.path == takes, name + ": what it takes",
+                     std::format("{} {}, path {} instead of {}", errno_name(error),
+                                 reason_name(entry.reason), +entry.path, takes)))
+    report().check(session.unmap_one(entry.handle) == 0, name + ": UNMAP");
+}
+
+// With the consent to hold a file still, premapped is refused for a reason that may be another.
+void check_held(const Session &session, const Memory &memory, const Target &target) {
+  if (target.held == DMABUF_RW_REASON_NONE || !target.direct)
+    return;
+  const std::string link = std::format("/proc/self/fd/{}", target.file.get());
+  const UniqueFd file = open_target(link, O_RDONLY | O_DIRECT | O_CLOEXEC);
+  dmabuf_rw_map_entry entry =
+      map_entry(memory.fd(), file.get(), Path::Premapped, DMABUF_RW_DIR_READ);
+  entry.flags = DMABUF_RW_MAP_HOLD_FILE;
+  const int error = session.map_one(entry);
+  dmabuf_rw_query query{};
+  if (const int status = session.query(query); status != 0)
+    die("QUERY: " + errno_name(status));
+  const bool can_hold = query.features & DMABUF_RW_FEAT_HOLD_FILE;
+  report().check(can_hold ? error == -EOPNOTSUPP && entry.reason == target.held : error != 0,
+                 std::format("{} / {} / HOLD_FILE is refused", memory.name, target.name),
+                 std::format("{} {} instead of {}", errno_name(error), reason_name(entry.reason),
+                             reason_name(target.held)));
+}
+
 using Table = std::map<std::tuple<std::size_t, Path, std::size_t>, std::string>;
 
 void print(const Table &table, const std::vector<std::unique_ptr<Memory>> &memories,
@@ -309,31 +361,60 @@ std::vector<Cell> cells_of(const Table &table, const std::vector<std::unique_ptr
   return cells;
 }
 
-void run(bool p2p, const std::string &results) {
+struct Options {
+  bool p2p = false;
+  std::string described, results;
+  std::vector<std::string> exporters;
+};
+
+void run(const Options &options) {
   const double begin = now_s();
   const std::vector<Path> here = paths_here();
-  Targets made;
-  auto &targets = made.all();
-  const auto memories = p2p ? bar_memories() : plain_memories();
+  const bool described = !options.described.empty();
+  std::optional<Targets> made;
+  std::vector<Target> given;
+  if (described)
+    given = described_targets(options.described);
+  else
+    made.emplace();
+  auto &targets = described ? given : made->all();
+  const auto memories = options.p2p ? bar_memories() : plain_memories(options.exporters);
   Table table;
   std::size_t moved = 0;
   for (std::size_t m = 0; m < memories.size(); ++m) {
     const double start = now_s();
     Session session;
-    for (std::size_t t = 0; t < targets.size(); ++t)
+    for (std::size_t t = 0; t < targets.size(); ++t) {
       for (const Path path : {Path::Premapped, Path::Registered, Path::Bvec})
         moved += (table[{t, path, m}] = run_pair(session, *memories[m], targets[t], path,
                                                  std::ranges::contains(here, path))) == "ok";
+      if (described) {
+        check_auto(session, *memories[m], targets[t], here);
+        check_held(session, *memories[m], targets[t]);
+      }
+    }
     report().note(std::format("{}: {:.1f} s", memories[m]->name, now_s() - start));
   }
   print(table, memories, targets);
-  if (!results.empty())
-    write_results(results, cells_of(table, memories, targets));
+  if (!options.results.empty())
+    write_results(options.results, cells_of(table, memories, targets));
   report().note(std::format("{} combinations, {} of them moved bytes, the others were refused; "
                             "{} MiB compared in {:.0f} s",
                             table.size(), moved, compared_bytes() >> 20, now_s() - begin));
   // A kernel or an exporter that takes nothing must not look like success.
-  report().check(moved >= 2 * memories.size(), "every exporter moved bytes to NVMe");
+  if (described)
+    report().check(moved >= targets.size(),
+                   "as many combinations moved bytes as there are targets");
+  else
+    report().check(moved >= 2 * memories.size(), "every exporter moved bytes to NVMe");
+}
+
+std::vector<std::string> split(const std::string &list) {
+  std::vector<std::string> words;
+  std::istringstream in(list);
+  for (std::string word; std::getline(in, word, ',');)
+    words.push_back(word);
+  return words;
 }
 
 } // namespace
@@ -343,17 +424,22 @@ void run(bool p2p, const std::string &results) {
 int main(int argc, char **argv) {
   using namespace vmtest;
   report().take_options(argc, argv);
-  bool p2p = false;
-  std::string results;
+  Options options;
   for (int i = 1; i < argc; ++i) {
-    if (std::string_view(argv[i]) == "--p2p")
-      p2p = true;
-    else if (std::string_view(argv[i]) == "--results" && i + 1 < argc)
-      results = argv[++i];
+    const std::string_view word = argv[i];
+    const bool more = i + 1 < argc;
+    if (word == "--p2p")
+      options.p2p = true;
+    else if (word == "--described" && more)
+      options.described = argv[++i];
+    else if (word == "--exporters" && more)
+      options.exporters = split(argv[++i]);
+    else if (word == "--results" && more)
+      options.results = argv[++i];
     else
-      die("usage: targets [--p2p] [--results FILE]");
+      die("usage: targets [--p2p] [--described FILE] [--exporters A,B] [--results FILE]");
   }
-  run(p2p, results);
+  run(options);
   if (module_loaded("dmabuf_testexp")) {
     const int status = unload_module("dmabuf_testexp", 5);
     report().check(status == 0, "the test exporter unloads", errno_name(status));

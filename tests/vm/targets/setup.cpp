@@ -125,23 +125,32 @@ Target block_device(std::string name, Target::Kind kind, const std::string &path
 
 } // namespace
 
-std::vector<std::unique_ptr<Memory>> plain_memories() {
+std::vector<std::unique_ptr<Memory>> plain_memories(const std::vector<std::string> &only) {
   std::vector<std::unique_ptr<Memory>> all;
+  const auto wanted = [&](std::string_view name) {
+    return only.empty() || std::ranges::contains(only, name);
+  };
   for (const Exporter exporter : {Exporter::UdmabufScattered, Exporter::UdmabufHuge, Exporter::Heap,
                                   Exporter::Vgem, Exporter::VirtioGpu}) {
+    if (!wanted(name_of(exporter)))
+      continue;
     if (is_there(exporter))
       all.push_back(std::make_unique<DmaBufMemory>(exporter));
     else
       report().skip(name_of(exporter), "this kernel has none");
   }
+  const bool pages = wanted("testexp"), gpu = wanted("testexp-gpu");
   const char *module = std::getenv("DMABUF_TESTEXP_KO");
-  if (!module_loaded("dmabuf_testexp") && !(module && fs::exists(module))) {
+  if ((pages || gpu) && !module_loaded("dmabuf_testexp") && !(module && fs::exists(module))) {
     report().skip("testexp", "DMABUF_TESTEXP_KO names no file");
     return all;
   }
-  all.push_back(
-      std::make_unique<TestexpMemory>("testexp", Memory::Kind::Pages, DMABUF_TESTEXP_DYNAMIC));
-  all.push_back(std::make_unique<TestexpMemory>("testexp-gpu", Memory::Kind::NoCpuView, gpu_like));
+  if (pages)
+    all.push_back(
+        std::make_unique<TestexpMemory>("testexp", Memory::Kind::Pages, DMABUF_TESTEXP_DYNAMIC));
+  if (gpu)
+    all.push_back(
+        std::make_unique<TestexpMemory>("testexp-gpu", Memory::Kind::NoCpuView, gpu_like));
   return all;
 }
 

@@ -34,16 +34,17 @@ public:
 
 inline constexpr std::size_t memory_bytes = 2u << 20; // of each, a multiple of a huge page
 
-// One of every exporter of a plain machine, and the test exporter's if its file is named.
-std::vector<std::unique_ptr<Memory>> plain_memories();
+// One of every exporter of a plain machine, and the test exporter's if its file is named. Only
+// those in `only`, unless it is empty.
+std::vector<std::unique_ptr<Memory>> plain_memories(const std::vector<std::string> &only);
 // Only the PCI BAR.
 std::vector<std::unique_ptr<Memory>> bar_memories();
 
 // A file to be read and written: what the datapath uses, and what the witness does.
 struct Target {
   // Of a drive the premapped path takes; the same through the page cache; another block
-  // device; a regular file.
-  enum class Kind { Nvme, NvmeBuffered, OtherBlock, File };
+  // device; a namespace whose paths are not PCI; a regular file.
+  enum class Kind { Nvme, NvmeBuffered, OtherBlock, Fabric, File };
 
   std::string name;
   Kind kind;
@@ -52,10 +53,18 @@ struct Target {
   std::uint64_t base;       // of the range in `file`, bytes
   UniqueFd plain;           // for plain pread and pwrite, past the page cache where there is one
   std::uint64_t plain_base; // of the same range in `plain`
+  // Why it cannot be held still (DMABUF_RW_REASON_*); NONE: not asked.
+  std::uint32_t held = DMABUF_RW_REASON_NONE;
 };
 
 // Bytes of each target that may be used; a regular file ends with them.
 inline constexpr std::size_t region_bytes = memory_bytes + 128 * 1024;
+
+// What a file describes: a line for each, of fields with tabs between. kind (block, fabric, file),
+// name, "direct" or "buffered", path, offset, the witness' path and offset, and the reason by which
+// HOLD_FILE is refused. The witness opens with O_DIRECT. What cannot be opened ends the program
+// with exit_setup.
+std::vector<Target> described_targets(const std::string &file);
 
 // Partitions, file systems, a loop device and a RAM disk on the two scratch disks; taken
 // down again when it goes away. What cannot be made ends the program with exit_setup.
