@@ -93,7 +93,7 @@ static struct dmabuf_rw_result extents_walk(struct inode *inode, struct dmabuf_r
 			return result;
 		if (!place)
 			return dmabuf_rw_fail(-ENXIO, DMABUF_RW_REASON_FILE_HOLE);
-		/* Twice as many as before, or the half until it is a run: no more than a few calls each. */
+		/* Twice as many as before, or the half until it is a run. */
 		run = min3(run * 2, (u64)RUN_MOST, nr - block);
 		while (!extents_are_run(inode, block, run, place))
 			run /= 2;
