@@ -404,8 +404,8 @@ void told_at_the_end(const FileSystem &fs, const DmaBuf &buffer) {
   }
 }
 
-// What root gives a file while it is held is taken off by its next write, as by any write. A ring's is
-// made by a kernel thread, which may keep it.
+// What root gives a file while it is held is taken off by its next write, as by any write. That of a
+// ring is sent by a worker of io_uring.
 void given_later(const FileSystem &fs, const DmaBuf &buffer, bool by_ring) {
   const std::string path = fs.path("given");
   make_file(path, file_bytes, 5);

@@ -92,10 +92,13 @@ void test_refusals(const FileSystem &fs) {
   not_held(fs.name() + ": a swap file, when it is none any more", swap);
 
   const std::string hole = fs.path("hole");
-  make_file(hole, file_bytes, 1);
-  if (std::system(std::format("fallocate -p -o 65536 -l 4096 {}", hole).c_str()) != 0)
-    die("fallocate");
-  refuse("a file with a hole", hole, ENXIO, DMABUF_RW_REASON_FILE_HOLE);
+  // Where a block is asked for by itself, and in the middle of a short run and of a long one.
+  for (const unsigned block : {16, 5, 201}) {
+    make_file(hole, file_bytes, 1);
+    if (std::system(std::format("fallocate -p -o {} -l 4096 {}", block * 4096, hole).c_str()) != 0)
+      die("fallocate");
+    refuse(std::format("a file with a hole at block {}", block), hole, ENXIO, DMABUF_RW_REASON_FILE_HOLE);
+  }
   not_held(fs.name() + ": a file with a hole", hole);
   const std::string unwritten = fs.path("unwritten");
   if (std::system(std::format("fallocate -l {} {}", file_bytes, unwritten).c_str()) != 0)
