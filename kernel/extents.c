@@ -1,17 +1,30 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * The extents of a file: where its bytes are on the disk, asked of the file
- * system once, block by block, by what FIBMAP goes by. It answers 0 for whatever
- * has no place of its own: a hole, an extent that was allocated and not written,
- * one that may be shared with another file.
+ * system once, by what FIBMAP goes by. It answers 0 for whatever has no place of
+ * its own: a hole, an extent that was allocated and not written, one that may be
+ * shared with another file.
+ *
+ * FIBMAP asks about one block. Many blocks are one run if the first and the last
+ * of them have places as far apart as they themselves are, and if the file system
+ * counts one extent from the one to the other: the one that both are in. FIEMAP
+ * counts them. Its list of extents would go to user memory, where anybody may
+ * change it before this file reads it.
  */
 #include <linux/blkdev.h>
+#include <linux/fiemap.h>
 #include <linux/fs.h>
 #include <linux/mm.h>
 #include <linux/sched/signal.h>
 
 #include "extents.h"
 #include "limits.h"
+
+/*
+ * The longest run that is asked for at once, in blocks: an extent of ext4 is no longer.
+ * A signal waits while the file system counts the extents of so many.
+ */
+#define RUN_MOST	32768
 
 /* One more run; the array doubles when it is full. */
 static struct dmabuf_rw_result extents_add(struct dmabuf_rw_extents *x, u32 *room, u64 start,
@@ -37,33 +50,62 @@ static struct dmabuf_rw_result extents_add(struct dmabuf_rw_extents *x, u32 *roo
 	return DMABUF_RW_OK;
 }
 
+/* Where the block is on the file system's device, in blocks; 0: it has no place of its own. */
+static struct dmabuf_rw_result extents_place(struct inode *inode, u64 block, u64 *place)
+{
+	sector_t asked = block;
+
+	if (bmap(inode, &asked))
+		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_FILE_KIND);
+	*place = asked;
+	return DMABUF_RW_OK;
+}
+
+/* Are these @nr blocks, the first of which is at @place, one run on the disk? */
+static bool extents_are_run(struct inode *inode, u64 block, u64 nr, u64 place)
+{
+	struct fiemap_extent_info count = {};	/* no room: it counts */
+	u64 last;
+
+	if (nr == 1)
+		return true;
+	if (extents_place(inode, block + nr - 1, &last).error || last != place + nr - 1)
+		return false;
+	return inode->i_op->fiemap &&
+		!inode->i_op->fiemap(inode, &count, block << inode->i_blkbits,
+				     nr << inode->i_blkbits) &&
+		count.fi_extents_mapped == 1;
+}
+
 static struct dmabuf_rw_result extents_walk(struct inode *inode, struct dmabuf_rw_extents *x)
 {
 	struct block_device *bdev = inode->i_sb->s_bdev;
-	u64 first = (u64)bdev->bd_start_sect << SECTOR_SHIFT, end = bdev_nr_bytes(bdev);
-	u64 block, nr = x->covered >> inode->i_blkbits;
+	u64 first = (u64)bdev->bd_start_sect << SECTOR_SHIFT;
+	u64 blocks = bdev_nr_bytes(bdev) >> inode->i_blkbits;
+	u64 block, run = RUN_MOST / 2, nr = x->covered >> inode->i_blkbits;
 	struct dmabuf_rw_result result;
-	sector_t place;
-	u64 base;
+	u64 place, base;
 	u32 room = 0;
 
-	for (block = 0; block < nr; block++) {
-		place = block;
-		if (bmap(inode, &place))
-			return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_FILE_KIND);
+	for (block = 0; block < nr; block += run) {
+		result = extents_place(inode, block, &place);
+		if (result.error)
+			return result;
 		if (!place)
 			return dmabuf_rw_fail(-ENXIO, DMABUF_RW_REASON_FILE_HOLE);
-		if (place >= end >> inode->i_blkbits)
+		/* Twice as many as before, or the half until it is a run. */
+		run = min3(run * 2, (u64)RUN_MOST, nr - block);
+		while (!extents_are_run(inode, block, run, place))
+			run /= 2;
+		if (place >= blocks || run > blocks - place)
 			return dmabuf_rw_fail(-EIO, DMABUF_RW_REASON_FILE_KIND);
-		x->top = max(x->top, ((u64)place + 1) << inode->i_blkbits);
-		base = first + ((u64)place << inode->i_blkbits) - (block << inode->i_blkbits);
+		x->top = max(x->top, (place + run) << inode->i_blkbits);
+		base = first + (place << inode->i_blkbits) - (block << inode->i_blkbits);
 		if (!x->nr || base != x->at[x->nr - 1].base) {
 			result = extents_add(x, &room, block << inode->i_blkbits, base);
 			if (result.error)
 				return result;
 		}
-		if (block % 1024)
-			continue;
 		if (fatal_signal_pending(current))
 			return dmabuf_rw_fail(-EINTR, DMABUF_RW_REASON_INTERRUPTED);
 		cond_resched();

@@ -183,6 +183,8 @@ static struct dmabuf_rw_result held_setup(struct dmabuf_rw_held *h, struct file 
 		held_release(h->inode);
 		return result;
 	}
+	/* Each I/O would look among the file's pages for those that are in its way. */
+	invalidate_inode_pages2(h->inode->i_mapping);
 	h->ready = true;
 	if (writes)
 		h->writer = get_current_cred();

@@ -171,6 +171,20 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
         help="NUMA nodes that memory and CPUs are dealt out to (default: 1)",
     )
     parser.add_argument(
+        "--drive-gib",
+        type=int,
+        choices=range(1, 65),
+        default=1,
+        metavar="N",
+        help="size of the first NVMe drive in GiB, up to 64 (default: 1); zeros take no room on this machine",
+    )
+    parser.add_argument(
+        "--writes",
+        type=Path,
+        metavar="FILE",
+        help="a log of the writes and flushes that this drive gets, in the format of dm-log-writes",
+    )
+    parser.add_argument(
         "--expect",
         action="append",
         default=[],
@@ -291,6 +305,8 @@ def request(args: argparse.Namespace) -> runner.Request:
         errors=args.errors,
         paths=args.paths,
         nodes=args.nodes,
+        drive_gib=args.drive_gib,
+        writes=args.writes,
         expect=tuple(args.expect),
         console=args.console,
         log=args.log,

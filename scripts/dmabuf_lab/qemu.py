@@ -27,7 +27,8 @@ class Machine:
     with the namespaces of config.FORMATS; errors: one more, with the sectors of config.BAD_SECTORS;
     paths: controllers of the first NVMe drive, which share its namespace as one multipath head, 0: a
     plain disk; nodes: NUMA nodes that memory and CPUs are dealt out to; debug: the kernel is the debug
-    kernel; arch: the architecture.
+    kernel; arch: the architecture; drive_gib: the size of the first NVMe drive; writes: a log of what the
+    guest writes to it, in order (see the lab's page).
     """
 
     release: str
@@ -55,6 +56,8 @@ class Machine:
     root: Path | None = None
     arch: str = "amd64"
     incoherent: bool = False
+    drive_gib: int = 1
+    writes: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,8 @@ class Descriptors:
     device_tree: int | None = None
     # With Machine.qmp: the two ends of one socket pair. QEMU holds both, and talks to itself.
     qmp: tuple[int, ...] = ()
+    # With Machine.writes: the log.
+    writes: int | None = None
 
     def all(self) -> list[int]:
         """Every descriptor to keep open in the child."""
@@ -80,7 +85,7 @@ class Descriptors:
 
     def files(self) -> list[int]:
         """Those that are files, made for this machine."""
-        some = [fd for fd in (self.errors, self.device_tree) if fd is not None]
+        some = [fd for fd in (self.errors, self.device_tree, self.writes) if fd is not None]
         return [self.initrd, self.nvme, self.virtio, *self.formats, *some]
 
 
@@ -160,10 +165,29 @@ def _more_paths(machine: Machine) -> list[str]:
     return [f"nvme-path{number}" for number in range(2, machine.paths + 1)]
 
 
-def _drive(ident: str, fd: int) -> list[str]:
+def _drive(ident: str, fd: int, *more: str) -> list[str]:
     """What is behind a disk: an inherited file."""
-    options = "if=none,format=raw,cache=unsafe,discard=unmap,file.locking=off"
+    options = ",".join(["if=none,format=raw,cache=unsafe,discard=unmap,file.locking=off", *more])
     return ["-drive", f"id={ident},file=/proc/self/fd/{fd},{options}"]
+
+
+def _logged_drive(ident: str, fd: int, log: int) -> list[str]:
+    """What is behind a disk whose writes and flushes are logged in order."""
+
+    def file(number: int) -> dict[str, object]:
+        name = f"/proc/self/fd/{number}"
+        return {"driver": "file", "filename": name, "locking": "off", "cache": {"no-flush": True}}
+
+    # The number of entries is in the log's first sector; a guest that is cut off leaves it right.
+    image = {
+        "driver": "blklogwrites",
+        "node-name": ident,
+        "file": file(fd),
+        "log": file(log),
+        "log-sector-size": 512,
+        "log-super-update-interval": 1,
+    }
+    return ["-blockdev", json.dumps(image)]
 
 
 def _faulty_drive(ident: str, fd: int) -> list[str]:
@@ -199,7 +223,11 @@ def _disks(machine: Machine, fds: Descriptors) -> list[str]:
         return ["-device", ",".join(words)]
 
     limit = [] if machine.mdts is None else [f"mdts={machine.mdts}"]
-    words = _drive("nvme0", fds.nvme)
+    if fds.writes is None:
+        # Zeros take no room: a test can fill a large drive with them.
+        words = _drive("nvme0", fds.nvme, *(["detect-zeroes=unmap"] if machine.drive_gib > 1 else []))
+    else:
+        words = _logged_drive("nvme0", fds.nvme, fds.writes)
     if machine.paths == 0:
         words += controller("nvme", "lab-nvme", "drive=nvme0", *limit)
     else:

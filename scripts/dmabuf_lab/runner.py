@@ -49,6 +49,8 @@ class Request:
     errors: bool = False
     paths: int = 0
     nodes: int = 1
+    drive_gib: int = 1
+    writes: Path | None = None
     expect: tuple[str, ...] = ()
     console: bool = False
     log: Path | None = None
@@ -130,6 +132,8 @@ def _machine(request: Request, kernel: guest_kernel.GuestKernel) -> qemu.Machine
         errors=request.errors,
         paths=request.paths,
         nodes=request.nodes,
+        drive_gib=request.drive_gib,
+        writes=request.writes,
         shell=request.shell,
     )
 

@@ -98,6 +98,16 @@ def _device_tree(emulator: Path, machine: qemu.Machine) -> bytes:
         return qemu.without_coherence(file.read_bytes())
 
 
+def _log(path: Path) -> int:
+    """An empty file that stays, for Machine.writes."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise LabError(f"--writes {path}: {error.strerror}") from error
+    os.set_inheritable(fd, True)
+    return fd
+
+
 class Guest:
     """One virtual machine and the channels to it."""
 
@@ -137,7 +147,7 @@ class Guest:
         archive = initramfs.make(root, kernel, spec, machine.share is not None)
         fds = qemu.Descriptors(
             initrd=_anonymous_file(data=archive),
-            nvme=_anonymous_file(size=config.DISK_BYTES),
+            nvme=_anonymous_file(size=machine.drive_gib * config.DISK_BYTES),
             virtio=_anonymous_file(size=config.DISK_BYTES),
             channels={name: end.fileno() for name, end in theirs.items()},
             formats=tuple(
@@ -148,6 +158,7 @@ class Guest:
             if machine.incoherent
             else None,
             qmp=tuple(end.fileno() for end in qmp),
+            writes=None if machine.writes is None else _log(machine.writes),
         )
         self.errors = tempfile.TemporaryFile(prefix="dmabuf-lab-")
         self.process = subprocess.Popen(

@@ -47,7 +47,7 @@ def test_all_machine_options_arrive() -> None:
         *("run", "--kernel", "6.12", "--iommu", "strict", "--smp", "4", "--memory", "512"),
         *("--p2p", "--switch", "--no-module", "--no-build", "--no-multipath", "--timeout", "7.5"),
         *("--append", "a=b c", "--share", "/tmp", "--formats", "--errors",
-          "--nodes", "2", "--", "ls", "--color", "-l"),
+          "--nodes", "2", "--drive-gib", "8", "--writes", "/tmp/log", "--", "ls", "--color", "-l"),
     )
     assert request == runner.Request(
         command=["ls", "--color", "-l"],
@@ -66,6 +66,8 @@ def test_all_machine_options_arrive() -> None:
         formats=True,
         errors=True,
         nodes=2,
+        drive_gib=8,
+        writes=Path("/tmp/log"),
     )
 
 

@@ -21,6 +21,7 @@ def options(machine: qemu.Machine, name: str) -> list[str]:
         formats=tuple(formats),
         errors=90 if machine.errors else None,
         qmp=(30, 31) if machine.qmp else (),
+        writes=91 if machine.writes else None,
     )
     words = qemu.arguments(Path("/root"), KERNEL, Path("/checkout"), machine, fds)
     return [value for option, value in zip(words, words[1:], strict=False) if option == name]
@@ -181,3 +182,22 @@ def test_a_switch_has_a_port_for_each_device_in_the_order_of_the_root_ports() ->
         bus = [one["bus"] for one in switched if one["driver"] == driver]
         assert bus == [one["bus"] for one in plain if one["driver"] == driver]
         assert bus[0] in [one["id"] for one in ports]
+
+
+def test_a_log_of_writes_is_between_the_drive_and_its_disk() -> None:
+    plain = qemu.Machine("7.3")
+    assert any("id=nvme0,file=/proc/self/fd/11" in value for value in options(plain, "-drive"))
+    logged = qemu.Machine("7.3", writes=Path("/log"))
+    assert not any("id=nvme0," in value for value in options(logged, "-drive"))
+    (node,) = [json.loads(value) for value in options(logged, "-blockdev")]
+    assert (node["driver"], node["node-name"]) == ("blklogwrites", "nvme0")
+    assert (node["file"]["filename"], node["log"]["filename"]) == ("/proc/self/fd/11", "/proc/self/fd/91")
+    # A flush of the guest's has to reach the log.
+    assert "cache" not in node
+    assert controllers(logged) == controllers(plain)
+
+
+def test_zeros_take_no_room_on_a_large_drive_only() -> None:
+    for gib, found in ((1, False), (8, True)):
+        values = [value for value in options(qemu.Machine("7.3", drive_gib=gib), "-drive") if "id=nvme0," in value]
+        assert ["detect-zeroes=unmap" in value for value in values] == [found]

@@ -5,8 +5,15 @@ if(DMABUF_TESTS STREQUAL "vm")
   return()
 endif()
 
-add_vm_test(files.ext4 LAB COMMAND ${programs}/files ext4)
-add_vm_test(files.xfs LAB COMMAND ${programs}/files xfs)
-add_vm_test(files.6.12 LAB --kernel 6.12 COMMAND ${programs}/files ext4 xfs)
+# With a drive past 4 GiB, and a PCI BAR, which VFIO of 6.12 does not export.
+add_vm_test(files.ext4 LAB --drive-gib 8 --p2p COMMAND ${programs}/files ext4 && ${programs}/files ext4 bar large)
+add_vm_test(files.xfs LAB --drive-gib 8 COMMAND ${programs}/files xfs && ${programs}/files xfs large)
+add_vm_test(files.6.12 LAB --kernel 6.12 --drive-gib 8
+  COMMAND ${programs}/files ext4 xfs && ${programs}/files ext4 large)
+# What QEMU logs of the drive's writes is in the folder that the guest is shown.
+set(writes ${CMAKE_CURRENT_BINARY_DIR}/power_cut)
+file(MAKE_DIRECTORY ${writes})
+add_vm_test(files.power_cut LAB --share ${writes} --writes ${writes}/writes
+  COMMAND ${python}/files/power_cut.py ext4 xfs)
 add_vm_test(files.fio LAB COMMAND ${python}/fio/files.py)
 add_debug_test(files TIMEOUT 1800 COMMAND ${programs}/files --allow-skip landlock ext4)

@@ -2,6 +2,8 @@
 // Every byte of a file in many pieces, each direction for itself, against plain reads and writes.
 #include "files.hpp"
 
+#include "lib/vfio_bar.hpp"
+
 #include <algorithm>
 
 #include <fcntl.h>
@@ -18,13 +20,31 @@ constexpr std::uint64_t piece = 32u << 10;
 constexpr std::uint32_t across = 96u << 10;
 constexpr std::uint32_t block = 4096;
 
-// Memory that a CPU can look at: pages, or a device's by its exporter.
+enum class Kind { Pages, Device, Bar };
+
+std::string_view name_of(Kind kind) {
+  return kind == Kind::Pages ? "pages" : kind == Kind::Device ? "device memory" : "a PCI BAR";
+}
+
+// Memory that a CPU can look at: pages, a device's by its exporter, or a PCI BAR by vfio-pci.
 class Memory {
 public:
-  explicit Memory(bool device) {
-    if (device) {
+  explicit Memory(Kind kind) {
+    if (kind == Kind::Device) {
       exporter_.emplace();
       device_ = exporter_->make(gpu_buffer(file_bytes, 1));
+      return;
+    }
+    if (kind == Kind::Bar) {
+      // Once: the CPU's view of it stays to the end of the program.
+      static const auto opened = VfioBar::open();
+      if (!opened)
+        die(opened.error());
+      bar_ = &*opened;
+      auto fd = bar_->export_range(file_bytes);
+      if (!fd)
+        die(fd.error());
+      bar_fd_ = std::move(*fd);
       return;
     }
     auto made = DmaBuf::create(Exporter::UdmabufScattered, file_bytes);
@@ -32,8 +52,10 @@ public:
       die(made.error());
     pages_ = std::move(*made);
   }
-  int fd() const { return pages_ ? pages_->fd() : device_.fd(); }
+  int fd() const { return pages_ ? pages_->fd() : bar_ ? bar_fd_.get() : device_.fd(); }
   void put(std::uint32_t generation) {
+    if (bar_)
+      return fill_pattern(bar_->words().first(file_bytes / 8), generation, 0);
     if (!pages_)
       return device_.put_pattern(0, file_bytes, generation, 0);
     const CpuAccess access(*pages_, true);
@@ -41,6 +63,10 @@ public:
   }
   std::vector<Word> get() {
     std::vector<Word> words(file_bytes / 8);
+    if (bar_) {
+      std::ranges::copy(bar_->words().first(words.size()), words.begin());
+      return words;
+    }
     if (!pages_) {
       device_.must_read(words, 0);
       return words;
@@ -54,6 +80,8 @@ private:
   std::optional<Testexp> exporter_;
   TestBuffer device_;
   std::optional<DmaBuf> pages_;
+  const VfioBar *bar_ = nullptr;
+  UniqueFd bar_fd_;
 };
 
 // The whole file, in I/Os of `length`.
@@ -127,6 +155,8 @@ void last_block(const FileSystem &fs, Memory &memory) {
   const std::string what = fs.name() + ", a file that ends inside a block";
   if (!report().check(held.error() == 0, what + ": MAP", errno_name(held.error())))
     return;
+  std::vector<Word> expected((size + 7) / 8);
+  fill_pattern(expected, 7, 0);
   for (Ring *const way : {&ring, static_cast<Ring *>(nullptr)}) {
     memory.put(buffer_poison);
     int got = held.move(way, Direction::Read, 0, 3 * block, 0);
@@ -134,10 +164,8 @@ void last_block(const FileSystem &fs, Memory &memory) {
     got = held.move(way, Direction::Read, 3 * block, 1536, 3 * block);
     report().check(got == 1234, what + ": the last block counts as far as the end",
                    std::format("{}", got));
-    std::vector<Word> wanted(size / 8);
-    fill_pattern(wanted, 7, 0);
     const std::vector<Word> got_words = memory.get();
-    const auto bad = compare_words(std::span(got_words).first(wanted.size()), wanted);
+    const auto bad = compare_words(std::span(got_words).first(size / 8), std::span(expected).first(size / 8));
     report().check(!bad, what + ": its bytes", bad ? describe(*bad, 0) : "");
     got = held.move(way, Direction::Read, 0, 2048, 3 * block);
     report().check(got == -EINVAL, what + ": a read past the last block", errno_name(got));
@@ -145,20 +173,31 @@ void last_block(const FileSystem &fs, Memory &memory) {
     report().check(got == -EINVAL, what + ": a read past the end", errno_name(got));
     got = held.move(way, Direction::Write, 0, 1536, 3 * block);
     report().check(got == -EINVAL, what + ": a write past the end", errno_name(got));
+    file_is(what + ": what is refused writes nothing", path, expected, size);
+    // Of another generation than the rest of the file, and no more of it than was asked for.
+    const std::uint32_t generation = way ? 8 : 9;
+    memory.put(generation);
     got = held.move(way, Direction::Write, 3 * block, 512, 3 * block);
     report().check(got == 512, what + ": a write before the end", errno_name(got));
+    fill_pattern(std::span(expected).subspan(3 * block / 8, 512 / 8), generation, 3 * block);
+    file_is(what + ": written before the end", path, expected, size);
   }
+}
+
+void test_kind(const FileSystem &fs, Kind kind) {
+  Memory memory(kind);
+  both_ways(fs, memory, std::string(name_of(kind)));
+  last_block(fs, memory);
 }
 
 } // namespace
 
 void test_bytes(const FileSystem &fs) {
-  for (const bool device : {false, true}) {
-    Memory memory(device);
-    const std::string what = device ? "device memory" : "pages";
-    both_ways(fs, memory, what);
-    last_block(fs, memory);
-  }
+  test_kind(fs, Kind::Pages);
+  test_kind(fs, Kind::Device);
 }
+
+// A device's memory without its driver's help: the drive reaches it by its address on the bus.
+void test_bar(const FileSystem &fs) { test_kind(fs, Kind::Bar); }
 
 } // namespace vmtest

@@ -15,6 +15,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,9 @@ namespace vmtest {
 
 // Whether every whole word of the file is the pattern of `generation`, read plainly from the disk.
 bool file_holds(const std::string &what, const std::string &path, std::uint32_t generation);
+// Whether the file is these bytes, read the same way.
+bool file_is(const std::string &what, const std::string &path, std::span<const Word> wanted,
+             std::uint64_t bytes);
 
 // One dma-buf mapped for one file that is held.
 class HeldFile {
@@ -38,6 +42,8 @@ public:
   int move(Ring *ring, Direction direction, std::uint64_t buffer_offset, std::uint32_t length,
            std::uint64_t file_offset) const;
   int release();
+  // fsync(2) of the file: 0 or a negative errno.
+  int sync() const;
 
 private:
   const Session &session_;
@@ -59,5 +65,11 @@ void test_bytes(const FileSystem &fs);
 void test_refusals(const FileSystem &fs);
 void test_held(const FileSystem &fs);
 void test_hostile(const FileSystem &fs);
+void test_bar(const FileSystem &fs);
+// These make file systems of their own.
+void test_large(const std::string &type);
+void test_shrink(const std::string &type);
+void test_cut(const std::string &type);
+void test_unknown(const std::string &type);
 
 } // namespace vmtest

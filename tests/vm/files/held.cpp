@@ -8,7 +8,9 @@
 #include <functional>
 #include <linux/fiemap.h>
 #include <linux/fs.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/swap.h>
@@ -156,12 +158,6 @@ void while_held(const FileSystem &fs, const DmaBuf &buffer) {
       report().check(first->release() == 0, "UNMAP of one of two");
   }
   file_holds(fs.name() + ": a file that is held can be read", path, 5);
-  const auto before = places(path);
-  const std::string tool = fs.name().starts_with("xfs") ? "xfs_fsr -v" : "e4defrag";
-  // Whatever it makes of what it is told.
-  report().note(std::format("{}: {} ended with {}", fs.name(), tool,
-                            std::system(std::format("{} {} > /tmp/files.tool 2>&1", tool, path).c_str())));
-  report().check(places(path) == before, fs.name() + ": " + tool + " leaves it where it is");
   report().check(::chmod(path.c_str(), 0600) == 0, fs.name() + ": another mode", errno_name(errno));
   report().check(::umount2(mount_point, 0) != 0 && errno == EBUSY, fs.name() + ": umount of it",
                  errno_name(errno));
@@ -173,6 +169,33 @@ void while_held(const FileSystem &fs, const DmaBuf &buffer) {
     report().check(got == 0, std::format("{}: {} when it is not held any more", fs.name(), change.name),
                    errno_name(got));
   }
+}
+
+// The defragmenters move a file in many pieces, and not while it is held.
+void defragmented(const FileSystem &fs, const DmaBuf &buffer) {
+  const std::string path = fs.path("fragments");
+  const std::string tool = fs.name().starts_with("xfs") ? "xfs_fsr -v" : "e4defrag";
+  const auto run = [&] {
+    const int status = std::system(std::format("{} {} > /tmp/files.tool 2>&1", tool, path).c_str());
+    return std::format("{} ended with {}: {}", tool, status, read_file("/tmp/files.tool"));
+  };
+  const PiecesFile file(fs, "fragments", file_bytes, 32768, 5);
+  const auto before = places(path);
+  report().check(before.size() > 50, fs.name() + ": a file in many pieces",
+                 std::format("{} pieces", before.size()));
+  const Session session;
+  {
+    const HeldFile held(session, buffer.fd(), path, DMABUF_RW_DIR_READ);
+    report().check(held.error() == 0, fs.name() + ": MAP of many pieces", errno_name(held.error()));
+    const std::string said = run();
+    report().check(places(path) == before, fs.name() + ": " + tool + " leaves what is held where it is", said);
+  }
+  // So that this says something: the same tool does move the same file.
+  const std::string said = run();
+  report().check(places(path).size() < before.size() / 2, fs.name() + ": " + tool + " moves what is not held",
+                 said);
+  file_holds(fs.name() + ": a file that was moved", path, 5);
+  ::unlink(path.c_str());
 }
 
 // The mount cannot become read-only under somebody who writes.
@@ -305,8 +328,12 @@ void times(const FileSystem &fs, const DmaBuf &buffer) {
   in_child(fs.name() + ": a write", [&] {
     become_nobody(); // root keeps set-user-ID
     const HeldFile held(session, buffer.fd(), path);
-    return held.move(nullptr, Direction::Write, 0, block, 0) == static_cast<int>(block) ? exit_pass
-                                                                                         : exit_fail;
+    struct stat mapped {};
+    ::stat(path.c_str(), &mapped);
+    report().check(!(mapped.st_mode & S_ISUID), fs.name() + ": MAP takes set-user-ID away");
+    const int got = held.move(nullptr, Direction::Write, 0, block, 0);
+    report().check(got == static_cast<int>(block), fs.name() + ": a write", errno_name(got));
+    return report().failures() ? exit_fail : exit_pass;
   });
   ::stat(path.c_str(), &after);
   report().check(newer(after.st_mtim, before.st_mtim), fs.name() + ": a write sets the file's time");
@@ -347,8 +374,39 @@ void times_later(const FileSystem &fs, const DmaBuf &buffer) {
   }
 }
 
-// What root gives a file while it is held is taken off by its next write, as by any write.
-void given_later(const FileSystem &fs, const DmaBuf &buffer) {
+// What was written since the time was set last is told at the end.
+void told_at_the_end(const FileSystem &fs, const DmaBuf &buffer) {
+  const std::string path = fs.path("told");
+  make_file(path, file_bytes, 5);
+  const UniqueFd watch(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
+  if (::inotify_add_watch(watch.get(), path.c_str(), IN_MODIFY) < 0)
+    die("inotify_add_watch: " + errno_name(errno));
+  const auto told = [&] {
+    char events[4096];
+    return ::read(watch.get(), events, sizeof(events)) > 0;
+  };
+  const Session session;
+  for (const bool writes : {true, false}) {
+    HeldFile held(session, buffer.fd(), path);
+    told();
+    struct stat before {}, after {};
+    ::stat(path.c_str(), &before);
+    ::usleep(50000);
+    const int got = held.move(nullptr, writes ? Direction::Write : Direction::Read, 0, block, 0);
+    report().check(got == static_cast<int>(block), fs.name() + ": an I/O before UNMAP", errno_name(got));
+    held.release();
+    const std::string what = fs.name() + (writes ? ": UNMAP after a write" : ": UNMAP after a read");
+    // The mapping may go a moment after UNMAP.
+    const bool now = wait_for(told, writes ? 30 : 0.3);
+    ::stat(path.c_str(), &after);
+    report().check(now == writes, what + ", inotify");
+    report().check(newer(after.st_mtim, before.st_mtim) == writes, what + ", the file's time");
+  }
+}
+
+// What root gives a file while it is held is taken off by its next write, as by any write. That of a
+// ring is sent by a worker of io_uring.
+void given_later(const FileSystem &fs, const DmaBuf &buffer, bool by_ring) {
   const std::string path = fs.path("given");
   make_file(path, file_bytes, 5);
   if (::chown(path.c_str(), 65534, 65534) != 0)
@@ -362,9 +420,10 @@ void given_later(const FileSystem &fs, const DmaBuf &buffer) {
     char go = 0;
     become_nobody();
     const HeldFile held(session, buffer.fd(), path);
+    Ring ring(8, 0);
     if (held.error() || ::write(to_parent[1], "m", 1) != 1 || ::read(to_child[0], &go, 1) != 1)
       ::_exit(exit_setup);
-    ::_exit(held.move(nullptr, Direction::Write, 0, block, 0) == static_cast<int>(block)
+    ::_exit(held.move(by_ring ? &ring : nullptr, Direction::Write, 0, block, 0) == static_cast<int>(block)
                 ? exit_pass
                 : exit_fail);
   }
@@ -390,8 +449,22 @@ void page_cache(const FileSystem &fs, const DmaBuf &buffer) {
   make_file(path, file_bytes, 5);
   const UniqueFd reader(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   std::vector<Word> found(block / 8), wanted(block / 8);
+  void *const view = ::mmap(nullptr, block, PROT_READ, MAP_SHARED, reader.get(), 0);
+  if (view == MAP_FAILED)
+    die("mmap: " + errno_name(errno));
+  const auto cached = [&] {
+    unsigned char there = 0;
+    if (::mincore(view, block, &there) != 0)
+      die("mincore: " + errno_name(errno));
+    return (there & 1) != 0;
+  };
+  if (::pread(reader.get(), found.data(), block, 0) != block)
+    die("pread: " + errno_name(errno));
+  report().check(cached(), fs.name() + ": a page of the file is in the page cache");
   const Session session;
   const HeldFile held(session, buffer.fd(), path);
+  report().check(!cached(), fs.name() + ": MAP drops it, so that no I/O looks for it");
+  ::munmap(view, block);
   for (std::uint32_t generation = 11; generation < 15; ++generation) {
     if (::pread(reader.get(), found.data(), block, 0) != block)
       die("pread: " + errno_name(errno));
@@ -448,11 +521,14 @@ void test_held(const FileSystem &fs) {
     die(made.error());
   const DmaBuf buffer = std::move(*made);
   while_held(fs, buffer);
+  defragmented(fs, buffer);
   remount(fs, buffer);
   frozen(fs, buffer);
   times(fs, buffer);
   times_later(fs, buffer);
-  given_later(fs, buffer);
+  told_at_the_end(fs, buffer);
+  given_later(fs, buffer, true);
+  given_later(fs, buffer, false);
   page_cache(fs, buffer);
   killed(fs, buffer);
 }

@@ -92,21 +92,47 @@ void test_refusals(const FileSystem &fs) {
   not_held(fs.name() + ": a swap file, when it is none any more", swap);
 
   const std::string hole = fs.path("hole");
-  make_file(hole, file_bytes, 1);
-  if (std::system(std::format("fallocate -p -o 65536 -l 4096 {}", hole).c_str()) != 0)
-    die("fallocate");
-  refuse("a file with a hole", hole, ENXIO, DMABUF_RW_REASON_FILE_HOLE);
+  // Where a block is asked for by itself, and in the middle of a short run and of a long one.
+  for (const unsigned block : {16, 5, 201}) {
+    make_file(hole, file_bytes, 1);
+    if (std::system(std::format("fallocate -p -o {} -l 4096 {}", block * 4096, hole).c_str()) != 0)
+      die("fallocate");
+    refuse(std::format("a file with a hole at block {}", block), hole, ENXIO, DMABUF_RW_REASON_FILE_HOLE);
+  }
   not_held(fs.name() + ": a file with a hole", hole);
   const std::string unwritten = fs.path("unwritten");
   if (std::system(std::format("fallocate -l {} {}", file_bytes, unwritten).c_str()) != 0)
     die("fallocate");
   refuse("a file that was allocated and not written", unwritten, ENXIO, DMABUF_RW_REASON_FILE_HOLE);
+  // At its end: what comes before is one extent, as it would be without.
+  const std::string tail = fs.path("tail");
+  make_file(tail, file_bytes, 1);
+  if (::truncate(tail.c_str(), 2 * file_bytes) != 0)
+    die("truncate: " + errno_name(errno));
+  refuse("a file that ends in a hole", tail, ENXIO, DMABUF_RW_REASON_FILE_HOLE);
+  make_file(tail, file_bytes, 1);
+  if (std::system(std::format("fallocate -o {0} -l {0} {1}", file_bytes, tail).c_str()) != 0)
+    die("fallocate");
+  refuse("a file whose end was not written", tail, ENXIO, DMABUF_RW_REASON_FILE_HOLE);
   const std::string empty = fs.path("empty");
   const UniqueFd create(::open(empty.c_str(), O_CREAT | O_RDONLY | O_CLOEXEC, 0600));
   refuse("an empty file", empty, ENXIO, DMABUF_RW_REASON_FILE_HOLE);
   refuse("a folder", mount_point, EOPNOTSUPP, DMABUF_RW_REASON_NOT_FILE,
          O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   refuse("a block device", "/dev/nvme0n1", EOPNOTSUPP, DMABUF_RW_REASON_NOT_FILE);
+
+  const auto with_flag = [&](char flag, int error, std::uint32_t reason) {
+    const std::string path = fs.path(std::format("flag-{}", flag));
+    make_file(path, file_bytes, 1);
+    if (std::system(std::format("chattr +{} {}", flag, path).c_str()) != 0)
+      die(std::format("chattr +{}", flag));
+    refuse(std::format("a file with +{}", flag), path, error, reason);
+    if (std::system(std::format("chattr -{} {}", flag, path).c_str()) != 0)
+      die(std::format("chattr -{}", flag));
+    not_held(std::format("{}: a file with +{}", fs.name(), flag), path);
+  };
+  with_flag('a', EPERM, DMABUF_RW_REASON_TARGET_MODE);
+  with_flag('i', EPERM, DMABUF_RW_REASON_TARGET_MODE);
 
   const UniqueFd file = open_target(good, held_open);
   for (const Path path : {Path::Auto, Path::Registered, Path::Bvec})
@@ -127,6 +153,26 @@ void test_refusals(const FileSystem &fs) {
   of_others(fs, buffer.fd(), good);
   of_the_owner(fs, buffer.fd());
   not_held(fs.name() + ": at the end", good);
+}
+
+// Another file system on the same drive: nobody has read its code. And one that has data in its journal first.
+void test_unknown(const std::string &type) {
+  if (type != "ext4")
+    return;
+  auto made = DmaBuf::create(Exporter::Udmabuf, 65536);
+  if (!made)
+    die(made.error());
+  const Session session;
+  const auto refuse = [&](const FileSystem &fs, const std::string &what, std::uint32_t reason) {
+    const std::string path = fs.path("file");
+    make_file(path, file_bytes, 1);
+    const UniqueFd file = open_target(path, held_open);
+    refused(what, session, made->fd(), file.get(), EOPNOTSUPP, reason);
+    not_held(what, path);
+  };
+  refuse(FileSystem("ext2", 0), "a file of ext2", DMABUF_RW_REASON_FILE_SYSTEM);
+  refuse(FileSystem("ext4", 0, 512u << 20, "data=journal"), "a file of ext4 with data=journal",
+         DMABUF_RW_REASON_FILE_KIND);
 }
 
 } // namespace vmtest

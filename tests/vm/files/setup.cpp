@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "files.hpp"
 
+#include <algorithm>
 #include <cstdlib>
 #include <fcntl.h>
 #include <filesystem>
@@ -10,26 +11,50 @@
 
 namespace vmtest {
 
-bool file_holds(const std::string &what, const std::string &path, std::uint32_t generation) {
+namespace {
+
+// All of a file, from the disk and not from the page cache; the last word is filled up with zeros.
+std::vector<Word> all_of(const std::string &path, std::uint64_t &bytes) {
   const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   struct stat stat {};
-  // What is read comes from the disk, and not from the page cache.
   if (!file || ::fstat(file.get(), &stat) != 0 || ::fsync(file.get()) != 0 ||
       ::posix_fadvise(file.get(), 0, 0, POSIX_FADV_DONTNEED) != 0)
     die(path + ": " + errno_name(errno));
-  const std::size_t whole = static_cast<std::size_t>(stat.st_size) / 8;
-  std::vector<Word> found(whole), wanted(whole);
-  fill_pattern(wanted, generation, 0);
+  bytes = static_cast<std::uint64_t>(stat.st_size);
+  std::vector<Word> found((bytes + 7) / 8);
   std::size_t done = 0;
-  while (done < whole * 8) {
+  while (done < bytes) {
     const ssize_t got = ::pread(file.get(), reinterpret_cast<char *>(found.data()) + done,
-                                whole * 8 - done, static_cast<off_t>(done));
+                                bytes - done, static_cast<off_t>(done));
     if (got <= 0)
       die(path + ": pread: " + errno_name(errno));
     done += static_cast<std::size_t>(got);
   }
-  const auto bad = compare_words(found, wanted);
+  return found;
+}
+
+} // namespace
+
+bool file_holds(const std::string &what, const std::string &path, std::uint32_t generation) {
+  std::uint64_t bytes = 0;
+  const std::vector<Word> found = all_of(path, bytes);
+  std::vector<Word> wanted(bytes / 8);
+  fill_pattern(wanted, generation, 0);
+  const auto bad = compare_words(std::span(found).first(wanted.size()), wanted);
   return report().check(!bad, what, bad ? describe(*bad, 0) : "");
+}
+
+bool file_is(const std::string &what, const std::string &path, std::span<const Word> wanted,
+             std::uint64_t bytes) {
+  std::uint64_t size = 0;
+  const std::vector<Word> found = all_of(path, size);
+  if (!report().check(size == bytes, what + ": its size", std::format("{} bytes", size)))
+    return false;
+  const auto bad = compare_words(std::span(found).first(bytes / 8), wanted.first(bytes / 8));
+  const std::size_t tail = bytes / 8 * 8;
+  const bool same = std::ranges::equal(std::as_bytes(std::span(found)).subspan(tail, bytes - tail),
+                                       std::as_bytes(wanted).subspan(tail, bytes - tail));
+  return report().check(!bad && same, what, bad ? describe(*bad, 0) : "the bytes of its last word");
 }
 
 HeldFile::HeldFile(const Session &session, int dmabuf_fd, const std::string &path,
@@ -72,6 +97,8 @@ int HeldFile::release() {
   error_ = -ENOENT;
   return session_.unmap_one(entry_.handle);
 }
+
+int HeldFile::sync() const { return result_of(::fsync(file_.get())); }
 
 void refused(const std::string &what, const Session &session, int dmabuf_fd, int file_fd, int error,
              std::uint32_t reason, std::uint32_t directions, Path path) {

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from fio.harness import DEV, Run, Tally, engine, fio, need_engine, nothing_left
+from fio.jobs import JOBS, run_job
 
 MOUNT = Path("/tmp/fio_files")
 MIB = 1 << 20
@@ -33,6 +34,37 @@ def moved(tally: Tally, name: str, run: Run) -> None:
         report = run.reports[0]
         tally.check(report["proven"] is True and report["datapath"] == "premapped", f"{name}: proven",
                     report["proof"])
+
+
+def weights(tally: Tally, system: str) -> None:
+    """jobs/ai/weight-load.fio on a file: past the file system, and beside it what a copy by the CPU does."""
+    path, job = MOUNT / "weights", JOBS / "ai/weight-load.fio"
+    part = 16 * MIB
+    with path.open("wb") as file:
+        for at in range(4 * part // MIB):
+            file.write(at.to_bytes(4, "little") * (MIB // 4))
+    subprocess.run(["sync", "-f", str(path)], check=True)
+    before = digest(path)
+    for name, options in (("premapped", ["--dmabuf_datapath=premapped", "--dmabuf_pin_file=1"]),
+                          ("bounce", ["--dmabuf_datapath=bounce"])):
+        what = f"{system}: weight-load of a file, {name}"
+        with nothing_left(tally, what):
+            run = run_job(job, ["--dmabuf_exporter=udmabuf", *options], more={"DEV": str(path), "PART": str(part)})
+        if not tally.check(run.status == 0 and len(run.reports) == 4, f"{what}: runs", run.said()):
+            continue
+        for report in run.reports:
+            tally.check(report["proven"] is True and report["datapath"] == name, f"{what}: proven", report["proof"])
+            read = report["issued"]["read_bytes"]
+            tally.check(read >= part, f"{what}: its whole part was read", str(read))
+            tally.same(report["copies"]["to_buffer_bytes"], 0 if name == "premapped" else read, f"{what}: bytes copied")
+        print(f"      {what}: {sum(entry['read']['bw'] for entry in run.jobs) >> 10} MiB/s", flush=True)
+    # Without consent the same job does not go past the file system.
+    run = run_job(job, ["--dmabuf_exporter=udmabuf", "--dmabuf_datapath=premapped"],
+                  more={"DEV": str(path), "PART": str(part)})
+    tally.check(run.status != 0 and "not a block device" in run.stderr, f"{system}: weight-load without consent",
+                run.said())
+    tally.same(digest(path), before, f"{system}: the weights are as they were")
+    path.unlink()
 
 
 def on(tally: Tally, system: str) -> None:
@@ -94,6 +126,7 @@ def main() -> int:
         subprocess.run(["mount", "-t", system, DEV, str(MOUNT)], check=True)
         try:
             on(tally, system)
+            weights(tally, system)
         finally:
             subprocess.run(["umount", str(MOUNT)], check=True)
             subprocess.run(["wipefs", "-q", "-a", DEV], check=True)

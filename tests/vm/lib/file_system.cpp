@@ -30,7 +30,8 @@ void must(const std::string &line) {
 
 } // namespace
 
-FileSystem::FileSystem(const std::string &type, std::uint64_t start, std::uint64_t bytes)
+FileSystem::FileSystem(const std::string &type, std::uint64_t start, std::uint64_t bytes,
+                       const char *options)
     : name_(start ? std::format("{} on a partition from byte {}", type, start) : type),
       node_(drive) {
   if (start)
@@ -38,7 +39,7 @@ FileSystem::FileSystem(const std::string &type, std::uint64_t start, std::uint64
   std::filesystem::create_directories(mount_point);
   must(type == "xfs" ? std::format("mkfs.xfs -q -f -m reflink=1 {}", node_)
                      : std::format("mkfs.{} -q -F -b 4096 {}", type, node_));
-  if (::mount(node_.c_str(), mount_point, type.c_str(), 0, nullptr) != 0)
+  if (::mount(node_.c_str(), mount_point, type.c_str(), 0, options) != 0)
     die(std::format("mount of {}: {}", name_, errno_name(errno)));
 }
 

@@ -18,19 +18,22 @@ inline constexpr const char mount_point[] = "/tmp/files.mount";
 class FileSystem {
 public:
   // `start`: where on /dev/nvme0n1 it begins, bytes, a multiple of 512; by a partition of its own, of
-  // `bytes` bytes, unless it is 0.
-  FileSystem(const std::string &type, std::uint64_t start, std::uint64_t bytes = 512u << 20);
+  // `bytes` bytes, unless it is 0. `options`: of mount(2).
+  FileSystem(const std::string &type, std::uint64_t start, std::uint64_t bytes = 512u << 20,
+             const char *options = nullptr);
   FileSystem(const FileSystem &) = delete;
   FileSystem &operator=(const FileSystem &) = delete;
   ~FileSystem();
   const std::string &name() const { return name_; }
+  // Of a file system on a partition: the partition becomes so long. 0 or a negative errno.
+  int resize(std::uint64_t bytes) const { return partition_->resize(bytes); }
   // The block device.
   const std::string &node() const { return node_; }
   std::string path(const std::string &file) const { return mount_point + ("/" + file); }
 
 private:
   std::string name_;
-  std::optional<Partition> partition_;
+  mutable std::optional<Partition> partition_;
   std::string node_;
 };
 
