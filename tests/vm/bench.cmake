@@ -6,6 +6,11 @@ if(DMABUF_TESTS STREQUAL "vm")
   if(CMAKE_SYSTEM_PROCESSOR STREQUAL "x86_64")
     add_vm_program(measure measure/main.cpp measure/plan.cpp measure/memory.cpp measure/busy.cpp
       measure/io.cpp measure/datapath.cpp measure/interrupt.cpp measure/map.cpp)
+    # QEMU loads it, outside the guest.
+    add_library(count MODULE measure/count.c)
+    target_compile_options(count PRIVATE -Wall -Wextra)
+    set_target_properties(count PROPERTIES C_VISIBILITY_PRESET hidden
+      LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests/vm)
   endif()
   return()
 endif()
@@ -15,6 +20,12 @@ add_test(NAME vm.measure
   COMMAND ${CMAKE_SOURCE_DIR}/scripts/dmabuf-lab run --timeout 400 --icount --iommu strict
     --mdts 9 --memory 2048 -- "${python}/measure/smoke.py")
 set_tests_properties(vm.measure PROPERTIES LABELS vm TIMEOUT 1200)
+
+# That a plug-in of QEMU counts what each function of the kernel executes, as much as the clock says.
+add_test(NAME vm.profile
+  COMMAND ${CMAKE_SOURCE_DIR}/scripts/dmabuf-bench profile --rounds 3
+    io path=premapped memory=scattered bs=4096 depth=32)
+set_tests_properties(vm.profile PROPERTIES LABELS vm TIMEOUT 1200)
 
 # Datapath host against fio's own engine, on the drive; counted in instructions, so that load matters little.
 add_test(NAME bench.parity_drive

@@ -17,6 +17,7 @@
 // Free: as a load generator does it, a new I/O for each that ends. The figure depends on how many
 // completions an interrupt finds, and so on the machine below.
 #include "datapath.hpp"
+#include "marks.h"
 #include "measure.hpp"
 
 #include <algorithm>
@@ -86,14 +87,20 @@ double cost_of_gap(io_uring *ring, unsigned gap_us, bool polled) {
   auto &cost = known[{gap_us, polled}];
   if (cost > 0)
     return cost;
+  // A profile is of gaps, and of batches, of this length only.
+  MARK(MARK_FORGET_BATCHES);
+  MARK(MARK_FORGET_GAPS);
   std::vector<double> costs;
   for (int i = 0; i < 60; ++i) {
     if (!polled)
       drive_interrupt().mask();
     const std::uint64_t start = busy();
+    MARK(MARK_BEGIN);
     wait_in_vain(ring, 1, gap_us, polled);
     if (!polled)
       drive_interrupt().unmask();
+    MARK(MARK_END);
+    MARK(MARK_GAP);
     costs.push_back(static_cast<double>(busy() - start));
   }
   return cost = middle(std::move(costs));
@@ -160,6 +167,7 @@ private:
     if (!polled_)
       drive_interrupt().mask();
     const std::uint64_t start = busy();
+    MARK(MARK_BEGIN);
     const unsigned entries = each_ ? 1 : depth_;
     for (unsigned slot = 0; slot < depth_; ++slot) {
       queue(slot);
@@ -190,9 +198,12 @@ private:
         die(std::format("{}: wait: {}", line_, errno_name(status)));
       left -= reap();
     }
+    MARK(MARK_END);
     const std::uint64_t spent = busy() - start;
-    if (in_time && (sleeps() == slept || spinner().idle() - idle <= late))
+    if (in_time && (sleeps() == slept || spinner().idle() - idle <= late)) {
+      MARK(MARK_BATCH);
       return static_cast<double>(spent) - gap_cost;
+    }
     gap_us_ = std::min(gap_us_ * 2, longest_gap_us);
     ++redone_;
     return std::nullopt;
