@@ -19,8 +19,8 @@
 #include "nvme_request.h"
 #include "trace.h"
 
-bool dmabuf_rw_cache_looked_at(const struct dmabuf_rw_mapping *m,
-			       const struct dmabuf_rw_io_args *args);
+bool dmabuf_rw_cache_looked_at(const struct dmabuf_rw_mapping *m, bool write, u64 file_offset,
+			       u32 length);
 void dmabuf_rw_cache_drop(const struct dmabuf_rw_mapping *m, u64 file_offset, u32 length);
 struct dmabuf_rw_result dmabuf_rw_cache_clear(struct dmabuf_rw_mapping *m,
 					      const struct dmabuf_rw_io_args *args);
@@ -44,7 +44,8 @@ static inline bool target_cached(const struct dmabuf_rw_mapping *m)
 static __always_inline bool cache_in_the_way(const struct dmabuf_rw_mapping *m,
 					     const struct dmabuf_rw_io_args *args)
 {
-	return unlikely(target_cached(m)) && dmabuf_rw_cache_looked_at(m, args);
+	return unlikely(target_cached(m)) &&
+	       dmabuf_rw_cache_looked_at(m, args_write(args), args->file_offset, args->length);
 }
 
 /* May a file that is held be written now? */

@@ -16,7 +16,6 @@
 #include "debugfs.h"
 #include "held_file.h"
 #include "info.h"
-#include "io.h"
 #include "io_ioctl.h"
 #include "limits.h"
 #include "map.h"
@@ -104,9 +103,9 @@ static int dmabuf_rw_uring_cmd(struct io_uring_cmd *cmd, unsigned int issue_flag
 		return -EINVAL;
 	switch (cmd->cmd_op) {
 	case DMABUF_RW_URING_READ:
-		return dmabuf_rw_issue(cmd, issue_flags, DMABUF_RW_DIR_READ);
+		return dmabuf_rw_issue_read(cmd, issue_flags);
 	case DMABUF_RW_URING_WRITE:
-		return dmabuf_rw_issue(cmd, issue_flags, DMABUF_RW_DIR_WRITE);
+		return dmabuf_rw_issue_write(cmd, issue_flags);
 	case DMABUF_RW_URING_READV:
 	case DMABUF_RW_URING_WRITEV:
 		if (!DMABUF_RW_SQE_KEPT)

@@ -133,14 +133,14 @@ static noinline bool single_send(struct dmabuf_rw_mapping *m, struct request *rq
 
 /* An I/O of several commands: their tags are had, and their doorbell is rung, together. */
 static noinline int several_issue(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
-				  const struct dmabuf_rw_io_args *args)
+				  const struct dmabuf_rw_io_args args)
 {
 	struct blk_plug plug;
 	int ret;
 
 	blk_start_plug(&plug);
-	dmabuf_rw_plug_expect(current->plug, DIV_ROUND_UP(args->length, m->target.max_command));
-	ret = dmabuf_rw_long_issue(cmd, m, args);
+	dmabuf_rw_plug_expect(current->plug, DIV_ROUND_UP(args.length, m->target.max_command));
+	ret = dmabuf_rw_long_issue(cmd, m, &args);
 	blk_finish_plug(&plug);
 	return ret;
 }
@@ -174,7 +174,7 @@ static __always_inline int issue_any(struct io_uring_cmd *cmd, struct dmabuf_rw_
 	}
 	/* Parts are not polled for: a command has room for one request. */
 	if (unlikely(args->length > most))
-		return several_issue(cmd, m, args);
+		return several_issue(cmd, m, *args);
 
 	if (issue_flags & IO_URING_F_IOPOLL)
 		opf |= REQ_POLLED;
@@ -223,7 +223,7 @@ static __always_inline int issue_any(struct io_uring_cmd *cmd, struct dmabuf_rw_
 	return -EIOCBQUEUED;
 }
 
-/* A part of dmabuf_rw_issue() below. */
+/* A part of issue_one() below. */
 static __always_inline int
 premapped_issue(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 		const struct dmabuf_rw_io_args *args, unsigned int issue_flags)
@@ -310,22 +310,14 @@ int dmabuf_rw_premapped_iopoll(struct io_uring_cmd *cmd, struct io_comp_batch *i
 	return found;
 }
 
-/**
- * dmabuf_rw_issue - DMABUF_RW_URING_READ and _WRITE
- * @cmd: the command
- * @issue_flags: io_uring's
- * @direction: DMABUF_RW_DIR_READ or DMABUF_RW_DIR_WRITE
- *
- * Context: io_uring's issue context; sleeps only without IO_URING_F_NONBLOCK.
- * Return: -EIOCBQUEUED: on its way; -EAGAIN, with IO_URING_F_NONBLOCK only: call
- * again where sleeping is allowed; otherwise why nothing was sent: -EINVAL
- * (range, alignment), -ENOENT (handle), -EOPNOTSUPP (mapping of another path; not
- * issued by the task that submits, on a kernel without DMABUF_RW_FEAT_ASYNC),
- * -EACCES (direction not mapped), -EPERM (target read-only), -ETXTBSY (target in
- * use as swap), -EMEDIUMTYPE (formatted with other metadata since it was mapped),
- * -ENODEV (revoked, drive gone), -ETIMEDOUT (fence), -EINTR, -ENOMEM.
- */
-int dmabuf_rw_issue(struct io_uring_cmd *cmd, unsigned int issue_flags, u32 direction)
+static noinline int issue_later(struct io_uring_cmd *cmd, u32 handle,
+				const struct dmabuf_rw_io_args args)
+{
+	return dmabuf_rw_later(cmd, handle, &args);
+}
+
+static __always_inline int issue_one(struct io_uring_cmd *cmd, unsigned int issue_flags,
+				     u32 direction)
 {
 	struct dmabuf_rw_io_args args;
 	u32 handle;
@@ -339,7 +331,39 @@ int dmabuf_rw_issue(struct io_uring_cmd *cmd, unsigned int issue_flags, u32 dire
 	if (likely(ret != -EAGAIN))
 		return ret;
 	if (!DMABUF_RW_SQE_KEPT)
-		return dmabuf_rw_later(cmd, handle, &args);
+		return issue_later(cmd, handle, args);
 	dmabuf_rw_sqe_keep(cmd);
 	return -EAGAIN;
+}
+
+/**
+ * dmabuf_rw_issue_read - DMABUF_RW_URING_READ
+ * @cmd: the command
+ * @issue_flags: io_uring's
+ *
+ * Context: io_uring's issue context; sleeps only without IO_URING_F_NONBLOCK.
+ * Return: -EIOCBQUEUED: on its way; -EAGAIN, with IO_URING_F_NONBLOCK only: call
+ * again where sleeping is allowed; otherwise why nothing was sent: -EINVAL
+ * (range, alignment), -ENOENT (handle), -EOPNOTSUPP (mapping of another path; not
+ * issued by the task that submits, on a kernel without DMABUF_RW_FEAT_ASYNC),
+ * -EACCES (direction not mapped), -EPERM (target read-only), -ETXTBSY (target in
+ * use as swap), -EMEDIUMTYPE (formatted with other metadata since it was mapped),
+ * -ENODEV (revoked, drive gone), -ETIMEDOUT (fence), -EINTR, -ENOMEM.
+ */
+int dmabuf_rw_issue_read(struct io_uring_cmd *cmd, unsigned int issue_flags)
+{
+	return issue_one(cmd, issue_flags, DMABUF_RW_DIR_READ);
+}
+
+/**
+ * dmabuf_rw_issue_write - DMABUF_RW_URING_WRITE
+ * @cmd: the command
+ * @issue_flags: io_uring's
+ *
+ * Context: as dmabuf_rw_issue_read().
+ * Return: as dmabuf_rw_issue_read().
+ */
+int dmabuf_rw_issue_write(struct io_uring_cmd *cmd, unsigned int issue_flags)
+{
+	return issue_one(cmd, issue_flags, DMABUF_RW_DIR_WRITE);
 }
