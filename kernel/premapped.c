@@ -76,14 +76,14 @@ static noinline bool single_again(struct io_uring_cmd *cmd, struct request *rq, 
 	return dmabuf_rw_long_again(cmd, m, &args, rq, error);
 }
 
-static __always_inline enum rq_end_io_ret single_ends(DMABUF_RW_END_IO_ARGS, bool file)
+/* What kind of I/O ends is known to each of the functions that are made of this. */
+static __always_inline enum rq_end_io_ret
+single_ends(DMABUF_RW_END_IO_ARGS, u32 direction, bool polled, bool file)
 {
 	struct io_uring_cmd *cmd = rq->end_io_data;
 	struct dmabuf_rw_pdu *io = dmabuf_rw_pdu(cmd);
-	u32 direction = io->flags & IO_WRITE ? DMABUF_RW_DIR_WRITE : DMABUF_RW_DIR_READ;
 	int error = dmabuf_rw_nvme_result(rq, status);
 	struct dmabuf_rw_mapping *m = io->m;
-	bool polled = io->flags & IO_POLLED;
 
 	if (file && direction == DMABUF_RW_DIR_WRITE)
 		dmabuf_rw_file_write_end(m->target.use);
@@ -91,7 +91,7 @@ static __always_inline enum rq_end_io_ret single_ends(DMABUF_RW_END_IO_ARGS, boo
 		return RQ_END_IO_FREE;
 	io_account(m, direction, io->length, error, 0);
 	io->result = error ?: (s64)io->length;
-	if (unlikely(direction == DMABUF_RW_DIR_WRITE && target_cached(m))) {
+	if (direction == DMABUF_RW_DIR_WRITE && unlikely(target_cached(m))) {
 		refcount_inc(&m->refs);
 		io->flags |= IO_HELD;
 	}
@@ -99,21 +99,43 @@ static __always_inline enum rq_end_io_ret single_ends(DMABUF_RW_END_IO_ARGS, boo
 	if (polled)
 		WRITE_ONCE(io->flags, io->flags & ~IO_POLLED);
 	percpu_ref_put(&m->io);
-	if (polled && DMABUF_RW_POLLED_BY_OWN_RING(rq, cmd) && !(io->flags & IO_HELD))
+	if (polled && DMABUF_RW_POLLED_BY_OWN_RING(cmd) && !(io->flags & IO_HELD))
 		dmabuf_rw_cmd_done(cmd, io->result, 0);
 	else
 		dmabuf_rw_in_task(cmd, single_task_work);
 	return RQ_END_IO_FREE;
 }
 
-static enum rq_end_io_ret single_end(DMABUF_RW_END_IO_ARGS)
+static u32 single_direction(const struct request *rq)
 {
-	return DMABUF_RW_END_IO_CALL(single_ends, false);
+	struct io_uring_cmd *cmd = rq->end_io_data;
+
+	return dmabuf_rw_pdu(cmd)->flags & IO_WRITE ? DMABUF_RW_DIR_WRITE : DMABUF_RW_DIR_READ;
+}
+
+static enum rq_end_io_ret single_read_end(DMABUF_RW_END_IO_ARGS)
+{
+	return DMABUF_RW_END_IO_CALL(single_ends, DMABUF_RW_DIR_READ, false, false);
+}
+
+static enum rq_end_io_ret single_write_end(DMABUF_RW_END_IO_ARGS)
+{
+	return DMABUF_RW_END_IO_CALL(single_ends, DMABUF_RW_DIR_WRITE, false, false);
+}
+
+static enum rq_end_io_ret single_polled_end(DMABUF_RW_END_IO_ARGS)
+{
+	return DMABUF_RW_END_IO_CALL(single_ends, single_direction(rq), true, false);
 }
 
 static enum rq_end_io_ret single_file_end(DMABUF_RW_END_IO_ARGS)
 {
-	return DMABUF_RW_END_IO_CALL(single_ends, true);
+	return DMABUF_RW_END_IO_CALL(single_ends, single_direction(rq), false, true);
+}
+
+static enum rq_end_io_ret single_polled_file_end(DMABUF_RW_END_IO_ARGS)
+{
+	return DMABUF_RW_END_IO_CALL(single_ends, single_direction(rq), true, true);
 }
 
 /*
@@ -153,7 +175,7 @@ static __always_inline int issue_any(struct io_uring_cmd *cmd, struct dmabuf_rw_
 	struct dmabuf_rw_pdu *io = dmabuf_rw_pdu(cmd);
 	blk_opf_t opf = command_op(args) | REQ_NOWAIT;
 	u32 most = m->target.max_command;
-	u64 base = 0, run;
+	u64 base = 0;
 	struct dmabuf_rw_result result;
 	struct request *rq;
 	int ret;
@@ -164,6 +186,8 @@ static __always_inline int issue_any(struct io_uring_cmd *cmd, struct dmabuf_rw_
 	if (unlikely(cache_in_the_way(m, args) || dmabuf_rw_io_fenced(m, args)))
 		return dmabuf_rw_io_defer(m);
 	if (file) {
+		u64 run;
+
 		if (args_write(args) && unlikely(dmabuf_rw_file_due(m->target.use)))
 			return dmabuf_rw_io_defer(m);
 		base = dmabuf_rw_extents_find(m->target.use->extents, args->file_offset, &run);
@@ -192,16 +216,21 @@ static __always_inline int issue_any(struct io_uring_cmd *cmd, struct dmabuf_rw_
 		blk_mq_free_request(rq);
 		return dmabuf_rw_io_defer(m);
 	}
-	rq->end_io = file ? single_file_end : single_end;
+	if (file)
+		rq->end_io = single_file_end;
+	else
+		rq->end_io = args_write(args) ? single_write_end : single_read_end;
 	rq->end_io_data = cmd;
 	io->m = m;
 	io->file_offset = args->file_offset;
 	io->buffer_offset = args->buffer_offset;
 	io->length = args->length;
 	io->flags = args_write(args) ? IO_WRITE : 0;
-	if ((issue_flags & IO_URING_F_IOPOLL) && blk_rq_is_poll(rq))
+	if ((issue_flags & IO_URING_F_IOPOLL) && blk_rq_is_poll(rq)) {
+		rq->end_io = file ? single_polled_file_end : single_polled_end;
 		io->flags |= IO_POLLED | rq->mq_hctx->queue_num << IO_QUEUE_SHIFT |
 			     (this_cpu_inc_return(poll_order) & IO_ORDER_MASK) << IO_ORDER_SHIFT;
+	}
 	trace_dmabuf_rw_submit(m->session, m->handle, args->direction, args->file_offset,
 			       args->buffer_offset, args->length);
 	if (likely(current->plug && !m->target.head)) {
