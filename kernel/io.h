@@ -16,6 +16,7 @@
 #define DMABUF_RW_IO_H
 
 #include "compat.h"
+#include "io_ref.h"
 #include "ready.h"
 #include "session.h"
 #include "sqe.h"
@@ -78,19 +79,20 @@ static __always_inline int io_issue(struct io_uring_cmd *cmd, unsigned int issue
 	/* A datapath that polls says so. */
 	dmabuf_rw_pdu(cmd)->flags = 0;
 
-	rcu_read_lock();
+	/* A section of RCU, too. */
+	preempt_disable();
 	m = dmabuf_rw_find_rcu(session, handle);
 	if (unlikely(!m || (m->ops != ops && !m->ops->issue))) {
-		rcu_read_unlock();
+		preempt_enable();
 		return m ? -EOPNOTSUPP : -ENOENT;
 	}
 	if (likely(!wait))
-		held = percpu_ref_tryget_live_rcu(&m->io);
+		held = dmabuf_rw_io_tryget(&m->io);
 	/* As dmabuf_rw_io_enter(), without its own section of RCU. */
 	smp_rmb();
 	/* Stopped for now, or for good? */
 	alive = held || refcount_inc_not_zero(&m->refs);
-	rcu_read_unlock();
+	preempt_enable();
 	if (unlikely(!alive))
 		return -ENOENT;
 

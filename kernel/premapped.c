@@ -98,7 +98,7 @@ single_ends(DMABUF_RW_END_IO_ARGS, u32 direction, bool polled, bool file)
 	/* Before @m may go: polling looks at it as long as this is set. */
 	if (polled)
 		WRITE_ONCE(io->flags, io->flags & ~IO_POLLED);
-	percpu_ref_put(&m->io);
+	dmabuf_rw_io_put(&m->io);
 	if (polled && DMABUF_RW_POLLED_BY_OWN_RING(cmd) && !(io->flags & IO_HELD))
 		dmabuf_rw_cmd_done(cmd, io->result, 0);
 	else
