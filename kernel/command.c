@@ -96,7 +96,7 @@ struct dmabuf_rw_result dmabuf_rw_cache_clear(struct dmabuf_rw_mapping *m,
  * metadata nowhere.
  *
  * Context: does not sleep.
- * Return: 0; -EMEDIUMTYPE if it is not; -ENOMEM.
+ * Return: 0; -EMEDIUMTYPE if it is not.
  */
 int dmabuf_rw_format_check(struct dmabuf_rw_mapping *m, struct request *rq)
 {
@@ -105,9 +105,7 @@ int dmabuf_rw_format_check(struct dmabuf_rw_mapping *m, struct request *rq)
 	struct dmabuf_rw_nvme_format format;
 	struct dmabuf_rw_result result;
 
-	result = dmabuf_rw_nvme_format(rq, m->target.disk, &format, GFP_ATOMIC | __GFP_NOWARN);
-	if (result.error == -ENOMEM)
-		return -ENOMEM;
+	result = dmabuf_rw_nvme_format(rq, m->target.disk, &format);
 	if (result.error || format.nsid != mapped->nsid || format.control != mapped->control ||
 	    format.guard64 != mapped->guard64)
 		return -EMEDIUMTYPE;
