@@ -290,17 +290,20 @@ static bool poll_looked(const struct dmabuf_rw_mapping *m, u32 flags,
 			const struct io_comp_batch *iob)
 {
 	struct poll_pass *pass;
-	bool looked;
 	u32 later;
 
 	guard(preempt)();
 	pass = this_cpu_ptr(&poll_pass);
 	later = ((flags - pass->flags) >> IO_ORDER_SHIFT) & IO_ORDER_MASK;
-	looked = pass->iob == iob && pass->task == current && pass->m == m &&
-		 pass->flags >> IO_QUEUE_SHIFT == flags >> IO_QUEUE_SHIFT &&
-		 later && later <= IO_ORDER_MASK / 2 && pass->skipped < PASS_MOST;
-	*pass = (struct poll_pass){ iob, current, m, flags, looked ? pass->skipped + 1 : 0 };
-	return looked;
+	if (likely(pass->iob == iob && pass->task == current && pass->m == m &&
+		   pass->flags >> IO_QUEUE_SHIFT == flags >> IO_QUEUE_SHIFT &&
+		   later && later <= IO_ORDER_MASK / 2 && pass->skipped < PASS_MOST)) {
+		pass->flags = flags;
+		pass->skipped++;
+		return true;
+	}
+	*pass = (struct poll_pass){ iob, current, m, flags, 0 };
+	return false;
 }
 
 /**
