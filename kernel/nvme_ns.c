@@ -20,6 +20,18 @@
 /* A page for each CPU, which the driver writes its texts to. */
 static char __percpu *format_pages;
 
+/*
+ * The attributes that tell of a format, and whose they are. They are nvme-core's, which
+ * is held from the first MAP on. Each CPU finds them for itself.
+ */
+struct format_attrs {
+	const struct attribute_group **groups;
+	struct device_attribute *nsid;
+	struct device_attribute *metadata;	/* NULL: before 6.8 */
+};
+
+static DEFINE_PER_CPU(struct format_attrs, format_attrs);
+
 static bool class_is(const struct device *dev, const char *name)
 {
 	return dev && dev->class && !strcmp(dev->class->name, name);
@@ -280,8 +292,22 @@ static struct dmabuf_rw_result format_by_command(struct request *rq, struct gend
 	return DMABUF_RW_OK;
 }
 
+/* Preemption is off. */
+static const struct format_attrs *format_attrs_of(const struct device *dev)
+{
+	struct format_attrs *attrs = this_cpu_ptr(&format_attrs);
+
+	if (unlikely(attrs->groups != dev->groups))
+		*attrs = (struct format_attrs){
+			.groups = dev->groups,
+			.nsid = dmabuf_rw_nvme_attr_find(dev, "nsid"),
+			.metadata = dmabuf_rw_nvme_attr_find(dev, "metadata_bytes"),
+		};
+	return attrs;
+}
+
 /*
- * The format of a namespace; @page is for the texts that the driver shows. The caller
+ * The format of a namespace; preemption is off, and @page is for the texts that the driver shows. The caller
  * holds @rq of @disk's queue, so that the namespace stays, and is not formatted by
  * this controller.
  */
@@ -289,13 +315,14 @@ static struct dmabuf_rw_result format_read(struct request *rq, struct gendisk *d
 					   struct dmabuf_rw_nvme_format *format, char *page)
 {
 	struct device *dev = disk_to_dev(disk);
+	const struct format_attrs *attrs = format_attrs_of(dev);
 	u32 metadata;
 	int ret;
 
 	memset(format, 0, sizeof(*format));
-	ret = dmabuf_rw_nvme_attr_u32(dev, "nsid", page, &format->nsid);
+	ret = dmabuf_rw_nvme_attr_u32(dev, attrs->nsid, page, &format->nsid);
 	if (!ret && format->nsid) {
-		ret = dmabuf_rw_nvme_attr_u32(dev, "metadata_bytes", page, &metadata);
+		ret = dmabuf_rw_nvme_attr_u32(dev, attrs->metadata, page, &metadata);
 		if (ret == -ENOENT)
 			return format_by_command(rq, disk, format);
 	}
