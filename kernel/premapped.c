@@ -76,21 +76,14 @@ static noinline bool single_again(struct io_uring_cmd *cmd, struct request *rq, 
 	return dmabuf_rw_long_again(cmd, m, &args, rq, error);
 }
 
-/* What kind of I/O ends is known to each of the functions that are made of this. */
+/* The I/O has its result: let go of the mapping, and complete the command. */
 static __always_inline enum rq_end_io_ret
-single_ends(DMABUF_RW_END_IO_ARGS, u32 direction, bool polled, bool file)
+single_ended(DMABUF_RW_END_IO_ARGS, u32 direction, bool polled)
 {
 	struct io_uring_cmd *cmd = rq->end_io_data;
 	struct dmabuf_rw_pdu *io = dmabuf_rw_pdu(cmd);
-	int error = dmabuf_rw_nvme_result(rq, status);
 	struct dmabuf_rw_mapping *m = io->m;
 
-	if (file && direction == DMABUF_RW_DIR_WRITE)
-		dmabuf_rw_file_write_end(m->target.use);
-	if (unlikely(error) && single_again(cmd, rq, error))
-		return RQ_END_IO_FREE;
-	io_account(m, direction, io->length, error, 0);
-	io->result = error ?: (s64)io->length;
 	if (direction == DMABUF_RW_DIR_WRITE && unlikely(target_cached(m))) {
 		refcount_inc(&m->refs);
 		io->flags |= IO_HELD;
@@ -104,6 +97,40 @@ single_ends(DMABUF_RW_END_IO_ARGS, u32 direction, bool polled, bool file)
 	else
 		dmabuf_rw_in_task(cmd, single_task_work);
 	return RQ_END_IO_FREE;
+}
+
+/* An I/O that failed, or that somebody traces. */
+static noinline enum rq_end_io_ret
+single_ends_otherwise(DMABUF_RW_END_IO_ARGS, u32 direction, bool polled)
+{
+	struct io_uring_cmd *cmd = rq->end_io_data;
+	struct dmabuf_rw_pdu *io = dmabuf_rw_pdu(cmd);
+	int error = dmabuf_rw_nvme_result(rq, status);
+
+	if (unlikely(error) && single_again(cmd, rq, error))
+		return RQ_END_IO_FREE;
+	io_account(io->m, direction, io->length, error, 0);
+	io->result = error ?: (s64)io->length;
+	return DMABUF_RW_END_IO_CALL(single_ended, direction, polled);
+}
+
+/*
+ * What kind of I/O ends is known to each of the functions that are made of this. The
+ * usual case has nothing to keep over a call, and saves no register.
+ */
+static __always_inline enum rq_end_io_ret
+single_ends(DMABUF_RW_END_IO_ARGS, u32 direction, bool polled, bool file)
+{
+	struct io_uring_cmd *cmd = rq->end_io_data;
+	struct dmabuf_rw_pdu *io = dmabuf_rw_pdu(cmd);
+
+	if (file && direction == DMABUF_RW_DIR_WRITE)
+		dmabuf_rw_file_write_end(io->m->target.use);
+	if (unlikely(dmabuf_rw_nvme_result(rq, status) || trace_dmabuf_rw_complete_enabled()))
+		return DMABUF_RW_END_IO_CALL(single_ends_otherwise, direction, polled);
+	dmabuf_rw_note_done(io->m, direction, io->length);
+	io->result = io->length;
+	return DMABUF_RW_END_IO_CALL(single_ended, direction, polled);
 }
 
 static u32 single_direction(const struct request *rq)

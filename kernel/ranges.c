@@ -234,7 +234,7 @@ static void range_again(struct ranges *all, struct dmabuf_rw_range *range)
 }
 
 /* The command of a range failed: the range is sent again, or has failed. */
-static noinline void range_failed(struct dmabuf_rw_range *range, struct request *rq, int error)
+static void range_failed(struct dmabuf_rw_range *range, struct request *rq, int error)
 {
 	struct ranges *all = ranges_of(range);
 	struct dmabuf_rw_mapping *m = all->m;
@@ -249,6 +249,22 @@ static noinline void range_failed(struct dmabuf_rw_range *range, struct request 
 	range_end(range, 0, dmabuf_rw_fail(error, reason));
 }
 
+/* A range whose command failed, or that somebody traces. */
+static noinline enum rq_end_io_ret
+range_ends_otherwise(struct dmabuf_rw_range *range, struct request *rq, int error)
+{
+	struct ranges *all = ranges_of(range);
+
+	if (error) {
+		range_failed(range, rq, error);
+	} else {
+		io_account(all->m, all->direction, range->length, 0, DMABUF_RW_REASON_NONE);
+		range->moved = range->length;
+	}
+	ranges_put(all, 1);
+	return RQ_END_IO_FREE;
+}
+
 static __always_inline enum rq_end_io_ret
 range_ends(DMABUF_RW_END_IO_ARGS, u32 direction)
 {
@@ -256,12 +272,10 @@ range_ends(DMABUF_RW_END_IO_ARGS, u32 direction)
 	int error = dmabuf_rw_nvme_result(rq, status);
 	struct ranges *all = ranges_of(range);
 
-	if (unlikely(error)) {
-		range_failed(range, rq, error);
-	} else {
-		io_account(all->m, direction, range->length, 0, DMABUF_RW_REASON_NONE);
-		range->moved = range->length;
-	}
+	if (unlikely(error || trace_dmabuf_rw_complete_enabled()))
+		return range_ends_otherwise(range, rq, error);
+	dmabuf_rw_note_done(all->m, direction, range->length);
+	range->moved = range->length;
 	ranges_put(all, 1);
 	return RQ_END_IO_FREE;
 }
