@@ -307,9 +307,9 @@ static const struct format_attrs *format_attrs_of(const struct device *dev)
 }
 
 /*
- * The format of a namespace; preemption is off, and @page is for the texts that the driver shows. The caller
- * holds @rq of @disk's queue, so that the namespace stays, and is not formatted by
- * this controller.
+ * The format of a namespace; preemption is off, and @page is for the texts that the
+ * driver shows. The caller holds @rq of @disk's queue, so that the namespace stays,
+ * and is not formatted by this controller.
  */
 static struct dmabuf_rw_result format_read(struct request *rq, struct gendisk *disk,
 					   struct dmabuf_rw_nvme_format *format, char *page)
