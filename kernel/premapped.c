@@ -253,7 +253,8 @@ static __always_inline int issue_any(struct io_uring_cmd *cmd, struct dmabuf_rw_
 	io->buffer_offset = args->buffer_offset;
 	io->length = args->length;
 	io->flags = args_write(args) ? IO_WRITE : 0;
-	if ((issue_flags & IO_URING_F_IOPOLL) && blk_rq_is_poll(rq)) {
+	/* As blk_rq_is_poll() says. */
+	if ((issue_flags & IO_URING_F_IOPOLL) && rq->mq_hctx->type == HCTX_TYPE_POLL) {
 		rq->end_io = file ? single_polled_file_end : single_polled_end;
 		io->flags |= IO_POLLED | rq->mq_hctx->queue_num << IO_QUEUE_SHIFT |
 			     (this_cpu_inc_return(poll_order) & IO_ORDER_MASK) << IO_ORDER_SHIFT;
@@ -313,8 +314,8 @@ const struct dmabuf_rw_path_ops dmabuf_rw_premapped_ops = {
  * Was the queue of a polled command looked at in this pass already? A new pass
  * begins with a command that is not later than the last one.
  */
-static bool poll_looked(const struct dmabuf_rw_mapping *m, u32 flags,
-			const struct io_comp_batch *iob)
+static __always_inline bool
+poll_looked(const struct dmabuf_rw_mapping *m, u32 flags, const struct io_comp_batch *iob)
 {
 	struct poll_pass *pass;
 	u32 later;
@@ -333,6 +334,25 @@ static bool poll_looked(const struct dmabuf_rw_mapping *m, u32 flags,
 	return false;
 }
 
+/* The first of a pass looks. Apart from those that follow, which save no register. */
+static noinline int poll_look(const struct dmabuf_rw_pdu *io, struct io_comp_batch *iob)
+{
+	struct dmabuf_rw_mapping *m = NULL;
+	u32 flags;
+	int found;
+
+	rcu_read_lock();
+	flags = READ_ONCE(io->flags);
+	if ((flags & IO_POLLED) && percpu_ref_tryget(&io->m->io))
+		m = io->m;
+	rcu_read_unlock();
+	if (!m)
+		return 0;
+	found = dmabuf_rw_target_poll(&m->target, iob, flags >> IO_QUEUE_SHIFT);
+	percpu_ref_put(&m->io);
+	return found;
+}
+
 /**
  * dmabuf_rw_premapped_iopoll - look for completions of a polled ring
  * @cmd: a command that was issued with IO_URING_F_IOPOLL
@@ -349,24 +369,12 @@ static bool poll_looked(const struct dmabuf_rw_mapping *m, u32 flags,
  */
 int dmabuf_rw_premapped_iopoll(struct io_uring_cmd *cmd, struct io_comp_batch *iob)
 {
-	struct dmabuf_rw_pdu *io = dmabuf_rw_pdu(cmd);
-	struct dmabuf_rw_mapping *m = NULL;
-	u32 flags;
-	int found;
+	const struct dmabuf_rw_pdu *io = dmabuf_rw_pdu(cmd);
+	u32 flags = READ_ONCE(io->flags);
 
-	flags = READ_ONCE(io->flags);
 	if (!(flags & IO_POLLED) || poll_looked(io->m, flags, iob))
 		return 0;
-	rcu_read_lock();
-	flags = READ_ONCE(io->flags);
-	if ((flags & IO_POLLED) && percpu_ref_tryget(&io->m->io))
-		m = io->m;
-	rcu_read_unlock();
-	if (!m)
-		return 0;
-	found = dmabuf_rw_target_poll(&m->target, iob, flags >> IO_QUEUE_SHIFT);
-	percpu_ref_put(&m->io);
-	return found;
+	return poll_look(io, iob);
 }
 
 static noinline int issue_later(struct io_uring_cmd *cmd, u32 handle,
