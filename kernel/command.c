@@ -13,22 +13,24 @@
 /**
  * dmabuf_rw_cache_looked_at - is a page of the target's cache in the way?
  * @m: premapped
- * @args: the I/O
+ * @write: the I/O writes
+ * @file_offset: of the I/O
+ * @length: of the I/O, bytes
  *
  * A dirty one is in the way of a read, any of a write.
  *
  * Context: any; m->io held.
  * Return: whether one is.
  */
-bool dmabuf_rw_cache_looked_at(const struct dmabuf_rw_mapping *m,
-			       const struct dmabuf_rw_io_args *args)
+bool dmabuf_rw_cache_looked_at(const struct dmabuf_rw_mapping *m, bool write, u64 file_offset,
+			       u32 length)
 {
 	struct address_space *cache = m->target.file->f_mapping;
-	u64 last = args->file_offset + args->length - 1;
+	u64 last = file_offset + length - 1;
 
-	if (args_write(args))
-		return filemap_range_has_page(cache, args->file_offset, last);
-	return filemap_range_needs_writeback(cache, args->file_offset, last);
+	if (write)
+		return filemap_range_has_page(cache, file_offset, last);
+	return filemap_range_needs_writeback(cache, file_offset, last);
 }
 
 /**
@@ -94,7 +96,7 @@ struct dmabuf_rw_result dmabuf_rw_cache_clear(struct dmabuf_rw_mapping *m,
  * metadata nowhere.
  *
  * Context: does not sleep.
- * Return: 0; -EMEDIUMTYPE if it is not; -ENOMEM.
+ * Return: 0; -EMEDIUMTYPE if it is not.
  */
 int dmabuf_rw_format_check(struct dmabuf_rw_mapping *m, struct request *rq)
 {
@@ -103,9 +105,7 @@ int dmabuf_rw_format_check(struct dmabuf_rw_mapping *m, struct request *rq)
 	struct dmabuf_rw_nvme_format format;
 	struct dmabuf_rw_result result;
 
-	result = dmabuf_rw_nvme_format(rq, m->target.disk, &format, GFP_ATOMIC | __GFP_NOWARN);
-	if (result.error == -ENOMEM)
-		return -ENOMEM;
+	result = dmabuf_rw_nvme_format(rq, m->target.disk, &format);
 	if (result.error || format.nsid != mapped->nsid || format.control != mapped->control ||
 	    format.guard64 != mapped->guard64)
 		return -EMEDIUMTYPE;

@@ -19,8 +19,8 @@
 #include "nvme_request.h"
 #include "trace.h"
 
-bool dmabuf_rw_cache_looked_at(const struct dmabuf_rw_mapping *m,
-			       const struct dmabuf_rw_io_args *args);
+bool dmabuf_rw_cache_looked_at(const struct dmabuf_rw_mapping *m, bool write, u64 file_offset,
+			       u32 length);
 void dmabuf_rw_cache_drop(const struct dmabuf_rw_mapping *m, u64 file_offset, u32 length);
 struct dmabuf_rw_result dmabuf_rw_cache_clear(struct dmabuf_rw_mapping *m,
 					      const struct dmabuf_rw_io_args *args);
@@ -44,7 +44,8 @@ static inline bool target_cached(const struct dmabuf_rw_mapping *m)
 static __always_inline bool cache_in_the_way(const struct dmabuf_rw_mapping *m,
 					     const struct dmabuf_rw_io_args *args)
 {
-	return unlikely(target_cached(m)) && dmabuf_rw_cache_looked_at(m, args);
+	return unlikely(target_cached(m)) &&
+	       dmabuf_rw_cache_looked_at(m, args_write(args), args->file_offset, args->length);
 }
 
 /* May a file that is held be written now? */
@@ -175,8 +176,9 @@ static __always_inline int command_make(struct request *rq, struct dmabuf_rw_map
 {
 	const struct dmabuf_rw_target *target = &m->target;
 	u32 block = queue_logical_block_size(rq->q);
-	struct nvme_command *command;
-	unsigned int shift = ilog2(block);
+	struct nvme_rw_command *command;
+	/* Of less than 32 bits, as all that is shifted by it has to be told. */
+	unsigned int shift = __ffs(block) & 31;
 	bool write = args_write(args);
 	u16 control;
 	u64 lba;
@@ -195,19 +197,16 @@ static __always_inline int command_make(struct request *rq, struct dmabuf_rw_map
 	lba >>= shift;
 
 	control = target->format.control | m->fua[write];
-	command = dmabuf_rw_nvme_command(rq);
-	command->rw.opcode = write ? nvme_cmd_write : nvme_cmd_read;
-	command->rw.nsid = cpu_to_le32(target->format.nsid);
-	command->rw.slba = cpu_to_le64(lba);
-	command->rw.length = cpu_to_le16((length >> shift) - 1);
+	command = dmabuf_rw_nvme_command(rq, write ? nvme_cmd_write : nvme_cmd_read,
+					 target->format.nsid, lba, (length >> shift) - 1);
 	if (unlikely(control)) {
-		command->rw.control = cpu_to_le16(control);
-		command->rw.reftag = cpu_to_le32(lower_32_bits(lba));
+		command->control = cpu_to_le16(control);
+		command->reftag = cpu_to_le32(lower_32_bits(lba));
 		if (target->format.guard64)
-			command->rw.cdw3 = cpu_to_le32(upper_32_bits(lba) & 0xffff);
+			command->cdw3 = cpu_to_le32(upper_32_bits(lba) & 0xffff);
 	}
 	dmabuf_rw_prp_get(&m->attach->prp, args->buffer_offset + done, length,
-			  &command->rw.dptr.prp1, &command->rw.dptr.prp2);
+			  &command->dptr.prp1, &command->dptr.prp2);
 	dmabuf_rw_nvme_init_placed(rq);
 	/* The queue's own, as any I/O has: no user sets it. */
 	rq->timeout = 0;

@@ -51,10 +51,10 @@
 #ifdef PROBE_END_IO_BATCH
 #define DMABUF_RW_END_IO_ARGS \
 	struct request *rq, blk_status_t status, const struct io_comp_batch *iob
-#define DMABUF_RW_END_IO_CALL(function, more) function(rq, status, iob, more)
+#define DMABUF_RW_END_IO_CALL(function, ...) function(rq, status, iob, __VA_ARGS__)
 #else
 #define DMABUF_RW_END_IO_ARGS struct request *rq, blk_status_t status
-#define DMABUF_RW_END_IO_CALL(function, more) function(rq, status, more)
+#define DMABUF_RW_END_IO_CALL(function, ...) function(rq, status, __VA_ARGS__)
 #endif
 
 /*
@@ -63,10 +63,10 @@
  * it completions go through task work, which is always right.
  */
 #ifdef PROBE_POLL_CTX
-#define DMABUF_RW_POLLED_BY_OWN_RING(rq, cmd) \
-	(blk_rq_is_poll(rq) && iob && iob->poll_ctx == io_uring_cmd_ctx_handle(cmd))
+#define DMABUF_RW_POLLED_BY_OWN_RING(cmd) \
+	(iob && iob->poll_ctx == io_uring_cmd_ctx_handle(cmd))
 #else
-#define DMABUF_RW_POLLED_BY_OWN_RING(rq, cmd) ((void)(rq), (void)(cmd), false)
+#define DMABUF_RW_POLLED_BY_OWN_RING(cmd) ((void)(cmd), false)
 #endif
 
 /*

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * READ and WRITE commands up to the point where a datapath takes them. What every
- * I/O runs through is inline here; dmabuf_rw_issue(), made of it, is in
- * premapped.c, with the datapath that nearly every I/O takes.
+ * I/O runs through is inline here; dmabuf_rw_issue_read() and dmabuf_rw_issue_write(),
+ * made of it, are in premapped.c, with the datapath that nearly every I/O takes.
+ *
+ * Nobody there takes the address of the I/O's arguments, so that they stay in
+ * registers: whoever wants them in memory is handed a copy.
  *
  * What an I/O has to wait for (for a mapping to come back, for the page cache,
  * for a fence) is waited for in a context that may sleep: a nonblocking issue
@@ -13,11 +16,10 @@
 #define DMABUF_RW_IO_H
 
 #include "compat.h"
+#include "io_ref.h"
 #include "ready.h"
 #include "session.h"
 #include "sqe.h"
-
-int dmabuf_rw_issue(struct io_uring_cmd *cmd, unsigned int issue_flags, u32 direction);
 
 /* What the SQE asks for. */
 static inline int io_read_sqe(struct io_uring_cmd *cmd, unsigned int issue_flags, u32 direction,
@@ -37,6 +39,32 @@ static inline int io_read_sqe(struct io_uring_cmd *cmd, unsigned int issue_flags
 	return READ_ONCE(in->flags) ? -EINVAL : 0;
 }
 
+/* An I/O by another datapath than the usual one, or that has to wait, or is refused. */
+static noinline int io_otherwise(struct io_uring_cmd *cmd, unsigned int issue_flags,
+				 const struct dmabuf_rw_io_args args, struct dmabuf_rw_mapping *m,
+				 bool held)
+{
+	struct dmabuf_rw_result result = dmabuf_rw_io_check(m, &args);
+	int ret;
+
+	if (held) {
+		if (result.error)
+			return dmabuf_rw_io_refuse(m, result);
+		return m->ops->issue(cmd, m, &args, issue_flags);
+	}
+	if (result.error) {
+		dmabuf_rw_note_error(m, result.error, result.reason);
+		ret = result.error;
+	} else if (!(issue_flags & IO_URING_F_NONBLOCK)) {
+		ret = m->ops->send(cmd, m, &args, issue_flags);
+	} else {
+		this_cpu_inc(m->counts->deferred);
+		ret = -EAGAIN;
+	}
+	dmabuf_rw_mapping_put(m);
+	return ret;
+}
+
 /* @ops of a mapping nearly always, and their issue(), which becomes a part of this. */
 static __always_inline int io_issue(struct io_uring_cmd *cmd, unsigned int issue_flags,
 				    const struct dmabuf_rw_io_args *args, u32 handle,
@@ -45,50 +73,32 @@ static __always_inline int io_issue(struct io_uring_cmd *cmd, unsigned int issue
 {
 	const struct dmabuf_rw_session *session = cmd->file->private_data;
 	bool wait = !(issue_flags & IO_URING_F_NONBLOCK);
-	struct dmabuf_rw_result result;
 	struct dmabuf_rw_mapping *m;
 	bool held = false, alive;
-	int ret;
 
 	/* A datapath that polls says so. */
 	dmabuf_rw_pdu(cmd)->flags = 0;
 
-	rcu_read_lock();
+	/* A section of RCU, too. */
+	preempt_disable();
 	m = dmabuf_rw_find_rcu(session, handle);
-	if (unlikely(!m || !m->ops->issue)) {
-		rcu_read_unlock();
+	if (unlikely(!m || (m->ops != ops && !m->ops->issue))) {
+		preempt_enable();
 		return m ? -EOPNOTSUPP : -ENOENT;
 	}
 	if (likely(!wait))
-		held = percpu_ref_tryget_live_rcu(&m->io);
+		held = dmabuf_rw_io_tryget(&m->io);
 	/* As dmabuf_rw_io_enter(), without its own section of RCU. */
 	smp_rmb();
 	/* Stopped for now, or for good? */
 	alive = held || refcount_inc_not_zero(&m->refs);
-	rcu_read_unlock();
+	preempt_enable();
 	if (unlikely(!alive))
 		return -ENOENT;
 
-	result = dmabuf_rw_io_check(m, args);
-	if (likely(held)) {
-		if (unlikely(result.error))
-			return dmabuf_rw_io_refuse(m, result);
-		if (likely(m->ops == ops))
-			return usual(cmd, m, args, issue_flags);
-		return m->ops->issue(cmd, m, args, issue_flags);
-	}
-
-	if (result.error) {
-		dmabuf_rw_note_error(m, result.error, result.reason);
-		ret = result.error;
-	} else if (wait) {
-		ret = m->ops->send(cmd, m, args, issue_flags);
-	} else {
-		this_cpu_inc(m->counts->deferred);
-		ret = -EAGAIN;
-	}
-	dmabuf_rw_mapping_put(m);
-	return ret;
+	if (likely(held && m->ops == ops && !dmabuf_rw_io_check(m, args).error))
+		return usual(cmd, m, args, issue_flags);
+	return io_otherwise(cmd, issue_flags, *args, m, held);
 }
 
 #endif /* DMABUF_RW_IO_H */

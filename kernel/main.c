@@ -16,11 +16,11 @@
 #include "debugfs.h"
 #include "held_file.h"
 #include "info.h"
-#include "io.h"
 #include "io_ioctl.h"
 #include "limits.h"
 #include "map.h"
 #include "nvme_driver.h"
+#include "nvme_ns.h"
 #include "pin.h"
 #include "premapped.h"
 #include "ranges.h"
@@ -104,9 +104,9 @@ static int dmabuf_rw_uring_cmd(struct io_uring_cmd *cmd, unsigned int issue_flag
 		return -EINVAL;
 	switch (cmd->cmd_op) {
 	case DMABUF_RW_URING_READ:
-		return dmabuf_rw_issue(cmd, issue_flags, DMABUF_RW_DIR_READ);
+		return dmabuf_rw_issue_read(cmd, issue_flags);
 	case DMABUF_RW_URING_WRITE:
-		return dmabuf_rw_issue(cmd, issue_flags, DMABUF_RW_DIR_WRITE);
+		return dmabuf_rw_issue_write(cmd, issue_flags);
 	case DMABUF_RW_URING_READV:
 	case DMABUF_RW_URING_WRITEV:
 		if (!DMABUF_RW_SQE_KEPT)
@@ -156,9 +156,12 @@ static int __init dmabuf_rw_init(void)
 	ret = dmabuf_rw_registered_init();
 	if (ret)
 		goto exit_pin;
-	ret = dmabuf_rw_bvec_init();
+	ret = dmabuf_rw_nvme_ns_init();
 	if (ret)
 		goto exit_registered;
+	ret = dmabuf_rw_bvec_init();
+	if (ret)
+		goto exit_ns;
 	ret = dmabuf_rw_attach_init();
 	if (ret)
 		goto exit_bvec;
@@ -172,6 +175,8 @@ exit_attach:
 	dmabuf_rw_attach_exit();
 exit_bvec:
 	dmabuf_rw_bvec_exit();
+exit_ns:
+	dmabuf_rw_nvme_ns_exit();
 exit_registered:
 	dmabuf_rw_registered_exit();
 exit_pin:
@@ -187,6 +192,7 @@ static void __exit dmabuf_rw_exit(void)
 	dmabuf_rw_attach_exit();
 	dmabuf_rw_bvec_exit();
 	dmabuf_rw_nvme_exit();
+	dmabuf_rw_nvme_ns_exit();
 	dmabuf_rw_pin_exit();
 	/* Mappings are freed, and percpu_refs switched, by way of RCU. */
 	rcu_barrier();

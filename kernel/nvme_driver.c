@@ -161,58 +161,75 @@ bool dmabuf_rw_nvme_hold(const struct device *dev, struct module **owner)
 }
 
 /**
- * dmabuf_rw_nvme_attr - what the driver shows of a device in sysfs
+ * dmabuf_rw_nvme_attr_find - an attribute that the driver shows of a device in sysfs
  * @dev: a controller, or the device of a namespace's disk
  * @name: of the attribute
- * @page: out: a page for the text, which has no newline at its end
  *
  * There is no function for it: what a namespace is formatted with and which
  * state a controller is in stand in structures that no public header shows.
  * User space reads them in sysfs. So do we, by the same function, without the
  * file.
  *
- * Context: does not sleep. The caller keeps @dev's driver from leaving: for a
- * namespace by a request of its queue, for a controller by a reference to @dev.
- * Return: length of the text, or -ENOENT (no such attribute), -EIO.
+ * Context: any. The caller keeps @dev's driver from leaving: for a namespace by a
+ * request of its queue, for a controller by a reference to @dev.
+ * Return: the attribute, which is nvme-core's own, or NULL.
  */
-int dmabuf_rw_nvme_attr(struct device *dev, const char *name, char *page)
+struct device_attribute *dmabuf_rw_nvme_attr_find(const struct device *dev, const char *name)
 {
 	const struct attribute_group **group;
 	int i;
 
-	for (group = dev->groups; group && *group; group++) {
-		for (i = 0; (*group)->attrs && (*group)->attrs[i]; i++) {
-			struct device_attribute *attr;
-			ssize_t length;
+	for (group = dev->groups; group && *group; group++)
+		for (i = 0; (*group)->attrs && (*group)->attrs[i]; i++)
+			if (!strcmp((*group)->attrs[i]->name, name))
+				return container_of((*group)->attrs[i], struct device_attribute,
+						    attr);
+	return NULL;
+}
 
-			if (strcmp((*group)->attrs[i]->name, name))
-				continue;
-			attr = container_of((*group)->attrs[i], struct device_attribute, attr);
-			length = attr->show ? attr->show(dev, attr, page) : -EIO;
-			if (length <= 0 || length >= PAGE_SIZE)
-				return -EIO;
-			if (page[length - 1] == '\n')
-				length--;
-			page[length] = 0;
-			return length;
-		}
-	}
-	return -ENOENT;
+static int attr_show(struct device *dev, struct device_attribute *attr, char *page)
+{
+	ssize_t length;
+
+	if (!attr)
+		return -ENOENT;
+	length = attr->show ? attr->show(dev, attr, page) : -EIO;
+	if (length <= 0 || length >= PAGE_SIZE)
+		return -EIO;
+	if (page[length - 1] == '\n')
+		length--;
+	page[length] = 0;
+	return length;
 }
 
 /**
- * dmabuf_rw_nvme_attr_u32 - the same of a number
- * @dev: as dmabuf_rw_nvme_attr()
- * @name: as dmabuf_rw_nvme_attr()
+ * dmabuf_rw_nvme_attr - the text of an attribute
+ * @dev: as dmabuf_rw_nvme_attr_find()
+ * @name: as dmabuf_rw_nvme_attr_find()
+ * @page: out: a page for the text, which has no newline at its end
+ *
+ * Context: does not sleep; as dmabuf_rw_nvme_attr_find().
+ * Return: length of the text, or -ENOENT (no such attribute), -EIO.
+ */
+int dmabuf_rw_nvme_attr(struct device *dev, const char *name, char *page)
+{
+	return attr_show(dev, dmabuf_rw_nvme_attr_find(dev, name), page);
+}
+
+/**
+ * dmabuf_rw_nvme_attr_u32 - the number that an attribute is
+ * @dev: as dmabuf_rw_nvme_attr_find()
+ * @attr: of @dev, or NULL
  * @page: a page for its use
  * @value: out
  *
- * Context: as dmabuf_rw_nvme_attr().
+ * Context: does not sleep; as dmabuf_rw_nvme_attr_find().
  * Return: 0, -ENOENT, -EIO or another error of what is not a number.
  */
-int dmabuf_rw_nvme_attr_u32(struct device *dev, const char *name, char *page, u32 *value)
+int dmabuf_rw_nvme_attr_u32(struct device *dev, struct device_attribute *attr, char *page,
+			    u32 *value)
 {
-	int ret = dmabuf_rw_nvme_attr(dev, name, page);
+	int ret = attr_show(dev, attr, page);
 
 	return ret < 0 ? ret : kstrtou32(page, 10, value);
 }

@@ -10,6 +10,7 @@
 #include "nvme_request.h"
 
 struct device;
+struct device_attribute;
 struct module;
 struct nvme_command;
 struct request;
@@ -20,8 +21,10 @@ void dmabuf_rw_nvme_init_anew(struct request *rq);
 bool dmabuf_rw_nvme_own_read(struct request *rq, u64 lba, struct nvme_command *made);
 bool dmabuf_rw_nvme_drives(const struct device *dev);
 bool dmabuf_rw_nvme_hold(const struct device *dev, struct module **owner);
+struct device_attribute *dmabuf_rw_nvme_attr_find(const struct device *dev, const char *name);
 int dmabuf_rw_nvme_attr(struct device *dev, const char *name, char *page);
-int dmabuf_rw_nvme_attr_u32(struct device *dev, const char *name, char *page, u32 *value);
+int dmabuf_rw_nvme_attr_u32(struct device *dev, struct device_attribute *attr, char *page,
+			    u32 *value);
 void dmabuf_rw_nvme_exit(void);
 
 extern bool dmabuf_rw_nvme_init_known;

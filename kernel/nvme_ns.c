@@ -17,6 +17,21 @@
 #include "nvme_driver.h"
 #include "nvme_ns.h"
 
+/* A page for each CPU, which the driver writes its texts to. */
+static char __percpu *format_pages;
+
+/*
+ * The attributes that tell of a format, and whose they are. They are nvme-core's, which
+ * is held from the first MAP on. Each CPU finds them for itself.
+ */
+struct format_attrs {
+	const struct attribute_group **groups;
+	struct device_attribute *nsid;
+	struct device_attribute *metadata;	/* NULL: before 6.8 */
+};
+
+static DEFINE_PER_CPU(struct format_attrs, format_attrs);
+
 static bool class_is(const struct device *dev, const char *name)
 {
 	return dev && dev->class && !strcmp(dev->class->name, name);
@@ -277,41 +292,68 @@ static struct dmabuf_rw_result format_by_command(struct request *rq, struct gend
 	return DMABUF_RW_OK;
 }
 
+/* Preemption is off. */
+static const struct format_attrs *format_attrs_of(const struct device *dev)
+{
+	struct format_attrs *attrs = this_cpu_ptr(&format_attrs);
+
+	if (unlikely(attrs->groups != dev->groups))
+		*attrs = (struct format_attrs){
+			.groups = dev->groups,
+			.nsid = dmabuf_rw_nvme_attr_find(dev, "nsid"),
+			.metadata = dmabuf_rw_nvme_attr_find(dev, "metadata_bytes"),
+		};
+	return attrs;
+}
+
+/*
+ * The format of a namespace; preemption is off, and @page is for the texts that the
+ * driver shows. The caller holds @rq of @disk's queue, so that the namespace stays,
+ * and is not formatted by this controller.
+ */
+static struct dmabuf_rw_result format_read(struct request *rq, struct gendisk *disk,
+					   struct dmabuf_rw_nvme_format *format, char *page)
+{
+	struct device *dev = disk_to_dev(disk);
+	const struct format_attrs *attrs = format_attrs_of(dev);
+	u32 metadata;
+	int ret;
+
+	memset(format, 0, sizeof(*format));
+	ret = dmabuf_rw_nvme_attr_u32(dev, attrs->nsid, page, &format->nsid);
+	if (!ret && format->nsid) {
+		ret = dmabuf_rw_nvme_attr_u32(dev, attrs->metadata, page, &metadata);
+		if (ret == -ENOENT)
+			return format_by_command(rq, disk, format);
+	}
+	if (ret || !format->nsid)
+		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_KERNEL);
+	return format_metadata(disk, metadata, format);
+}
+
 /**
  * dmabuf_rw_nvme_format - what a namespace is formatted with
  * @rq: of @disk's queue; not sent, no command in it yet
  * @disk: of one controller
  * @format: out
- * @gfp: for a page
  *
- * Context: sleeps only if @gfp allows. The caller holds a request of @disk's
- * queue, so that the namespace stays, and is not formatted by this controller.
+ * For who asks once a tick: the page that it needs is kept.
+ *
+ * Context: does not sleep. The caller holds a request of @disk's queue, so that the
+ * namespace stays, and is not formatted by this controller.
  * Return: success; -EOPNOTSUPP with METADATA, or with KERNEL if the driver does
- * not tell; -ENOMEM.
+ * not tell.
  */
 struct dmabuf_rw_result dmabuf_rw_nvme_format(struct request *rq, struct gendisk *disk,
-					      struct dmabuf_rw_nvme_format *format, gfp_t gfp)
+					      struct dmabuf_rw_nvme_format *format)
 {
-	char *page = (char *)__get_free_page(gfp);
-	struct device *dev = disk_to_dev(disk);
-	u32 metadata;
-	int ret;
+	struct dmabuf_rw_result result;
 
-	memset(format, 0, sizeof(*format));
-	if (!page)
-		return dmabuf_rw_fail(-ENOMEM, DMABUF_RW_REASON_NO_MEMORY);
-	ret = dmabuf_rw_nvme_attr_u32(dev, "nsid", page, &format->nsid);
-	if (!ret && format->nsid) {
-		ret = dmabuf_rw_nvme_attr_u32(dev, "metadata_bytes", page, &metadata);
-		if (ret == -ENOENT) {
-			free_page((unsigned long)page);
-			return format_by_command(rq, disk, format);
-		}
-	}
-	free_page((unsigned long)page);
-	if (ret || !format->nsid)
-		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_KERNEL);
-	return format_metadata(disk, metadata, format);
+	/* Nobody else comes to use this CPU's page. */
+	preempt_disable();
+	result = format_read(rq, disk, format, this_cpu_ptr(format_pages));
+	preempt_enable();
+	return result;
 }
 
 /**
@@ -339,10 +381,32 @@ struct dmabuf_rw_result dmabuf_rw_nvme_look(struct gendisk *disk,
 	/* Whoever freezes the queue waits for us: no memory by way of the drive itself. */
 	noio = memalloc_noio_save();
 	if (dmabuf_rw_nvme_available(rq))
-		result = dmabuf_rw_nvme_format(rq, disk, format, GFP_KERNEL);
+		result = dmabuf_rw_nvme_format(rq, disk, format);
 	else
 		result = dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_KERNEL);
 	memalloc_noio_restore(noio);
 	blk_mq_free_request(rq);
 	return result;
+}
+
+/**
+ * dmabuf_rw_nvme_ns_init - have the pages that dmabuf_rw_nvme_format() uses
+ *
+ * Context: module init.
+ * Return: 0 or -ENOMEM.
+ */
+int dmabuf_rw_nvme_ns_init(void)
+{
+	format_pages = __alloc_percpu(PAGE_SIZE, PAGE_SIZE);
+	return format_pages ? 0 : -ENOMEM;
+}
+
+/**
+ * dmabuf_rw_nvme_ns_exit - undo dmabuf_rw_nvme_ns_init()
+ *
+ * Context: module exit, no target exists any more.
+ */
+void dmabuf_rw_nvme_ns_exit(void)
+{
+	free_percpu(format_pages);
 }

@@ -38,6 +38,8 @@ struct dmabuf_rw_result dmabuf_rw_nvme_find(struct gendisk *opened, const struct
 struct dmabuf_rw_result dmabuf_rw_nvme_look(struct gendisk *disk,
 					    struct dmabuf_rw_nvme_format *format, bool wait);
 struct dmabuf_rw_result dmabuf_rw_nvme_format(struct request *rq, struct gendisk *disk,
-					      struct dmabuf_rw_nvme_format *format, gfp_t gfp);
+					      struct dmabuf_rw_nvme_format *format);
+int dmabuf_rw_nvme_ns_init(void);
+void dmabuf_rw_nvme_ns_exit(void);
 
 #endif /* DMABUF_RW_NVME_NS_H */

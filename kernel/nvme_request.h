@@ -42,23 +42,39 @@ enum dmabuf_rw_nvme_again dmabuf_rw_nvme_again(struct request *rq, bool several_
 int dmabuf_rw_nvme_errno(const struct dmabuf_rw_nvme_request *nr, blk_status_t status);
 
 /**
- * dmabuf_rw_nvme_command - where the driver keeps the command of a request
+ * dmabuf_rw_nvme_command - begin a read or a write where the driver keeps the command
  * @rq: from the queue of an NVMe namespace
+ * @opcode: nvme_cmd_read or nvme_cmd_write
+ * @nsid: of the namespace
+ * @lba: first block
+ * @length: blocks less one
+ *
+ * Word by word: the fields one by one, over zeroes, would be twice as many stores.
  *
  * Context: any; dmabuf_rw_nvme_request_verify() has said yes.
- * Return: the command, all zero.
+ * Return: the command, all zero but for these and for the PRP words, which have not
+ * been written yet.
  */
-static __always_inline struct nvme_command *dmabuf_rw_nvme_command(struct request *rq)
+static __always_inline struct nvme_rw_command *
+dmabuf_rw_nvme_command(struct request *rq, u8 opcode, u32 nsid, u64 lba, u16 length)
 {
-	struct dmabuf_rw_nvme_request *nr = blk_mq_rq_to_pdu(rq);
-	u64 *words = (u64 *)nr->cmd;
-	size_t i;
+	const struct dmabuf_rw_nvme_request *nr = blk_mq_rq_to_pdu(rq);
+	struct nvme_rw_command *command = &nr->cmd->rw;
+	__le64 *words = (__le64 *)command;
 
-	/* Eight stores. Of a memset() would become a string instruction, which is slow to begin. */
-#pragma GCC unroll 8
-	for (i = 0; i < sizeof(*nr->cmd) / sizeof(*words); i++)
-		WRITE_ONCE(words[i], 0);
-	return nr->cmd;
+	BUILD_BUG_ON(offsetof(struct nvme_rw_command, opcode) != 0 ||
+		     offsetof(struct nvme_rw_command, nsid) != 4 ||
+		     offsetof(struct nvme_rw_command, dptr) != 3 * sizeof(*words) ||
+		     offsetof(struct nvme_rw_command, slba) != 5 * sizeof(*words) ||
+		     offsetof(struct nvme_rw_command, length) != 6 * sizeof(*words) ||
+		     sizeof(*command) != 8 * sizeof(*words));
+	words[0] = cpu_to_le64(opcode | (u64)nsid << 32);
+	words[1] = 0;
+	words[2] = 0;
+	words[5] = cpu_to_le64(lba);
+	words[6] = cpu_to_le64(length);
+	words[7] = 0;
+	return command;
 }
 
 /**

@@ -76,44 +76,93 @@ static noinline bool single_again(struct io_uring_cmd *cmd, struct request *rq, 
 	return dmabuf_rw_long_again(cmd, m, &args, rq, error);
 }
 
-static __always_inline enum rq_end_io_ret single_ends(DMABUF_RW_END_IO_ARGS, bool file)
+/* The I/O has its result: let go of the mapping, and complete the command. */
+static __always_inline enum rq_end_io_ret
+single_ended(DMABUF_RW_END_IO_ARGS, u32 direction, bool polled)
 {
 	struct io_uring_cmd *cmd = rq->end_io_data;
 	struct dmabuf_rw_pdu *io = dmabuf_rw_pdu(cmd);
-	u32 direction = io->flags & IO_WRITE ? DMABUF_RW_DIR_WRITE : DMABUF_RW_DIR_READ;
-	int error = dmabuf_rw_nvme_result(rq, status);
 	struct dmabuf_rw_mapping *m = io->m;
-	bool polled = io->flags & IO_POLLED;
 
-	if (file && direction == DMABUF_RW_DIR_WRITE)
-		dmabuf_rw_file_write_end(m->target.use);
-	if (unlikely(error) && single_again(cmd, rq, error))
-		return RQ_END_IO_FREE;
-	io_account(m, direction, io->length, error, 0);
-	io->result = error ?: (s64)io->length;
-	if (unlikely(direction == DMABUF_RW_DIR_WRITE && target_cached(m))) {
+	if (direction == DMABUF_RW_DIR_WRITE && unlikely(target_cached(m))) {
 		refcount_inc(&m->refs);
 		io->flags |= IO_HELD;
 	}
 	/* Before @m may go: polling looks at it as long as this is set. */
 	if (polled)
 		WRITE_ONCE(io->flags, io->flags & ~IO_POLLED);
-	percpu_ref_put(&m->io);
-	if (polled && DMABUF_RW_POLLED_BY_OWN_RING(rq, cmd) && !(io->flags & IO_HELD))
+	dmabuf_rw_io_put(&m->io);
+	if (polled && DMABUF_RW_POLLED_BY_OWN_RING(cmd) && !(io->flags & IO_HELD))
 		dmabuf_rw_cmd_done(cmd, io->result, 0);
 	else
 		dmabuf_rw_in_task(cmd, single_task_work);
 	return RQ_END_IO_FREE;
 }
 
-static enum rq_end_io_ret single_end(DMABUF_RW_END_IO_ARGS)
+/* An I/O that failed, or that somebody traces. */
+static noinline enum rq_end_io_ret
+single_ends_otherwise(DMABUF_RW_END_IO_ARGS, u32 direction, bool polled)
 {
-	return DMABUF_RW_END_IO_CALL(single_ends, false);
+	struct io_uring_cmd *cmd = rq->end_io_data;
+	struct dmabuf_rw_pdu *io = dmabuf_rw_pdu(cmd);
+	int error = dmabuf_rw_nvme_result(rq, status);
+
+	if (unlikely(error) && single_again(cmd, rq, error))
+		return RQ_END_IO_FREE;
+	io_account(io->m, direction, io->length, error, 0);
+	io->result = error ?: (s64)io->length;
+	return DMABUF_RW_END_IO_CALL(single_ended, direction, polled);
+}
+
+/*
+ * What kind of I/O ends is known to each of the functions that are made of this. The
+ * usual case has nothing to keep over a call, and saves no register.
+ */
+static __always_inline enum rq_end_io_ret
+single_ends(DMABUF_RW_END_IO_ARGS, u32 direction, bool polled, bool file)
+{
+	struct io_uring_cmd *cmd = rq->end_io_data;
+	struct dmabuf_rw_pdu *io = dmabuf_rw_pdu(cmd);
+
+	if (file && direction == DMABUF_RW_DIR_WRITE)
+		dmabuf_rw_file_write_end(io->m->target.use);
+	if (unlikely(dmabuf_rw_nvme_result(rq, status) || trace_dmabuf_rw_complete_enabled()))
+		return DMABUF_RW_END_IO_CALL(single_ends_otherwise, direction, polled);
+	dmabuf_rw_note_done(io->m, direction, io->length);
+	io->result = io->length;
+	return DMABUF_RW_END_IO_CALL(single_ended, direction, polled);
+}
+
+static u32 single_direction(const struct request *rq)
+{
+	struct io_uring_cmd *cmd = rq->end_io_data;
+
+	return dmabuf_rw_pdu(cmd)->flags & IO_WRITE ? DMABUF_RW_DIR_WRITE : DMABUF_RW_DIR_READ;
+}
+
+static enum rq_end_io_ret single_read_end(DMABUF_RW_END_IO_ARGS)
+{
+	return DMABUF_RW_END_IO_CALL(single_ends, DMABUF_RW_DIR_READ, false, false);
+}
+
+static enum rq_end_io_ret single_write_end(DMABUF_RW_END_IO_ARGS)
+{
+	return DMABUF_RW_END_IO_CALL(single_ends, DMABUF_RW_DIR_WRITE, false, false);
+}
+
+static enum rq_end_io_ret single_polled_end(DMABUF_RW_END_IO_ARGS)
+{
+	return DMABUF_RW_END_IO_CALL(single_ends, single_direction(rq), true, false);
 }
 
 static enum rq_end_io_ret single_file_end(DMABUF_RW_END_IO_ARGS)
 {
-	return DMABUF_RW_END_IO_CALL(single_ends, true);
+	return DMABUF_RW_END_IO_CALL(single_ends, single_direction(rq), false, true);
+}
+
+static enum rq_end_io_ret single_polled_file_end(DMABUF_RW_END_IO_ARGS)
+{
+	return DMABUF_RW_END_IO_CALL(single_ends, single_direction(rq), true, true);
 }
 
 /*
@@ -133,14 +182,14 @@ static noinline bool single_send(struct dmabuf_rw_mapping *m, struct request *rq
 
 /* An I/O of several commands: their tags are had, and their doorbell is rung, together. */
 static noinline int several_issue(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
-				  const struct dmabuf_rw_io_args *args)
+				  const struct dmabuf_rw_io_args args)
 {
 	struct blk_plug plug;
 	int ret;
 
 	blk_start_plug(&plug);
-	dmabuf_rw_plug_expect(current->plug, DIV_ROUND_UP(args->length, m->target.max_command));
-	ret = dmabuf_rw_long_issue(cmd, m, args);
+	dmabuf_rw_plug_expect(current->plug, DIV_ROUND_UP(args.length, m->target.max_command));
+	ret = dmabuf_rw_long_issue(cmd, m, &args);
 	blk_finish_plug(&plug);
 	return ret;
 }
@@ -153,7 +202,7 @@ static __always_inline int issue_any(struct io_uring_cmd *cmd, struct dmabuf_rw_
 	struct dmabuf_rw_pdu *io = dmabuf_rw_pdu(cmd);
 	blk_opf_t opf = command_op(args) | REQ_NOWAIT;
 	u32 most = m->target.max_command;
-	u64 base = 0, run;
+	u64 base = 0;
 	struct dmabuf_rw_result result;
 	struct request *rq;
 	int ret;
@@ -164,6 +213,8 @@ static __always_inline int issue_any(struct io_uring_cmd *cmd, struct dmabuf_rw_
 	if (unlikely(cache_in_the_way(m, args) || dmabuf_rw_io_fenced(m, args)))
 		return dmabuf_rw_io_defer(m);
 	if (file) {
+		u64 run;
+
 		if (args_write(args) && unlikely(dmabuf_rw_file_due(m->target.use)))
 			return dmabuf_rw_io_defer(m);
 		base = dmabuf_rw_extents_find(m->target.use->extents, args->file_offset, &run);
@@ -174,7 +225,7 @@ static __always_inline int issue_any(struct io_uring_cmd *cmd, struct dmabuf_rw_
 	}
 	/* Parts are not polled for: a command has room for one request. */
 	if (unlikely(args->length > most))
-		return several_issue(cmd, m, args);
+		return several_issue(cmd, m, *args);
 
 	if (issue_flags & IO_URING_F_IOPOLL)
 		opf |= REQ_POLLED;
@@ -192,16 +243,22 @@ static __always_inline int issue_any(struct io_uring_cmd *cmd, struct dmabuf_rw_
 		blk_mq_free_request(rq);
 		return dmabuf_rw_io_defer(m);
 	}
-	rq->end_io = file ? single_file_end : single_end;
+	if (file)
+		rq->end_io = single_file_end;
+	else
+		rq->end_io = args_write(args) ? single_write_end : single_read_end;
 	rq->end_io_data = cmd;
 	io->m = m;
 	io->file_offset = args->file_offset;
 	io->buffer_offset = args->buffer_offset;
 	io->length = args->length;
 	io->flags = args_write(args) ? IO_WRITE : 0;
-	if ((issue_flags & IO_URING_F_IOPOLL) && blk_rq_is_poll(rq))
+	/* As blk_rq_is_poll() says. */
+	if ((issue_flags & IO_URING_F_IOPOLL) && rq->mq_hctx->type == HCTX_TYPE_POLL) {
+		rq->end_io = file ? single_polled_file_end : single_polled_end;
 		io->flags |= IO_POLLED | rq->mq_hctx->queue_num << IO_QUEUE_SHIFT |
 			     (this_cpu_inc_return(poll_order) & IO_ORDER_MASK) << IO_ORDER_SHIFT;
+	}
 	trace_dmabuf_rw_submit(m->session, m->handle, args->direction, args->file_offset,
 			       args->buffer_offset, args->length);
 	if (likely(current->plug && !m->target.head)) {
@@ -223,7 +280,7 @@ static __always_inline int issue_any(struct io_uring_cmd *cmd, struct dmabuf_rw_
 	return -EIOCBQUEUED;
 }
 
-/* A part of dmabuf_rw_issue() below. */
+/* A part of issue_one() below. */
 static __always_inline int
 premapped_issue(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 		const struct dmabuf_rw_io_args *args, unsigned int issue_flags)
@@ -257,21 +314,43 @@ const struct dmabuf_rw_path_ops dmabuf_rw_premapped_ops = {
  * Was the queue of a polled command looked at in this pass already? A new pass
  * begins with a command that is not later than the last one.
  */
-static bool poll_looked(const struct dmabuf_rw_mapping *m, u32 flags,
-			const struct io_comp_batch *iob)
+static __always_inline bool
+poll_looked(const struct dmabuf_rw_mapping *m, u32 flags, const struct io_comp_batch *iob)
 {
 	struct poll_pass *pass;
-	bool looked;
 	u32 later;
 
 	guard(preempt)();
 	pass = this_cpu_ptr(&poll_pass);
 	later = ((flags - pass->flags) >> IO_ORDER_SHIFT) & IO_ORDER_MASK;
-	looked = pass->iob == iob && pass->task == current && pass->m == m &&
-		 pass->flags >> IO_QUEUE_SHIFT == flags >> IO_QUEUE_SHIFT &&
-		 later && later <= IO_ORDER_MASK / 2 && pass->skipped < PASS_MOST;
-	*pass = (struct poll_pass){ iob, current, m, flags, looked ? pass->skipped + 1 : 0 };
-	return looked;
+	if (likely(pass->iob == iob && pass->task == current && pass->m == m &&
+		   pass->flags >> IO_QUEUE_SHIFT == flags >> IO_QUEUE_SHIFT &&
+		   later && later <= IO_ORDER_MASK / 2 && pass->skipped < PASS_MOST)) {
+		pass->flags = flags;
+		pass->skipped++;
+		return true;
+	}
+	*pass = (struct poll_pass){ iob, current, m, flags, 0 };
+	return false;
+}
+
+/* The first of a pass looks. Apart from those that follow, which save no register. */
+static noinline int poll_look(const struct dmabuf_rw_pdu *io, struct io_comp_batch *iob)
+{
+	struct dmabuf_rw_mapping *m = NULL;
+	u32 flags;
+	int found;
+
+	rcu_read_lock();
+	flags = READ_ONCE(io->flags);
+	if ((flags & IO_POLLED) && percpu_ref_tryget(&io->m->io))
+		m = io->m;
+	rcu_read_unlock();
+	if (!m)
+		return 0;
+	found = dmabuf_rw_target_poll(&m->target, iob, flags >> IO_QUEUE_SHIFT);
+	percpu_ref_put(&m->io);
+	return found;
 }
 
 /**
@@ -290,42 +369,22 @@ static bool poll_looked(const struct dmabuf_rw_mapping *m, u32 flags,
  */
 int dmabuf_rw_premapped_iopoll(struct io_uring_cmd *cmd, struct io_comp_batch *iob)
 {
-	struct dmabuf_rw_pdu *io = dmabuf_rw_pdu(cmd);
-	struct dmabuf_rw_mapping *m = NULL;
-	u32 flags;
-	int found;
+	const struct dmabuf_rw_pdu *io = dmabuf_rw_pdu(cmd);
+	u32 flags = READ_ONCE(io->flags);
 
-	flags = READ_ONCE(io->flags);
 	if (!(flags & IO_POLLED) || poll_looked(io->m, flags, iob))
 		return 0;
-	rcu_read_lock();
-	flags = READ_ONCE(io->flags);
-	if ((flags & IO_POLLED) && percpu_ref_tryget(&io->m->io))
-		m = io->m;
-	rcu_read_unlock();
-	if (!m)
-		return 0;
-	found = dmabuf_rw_target_poll(&m->target, iob, flags >> IO_QUEUE_SHIFT);
-	percpu_ref_put(&m->io);
-	return found;
+	return poll_look(io, iob);
 }
 
-/**
- * dmabuf_rw_issue - DMABUF_RW_URING_READ and _WRITE
- * @cmd: the command
- * @issue_flags: io_uring's
- * @direction: DMABUF_RW_DIR_READ or DMABUF_RW_DIR_WRITE
- *
- * Context: io_uring's issue context; sleeps only without IO_URING_F_NONBLOCK.
- * Return: -EIOCBQUEUED: on its way; -EAGAIN, with IO_URING_F_NONBLOCK only: call
- * again where sleeping is allowed; otherwise why nothing was sent: -EINVAL
- * (range, alignment), -ENOENT (handle), -EOPNOTSUPP (mapping of another path; not
- * issued by the task that submits, on a kernel without DMABUF_RW_FEAT_ASYNC),
- * -EACCES (direction not mapped), -EPERM (target read-only), -ETXTBSY (target in
- * use as swap), -EMEDIUMTYPE (formatted with other metadata since it was mapped),
- * -ENODEV (revoked, drive gone), -ETIMEDOUT (fence), -EINTR, -ENOMEM.
- */
-int dmabuf_rw_issue(struct io_uring_cmd *cmd, unsigned int issue_flags, u32 direction)
+static noinline int issue_later(struct io_uring_cmd *cmd, u32 handle,
+				const struct dmabuf_rw_io_args args)
+{
+	return dmabuf_rw_later(cmd, handle, &args);
+}
+
+static __always_inline int issue_one(struct io_uring_cmd *cmd, unsigned int issue_flags,
+				     u32 direction)
 {
 	struct dmabuf_rw_io_args args;
 	u32 handle;
@@ -339,7 +398,39 @@ int dmabuf_rw_issue(struct io_uring_cmd *cmd, unsigned int issue_flags, u32 dire
 	if (likely(ret != -EAGAIN))
 		return ret;
 	if (!DMABUF_RW_SQE_KEPT)
-		return dmabuf_rw_later(cmd, handle, &args);
+		return issue_later(cmd, handle, args);
 	dmabuf_rw_sqe_keep(cmd);
 	return -EAGAIN;
+}
+
+/**
+ * dmabuf_rw_issue_read - DMABUF_RW_URING_READ
+ * @cmd: the command
+ * @issue_flags: io_uring's
+ *
+ * Context: io_uring's issue context; sleeps only without IO_URING_F_NONBLOCK.
+ * Return: -EIOCBQUEUED: on its way; -EAGAIN, with IO_URING_F_NONBLOCK only: call
+ * again where sleeping is allowed; otherwise why nothing was sent: -EINVAL
+ * (range, alignment), -ENOENT (handle), -EOPNOTSUPP (mapping of another path; not
+ * issued by the task that submits, on a kernel without DMABUF_RW_FEAT_ASYNC),
+ * -EACCES (direction not mapped), -EPERM (target read-only), -ETXTBSY (target in
+ * use as swap), -EMEDIUMTYPE (formatted with other metadata since it was mapped),
+ * -ENODEV (revoked, drive gone), -ETIMEDOUT (fence), -EINTR, -ENOMEM.
+ */
+int dmabuf_rw_issue_read(struct io_uring_cmd *cmd, unsigned int issue_flags)
+{
+	return issue_one(cmd, issue_flags, DMABUF_RW_DIR_READ);
+}
+
+/**
+ * dmabuf_rw_issue_write - DMABUF_RW_URING_WRITE
+ * @cmd: the command
+ * @issue_flags: io_uring's
+ *
+ * Context: as dmabuf_rw_issue_read().
+ * Return: as dmabuf_rw_issue_read().
+ */
+int dmabuf_rw_issue_write(struct io_uring_cmd *cmd, unsigned int issue_flags)
+{
+	return issue_one(cmd, issue_flags, DMABUF_RW_DIR_WRITE);
 }

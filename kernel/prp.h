@@ -44,11 +44,14 @@ int dmabuf_rw_prp_alloc(struct dmabuf_rw_prp *prp, struct device *dev, u64 bytes
 void dmabuf_rw_prp_free(struct dmabuf_rw_prp *prp);
 void dmabuf_rw_prp_fill(struct dmabuf_rw_prp *prp, struct sg_table *sgt);
 
+/* A division of 64 bits takes twice as many instructions. */
+static_assert((DMABUF_RW_MAX_PREMAPPED >> DMABUF_RW_GRANULE_SHIFT) + PRP_STAGGER <= U32_MAX);
+
 /* Where page @index is in the lists of @variant. */
 static __always_inline struct dmabuf_rw_prp_page *
-prp_find(const struct dmabuf_rw_prp *prp, unsigned int variant, u64 index, unsigned int *slot)
+prp_find(const struct dmabuf_rw_prp *prp, unsigned int variant, u32 index, unsigned int *slot)
 {
-	u64 position = index + variant * PRP_STAGGER;
+	u32 position = index + variant * PRP_STAGGER;
 
 	*slot = position % PRP_SLOTS;
 	return &prp->list[variant][position / PRP_SLOTS];

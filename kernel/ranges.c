@@ -22,6 +22,7 @@
 
 #include "compat.h"
 #include "command.h"
+#include "io_ref.h"
 #include "later_user.h"
 #include "limits.h"
 #include "premapped.h"
@@ -37,7 +38,8 @@ struct ranges {
 	struct dmabuf_rw_range __user *user;
 	u32 direction;
 	u32 nr;
-	atomic_t pending;		/* commands, and one for who sends them */
+	u32 longest;			/* bytes, of a range */
+	atomic_t pending;		/* ranges that have not ended, and one for who sends them */
 	bool again;			/* some range is to be sent by a worker */
 	bool held;
 	struct work_struct work;
@@ -84,8 +86,11 @@ static struct ranges *ranges_new(struct dmabuf_rw_range __user *user, u32 nr)
 	all->nr = nr;
 	all->again = false;
 	all->held = false;
-	for (i = 0; i < nr; i++)
+	all->longest = 0;
+	for (i = 0; i < nr; i++) {
 		range_end(&all->range[i], i, DMABUF_RW_OK);
+		all->longest = max(all->longest, all->range[i].length);
+	}
 	return all;
 }
 
@@ -197,25 +202,29 @@ static void ranges_work(struct work_struct *work)
 	dmabuf_rw_in_task(all->cmd, ranges_task_work);
 }
 
-/* One command less. With the last one the mapping is let go of. */
-static void ranges_put(struct ranges *all)
+/* The last range has ended, and the mapping is let go of. */
+static noinline void ranges_end(struct ranges *all)
 {
 	struct dmabuf_rw_mapping *m = all->m;
 	struct io_uring_cmd *cmd = all->cmd;
-	const struct dmabuf_rw_session *session;
+	const struct dmabuf_rw_session *session = cmd->file->private_data;
 
-	if (!atomic_dec_and_test(&all->pending))
-		return;
-	session = cmd->file->private_data;
 	if (unlikely(all->again || (all->direction == DMABUF_RW_DIR_WRITE && target_cached(m)))) {
 		refcount_inc(&m->refs);
 		all->held = true;
 	}
-	percpu_ref_put(&m->io);
+	dmabuf_rw_io_put(&m->io);
 	if (unlikely(all->again))
 		queue_work(session->later->wq, &all->work);
 	else
 		dmabuf_rw_in_task(cmd, ranges_task_work);
+}
+
+/* So many less. */
+static __always_inline void ranges_put(struct ranges *all, int nr)
+{
+	if (atomic_sub_and_test(nr, &all->pending))
+		ranges_end(all);
 }
 
 static void range_again(struct ranges *all, struct dmabuf_rw_range *range)
@@ -224,84 +233,134 @@ static void range_again(struct ranges *all, struct dmabuf_rw_range *range)
 	WRITE_ONCE(all->again, true);
 }
 
-static enum rq_end_io_ret range_command_end(DMABUF_RW_END_IO_ARGS)
+/* The command of a range failed: the range is sent again, or has failed. */
+static void range_failed(struct dmabuf_rw_range *range, struct request *rq, int error)
+{
+	struct ranges *all = ranges_of(range);
+	struct dmabuf_rw_mapping *m = all->m;
+	u32 reason = dmabuf_rw_reason_of(m, error);
+
+	command_note_status(m, rq);
+	if (dmabuf_rw_nvme_again(rq, m->target.head) != DMABUF_RW_NVME_OVER) {
+		range_again(all, range);
+		return;
+	}
+	io_account(m, all->direction, range->length, error, reason);
+	range_end(range, 0, dmabuf_rw_fail(error, reason));
+}
+
+/* A range whose command failed, or that somebody traces. */
+static noinline enum rq_end_io_ret
+range_ends_otherwise(struct dmabuf_rw_range *range, struct request *rq, int error)
+{
+	struct ranges *all = ranges_of(range);
+
+	if (error) {
+		range_failed(range, rq, error);
+	} else {
+		io_account(all->m, all->direction, range->length, 0, DMABUF_RW_REASON_NONE);
+		range->moved = range->length;
+	}
+	ranges_put(all, 1);
+	return RQ_END_IO_FREE;
+}
+
+static __always_inline enum rq_end_io_ret
+range_ends(DMABUF_RW_END_IO_ARGS, u32 direction)
 {
 	struct dmabuf_rw_range *range = rq->end_io_data;
 	int error = dmabuf_rw_nvme_result(rq, status);
 	struct ranges *all = ranges_of(range);
-	struct dmabuf_rw_mapping *m = all->m;
 
-	if (unlikely(error))
-		command_note_status(m, rq);
-	if (unlikely(error) && dmabuf_rw_nvme_again(rq, m->target.head) != DMABUF_RW_NVME_OVER) {
-		range_again(all, range);
-	} else {
-		u32 reason = error ? dmabuf_rw_reason_of(m, error) : DMABUF_RW_REASON_NONE;
-
-		io_account(m, all->direction, range->length, error, reason);
-		range_end(range, error ? 0 : range->length, dmabuf_rw_fail(error, reason));
-	}
-	ranges_put(all);
+	if (unlikely(error || trace_dmabuf_rw_complete_enabled()))
+		return range_ends_otherwise(range, rq, error);
+	dmabuf_rw_note_done(all->m, direction, range->length);
+	range->moved = range->length;
+	ranges_put(all, 1);
 	return RQ_END_IO_FREE;
 }
 
-/* Send one range, which does not have to wait for anything but a request. */
-static void range_send(struct ranges *all, struct dmabuf_rw_range *range)
+static enum rq_end_io_ret range_read_end(DMABUF_RW_END_IO_ARGS)
 {
-	struct dmabuf_rw_io_args args = range_args(range, all->direction);
+	return DMABUF_RW_END_IO_CALL(range_ends, DMABUF_RW_DIR_READ);
+}
+
+static enum rq_end_io_ret range_write_end(DMABUF_RW_END_IO_ARGS)
+{
+	return DMABUF_RW_END_IO_CALL(range_ends, DMABUF_RW_DIR_WRITE);
+}
+
+/*
+ * Send one range, which does not have to wait for anything but a request. False: no
+ * command of it is under way. As in io.h, the arguments are in registers.
+ */
+static __always_inline bool range_send(struct ranges *all, struct dmabuf_rw_range *range,
+				       u32 direction)
+{
+	const struct dmabuf_rw_io_args args = range_args(range, direction);
 	struct dmabuf_rw_mapping *m = all->m;
 	struct dmabuf_rw_result result = dmabuf_rw_io_check(m, &args);
 	struct request *rq;
 	int ret;
 
-	if (!result.error)
-		result = target_check(m, &args);
+	if (likely(!result.error))
+		result = device_check(m, &args);
 	if (unlikely(result.error)) {
 		range_refuse(m, range, result);
-		return;
+		return false;
 	}
 	rq = blk_mq_alloc_request(m->target.disk->queue, command_op(&args) | REQ_NOWAIT,
 				  BLK_MQ_REQ_NOWAIT);
 	if (IS_ERR(rq)) {
 		range_again(all, range);
-		return;
+		return false;
 	}
 	ret = command_make(rq, m, &args, 0, args.length, device_base(&m->target));
 	if (unlikely(ret)) {
 		blk_mq_free_request(rq);
 		range_refuse(m, range, dmabuf_rw_fail(ret, dmabuf_rw_reason_of(m, ret)));
-		return;
+		return false;
 	}
-	rq->end_io = range_command_end;
+	rq->end_io = args_write(&args) ? range_write_end : range_read_end;
 	rq->end_io_data = range;
 	trace_dmabuf_rw_submit(m->session, m->handle, args.direction, args.file_offset,
 			       args.buffer_offset, args.length);
-	atomic_inc(&all->pending);
 	if (likely(command_send(m, rq)))
-		return;
+		return true;
 	/* The multipath head is frozen. */
-	atomic_dec(&all->pending);
 	this_cpu_dec(m->counts->commands);
 	blk_mq_free_request(rq);
 	range_again(all, range);
+	return false;
+}
+
+/* All of them. How many have no command under way. */
+static __always_inline u32 ranges_send_each(struct ranges *all, u32 direction)
+{
+	u32 i, unsent = 0;
+
+	for (i = 0; i < all->nr; i++)
+		unsent += !range_send(all, &all->range[i], direction);
+	return unsent;
 }
 
 /* Would any of them have to wait, or be several commands? m->io held. */
 static bool ranges_wait(const struct ranges *all)
 {
 	const struct dmabuf_rw_mapping *m = all->m;
-	bool cached = target_cached(m);
 	u32 i;
 
 	if (dmabuf_rw_fenced(m->dmabuf, all->direction == DMABUF_RW_DIR_READ))
 		return true;
+	if (all->longest > m->target.max_command)
+		return true;
+	if (likely(!target_cached(m)))
+		return false;
 	for (i = 0; i < all->nr; i++) {
 		const struct dmabuf_rw_io_args args = range_args(&all->range[i], all->direction);
 
-		if (args.length > m->target.max_command)
-			return true;
-		if (unlikely(cached) && !dmabuf_rw_io_check(m, &args).error &&
-		    !target_check(m, &args).error && cache_in_the_way(m, &args))
+		if (!dmabuf_rw_io_check(m, &args).error && !device_check(m, &args).error &&
+		    cache_in_the_way(m, &args))
 			return true;
 	}
 	return false;
@@ -311,17 +370,19 @@ static bool ranges_wait(const struct ranges *all)
 static int ranges_send(struct ranges *all)
 {
 	struct blk_plug plug;
-	u32 i;
+	u32 unsent;
 
-	atomic_set(&all->pending, 1);
+	atomic_set(&all->pending, all->nr + 1);
 	INIT_WORK(&all->work, ranges_work);
 	dmabuf_rw_pdu(all->cmd)->ranges = all;
 	blk_start_plug(&plug);
 	dmabuf_rw_plug_expect(current->plug, all->nr);
-	for (i = 0; i < all->nr; i++)
-		range_send(all, &all->range[i]);
+	if (all->direction == DMABUF_RW_DIR_READ)
+		unsent = ranges_send_each(all, DMABUF_RW_DIR_READ);
+	else
+		unsent = ranges_send_each(all, DMABUF_RW_DIR_WRITE);
 	blk_finish_plug(&plug);
-	ranges_put(all);
+	ranges_put(all, unsent + 1);
 	return -EIOCBQUEUED;
 }
 
@@ -330,9 +391,10 @@ static struct dmabuf_rw_mapping *ranges_enter(const struct dmabuf_rw_session *se
 {
 	struct dmabuf_rw_mapping *m;
 
-	guard(rcu)();
+	/* A section of RCU, too. */
+	guard(preempt)();
 	m = dmabuf_rw_find_rcu(session, handle);
-	if (!m || m->ops != &dmabuf_rw_premapped_ops || !percpu_ref_tryget_live_rcu(&m->io))
+	if (!m || m->ops != &dmabuf_rw_premapped_ops || !dmabuf_rw_io_tryget(&m->io))
 		return NULL;
 	/* As dmabuf_rw_io_enter(), without its own section of RCU. */
 	smp_rmb();

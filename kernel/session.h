@@ -58,7 +58,7 @@ void dmabuf_rw_visit_sessions(dmabuf_rw_session_fn *fn, void *data);
  * @session: where
  * @handle: from user space
  *
- * Context: rcu_read_lock() held; the mapping stays memory until it is dropped.
+ * Context: rcu_read_lock() held, or preemption off; the mapping stays memory until it is dropped.
  * Return: the mapping, perhaps one that is just being unmapped, or NULL.
  */
 static inline struct dmabuf_rw_mapping *
@@ -66,7 +66,8 @@ dmabuf_rw_find_rcu(const struct dmabuf_rw_session *session, u32 handle)
 {
 	u32 index = array_index_nospec(handle & DMABUF_RW_HANDLE_INDEX_MASK,
 				       DMABUF_RW_MAX_MAPPINGS);
-	struct dmabuf_rw_mapping *m = rcu_dereference(session->slots[index].mapping);
+	struct dmabuf_rw_mapping *m = rcu_dereference_check(session->slots[index].mapping,
+							    rcu_read_lock_sched_held());
 
 	return likely(m && m->handle == handle) ? m : NULL;
 }

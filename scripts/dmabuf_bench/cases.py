@@ -8,6 +8,7 @@ from dmabuf_common import sizes
 # In the order of tables. host is what fio's own io_uring engine does: registered host memory.
 PATHS = ("host", "passthrough", "registered", "bvec", "premapped", "bounce")
 MEMORIES = ("scattered", "huge", "contiguous", "plain")
+# Besides, of the test exporter and for premapped only: unfenced, and signalled, which has fences.
 IOMMUS = ("off", "lazy", "strict")
 # How the guest's block layer schedules. Linux gives a drive with several queues none, and one with a
 # single queue, as the guest's with its one CPU, mq-deadline.

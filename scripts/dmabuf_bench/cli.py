@@ -22,7 +22,7 @@ examples:
   dmabuf-bench run --paths host,premapped --sizes 4k,64k --iommu off,strict
   dmabuf-bench run --figures fio --depths 1,32 --jobs 1,2 --out build/bench
   dmabuf-bench run --figures fio --here /dev/nvme0n1 --paths host,premapped
-  dmabuf-bench profile io path=premapped memory=scattered bs=4096 depth=32 free=1
+  dmabuf-bench profile io path=premapped memory=scattered bs=4096 depth=32
   dmabuf-bench report build/bench/results.json
 
 exit status:
@@ -110,7 +110,7 @@ def parser() -> argparse.ArgumentParser:
                              help="of each case, interleaved (default: 7)")
         command.add_argument("--out", type=Path, default=Path("build/bench"), metavar="DIR",
                              help="results.json, table.txt, plot.svg (default: %(default)s)")
-    profile = commands.add_parser("profile", help="where the CPU is while a case is measured")
+    profile = commands.add_parser("profile", help="count the instructions of each function while a case is measured")
     profile.add_argument("case", nargs="+", metavar="WORD",
                          help="a case as results.json names it: io path=premapped ...")
     profile.add_argument("--iommu", choices=IOMMUS, default="strict", help="(default: strict)")
@@ -118,6 +118,8 @@ def parser() -> argparse.ArgumentParser:
                          help="times the case is measured (default: 20)")
     profile.add_argument("--most", type=arguments.positive, default=30, metavar="N",
                          help="functions shown (default: 30)")
+    profile.add_argument("--out", type=Path, metavar="DIR",
+                         help="keep the counts of each address, and the kernel's symbols")
     report = commands.add_parser("report", help="table and plot of a results file")
     report.add_argument("results", type=Path)
     report.add_argument("--plot", type=Path, metavar="FILE", help="PNG or SVG")
@@ -244,8 +246,8 @@ def _goals(args: argparse.Namespace) -> int:
 def _profile(args: argparse.Namespace) -> int:
     from . import profiles
 
-    found = profiles.measure(" ".join(args.case), args.iommu, args.rounds)
-    print(profiles.text(found, args.most))
+    figure, functions = profiles.measure(" ".join(args.case), args.iommu, args.rounds, args.out)
+    print(profiles.text(figure, functions, args.most))
     return EXIT_PASS
 
 

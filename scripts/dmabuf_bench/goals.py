@@ -86,6 +86,8 @@ GOALS = (
            IoCase("premapped", bs=512 * KIB, command=512 * KIB)),), 0.75, ("strict",), parts=16),
     Goal("premapped polled ÷ by interrupt, 4 KiB",
          ((replace(ONE, polled=True), ONE),), 0.95, ("strict",)),
+    Goal("premapped, a buffer whose fences have signalled ÷ one without fences, 4 KiB",
+         ((replace(ONE, memory="signalled"), replace(ONE, memory="unfenced")),), 1.03, ("strict",)),
     # Of the system heap: how long an exporter takes for a scattered one is not ours to change.
     Goal("MAP of 64 x 1 MiB, each in one piece, in one call ÷ 64 calls",
          ((MapCase("batch", "heap", MIB, 64), MapCase("each", "heap", MIB, 64)),), 0.80),

@@ -112,6 +112,8 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
         help="with --icount: an instruction takes 1 ns << N of the guest's time "
         f"(default: {config.DEFAULT_ICOUNT_SHIFT}); more of it makes the guest's hours pass sooner",
     )
+    parser.add_argument("--plugin", default="", metavar="FILE[,NAME=VALUE]",
+                        help="a plug-in that QEMU loads, such as build/lab/tests/vm/libcount.so")  # fmt: skip
     parser.add_argument(
         "--no-multipath", action="store_true", help="the kernel's NVMe driver without multipath"
     )
@@ -291,6 +293,7 @@ def request(args: argparse.Namespace) -> runner.Request:
         switch=args.switch,
         icount=args.icount,
         icount_shift=args.icount_shift,
+        plugin=args.plugin,
         multipath=not args.no_multipath,
         mdts=args.mdts,
         share=args.share,

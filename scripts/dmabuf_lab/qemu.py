@@ -26,9 +26,10 @@ class Machine:
     the guest may command its own QEMU, by the virtio-serial port lab.qmp; formats: one more NVMe drive,
     with the namespaces of config.FORMATS; errors: one more, with the sectors of config.BAD_SECTORS;
     paths: controllers of the first NVMe drive, which share its namespace as one multipath head, 0: a
-    plain disk; nodes: NUMA nodes that memory and CPUs are dealt out to; debug: the kernel is the debug
-    kernel; arch: the architecture; drive_gib: the size of the first NVMe drive; writes: a log of what the
-    guest writes to it, in order (see the lab's page).
+    plain disk; nodes: NUMA nodes that memory and CPUs are dealt out to; plugin: a plug-in that QEMU
+    loads, FILE[,NAME=VALUE...], or "" for none; debug: the kernel is the debug kernel; arch: the
+    architecture; drive_gib: the size of the first NVMe drive; writes: a log of what the guest writes to
+    it, in order (see the lab's page).
     """
 
     release: str
@@ -49,6 +50,7 @@ class Machine:
     errors: bool = False
     paths: int = 0
     nodes: int = 1
+    plugin: str = ""
     debug: bool = False
     # With p2p: the drives and the BAR are behind one PCIe switch, a port of it for each.
     switch: bool = False
@@ -342,6 +344,8 @@ def arguments(
         words += ["-dtb", f"/proc/self/fd/{fds.device_tree}"]
     if machine.icount:
         words += ["-icount", f"shift={machine.icount_shift}"]
+    if machine.plugin:
+        words += ["-plugin", f"file={machine.plugin}"]
     words += _share("root", machine.root or root, True) + _share("src", checkout, True)
     if not kernel.modules.is_relative_to(root):
         words += _share("modules", kernel.modules, True)

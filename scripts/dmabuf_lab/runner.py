@@ -35,6 +35,7 @@ class Request:
     switch: bool = False
     icount: bool = False
     icount_shift: int | None = None
+    plugin: str = ""
     multipath: bool = True
     mdts: int | None = None
     share: Path | None = None
@@ -97,6 +98,8 @@ def _machine(request: Request, kernel: guest_kernel.GuestKernel) -> qemu.Machine
         raise LabError("--icount needs one vCPU, so --smp must be 1")
     if request.icount_shift is not None and not request.icount:
         raise LabError("--icount-shift says how long an instruction takes, and needs --icount")
+    if request.plugin and request.arch == "arm64":
+        raise LabError("--plugin is for guests of amd64")
     if request.switch and not request.p2p:
         raise LabError("--switch says where --p2p has its devices, and needs --p2p")
     if request.paths and not request.multipath:
@@ -121,6 +124,7 @@ def _machine(request: Request, kernel: guest_kernel.GuestKernel) -> qemu.Machine
         switch=request.switch,
         icount=request.icount,
         icount_shift=config.DEFAULT_ICOUNT_SHIFT if request.icount_shift is None else request.icount_shift,
+        plugin=request.plugin,
         multipath=request.multipath,
         mdts=request.mdts,
         share=request.share.resolve() if request.share else None,

@@ -166,25 +166,52 @@ def test_every_goal_can_be_judged_and_missed() -> None:
         assert all(verdict.holds is cheap for verdict in below_one)
 
 
-def test_shares_of_a_profile_are_of_what_the_kernel_did() -> None:
-    counts = {"user space": 50, "pv_native_safe_halt": 30, "b": 5, "a [m]": 15}
-    text = profiles.text({"samples": 100, "functions": counts}, 1)
-    assert text.splitlines()[1].split() == ["a", "[m]", "15", "75.0%"]
-    assert len(text.splitlines()) == 2
+COUNTED = "batches 2\ngaps 4\n1010 640 0\n1014 64 128\n2000 6 0\n"
+SYMBOLS = ["0000 t start", "1000 T a", "2000 t b [m]", "1800 D data"]
 
 
-@pytest.mark.parametrize("counts", [{"user space": 10}, {}])
-def test_a_profile_without_the_kernel_is_none(counts: dict[str, int]) -> None:
+def test_a_profile_is_of_a_batch_less_a_gap() -> None:
+    costs = profiles.by_function(profiles.parse(COUNTED), profiles.Symbols(SYMBOLS), 32)
+    # 640 / 2, and 64 / 2 less 128 / 4, for 32 I/Os.
+    assert costs == {"a": pytest.approx(10), "b [m]": pytest.approx(6 / 2 / 32)}
+
+
+def test_a_profile_shows_what_costs_most_and_the_modules() -> None:
+    lines = profiles.text(110, {"a": 60, "b [m]": 25, "c [m]": 15}, 2).splitlines()
+    assert lines[1].split() == ["a", "60.0", "60.0%"]
+    assert lines[2].split() == ["b", "[m]", "25.0", "25.0%"]
+    assert lines[5].split() == ["kernel", "60.0", "60.0%"]
+    assert lines[6].split() == ["m", "40.0", "40.0%"]
+    assert lines[-1].startswith("the kernel in all: 100 of 110 ")
+
+
+@pytest.mark.parametrize("figure", [90, 210])
+def test_a_profile_that_the_clock_does_not_confirm_is_none(figure: float) -> None:
+    with pytest.raises(BenchError, match="plug-in counted"):
+        profiles.text(figure, {"a": 100}, 2)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "batches 1\n", "batches 0\ngaps 1\n10 1 1\n", "batches 1\ngaps 0\n10 1 1\n", "batches 1\ngaps 1\n",
+     "gaps 1\nbatches 1\n10 1 1\n", "batches 1\ngaps 1\nx 1 1\n", "batches 1\ngaps 1\n10 1\n"],
+)
+def test_counts_that_are_not_there_are_an_error(text: str) -> None:
     with pytest.raises(BenchError):
-        profiles.text({"samples": sum(counts.values()), "functions": counts}, 10)
+        profiles.parse(text)
 
 
-def test_samples_that_are_not_there_are_an_error() -> None:
-    with pytest.raises(BenchError):
-        profiles.parse("measure: no such case\n")
+@pytest.mark.parametrize("lines", [[], ["0000000000000000 T a"]])
+def test_a_kernel_that_hides_its_functions_has_no_profile(lines: list[str]) -> None:
+    with pytest.raises(BenchError, match="where its functions are"):
+        profiles.Symbols(lines)
 
 
-@pytest.mark.parametrize("line", ["io path=premapped", "nothing", "map how=first"])
+@pytest.mark.parametrize(
+    "line",
+    ["io path=premapped", "nothing", "map how=first", MapCase("first", "heap", 4096).line(),
+     IoCase("premapped", free=True).line()],
+)
 def test_a_profile_needs_a_whole_case(line: str) -> None:
     with pytest.raises(BenchError):
         profiles.measure(line, "off", 1)

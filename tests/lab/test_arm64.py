@@ -159,6 +159,7 @@ def test_what_does_not_go_together_is_refused_in_one_sentence(tmp_path: Path) ->
     for words, why in (
         (("--incoherent",), "is for guests of arm64"),
         (("--arch", "arm64", "--icount"), "is for guests of amd64"),
+        (("--arch", "arm64", "--plugin", "x.so"), "is for guests of amd64"),
     ):
         with pytest.raises(LabError, match=why):
             runner._machine(parse(*words), kernel)

@@ -71,6 +71,12 @@ def test_all_machine_options_arrive() -> None:
     )
 
 
+def test_a_plugin_reaches_the_machine() -> None:
+    kernel = GuestKernel("7.3", Path("/boot/vmlinuz"), Path("/modules"))
+    assert runner._machine(parse("run", "--plugin", "x.so,out=y", "--", "true"), kernel).plugin == "x.so,out=y"
+    assert runner._machine(parse("run", "--", "true"), kernel).plugin == ""
+
+
 def test_how_long_an_instruction_takes_goes_with_a_clock_that_counts_them() -> None:
     assert parse("run", "--icount", "--", "true").icount_shift is None
     assert parse("run", "--icount", "--icount-shift", "7", "--", "true").icount_shift == 7

@@ -170,6 +170,11 @@ def test_an_instruction_takes_as_long_as_was_asked_for() -> None:
     assert not options(qemu.Machine("7.3", icount_shift=7), "-icount")
 
 
+def test_a_plugin_is_loaded_when_asked_for() -> None:
+    assert options(qemu.Machine("7.3", plugin="/x.so,out=/y"), "-plugin") == ["file=/x.so,out=/y"]
+    assert not options(qemu.Machine("7.3"), "-plugin")
+
+
 def test_a_switch_has_a_port_for_each_device_in_the_order_of_the_root_ports() -> None:
     plain, switched = (devices(qemu.Machine("7.3", p2p=True, switch=switch)) for switch in (False, True))
     ports = [one for one in switched if one["driver"] == "xio3130-downstream"]

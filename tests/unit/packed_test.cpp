@@ -92,7 +92,7 @@ protected:
         EXPECT_EQ(pack.entry->addr, reinterpret_cast<uintptr_t>(pack.ranges));
         const uint64_t data = pack.entry->user_data;
         *pack.entry = {};
-        pack.entry->opcode = IORING_OP_NOP;
+        pack.entry->opcode = opcode;
         pack.entry->user_data = data;
         for (unsigned i = 0; i < pack.count; i++)
           pack.ranges[i].moved = pack.ranges[i].length;
@@ -131,6 +131,7 @@ protected:
     bool operator==(const Made &) const = default;
   };
   Lane lane;
+  uint8_t opcode = IORING_OP_NOP;
   std::array<TestUnit, kDepth> units;
   std::vector<Made> commands;
 };
@@ -193,17 +194,28 @@ TEST_F(PackedTest, EachHasItsOwnResult) {
   prepare(0, 4);
   submit();
   range_of(1).moved = 0;
-  range_of(1).error = EIO;
+  range_of(1).error = ENODATA;
   range_of(2).moved = 512;
   finish(4, kDepth);
   EXPECT_EQ(units[0].error, 0);
-  EXPECT_EQ(units[1].error, EIO);
+  EXPECT_EQ(units[1].error, ENODATA);
   EXPECT_EQ(units[2].error, 0);
   EXPECT_EQ(units[2].missing, 4096U - 512);
   EXPECT_EQ(units[3].missing, 0U);
   EXPECT_EQ(lane.counters.errors, 1U);
   EXPECT_EQ(lane.counters.short_requests, 1U);
   EXPECT_EQ(lane.counters.ops[0], 2U);
+}
+
+TEST_F(PackedTest, ACommandThatFailsAsAWholeIsTheResultOfEach) {
+  opcode = 0xff; // no such operation: EINVAL
+  prepare(0, 3);
+  submit();
+  EXPECT_EQ(finish(3, kDepth).size(), 3U);
+  for (unsigned i = 0; i < 3; i++)
+    EXPECT_EQ(units[i].error, EINVAL);
+  EXPECT_EQ(lane.counters.errors, 3U);
+  EXPECT_EQ(lane.counters.ops[0], 0U);
 }
 
 TEST_F(PackedTest, ASyncGoesByItself) {

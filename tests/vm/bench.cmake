@@ -8,6 +8,11 @@ if(DMABUF_TESTS STREQUAL "vm")
       measure/io.cpp measure/datapath.cpp measure/interrupt.cpp measure/map.cpp)
     # Its own instructions count, too.
     target_compile_options(vm_measure PRIVATE $<$<CONFIG:Release>:-O2>)
+    # QEMU loads it, outside the guest.
+    add_library(count MODULE measure/count.c)
+    target_compile_options(count PRIVATE -Wall -Wextra)
+    set_target_properties(count PROPERTIES C_VISIBILITY_PRESET hidden
+      LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests/vm)
   endif()
   return()
 endif()
@@ -17,6 +22,12 @@ add_test(NAME vm.measure
   COMMAND ${CMAKE_SOURCE_DIR}/scripts/dmabuf-lab run --timeout 400 --icount --iommu strict
     --mdts 9 --memory 2048 -- "${python}/measure/smoke.py")
 set_tests_properties(vm.measure PROPERTIES LABELS vm TIMEOUT 1200)
+
+# That a plug-in of QEMU counts what each function of the kernel executes, as much as the clock says.
+add_test(NAME vm.profile
+  COMMAND ${CMAKE_SOURCE_DIR}/scripts/dmabuf-bench profile --rounds 3
+    io path=premapped memory=scattered bs=4096 depth=32)
+set_tests_properties(vm.profile PROPERTIES LABELS vm TIMEOUT 1200)
 
 # Datapath host against fio's own engine, on the drive; counted in instructions, so that load matters little.
 add_test(NAME bench.parity_drive

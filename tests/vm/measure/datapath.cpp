@@ -86,8 +86,8 @@ public:
 
 protected:
   void copy(unsigned slot) override {
-    const CpuAccess access(memory().buffer, true);
-    move(reinterpret_cast<std::byte *>(memory().buffer.words().data()) + slot_offset(slot),
+    const CpuAccess access(*memory().buffer, true);
+    move(reinterpret_cast<std::byte *>(memory().buffer->words().data()) + slot_offset(slot),
          staging_ + slot_offset(slot), bs_);
   }
 
@@ -114,7 +114,7 @@ private:
 class Command : public Datapath {
 public:
   Command(const Case &what, Path path) : Datapath(what, ring_flags(what)) {
-    dmabuf_rw_map_entry entry = map_entry(memory().buffer.fd(), target_, path);
+    dmabuf_rw_map_entry entry = map_entry(memory().dmabuf(), target_, path);
     entry.max_command_hint = static_cast<__u32>(what.number("hint", 0));
     if (what.has("file"))
       entry.flags = DMABUF_RW_MAP_HOLD_FILE;
@@ -193,7 +193,7 @@ private:
 class Registered : public Datapath {
 public:
   explicit Registered(const Case &what) : Datapath(what, ring_flags(what)) {
-    dmabuf_rw_map_entry entry = map_entry(memory().buffer.fd(), target_, Path::Registered);
+    dmabuf_rw_map_entry entry = map_entry(memory().dmabuf(), target_, Path::Registered);
     if (const int error = session().map_one(entry))
       die(std::format("MAP for registered: {} {}", errno_name(error), reason_name(entry.reason)));
     handle_ = entry.handle;
@@ -316,6 +316,8 @@ void Datapath::fill_fixed(unsigned slot, std::uint64_t address, unsigned buffer_
 
 void Datapath::register_host(std::byte *base) {
   std::vector<iovec> ranges(depth_);
+  if (!base)
+    die("this datapath needs memory that the CPU can map");
   for (unsigned slot = 0; slot < depth_; ++slot)
     ranges[slot] = {.iov_base = base + slot_offset(slot), .iov_len = bs_};
   if (const int error = io_uring_register_buffers(&ring_, ranges.data(), depth_))

@@ -17,10 +17,12 @@
 // Free: as a load generator does it, a new I/O for each that ends. The figure depends on how many
 // completions an interrupt finds, and so on the machine below.
 #include "datapath.hpp"
+#include "marks.h"
 #include "measure.hpp"
 
 #include <algorithm>
 #include <cerrno>
+#include <cmath>
 #include <cstring>
 #include <numeric>
 #include <optional>
@@ -86,14 +88,20 @@ double cost_of_gap(io_uring *ring, unsigned gap_us, bool polled) {
   auto &cost = known[{gap_us, polled}];
   if (cost > 0)
     return cost;
+  // A profile is of gaps, and of batches, of this length only.
+  MARK(MARK_FORGET_BATCHES);
+  MARK(MARK_FORGET_GAPS);
   std::vector<double> costs;
   for (int i = 0; i < 60; ++i) {
     if (!polled)
       drive_interrupt().mask();
     const std::uint64_t start = busy();
+    MARK(MARK_BEGIN);
     wait_in_vain(ring, 1, gap_us, polled);
     if (!polled)
       drive_interrupt().unmask();
+    MARK(MARK_END);
+    MARK(MARK_GAP);
     costs.push_back(static_cast<double>(busy() - start));
   }
   return cost = middle(std::move(costs));
@@ -160,6 +168,7 @@ private:
     if (!polled_)
       drive_interrupt().mask();
     const std::uint64_t start = busy();
+    MARK(MARK_BEGIN);
     const unsigned entries = each_ ? 1 : depth_;
     for (unsigned slot = 0; slot < depth_; ++slot) {
       queue(slot);
@@ -190,9 +199,14 @@ private:
         die(std::format("{}: wait: {}", line_, errno_name(status)));
       left -= reap();
     }
+    MARK(MARK_END);
     const std::uint64_t spent = busy() - start;
-    if (in_time && (sleeps() == slept || spinner().idle() - idle <= late))
-      return static_cast<double>(spent) - gap_cost;
+    if (in_time && (sleeps() == slept || spinner().idle() - idle <= late)) {
+      const double cost = static_cast<double>(spent) - gap_cost;
+      if (std::abs(cost - usual_) < usual_ / 20)
+        MARK(MARK_BATCH);
+      return cost;
+    }
     gap_us_ = std::min(gap_us_ * 2, longest_gap_us);
     ++redone_;
     return std::nullopt;
@@ -206,7 +220,8 @@ private:
       if (const auto spent = batch())
         costs.push_back(*spent);
     }
-    return middle(std::move(costs)) / ticks_per_instruction / depth_ / path_->per_entry();
+    usual_ = middle(std::move(costs));
+    return usual_ / ticks_per_instruction / depth_ / path_->per_entry();
   }
 
   double run_free() {
@@ -239,6 +254,9 @@ private:
   std::array<unsigned, 4096> done_{};
   std::size_t next_ = 0;
   unsigned gap_us_ = 1000, redone_ = 0;
+  // Ticks of a batch in the repeat before. Profiles leave out those in which the kernel did something
+  // else besides.
+  double usual_ = 0;
 };
 
 } // namespace

@@ -7,6 +7,7 @@
 //        measure busy COMMAND…         (what the command costs, the kernel's part included)
 //
 // Reads from the device only, unless a case says rw=write: that destroys its data.
+#include "marks.h"
 #include "measure.hpp"
 
 #include <algorithm>
@@ -104,6 +105,9 @@ int main(int argc, char **argv) {
       if (repeat)
         print(number, repeat, figures);
     }
+    if (!repeat)
+      MARK(MARK_FORGET_BATCHES);
   }
+  MARK(MARK_WRITE);
   return 0;
 }

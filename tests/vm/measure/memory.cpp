@@ -12,6 +12,8 @@ namespace measure {
 namespace {
 
 constexpr std::size_t gib = 1ul << 30;
+// A GPU's driver keeps one for each of its queues that used the buffer.
+constexpr std::uint32_t signalled_fences = 2;
 
 std::size_t granule(const std::string &kind) {
   if (kind == "contiguous")
@@ -53,9 +55,17 @@ DmaBuf dmabuf_on(int memfd, std::size_t bytes) {
 } // namespace
 
 Memory::Memory(const std::string &kind, std::size_t size)
-    : memfd(make(kind, (size + granule(kind) - 1) / granule(kind) * granule(kind))),
-      buffer(dmabuf_on(memfd.get(), (size + granule(kind) - 1) / granule(kind) * granule(kind))),
-      bytes((size + granule(kind) - 1) / granule(kind) * granule(kind)) {
+    : bytes((size + granule(kind) - 1) / granule(kind) * granule(kind)) {
+  if (kind == "unfenced" || kind == "signalled") {
+    static const Testexp exporter;
+    exported = exporter.make(gpu_buffer(bytes, 1));
+    if (kind == "signalled")
+      if (const int error = exported->add_signalled(DMABUF_TESTEXP_USAGE_WRITE, signalled_fences))
+        die("signalled fences: " + errno_name(error));
+    return;
+  }
+  memfd = make(kind, bytes);
+  buffer = dmabuf_on(memfd.get(), bytes);
   void *view = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, memfd.get(), 0);
   if (view == MAP_FAILED)
     die(std::format("mmap of the memfd: {}", std::strerror(errno)));

@@ -48,8 +48,9 @@ def main() -> int:
     large = "io path=premapped memory=scattered bs=1048576 depth=8 batches=4 hint=1048576"
     split = "io path=premapped memory=scattered bs=1048576 depth=8 batches=4 hint=131072"
     free = "io path=premapped memory=scattered bs=4096 depth=8 free=1 ios=200"
+    fenced = [f"io path=premapped memory={kind} bs=4096 depth=8 batches=4" for kind in ("unfenced", "signalled")]
     maps = [f"map how={how} memory=scattered bytes=8388608 count=1" for how in ("first", "again")]
-    plan = [*io, large, split, free, *maps]
+    plan = [*io, large, split, free, *fenced, *maps]
     figures = measure(plan)
     median = {}
     for line, records in zip(plan, figures, strict=True):
@@ -60,6 +61,8 @@ def main() -> int:
     if len(median) == len(plan):
         cost = {path: median[line] for path, line in zip(PATHS, io, strict=True)}
         tally.check(cost["premapped"] < cost["host"], "premapped costs less", f"{cost}")
+        tally.check(median[fenced[0]] < median[fenced[1]], "fences have to be looked at",
+                    f"{median[fenced[0]]} and {median[fenced[1]]}")
         tally.check(cost["bounce"] > cost["host"], "a copy costs more than none", f"{cost}")
         tally.check(median[maps[1]] < median[maps[0]] / 2, "a second MAP is found",
                     f"{median[maps[1]]} and {median[maps[0]]}")

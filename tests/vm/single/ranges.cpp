@@ -156,6 +156,14 @@ void write_round(Mapped &mapped, DmaBuf &buffer, DiskRegion &region, Ranges &ran
   report().check(!wrong, name + ": every byte of the drive", wrong.value_or(""));
 }
 
+// Commands that the ranges take, none of which is longer than the mapping's limit.
+std::uint64_t commands_of(const Ranges &ranges, std::uint32_t limit) {
+  std::uint64_t commands = 0;
+  for (const auto &range : ranges)
+    commands += (range.length + limit - 1) / limit;
+  return commands;
+}
+
 void test_bytes(Path path) {
   DmaBuf buffer = make_buffer();
   std::mt19937_64 random(static_cast<unsigned>(path));
@@ -165,7 +173,8 @@ void test_bytes(Path path) {
     Mapped mapped(path, buffer.fd(), command);
     DiskRegion region(mapped.plain.get(), disk_base, bytes);
     region.lay_down_all(++generation);
-    std::uint64_t reads = 0, writes = 0;
+    const std::uint32_t limit = mapped.entry.max_command_bytes;
+    std::uint64_t reads = 0, writes = 0, commands = 0;
     for (const std::size_t count : {1u, 2u, 3u, 8u, 31u, 32u, 33u, 64u, 255u})
       for (const unsigned flags : {0u, unsigned{IOSQE_ASYNC}}) {
         const std::string name = std::format("{}, {} ranges{}{}", name_of(path), count,
@@ -174,15 +183,22 @@ void test_bytes(Path path) {
         Ranges ranges = deal(random, std::min<std::size_t>(count, bytes / page / 2 - 1));
         read_round(mapped, buffer, ranges, flags, name + ", read");
         reads += ranges.size();
+        commands += limit ? commands_of(ranges, limit) : 0;
         ranges = deal(random, std::min<std::size_t>(count, bytes / page / 2 - 1));
         write_round(mapped, buffer, region, ranges, flags, ++generation, name + ", write");
         writes += ranges.size();
+        commands += limit ? commands_of(ranges, limit) : 0;
       }
     const dmabuf_rw_info info = mapped.info();
     report().check(info.reads == reads && info.writes == writes && info.errors == 0,
                    std::format("{}: INFO counts each range", name_of(path)),
                    std::format("{} of {} reads, {} of {} writes, {} errors", std::uint64_t{info.reads},
                                reads, std::uint64_t{info.writes}, writes, std::uint64_t{info.errors}));
+    if (limit)
+      report().check(info.commands == commands,
+                     std::format("{}: as many commands as the limit of {} bytes asks for",
+                                 name_of(path), limit),
+                     std::format("{}, not {}", std::uint64_t{info.commands}, commands));
   }
 }
 

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The percpu_ref of a mapping that each I/O takes and gives back, without calling RCU.
+ *
+ * Where a kernel can be preempted, rcu_read_lock() and its counterpart are functions,
+ * and four calls of them are the dearest part of one get and one put. Code that
+ * runs with preemption off is a section of RCU, too, and that is one instruction.
+ */
+#ifndef DMABUF_RW_IO_REF_H
+#define DMABUF_RW_IO_REF_H
+
+#include <linux/percpu-refcount.h>
+#include <linux/preempt.h>
+
+/**
+ * dmabuf_rw_io_tryget - percpu_ref_tryget_live() where preemption is off
+ * @io: of a mapping
+ *
+ * Context: preemption is off, in the same section in which the mapping was found.
+ * Return: whether it is held now.
+ */
+static __always_inline bool dmabuf_rw_io_tryget(struct percpu_ref *io)
+{
+	unsigned long __percpu *count;
+
+	if (unlikely(!__ref_is_percpu(io, &count)))
+		return percpu_ref_tryget_live(io);
+	this_cpu_inc(*count);
+	return true;
+}
+
+/**
+ * dmabuf_rw_io_put - percpu_ref_put()
+ * @io: of a mapping, held
+ *
+ * Whoever waits for the last reference has the counts of all CPUs summed up after a
+ * grace period of RCU, which this section delays.
+ *
+ * Context: any.
+ */
+static __always_inline void dmabuf_rw_io_put(struct percpu_ref *io)
+{
+	unsigned long __percpu *count;
+
+	preempt_disable();
+	if (likely(__ref_is_percpu(io, &count))) {
+		this_cpu_dec(*count);
+		preempt_enable();
+		return;
+	}
+	preempt_enable();
+	percpu_ref_put(io);
+}
+
+#endif /* DMABUF_RW_IO_REF_H */
