@@ -57,12 +57,14 @@ def resampled_medians(sample: Sequence[float], rng: np.random.Generator, count: 
     n = len(ordered)
     middle = (n + 1) // 2  # the lower one of two, counted from 1
     at = rng.beta(middle, n + 1 - middle, count)
-    lower = ordered[np.minimum((at * n).astype(int), n - 1)]
+    lower: Floats = ordered[np.minimum((at * n).astype(int), n - 1)]
     if n % 2:
         return lower
     # The next one is the least of those that are above it.
     at += (1 - at) * (1 - rng.random(count) ** (1 / (n - middle)))
-    return (lower + ordered[np.minimum((at * n).astype(int), n - 1)]) / 2
+    upper: Floats = ordered[np.minimum((at * n).astype(int), n - 1)]
+    both: Floats = (lower + upper) / 2
+    return both
 
 
 def ratio_interval(
