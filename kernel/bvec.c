@@ -25,6 +25,7 @@ struct bvec_io {
 	struct dmabuf_rw_mapping *m;
 	struct dmabuf_rw_io_args args;
 	u32 done;		/* bytes that a call which was not to wait has moved */
+	size_t left;		/* what the last call that ended at once left of its bytes */
 	long result;
 	bool freeze_held;	/* the superblock's, for a write to a regular file */
 };
@@ -150,8 +151,11 @@ static ssize_t bvec_call(struct bvec_io *io)
 		result = file->f_op->write_iter(&io->kiocb, &iter);
 	else
 		result = file->f_op->read_iter(&io->kiocb, &iter);
-	if (result != -EIOCBQUEUED)
+	/* Queued: @io may be gone. */
+	if (result != -EIOCBQUEUED) {
+		io->left = iov_iter_count(&iter);
 		bvec_end_write(io);
+	}
 	return result;
 }
 
@@ -235,6 +239,25 @@ static void bvec_finish_here(struct bvec_io *io, ssize_t result, unsigned int is
 	bvec_finish(io, issue_flags);
 }
 
+static void bvec_complete(struct kiocb *kiocb, long result);
+
+/* Anew for each call of the target, which may have changed it. */
+static void bvec_kiocb_make(struct bvec_io *io, bool nowait)
+{
+	init_sync_kiocb(&io->kiocb, io->m->target.file);
+	/*
+	 * Through the page cache the CPU copies, and the exporter is told when it
+	 * has: then the call returns when the I/O has ended. Some network file
+	 * systems would come back before that.
+	 */
+	if (io->kiocb.ki_flags & IOCB_DIRECT)
+		io->kiocb.ki_complete = bvec_complete;
+	if (bvec_writes(io))
+		io->kiocb.ki_flags |= IOCB_WRITE;
+	if (nowait)
+		io->kiocb.ki_flags |= IOCB_NOWAIT;
+}
+
 /* In the task that owns the ring, or io_uring's fallback worker. */
 static void bvec_task_work(DMABUF_RW_TW_ARGS)
 {
@@ -261,8 +284,18 @@ static void bvec_task_work(DMABUF_RW_TW_ARGS)
 		bvec_finish(io, DMABUF_RW_TW_FLAGS);
 		return;
 	}
+	/* Looked at before the first call, and again: the task may be long in coming. */
+	if (dmabuf_rw_pin_lost(&io->m->pages->pin)) {
+		bvec_finish_here(io, -ENODEV, DMABUF_RW_TW_FLAGS);
+		return;
+	}
+	/* The rest is for the next I/O, which can wait for the fence. */
+	if (io->done && dmabuf_rw_io_fenced(io->m, &io->args)) {
+		bvec_finish_here(io, -EINTR, DMABUF_RW_TW_FLAGS);
+		return;
+	}
 	this_cpu_inc(io->m->counts->deferred);
-	io->kiocb.ki_flags &= ~IOCB_NOWAIT;
+	bvec_kiocb_make(io, false);
 	result = bvec_call_held(io);
 	if (result != -EIOCBQUEUED)
 		bvec_finish_here(io, result, DMABUF_RW_TW_FLAGS);
@@ -293,7 +326,9 @@ static void bvec_trace(const struct dmabuf_rw_mapping *m, const struct dmabuf_rw
 /*
  * Did the target stop where it would have had to wait? btrfs and f2fs take a
  * direct I/O that is not aligned to their blocks through the page cache, and
- * move what is there. The end of the file is no such place.
+ * move what is there. The end of the file is no such place; nor is a limit
+ * (RLIMIT_FSIZE), for which the file system takes what is too much off a write
+ * before it begins: to call again there would send the signal SIGXFSZ.
  */
 static bool bvec_stopped(const struct bvec_io *io, ssize_t result)
 {
@@ -301,7 +336,9 @@ static bool bvec_stopped(const struct bvec_io *io, ssize_t result)
 
 	if (result < 0 || result >= io->args.length)
 		return false;
-	return bvec_writes(io) || io->args.file_offset + result < i_size_read(inode);
+	if (bvec_writes(io))
+		return io->left;
+	return io->args.file_offset + result < i_size_read(inode);
 }
 
 /* Call the target with the dma-buf's pages. m->io is held and goes with the I/O. */
@@ -318,18 +355,7 @@ static int bvec_start(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 	bvec_trace(m, args);
 	*io = (struct bvec_io){ .cmd = cmd, .m = m, .args = *args, .refs = REFCOUNT_INIT(1) };
 	dmabuf_rw_pdu(cmd)->bvec = io;
-	init_sync_kiocb(&io->kiocb, m->target.file);
-	/*
-	 * Through the page cache the CPU copies, and the exporter is told when it
-	 * has: then the call returns when the I/O has ended. Some network file
-	 * systems would come back before that.
-	 */
-	if (io->kiocb.ki_flags & IOCB_DIRECT)
-		io->kiocb.ki_complete = bvec_complete;
-	if (args->direction == DMABUF_RW_DIR_WRITE)
-		io->kiocb.ki_flags |= IOCB_WRITE;
-	if (nowait)
-		io->kiocb.ki_flags |= IOCB_NOWAIT;
+	bvec_kiocb_make(io, nowait);
 	/* @io's: keeps the file for what comes after the buffer was let go of. */
 	refcount_inc(&m->refs);
 

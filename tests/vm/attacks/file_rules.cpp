@@ -3,6 +3,7 @@
 // is told, and a file system that is frozen, as for a snapshot, is not written until it thaws.
 #include "attacks.hpp"
 
+#include <csignal>
 #include <fcntl.h>
 #include <filesystem>
 #include <linux/fs.h>
@@ -10,6 +11,7 @@
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <thread>
 
 namespace vmtest {
@@ -164,10 +166,48 @@ void not_while_frozen(const std::string &path, bool by_ring, std::uint32_t gener
                  std::format("the write by {} is there then", how));
 }
 
+volatile std::sig_atomic_t too_large = 0;
+
+// A write that goes over the limit of the process ends short, as write(2) does; the signal SIGXFSZ is for one that
+// begins behind it. Whether the file system has all of it when its call returns is a race: many times.
+void short_at_the_limit(const std::string &path) {
+  constexpr std::size_t most = bytes / 2;
+  rlimit before{};
+  ::getrlimit(RLIMIT_FSIZE, &before);
+  std::signal(SIGXFSZ, [](int) { too_large = too_large + 1; });
+  const UniqueFd target = open_target(path);
+  const DmaBuf buffer = make_buffer(bytes);
+  {
+    const CpuAccess access(buffer, true);
+    fill_pattern(buffer.words(), 13, 0);
+  }
+  Session session;
+  Ring ring(8);
+  Mover mover(session, ring, buffer.fd(), target.get(), Path::Bvec);
+  if (mover.error())
+    die("MAP: " + errno_name(mover.error()));
+  const rlimit limit{.rlim_cur = most, .rlim_max = before.rlim_max};
+  ::setrlimit(RLIMIT_FSIZE, &limit);
+  unsigned as_write = 0;
+  int got = 0;
+  for (int i = 0; i < 300; ++i) {
+    got = mover.transfer(Direction::Write, 0, bytes, 0);
+    as_write += got == static_cast<int>(most);
+  }
+  const int signals = too_large;
+  got = mover.transfer(Direction::Write, 0, block, most);
+  ::setrlimit(RLIMIT_FSIZE, &before);
+  std::signal(SIGXFSZ, SIG_DFL);
+  report().check(as_write == 300, "a write over the limit of the process ends short", std::to_string(as_write));
+  report().check(signals == 0, "and brings no signal", std::to_string(signals));
+  report().check(got == -EFBIG && too_large == 1, "a write behind the limit does", errno_name(got));
+}
+
 } // namespace
 
 void attack_file_rules() {
   const MountedFile file;
+  short_at_the_limit(file.path());
   told_of_io(file.path());
   not_while_frozen(file.path(), true, 11);
   not_while_frozen(file.path(), false, 12);

@@ -378,7 +378,7 @@ void path_errors() {
       const CpuAccess access(buffer, true);
       std::ranges::fill(buffer.words(), pattern_word(buffer_poison, 0));
     }
-    hurt.lie("dmabuf_rw:single_end", status, 1);
+    hurt.lie("dmabuf_rw:single_read_end", status, 1);
     const int got = mover.transfer(Direction::Read, 0, block, attack_base);
     const int lies = hurt.lies();
     hurt.lie_off();
