@@ -76,6 +76,11 @@ void test_cut(const std::string &type) {
       std::filesystem::rename(name, fs.path(std::format("moved.{}", round % 16)));
     }
   });
+  // However this ends, that ends before it is waited for.
+  const struct Stop {
+    std::atomic<bool> &flag;
+    ~Stop() { flag = true; }
+  } at_the_end{stop};
   {
     const HeldFile held(session, buffer.fd(), path);
     report().check(held.error() == 0, fs.name() + ": MAP", errno_name(held.error()));

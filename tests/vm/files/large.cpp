@@ -20,7 +20,11 @@ namespace {
 
 constexpr std::uint64_t gib = 1u << 30;
 constexpr std::uint64_t wrap = 4 * gib;
-constexpr std::uint64_t file_bytes = 5 * gib;
+constexpr std::uint64_t made_bytes = 5 * gib;
+// Behind these, pieces that each begin an extent, longer than what ext4 keeps ready for a file: a table of extents that is cut to 32 bits has them in no order.
+constexpr std::uint64_t piece = 16u << 20;
+constexpr unsigned pieces = 4;
+constexpr std::uint64_t file_bytes = made_bytes + pieces * piece;
 // The file system begins past the first GiB, so that a byte past 4 GiB of the file is past 5 of the disk.
 constexpr std::uint64_t start = gib + 512 * 7;
 constexpr std::uint32_t part = 96u << 10;
@@ -40,7 +44,7 @@ ext4 = {
 
 std::string the_only_file() {
   for (const auto &entry : std::filesystem::directory_iterator(mount_point))
-    if (entry.is_regular_file() && entry.file_size() == file_bytes)
+    if (entry.is_regular_file() && entry.file_size() == made_bytes)
       return entry.path();
   die("mkfs made no file of 5 GiB");
 }
@@ -51,7 +55,7 @@ std::string write_zeros(const FileSystem &fs) {
   const UniqueFd file = open_target(path, O_CREAT | O_RDWR | O_DIRECT | O_CLOEXEC);
   HostBuffer zeros(16u << 20);
   std::ranges::fill(zeros.words(), 0);
-  for (std::uint64_t at = 0; at < file_bytes; at += zeros.size())
+  for (std::uint64_t at = 0; at < made_bytes; at += zeros.size())
     write_plain(file.get(), zeros.words(), at);
   return path;
 }
@@ -70,8 +74,35 @@ std::uint64_t on_disk(const std::string &path, std::uint64_t offset) {
   return start + extent.fe_physical + offset - extent.fe_logical;
 }
 
+// The pieces, and between them what belongs to the file `between`. Returns how many extents begin with one.
+unsigned append_pieces(const std::string &path, const std::string &between) {
+  const UniqueFd file = open_target(path, O_RDWR | O_DIRECT | O_CLOEXEC);
+  const UniqueFd other = open_target(between, O_CREAT | O_RDWR | O_DIRECT | O_CLOEXEC);
+  HostBuffer zeros(piece);
+  std::ranges::fill(zeros.words(), 0);
+  for (unsigned i = 0; i < pieces; ++i) {
+    write_plain(file.get(), zeros.words(), made_bytes + i * piece);
+    write_plain(other.get(), zeros.words(), i * piece);
+  }
+  if (::fsync(file.get()) != 0 || ::fsync(other.get()) != 0)
+    die("fsync: " + errno_name(errno));
+  unsigned apart = 0;
+  for (unsigned i = 1; i < pieces; ++i) {
+    const std::uint64_t at = made_bytes + i * piece;
+    apart += on_disk(path, at) != on_disk(path, at - 1) + 1;
+  }
+  return apart;
+}
+
 // Parts that are moved: on both sides of 4 GiB, over it, and at the end; and where they would be in 32 bits.
-constexpr std::uint64_t parts[] = {wrap - 2 * part, wrap - part / 2, wrap + part, wrap + gib / 2 + 4096,
+constexpr std::uint64_t parts[] = {wrap - 2 * part,
+                                   wrap - part / 2,
+                                   wrap + part,
+                                   wrap + gib / 2 + 4096,
+                                   made_bytes - part / 2,
+                                   made_bytes + piece - part / 2,
+                                   made_bytes + 3 * piece,
+                                   made_bytes + 2 * piece + part,
                                    file_bytes - part};
 
 std::vector<std::uint64_t> aliases() {
@@ -119,6 +150,33 @@ HeldFile &map_timed(std::optional<HeldFile> &held, const FileSystem &fs, const S
   return *held;
 }
 
+// A short file far behind on the disk: what is to be added to an offset in it does not fit into 32 bits.
+void test_far(const FileSystem &fs, const Session &session, const DmaBuf &buffer, const std::string &path) {
+  constexpr std::uint64_t at = 2 * piece + 4096;
+  report().check(on_disk(path, at) - at > wrap, fs.name() + ": a short file is more than 4 GiB behind");
+  {
+    const UniqueFd file = open_target(path, O_RDWR | O_DIRECT | O_CLOEXEC);
+    HostBuffer bytes(part);
+    fill_pattern(bytes.words(), laid_down, at);
+    write_plain(file.get(), bytes.words(), at);
+  }
+  {
+    const CpuAccess access(buffer, true);
+    std::ranges::fill(buffer.words(), pattern_word(buffer_poison, 0));
+  }
+  Ring ring(8);
+  const HeldFile held(session, buffer.fd(), path, DMABUF_RW_DIR_READ);
+  if (held.error())
+    die(std::format("{}: MAP of a short file: {}", fs.name(), errno_name(held.error())));
+  const int got = held.move(&ring, Direction::Read, 0, part, at);
+  report().check(got == static_cast<int>(part), fs.name() + ": a read far behind", errno_name(got));
+  const CpuAccess access(buffer, false);
+  std::vector<Word> wanted(part / 8);
+  fill_pattern(wanted, laid_down, at);
+  const auto bad = compare_words(buffer.words().first(part / 8), wanted);
+  report().check(!bad, fs.name() + ": the bytes of a short file far behind", bad ? describe(*bad, at) : "");
+}
+
 } // namespace
 
 void test_large(const std::string &type) {
@@ -129,7 +187,9 @@ void test_large(const std::string &type) {
   const double begin = now_s();
   const std::string path = type == "ext4" ? the_only_file() : write_zeros(fs);
   report().note(std::format("{}: 5 GiB made in {:.1f} s", fs.name(), now_s() - begin));
-  report().check(on_disk(path, file_bytes - 1) > wrap, fs.name() + ": the file goes past 4 GiB of the disk");
+  report().check(append_pieces(path, fs.path("between")) >= 2,
+                 fs.name() + ": several extents begin past 4 GiB of the file");
+  report().check(on_disk(path, made_bytes - 1) > wrap, fs.name() + ": the file goes past 4 GiB of the disk");
   lay_down(path);
 
   auto made = DmaBuf::create(Exporter::UdmabufScattered, part * std::size(parts));
@@ -179,6 +239,7 @@ void test_large(const std::string &type) {
   held.reset();
   for (const std::uint64_t at : parts)
     holds(fs.name() + ": written", path, written, at);
+  test_far(fs, session, buffer, fs.path("between"));
   for (const std::uint64_t at : aliases())
     holds(fs.name() + ": what a write cut to 32 bits would hit", path, alias, at);
 }

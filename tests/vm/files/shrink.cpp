@@ -40,7 +40,7 @@ void test_shrink(const std::string &type) {
   const UniqueFd disk = open_target("/dev/nvme0n1", O_RDONLY | O_CLOEXEC);
   const auto read_anew = [&] { return result_of(::ioctl(disk.get(), BLKRRPART)); };
   int got = read_anew();
-  report().check(got == -EBUSY, fs.name() + ": BLKRRPART while a file is held", errno_name(got));
+  report().check(got == -EBUSY, fs.name() + ": BLKRRPART while mounted", errno_name(got));
 
   // Smaller than where the file is: from there on nothing is the file's any more.
   for (Ring *const way : {&ring, static_cast<Ring *>(nullptr)}) {
