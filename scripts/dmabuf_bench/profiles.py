@@ -107,8 +107,9 @@ def module_of(name: str) -> str:
 def text(figure: float, functions: dict[str, float], most: int) -> str:
     """The functions that cost most, then the sums of the modules, in instructions per I/O."""
     whole = sum(functions.values())
-    # The two are counted in different ways: by the plug-in, and by the guest's clock.
-    if not figure / 2 < whole < figure * 1.05:
+    # The two are counted in different ways: by the plug-in, and by the guest's clock, which has user space, too: some
+    # 100 of 2,000.
+    if not figure * 0.85 < whole < figure * 1.05:
         raise BenchError(f"the plug-in counted {whole:.0f} of {figure:.0f} instructions per I/O in the kernel")
     parts: dict[str, float] = collections.defaultdict(float)
     for name, cost in functions.items():

@@ -41,6 +41,7 @@ def main() -> int:
                 # Of up to eight, and of more than two where fio hands over sixteen.
                 tally.check(vectored["ios"] / 8 <= vectored["commands"] < vectored["ios"] / 2,
                             f"{name}: commands of several", str(vectored))
+                tally.check("I/Os are under way fio waits" not in run.stderr, f"{name}: no note", run.said())
             # What was written so is what fio reads by another datapath.
             run = fio([*engine([], "host"), *common, "--rw=randwrite", "--verify=crc32c", "--verify_only=1"])
             tally.check(run.status == 0, f"{name}: read by another datapath", run.said())

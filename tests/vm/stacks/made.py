@@ -269,7 +269,8 @@ class Stacks:
         for transport, disk in (("loop", by_loop), ("tcp", by_tcp)):
             self.all.append(Stack(f"nvme-{transport}", "fabric" if multipath else "block",
                                   enter(fabric.taken(disk, transport)), 4 * MIB + 3 * SECTOR,
-                                  "MULTIPATH" if multipath else "NOT_NVME", "NOT_FILE", transport, witness=disk))
+                                  "MULTIPATH" if multipath else "NOT_NVME", "NOT_FILE",
+                                  f"an NVMe namespace over {transport}" if multipath else transport, witness=disk))
         self.all += files("btrfs", enter(mounted("btrfs", btrfs)), "NOT_BLOCK", "FILE_SYSTEM")
         self.all += files("f2fs", enter(mounted("f2fs", f2fs)), "NOT_BLOCK", "FILE_SYSTEM")
         merged, copies = enter(overlay(upper))

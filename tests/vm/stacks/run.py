@@ -143,7 +143,9 @@ class Load:
         self.tally.check(run.status not in (0, 124), f"{self.name}: ends with an error", run.said())
         named = re.search(f"file {self.stack.node}: (Input/output error|No such device)", run.stderr)
         self.tally.check(named is not None, f"{self.name}: the error has a name", run.said())
-        self.tally.check("verify:" not in run.stderr, f"{self.name}: what was read is right", run.said())
+        # A wrong header is "verify: bad …", wrong data under a good one "…: verify failed at …".
+        self.tally.check(not re.search("verify: |verify failed", run.stderr), f"{self.name}: what was read is right",
+                         run.said())
 
 
 def lost_fabric(tally: Tally, stack: Stack, transport: str, datapath: str) -> None:
