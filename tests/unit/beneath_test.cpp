@@ -1,42 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "module/beneath.hpp"
 
-#include <cstdlib>
+#include "fake_sysfs.hpp"
+
 #include <fcntl.h>
-#include <filesystem>
-#include <fstream>
-#include <gtest/gtest.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
 namespace dmabuf {
 namespace {
 
-namespace fs = std::filesystem;
-
-/// A sysfs with one disk, 259:0, and its partition, 259:1.
-class BeneathTest : public testing::Test {
+class BeneathTest : public FakeSysfs {
 protected:
-  void SetUp() override {
-    char name[] = "/tmp/libdmabuf-sys-XXXXXX";
-    ASSERT_NE(mkdtemp(name), nullptr);
-    sysfs = name;
-    fs::create_directories(sysfs / "dev/block");
-    say("disk/size", "1\n");
-    say("disk/disk1/partition", "1\n");
-    fs::create_symlink("../../disk", sysfs / "dev/block/259:0");
-    fs::create_symlink("../../disk/disk1", sysfs / "dev/block/259:1");
+  void lies_on(const char *disk) const {
+    std::filesystem::create_directories(sysfs / "disk/slaves" / disk);
   }
-  void TearDown() override { fs::remove_all(sysfs); }
-  void say(const fs::path &file, const char *text) const {
-    fs::create_directories((sysfs / file).parent_path());
-    std::ofstream(sysfs / file) << text;
-  }
-  void lies_on(const char *disk) const { fs::create_directories(sysfs / "disk/slaves" / disk); }
   std::string text(unsigned minor = 0) const {
     return beneath(sysfs.string(), makedev(259, minor));
   }
-  fs::path sysfs;
 };
 
 TEST_F(BeneathTest, ADiskAndWhatIsNotThereAreNothing) {
