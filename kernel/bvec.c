@@ -278,8 +278,7 @@ static void bvec_task_work(DMABUF_RW_TW_ARGS)
 	 */
 	dead = DMABUF_RW_TW_DEAD || (current->flags & (PF_EXITING | PF_KTHREAD));
 	if (dead || !dmabuf_rw_io_enter(io->m)) {
-		io->result = dead ? -ECANCELED : -ENOENT;
-		io->result = bvec_total(io, io->result);
+		io->result = bvec_total(io, dead ? -ECANCELED : -ENOENT);
 		bvec_count(io);
 		bvec_finish(io, DMABUF_RW_TW_FLAGS);
 		return;

@@ -180,10 +180,10 @@ int engine_iomem_alloc(thread_data *td, size_t bytes) {
     attach_later(td);
     return 0;
   }
-  if (const std::string note = of(td).job->memory_note(); !note.empty())
-    log_err("libdmabuf: job %s: %s\n", of(td).job->config().name.c_str(), note.c_str());
-  if (const std::string note = ranges_note(of(td).job->config()); !note.empty())
-    log_err("libdmabuf: job %s: %s\n", of(td).job->config().name.c_str(), note.c_str());
+  const JobConfig &config = of(td).job->config();
+  for (const std::string &note : {of(td).job->memory_note(), ranges_note(config)})
+    if (!note.empty())
+      log_err("libdmabuf: job %s: %s\n", config.name.c_str(), note.c_str());
   if (of(td).job->buffer_kind() != BufferKind::view)
     use_device_memory(td);
   return 0;

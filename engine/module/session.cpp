@@ -2,7 +2,6 @@
 #include "module/session.hpp"
 
 #include "module/beneath.hpp"
-
 #include "module/reasons.hpp"
 
 #include <cerrno>

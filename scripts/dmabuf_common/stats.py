@@ -24,9 +24,7 @@ def median(values: Sequence[float]) -> float:
     """The median; ValueError for none."""
     if not values:
         raise ValueError("the median of nothing")
-    ordered = sorted(values)
-    half = len(ordered) // 2
-    return float(ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2)
+    return float(statistics.median(values))
 
 
 def mad(values: Sequence[float]) -> float:
