@@ -15,6 +15,7 @@
 #include "cpu_view.h"
 #include "pages.h"
 #include "ready.h"
+#include "rights.h"
 #include "trace.h"
 
 /* One I/O while it is under way. */
@@ -26,6 +27,7 @@ struct bvec_io {
 	struct dmabuf_rw_io_args args;
 	u32 done;		/* bytes that a call which was not to wait has moved */
 	size_t left;		/* what the last call that ended at once left of its bytes */
+	const struct cred *rights;	/* a personality's, for what task work does; or NULL */
 	long result;
 	bool freeze_held;	/* the superblock's, for a write to a regular file */
 };
@@ -191,6 +193,7 @@ static void bvec_put(struct bvec_io *io)
 	if (!refcount_dec_and_test(&io->refs))
 		return;
 	dmabuf_rw_mapping_put(io->m);
+	put_cred(io->rights);
 	kmem_cache_free(bvec_io_cache, io);
 }
 
@@ -263,6 +266,7 @@ static void bvec_task_work(DMABUF_RW_TW_ARGS)
 {
 	struct io_uring_cmd *cmd = DMABUF_RW_TW_CMD;
 	struct bvec_io *io = dmabuf_rw_pdu(cmd)->bvec;
+	const struct cred *own;
 	ssize_t result;
 	bool dead;
 
@@ -295,7 +299,9 @@ static void bvec_task_work(DMABUF_RW_TW_ARGS)
 	}
 	this_cpu_inc(io->m->counts->deferred);
 	bvec_kiocb_make(io, false);
+	own = dmabuf_rw_rights_use(io->rights);
 	result = bvec_call_held(io);
+	dmabuf_rw_rights_back(own);
 	if (result != -EIOCBQUEUED)
 		bvec_finish_here(io, result, DMABUF_RW_TW_FLAGS);
 }
@@ -353,6 +359,8 @@ static int bvec_start(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 		return dmabuf_rw_io_refuse(m, dmabuf_rw_fail(-ENOMEM, DMABUF_RW_REASON_NO_MEMORY));
 	bvec_trace(m, args);
 	*io = (struct bvec_io){ .cmd = cmd, .m = m, .args = *args, .refs = REFCOUNT_INIT(1) };
+	if (nowait)
+		io->rights = dmabuf_rw_rights_lent();
 	dmabuf_rw_pdu(cmd)->bvec = io;
 	bvec_kiocb_make(io, nowait);
 	/* @io's: keeps the file for what comes after the buffer was let go of. */

@@ -7,8 +7,9 @@
  *
  * A worker has not the rights, the limits and the cgroup of who asked. To a
  * drive, by the premapped datapath, nothing of that matters. Another target is
- * called by the task that owns the ring, in its task work. For a task that is
- * gone nothing is sent, but for what was being waited for already.
+ * called by the task that owns the ring, in its task work, with the rights that
+ * the command was issued with. For a task that is gone nothing is sent, but for
+ * what was being waited for already.
  */
 #include <linux/slab.h>
 #include <linux/workqueue.h>
@@ -17,6 +18,7 @@
 #include "later.h"
 #include "later_user.h"
 #include "ready.h"
+#include "rights.h"
 #include "session.h"
 
 struct dmabuf_rw_later {
@@ -24,8 +26,15 @@ struct dmabuf_rw_later {
 	struct io_uring_cmd *cmd;	/* keeps its file, and so the session */
 	u32 handle;
 	struct dmabuf_rw_io_args args;
+	const struct cred *rights;	/* a personality's, or NULL */
 	s32 result;			/* of what was not sent */
 };
+
+static void later_free(struct dmabuf_rw_later *later)
+{
+	put_cred(later->rights);
+	kfree(later);
+}
 
 /*
  * Send it, with a reference to its mapping of our own. From then on the command
@@ -65,13 +74,19 @@ static void later_task_work(DMABUF_RW_TW_ARGS)
 			later->result = -ENOENT;
 		} else if (dead) {
 			later->result = later_cancel(m);
-		} else if (later_send(later, m, DMABUF_RW_TW_FLAGS)) {
-			kfree(later);
-			return;
+		} else {
+			const struct cred *own = dmabuf_rw_rights_use(later->rights);
+			bool sent = later_send(later, m, DMABUF_RW_TW_FLAGS);
+
+			dmabuf_rw_rights_back(own);
+			if (sent) {
+				later_free(later);
+				return;
+			}
 		}
 	}
 	dmabuf_rw_cmd_done(cmd, later->result, DMABUF_RW_TW_FLAGS);
-	kfree(later);
+	later_free(later);
 }
 
 static void later_work(struct work_struct *work)
@@ -87,7 +102,7 @@ static void later_work(struct work_struct *work)
 		later->result = later_cancel(m);
 	} else if (!m->ops->clear) {
 		if (later_send(later, m, IO_URING_F_UNLOCKED)) {
-			kfree(later);
+			later_free(later);
 			return;
 		}
 	} else {
@@ -122,7 +137,12 @@ int dmabuf_rw_later(struct io_uring_cmd *cmd, u32 handle, const struct dmabuf_rw
 
 	if (!later)
 		return -ENOMEM;
-	*later = (struct dmabuf_rw_later){ .cmd = cmd, .handle = handle, .args = *args };
+	*later = (struct dmabuf_rw_later){
+		.cmd = cmd,
+		.handle = handle,
+		.args = *args,
+		.rights = dmabuf_rw_rights_lent(),
+	};
 	INIT_WORK(&later->work, later_work);
 	queue_work(session->later->wq, &later->work);
 	return -EIOCBQUEUED;

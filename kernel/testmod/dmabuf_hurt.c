@@ -7,7 +7,7 @@
  *
  * freeze	write "DISK MS": freezes the queue of /dev/DISK for so long, as a
  *		format or a sanitize does. The write returns when the queue goes on.
- *		read: how many queues are frozen now.
+ *		read: how many queues are frozen now. Linux 6.12 and later.
  * lose		write "DDDD:BB:DD.F": the PCI function is gone as if it had been
  *		pulled. It does no DMA any more, and the kernel takes it for lost.
  * slow		write "FUNCTION MS TID": the thread's calls of the kernel function
@@ -23,6 +23,10 @@
  *		next COUNT calls of it find that the drive said STATUS. write "off": no
  *		more.
  *		read: how many that were since.
+ * rights	write "FUNCTION PID": the process's calls of the kernel function are
+ *		counted, those of its io_uring workers, too. write "off": no more.
+ *		read: how many were made with the file rights of root, and how many with
+ *		another user's.
  */
 #include <linux/blk-mq.h>
 #include <linux/blkdev.h>
@@ -64,10 +68,11 @@ static ssize_t switch_words(const char __user *data, size_t count, struct mutex 
 	ret = read_words(words, data, count);
 	if (ret)
 		return ret;
-	guard(mutex)(lock);
+	mutex_lock(lock);
 	off();
 	if (!sysfs_streq(words, "off"))
 		ret = on(words);
+	mutex_unlock(lock);
 	return ret ?: count;
 }
 
@@ -79,6 +84,7 @@ static ssize_t show_number(char __user *data, size_t count, loff_t *pos, unsigne
 	return simple_read_from_buffer(data, count, pos, text, length);
 }
 
+#ifdef THAWED_BY_OTHERS
 static ssize_t freeze_write(struct file *file, const char __user *data, size_t count, loff_t *pos)
 {
 	char words[MAX_WORDS], disk[32], path[64];
@@ -107,6 +113,12 @@ static ssize_t freeze_write(struct file *file, const char __user *data, size_t c
 	bdev_fput(bdev);
 	return count;
 }
+#else
+static ssize_t freeze_write(struct file *file, const char __user *data, size_t count, loff_t *pos)
+{
+	return -EOPNOTSUPP;
+}
+#endif
 
 static ssize_t freeze_read(struct file *file, char __user *data, size_t count, loff_t *pos)
 {
@@ -393,6 +405,71 @@ static const struct file_operations status_fops = {
 	.write = status_write,
 };
 
+/*
+ * With whose rights a process, with its io_uring workers, calls a function: how often
+ * with root's file rights, how often with others'.
+ */
+static DEFINE_MUTEX(rights_lock);
+static char rights_name[64];
+static pid_t rights_pid;
+static bool rights_armed;
+static atomic_t rights_root = ATOMIC_INIT(0);
+static atomic_t rights_other = ATOMIC_INIT(0);
+
+static int rights_entered(struct kprobe *probe, struct pt_regs *regs)
+{
+	if (task_tgid_nr(current) == rights_pid)
+		atomic_inc(uid_eq(current_fsuid(), GLOBAL_ROOT_UID) ? &rights_root : &rights_other);
+	return 0;
+}
+
+static struct kprobe rights_probe;
+
+static void rights_off(void)
+{
+	if (rights_armed)
+		unregister_kprobe(&rights_probe);
+	rights_armed = false;
+}
+
+static int rights_on(const char *words)
+{
+	int ret;
+
+	if (sscanf(words, "%63s %d", rights_name, &rights_pid) != 2)
+		return -EINVAL;
+	atomic_set(&rights_root, 0);
+	atomic_set(&rights_other, 0);
+	rights_probe = (struct kprobe){
+		.symbol_name = rights_name,
+		.pre_handler = rights_entered,
+	};
+	ret = register_kprobe(&rights_probe);
+	rights_armed = !ret;
+	return ret;
+}
+
+static ssize_t rights_write(struct file *file, const char __user *data, size_t count, loff_t *pos)
+{
+	return switch_words(data, count, &rights_lock, rights_off, rights_on);
+}
+
+static ssize_t rights_read(struct file *file, char __user *data, size_t count, loff_t *pos)
+{
+	char text[32];
+	int length = scnprintf(text, sizeof(text), "%d %d\n", atomic_read(&rights_root),
+			       atomic_read(&rights_other));
+
+	return simple_read_from_buffer(data, count, pos, text, length);
+}
+
+static const struct file_operations rights_fops = {
+	.owner = THIS_MODULE,
+	.open = simple_open,
+	.read = rights_read,
+	.write = rights_write,
+};
+
 static int __init hurt_init(void)
 {
 	hurt_dir = debugfs_create_dir("dmabuf_hurt", NULL);
@@ -401,6 +478,7 @@ static int __init hurt_init(void)
 	debugfs_create_file("slow", 0600, hurt_dir, NULL, &slow_fops);
 	debugfs_create_file("prp", 0600, hurt_dir, NULL, &prp_fops);
 	debugfs_create_file("status", 0600, hurt_dir, NULL, &status_fops);
+	debugfs_create_file("rights", 0600, hurt_dir, NULL, &rights_fops);
 	return 0;
 }
 
@@ -410,6 +488,7 @@ static void __exit hurt_exit(void)
 	slow_off();
 	prp_off();
 	status_off();
+	rights_off();
 }
 
 module_init(hurt_init);

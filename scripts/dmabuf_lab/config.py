@@ -14,7 +14,6 @@ class KernelSeries:
     realtime: the real-time flavour
     setup:    the set-up of the lab brings it; any other is fetched when it is first asked for
     compiler: packages of the same suite with the compiler that built it, where the lab root has another
-    hurt:     the module that only tests of accidents load is built for it, too
     lacks:    devices of a guest that Debian builds this kernel without
     arch:     the architecture
     pages:    the size of its pages
@@ -26,7 +25,6 @@ class KernelSeries:
     realtime: bool = False
     setup: bool = False
     compiler: tuple[str, ...] = ()
-    hurt: bool = True
     lacks: tuple[str, ...] = ()
     arch: str = "amd64"
     pages: str = "4k"
@@ -55,7 +53,6 @@ KERNELS = (
         "bookworm",
         "6.1",
         compiler=("gcc-12", "cpp-12"),
-        hurt=False,
         lacks=("/dev/udmabuf", "/dev/dma_heap/system"),
     ),
 )

@@ -73,7 +73,6 @@ def fetched(kernel: stock_kernel.StockKernel) -> GuestKernel:
         kernel.modules,
         headers=kernel.headers,
         source=kernel.source,
-        hurt=kernel.series.hurt,
         lacks=kernel.series.lacks,
         arch=kernel.series.arch,
     )

@@ -119,6 +119,7 @@ void attack_dead_task();
 void attack_killed();
 void attack_checks();
 void attack_file_rules();
+void attack_personality();
 void attack_busy_file();
 void attack_removal();
 void attack_leaving();

@@ -24,6 +24,7 @@ constexpr struct Attack {
     {"killed", attack_killed, ""},
     {"checks", attack_checks, ""},
     {"file-rules", attack_file_rules, ""},
+    {"personality", attack_personality, ""},
     {"busy-file", attack_busy_file, ""},
     {"removal", attack_removal, "--qmp --formats"},
     {"leaving", attack_leaving, "--no-multipath"},

@@ -75,9 +75,10 @@ IoResult waited_io(const Session &session, std::uint32_t handle, Direction direc
 }
 
 DmaBuf make_buffer(std::size_t bytes) {
-  auto buffer = DmaBuf::create(Exporter::UdmabufScattered, bytes);
+  const Exporter exporter = this_or_other(Exporter::UdmabufScattered);
+  auto buffer = DmaBuf::create(exporter, bytes);
   if (!buffer)
-    die("udmabuf: " + buffer.error());
+    die(std::format("{}: {}", name_of(exporter), buffer.error()));
   return std::move(*buffer);
 }
 

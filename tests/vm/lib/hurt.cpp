@@ -7,6 +7,7 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <sstream>
 #include <unistd.h>
 
 namespace vmtest {
@@ -71,5 +72,19 @@ void Hurt::lie(std::string_view function, unsigned status, unsigned count) const
 int Hurt::lies() const { return number_in(hurt_folder + "status"); }
 
 void Hurt::lie_off() const { command("status", "off"); }
+
+void Hurt::watch_rights(std::string_view function) const {
+  command("rights", std::format("{} {}", function, ::getpid()));
+}
+
+Hurt::Calls Hurt::rights() const {
+  Calls calls;
+  std::istringstream text(read_file(hurt_folder + "rights"));
+  if (!(text >> calls.by_root >> calls.by_others))
+    die("dmabuf_hurt does not say who called");
+  return calls;
+}
+
+void Hurt::rights_off() const { command("rights", "off"); }
 
 } // namespace vmtest

@@ -36,6 +36,13 @@ public:
   void lie(std::string_view function, unsigned status, unsigned count) const;
   int lies() const;
   void lie_off() const;
+  // Calls of a kernel function by this process are counted, by the user whose file rights they are made with.
+  void watch_rights(std::string_view function) const;
+  struct Calls {
+    int by_root = 0, by_others = 0;
+  };
+  Calls rights() const;
+  void rights_off() const;
 
 private:
   void command(std::string_view file, std::string_view words) const;
