@@ -22,12 +22,12 @@ constexpr const char mount_point[] = "/tmp/attacks.rules";
 constexpr std::uint32_t block = 4096;
 constexpr std::size_t bytes = 65536;
 
-// ext4 on the drive, with one file, whose blocks are there and hold generation 4.
+// ext4 on a drive, with one file, whose blocks are there and hold generation 4.
 class MountedFile {
 public:
-  MountedFile() {
+  explicit MountedFile(std::string_view device) : device_(device) {
     std::filesystem::create_directories(mount_point);
-    shell(std::format("mkfs.ext4 -q -F {0} && mount {0} {1}", drive, mount_point));
+    shell(std::format("mkfs.ext4 -q -F {0} && mount {0} {1}", device_, mount_point));
     const UniqueFd made(::open(path().c_str(), O_CREAT | O_RDWR | O_DIRECT | O_CLOEXEC, 0600));
     HostBuffer host(bytes);
     fill_pattern(host.words(), 4, 0);
@@ -38,9 +38,23 @@ public:
   MountedFile &operator=(const MountedFile &) = delete;
   ~MountedFile() {
     report().check(wait_for([] { return ::umount2(mount_point, 0) == 0; }, 20), "umount");
-    shell(std::format("wipefs -q -a {}", drive));
+    shell(std::format("wipefs -q -a {}", device_));
   }
   std::string path() const { return std::string(mount_point) + "/file"; }
+
+private:
+  std::string device_;
+};
+
+// Memory as a drive, which ends each I/O within the call.
+class MemoryDrive {
+public:
+  static constexpr const char device[] = "/dev/ram0";
+
+  MemoryDrive() { shell("modprobe brd rd_nr=1 rd_size=65536"); }
+  MemoryDrive(const MemoryDrive &) = delete;
+  MemoryDrive &operator=(const MemoryDrive &) = delete;
+  ~MemoryDrive() { shell("rmmod brd"); }
 };
 
 // The events of one file since the last question.
@@ -169,11 +183,13 @@ void not_while_frozen(const std::string &path, bool by_ring, std::uint32_t gener
 volatile std::sig_atomic_t too_large = 0;
 
 // A write that goes over the limit of the process ends short, as write(2) does; the signal SIGXFSZ is for one that
-// begins behind it. Whether the file system has all of it when its call returns is a race: many times.
+// begins behind it. Whether the file system has all of it when its call returns is a race with the drive: many times,
+// and on a drive that always has.
 void short_at_the_limit(const std::string &path) {
   constexpr std::size_t most = bytes / 2;
   rlimit before{};
   ::getrlimit(RLIMIT_FSIZE, &before);
+  too_large = 0;
   std::signal(SIGXFSZ, [](int) { too_large = too_large + 1; });
   const UniqueFd target = open_target(path);
   const DmaBuf buffer = make_buffer(bytes);
@@ -206,7 +222,12 @@ void short_at_the_limit(const std::string &path) {
 } // namespace
 
 void attack_file_rules() {
-  const MountedFile file;
+  {
+    const MemoryDrive memory;
+    const MountedFile file(MemoryDrive::device);
+    short_at_the_limit(file.path());
+  }
+  const MountedFile file(drive);
   short_at_the_limit(file.path());
   told_of_io(file.path());
   not_while_frozen(file.path(), true, 11);
