@@ -15,5 +15,9 @@ set(writes ${CMAKE_CURRENT_BINARY_DIR}/power_cut)
 file(MAKE_DIRECTORY ${writes})
 add_vm_test(files.power_cut LAB --share ${writes} --writes ${writes}/writes
   COMMAND ${python}/files/power_cut.py ext4 xfs)
+add_test(NAME soak.files.power_cut
+  COMMAND ${CMAKE_SOURCE_DIR}/scripts/dmabuf-lab run --timeout 3000 --share ${writes} --writes ${writes}/writes --
+    "${python}/files/power_cut.py --cuts 500 ext4 xfs")
+set_tests_properties(soak.files.power_cut PROPERTIES LABELS soak RUN_SERIAL TRUE TIMEOUT 3600)
 add_vm_test(files.fio LAB COMMAND ${python}/fio/files.py)
 add_debug_test(files TIMEOUT 1800 COMMAND ${programs}/files --allow-skip landlock ext4)

@@ -2,14 +2,17 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What a power cut leaves of a file that is held and written: all that fsync() said, and a whole file system.
 
-usage: power_cut.py FILESYSTEM…, of: ext4 xfs. The drive is one that loses its cache: it holds what came before
-its last flush. QEMU's drive ignores FUA, so that such writes are lost as any others. Runs in the lab's guest
-(dmabuf-lab run --writes FOLDER/writes --share FOLDER), and destroys the data on $DEV and /dev/vda. Exit status
-0 pass, 1 fail, 2 usage.
+usage: power_cut.py [--cuts N] [--seed N] FILESYSTEM…, of: ext4 xfs. The drive is one that loses its cache. It holds
+what came before its last flush, and of what came later nothing, or, in N cuts at any time, whichever sectors it
+had put down by then, in any order. QEMU's log does not know FUA: what the file systems send with it is known by what
+it is, an end of a commit or a record of a log. Runs in the lab's guest (dmabuf-lab run --writes FOLDER/writes --share FOLDER),
+and destroys the data on $DEV and /dev/vda. Exit status 0 pass, 1 fail, 2 usage.
 """
 
+import argparse
 import array
 import os
+import random
 import struct
 import subprocess
 import sys
@@ -23,6 +26,8 @@ LOG, OTHER, MOUNT = Path("/share/writes"), "/dev/vda", Path("/tmp/power_cut")
 PROGRAM = "/src/build/lab/tests/vm/files"
 MAGIC, SECTOR = 0x6A736677736872, 512
 FLUSH, FUA, DISCARD = 1, 2, 4
+# How a block begins with which jbd2 ends a commit, and a record of xfs's log.
+WRITTEN_THROUGH = (bytes.fromhex("c03b399800000002"), bytes.fromhex("feedbabe"))
 FILE_BYTES = 1 << 20
 
 
@@ -54,10 +59,30 @@ def entries(begin: int) -> Iterator[Entry]:
             at += SECTOR + length
 
 
-def kept(log: list[Entry]) -> list[Entry]:
-    """What a drive keeps whose cache is lost after these."""
+def through(entry: Entry) -> bool:
+    """Whether the drive has to put it down before it says that it is written."""
+    return bool(entry.flags & FUA) or entry.data.startswith(WRITTEN_THROUGH)
+
+
+def pieces(entry: Entry, chance: random.Random) -> Iterator[Entry]:
+    """The sectors of a write that the drive had put down when the power went."""
+    share = chance.choice((0.0, 0.5, 1.0))
+    for at in range(0, entry.length, SECTOR):
+        if chance.random() < share:
+            yield Entry(entry.offset + at, min(SECTOR, entry.length - at), 0, entry.data[at:at + SECTOR])
+
+
+def kept(log: list[Entry], chance: random.Random | None = None) -> list[Entry]:
+    """What a drive keeps whose cache is lost after these: all of it, or what chance has not put down yet."""
     last = max((number for number, entry in enumerate(log) if entry.flags & FLUSH), default=-1)
-    return log[:last + 1] + [entry for entry in log[last + 1:] if entry.flags & FUA]
+    later = log[last + 1:]
+    held = log[:last + 1]
+    for entry in later:
+        if through(entry):
+            held.append(entry)
+        elif chance:
+            held += pieces(entry, chance)
+    return held
 
 
 def make_drive(log: list[Entry]) -> None:
@@ -82,9 +107,9 @@ def whole(system: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*check, OTHER], capture_output=True, text=True)
 
 
-def left(system: str, name: str, tally: Tally, log: list[Entry]) -> bytes:
-    """The file after a cut that these writes came before."""
-    make_drive(kept(log))
+def left(system: str, name: str, tally: Tally, held: list[Entry]) -> bytes:
+    """The file on a drive that holds these writes."""
+    make_drive(held)
     # The journal is replayed.
     subprocess.run(["mount", "-t", system, OTHER, str(MOUNT)], check=True)
     try:
@@ -96,7 +121,48 @@ def left(system: str, name: str, tally: Tally, log: list[Entry]) -> bytes:
     return found
 
 
-def on(tally: Tally, system: str) -> None:
+@dataclass(frozen=True)
+class Mark:
+    """A generation of the file: whether fsync() came back, and how long the log was then."""
+
+    synced: bool
+    generation: int
+    end: int
+
+
+def generations(marks: list[Mark], cut: int) -> range:
+    """What a sector of the file may hold when the power goes after so many writes: what was acknowledged last, and
+    what was written since."""
+    least = max((mark.generation for mark in marks if mark.synced and mark.end <= cut), default=marks[0].generation)
+    return range(least, next(mark.generation for mark in marks if mark.end >= cut) + 1)
+
+
+def strange(found: bytes, allowed: range) -> list[str]:
+    """Sectors of the file that hold none of these generations."""
+    patterns = [pattern(generation) for generation in allowed]
+    at = (at for at in range(0, FILE_BYTES, SECTOR)
+          if all(found[at:at + SECTOR] != whole_file[at:at + SECTOR] for whole_file in patterns))
+    return [f"at {offset}: {found[offset:offset + 16].hex()}" for offset in at]
+
+
+def at_any_time(tally: Tally, system: str, log: list[Entry], marks: list[Mark], chance: random.Random, cuts: int) -> None:
+    """Cuts that leave a part of the cache. The file is made before the first mark, and held from there on."""
+    mixed, allowed = 0, range(1, 2)
+    for _ in range(cuts):
+        cut = chance.randint(marks[0].end, marks[-1].end)
+        allowed = generations(marks, cut)
+        name = f"{system}, a cut after {cut} writes that leaves a part of the cache"
+        held = kept(log[:cut], chance)
+        mixed += held != kept(log[:cut])
+        wrong = strange(left(system, name, tally, held), allowed)
+        tally.check(not wrong, f"{name}: each sector is of generation {allowed}", "; ".join(wrong[:3]))
+    tally.check(mixed > 0, f"{system}: cuts that left a part of the cache")
+    last = pattern(allowed[-1])
+    tally.same(len(strange(pattern(allowed[0] - 1)[:SECTOR] + last[SECTOR:], allowed)), 1,
+               f"{system}: one sector of an older generation is noticed")
+
+
+def on(tally: Tally, system: str, chance: random.Random, cuts: int) -> None:
     """All of it on one file system."""
     run = subprocess.run([PROGRAM, system, "cut"], stdout=subprocess.PIPE, text=True)
     sys.stdout.write(run.stdout)
@@ -111,7 +177,7 @@ def on(tally: Tally, system: str) -> None:
     log, lost = list(entries(begin)), 0
     for what, generation, end in marks[1:]:
         name = f"{system}, generation {generation}"
-        found = left(system, name, tally, log[:end - begin])
+        found = left(system, name, tally, kept(log[:end - begin]))
         if what == "synced":
             tally.check(found == pattern(generation), f"{name}: what was acknowledged is there")
         else:
@@ -119,7 +185,9 @@ def on(tally: Tally, system: str) -> None:
     tally.check(lost > 0, f"{system}: what was not acknowledged can be lost")
     # In the middle of what was not synced.
     _, _, end = marks[-1]
-    left(system, f"{system}, a cut while it is written", tally, log[:end - begin - 5])
+    left(system, f"{system}, a cut while it is written", tally, kept(log[:end - begin - 5]))
+    at_any_time(tally, system, log, [Mark(what == "synced", generation, end - begin) for what, generation, end in marks[1:]],
+                chance, cuts)
     with open(OTHER, "r+b", buffering=0) as target:
         os.pwrite(target.fileno(), b"\xa5" * 65536, 4096)
         os.fsync(target.fileno())
@@ -128,12 +196,16 @@ def on(tally: Tally, system: str) -> None:
 
 
 def main() -> int:
-    tally = Tally()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cuts", type=int, default=6, metavar="N", help="that leave a part of the cache, for each file system")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32), help="of those (default: any)")
+    parser.add_argument("systems", nargs="+", choices=("ext4", "xfs"), metavar="FILESYSTEM")
+    options = parser.parse_args()
+    print(f"seed {options.seed}", flush=True)
+    tally, chance = Tally(), random.Random(options.seed)
     MOUNT.mkdir(exist_ok=True)
-    if not sys.argv[1:]:
-        sys.exit(__doc__)
-    for system in sys.argv[1:]:
-        on(tally, system)
+    for system in options.systems:
+        on(tally, system, chance, options.cuts)
     return tally.finish("power_cut")
 
 
