@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* 7.1: a module may put pages of its own into a ring's table of buffers. */
+/* 7.3: a module may put pages of its own into a ring's table of buffers. */
 #include <linux/bvec.h>
 #include CMD_HEADER
 int probe(struct io_uring_cmd *cmd, const struct bio_vec *bvecs, void (*release)(void *));

@@ -66,12 +66,13 @@ function(add_smoke_test kernel)
 endfunction()
 
 add_smoke_test(7.3 FETCHED)
-set(before_7_1 "ranges of a registered buffer" "one way for the drive")
-add_smoke_test(6.12 NO ${before_7_1})
-add_smoke_test(7.2 FETCHED)
+set(before_7_3 "ranges of a registered buffer")
+set(before_7 ${before_7_3} "one way for the drive")
+add_smoke_test(6.12 NO ${before_7})
+add_smoke_test(7.2 FETCHED NO ${before_7_3})
 add_smoke_test(7.3-rt FETCHED)
 # Debian builds it without udmabuf and DMA heaps.
-add_smoke_test(6.1 FETCHED EXPORTERS vgem virtio-gpu NO ${before_7_1}
+add_smoke_test(6.1 FETCHED EXPORTERS vgem virtio-gpu NO ${before_7}
   NO_EXPORTER udmabuf-scattered udmabuf-huge heap)
 
 # arm64, with pages of both sizes, behind an SMMU and without. Debian builds no heaps for it. udmabuf
@@ -82,7 +83,7 @@ add_smoke_test(7.3-arm64 ${arm64} LAB --arch arm64 --kernel 7.3 --iommu strict
 add_smoke_test(7.3-arm64-16k ${arm64} LAB --arch arm64 --kernel 7.3 --pages 16k --iommu off
   EXPORTERS udmabuf-scattered vgem)
 add_smoke_test(6.12-arm64 ${arm64} LAB --arch arm64 --kernel 6.12 --iommu strict
-  EXPORTERS vgem virtio-gpu NO ${before_7_1})
+  EXPORTERS vgem virtio-gpu NO ${before_7})
 
 # PCI devices that do not look into the CPU's caches: premapped is refused, and AUTO takes another path.
 add_test(NAME vm.smoke.incoherent_arm64

@@ -102,8 +102,8 @@ def words_of(tally: Tally, stack: Stack, takes: str) -> None:
 
 
 def words(tally: Tally, stacks: Stacks, _: argparse.Namespace) -> None:
-    """What fio's user reads of all of them. Linux 7.1 has what registered needs."""
-    here = "io_buffer_register_bvec" in Path("/proc/kallsyms").read_text()
+    """What fio's user reads of all of them. Linux 7.3 has what registered needs."""
+    here = [int(number) for number in os.uname().release.split(".")[:2]] >= [7, 3]
     for stack in stacks.all:
         if stack.direct:
             words_of(tally, stack, "registered" if here else "bvec")
