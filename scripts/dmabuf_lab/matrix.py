@@ -2,8 +2,8 @@
 """The table of docs/support-matrix.md that is made from results of runs.
 
 The tests labelled matrix leave what each combination of exporter, datapath and target did as a file
-for each kernel. `collect` keeps these in docs/matrix.json, the newest of each kernel; `table` makes
-the table of what is kept. Nothing in it is written by hand.
+for each kernel. `collect` keeps these in docs/matrix.json, the newest of each kernel, and nothing of a
+kernel whose newest run failed; `table` makes the table of what is kept. Nothing in it is written by hand.
 """
 
 import json
@@ -69,6 +69,14 @@ def parse(text: str, date: str, qemu: str) -> Run:
     if wrong:
         raise LabError(f"{wrong[0][3]!r} is no outcome")
     return run
+
+
+def failed_key(name: str) -> tuple[str, str, int]:
+    """The key of a test's run, by the test's name: its kernel, architecture and pages ("7.3-arm64-16k")."""
+    parts = re.fullmatch(r"(\d+\.\d+)(-rt)?(-arm64)?(-16k)?", name)
+    if not parts:
+        raise LabError(f"{name}: no kernel is called so")
+    return (f"{parts[1]}{'rt' if parts[2] else ''}", "arm64" if parts[3] else "amd64", 16384 if parts[4] else 4096)
 
 
 def load(path: Path) -> list[Run]:
@@ -156,18 +164,21 @@ def placed(document: str, made: str) -> str:
 
 
 def collect(checkout: Path, folder: Path, qemu: str) -> int:
-    """Keeps the results that tests left in a folder; returns how many runs there were."""
+    """Keeps the results that tests left in a folder, and drops what is kept of kernels whose test failed; returns how
+    many runs there were.
+    """
     new = []
+    failed = {failed_key(path.stem) for path in folder.glob("*.failed")}
     for path in sorted(folder.glob("*.json")):
         date = time.strftime("%Y-%m-%d", time.gmtime(path.stat().st_mtime))
         try:
             new.append(parse(path.read_text(encoding="utf-8"), date, qemu))
         except LabError as error:
             raise LabError(f"{path}: {error}") from None
-    if not new:
+    if not new and not failed:
         raise LabError(f"{folder}: no results; `scripts/check --matrix` leaves some")
     kept = load(checkout / RESULTS) if (checkout / RESULTS).exists() else []
-    save(checkout / RESULTS, merge(kept, new))
+    save(checkout / RESULTS, merge((run for run in kept if run.key not in failed), new))
     return len(new)
 
 

@@ -131,6 +131,23 @@ def test_results_are_collected_kept_and_written(tmp_path: Path) -> None:
         matrix.collect(tmp_path, left, "10.0")
 
 
+def test_what_is_kept_of_a_kernel_whose_test_fails_now_is_dropped(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    left = tmp_path / "left"
+    left.mkdir()
+    matrix.save(tmp_path / matrix.RESULTS, [
+        matrix.Run(kernel, arch, page, "2026-01-01", "10.0", (("bvec", "nvme", "heap", "byte-exact"),))
+        for kernel, arch, page in (("7.3.4-rt-amd64", "amd64", 4096), ("7.3.4-amd64", "amd64", 4096),
+                                   ("7.3.4-arm64-16k", "arm64", 16384), ("7.3.4-arm64", "arm64", 4096))])
+    for name in ("7.3-rt", "7.3-arm64-16k"):
+        (left / f"{name}.failed").touch()
+    assert matrix.collect(tmp_path, left, "10.0") == 0
+    assert [run.kernel for run in matrix.load(tmp_path / matrix.RESULTS)] == ["7.3.4-amd64", "7.3.4-arm64"]
+    (left / "seven.failed").touch()
+    with pytest.raises(LabError, match="no kernel is called so"):
+        matrix.collect(tmp_path, left, "10.0")
+
+
 def test_it_is_a_command() -> None:
     args = cli.parser().parse_args(["matrix", "--collect", "folder"])
     assert (args.command, args.collect) == ("matrix", Path("folder"))

@@ -17,9 +17,10 @@ file(MAKE_DIRECTORY ${matrix_results})
 
 # FETCHED: not in the default run. LAB: the lab's options, if not --kernel alone. EXPORTERS: others than
 # udmabuf and heap; the first one is isolation's, whose group modes needs a heap. NO: what this kernel
-# lacks, as isolation's checks name it. NO_EXPORTER: exporters that it lacks.
+# lacks, as isolation's checks name it. NO_EXPORTER, NO_TRANSPORT: exporters and ways to an NVMe drive
+# that it lacks.
 function(add_smoke_test kernel)
-  cmake_parse_arguments(PARSE_ARGV 1 test "FETCHED" "" "LAB;EXPORTERS;NO;NO_EXPORTER")
+  cmake_parse_arguments(PARSE_ARGV 1 test "FETCHED" "" "LAB;EXPORTERS;NO;NO_EXPORTER;NO_TRANSPORT")
   if(NOT test_LAB)
     set(test_LAB --kernel ${kernel})
   endif()
@@ -56,10 +57,13 @@ function(add_smoke_test kernel)
   foreach(lacking IN LISTS test_NO_EXPORTER)
     string(APPEND targets " --allow-skip ${lacking}")
   endforeach()
-  # Results of a run that failed, or of one before, are no results.
+  foreach(lacking IN LISTS test_NO_TRANSPORT)
+    string(APPEND targets " --without ${lacking}")
+  endforeach()
+  # Results of a run that failed, or of one before, are no results; that it failed is.
   add_test(NAME vm.matrix.${kernel}
-    COMMAND sh -c "file=$1; shift; rm -f \"$file\"; \"$@\" || { rm -f \"$file\"; exit 1; }" sh
-      ${matrix_results}/${kernel}.json
+    COMMAND sh -c "file=$1; shift; rm -f \"$file\".*; \"$@\" || { rm -f \"$file.json\"; touch \"$file.failed\"; exit 1; }"
+      sh ${matrix_results}/${kernel}
       ${CMAKE_SOURCE_DIR}/scripts/dmabuf-lab run ${test_LAB} --errors --timeout 800
       --share ${matrix_results} -- "${targets}")
   set_tests_properties(vm.matrix.${kernel} PROPERTIES LABELS "matrix;fetched" TIMEOUT 1800)
@@ -71,9 +75,9 @@ set(before_7 ${before_7_3} "one way for the drive")
 add_smoke_test(6.12 NO ${before_7})
 add_smoke_test(7.2 FETCHED NO ${before_7_3})
 add_smoke_test(7.3-rt FETCHED)
-# Debian builds it without udmabuf and DMA heaps.
+# Debian builds it without udmabuf, DMA heaps and nvme-loop.
 add_smoke_test(6.1 FETCHED EXPORTERS vgem virtio-gpu NO ${before_7}
-  NO_EXPORTER udmabuf-scattered udmabuf-huge heap)
+  NO_EXPORTER udmabuf-scattered udmabuf-huge heap NO_TRANSPORT loop)
 
 # arm64, with pages of both sizes, behind an SMMU and without. Debian builds no heaps for it. udmabuf
 # takes the witness a minute for each datapath there: its SYNC is as dear as the whole buffer.

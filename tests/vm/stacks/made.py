@@ -215,9 +215,11 @@ def files(name: str, folder: Path, refused: str, held: str, beneath: str = "", w
 
 
 class Stacks:
-    """All of them, for the length of a scope. What lies on two drives can be made anew."""
+    """All of them, for the length of a scope. What lies on two drives can be made anew. transports: the ways to an
+    NVMe drive that are tried, other than PCI."""
 
-    def __init__(self) -> None:
+    def __init__(self, transports: tuple[str, ...]) -> None:
+        self.transports = transports
         self.second = SecondDrive()
         self.scope = ExitStack()
         self.two = ExitStack()
@@ -266,7 +268,8 @@ class Stacks:
         self.all.append(Stack("dm-crypt", "block", enter(crypt(secret)), MIB + 3 * SECTOR, "NOT_NVME", "NOT_FILE",
                               "device-mapper"))
         multipath = Path("/sys/module/nvme_core/parameters/multipath").read_text().strip() == "Y"
-        for transport, disk in (("loop", by_loop), ("tcp", by_tcp)):
+        for transport in self.transports:
+            disk = {"loop": by_loop, "tcp": by_tcp}[transport]
             self.all.append(Stack(f"nvme-{transport}", "fabric" if multipath else "block",
                                   enter(fabric.taken(disk, transport)), 4 * MIB + 3 * SECTOR,
                                   "MULTIPATH" if multipath else "NOT_NVME", "NOT_FILE",

@@ -30,6 +30,7 @@ TARGETS = "/src/build/lab/tests/vm/targets"
 # Pages, and device memory that the CPU does not map.
 EXPORTERS = "udmabuf-scattered,testexp-gpu"
 DATAPATHS = ("registered", "bvec")
+TRANSPORTS = ("loop", "tcp")
 UDMABUF = ["--dmabuf_exporter=udmabuf"]
 # I/Os before the target goes.
 BEFORE = 300
@@ -50,12 +51,12 @@ def moved(tally: Tally, stacks: Stacks | None, words: list[str], results: Path) 
     tally.same(status, 0, f"targets {' '.join(words)}")
 
 
-def everything(tally: Tally, words: list[str], results: Path) -> None:
+def everything(tally: Tally, words: list[str], transports: tuple[str, ...], results: Path) -> None:
     """All targets with all memory, and one file of results."""
     with tempfile.TemporaryDirectory() as folder:
         plain, more = Path(folder, "plain"), Path(folder, "more")
         moved(tally, None, words, plain)
-        with Stacks() as stacks:
+        with Stacks(transports) as stacks:
             moved(tally, stacks, words, more)
         found = json.loads(plain.read_text())
         found["cells"] += json.loads(more.read_text())["cells"]
@@ -169,7 +170,7 @@ def lost(tally: Tally, stacks: Stacks, _: argparse.Namespace) -> None:
     """Each target that can go away, with both datapaths."""
     lost_leg(tally, stacks, [stack for stack in stacks.all if stack.name in ("md raid0", "LVM")], DATAPATHS)
     lost_leg(tally, stacks, stacks.over_two_again(), DATAPATHS[::-1])
-    for transport in ("loop", "tcp"):
+    for transport in stacks.transports:
         stack = next(stack for stack in stacks.all if stack.name == f"nvme-{transport}")
         for again, datapath in enumerate(DATAPATHS):
             if again:
@@ -188,16 +189,19 @@ def main() -> int:
     parser.add_argument("--results", type=Path, metavar="FILE", help="where the results go")
     parser.add_argument("--exporters", default=EXPORTERS, metavar="A,B", help=f"memory (default: {EXPORTERS})")
     parser.add_argument("--allow-skip", action="append", default=[], metavar="NAME", help="handed to `targets`")
+    parser.add_argument("--without", action="append", default=[], metavar="TRANSPORT", choices=TRANSPORTS,
+                        help=f"this kernel lacks it: {', '.join(TRANSPORTS)}")
     options = parser.parse_args()
+    options.transports = tuple(transport for transport in TRANSPORTS if transport not in options.without)
     tally = Tally()
     if options.everything:
         if not options.results:
             parser.error("--everything is for --results")
-        everything(tally, skips_of(options), options.results)
+        everything(tally, skips_of(options), options.transports, options.results)
         return tally.finish("stacks")
     need_engine()
     start = time.monotonic()
-    with Stacks() as stacks:
+    with Stacks(options.transports) as stacks:
         for name in options.parts or PARTS:
             print(f"{name} after {time.monotonic() - start:.0f} s", flush=True)
             PARTS[name](tally, stacks, options)
