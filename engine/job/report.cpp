@@ -186,11 +186,11 @@ Proof prove(const JobReport &report) {
   case Datapath::bounce:
     if (issued.copied_to_buffer != issued.bytes[0] || issued.copied_from_buffer < issued.bytes[1])
       return {false,
-              strf("the CPU copied %llu bytes to and %llu bytes from the dma-buf for %s",
+              strf("%llu bytes were copied to and %llu bytes from the dma-buf for %s",
                    ull(issued.copied_to_buffer), ull(issued.copied_from_buffer), done.c_str())};
     return {true,
-            strf("the %s were all READ_FIXED or WRITE_FIXED on host memory, and the CPU copied "
-                 "%llu bytes to and %llu bytes from the dma-buf",
+            strf("the %s were all READ_FIXED or WRITE_FIXED on host memory, and %llu bytes were "
+                 "copied to and %llu bytes from the dma-buf",
                  done.c_str(), ull(issued.copied_to_buffer), ull(issued.copied_from_buffer))};
   case Datapath::host:
     if (report.atomic)

@@ -112,6 +112,38 @@ def test_the_exporter_made_the_copies(gpu: Fio, exporter: str, device: str, name
         assert int(back) >= copies["from_buffer_bytes"]
 
 
+CUDA_PLUGIN = f"{environment('PLUGINS')}/cuda_plugin.so"
+
+
+@pytest.mark.parametrize("thread", [0, 1])
+@pytest.mark.parametrize("buffers", ["job", "io_u"])
+def test_the_example_of_a_plug_in_for_cuda(gpu: Fio, tmp_path: Path, thread: int, buffers: str) -> None:
+    result, notes = gpu("plugin", f"{CUDA_PLUGIN},0", rw="randrw", verify="crc32c", iodepth=4, numjobs=3, thread=thread,
+                        dmabuf_buffers=buffers, filename=None, directory=str(tmp_path))  # fmt: skip
+    assert result.status == 0, result.stderr
+    assert [(r["exporter"], r["device"], r["proven"]) for r in result.reports] == [("plugin", "0000:41:00.0", True)] * 3
+    check_given_back(notes, 12 if buffers == "io_u" else 3)
+
+
+@pytest.mark.parametrize(
+    "argument,fails,says",
+    [("nine", "", "'nine' is no number of a GPU"), ("9", "", "no such GPU: the CUDA driver's error 101"),
+     ("0", "cuMemGetHandleForAddressRange", "is not exported as a dma-buf"), ("0", "memory", "cuMemAlloc: the CUDA driver's error 2")],
+)  # fmt: skip
+def test_the_example_says_what_cuda_refuses(gpu: Fio, argument: str, fails: str, says: str) -> None:
+    result, notes = gpu("plugin", f"{CUDA_PLUGIN},{argument}", env={"FAKE_GPU_FAIL": fails})
+    assert result.status != 0
+    assert says in result.stderr
+    check_given_back(notes, 1 if fails.startswith("cuMemGet") else 0)
+
+
+def test_verify_notices_copies_that_the_example_loses(gpu: Fio) -> None:
+    result, notes = gpu("plugin", f"{CUDA_PLUGIN},0", env={"FAKE_GPU_FAIL": "lose copies"}, rw="write", verify="crc32c", do_verify=1)
+    assert result.status != 0
+    assert "verify" in result.stderr
+    check_given_back(notes, 1)
+
+
 @pytest.mark.parametrize("exporter", ["cuda", "hip"])
 def test_verify_notices_copies_that_are_lost(gpu: Fio, exporter: str) -> None:
     result, notes = gpu(exporter, "0", env={"FAKE_GPU_FAIL": "lose copies"}, rw="write", verify="crc32c", do_verify=1)
