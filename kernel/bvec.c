@@ -306,13 +306,25 @@ static void bvec_task_work(DMABUF_RW_TW_ARGS)
 		bvec_finish_here(io, result, DMABUF_RW_TW_FLAGS);
 }
 
+/*
+ * Is this the answer to the wish not to wait? f2fs has EOPNOTSUPP for what it
+ * cannot write so; a disk that never goes without waiting, as dm-crypt's, has it
+ * for all, and the file systems on it hand it on.
+ */
+static bool bvec_refuses_nowait(long result)
+{
+	return result == -EAGAIN || result == -EOPNOTSUPP;
+}
+
 /* The target has ended an I/O that it took with -EIOCBQUEUED. */
 static void bvec_complete(struct kiocb *kiocb, long result)
 {
 	struct bvec_io *io = container_of(kiocb, struct bvec_io, kiocb);
 
 	bvec_end_write(io);
-	if (result != -EAGAIN || !(kiocb->ki_flags & IOCB_NOWAIT))
+	if ((kiocb->ki_flags & IOCB_NOWAIT) && bvec_refuses_nowait(result))
+		result = -EAGAIN;
+	else
 		result = bvec_total(io, bvec_result(result));
 	io->result = result;
 	if (result == -EAGAIN)
@@ -369,8 +381,7 @@ static int bvec_start(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 	result = bvec_call_held(io);
 	if (result == -EIOCBQUEUED)
 		return -EIOCBQUEUED;
-	/* f2fs has EOPNOTSUPP for what it cannot write without waiting. */
-	if ((result == -EAGAIN || result == -EOPNOTSUPP) && nowait) {
+	if (nowait && bvec_refuses_nowait(result)) {
 		dmabuf_rw_io_defer(m);
 		bvec_put(io);
 		return -EAGAIN;

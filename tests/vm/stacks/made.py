@@ -159,16 +159,16 @@ def volumes(first: str, second: str) -> Iterator[tuple[str, str]]:
 
 
 @contextmanager
-def crypt(node: str) -> Iterator[str]:
+def crypt(node: str, name: str) -> Iterator[str]:
     """dm-crypt, by its table."""
     run("modprobe", "dm-crypt")
     sectors = int(Path("/sys/class/block", Path(node).name, "size").read_text())
     key = bytes(range(64)).hex()
-    run("dmsetup", "create", "secret", "--table", f"0 {sectors} crypt aes-xts-plain64 {key} 0 {node} 0")
+    run("dmsetup", "create", name, "--table", f"0 {sectors} crypt aes-xts-plain64 {key} 0 {node} 0")
     try:
-        yield "/dev/mapper/secret"
+        yield f"/dev/mapper/{name}"
     finally:
-        run("dmsetup", "remove", "secret")
+        run("dmsetup", "remove", name)
 
 
 @contextmanager
@@ -261,11 +261,11 @@ class Stacks:
 
     def _make(self) -> None:
         enter = self.scope.enter_context
-        *self.legs, secret, btrfs, f2fs, upper = partitions(DEV, 16, 64, 16, 160, 128, 64)
+        *self.legs, secret, secret_files, btrfs, f2fs, upper = partitions(DEV, 16, 64, 16, 64, 160, 128, 64)
         by_loop, by_tcp = partitions(NOT_NVME, 32, 32)
         *over_two, one = self._over_two()
         self.all += over_two
-        self.all.append(Stack("dm-crypt", "block", enter(crypt(secret)), MIB + 3 * SECTOR, "NOT_NVME", "NOT_FILE",
+        self.all.append(Stack("dm-crypt", "block", enter(crypt(secret, "secret")), MIB + 3 * SECTOR, "NOT_NVME", "NOT_FILE",
                               "device-mapper"))
         multipath = Path("/sys/module/nvme_core/parameters/multipath").read_text().strip() == "Y"
         for transport in self.transports:
@@ -274,8 +274,12 @@ class Stacks:
                                   enter(fabric.taken(disk, transport)), 4 * MIB + 3 * SECTOR,
                                   "MULTIPATH" if multipath else "NOT_NVME", "NOT_FILE",
                                   f"an NVMe namespace over {transport}" if multipath else transport, witness=disk))
+        folder = enter(mounted("ext4", enter(crypt(secret_files, "files"))))
+        self.all += files("ext4 on dm-crypt", folder, "NOT_BLOCK", "NOT_NVME", "device-mapper")
         self.all += files("btrfs", enter(mounted("btrfs", btrfs)), "NOT_BLOCK", "FILE_SYSTEM")
-        self.all += files("f2fs", enter(mounted("f2fs", f2fs)), "NOT_BLOCK", "FILE_SYSTEM")
+        # f2fs has blocks of a page, and its mkfs blocks of 4 KiB.
+        if os.sysconf("SC_PAGESIZE") == 4096:
+            self.all += files("f2fs", enter(mounted("f2fs", f2fs)), "NOT_BLOCK", "FILE_SYSTEM")
         merged, copies = enter(overlay(upper))
         self.all += files("overlayfs", merged, "NOT_BLOCK", "FILE_SYSTEM", witness=copies)
         folder = self.two.enter_context(mounted("ext4", one.node))
