@@ -20,7 +20,7 @@ namespace {
 // Calls before something is made to go wrong on purpose.
 constexpr std::uint64_t provoke_after = 1000;
 // Longer than `seconds` it does not go on for calls that have not succeeded yet.
-constexpr double patience_s = 240;
+constexpr double patience_s = 240, tell_every_s = 300;
 
 class Watch {
 public:
@@ -111,6 +111,16 @@ private:
     watched_s_ += std::min(now - looked_s_, 1.0);
     looked_s_ = now;
     world_.signal_fences();
+    tell();
+  }
+
+  // A long run that is cut off has still said how far it came.
+  void tell() {
+    if (watched_s_ - told_s_ < tell_every_s)
+      return;
+    told_s_ = watched_s_;
+    report().note(std::format("{} calls after {:.0f} s", total_calls(shared_), watched_s_));
+    std::fflush(stdout);
   }
 
   // A call that does not return is a finding, and so is a process that does not go: by itself when
@@ -164,7 +174,7 @@ private:
   World &world_;
   bool coverage_;
   // How long this process has looked, and when it did so last.
-  double watched_s_ = 0, looked_s_ = now_s();
+  double watched_s_ = 0, looked_s_ = now_s(), told_s_ = 0;
   std::uint64_t features_ = 0;
   std::string provoke_;
   std::vector<Seen> seen_;
