@@ -4,6 +4,15 @@ if(NOT CMAKE_INSTALL_PREFIX STREQUAL "/usr")
   return()
 endif()
 
+# By them cpack finds out what a package depends on. Said here, before minutes of building.
+foreach(dmabuf_tool file dpkg-shlibdeps)
+  find_program(DMABUF_TOOL_${dmabuf_tool} ${dmabuf_tool})
+  mark_as_advanced(DMABUF_TOOL_${dmabuf_tool})
+  if(NOT DMABUF_TOOL_${dmabuf_tool})
+    message(WARNING "there is no ${dmabuf_tool}, which makes the packages: apt-get install file dpkg-dev")
+  endif()
+endforeach()
+
 set(DMABUF_PACKAGE_VERSION ${PROJECT_VERSION} CACHE STRING "Version of the packages")
 # As Debian's tools take it from the environment.
 set(dmabuf_maintainer "libdmabuf <libdmabuf@localhost.localdomain>")

@@ -11,15 +11,15 @@
  * finds its ref dead asks for that, from a context that may sleep.
  *
  * No deadlock with the exporter's eviction, which holds the dma_resv while it
- * waits for us: who holds a percpu_ref is with the drive, or is about to give
- * the drive a request that is allocated already. It takes no lock and waits for
- * nothing but the drive, and for that no longer than the driver's time-out.
+ * waits for us: an I/O that holds a percpu_ref is with the drive, or is about to
+ * give the drive a request that is allocated already. It takes no lock and waits
+ * only for the drive, at most as long as the driver's time-out.
  *
  * A driver leaves its device in two steps. Before its remove() runs we only
- * stop: no lock is taken that somebody sleeps with, nothing is waited for, as a
+ * stop I/O: we take no lock that somebody sleeps with, and wait for nothing, as a
  * drive that was pulled out answers nothing until remove() gives up on it. When
- * remove() has ended all I/O, and before anybody else gets the device, the
- * addresses are given back.
+ * remove() has ended all I/O, and before another driver gets the device, we give
+ * the addresses back.
  */
 #include <linux/delay.h>
 #include <linux/dma-map-ops.h>
@@ -85,8 +85,8 @@ void dmabuf_rw_attach_put(struct dmabuf_rw_attach *a)
 }
 
 /*
- * Polled requests end only when somebody looks, and whoever issued them may
- * sleep. Looks until the driver has left: its remove() waits for them.
+ * Polled requests end only when somebody looks, and the task that issued them
+ * may sleep. Looks until the driver has left: its remove() waits for them.
  */
 static void attach_reap(struct work_struct *work)
 {

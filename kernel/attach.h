@@ -17,7 +17,7 @@
 
 /*
  * One dma-buf attached to one DMA device, shared by every mapping that needs
- * this pair, in whatever session or process.
+ * this pair, in any session or process.
  */
 struct dmabuf_rw_attach {
 	struct hlist_node node;		/* attachments, attachments_lock */
@@ -41,7 +41,7 @@ struct dmabuf_rw_attach {
 
 	/* The rest: under the dma-buf's dma_resv. */
 	u32 nr_members;
-	u32 state;			/* DMABUF_RW_STATE_* but for DEVICE_GONE, see gone */
+	u32 state;			/* DMABUF_RW_STATE_* except DEVICE_GONE, see gone */
 	bool mapped;
 	struct sg_table *sgt;
 	struct dmabuf_rw_prp prp;

@@ -87,8 +87,8 @@ static void bvec_count(struct bvec_io *io)
 }
 
 /*
- * The target is done with the buffer: count, and let go of it. Not left to task
- * work, which may wait for a task that itself waits for the buffer.
+ * The target is done with the buffer: counts the I/O, and gives the buffer back.
+ * Task work must not do this: it may wait for a task that waits for the buffer.
  */
 static void bvec_account(struct bvec_io *io)
 {
@@ -136,7 +136,7 @@ static ssize_t bvec_call(struct bvec_io *io)
 	u64 within;
 
 	io->kiocb.ki_pos = io->args.file_offset + io->done;
-	/* Mandatory for whoever calls the target itself: security modules, watchers. */
+	/* Any code that calls the target itself has to ask security modules and watchers. */
 	result = rw_verify_area(bvec_writes(io) ? WRITE : READ, file, &io->kiocb.ki_pos, length);
 	if (result)
 		return result;
@@ -198,9 +198,9 @@ static void bvec_put(struct bvec_io *io)
 }
 
 /*
- * The same for an I/O that may end meanwhile, in another task: the target still
- * looks at the kiocb and at the file on its way back. -EIOCBQUEUED: @io may be
- * gone.
+ * The same for an I/O that may end in another task while the call still runs: the
+ * target still looks at the kiocb and at the file on its way back. -EIOCBQUEUED:
+ * @io may be gone.
  */
 static ssize_t bvec_call_held(struct bvec_io *io)
 {
@@ -276,9 +276,9 @@ static void bvec_task_work(DMABUF_RW_TW_ARGS)
 	}
 	/*
 	 * The target took the I/O without waiting and then found that it would
-	 * have to, for all of it or for the rest. We are where waiting is allowed:
-	 * again, without the wish. But not for a task that is gone: a kernel thread
-	 * would write in its place, with its own rights.
+	 * have to wait, for all of it or for the rest. Here waiting is allowed: the
+	 * target is called again, and may wait. Not for a task that is gone: a kernel
+	 * thread would write in its place, with the thread's rights.
 	 */
 	dead = DMABUF_RW_TW_DEAD || (current->flags & (PF_EXITING | PF_KTHREAD));
 	if (dead || !dmabuf_rw_io_enter(io->m)) {
@@ -375,7 +375,7 @@ static int bvec_start(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 		io->rights = dmabuf_rw_rights_lent();
 	dmabuf_rw_pdu(cmd)->bvec = io;
 	bvec_kiocb_make(io, nowait);
-	/* @io's: keeps the file for what comes after the buffer was let go of. */
+	/* @io's: keeps the file for what comes after the buffer was given back. */
 	refcount_inc(&m->refs);
 
 	result = bvec_call_held(io);

@@ -214,7 +214,7 @@ static __always_inline int command_make(struct request *rq, struct dmabuf_rw_map
 	return 0;
 }
 
-/* Remember how the drive ended a command that failed, before whoever sends it again. */
+/* Remember how the drive ended a command that failed, before it is sent again. */
 static inline void command_note_status(struct dmabuf_rw_mapping *m, struct request *rq)
 {
 	const struct dmabuf_rw_nvme_request *nr = blk_mq_rq_to_pdu(rq);
@@ -236,7 +236,7 @@ static inline blk_opf_t command_op(const struct dmabuf_rw_io_args *args)
 	return args_write(args) ? REQ_OP_DRV_OUT : REQ_OP_DRV_IN;
 }
 
-/* The end of an I/O, whatever it was made of. */
+/* The end of an I/O, of one command or of several. */
 static __always_inline void io_account(struct dmabuf_rw_mapping *m, u32 direction, u32 length,
 				       int error, u32 reason)
 {

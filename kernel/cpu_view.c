@@ -3,13 +3,13 @@
  * The CPU's view of a dma-buf, and copies between it and a caller's memory.
  *
  * A view is the exporter's kernel mapping of the whole buffer, made with the
- * first rw fd and shared by all of the same dma-buf. A pin makes the exporter
- * keep the memory where it is meanwhile.
+ * first rw fd and shared by all of the same dma-buf. As long as there is a view,
+ * a pin makes the exporter keep the memory where it is.
  *
  * Copies through one view are atomic with regard to each other by the 4 KiB:
- * who reads an aligned block sees it before or after a write that covers it,
+ * a read of an aligned block sees it before or after a write that covers it,
  * not a mixture. The lock for that is held for a chunk at a time and with page
- * faults off, so that nobody can make others wait by what his memory is.
+ * faults off, so that no caller's memory can make other callers wait.
  */
 #include <linux/dma-resv.h>
 #include <linux/hashtable.h>
@@ -67,9 +67,9 @@ struct page *dmabuf_rw_view_page(void *address)
  * @bytes: how many of it
  * @fills: the CPU writes the buffer
  *
- * A write of a part leaves the rest as it was. Whatever an exporter keeps for the
- * CPU, a cache or a copy of the whole, must be made valid first, so it is
- * announced as both ways.
+ * A write of a part leaves the rest as it was. An exporter may keep a cache or a
+ * copy of the whole for the CPU, which it must make valid first: so such a write
+ * is announced as both ways.
  *
  * Context: any.
  * Return: the direction for dma_buf_begin_cpu_access() and its end.

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * The extents of a file: where its bytes are on the disk, asked of the file
- * system once, by what FIBMAP goes by. It answers 0 for whatever has no place of
- * its own: a hole, an extent that was allocated and not written, one that may be
- * shared with another file.
+ * system once, by the function behind FIBMAP. It answers 0 for a block that has no
+ * place of its own: a hole, an extent that was allocated and not written, one that
+ * may be shared with another file.
  *
  * FIBMAP asks about one block. Many blocks are one run if the first and the last
  * of them have places as far apart as they themselves are, and if the file system

@@ -16,7 +16,7 @@
  * Gives way to a signal, and to a cancellation in an io_uring worker. Not to
  * task work: that also wakes interruptible sleepers, in a task that has a ring,
  * and must not make a call fail. Such a call waits on without being woken;
- * whoever holds the lock holds it for a bounded time.
+ * every holder of the lock holds it for a bounded time.
  *
  * Context: process; see the lock order in mapping.h.
  * Return: 0 or -EINTR.

@@ -3,19 +3,18 @@
  * A file is read and written without its file system only as long as nothing can
  * take its blocks away from it. Two things together make that so:
  *
- * Nobody has the file open for writing (deny_write_access(), which execve() goes
- * by, too). Whoever truncates, punches, collapses, extends, writes or moves the
- * blocks of a file, by whatever call, has it open for writing, or has write
- * access to it for as long as his call lasts. So there is no such call under way
- * when this succeeds, not even one that has made its checks already, and none can
- * begin: it gets ETXTBSY.
+ * Nobody has the file open for writing (deny_write_access(), which execve() uses,
+ * too). Any call that truncates, punches, collapses, extends, writes or moves the
+ * blocks of a file has it open for writing, or has write access to it for as long
+ * as the call lasts. So no such call is under way when this succeeds, not even one
+ * that has made its checks already, and none can begin: it gets ETXTBSY.
  *
  * S_SWAPFILE, set with the inode locked. What needs no open for writing looks at
  * it with the inode locked: sharing the blocks with another file (FICLONE from
  * it, FIDEDUPERANGE into it), and swapon(2), which takes the file for itself. It
  * also keeps the file's last name.
  *
- * A file is held once however many mappings it has, and let go of with the last.
+ * All mappings of a file hold it once; the last one to end gives it back.
  */
 #include <linux/cred.h>
 #include <linux/fsnotify.h>
@@ -54,7 +53,7 @@ static void held_free(struct dmabuf_rw_held *h)
 
 /*
  * The one of this inode, with a reference; new ones are not set up. NULL: no
- * memory. -EAGAIN: one is just being let go of.
+ * memory. -EAGAIN: the hold on it is just being given back.
  */
 static struct dmabuf_rw_held *held_find(struct inode *inode)
 {
@@ -139,8 +138,8 @@ static struct dmabuf_rw_result held_may_not_write(int error)
 }
 
 /*
- * May the caller open this file for writing? Nothing but opening it asks all
- * security modules: AppArmor and Landlock know paths, and not inodes. It also
+ * May the caller open this file for writing? Only opening it asks all security
+ * modules: AppArmor and Landlock know paths, and not inodes. Opening it also
  * breaks leases, and fails while the file is being executed.
  */
 static struct dmabuf_rw_result held_prove_writing(struct file *file)
@@ -156,8 +155,9 @@ static struct dmabuf_rw_result held_prove_writing(struct file *file)
 }
 
 /*
- * @h->setup held. What is held already cannot be opened for writing, not even to
- * see whether the caller might: he has to have the rights that were seen then.
+ * @h->setup held. A file that is held already cannot be opened for writing, not
+ * even to see whether the caller might: the caller has to have the rights that the
+ * first one had.
  */
 static struct dmabuf_rw_result held_setup(struct dmabuf_rw_held *h, struct file *file,
 					  bool writes)

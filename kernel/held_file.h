@@ -51,7 +51,7 @@ void dmabuf_rw_file_thaw_wait(struct dmabuf_rw_file_use *use);
  */
 static inline bool dmabuf_rw_file_due(const struct dmabuf_rw_file_use *use)
 {
-	/* Or it was given set-user-ID or capabilities, which whoever writes it takes off. */
+	/* Or it was given set-user-ID or capabilities, which a write takes off. */
 	return time_after_eq(jiffies, READ_ONCE(use->touch)) || !IS_NOSEC(file_inode(use->file));
 }
 

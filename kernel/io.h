@@ -4,13 +4,13 @@
  * I/O runs through is inline here; dmabuf_rw_issue_read() and dmabuf_rw_issue_write(),
  * made of it, are in premapped.c, with the datapath that nearly every I/O takes.
  *
- * Nobody there takes the address of the I/O's arguments, so that they stay in
- * registers: whoever wants them in memory is handed a copy.
+ * No code there takes the address of the I/O's arguments, so that they stay in
+ * registers: a function that wants them in memory gets a copy.
  *
- * What an I/O has to wait for (for a mapping to come back, for the page cache,
- * for a fence) is waited for in a context that may sleep: a nonblocking issue
- * that finds it must wait returns -EAGAIN, and io_uring calls again from a
- * worker. User space does not see that -EAGAIN.
+ * An I/O may have to wait for a mapping to come back, for the page cache or for a
+ * fence. It waits in a context that may sleep: a nonblocking issue that finds it
+ * must wait returns -EAGAIN, and io_uring calls again from a worker. User space
+ * does not see that -EAGAIN.
  */
 #ifndef DMABUF_RW_IO_H
 #define DMABUF_RW_IO_H
@@ -90,7 +90,7 @@ static __always_inline int io_issue(struct io_uring_cmd *cmd, unsigned int issue
 		held = dmabuf_rw_io_tryget(&m->io);
 	/* As dmabuf_rw_io_enter(), without its own section of RCU. */
 	smp_rmb();
-	/* Stopped for now, or for good? */
+	/* Stopped for now, or for ever? */
 	alive = held || refcount_inc_not_zero(&m->refs);
 	preempt_enable();
 	if (unlikely(!alive))

@@ -3,7 +3,7 @@
  * The percpu_ref of a mapping that each I/O takes and gives back, without calling RCU.
  *
  * Where a kernel can be preempted, rcu_read_lock() and its counterpart are functions,
- * and four calls of them are the dearest part of one get and one put. Code that
+ * and four calls of them are what one get and one put mostly cost. Code that
  * runs with preemption off is a section of RCU, too, and that is one instruction.
  */
 #ifndef DMABUF_RW_IO_REF_H
@@ -33,8 +33,8 @@ static __always_inline bool dmabuf_rw_io_tryget(struct percpu_ref *io)
  * dmabuf_rw_io_put - percpu_ref_put()
  * @io: of a mapping, held
  *
- * Whoever waits for the last reference has the counts of all CPUs summed up after a
- * grace period of RCU, which this section delays.
+ * The wait for the last reference sums up the counts of all CPUs after a grace
+ * period of RCU, which this section delays.
  *
  * Context: any.
  */

@@ -2,14 +2,14 @@
 /*
  * Commands that would have to wait, on kernels that do not keep their SQE
  * (before 6.5, see compat.h): io_uring would issue them again from a worker,
- * where what they ask for cannot be read any more. So it is kept here, waited
- * for in a worker of our own, and then sent.
+ * where their SQE cannot be read any more. So this file keeps what they ask for,
+ * waits in a worker of our own, and then sends them.
  *
- * A worker has not the rights, the limits and the cgroup of who asked. To a
- * drive, by the premapped datapath, nothing of that matters. Another target is
- * called by the task that owns the ring, in its task work, with the rights that
- * the command was issued with. For a task that is gone nothing is sent, but for
- * what was being waited for already.
+ * A worker does not have the rights, the limits and the cgroup of the task that
+ * asked. Of a drive, by the premapped datapath, nothing asks for these. Another
+ * target is called by the task that owns the ring, in its task work, with the
+ * rights that the command was issued with. For a task that is gone nothing is
+ * sent, except what was being waited for already.
  */
 #include <linux/slab.h>
 #include <linux/workqueue.h>

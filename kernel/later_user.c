@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * The workers of what has to wait: I/O that is sent again, ranges that found no
- * request, and what later.c keeps. Each user has his own, so that those who wait
- * for what he lets them wait for keep nobody else waiting.
+ * request, and what later.c keeps. Each user has workers of their own, so that
+ * commands that one user keeps waiting do not delay another user's.
  */
 #include <linux/cred.h>
 #include <linux/mutex.h>
@@ -68,7 +68,7 @@ void dmabuf_rw_later_leave(struct dmabuf_rw_later_user *user)
 			return;
 		list_del(&user->node);
 	}
-	/* Waits for work that has let go of its command, but not yet returned. */
+	/* Waits for work that has ended its command, but not yet returned. */
 	destroy_workqueue(user->wq);
 	put_cred(user->cred);
 	kfree(user);

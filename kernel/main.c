@@ -196,7 +196,7 @@ static void __exit dmabuf_rw_exit(void)
 	dmabuf_rw_pin_exit();
 	/* Mappings are freed, and percpu_refs switched, by way of RCU. */
 	rcu_barrier();
-	/* Whoever told of an I/O's end may have been preempted on its way out of here. */
+	/* A task that told of an I/O's end may have been preempted on its way out of here. */
 	synchronize_rcu_tasks();
 }
 

@@ -284,7 +284,7 @@ static struct dmabuf_rw_result map_check_modes(const struct dma_buf *dmabuf,
 		return dmabuf_rw_fail(-EACCES, DMABUF_RW_REASON_DMABUF_MODE);
 	if ((directions & DMABUF_RW_DIR_WRITE) && !(mode & FMODE_READ))
 		return dmabuf_rw_fail(-EACCES, DMABUF_RW_REASON_DMABUF_MODE);
-	/* Whoever may write a file that is held has it open for reading. */
+	/* A caller who may write a file that is held has it open for reading. */
 	if (e->flags & DMABUF_RW_MAP_HOLD_FILE)
 		directions = DMABUF_RW_DIR_READ;
 	return target ? dmabuf_rw_target_modes(target, directions) : DMABUF_RW_OK;

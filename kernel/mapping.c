@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The life of a mapping, but for its making (map.c): its counts, its end.
+ * The life of a mapping, except its making (map.c): its counts, its end.
  */
 #include <linux/percpu.h>
 #include <linux/cred.h>
@@ -84,7 +84,7 @@ void dmabuf_rw_mapping_put(struct dmabuf_rw_mapping *m)
 /* Wait for the I/O of a mapping that was stopped. */
 static void mapping_drain(struct dmabuf_rw_mapping *m)
 {
-	/* Whoever looks for another path finds out that it is being unmapped. */
+	/* A search for another path finds out that it is being unmapped. */
 	guard(mutex)(&m->path_lock);
 	dmabuf_rw_gate_drain(m);
 	if (m->attach)

@@ -12,11 +12,11 @@
  *   dmabuf_rw_attach.lock	who may do I/O: spinlock, also taken where a
  *				driver leaves its device, which waits for nobody
  *
- * No lock is shared by users of different drives while somebody waits for one of
- * them. Leaves, held for a few instructions or a walk through a list: the locks
- * of the tables of attachments, of views, of the users of rw fds, of those whose I/O
- * waits (later.c) and of sessions;
- * and dmabuf_rw_view.busy, under which memory is copied with page faults off.
+ * Users of different drives share no lock while somebody waits for one of the
+ * drives. These are leaves, held for a few instructions or a walk through a list:
+ * the locks of the tables of attachments, of views, of the users of rw fds, of the
+ * users whose I/O waits (later_user.c) and of sessions; and dmabuf_rw_view.busy,
+ * under which memory is copied with page faults off.
  * io_uring calls us with the ring's lock held, which is further out than all.
  * The dma-buf framework calls our invalidate callback with the dma_resv held, so
  * nothing that holds it may take a lock further up, and nothing that an I/O in
@@ -104,7 +104,7 @@ struct dmabuf_rw_mapping {
 	struct dmabuf_rw_counts_block *counts_block;
 	struct rcu_head rcu;
 	struct list_head member;	/* in attach->members, dma_resv */
-	struct list_head doomed;	/* private list of whoever unmaps it */
+	struct list_head doomed;	/* private list of the call that unmaps it */
 	/* Of premapped. attach->lock: */
 	bool killed;			/* @io was killed */
 	bool dying;			/* being unmapped */

@@ -79,7 +79,7 @@ static void attach_resume(struct dmabuf_rw_attach *a, struct dmabuf_rw_mapping *
  * @to: from dmabuf_rw_attach_get(); on success @m's
  * @target: the path that @to belongs to; on success @m has its references
  *
- * What @m had before is let go of.
+ * Gives back what @m had before.
  *
  * Context: may sleep.
  * Return: success, or an errno with its reason, and nothing has changed.
@@ -116,7 +116,7 @@ struct dmabuf_rw_result dmabuf_rw_attach_change(struct dmabuf_rw_mapping *m,
 }
 
 /**
- * dmabuf_rw_io_stop - let no new I/O of a mapping begin, for good
+ * dmabuf_rw_io_stop - let no new I/O of a mapping begin, for ever
  * @m: takes READ and WRITE; already out of its session's table
  *
  * Does not wait, so that many can be stopped before one is waited for.
@@ -200,7 +200,7 @@ struct dmabuf_rw_result dmabuf_rw_io_revive(struct dmabuf_rw_mapping *m)
 	struct dmabuf_rw_result result = DMABUF_RW_OK;
 	struct dmabuf_rw_attach *a;
 
-	/* Without an attachment nothing but UNMAP ends a mapping. */
+	/* Without an attachment only UNMAP ends a mapping. */
 	if (!m->attach)
 		return percpu_ref_is_dying(&m->io) ?
 			dmabuf_rw_fail(-ENOENT, DMABUF_RW_REASON_HANDLE) : result;

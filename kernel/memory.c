@@ -105,8 +105,8 @@ static u32 memory_route(struct pci_dev *peer, struct device *dev)
  * @sgt: the mapping
  * @most: segments to look at, evenly spread
  *
- * Goes by the addresses alone, whatever the exporter calls itself: a GPU
- * driver that moved its buffer to system memory is found out.
+ * Judges by the addresses alone, not by the exporter's name: it notices a GPU
+ * driver that moved its buffer to system memory.
  *
  * Context: may sleep; the mapping stays. Neither allocates nor waits.
  * Return: where it is.

@@ -141,9 +141,9 @@ bool dmabuf_rw_nvme_drives(const struct device *dev)
  * @dev: its driver may be leaving it at this very moment
  * @owner: out: for module_put()
  *
- * The last reference to a controller is let go of by the driver's own code, which
- * nobody but an opened namespace keeps: who looks at the controllers of others,
- * and so may come to have the last one, holds the driver meanwhile.
+ * The driver's own code frees a controller with the last reference to it, and only
+ * an opened namespace keeps that code. A caller that looks at the controllers of
+ * others may come to have the last reference: it holds the driver while it looks.
  *
  * Context: any.
  * Return: false if it does not drive @dev, or is being unloaded.
@@ -165,10 +165,9 @@ bool dmabuf_rw_nvme_hold(const struct device *dev, struct module **owner)
  * @dev: a controller, or the device of a namespace's disk
  * @name: of the attribute
  *
- * There is no function for it: what a namespace is formatted with and which
- * state a controller is in stand in structures that no public header shows.
- * User space reads them in sysfs. So do we, by the same function, without the
- * file.
+ * There is no function for it: no public header shows the structures that have a
+ * namespace's format and a controller's state. User space reads both in sysfs. So
+ * do we, by the same function, without the file.
  *
  * Context: any. The caller keeps @dev's driver from leaving: for a namespace by a
  * request of its queue, for a controller by a reference to @dev.

@@ -38,7 +38,7 @@ static bool class_is(const struct device *dev, const char *name)
 }
 
 /**
- * dmabuf_rw_nvme_is_head - does this disk stand for several others?
+ * dmabuf_rw_nvme_is_head - is this disk the head of several others?
  * @disk: any disk
  *
  * Context: any.
@@ -192,8 +192,8 @@ static struct dmabuf_rw_result find_path(struct gendisk *head, const struct devi
 
 /*
  * A disk that belongs to one controller: its parent is the controller, of class
- * nvme, and that one's parent is the function, if the transport is PCI. Whoever
- * has the disk open keeps both: the namespace holds its controller.
+ * nvme, and that one's parent is the function, if the transport is PCI. An open
+ * disk keeps both: the namespace holds its controller.
  */
 static struct dmabuf_rw_result find_plain(struct gendisk *disk, struct dmabuf_rw_nvme_path *path)
 {
@@ -245,9 +245,9 @@ static struct dmabuf_rw_result format_metadata(struct gendisk *disk, u32 metadat
 	format->control = NVME_RW_PRINFO_PRACT | NVME_RW_PRINFO_PRCHK_GUARD;
 	if (!bi) {
 		/*
-		 * Metadata that lies between the blocks has no profile. The driver
-		 * gives such a namespace a capacity only if it is nothing but
-		 * protection information: it sets PRACT itself then.
+		 * Metadata between the blocks has no profile. The driver gives such a
+		 * namespace a capacity only if the metadata is protection information
+		 * alone: it sets PRACT itself then.
 		 */
 		if (!get_capacity(disk))
 			return refused;
@@ -378,7 +378,7 @@ struct dmabuf_rw_result dmabuf_rw_nvme_look(struct gendisk *disk,
 		return PTR_ERR(rq) == -EAGAIN ?
 			dmabuf_rw_fail(-EAGAIN, DMABUF_RW_REASON_MULTIPATH) :
 			dmabuf_rw_fail(-ENODEV, DMABUF_RW_REASON_DEVICE_GONE);
-	/* Whoever freezes the queue waits for us: no memory by way of the drive itself. */
+	/* A task that freezes the queue waits for us: no memory by way of the drive itself. */
 	noio = memalloc_noio_save();
 	if (dmabuf_rw_nvme_available(rq))
 		result = dmabuf_rw_nvme_format(rq, disk, format);

@@ -46,14 +46,14 @@ static int proof_alloc(struct proof *proof, struct device *dev, u32 size)
 	__le64 *list;
 
 	*proof = (struct proof){ .dev = dev, .size = size, .pages = pages };
-	/* A request is held: whoever freezes the queue waits for us. */
+	/* A request is held: a task that freezes the queue waits for us. */
 	noio = memalloc_noio_save();
 	proof->memory = dma_alloc_coherent(dev, (pages + 1) * DMABUF_RW_GRANULE, &proof->addr,
 					   GFP_KERNEL | __GFP_NOWARN);
 	memalloc_noio_restore(noio);
 	if (!proof->memory)
 		return -ENOMEM;
-	/* No entry leads elsewhere, whatever length the drive takes the command to have. */
+	/* No entry leads elsewhere, even if the drive gets the command's length wrong. */
 	list = (__le64 *)(proof->memory + pages * DMABUF_RW_GRANULE);
 	for (i = 0; i < LIST_ENTRIES; i++)
 		list[i] = cpu_to_le64(proof->addr + min(i + 1, pages - 1) * DMABUF_RW_GRANULE);

@@ -79,7 +79,7 @@ bool dmabuf_rw_nvme_request_verify(struct request *rq, dmabuf_rw_nvme_init_fn *i
 }
 
 /*
- * Did nvme_init_request() change nothing but what we know of? @was and @is: a
+ * Did nvme_init_request() change only what we know of? @was and @is: a
  * request, with the driver's part of it, before and after; @command: where in them
  * the command is. The count of its references is the block layer's, which may look
  * at any request at any time.
@@ -127,7 +127,7 @@ bool dmabuf_rw_nvme_request_known(struct request *rq, dmabuf_rw_nvme_init_fn *in
 	struct request *was, *is;
 	bool same = false;
 
-	/* A request is held: whoever freezes the queue waits for us. */
+	/* A request is held: a task that freezes the queue waits for us. */
 	was = kmalloc(size, GFP_NOIO | __GFP_NOWARN);
 	is = kmalloc(size, GFP_NOIO | __GFP_NOWARN);
 	if (was && is) {

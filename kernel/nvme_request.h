@@ -3,8 +3,8 @@
  * The part of the nvme driver's request that a completion must look at.
  *
  * A passthrough request that fails may complete in a batch, and then its end_io
- * is told success: whoever sends such requests is expected to look at the
- * command's status itself, as the driver's own users do. The structure that
+ * is told success: the sender of such requests has to look at the command's
+ * status itself, as the driver's own users do. The structure that
  * holds it is not in a public header. What is declared here has been its
  * beginning for many releases; dmabuf_rw_nvme_request_verify() makes sure of it on the
  * running kernel before the first command is sent, and without that there is no
@@ -52,7 +52,7 @@ int dmabuf_rw_nvme_errno(const struct dmabuf_rw_nvme_request *nr, blk_status_t s
  * Word by word: the fields one by one, over zeroes, would be twice as many stores.
  *
  * Context: any; dmabuf_rw_nvme_request_verify() has said yes.
- * Return: the command, all zero but for these and for the PRP words, which have not
+ * Return: the command, all zero except these and the PRP words, which have not
  * been written yet.
  */
 static __always_inline struct nvme_rw_command *

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Keeping a dma-buf's memory in place. A kernel mapping alone does not: several
- * exporters evict a buffer that is mapped, and whoever goes on by the old pages
- * writes into somebody else's memory. An importer that needs the memory to stay
- * attaches and pins.
+ * exporters evict a buffer that is mapped, and an importer that goes on to use the
+ * old pages writes into somebody else's memory. An importer that needs the memory
+ * to stay attaches and pins.
  *
- * There is no device that reads or writes the memory by way of this attachment,
- * so it is one of our own. It is never mapped for it.
+ * No device reads or writes the memory by way of this attachment, so its device is
+ * one of our own. The memory is never mapped for it.
  */
 #include <linux/device.h>
 #include <linux/err.h>
@@ -17,7 +17,7 @@
 
 static struct device *pin_device;
 
-/* Only an exporter that breaks its word, or revokes for good, calls this. */
+/* Only an exporter that breaks its word, or revokes for ever, calls this. */
 static void pin_moved(struct dma_buf_attachment *att)
 {
 	struct dmabuf_rw_pin *pin = att->importer_priv;

@@ -2,11 +2,10 @@
 /*
  * rw fds: a dma-buf as a file that read(2) and write(2) know what to do with.
  *
- * They are regular files of a filesystem of their own, of which user space sees
- * nothing but these: as such they have a size and a position, and splice,
- * sendfile, io_uring and every program that reads files take them. The
- * filesystem is mounted as long as there is one, so that the module can be
- * unloaded when there is none.
+ * They are regular files of a filesystem of their own; user space sees only them
+ * of it. So they have a size and a position, and splice, sendfile, io_uring and
+ * every program that reads files take them. The filesystem is mounted as long as
+ * there is an rw fd, so that the module can be unloaded when there is none.
  *
  * An rw fd never allows more than the dma-buf's fd did. It cannot be opened
  * again with other rights through /proc (the inode's open is the kernel's
@@ -258,7 +257,7 @@ static void rwfile_show_fdinfo(struct seq_file *seq, struct file *file)
 		   atomic64_read(&rw->read_bytes), atomic64_read(&rw->write_bytes));
 }
 
-/* All but the view, which may be NULL, and the filesystem. */
+/* All except the view, which may be NULL, and the filesystem. */
 static void rwfile_free(struct rwfile *rw)
 {
 	if (rw->view)

@@ -107,8 +107,8 @@ static struct dmabuf_rw_session *session_next(u32 after)
  * @fn: what to call
  * @data: for @fn
  *
- * Those that are opened or closed meanwhile may be seen or not. No lock is held
- * while @fn runs: it may wait for an exporter, and nobody else is to wait then.
+ * Sessions that are opened or closed while this runs may be seen or not. No lock is
+ * held while @fn runs: @fn may wait for an exporter, and nobody else is to wait then.
  *
  * Context: may sleep.
  */

@@ -37,7 +37,7 @@ static u32 target_max_command(const struct request_queue *q, u32 hint)
 
 	/* The command counts logical blocks, less one, in 16 bits. */
 	bytes = min(bytes, (u64)block << 16);
-	/* A block is the least that a command can move, whatever the hint. */
+	/* A block is the least that a command can move: a smaller hint does not count. */
 	return max(round_down(min_t(u64, bytes, U32_MAX), whole), whole);
 }
 
@@ -81,7 +81,7 @@ static void target_put_path(struct dmabuf_rw_target *target)
 	put_device(target->dma_dev);
 }
 
-/* What must hold of the device itself, whatever the path. */
+/* What must hold of the device itself, on any path. */
 static struct dmabuf_rw_result target_check(const struct dmabuf_rw_target *target, u32 directions)
 {
 	const struct inode *inode = target->file->f_mapping->host;
@@ -115,8 +115,8 @@ static struct dmabuf_rw_result target_check(const struct dmabuf_rw_target *targe
  * @hint: bytes one command may move, 0: what the block layer says
  * @hold: @file is a regular file, and is to be held still
  *
- * The PCI function may lose its driver meanwhile; dmabuf_rw_attach_get() finds
- * that out.
+ * The PCI function may lose its driver while this runs; dmabuf_rw_attach_get()
+ * finds that out.
  *
  * Context: may sleep.
  * Return: success, or -EOPNOTSUPP, -EPERM, -ENODEV, -ENOMEM, or what a security

@@ -10,7 +10,7 @@ namespace dmabuf {
 
 /// Memory of a dma-buf that the CPU cannot map through the dma-buf itself: copies by the exporter's
 /// own means (a BAR's mmap, cuMemcpy, hipMemcpy, a driver's mapping). The exporter keeps alive here
-/// whatever the copies need and frees it in the destructor. Used by the job's own thread only.
+/// what the copies need and frees it in the destructor. Used by the job's own thread only.
 class DeviceMemory {
 public:
   virtual ~DeviceMemory() = default;

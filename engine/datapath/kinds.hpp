@@ -151,7 +151,7 @@ struct SubmitTraits {
   bool waits = true;           ///< for each I/O; has none of io_uring's settings
   bool needs_file = false;     ///< for datapaths whose dma-buf is the file
   bool needs_commands = false; ///< for datapaths of commands to the module
-  bool by_module = true;       ///< false: the module has no part in it, whatever the datapath
+  bool by_module = true;       ///< false: the module has no part in it, on any datapath
 };
 
 /// By Submit.

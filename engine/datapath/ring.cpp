@@ -17,7 +17,7 @@ constexpr const char *kWithoutRing =
     "use what needs no io_uring: dmabuf_submit=ioctl with premapped and bvec, dmabuf_submit=sync "
     "with syscall";
 
-/// Who forbids a ring, by EPERM or ENOSYS.
+/// What forbids a ring, by EPERM or ENOSYS.
 std::string forbidden_text(int code, std::optional<uint64_t> disabled) {
   const std::string name = errno_name(code);
   if (disabled && *disabled && code == EPERM)

@@ -176,7 +176,7 @@ std::unexpected<Error> CudaMemory::refuse_memory(const char *call, CuResult resu
                            static_cast<unsigned long long>(total / kMiB), wish.shrink));
 }
 
-/// Copies on this memory are complete when they return, whatever their kind.
+/// Copies on this memory, of any kind, are complete when they return.
 Result<void> CudaMemory::order_copies(const CudaWish &wish) {
   const unsigned on = 1;
   const CuResult result = api_.set_attribute(&on, kCuSyncMemops, pointer_);

@@ -16,7 +16,7 @@
 
 namespace dmabuf {
 
-/// Who allocates the dma-buf. `none` is what a job on datapath `host` has.
+/// The kinds of exporter: what allocates the dma-buf. A job on datapath `host` has `none`.
 enum class ExporterKind : unsigned {
 #define DMABUF_EXPORTER(name, cpu, memory, place, what) name,
 #include "exporter/exporters.def"

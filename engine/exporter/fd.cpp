@@ -73,7 +73,7 @@ Result<Answer> receive(int peer, const std::string &path, unsigned timeout_ms) {
   if (got < 0 && errno != ECONNRESET)
     return fail(errno, errno_text(strf("cannot receive from %s", path.c_str()), errno));
   Answer answer;
-  // Whatever came is ours to close, before anything else is looked at.
+  // The engine has to close every descriptor that came, before it looks at anything else.
   if (got >= 0)
     for (cmsghdr *part = CMSG_FIRSTHDR(&message); part; part = CMSG_NXTHDR(&message, part))
       if (part->cmsg_level == SOL_SOCKET && part->cmsg_type == SCM_RIGHTS)

@@ -163,7 +163,7 @@ private:
   PluginOwner &owner_;
 };
 
-/// What a user gets who names no file.
+/// What a user who names no file gets.
 constexpr const char *kNameOne = "exporter plugin is a shared object of yours: set "
                                  "dmabuf_device=FILE, or FILE,ARGUMENTS (docs/exporters.md)";
 

@@ -96,7 +96,7 @@ std::unexpected<Error> no_iommu(const std::string &what) {
                    what.c_str()));
 }
 
-/// Whether vfio-pci drives the function, and an IOMMU stands before it.
+/// Whether vfio-pci drives the function, and an IOMMU is in front of it.
 Result<void> check_driver(const VfioCalls &calls, const std::string &address) {
   const std::string path = sysfs(calls, address);
   const char *name = address.c_str();

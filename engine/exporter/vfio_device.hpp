@@ -59,7 +59,7 @@ public:
   /// Bytes of a BAR, 0 for one that cannot be mapped.
   uint64_t bar_bytes(unsigned bar) const { return bars_[bar].bytes; }
 
-  /// Why a drive must not write to a BAR, whoever asks for it; "" if it may.
+  /// Why no user may let a drive write to a BAR; "" if a user may.
   const char *forbidden(unsigned bar) const;
 
   /// Whether the device says that reads of a BAR change nothing in it: it may be memory. Registers

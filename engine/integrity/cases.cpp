@@ -122,7 +122,7 @@ Result<void> read_all(Mover &mover, Region &region, const Options &options, unsi
         compare(found, expected, kBufferPoison, options.generation, region.drive_bytes());
     outcome.compared += t.bytes;
     if (wrong.words) {
-      // Who is to blame: does the drive itself hold what was laid down?
+      // To find the culprit: does the drive itself hold what was laid down?
       const auto plain = again.at(0, t.bytes);
       if (auto ok = region.read(plain, t.drive_offset); !ok)
         return ok;

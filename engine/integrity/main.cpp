@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // dmabuf-integrity: one check of a drive with a dma-buf, for dmabuf-qual. It prints one JSON
-// object. All but `query`, `probe`, `paths` and `check` destroy the data in the region of the drive
-// that they are given: these get the drive as a descriptor that dmabuf-guard opened. Who gives its
-// name gets that program started first.
+// object. All cases except `query`, `probe`, `paths` and `check` destroy the data in the region of
+// the drive that they are given. These get the drive as a descriptor that dmabuf-guard opened; given
+// the drive's name, the program starts dmabuf-guard first.
 #include "bench.hpp"
 #include "datapath/kinds.hpp"
 #include "exporter/exporter.hpp"
@@ -162,7 +162,7 @@ uint32_t module_path(const char *name) {
 struct Words {
   Options options;
   std::vector<std::string> guard; ///< for dmabuf-guard: which drive, and what on it may be lost
-  std::vector<std::string> rest;  ///< all but these and the drive
+  std::vector<std::string> rest;  ///< all except these and the drive
 };
 
 Words parse(int argc, char **argv) {

@@ -30,7 +30,7 @@ uint32_t longest_command(int fd);
 std::optional<bool> has_polled_queues(const std::string &sysfs, dev_t device);
 
 /// Refuses a block device, or a file on one, that has no polled queues: its I/O would be waited for
-/// by interrupts, whatever the ring was asked for.
+/// by interrupts, even on a ring that was asked to poll.
 Result<void> check_polled(int fd, const std::string &name);
 
 /// Refuses a file, open for reading, whose reads and writes cannot leave the page cache again

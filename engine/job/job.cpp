@@ -216,7 +216,7 @@ bool Job::queues_trims(int fd) {
 Result<void> Job::open_target(unsigned number, int fd, const std::string &name) {
   if (number >= targets_.size())
     resize_targets(size_t{number} + 1);
-  // Whoever may write a file that is held has it open for reading only.
+  // A job that may write a file that is held has it open for reading only.
   if (config_.pin_file != PinFile::no) {
     if (auto ok = ready_to_hold(fd, name, config_.pin_file); !ok)
       return ok;

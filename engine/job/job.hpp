@@ -22,7 +22,7 @@ namespace dmabuf {
 /// open_target() and close_target(), then release_memory(), stop() and report(). Between
 /// release_memory() and stop() it may get other memory: allocate(), attach(). On datapath syscall
 /// open_file() gives the descriptor for open_target(). Everything happens in the job's
-/// own process and thread, because a ring and a session belong to who made them.
+/// own process and thread, because a ring and a session belong to the task that made them.
 class Job {
 public:
   /// Checks the configuration, opens the report file and, where the datapath needs it, the module.

@@ -81,7 +81,7 @@ Proof prove_syscall(const JobReport &report, const std::string &done) {
   return {true, strf("the %s were all IORING_OP_READ or WRITE on %s", done.c_str(), what.c_str())};
 }
 
-/// What the copies of memory without a CPU view leave out, in words; empty if they are complete.
+/// A sentence: what the copies of memory without a CPU view leave out; empty if they are complete.
 std::string copies_missing(const JobReport &report) {
   const Counters &issued = report.issued;
   if (report.copies_up && issued.shadow_to_buffer < issued.bytes[1])

@@ -197,7 +197,7 @@ int testexp_fence_add(struct testexp_buffer *buffer, struct dmabuf_testexp_fence
 
 /*
  * Adds what follows each fence that has a follower: before that one signals, so that
- * whoever waited for it and looks again finds the other.
+ * a task that waited for it and looks again finds the other.
  */
 static void fences_follow(struct testexp_buffer *buffer, struct list_head *fences)
 {

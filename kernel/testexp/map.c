@@ -75,7 +75,7 @@ static int present(struct testexp_mapping *mapping, u32 flags)
 		return ret;
 
 	for_each_sg(mapping->sgt.sgl, sg, nr, i) {
-		/* The one too many stands before the last: 4 GiB, in 32 bits 0. */
+		/* The one too many is in front of the last: 4 GiB, in 32 bits 0. */
 		bool extra = nr > backing->nr && i == nr - 2;
 		unsigned int which = nr > backing->nr && i == nr - 1 ? i - 1 : i;
 		const struct testexp_segment *segment;

@@ -9,7 +9,7 @@
 /**
  * testexp_buffer_stats - STATS
  * @buffer: the buffer
- * @stats: out, but for id
+ * @stats: out, except id
  *
  * Context: may sleep; no lock held.
  * Return: 0, -EINVAL, -EINTR.

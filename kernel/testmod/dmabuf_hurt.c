@@ -161,7 +161,7 @@ static const struct file_operations lose_fops = {
 	.write = lose_write,
 };
 
-/* The one call that is slowed; slow_lock for all but what the probe reads. */
+/* The one call that is slowed; slow_lock for all except what the probe reads. */
 static DEFINE_MUTEX(slow_lock);
 static char slow_name[64];
 static unsigned int slow_ms;

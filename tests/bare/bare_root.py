@@ -101,12 +101,9 @@ class Bare:
     ) -> subprocess.CompletedProcess[str]:
         """Runs a shell's lines as root, with the network; stdout and stderr come as one text."""
         network = [chroot.Bind(Path(name).resolve(), name) for name in NETWORK if Path(name).exists()]
-        archives = cache.folder() / "bare" / f"archives.{self.suite}"
-        (archives / "partial").mkdir(parents=True, exist_ok=True)
-        kept = chroot.Bind(archives, "/var/cache/apt/archives", read_only=False)
         words = ["env", *(f"{key}={value}" for key, value in (env or {}).items())]
         return chroot.run(self.path, [*words, "sh", "-ec", script], read_only=False, cwd=cwd,
-                          binds=[*network, kept, *binds])  # fmt: skip
+                          binds=[*network, *binds])  # fmt: skip
 
     def check(self, script: str, cwd: str = SOURCE, binds: Sequence[chroot.Bind] = ()) -> str:
         """Like run(), of lines that must end well."""
@@ -136,6 +133,15 @@ def mirror_has(suite: str, package: str, folder: Path) -> bool:
     return bool(main and private.use(main, suite, "deb") and private.show(package))
 
 
+def _link(source: Path, target: Path) -> None:
+    """Has the packages of one folder in another, too. Links: apt would not share a folder with another apt."""
+    for package in source.glob("*.deb"):
+        try:
+            os.link(package, target / package.name)
+        except FileExistsError:
+            pass
+
+
 @contextmanager
 def bare(suite: str) -> Iterator[Bare]:
     """A copy of a bare root with the checkout in it; gone afterwards."""
@@ -145,11 +151,18 @@ def bare(suite: str) -> Iterator[Bare]:
         pid = stale.name.rpartition(".")[2]
         if not Path(f"/proc/{pid}").exists():
             shutil.rmtree(stale, ignore_errors=True)
+    kept = base / f"archives.{suite}"
+    kept.mkdir(exist_ok=True)
     copy = base / f"copy.{suite}.{os.getpid()}"
     try:
         subprocess.run(["cp", "-a", "--reflink=auto", str(pristine), str(copy)], check=True)
         made = Bare(suite, copy)
         made.take_checkout()
-        yield made
+        archives = made.inside("/var/cache/apt/archives")
+        _link(kept, archives)
+        try:
+            yield made
+        finally:
+            _link(archives, kept)
     finally:
         shutil.rmtree(copy, ignore_errors=True)

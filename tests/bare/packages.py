@@ -1,33 +1,36 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The Debian packages of this checkout, in two versions, built by the presets that users have."""
+"""The Debian packages of this checkout, in two versions, built in a bare root by README's words."""
 
-import os
-import subprocess
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
-from bare_root import CHECKOUT
+import kernel_of
+import readme
+from bare_root import SOURCE, Bare
 
-CMAKE = os.environ.get("CMAKE", "/usr/bin/cmake")
 NAMES = ("dmabuf-rw-dkms", "libdmabuf", "libdmabuf-doc", "libdmabuf-rw-dev", "libdmabuf-rw0")
-BUILD = CHECKOUT / "build/package"
+WHO = "export DEBFULLNAME=Somebody DEBEMAIL=somebody@debian.org\n"
 
 
-def _call(*argv: str, **more: str) -> str:
-    done = subprocess.run(argv, cwd=CHECKOUT, text=True, capture_output=True, check=False, env={**os.environ, **more})
-    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
-    return done.stdout
-
-
-def build(version: str, place: Path) -> list[Path]:
-    """The packages of one version, in a folder; what was built before is built no second time."""
-    lab = str(CHECKOUT / "scripts/dmabuf-lab")
-    sources = ";".join(_call(lab, "fio-source", which).strip() for which in ("--tests", "--lab"))
-    who = {"DEBFULLNAME": "Somebody", "DEBEMAIL": "somebody@debian.org"}
-    _call(CMAKE, "--preset", "package", f"-DFIO_SOURCE_DIRS={sources}", f"-DDMABUF_PACKAGE_VERSION={version}",
-          "-UDMABUF_MAINTAINER", **who)  # fmt: skip
-    _call(CMAKE, "--build", "--preset", "package")
-    cpack = str(Path(CMAKE).with_name("cpack"))
-    _call(cpack, "-G", "DEB", "--config", str(BUILD / "CPackConfig.cmake"), "-B", str(place))
-    made = sorted(place.glob("*.deb"))
-    assert {file.name.partition("_")[0] for file in made} == set(NAMES)
-    return made
+def build(bare: Bare, places: Mapping[str, Path]) -> None:
+    """The packages in a folder for each version: those after the first differ in their version alone."""
+    kernel_of.pretend(bare)
+    # Nobody is there to say yes.
+    bare.write("/etc/apt/apt.conf.d/99yes", 'APT::Get::Assume-Yes "true";\n')
+    for line in readme.recipe()[:2]:
+        bare.check(line)
+    bare.check(f"apt-get install {' '.join(readme.besides())}")
+    other = readme.other_fio(bare)
+    configure, build_them, *_ = readme.packages()
+    if other:
+        configure = configure.replace("fio-source", f"fio-source {other}")
+    made = bare.inside(SOURCE) / "build/package"
+    for version, place in places.items():
+        given = f" -DDMABUF_PACKAGE_VERSION={version}" if version != next(iter(places)) else ""
+        bare.check(f"{WHO}{configure}{given}\n{build_them}")
+        place.mkdir()
+        for file in sorted(made.glob("*.deb")):
+            shutil.move(file, place)
+        names = {file.name.partition("_")[0] for file in place.glob(f"*_{version}_*.deb")}
+        assert names == set(NAMES) and len(list(place.iterdir())) == len(NAMES), sorted(place.iterdir())

@@ -6,23 +6,13 @@ import re
 
 import bare_root
 import kernel_of
+import readme
 
-README = (bare_root.CHECKOUT / "README.md").read_text()
-OTHER_FIO = re.compile(r"`dmabuf-lab fio ([0-9.]+)`")
 JOB = "--name=t --filename=/tmp/target --size=8m --rw=randrw --verify=crc32c --iodepth=8 --dmabuf_datapath=host"
 
 
-def recipe() -> list[str]:
-    """The lines of README's block for the user's own machine."""
-    section = README.split("\n## On your own machine\n")[1]
-    block = re.match(r"\n((?:    .*\n)+)", section)
-    assert block
-    return [line.strip() for line in block[1].splitlines()]
-
-
 def test_every_line_works_and_a_job_is_proven(suite: str) -> None:
-    lines = recipe()
-    assert [line.split()[0] for line in lines] == ["apt-get", "apt-get", "make", "modprobe", "cmake", "cmake"]
+    lines = readme.recipe()
     with bare_root.bare(suite) as bare:
         assert "python3" not in bare.packages()
         release = kernel_of.pretend(bare)
@@ -33,16 +23,10 @@ def test_every_line_works_and_a_job_is_proven(suite: str) -> None:
             said = bare.check(line)
             print(f"{suite}: {line}")
         assert re.fullmatch(rf"insmod /lib/modules/{re.escape(release)}/\S+/dmabuf_rw\.ko\S*", said.splitlines()[-1].strip())
-        source = bare.run("./scripts/dmabuf-lab fio-source")
         configure = lines[4]
-        if source.returncode != 0:
-            # This mirror lists the machine's fio and does not keep its source: what is said then is done.
-            assert "git clone --depth 1 --branch fio-" in source.stdout, source.stdout
-            other = OTHER_FIO.search(source.stdout)
-            assert other, source.stdout
-            print(f"{suite}: the mirror has no source of the machine's fio; fio {other[1]} is taken")
-            fio = bare.check(f"./scripts/dmabuf-lab fio {other[1]}").splitlines()[-1]
-            configure = configure.replace("fio-source", f"fio-source {other[1]}")
+        if other := readme.other_fio(bare):
+            fio = bare.check(f"./scripts/dmabuf-lab fio {other}").splitlines()[-1]
+            configure = configure.replace("fio-source", f"fio-source {other}")
         for line in (configure, lines[5]):
             bare.check(line)
             print(f"{suite}: {line}")

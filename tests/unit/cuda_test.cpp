@@ -1,316 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// Exporter cuda on a driver API made up here: no machine of ours has such a GPU.
-#include "base/sizes.hpp"
-#include "call_script.hpp"
-#include "exporter/cuda_api.hpp"
+// Exporter cuda: the memory that it makes, hands out, copies and gives back.
+#include "fake_cuda.hpp"
 
-#include <cerrno>
 #include <cstdlib>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <map>
-#include <memory>
 
 namespace dmabuf {
 namespace {
-
-/// The driver API as it answers: the state of each of its calls.
-struct FakeCuda {
-  CallScript script;
-  CuResult code = 999; ///< CUDA_ERROR_UNKNOWN; what a call that fails answers
-  int devices = 2;
-  std::map<int, int> attributes = {{kCuDmaBufSupported, 1},
-                                   {kCuWritesOrdering, kCuOrderedForOwner},
-                                   {kCuFlushOptions, kCuFlushByHost},
-                                   {kCuVmm, 1},
-                                   {kCuVmmRdma, 1}};
-  CuResult pcie = kCuSuccess;               ///< what an export with the PCIe flag answers
-  std::vector<unsigned long long> mappings; ///< flags that exports were asked with
-  CuResult sync_memops = kCuSuccess;
-  bool mig = false;        ///< device 1 is an instance of a GPU
-  bool info_fails = false; ///< cuMemGetInfo
-  size_t block = 2 * kMiB; ///< of cuMemCreate
-  bool mapped = false, accessible = false;
-  bool odd_pointer = false;
-  int export_fd_count = 0;
-  size_t asked_bytes = 0;
-  CuDevice used_device = -1;
-  std::string used_pci;
-  std::unique_ptr<FakeMemory> memory;
-};
-
-FakeCuda fake;
-thread_local int pushed = 0;
-CuContext_ *const kContext = reinterpret_cast<CuContext_ *>(0x1234);
-
-CuResult answer(const char *name) { return fake.script.fail(name) ? fake.code : kCuSuccess; }
-
-CuPointer base() { return reinterpret_cast<CuPointer>(fake.memory->data()); }
-
-/// A call that needs the context to be the thread's own.
-CuResult in_context(const char *name) {
-  EXPECT_EQ(pushed, 1) << name;
-  return answer(name);
-}
-
-void *host(CuPointer pointer, size_t bytes) {
-  EXPECT_GE(pointer, base());
-  EXPECT_LE(pointer + bytes, base() + fake.memory->size());
-  return reinterpret_cast<void *>(pointer);
-}
-
-const CudaApi kApi = {
-    .init =
-        [](unsigned flags) {
-          EXPECT_EQ(flags, 0U);
-          return answer("cuInit");
-        },
-    .error_name =
-        [](CuResult result, const char **name) {
-          *name = result == kCuOutOfMemory ? "CUDA_ERROR_OUT_OF_MEMORY" : nullptr;
-          return *name ? kCuSuccess : 1;
-        },
-    .device_count =
-        [](int *count) {
-          *count = fake.devices;
-          return answer("cuDeviceGetCount");
-        },
-    .device_get =
-        [](CuDevice *device, int number) {
-          *device = number;
-          return answer("cuDeviceGet");
-        },
-    .device_by_pci =
-        [](CuDevice *device, const char *pci) {
-          fake.used_pci = pci;
-          *device = 1;
-          return answer("cuDeviceGetByPCIBusId");
-        },
-    .device_pci =
-        [](char *pci, int bytes, CuDevice device) {
-          fake.used_device = device;
-          std::snprintf(pci, static_cast<size_t>(bytes), "0000:C%d:00.0", device);
-          return answer("cuDeviceGetPCIBusId");
-        },
-    .attribute =
-        [](int *value, int which, CuDevice) {
-          EXPECT_TRUE(fake.attributes.contains(which)) << which;
-          *value = fake.attributes[which];
-          return answer("cuDeviceGetAttribute");
-        },
-    .retain =
-        [](CuContext *context, CuDevice device) {
-          EXPECT_EQ(device, fake.used_device);
-          const CuResult result = answer("cuDevicePrimaryCtxRetain");
-          if (!result) {
-            *context = kContext;
-            fake.script.held++;
-          }
-          return result;
-        },
-    .release =
-        [](CuDevice device) {
-          EXPECT_EQ(device, fake.used_device);
-          fake.script.give_back("cuDevicePrimaryCtxRelease");
-          return kCuSuccess;
-        },
-    .push =
-        [](CuContext context) {
-          EXPECT_EQ(context, kContext);
-          const CuResult result = answer("cuCtxPushCurrent");
-          pushed += !result;
-          return result;
-        },
-    .pop =
-        [](CuContext *context) {
-          *context = kContext;
-          fake.script.calls.emplace_back("cuCtxPopCurrent");
-          pushed--;
-          return kCuSuccess;
-        },
-    .synchronize = []() { return in_context("cuCtxSynchronize"); },
-    .memory_info =
-        [](size_t *available, size_t *total) {
-          *available = 512 * kMiB;
-          *total = 81559 * kMiB;
-          EXPECT_EQ(pushed, 1);
-          return fake.info_fails ? fake.code : kCuSuccess;
-        },
-    .allocate =
-        [](CuPointer *pointer, size_t bytes) {
-          const CuResult result = in_context("cuMemAlloc");
-          if (!result) {
-            fake.asked_bytes = bytes;
-            fake.memory = std::make_unique<FakeMemory>(bytes);
-            *pointer = base() + (fake.odd_pointer ? 256 : 0);
-            fake.script.held++;
-          }
-          return result;
-        },
-    .free =
-        [](CuPointer pointer) {
-          EXPECT_EQ(pushed, 1);
-          EXPECT_EQ(pointer, base() + (fake.odd_pointer ? 256 : 0));
-          fake.memory.reset();
-          fake.script.give_back("cuMemFree");
-          return kCuSuccess;
-        },
-    .set_attribute =
-        [](const void *value, int which, CuPointer pointer) {
-          unsigned on = 0;
-          std::memcpy(&on, value, sizeof(on));
-          EXPECT_EQ(on, 1U);
-          EXPECT_EQ(which, 6);
-          EXPECT_EQ(pointer, base() + (fake.odd_pointer ? 256 : 0));
-          const CuResult result = in_context("cuPointerSetAttribute");
-          return result ? result : fake.sync_memops;
-        },
-    .export_range =
-        [](void *handle, CuPointer pointer, size_t bytes, int type, unsigned long long flags) {
-          EXPECT_EQ(pointer, base());
-          EXPECT_EQ(bytes, fake.asked_bytes);
-          EXPECT_EQ(type, 1);
-          fake.mappings.push_back(flags);
-          CuResult result = in_context("cuMemGetHandleForAddressRange");
-          if (!result && flags)
-            result = fake.pcie;
-          if (!result)
-            *static_cast<int *>(handle) = fake.memory->dup();
-          return result;
-        },
-    .to_host =
-        [](void *to, CuPointer from, size_t bytes) {
-          std::memcpy(to, host(from, bytes), bytes);
-          return in_context("cuMemcpyDtoH");
-        },
-    .to_device =
-        [](CuPointer to, const void *from, size_t bytes) {
-          std::memcpy(host(to, bytes), from, bytes);
-          return in_context("cuMemcpyHtoD");
-        },
-    .gpu_uuid =
-        [](CuUuid *uuid, CuDevice device) {
-          *uuid = {{0xab, 0xcd, 0xef, 0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef, 0x01, 0x23,
-                    0x45, 0x67, static_cast<unsigned char>(device)}};
-          return answer("cuDeviceGetUuid");
-        },
-    .instance_uuid =
-        [](CuUuid *uuid, CuDevice device) {
-          *uuid = {{0xab, 0xcd, 0xef, 0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef, 0x01, 0x23,
-                    0x45, 0x67, static_cast<unsigned char>(device)}};
-          if (fake.mig && device == 1)
-            *uuid = {{0x11, 0x22, 0x33}};
-          return answer("cuDeviceGetUuid_v2");
-        },
-    .flush =
-        [](int target, int scope) {
-          EXPECT_EQ(target, 0);
-          EXPECT_EQ(scope, 100);
-          return in_context("cuFlushGPUDirectRDMAWrites");
-        },
-    .granularity =
-        [](size_t *bytes, const CuMemProp *prop, int option) {
-          EXPECT_EQ(prop->type, 1);
-          EXPECT_EQ(option, 0);
-          *bytes = fake.block;
-          return answer("cuMemGetAllocationGranularity");
-        },
-    .reserve =
-        [](CuPointer *pointer, size_t bytes, size_t align, CuPointer wanted,
-           unsigned long long flags) {
-          EXPECT_EQ(bytes, fake.asked_bytes);
-          EXPECT_EQ(align, 0U);
-          EXPECT_EQ(wanted, 0U);
-          EXPECT_EQ(flags, 0U);
-          const CuResult result = in_context("cuMemAddressReserve");
-          if (!result) {
-            *pointer = base();
-            fake.script.held++;
-          }
-          return result;
-        },
-    .free_address =
-        [](CuPointer pointer, size_t bytes) {
-          EXPECT_EQ(pointer, base());
-          EXPECT_EQ(bytes, fake.asked_bytes);
-          EXPECT_FALSE(fake.mapped);
-          EXPECT_EQ(pushed, 1);
-          fake.script.give_back("cuMemAddressFree");
-          return kCuSuccess;
-        },
-    .create =
-        [](CuHandle *handle, size_t bytes, const CuMemProp *prop, unsigned long long flags) {
-          EXPECT_EQ(prop->type, 1);
-          EXPECT_EQ(prop->handle_types, 0);
-          EXPECT_EQ(prop->location.type, 1);
-          EXPECT_EQ(prop->location.id, fake.used_device);
-          EXPECT_EQ(prop->rdma, 1);
-          EXPECT_EQ(prop->compression, 0);
-          EXPECT_EQ(flags, 0U);
-          const CuResult result = in_context("cuMemCreate");
-          if (!result) {
-            fake.asked_bytes = bytes;
-            fake.memory = std::make_unique<FakeMemory>(bytes);
-            *handle = 77;
-            fake.script.held++;
-          }
-          return result;
-        },
-    .release_memory =
-        [](CuHandle handle) {
-          EXPECT_EQ(handle, 77U);
-          EXPECT_EQ(pushed, 1);
-          fake.script.give_back("cuMemRelease");
-          return kCuSuccess;
-        },
-    .map =
-        [](CuPointer pointer, size_t bytes, size_t offset, CuHandle handle,
-           unsigned long long flags) {
-          EXPECT_EQ(pointer, base());
-          EXPECT_EQ(bytes, fake.asked_bytes);
-          EXPECT_EQ(offset, 0U);
-          EXPECT_EQ(handle, 77U);
-          EXPECT_EQ(flags, 0U);
-          const CuResult result = in_context("cuMemMap");
-          if (!result) {
-            fake.mapped = true;
-            fake.script.held++;
-          }
-          return result;
-        },
-    .unmap =
-        [](CuPointer pointer, size_t bytes) {
-          EXPECT_EQ(pointer, base());
-          EXPECT_EQ(bytes, fake.asked_bytes);
-          EXPECT_TRUE(fake.mapped);
-          EXPECT_EQ(pushed, 1);
-          fake.mapped = false;
-          fake.script.give_back("cuMemUnmap");
-          return kCuSuccess;
-        },
-    .set_access =
-        [](CuPointer pointer, size_t bytes, const CuMemAccess *access, size_t count) {
-          EXPECT_EQ(pointer, base());
-          EXPECT_EQ(bytes, fake.asked_bytes);
-          EXPECT_EQ(count, 1U);
-          EXPECT_EQ(access->location.type, 1);
-          EXPECT_EQ(access->location.id, fake.used_device);
-          EXPECT_EQ(access->flags, 3);
-          fake.accessible = true;
-          return in_context("cuMemSetAccess");
-        },
-};
-
-CallScript &reset() {
-  EXPECT_EQ(pushed, 0);
-  fake = FakeCuda();
-  return fake.script;
-}
-
-Result<DmaBuf> allocate(const char *device = "", uint64_t bytes = 3 * kMiB) {
-  return allocate_cuda(kApi, {.kind = ExporterKind::cuda, .device = device, .bytes = bytes});
-}
 
 TEST(Cuda, EachCallThatFailsLeavesNothingBehind) {
   fail_each_call(reset, [] { return allocate(); },
@@ -380,25 +77,6 @@ TEST(Cuda, ACopyThatFailsSaysSo) {
   EXPECT_EQ(buffer->memory->read(0, {&byte, 1}), ENOMEM);
 }
 
-TEST(Cuda, DevicesAreNumbersOrPciAddresses) {
-  reset();
-  ASSERT_TRUE(allocate("1"));
-  EXPECT_EQ(fake.used_device, 1);
-  reset();
-  ASSERT_TRUE(allocate("0000:61:00.0"));
-  EXPECT_EQ(fake.used_pci, "0000:61:00.0");
-  reset();
-  const auto none = allocate("2");
-  ASSERT_FALSE(none);
-  EXPECT_EQ(none.error().code, ENODEV);
-  EXPECT_EQ(none.error().message,
-            "there is no CUDA device 2, the last one is 1; set dmabuf_device");
-  reset();
-  fake.devices = 0;
-  EXPECT_FALSE(allocate());
-  EXPECT_FALSE(allocate("4294967295"));
-}
-
 TEST(Cuda, TooLittleMemorySaysHowMuchThereIs) {
   CallScript &script = reset();
   fake.code = kCuOutOfMemory;
@@ -412,32 +90,6 @@ TEST(Cuda, TooLittleMemorySaysHowMuchThereIs) {
   EXPECT_EQ(script.held, 0);
 }
 
-TEST(Cuda, ADriverWithoutDmaBufsNamesTheOpenModules) {
-  CallScript &script = reset();
-  fake.attributes[kCuDmaBufSupported] = 0;
-  const auto buffer = allocate();
-  ASSERT_FALSE(buffer);
-  EXPECT_EQ(buffer.error().code, EOPNOTSUPP);
-  EXPECT_NE(buffer.error().message.find("open kernel modules"), std::string::npos);
-  EXPECT_EQ(script.count("cuDevicePrimaryCtxRetain"), 0U);
-}
-
-TEST(Cuda, EachWayNotToStartHasItsRemedy) {
-  const std::pair<CuResult, const char *> cases[] = {{kCuNotInitialized, "thread=1"},
-                                                     {kCuNoDevice, "modprobe nvidia"},
-                                                     {kCuNotPermitted, "/dev/nvidia*"},
-                                                     {kCuOperatingSystem, "/dev/nvidia*"},
-                                                     {kCuDriverMismatch, "reboot"}};
-  for (const auto &[code, remedy] : cases) {
-    CallScript &script = reset();
-    fake.code = code;
-    script.fail_at = 0;
-    const auto buffer = allocate();
-    ASSERT_FALSE(buffer) << remedy;
-    EXPECT_NE(buffer.error().message.find(remedy), std::string::npos) << buffer.error().message;
-  }
-}
-
 TEST(Cuda, MemoryInsideAPageOrTooLargeIsRefused) {
   CallScript &script = reset();
   fake.odd_pointer = true;
@@ -447,22 +99,6 @@ TEST(Cuda, MemoryInsideAPageOrTooLargeIsRefused) {
   const auto buffer = allocate("", UINT64_MAX);
   ASSERT_FALSE(buffer);
   EXPECT_EQ(buffer.error().code, EOVERFLOW);
-}
-
-/// What came of an allocation that is given back at once.
-struct Outcome {
-  bool made;
-  std::string exported, note, no_room, message;
-  int code;
-};
-
-Outcome outcome(const char *device = "", uint64_t bytes = 3 * kMiB, const CudaApi &api = kApi,
-                const std::string &root = "/nowhere") {
-  const auto buffer =
-      allocate_cuda(api, {.kind = ExporterKind::cuda, .device = device, .bytes = bytes}, root);
-  if (!buffer)
-    return {false, "", "", "", buffer.error().message, buffer.error().code};
-  return {true, buffer->exported, buffer->note, buffer->no_room, "", 0};
 }
 
 /// The flags that exports were asked with, in order.
@@ -512,18 +148,6 @@ TEST(Cuda, TheMappingMayBeChosen) {
   EXPECT_NE(refused.message.find("no PCIe mapping"), std::string::npos) << refused.message;
   EXPECT_NE(refused.message.find("570"), std::string::npos);
   EXPECT_EQ(script.held, 0);
-}
-
-TEST(Cuda, WordsBehindTheDeviceThatMeanNothingAreRefused) {
-  for (const char *device : {"0+pci", "0+", "+", "0+pcie+default", "0+vmm+alloc", "0++vmm"}) {
-    CallScript &script = reset();
-    const auto buffer = outcome(device);
-    ASSERT_FALSE(buffer.made) << device;
-    EXPECT_EQ(buffer.code, EINVAL) << device;
-    EXPECT_NE(buffer.message.find("pcie, default, vmm and alloc"), std::string::npos)
-        << buffer.message;
-    EXPECT_EQ(script.calls.size(), 0U) << device;
-  }
 }
 
 TEST(Cuda, WritesOfTheDriveAreFlushedBeforeACopyWhereTheGpuDoesNotOrderThem) {
@@ -578,81 +202,6 @@ TEST(Cuda, AFlushThatIsNotToBeHadIsSaid) {
     EXPECT_EQ(buffer->memory->read(0, {&byte, 1}), 0);
     EXPECT_EQ(script.count("cuFlushGPUDirectRDMAWrites"), 0U);
   }
-}
-
-TEST(Cuda, DevicesHaveNvidiasUuids) {
-  const char *const first = "GPU-abcdef01-2345-6789-abcd-ef0123456700";
-  const char *const second = "GPU-abcdef01-2345-6789-abcd-ef0123456701";
-  reset();
-  ASSERT_TRUE(outcome(second).made);
-  EXPECT_EQ(fake.used_device, 1);
-  reset();
-  ASSERT_TRUE(outcome("GPU-ABCDEF01-2345-6789-ABCD-EF0123456700+vmm").made);
-  EXPECT_EQ(fake.used_device, 0);
-  reset();
-  fake.devices = 1;
-  ASSERT_TRUE(outcome("GPU-abc").made) << "as much of it as is needed";
-  reset();
-  const auto both = outcome("GPU-abc");
-  ASSERT_FALSE(both.made);
-  EXPECT_EQ(both.code, EINVAL);
-  EXPECT_NE(both.message.find("2 GPUs"), std::string::npos) << both.message;
-  reset();
-  const auto none = outcome("GPU-b");
-  ASSERT_FALSE(none.made);
-  EXPECT_EQ(none.code, ENODEV);
-  EXPECT_NE(none.message.find(first), std::string::npos) << none.message;
-  EXPECT_NE(none.message.find("CUDA_VISIBLE_DEVICES"), std::string::npos);
-  CudaApi old = kApi;
-  old.gpu_uuid = nullptr;
-  reset();
-  const auto cannot = outcome(first, 1, old);
-  ASSERT_FALSE(cannot.made);
-  EXPECT_EQ(cannot.code, EOPNOTSUPP);
-}
-
-TEST(Cuda, InstancesOfAGpuHaveMigUuids) {
-  const char *const name = "MIG-11223300-0000-0000-0000-000000000000";
-  reset();
-  fake.mig = true;
-  ASSERT_TRUE(outcome(name).made);
-  EXPECT_EQ(fake.used_device, 1);
-  reset();
-  fake.mig = true;
-  ASSERT_TRUE(outcome("GPU-abcdef01-2345-6789-abcd-ef0123456701").made) << "the GPU that it is of";
-  EXPECT_EQ(fake.used_device, 1);
-  reset();
-  const auto none = outcome(name);
-  ASSERT_FALSE(none.made);
-  EXPECT_EQ(none.code, ENODEV);
-  EXPECT_NE(none.message.find("CUDA_VISIBLE_DEVICES=MIG-11223300"), std::string::npos)
-      << none.message;
-  reset();
-  EXPECT_FALSE(outcome("MIG-abcdef01").made) << "no instance has a GPU's own";
-}
-
-TEST(Cuda, EachUuidThatCannotBeReadIsAnError) {
-  fail_each_call(reset, [] { return allocate("GPU-abcdef01-2345-6789-abcd-ef0123456701+vmm"); },
-                 {"cuInit",
-                  "cuDeviceGetCount",
-                  "cuDeviceGet",
-                  "cuDeviceGetUuid",
-                  "cuDeviceGet",
-                  "cuDeviceGetUuid",
-                  "cuDeviceGetPCIBusId",
-                  "cuDeviceGetAttribute",
-                  "cuDeviceGetAttribute",
-                  "cuDeviceGetAttribute",
-                  "cuDevicePrimaryCtxRetain",
-                  "cuCtxPushCurrent",
-                  "cuMemGetAllocationGranularity",
-                  "cuMemCreate",
-                  "cuMemAddressReserve",
-                  "cuMemMap",
-                  "cuMemSetAccess",
-                  "cuPointerSetAttribute",
-                  "cuDeviceGetAttribute",
-                  "cuMemGetHandleForAddressRange"});
 }
 
 TEST(Cuda, MappedMemoryIsGivenBackInOrder) {
@@ -753,16 +302,6 @@ TEST(Cuda, WhyADriveFindsNoRoomNamesTheBarAndItsSize) {
   EXPECT_NE(why(small.root(), 300 * kMiB).find("(SMALL_BAR, ENOMEM)"), std::string::npos);
   reset();
   EXPECT_NE(why("/nowhere").find("nvidia-smi -q -d MEMORY"), std::string::npos);
-}
-
-TEST(Cuda, WithoutTheLibraryItsPackageIsNamed) {
-  if (load_cuda())
-    GTEST_SKIP() << "libcuda.so.1 is on this machine";
-  const auto buffer = allocate_dmabuf({.kind = ExporterKind::cuda, .bytes = 4096});
-  ASSERT_FALSE(buffer);
-  EXPECT_EQ(buffer.error().code, ENOENT);
-  EXPECT_NE(buffer.error().message.find("libcuda.so.1"), std::string::npos);
-  EXPECT_NE(buffer.error().message.find("libcuda1"), std::string::npos);
 }
 
 } // namespace

@@ -39,12 +39,110 @@ private:
   void *data_;
 };
 
-} // namespace
-
-void test_calls(const IsolationOptions &options) {
-  Bed bed(options);
+// AUTO says why it passed over a path, and takes the next.
+void auto_takes_the_next(Bed &bed, int other, int cached) {
+  const struct {
+    int fd;
+    std::uint32_t path, refused;
+  } wanted[] = {
+      {bed.target.get(), DMABUF_RW_PATH_PREMAPPED, DMABUF_RW_REASON_NONE},
+      {other, DMABUF_RW_PATH_REGISTERED, DMABUF_RW_REASON_NOT_NVME},
+      {cached, DMABUF_RW_PATH_REGISTERED, DMABUF_RW_REASON_NOT_DIRECT},
+  };
   dmabuf_rw_query query{};
-  expect("QUERY", bed.session.query(query), {0});
+  bed.session.query(query);
+  for (const auto &want : wanted) {
+    if (want.path == DMABUF_RW_PATH_REGISTERED && !(query.features & DMABUF_RW_FEAT_REGISTERED)) {
+      report().skip("MAP with AUTO", "this kernel has no registered path");
+      continue;
+    }
+    auto entry = map_entry(bed.buffer.fd(), want.fd, Path::Auto);
+    if (expect("MAP with AUTO", bed.session.map_one(entry), {0})) {
+      report().check(entry.path == want.path && entry.refused[1] == want.refused,
+                     "MAP with AUTO takes the first path that works",
+                     std::format("path {}, premapped refused for {}", entry.path,
+                                 reason_name(entry.refused[1])));
+      bed.session.unmap_one(entry.handle);
+    }
+  }
+}
+
+// Calls of MAP that are wrong themselves; one more entry than max_batch, all good.
+void bad_maps(Bed &bed, std::vector<dmabuf_rw_map_entry> &entries) {
+  const dmabuf_rw_map_entry good = entries[0];
+  expect("MAP of no entry", bed.session.map(std::span(entries).first(0)), {EINVAL});
+  expect("MAP of max_batch + 1", bed.session.map(entries), {EINVAL, E2BIG});
+  dmabuf_rw_map map{};
+  map.entries = address(entries.data());
+  map.nr_entries = ~0u;
+  expect("MAP of 2^32 - 1", raw_ioctl(bed.session, DMABUF_RW_IOC_MAP, &map), {EINVAL, E2BIG});
+  map.nr_entries = 1;
+  map.flags = 1;
+  expect("MAP call flags", raw_ioctl(bed.session, DMABUF_RW_IOC_MAP, &map), {EINVAL});
+  map.flags = 0;
+  map.reserved = 1;
+  expect("MAP call reserved", raw_ioctl(bed.session, DMABUF_RW_IOC_MAP, &map), {EINVAL});
+  map.reserved = 0;
+  for (const std::uint64_t bad : {0ull, 8ull, 1ull << 63, ~0ull - 4095}) {
+    map.entries = bad;
+    expect("MAP of entries at a bad address", raw_ioctl(bed.session, DMABUF_RW_IOC_MAP, &map),
+           {EFAULT});
+  }
+  expect("MAP at 0", raw_ioctl(bed.session, DMABUF_RW_IOC_MAP, nullptr), {EFAULT});
+
+  // Entries that can be read but not written back: nothing may stay mapped.
+  const Page page;
+  std::memcpy(page.data(), &good, sizeof(good));
+  page.protect(PROT_READ);
+  map.entries = address(page.data());
+  expect("MAP of read-only entries", raw_ioctl(bed.session, DMABUF_RW_IOC_MAP, &map), {EFAULT});
+  report().check(sharing(bed) == 1, "MAP of read-only entries leaves nothing",
+                 std::format("{} mappings share the attachment", sharing(bed)));
+  // The last entries run into a page that is not there.
+  const Page call;
+  auto *call_map = static_cast<dmabuf_rw_map *>(call.data());
+  *call_map = {};
+  call_map->entries = address(entries.data());
+  call_map->nr_entries = 1;
+  call.protect(PROT_READ);
+  expect("MAP with the call's structure read-only",
+         raw_ioctl(bed.session, DMABUF_RW_IOC_MAP, call_map), {EFAULT});
+  report().check(sharing(bed) == 1, "MAP with a read-only structure leaves nothing",
+                 std::format("{} mappings share the attachment", sharing(bed)));
+}
+
+// UNMAP: the same questions, of the entries 0, 2 and 4 that are mapped.
+void bad_unmaps(Bed &bed, const std::vector<dmabuf_rw_map_entry> &entries) {
+  dmabuf_rw_query query{};
+  bed.session.query(query);
+  std::uint32_t count = 77;
+  dmabuf_rw_info info{};
+  const std::uint32_t some[] = {entries[0].handle, 0x7ABCDEF1, entries[2].handle};
+  expect("UNMAP with a stale one among good", bed.session.unmap(some, &count), {ENOENT});
+  report().check(count == 2, "UNMAP counts the good ones", std::format("{}", count));
+  expect("UNMAP took the last of them", bed.session.info(entries[2].handle, info), {ENOENT});
+  const std::uint32_t twice[] = {entries[4].handle, entries[4].handle};
+  expect("UNMAP of one handle twice", bed.session.unmap(twice, &count), {ENOENT});
+  report().check(count == 1, "UNMAP of one handle twice counts one", std::format("{}", count));
+  expect("UNMAP of nothing", bed.session.unmap(std::span(twice).first(0)), {EINVAL});
+  const std::vector<std::uint32_t> many(query.max_batch + 1, 1);
+  expect("UNMAP of max_batch + 1", bed.session.unmap(many), {EINVAL, E2BIG});
+  dmabuf_rw_unmap unmap{};
+  unmap.nr_handles = 1;
+  unmap.handles = 16;
+  expect("UNMAP at a bad address", raw_ioctl(bed.session, DMABUF_RW_IOC_UNMAP, &unmap), {EFAULT});
+  unmap.handles = address(many.data());
+  unmap.flags = 1;
+  expect("UNMAP flags", raw_ioctl(bed.session, DMABUF_RW_IOC_UNMAP, &unmap), {EINVAL});
+  unmap.flags = 0;
+  unmap.reserved = 1;
+  expect("UNMAP reserved", raw_ioctl(bed.session, DMABUF_RW_IOC_UNMAP, &unmap), {EINVAL});
+}
+
+// What QUERY says, and what it refuses.
+void query_call(const Session &session) {
+  dmabuf_rw_query query{};
+  expect("QUERY", session.query(query), {0});
   report().check(query.abi_version == DMABUF_RW_ABI_VERSION, "QUERY abi_version");
   report().check((query.features & DMABUF_RW_FEAT_PREMAPPED) != 0, "QUERY says PREMAPPED");
   report().check(query.granule == 4096, "QUERY granule", std::format("{}", query.granule));
@@ -64,35 +162,44 @@ void test_calls(const IsolationOptions &options) {
     report().check(word == 0, "QUERY reserved is zero");
   query = {};
   query.flags = 1;
-  expect("QUERY flags", bed.session.query(query), {EINVAL});
+  expect("QUERY flags", session.query(query), {EINVAL});
   for (std::size_t i = 0; i < std::size(query.reserved); ++i) {
     query = {};
     query.reserved[i] = 1;
-    expect("QUERY reserved", bed.session.query(query), {EINVAL});
+    expect("QUERY reserved", session.query(query), {EINVAL});
   }
-  expect("QUERY at 0", raw_ioctl(bed.session, DMABUF_RW_IOC_QUERY, nullptr), {EFAULT});
+  expect("QUERY at 0", raw_ioctl(session, DMABUF_RW_IOC_QUERY, nullptr), {EFAULT});
   Page page;
   page.protect(PROT_READ);
-  expect("QUERY into read-only memory", raw_ioctl(bed.session, DMABUF_RW_IOC_QUERY, page.data()),
+  expect("QUERY into read-only memory", raw_ioctl(session, DMABUF_RW_IOC_QUERY, page.data()),
          {EFAULT});
+}
 
+void config_call(const Session &session) {
   dmabuf_rw_config config{};
-  expect("CONFIG of nothing", bed.session.config(config), {0});
+  expect("CONFIG of nothing", session.config(config), {0});
   config.timeout_ms = 3600000;
-  expect("CONFIG longest time-out", bed.session.config(config), {0});
+  expect("CONFIG longest time-out", session.config(config), {0});
   config.timeout_ms = 3600001;
-  expect("CONFIG time-out too long", bed.session.config(config), {EINVAL});
+  expect("CONFIG time-out too long", session.config(config), {EINVAL});
   config = {};
   config.flags = 0x80000000;
-  expect("CONFIG flags", bed.session.config(config), {EINVAL});
+  expect("CONFIG flags", session.config(config), {EINVAL});
   for (std::size_t i = 0; i < std::size(config.reserved); ++i) {
     config = {};
     config.reserved[i] = ~0ull;
-    expect("CONFIG reserved", bed.session.config(config), {EINVAL});
+    expect("CONFIG reserved", session.config(config), {EINVAL});
   }
   expect("CONFIG at a bad address",
-         raw_ioctl(bed.session, DMABUF_RW_IOC_CONFIG, reinterpret_cast<void *>(8)), {EFAULT});
+         raw_ioctl(session, DMABUF_RW_IOC_CONFIG, reinterpret_cast<void *>(8)), {EFAULT});
+}
 
+} // namespace
+
+void test_calls(const IsolationOptions &options) {
+  Bed bed(options);
+  query_call(bed.session);
+  config_call(bed.session);
   auto entry = map_entry(bed.buffer.fd(), bed.target.get(), Path::Premapped);
   expect("MAP", bed.session.map_one(entry), {0});
   dmabuf_rw_info info{};
@@ -119,7 +226,7 @@ void test_calls(const IsolationOptions &options) {
     expect("ioctl that is not", raw_ioctl(bed.session, _IO(DMABUF_RW_IOC_MAGIC, number), &info),
            {ENOTTY});
   expect("QUERY of another size",
-         raw_ioctl(bed.session, _IOC(_IOC_READ | _IOC_WRITE, DMABUF_RW_IOC_MAGIC, 0, 64), &query),
+         raw_ioctl(bed.session, _IOC(_IOC_READ | _IOC_WRITE, DMABUF_RW_IOC_MAGIC, 0, 64), &info),
          {ENOTTY});
   expect("uring_cmd number as an ioctl", raw_ioctl(bed.session, DMABUF_RW_URING_READ, &info),
          {ENOTTY});
@@ -174,14 +281,10 @@ void test_map_arguments(const IsolationOptions &options) {
     refused("dmabuf_fd that is no dma-buf", {EINVAL, EBADF, EOPNOTSUPP},
             {DMABUF_RW_REASON_NOT_DMABUF});
   }
-  entry.target_fd = __u32{closed};
-  refused("target that is not open", {EBADF}, {DMABUF_RW_REASON_BAD_TARGET});
   entry.target_fd = DMABUF_RW_NO_TARGET;
   refused("premapped without a target", {EBADF, EINVAL},
           {DMABUF_RW_REASON_BAD_TARGET, DMABUF_RW_REASON_ARGUMENT});
-  UniqueFd path_only(::open(options.nvme.c_str(), O_PATH | O_CLOEXEC));
-  entry.target_fd = static_cast<__u32>(path_only.get());
-  refused("target opened with O_PATH", {EBADF}, {DMABUF_RW_REASON_BAD_TARGET});
+  const UniqueFd path_only(::open(options.nvme.c_str(), O_PATH | O_CLOEXEC));
   entry = map_entry(bed.buffer.fd(), path_only.get(), Path::Registered);
   refused("registered, target opened with O_PATH", {EBADF}, {DMABUF_RW_REASON_BAD_TARGET});
 
@@ -192,48 +295,31 @@ void test_map_arguments(const IsolationOptions &options) {
   const UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   const UniqueFd file(::open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
   const UniqueFd controller(::open("/dev/nvme0", O_RDWR | O_CLOEXEC));
-  for (const int target : {null.get(), socket.get(), file.get(), controller.get()}) {
-    entry.target_fd = static_cast<__u32>(target);
-    refused("target that is no block device", {EOPNOTSUPP}, {DMABUF_RW_REASON_NOT_BLOCK});
-  }
-  entry.target_fd = static_cast<__u32>(bed.session.fd());
-  refused("session as its own target", {EOPNOTSUPP}, {DMABUF_RW_REASON_NOT_BLOCK});
-  // A dma-buf as target: not a block device either.
-  entry.target_fd = static_cast<__u32>(bed.buffer.fd());
-  refused("dma-buf as target", {EOPNOTSUPP}, {DMABUF_RW_REASON_NOT_BLOCK});
-
   const UniqueFd other = open_target(options.other);
-  entry.target_fd = static_cast<__u32>(other.get());
-  refused("target that is not NVMe", {EOPNOTSUPP}, {DMABUF_RW_REASON_NOT_NVME});
+  const struct {
+    const char *name;
+    int target, error;
+    std::uint32_t reason;
+  } targets[] = {
+      {"target that is not open", closed, EBADF, DMABUF_RW_REASON_BAD_TARGET},
+      {"target opened with O_PATH", path_only.get(), EBADF, DMABUF_RW_REASON_BAD_TARGET},
+      {"/dev/null as target", null.get(), EOPNOTSUPP, DMABUF_RW_REASON_NOT_BLOCK},
+      {"a socket as target", socket.get(), EOPNOTSUPP, DMABUF_RW_REASON_NOT_BLOCK},
+      {"a file as target", file.get(), EOPNOTSUPP, DMABUF_RW_REASON_NOT_BLOCK},
+      {"a controller as target", controller.get(), EOPNOTSUPP, DMABUF_RW_REASON_NOT_BLOCK},
+      {"session as its own target", bed.session.fd(), EOPNOTSUPP, DMABUF_RW_REASON_NOT_BLOCK},
+      {"dma-buf as target", bed.buffer.fd(), EOPNOTSUPP, DMABUF_RW_REASON_NOT_BLOCK},
+      {"target that is not NVMe", other.get(), EOPNOTSUPP, DMABUF_RW_REASON_NOT_NVME},
+  };
+  for (const auto &[name, target, error, reason] : targets) {
+    entry.target_fd = static_cast<__u32>(target);
+    refused(name, {error}, {reason});
+  }
   const UniqueFd cached = open_target(options.nvme, O_RDWR | O_CLOEXEC);
   entry.target_fd = static_cast<__u32>(cached.get());
   refused("target without O_DIRECT", {EOPNOTSUPP, EINVAL}, {DMABUF_RW_REASON_NOT_DIRECT});
 
-  // AUTO says why it passed over a path, and takes the next.
-  struct {
-    int fd;
-    std::uint32_t path, refused;
-  } const wanted[] = {
-      {bed.target.get(), DMABUF_RW_PATH_PREMAPPED, DMABUF_RW_REASON_NONE},
-      {other.get(), DMABUF_RW_PATH_REGISTERED, DMABUF_RW_REASON_NOT_NVME},
-      {cached.get(), DMABUF_RW_PATH_REGISTERED, DMABUF_RW_REASON_NOT_DIRECT},
-  };
-  dmabuf_rw_query query{};
-  bed.session.query(query);
-  for (const auto &want : wanted) {
-    if (want.path == DMABUF_RW_PATH_REGISTERED && !(query.features & DMABUF_RW_FEAT_REGISTERED)) {
-      report().skip("MAP with AUTO", "this kernel has no registered path");
-      continue;
-    }
-    entry = map_entry(bed.buffer.fd(), want.fd, Path::Auto);
-    if (expect("MAP with AUTO", bed.session.map_one(entry), {0})) {
-      report().check(entry.path == want.path && entry.refused[1] == want.refused,
-                     "MAP with AUTO takes the first path that works",
-                     std::format("path {}, premapped refused for {}", entry.path,
-                                 reason_name(entry.refused[1])));
-      bed.session.unmap_one(entry.handle);
-    }
-  }
+  auto_takes_the_next(bed, other.get(), cached.get());
   const int shared = sharing(bed);
   report().check(shared == 1, "nothing mapped after refusals", std::format("{}", shared));
 }
@@ -246,45 +332,7 @@ void test_batches(const IsolationOptions &options) {
   std::vector<dmabuf_rw_map_entry> entries(query.max_batch + 1, good);
   std::uint32_t count = 77;
 
-  expect("MAP of no entry", bed.session.map(std::span(entries).first(0)), {EINVAL});
-  expect("MAP of max_batch + 1", bed.session.map(entries), {EINVAL, E2BIG});
-  dmabuf_rw_map map{};
-  map.entries = address(entries.data());
-  map.nr_entries = ~0u;
-  expect("MAP of 2^32 - 1", raw_ioctl(bed.session, DMABUF_RW_IOC_MAP, &map), {EINVAL, E2BIG});
-  map.nr_entries = 1;
-  map.flags = 1;
-  expect("MAP call flags", raw_ioctl(bed.session, DMABUF_RW_IOC_MAP, &map), {EINVAL});
-  map.flags = 0;
-  map.reserved = 1;
-  expect("MAP call reserved", raw_ioctl(bed.session, DMABUF_RW_IOC_MAP, &map), {EINVAL});
-  map.reserved = 0;
-  for (const std::uint64_t bad : {0ull, 8ull, 1ull << 63, ~0ull - 4095}) {
-    map.entries = bad;
-    expect("MAP of entries at a bad address", raw_ioctl(bed.session, DMABUF_RW_IOC_MAP, &map),
-           {EFAULT});
-  }
-  expect("MAP at 0", raw_ioctl(bed.session, DMABUF_RW_IOC_MAP, nullptr), {EFAULT});
-
-  // Entries that can be read but not written back: nothing may stay mapped.
-  const Page page;
-  std::memcpy(page.data(), &good, sizeof(good));
-  page.protect(PROT_READ);
-  map.entries = address(page.data());
-  expect("MAP of read-only entries", raw_ioctl(bed.session, DMABUF_RW_IOC_MAP, &map), {EFAULT});
-  report().check(sharing(bed) == 1, "MAP of read-only entries leaves nothing",
-                 std::format("{} mappings share the attachment", sharing(bed)));
-  // The last entries run into a page that is not there.
-  const Page call;
-  auto *call_map = static_cast<dmabuf_rw_map *>(call.data());
-  *call_map = {};
-  call_map->entries = address(entries.data());
-  call_map->nr_entries = 1;
-  call.protect(PROT_READ);
-  expect("MAP with the call's structure read-only",
-         raw_ioctl(bed.session, DMABUF_RW_IOC_MAP, call_map), {EFAULT});
-  report().check(sharing(bed) == 1, "MAP with a read-only structure leaves nothing",
-                 std::format("{} mappings share the attachment", sharing(bed)));
+  bad_maps(bed, entries);
 
   // Bad ones among good ones: the good ones stay.
   entries.assign(5, good);
@@ -304,27 +352,7 @@ void test_batches(const IsolationOptions &options) {
   report().check(entries[0].handle != entries[2].handle && entries[2].handle != entries[4].handle,
                  "handles differ");
 
-  // UNMAP: the same questions.
-  const std::uint32_t some[] = {entries[0].handle, 0x7ABCDEF1, entries[2].handle};
-  expect("UNMAP with a stale one among good", bed.session.unmap(some, &count), {ENOENT});
-  report().check(count == 2, "UNMAP counts the good ones", std::format("{}", count));
-  expect("UNMAP took the last of them", bed.session.info(entries[2].handle, info), {ENOENT});
-  const std::uint32_t twice[] = {entries[4].handle, entries[4].handle};
-  expect("UNMAP of one handle twice", bed.session.unmap(twice, &count), {ENOENT});
-  report().check(count == 1, "UNMAP of one handle twice counts one", std::format("{}", count));
-  expect("UNMAP of nothing", bed.session.unmap(std::span(twice).first(0)), {EINVAL});
-  const std::vector<std::uint32_t> many(query.max_batch + 1, 1);
-  expect("UNMAP of max_batch + 1", bed.session.unmap(many), {EINVAL, E2BIG});
-  dmabuf_rw_unmap unmap{};
-  unmap.nr_handles = 1;
-  unmap.handles = 16;
-  expect("UNMAP at a bad address", raw_ioctl(bed.session, DMABUF_RW_IOC_UNMAP, &unmap), {EFAULT});
-  unmap.handles = address(many.data());
-  unmap.flags = 1;
-  expect("UNMAP flags", raw_ioctl(bed.session, DMABUF_RW_IOC_UNMAP, &unmap), {EINVAL});
-  unmap.flags = 0;
-  unmap.reserved = 1;
-  expect("UNMAP reserved", raw_ioctl(bed.session, DMABUF_RW_IOC_UNMAP, &unmap), {EINVAL});
+  bad_unmaps(bed, entries);
 
   // A whole batch at once.
   entries.assign(query.max_batch, good);

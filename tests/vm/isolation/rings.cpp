@@ -101,6 +101,125 @@ void windows(Bed &bed, DiskRegion &region, std::uint32_t handle) {
   window(bed, region, handle, size - 12 * 4096 - 512, 12 * 4096 + 512);
 }
 
+// What registration() must refuse while no slot is filled; `premapped_handle` is of a mapping
+// without pages.
+void bad_registrations(Bed &bed, std::uint32_t handle, std::uint32_t premapped_handle) {
+  const dmabuf_rw_uring_reg good{.handle = handle, .index = 1, .flags = 0, .reserved = 0};
+  for (const std::uint32_t index : {4u, 5u, 0x10001u, 0x80000000u, ~0u}) {
+    auto reg = good;
+    reg.index = index;
+    expect("REGISTER outside the table", registration(bed, DMABUF_RW_URING_REGISTER, reg),
+           {EINVAL});
+    expect("UNREGISTER outside the table", bed.ring.withdraw(bed.session.fd(), index), {EINVAL});
+  }
+  for (unsigned bit = 0; bit < 32; bit += 7) {
+    auto reg = good;
+    reg.flags = 1u << bit;
+    expect("REGISTER flags", registration(bed, DMABUF_RW_URING_REGISTER, reg), {EINVAL});
+    reg = good;
+    reg.reserved = 1u << bit;
+    expect("REGISTER reserved", registration(bed, DMABUF_RW_URING_REGISTER, reg), {EINVAL});
+  }
+  expect("REGISTER with an address", registration(bed, DMABUF_RW_URING_REGISTER, good, 4096),
+         {EINVAL});
+  expect("REGISTER with a length", registration(bed, DMABUF_RW_URING_REGISTER, good, 0, 4096),
+         {EINVAL});
+  for (const std::uint32_t other : {0u, handle + 100, ~0u})
+    expect("REGISTER of a handle that is not", bed.ring.enroll(bed.session.fd(), other, 1),
+           {ENOENT});
+  expect("REGISTER of a premapped mapping",
+         bed.ring.enroll(bed.session.fd(), premapped_handle, 1), {EINVAL, EOPNOTSUPP});
+  // Has pages, too, but only for I/O with its own target.
+  auto bvec_entry = map_entry(bed.buffer.fd(), bed.target.get(), Path::Bvec);
+  if (expect("MAP by bvec", bed.session.map_one(bvec_entry), {0})) {
+    expect("REGISTER of a bvec mapping", bed.ring.enroll(bed.session.fd(), bvec_entry.handle, 1),
+           {EOPNOTSUPP});
+    expect("UNMAP of it", bed.session.unmap_one(bvec_entry.handle), {0});
+  }
+  expect("UNREGISTER of an empty slot", bed.ring.withdraw(bed.session.fd(), 1), {EINVAL, ENOENT});
+
+  dmabuf_rw_info info{};
+  bed.session.info(handle, info);
+  report().check(info.registrations == 0 && info.registered == 0, "refusals register nothing");
+}
+
+// Fills slots 1 to 3 and empties them, except slot 1.
+void filled_and_emptied(Bed &bed, std::uint32_t handle) {
+  const dmabuf_rw_uring_reg good{.handle = handle, .index = 1, .flags = 0, .reserved = 0};
+  expect("REGISTER", registration(bed, DMABUF_RW_URING_REGISTER, good), {0});
+  expect("REGISTER into a full slot", registration(bed, DMABUF_RW_URING_REGISTER, good), {EBUSY});
+  expect("REGISTER of the same in another slot", bed.ring.enroll(bed.session.fd(), handle, 2),
+         {0});
+  dmabuf_rw_info info{};
+  bed.session.info(handle, info);
+  report().check(info.registrations == 2 && info.registered == 2, "INFO counts two slots",
+                 std::format("{} made, {} live", static_cast<std::uint64_t>(info.registrations),
+                             static_cast<std::uint64_t>(info.registered)));
+  const struct {
+    const char *name;
+    dmabuf_rw_uring_reg reg;
+  } spoilt[] = {
+      {"UNREGISTER with a handle", {.handle = handle, .index = 1, .flags = 0, .reserved = 0}},
+      {"UNREGISTER flags", {.handle = 0, .index = 1, .flags = 1, .reserved = 0}},
+      {"UNREGISTER reserved", {.handle = 0, .index = 1, .flags = 0, .reserved = 1}},
+  };
+  for (const auto &[name, reg] : spoilt)
+    expect(name, registration(bed, DMABUF_RW_URING_UNREGISTER, reg), {EINVAL});
+  expect("UNREGISTER", bed.ring.withdraw(bed.session.fd(), 2), {0});
+  expect("UNREGISTER again", bed.ring.withdraw(bed.session.fd(), 2), {EINVAL, ENOENT});
+  // io_uring lets go of the slot at once, the module of the count a moment later.
+  for (int tries = 0; tries < 100; ++tries) {
+    bed.session.info(handle, info);
+    if (info.registered == 1)
+      break;
+    ::usleep(10000);
+  }
+  report().check(info.registered == 1, "INFO counts one slot",
+                 std::format("{}", static_cast<std::uint64_t>(info.registered)));
+
+  // From a worker, where io_uring's lock is not held on entry.
+  expect("REGISTER from a worker", bed.ring.enroll(bed.session.fd(), handle, 3, IOSQE_ASYNC), {0});
+  expect("UNREGISTER from a worker", bed.ring.withdraw(bed.session.fd(), 3, IOSQE_ASYNC), {0});
+}
+
+// A slot that holds the user's own buffer is none of the module's business.
+void slot_of_the_user(Bed &bed, std::uint32_t handle) {
+  HostBuffer host(bytes);
+  iovec vector{.iov_base = host.words().data(), .iov_len = host.size()};
+  __u64 tag = 0;
+  if (io_uring_register_buffers_update_tag(bed.ring.raw(), 2, &vector, &tag, 1) != 1)
+    die("cannot register host memory");
+  expect("REGISTER over host memory", bed.ring.enroll(bed.session.fd(), handle, 2), {EBUSY});
+  expect("UNREGISTER of host memory", bed.ring.withdraw(bed.session.fd(), 2),
+         {EBUSY, EINVAL, ENOENT});
+  bed.ring.queue_fixed(Direction::Read, bed.target.get(), 2,
+                       reinterpret_cast<std::uintptr_t>(host.words().data()), bytes, disk_base);
+  expect_bytes("host memory is still registered", bed.ring.run_one(), bytes);
+}
+
+// UNMAP while the ring holds it in slot 1: I/O goes on, the pages stay, the handle is gone.
+void slot_outlives_its_mapping(Bed &bed, DiskRegion &region, std::uint32_t handle) {
+  expect("UNMAP of a registered mapping", bed.session.unmap_one(handle), {0});
+  dmabuf_rw_info info{};
+  expect("INFO after UNMAP", bed.session.info(handle, info), {ENOENT});
+  bed.ring.queue_fixed(Direction::Read, bed.target.get(), 1, 8192, bytes, disk_base + 4096);
+  expect_bytes("READ_FIXED after UNMAP", bed.ring.run_one(), bytes);
+  report().check(holds(bed, region, 8192, disk_base + 4096), "READ_FIXED after UNMAP, data");
+  // Even after the session is closed.
+  bed.session.close();
+  bed.ring.queue_fixed(Direction::Read, bed.target.get(), 1, 4096, bytes, disk_base + 512);
+  expect_bytes("READ_FIXED after the session is closed", bed.ring.run_one(), bytes);
+  report().check(holds(bed, region, 4096, disk_base + 512),
+                 "READ_FIXED after the session is closed, data");
+  // The ring's own way to empty a slot lets go of it, too.
+  iovec none{};
+  __u64 tag = 0;
+  const int emptied = io_uring_register_buffers_update_tag(bed.ring.raw(), 1, &none, &tag, 1);
+  report().check(emptied == 1, "slot emptied by io_uring_register", errno_name(emptied));
+  bed.ring.queue_fixed(Direction::Read, bed.target.get(), 1, 4096, bytes, disk_base);
+  expect("READ_FIXED of an emptied slot", bed.ring.run_one(), {EFAULT});
+}
+
 // One read through a ring made with these flags: right data, or a named refusal.
 void kind_of_ring(const IsolationOptions &options, const char *name, unsigned flags,
                   unsigned sqe_flags, bool must_work) {
@@ -188,50 +307,16 @@ void test_slots(const IsolationOptions &options) {
     return;
   DiskRegion region(bed.plain.get(), disk_base, 1u << 20);
   region.lay_down_all(10);
-  const dmabuf_rw_uring_reg good{.handle = entry.handle, .index = 1, .flags = 0, .reserved = 0};
 
-  expect("REGISTER without a table", registration(bed, DMABUF_RW_URING_REGISTER, good),
+  expect("REGISTER without a table",
+         registration(bed, DMABUF_RW_URING_REGISTER,
+                      {.handle = entry.handle, .index = 1, .flags = 0, .reserved = 0}),
          {EINVAL, ENXIO, ENOENT});
   expect("UNREGISTER without a table", bed.ring.withdraw(bed.session.fd(), 1),
          {EINVAL, ENXIO, ENOENT});
   if (bed.ring.make_buffer_table(4) < 0)
     die("no table of registered buffers");
-  for (const std::uint32_t index : {4u, 5u, 0x10001u, 0x80000000u, ~0u}) {
-    auto reg = good;
-    reg.index = index;
-    expect("REGISTER outside the table", registration(bed, DMABUF_RW_URING_REGISTER, reg),
-           {EINVAL});
-    expect("UNREGISTER outside the table", bed.ring.withdraw(bed.session.fd(), index), {EINVAL});
-  }
-  for (unsigned bit = 0; bit < 32; bit += 7) {
-    auto reg = good;
-    reg.flags = 1u << bit;
-    expect("REGISTER flags", registration(bed, DMABUF_RW_URING_REGISTER, reg), {EINVAL});
-    reg = good;
-    reg.reserved = 1u << bit;
-    expect("REGISTER reserved", registration(bed, DMABUF_RW_URING_REGISTER, reg), {EINVAL});
-  }
-  expect("REGISTER with an address", registration(bed, DMABUF_RW_URING_REGISTER, good, 4096),
-         {EINVAL});
-  expect("REGISTER with a length", registration(bed, DMABUF_RW_URING_REGISTER, good, 0, 4096),
-         {EINVAL});
-  for (const std::uint32_t handle : {0u, entry.handle + 100, ~0u})
-    expect("REGISTER of a handle that is not", bed.ring.enroll(bed.session.fd(), handle, 1),
-           {ENOENT});
-  expect("REGISTER of a premapped mapping",
-         bed.ring.enroll(bed.session.fd(), premapped_entry.handle, 1), {EINVAL, EOPNOTSUPP});
-  // Has pages, too, but only for I/O with its own target.
-  auto bvec_entry = map_entry(bed.buffer.fd(), bed.target.get(), Path::Bvec);
-  if (expect("MAP by bvec", bed.session.map_one(bvec_entry), {0})) {
-    expect("REGISTER of a bvec mapping", bed.ring.enroll(bed.session.fd(), bvec_entry.handle, 1),
-           {EOPNOTSUPP});
-    expect("UNMAP of it", bed.session.unmap_one(bvec_entry.handle), {0});
-  }
-  expect("UNREGISTER of an empty slot", bed.ring.withdraw(bed.session.fd(), 1), {EINVAL, ENOENT});
-
-  dmabuf_rw_info info{};
-  bed.session.info(entry.handle, info);
-  report().check(info.registrations == 0 && info.registered == 0, "refusals register nothing");
+  bad_registrations(bed, entry.handle, premapped_entry.handle);
   if (query.features & DMABUF_RW_FEAT_WINDOW) {
     auto other = map_entry(bed.buffer.fd(), bed.target.get(), Path::Registered);
     if (expect("MAP for windows", bed.session.map_one(other), {0})) {
@@ -241,74 +326,9 @@ void test_slots(const IsolationOptions &options) {
   } else {
     report().skip("windows", "QUERY does not offer them");
   }
-
-  expect("REGISTER", registration(bed, DMABUF_RW_URING_REGISTER, good), {0});
-  expect("REGISTER into a full slot", registration(bed, DMABUF_RW_URING_REGISTER, good), {EBUSY});
-  expect("REGISTER of the same in another slot", bed.ring.enroll(bed.session.fd(), entry.handle, 2),
-         {0});
-  bed.session.info(entry.handle, info);
-  report().check(info.registrations == 2 && info.registered == 2, "INFO counts two slots",
-                 std::format("{} made, {} live", static_cast<std::uint64_t>(info.registrations),
-                             static_cast<std::uint64_t>(info.registered)));
-  {
-    auto reg = good;
-    expect("UNREGISTER with a handle", registration(bed, DMABUF_RW_URING_UNREGISTER, reg),
-           {EINVAL});
-    reg.handle = 0;
-    reg.flags = 1;
-    expect("UNREGISTER flags", registration(bed, DMABUF_RW_URING_UNREGISTER, reg), {EINVAL});
-    reg.flags = 0;
-    reg.reserved = 1;
-    expect("UNREGISTER reserved", registration(bed, DMABUF_RW_URING_UNREGISTER, reg), {EINVAL});
-  }
-  expect("UNREGISTER", bed.ring.withdraw(bed.session.fd(), 2), {0});
-  expect("UNREGISTER again", bed.ring.withdraw(bed.session.fd(), 2), {EINVAL, ENOENT});
-  // io_uring lets go of the slot at once, the module of the count a moment later.
-  for (int tries = 0; tries < 100; ++tries) {
-    bed.session.info(entry.handle, info);
-    if (info.registered == 1)
-      break;
-    ::usleep(10000);
-  }
-  report().check(info.registered == 1, "INFO counts one slot",
-                 std::format("{}", static_cast<std::uint64_t>(info.registered)));
-
-  // From a worker, where io_uring's lock is not held on entry.
-  expect("REGISTER from a worker", bed.ring.enroll(bed.session.fd(), entry.handle, 3, IOSQE_ASYNC),
-         {0});
-  expect("UNREGISTER from a worker", bed.ring.withdraw(bed.session.fd(), 3, IOSQE_ASYNC), {0});
-
-  // A slot that holds the user's own buffer is none of the module's business.
-  HostBuffer host(bytes);
-  iovec vector{.iov_base = host.words().data(), .iov_len = host.size()};
-  __u64 tag = 0;
-  if (io_uring_register_buffers_update_tag(bed.ring.raw(), 2, &vector, &tag, 1) != 1)
-    die("cannot register host memory");
-  expect("REGISTER over host memory", bed.ring.enroll(bed.session.fd(), entry.handle, 2), {EBUSY});
-  expect("UNREGISTER of host memory", bed.ring.withdraw(bed.session.fd(), 2),
-         {EBUSY, EINVAL, ENOENT});
-  bed.ring.queue_fixed(Direction::Read, bed.target.get(), 2,
-                       reinterpret_cast<std::uintptr_t>(host.words().data()), bytes, disk_base);
-  expect_bytes("host memory is still registered", bed.ring.run_one(), bytes);
-
-  // UNMAP while a ring holds it: I/O goes on, the pages stay, the handle is gone.
-  expect("UNMAP of a registered mapping", bed.session.unmap_one(entry.handle), {0});
-  expect("INFO after UNMAP", bed.session.info(entry.handle, info), {ENOENT});
-  bed.ring.queue_fixed(Direction::Read, bed.target.get(), 1, 8192, bytes, disk_base + 4096);
-  expect_bytes("READ_FIXED after UNMAP", bed.ring.run_one(), bytes);
-  report().check(holds(bed, region, 8192, disk_base + 4096), "READ_FIXED after UNMAP, data");
-  // Even after the session is closed.
-  bed.session.close();
-  bed.ring.queue_fixed(Direction::Read, bed.target.get(), 1, 4096, bytes, disk_base + 512);
-  expect_bytes("READ_FIXED after the session is closed", bed.ring.run_one(), bytes);
-  report().check(holds(bed, region, 4096, disk_base + 512),
-                 "READ_FIXED after the session is closed, data");
-  // The ring's own way to empty a slot lets go of it, too.
-  iovec none{};
-  const int emptied = io_uring_register_buffers_update_tag(bed.ring.raw(), 1, &none, &tag, 1);
-  report().check(emptied == 1, "slot emptied by io_uring_register", errno_name(emptied));
-  bed.ring.queue_fixed(Direction::Read, bed.target.get(), 1, 4096, bytes, disk_base);
-  expect("READ_FIXED of an emptied slot", bed.ring.run_one(), {EFAULT});
+  filled_and_emptied(bed, entry.handle);
+  slot_of_the_user(bed, entry.handle);
+  slot_outlives_its_mapping(bed, region, entry.handle);
   {
     // One more in a ring that goes away with the slot filled.
     Session session;

@@ -195,6 +195,46 @@ void short_file() {
   ::unlink("/tmp/vmtest-rw");
 }
 
+struct BadRange {
+  const char *name;
+  std::uint64_t offset, length, position;
+};
+
+std::vector<BadRange> bad_ranges(std::uint64_t size, std::uint64_t disk, std::uint64_t most) {
+  return {{"no bytes", 0, 0, disk_base},
+          {"more than QUERY says", 0, most + 4096, disk_base},
+          {"4 GiB and a page", 0, (1ull << 32) + 4096, disk_base},
+          {"2^64 - 4096 bytes", 0, ~0ull << 12, disk_base},
+          {"one block past the buffer", size - 4096, 8192, disk_base},
+          {"from the buffer's end", size, 4096, disk_base},
+          {"an offset that wraps", ~0ull << 12, 8192, disk_base},
+          {"an offset past 2^63", 1ull << 63, 4096, disk_base},
+          {"past the drive", 0, 8192, disk - 4096},
+          {"from the drive's end", 0, 4096, disk},
+          {"a position that wraps", 0, 8192, ~0ull << 12},
+          {"a position past 2^63", 0, 4096, 1ull << 63},
+          {"a length that is no block", 0, 513, disk_base},
+          {"a position that is no block", 0, 4096, disk_base + 1}};
+}
+
+// Mappings for one direction, asked for the other.
+void wrong_directions(const std::string &who, const Session &session, const dmabuf_rw_io &good,
+                      std::uint32_t reads, std::uint32_t writes) {
+  dmabuf_rw_io io = good;
+  io.handle = writes;
+  expect_rw(who + ": read of a mapping for writes", session, io, -EACCES,
+            DMABUF_RW_REASON_DIRECTION);
+  io.handle = reads;
+  io.direction = DMABUF_RW_DIR_WRITE;
+  expect_rw(who + ": write of a mapping for reads", session, io, -EACCES,
+            DMABUF_RW_REASON_DIRECTION);
+  dmabuf_rw_info info{};
+  session.info(reads, info);
+  report().check(info.last_error == EACCES && info.last_reason == DMABUF_RW_REASON_DIRECTION &&
+                     info.errors == 1,
+                 who + ": INFO tells that, too", reason_name(info.last_reason));
+}
+
 void refusals(const RwOptions &options, Path path) {
   const std::string who = std::format("RW, {}", name_of(path));
   const Session session, other;
@@ -244,25 +284,8 @@ void refusals(const RwOptions &options, Path path) {
   for (int i = 0; i < 2; ++i)
     refused(
         "padding", [=](Io &io) { io.reserved[i] = 1; }, EINVAL, DMABUF_RW_REASON_ARGUMENT);
-  const std::uint64_t size = bytes, disk = block_device_bytes(plain.get());
-  const struct {
-    const char *name;
-    std::uint64_t offset, length, position;
-  } ranges[] = {{"no bytes", 0, 0, disk_base},
-                {"more than QUERY says", 0, query.max_io_bytes + 4096, disk_base},
-                {"4 GiB and a page", 0, (1ull << 32) + 4096, disk_base},
-                {"2^64 - 4096 bytes", 0, ~0ull << 12, disk_base},
-                {"one block past the buffer", size - 4096, 8192, disk_base},
-                {"from the buffer's end", size, 4096, disk_base},
-                {"an offset that wraps", ~0ull << 12, 8192, disk_base},
-                {"an offset past 2^63", 1ull << 63, 4096, disk_base},
-                {"past the drive", 0, 8192, disk - 4096},
-                {"from the drive's end", 0, 4096, disk},
-                {"a position that wraps", 0, 8192, ~0ull << 12},
-                {"a position past 2^63", 0, 4096, 1ull << 63},
-                {"a length that is no block", 0, 513, disk_base},
-                {"a position that is no block", 0, 4096, disk_base + 1}};
-  for (const auto &r : ranges) {
+  const std::uint64_t disk = block_device_bytes(plain.get());
+  for (const BadRange &r : bad_ranges(bytes, disk, query.max_io_bytes)) {
     // Past its end the block layer reads 0 bytes, and has no space for any.
     const bool end = path == Path::Bvec && (r.position == disk || r.position == disk - 4096);
     if (!end)
@@ -278,24 +301,12 @@ void refusals(const RwOptions &options, Path path) {
         "a misaligned buffer offset", [](Io &io) { io.buffer_offset = 1; }, EINVAL,
         DMABUF_RW_REASON_RANGE);
 
-  auto io = good;
-  io.handle = writes.entry.handle;
-  expect_rw(who + ": read of a mapping for writes", session, io, -EACCES,
-            DMABUF_RW_REASON_DIRECTION);
-  io.handle = reads.entry.handle;
-  io.direction = DMABUF_RW_DIR_WRITE;
-  expect_rw(who + ": write of a mapping for reads", session, io, -EACCES,
-            DMABUF_RW_REASON_DIRECTION);
-  dmabuf_rw_info info{};
-  session.info(reads.entry.handle, info);
-  report().check(info.last_error == EACCES && info.last_reason == DMABUF_RW_REASON_DIRECTION &&
-                     info.errors == 1,
-                 who + ": INFO tells that, too", reason_name(info.last_reason));
+  wrong_directions(who, session, good, reads.entry.handle, writes.entry.handle);
   expect_rw(who + ": a handle of another session", other, good, -ENOENT, DMABUF_RW_REASON_HANDLE);
   if (path == Path::Premapped) {
     int value = 1;
     ::ioctl(plain.get(), BLKROSET, &value);
-    io = good;
+    auto io = good;
     io.direction = DMABUF_RW_DIR_WRITE;
     expect_rw(who + ": write to a read-only drive", session, io, -EPERM,
               DMABUF_RW_REASON_READ_ONLY);
@@ -311,7 +322,7 @@ void refusals(const RwOptions &options, Path path) {
   if (older_kernel())
     return;
   const Mapped registered(session, buffer.fd(), target.get(), Path::Registered);
-  io = good;
+  auto io = good;
   io.handle = registered.entry.handle;
   expect_rw(who + ": a registered mapping", session, io, -EOPNOTSUPP, DMABUF_RW_REASON_HANDLE);
 }
