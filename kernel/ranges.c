@@ -18,6 +18,7 @@
  * own.
  */
 #include <linux/blk-mq.h>
+#include <linux/percpu.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <linux/workqueue.h>
@@ -36,7 +37,10 @@
 /* All ranges of one command while it is under way. */
 struct ranges {
 	struct dmabuf_rw_mapping *m;	/* m->io held; with @held a reference instead */
-	struct io_uring_cmd *cmd;
+	union {
+		struct io_uring_cmd *cmd;
+		struct ranges *next;	/* of the spare ones */
+	};
 	struct dmabuf_rw_range __user *user;
 	u32 direction;
 	u32 nr;
@@ -122,20 +126,80 @@ fault:
 	return -EFAULT;
 }
 
+/*
+ * What commands of up to so many ranges had, kept for the next ones on the same CPU:
+ * most kernels zero what they allocate, which is dear, and each word is written anyway.
+ */
+#define SPARE_RANGES	60U	/* 2 KiB */
+#define SPARE_MOST	8U
+
+struct ranges_spares {
+	struct ranges *first;
+	u32 nr;
+};
+
+static DEFINE_PER_CPU(struct ranges_spares, ranges_spares);
+
+static struct ranges *ranges_take_spare(void)
+{
+	struct ranges_spares *spares;
+	struct ranges *all;
+
+	guard(preempt)();
+	spares = this_cpu_ptr(&ranges_spares);
+	all = spares->first;
+	if (all) {
+		spares->first = all->next;
+		spares->nr--;
+	}
+	return all;
+}
+
+static bool ranges_keep_spare(struct ranges *all)
+{
+	struct ranges_spares *spares;
+
+	guard(preempt)();
+	spares = this_cpu_ptr(&ranges_spares);
+	if (all->nr > SPARE_RANGES || spares->nr == SPARE_MOST)
+		return false;
+	all->next = spares->first;
+	spares->first = all;
+	spares->nr++;
+	return true;
+}
+
+/* In a task. */
+static struct ranges *ranges_alloc(u32 nr)
+{
+	struct ranges *all = nr > SPARE_RANGES ? NULL : ranges_take_spare();
+
+	if (!all)
+		all = kmalloc(struct_size(all, range, max(nr, SPARE_RANGES)), GFP_KERNEL_ACCOUNT);
+	if (all)
+		all->nr = nr;
+	return all;
+}
+
+static void ranges_free(struct ranges *all)
+{
+	if (!ranges_keep_spare(all))
+		kfree(all);
+}
+
 static struct ranges *ranges_new(struct dmabuf_rw_range __user *user, u32 nr)
 {
-	struct ranges *all = kmalloc(struct_size(all, range, nr), GFP_KERNEL_ACCOUNT);
+	struct ranges *all = ranges_alloc(nr);
 	int ret;
 
 	if (!all)
 		return ERR_PTR(-ENOMEM);
 	all->user = user;
-	all->nr = nr;
 	all->again = false;
 	all->held = false;
 	ret = ranges_read(all);
 	if (ret) {
-		kfree(all);
+		ranges_free(all);
 		return ERR_PTR(ret);
 	}
 	return all;
@@ -237,7 +301,7 @@ static void ranges_task_work(DMABUF_RW_TW_ARGS)
 		dmabuf_rw_mapping_put(all->m);
 	}
 	result = unlikely(gone) ? -ECANCELED : ranges_report(all);
-	kfree(all);
+	ranges_free(all);
 	dmabuf_rw_cmd_done(cmd, result, DMABUF_RW_TW_FLAGS);
 }
 
@@ -559,7 +623,7 @@ static int ranges_begin(struct ranges *all, u32 handle, unsigned int issue_flags
 	} else {
 		ret = ranges_slowly(all, handle, wait);
 	}
-	kfree(all);
+	ranges_free(all);
 	return ret;
 }
 
@@ -606,4 +670,23 @@ int dmabuf_rw_ranges_issue(struct io_uring_cmd *cmd, unsigned int issue_flags, u
 	if (ret == -EAGAIN)
 		dmabuf_rw_sqe_keep(cmd);
 	return ret;
+}
+
+/**
+ * dmabuf_rw_ranges_exit - free what was kept for the next commands
+ *
+ * Context: module exit, no command is under way.
+ */
+void dmabuf_rw_ranges_exit(void)
+{
+	int cpu;
+
+	for_each_possible_cpu(cpu) {
+		struct ranges *all, *next;
+
+		for (all = per_cpu(ranges_spares, cpu).first; all; all = next) {
+			next = all->next;
+			kfree(all);
+		}
+	}
 }
