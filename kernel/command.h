@@ -162,54 +162,91 @@ static inline void command_end(const struct dmabuf_rw_mapping *m,
 		dmabuf_rw_file_write_end(m->target.use);
 }
 
+/* The bits of every command of a mapping, besides its words. */
+static __always_inline u16 command_control(const struct dmabuf_rw_mapping *m, bool write)
+{
+	return m->target.format.control | m->fua[write];
+}
+
+/*
+ * Turns bytes into blocks of the queue of @rq. Of less than 32 bits, as all that is
+ * shifted by it has to be told.
+ */
+static __always_inline unsigned int command_shift(const struct request *rq)
+{
+	return __ffs(queue_logical_block_size(rq->q)) & 31;
+}
+
+/*
+ * May @rq, of a queue of @m's path, become a command? @places: offset on the disk
+ * and length, of one command or of many, or'ed; @memory: the same of the offset in
+ * the buffer; @longest: bytes, of a command. m->io is held: the path is the one that
+ * @rq came from. As long as any request of its queue is held that has not been sent,
+ * what is seen of the namespace holds: a format by this controller freezes the queue
+ * first, one by another controller the head's, see command_send().
+ */
+static __always_inline int command_check(struct request *rq, struct dmabuf_rw_mapping *m,
+					 u64 places, u64 memory, u32 longest)
+{
+	const struct dmabuf_rw_target *target = &m->target;
+	u32 block = queue_logical_block_size(rq->q);
+
+	if (unlikely((target->head && bdev_logical_block_size(target->bdev) != block) ||
+		     (places & (block - 1)) || (longest >> command_shift(rq)) > 65536 ||
+		     (memory & queue_dma_alignment(rq->q))))
+		return -EINVAL;
+	if (unlikely(time_after(jiffies, READ_ONCE(target->looked))))
+		return dmabuf_rw_format_check(m, rq);
+	return 0;
+}
+
+/*
+ * Write the command that command_check() has allowed: @length bytes from @place on
+ * the disk, and @offset in the buffer. @control and @shift are those of the mapping,
+ * and of the queue.
+ */
+static __always_inline void command_write(struct request *rq, const struct dmabuf_rw_mapping *m,
+					  bool write, u16 control, unsigned int shift, u64 place,
+					  u64 offset, u32 length)
+{
+	const struct dmabuf_rw_nvme_format *format = &m->target.format;
+	u64 lba = place >> shift;
+	struct nvme_rw_command *command;
+
+	command = dmabuf_rw_nvme_command(rq, write ? nvme_cmd_write : nvme_cmd_read,
+					 format->nsid, lba, (length >> shift) - 1);
+	if (unlikely(control)) {
+		command->control = cpu_to_le16(control);
+		command->reftag = cpu_to_le32(lower_32_bits(lba));
+		if (format->guard64)
+			command->cdw3 = cpu_to_le32(upper_32_bits(lba) & 0xffff);
+	}
+	dmabuf_rw_prp_get(&m->attach->prp, offset, length, &command->dptr.prp1,
+			  &command->dptr.prp2);
+	dmabuf_rw_nvme_init_placed(rq);
+	/* The queue's own, as any I/O has: no user sets it. */
+	rq->timeout = 0;
+}
+
 /*
  * Make @rq the command for @length bytes of an I/O, @done bytes into it; @base is
- * what target_base() says of them. m->io is held: the path is the one that @rq
- * came from. Being in its queue, what is
- * seen of the namespace holds until @rq has ended: a format by this controller
- * freezes the queue first, one by another controller the head's, see
- * command_send().
+ * what target_base() says of them. m->io is held.
  */
 static __always_inline int command_make(struct request *rq, struct dmabuf_rw_mapping *m,
 					const struct dmabuf_rw_io_args *args, u32 done,
 					u32 length, u64 base)
 {
-	const struct dmabuf_rw_target *target = &m->target;
-	u32 block = queue_logical_block_size(rq->q);
-	struct nvme_rw_command *command;
-	/* Of less than 32 bits, as all that is shifted by it has to be told. */
-	unsigned int shift = __ffs(block) & 31;
 	bool write = args_write(args);
-	u16 control;
-	u64 lba;
+	u64 place, offset;
+	int ret;
 
-	lba = args->file_offset + done + base;
-	if (unlikely((target->head && bdev_logical_block_size(target->bdev) != block) ||
-		     ((lba | length) & (block - 1)) || (length >> shift) > 65536 ||
-		     ((args->buffer_offset + done) & queue_dma_alignment(rq->q))))
-		return -EINVAL;
-	if (unlikely(time_after(jiffies, READ_ONCE(target->looked)))) {
-		int ret = dmabuf_rw_format_check(m, rq);
-
-		if (ret)
-			return ret;
-	}
-	lba >>= shift;
-
-	control = target->format.control | m->fua[write];
-	command = dmabuf_rw_nvme_command(rq, write ? nvme_cmd_write : nvme_cmd_read,
-					 target->format.nsid, lba, (length >> shift) - 1);
-	if (unlikely(control)) {
-		command->control = cpu_to_le16(control);
-		command->reftag = cpu_to_le32(lower_32_bits(lba));
-		if (target->format.guard64)
-			command->cdw3 = cpu_to_le32(upper_32_bits(lba) & 0xffff);
-	}
-	dmabuf_rw_prp_get(&m->attach->prp, args->buffer_offset + done, length,
-			  &command->dptr.prp1, &command->dptr.prp2);
-	dmabuf_rw_nvme_init_placed(rq);
-	/* The queue's own, as any I/O has: no user sets it. */
-	rq->timeout = 0;
+	place = args->file_offset + done + base;
+	offset = args->buffer_offset + done;
+	ret = command_check(rq, m, place | length, offset, length);
+	if (unlikely(ret))
+		return ret;
+	command_write(rq, m, write, command_control(m, write), command_shift(rq), place, offset,
+		      length);
 	this_cpu_inc(m->counts->commands);
 	return 0;
 }

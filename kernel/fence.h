@@ -11,6 +11,7 @@
 #include "result.h"
 
 int dmabuf_rw_resv_lock(struct dma_buf *dmabuf);
+bool dmabuf_rw_fences_pending(struct dma_resv *resv, bool overwrites);
 struct dmabuf_rw_result dmabuf_rw_wait_fences(struct dma_buf *dmabuf, bool overwrites, u32 ms);
 
 /**
@@ -20,9 +21,9 @@ struct dmabuf_rw_result dmabuf_rw_wait_fences(struct dma_buf *dmabuf, bool overw
  *	looks waits for those who write
  *
  * Reading the pointer is enough when the buffer never had a fence, the usual
- * case for storage.
+ * case for storage, and when all were taken off that it had.
  *
- * Context: any.
+ * Context: process.
  * Return: whether it must.
  */
 static inline bool dmabuf_rw_fenced(const struct dma_buf *dmabuf, bool overwrites)
@@ -31,7 +32,7 @@ static inline bool dmabuf_rw_fenced(const struct dma_buf *dmabuf, bool overwrite
 
 	if (likely(!rcu_access_pointer(resv->fences)))
 		return false;
-	return !dma_resv_test_signaled(resv, dma_resv_usage_rw(overwrites));
+	return dmabuf_rw_fences_pending(resv, overwrites);
 }
 
 #endif /* DMABUF_RW_FENCE_H */

@@ -194,6 +194,7 @@ static void __exit dmabuf_rw_exit(void)
 	dmabuf_rw_nvme_exit();
 	dmabuf_rw_nvme_ns_exit();
 	dmabuf_rw_pin_exit();
+	dmabuf_rw_ranges_exit();
 	/* Mappings are freed, and percpu_refs switched, by way of RCU. */
 	rcu_barrier();
 	/* A task that told of an I/O's end may have been preempted on its way out of here. */

@@ -150,9 +150,14 @@ static enum rq_end_io_ret single_write_end(DMABUF_RW_END_IO_ARGS)
 	return DMABUF_RW_END_IO_CALL(single_ends, DMABUF_RW_DIR_WRITE, false, false);
 }
 
-static enum rq_end_io_ret single_polled_end(DMABUF_RW_END_IO_ARGS)
+static enum rq_end_io_ret single_polled_read_end(DMABUF_RW_END_IO_ARGS)
 {
-	return DMABUF_RW_END_IO_CALL(single_ends, single_direction(rq), true, false);
+	return DMABUF_RW_END_IO_CALL(single_ends, DMABUF_RW_DIR_READ, true, false);
+}
+
+static enum rq_end_io_ret single_polled_write_end(DMABUF_RW_END_IO_ARGS)
+{
+	return DMABUF_RW_END_IO_CALL(single_ends, DMABUF_RW_DIR_WRITE, true, false);
 }
 
 static enum rq_end_io_ret single_file_end(DMABUF_RW_END_IO_ARGS)
@@ -255,7 +260,11 @@ static __always_inline int issue_any(struct io_uring_cmd *cmd, struct dmabuf_rw_
 	io->flags = args_write(args) ? IO_WRITE : 0;
 	/* As blk_rq_is_poll() says. */
 	if ((issue_flags & IO_URING_F_IOPOLL) && rq->mq_hctx->type == HCTX_TYPE_POLL) {
-		rq->end_io = file ? single_polled_file_end : single_polled_end;
+		if (file)
+			rq->end_io = single_polled_file_end;
+		else
+			rq->end_io = args_write(args) ? single_polled_write_end :
+							single_polled_read_end;
 		io->flags |= IO_POLLED | rq->mq_hctx->queue_num << IO_QUEUE_SHIFT |
 			     (this_cpu_inc_return(poll_order) & IO_ORDER_MASK) << IO_ORDER_SHIFT;
 	}

@@ -10,12 +10,15 @@
  *
  * Those of a premapped mapping that can go at once do, one NVMe command each, by
  * one plug. They hold the mapping's percpu_ref together, until the last has
- * ended. If any would have to wait before anything is sent, io_uring calls again
- * from a worker, as for a single I/O, and the worker takes one after the other;
- * so it does for other datapaths. What a drive does not do at the first attempt
- * is left to a worker of our own.
+ * ended. What holds for the furthest end and for the longest of them holds for all,
+ * and is looked at once; only if it does not, each is looked at by itself. If any
+ * would have to wait before anything is sent, io_uring calls again from a worker, as
+ * for a single I/O, and the worker takes one after the other; so it does for other
+ * datapaths. What a drive does not do at the first attempt is left to a worker of our
+ * own.
  */
 #include <linux/blk-mq.h>
+#include <linux/percpu.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <linux/workqueue.h>
@@ -34,11 +37,17 @@
 /* All ranges of one command while it is under way. */
 struct ranges {
 	struct dmabuf_rw_mapping *m;	/* m->io held; with @held a reference instead */
-	struct io_uring_cmd *cmd;
+	union {
+		struct io_uring_cmd *cmd;
+		struct ranges *next;	/* of the spare ones */
+	};
 	struct dmabuf_rw_range __user *user;
 	u32 direction;
 	u32 nr;
-	u32 longest;			/* bytes, of a range */
+	u32 longest, shortest;		/* bytes, of a range */
+	u64 buffer_end, file_end;	/* the furthest, if no bit 63 is in the next two */
+	u64 memory;			/* the offsets in the buffer, or'ed */
+	u64 places;			/* the offsets in the target, and the lengths, or'ed */
 	atomic_t pending;		/* ranges that have not ended, and one for who sends them */
 	bool again;			/* some range is to be sent by a worker */
 	bool held;
@@ -71,25 +80,127 @@ static void range_end(struct dmabuf_rw_range *range, u32 moved, struct dmabuf_rw
 	range->reason = result.reason;
 }
 
+/*
+ * Copy the array, and learn what there is to know of all ranges together. Each word
+ * is read once.
+ */
+static int ranges_read(struct ranges *all)
+{
+	const struct dmabuf_rw_range __user *user = all->user;
+	u64 buffer_end = 0, file_end = 0, memory = 0, places = 0;
+	u32 longest = 0, shortest = U32_MAX;
+	u32 i;
+
+	if (!user_read_access_begin(user, array_size(all->nr, sizeof(*user))))
+		return -EFAULT;
+	for (i = 0; i < all->nr; i++) {
+		struct dmabuf_rw_range *range = &all->range[i];
+		u64 buffer, place;
+		u32 length;
+
+		unsafe_get_user(buffer, &user[i].buffer_offset, fault);
+		unsafe_get_user(place, &user[i].file_offset, fault);
+		unsafe_get_user(length, &user[i].length, fault);
+		range->buffer_offset = buffer;
+		range->file_offset = place;
+		range->length = length;
+		range_end(range, i, DMABUF_RW_OK);
+		buffer_end = max(buffer_end, buffer + length);
+		file_end = max(file_end, place + length);
+		memory |= buffer;
+		places |= place | length;
+		longest = max(longest, length);
+		shortest = min(shortest, length);
+	}
+	user_read_access_end();
+	all->buffer_end = buffer_end;
+	all->file_end = file_end;
+	all->memory = memory;
+	all->places = places;
+	all->longest = longest;
+	all->shortest = shortest;
+	return 0;
+
+fault:
+	user_read_access_end();
+	return -EFAULT;
+}
+
+/*
+ * What commands of up to so many ranges had, kept for the next ones on the same CPU:
+ * most kernels zero what they allocate, which is dear, and each word is written anyway.
+ */
+#define SPARE_RANGES	60U	/* 2 KiB */
+#define SPARE_MOST	8U
+
+struct ranges_spares {
+	struct ranges *first;
+	u32 nr;
+};
+
+static DEFINE_PER_CPU(struct ranges_spares, ranges_spares);
+
+static struct ranges *ranges_take_spare(void)
+{
+	struct ranges_spares *spares;
+	struct ranges *all;
+
+	guard(preempt)();
+	spares = this_cpu_ptr(&ranges_spares);
+	all = spares->first;
+	if (all) {
+		spares->first = all->next;
+		spares->nr--;
+	}
+	return all;
+}
+
+static bool ranges_keep_spare(struct ranges *all)
+{
+	struct ranges_spares *spares;
+
+	guard(preempt)();
+	spares = this_cpu_ptr(&ranges_spares);
+	if (all->nr > SPARE_RANGES || spares->nr == SPARE_MOST)
+		return false;
+	all->next = spares->first;
+	spares->first = all;
+	spares->nr++;
+	return true;
+}
+
+/* In a task. */
+static struct ranges *ranges_alloc(u32 nr)
+{
+	struct ranges *all = nr > SPARE_RANGES ? NULL : ranges_take_spare();
+
+	if (!all)
+		all = kmalloc(struct_size(all, range, max(nr, SPARE_RANGES)), GFP_KERNEL_ACCOUNT);
+	if (all)
+		all->nr = nr;
+	return all;
+}
+
+static void ranges_free(struct ranges *all)
+{
+	if (!ranges_keep_spare(all))
+		kfree(all);
+}
+
 static struct ranges *ranges_new(struct dmabuf_rw_range __user *user, u32 nr)
 {
-	struct ranges *all = kmalloc(struct_size(all, range, nr), GFP_KERNEL_ACCOUNT);
-	u32 i;
+	struct ranges *all = ranges_alloc(nr);
+	int ret;
 
 	if (!all)
 		return ERR_PTR(-ENOMEM);
-	if (copy_from_user(all->range, user, array_size(nr, sizeof(*user)))) {
-		kfree(all);
-		return ERR_PTR(-EFAULT);
-	}
 	all->user = user;
-	all->nr = nr;
 	all->again = false;
 	all->held = false;
-	all->longest = 0;
-	for (i = 0; i < nr; i++) {
-		range_end(&all->range[i], i, DMABUF_RW_OK);
-		all->longest = max(all->longest, all->range[i].length);
+	ret = ranges_read(all);
+	if (ret) {
+		ranges_free(all);
+		return ERR_PTR(ret);
 	}
 	return all;
 }
@@ -190,7 +301,7 @@ static void ranges_task_work(DMABUF_RW_TW_ARGS)
 		dmabuf_rw_mapping_put(all->m);
 	}
 	result = unlikely(gone) ? -ECANCELED : ranges_report(all);
-	kfree(all);
+	ranges_free(all);
 	dmabuf_rw_cmd_done(cmd, result, DMABUF_RW_TW_FLAGS);
 }
 
@@ -290,14 +401,18 @@ static enum rq_end_io_ret range_write_end(DMABUF_RW_END_IO_ARGS)
 	return DMABUF_RW_END_IO_CALL(range_ends, DMABUF_RW_DIR_WRITE);
 }
 
-/*
- * Send one range, which does not have to wait for anything but a request. False: no
- * command of it is under way. As in io.h, the arguments are in registers.
- */
-static __always_inline bool range_send(struct ranges *all, struct dmabuf_rw_range *range,
-				       u32 direction)
+static struct request *ranges_request(struct request_queue *q, blk_opf_t opf)
 {
-	const struct dmabuf_rw_io_args args = range_args(range, direction);
+	return blk_mq_alloc_request(q, opf | REQ_NOWAIT, BLK_MQ_REQ_NOWAIT);
+}
+
+/*
+ * Send one range, which does not have to wait for anything but a request, and has
+ * not been looked at. False: no command of it is under way.
+ */
+static noinline bool range_send(struct ranges *all, struct dmabuf_rw_range *range)
+{
+	const struct dmabuf_rw_io_args args = range_args(range, all->direction);
 	struct dmabuf_rw_mapping *m = all->m;
 	struct dmabuf_rw_result result = dmabuf_rw_io_check(m, &args);
 	struct request *rq;
@@ -309,8 +424,7 @@ static __always_inline bool range_send(struct ranges *all, struct dmabuf_rw_rang
 		range_refuse(m, range, result);
 		return false;
 	}
-	rq = blk_mq_alloc_request(m->target.disk->queue, command_op(&args) | REQ_NOWAIT,
-				  BLK_MQ_REQ_NOWAIT);
+	rq = ranges_request(m->target.disk->queue, command_op(&args));
 	if (IS_ERR(rq)) {
 		range_again(all, range);
 		return false;
@@ -334,14 +448,81 @@ static __always_inline bool range_send(struct ranges *all, struct dmabuf_rw_rang
 	return false;
 }
 
-/* All of them. How many have no command under way. */
-static __always_inline u32 ranges_send_each(struct ranges *all, u32 direction)
+/*
+ * Are all ranges inside the buffer and the target, and allowed? By one that ends where
+ * the furthest do, and is as long as the longest. A range whose end is past what 64
+ * bits hold has bit 63 set in its offset, as its length has 32 bits.
+ */
+static bool ranges_inside(const struct ranges *all)
 {
-	u32 i, unsent = 0;
+	const struct dmabuf_rw_mapping *m = all->m;
+	const struct dmabuf_rw_io_args args = {
+		.buffer_offset = all->buffer_end - all->longest,
+		.file_offset = all->file_end - all->longest,
+		.length = all->longest,
+		.direction = all->direction,
+	};
 
-	for (i = 0; i < all->nr; i++)
-		unsent += !range_send(all, &all->range[i], direction);
-	return unsent;
+	if (unlikely((all->memory | all->places) >> 63 || !all->shortest))
+		return false;
+	return !dmabuf_rw_io_check(m, &args).error && !device_check(m, &args).error;
+}
+
+/*
+ * Send ranges that are ranges_inside(), until there is no request. A request is had
+ * before the one before it is sent: while one is held, what command_check() has seen
+ * of the namespace holds. How many were sent, from the first on; none by way of a
+ * multipath head, which has to be asked for each.
+ */
+static __always_inline u32 ranges_send_checked(struct ranges *all, u32 direction)
+{
+	const bool write = direction == DMABUF_RW_DIR_WRITE;
+	const blk_opf_t opf = write ? REQ_OP_DRV_OUT : REQ_OP_DRV_IN;
+	struct dmabuf_rw_mapping *m = all->m;
+	struct request_queue *q = m->target.disk->queue;
+	const u64 base = device_base(&m->target);
+	const u16 control = command_control(m, write);
+	struct dmabuf_rw_range *range = all->range, *last = range + all->nr - 1;
+	struct request *rq, *next;
+	unsigned int shift;
+	u32 sent;
+
+	if (m->target.head || !ranges_inside(all))
+		return 0;
+	rq = ranges_request(q, opf);
+	if (IS_ERR(rq))
+		return 0;
+	if (unlikely(command_check(rq, m, all->places | base, all->memory, all->longest))) {
+		blk_mq_free_request(rq);
+		return 0;
+	}
+	shift = command_shift(rq);
+	for (;; range++, rq = next) {
+		next = range == last ? NULL : ranges_request(q, opf);
+		command_write(rq, m, write, control, shift, range->file_offset + base,
+			      range->buffer_offset, range->length);
+		rq->end_io = write ? range_write_end : range_read_end;
+		rq->end_io_data = range;
+		trace_dmabuf_rw_submit(m->session, m->handle, direction, range->file_offset,
+				       range->buffer_offset, range->length);
+		blk_execute_rq_nowait(rq, false);
+		if (unlikely(IS_ERR_OR_NULL(next)))
+			break;
+	}
+	sent = range + 1 - all->range;
+	this_cpu_add(m->counts->commands, sent);
+	return sent;
+}
+
+/* Apart, so that nothing else is kept in registers. */
+static noinline u32 ranges_read_checked(struct ranges *all)
+{
+	return ranges_send_checked(all, DMABUF_RW_DIR_READ);
+}
+
+static noinline u32 ranges_write_checked(struct ranges *all)
+{
+	return ranges_send_checked(all, DMABUF_RW_DIR_WRITE);
 }
 
 /* Would any of them have to wait, or be several commands? m->io held. */
@@ -370,7 +551,7 @@ static bool ranges_wait(const struct ranges *all)
 static int ranges_send(struct ranges *all)
 {
 	struct blk_plug plug;
-	u32 unsent;
+	u32 i, unsent = 0;
 
 	atomic_set(&all->pending, all->nr + 1);
 	INIT_WORK(&all->work, ranges_work);
@@ -378,9 +559,11 @@ static int ranges_send(struct ranges *all)
 	blk_start_plug(&plug);
 	dmabuf_rw_plug_expect(current->plug, all->nr);
 	if (all->direction == DMABUF_RW_DIR_READ)
-		unsent = ranges_send_each(all, DMABUF_RW_DIR_READ);
+		i = ranges_read_checked(all);
 	else
-		unsent = ranges_send_each(all, DMABUF_RW_DIR_WRITE);
+		i = ranges_write_checked(all);
+	for (; i < all->nr; i++)
+		unsent += !range_send(all, &all->range[i]);
 	blk_finish_plug(&plug);
 	ranges_put(all, unsent + 1);
 	return -EIOCBQUEUED;
@@ -440,7 +623,7 @@ static int ranges_begin(struct ranges *all, u32 handle, unsigned int issue_flags
 	} else {
 		ret = ranges_slowly(all, handle, wait);
 	}
-	kfree(all);
+	ranges_free(all);
 	return ret;
 }
 
@@ -487,4 +670,23 @@ int dmabuf_rw_ranges_issue(struct io_uring_cmd *cmd, unsigned int issue_flags, u
 	if (ret == -EAGAIN)
 		dmabuf_rw_sqe_keep(cmd);
 	return ret;
+}
+
+/**
+ * dmabuf_rw_ranges_exit - free what was kept for the next commands
+ *
+ * Context: module exit, no command is under way.
+ */
+void dmabuf_rw_ranges_exit(void)
+{
+	int cpu;
+
+	for_each_possible_cpu(cpu) {
+		struct ranges *all, *next;
+
+		for (all = per_cpu(ranges_spares, cpu).first; all; all = next) {
+			next = all->next;
+			kfree(all);
+		}
+	}
 }

@@ -80,7 +80,7 @@ static inline u32 dmabuf_rw_wait_ms(const struct dmabuf_rw_mapping *m)
  *
  * A read of the target overwrites the buffer, a write only looks at it.
  *
- * Context: any.
+ * Context: process.
  * Return: whether it must.
  */
 static inline bool dmabuf_rw_io_fenced(const struct dmabuf_rw_mapping *m,
