@@ -271,9 +271,9 @@ class Stacks:
                                   enter(fabric.taken(disk, transport)), 4 * MIB + 3 * SECTOR,
                                   "MULTIPATH" if multipath else "NOT_NVME", "NOT_FILE",
                                   f"an NVMe namespace over {transport}" if multipath else transport, witness=disk))
-        self.all += files("btrfs", enter(mounted("btrfs", btrfs)), "NOT_BLOCK", "FILE_SYSTEM")
-        self.all += files("f2fs", enter(mounted("f2fs", f2fs)), "NOT_BLOCK", "FILE_SYSTEM")
+        self.all += files("btrfs", enter(mounted("btrfs", btrfs)), "NOT_BLOCK", "FILE_SYSTEM", "it lies on btrfs")
+        self.all += files("f2fs", enter(mounted("f2fs", f2fs)), "NOT_BLOCK", "FILE_SYSTEM", "it lies on f2fs")
         merged, copies = enter(overlay(upper))
-        self.all += files("overlayfs", merged, "NOT_BLOCK", "FILE_SYSTEM", witness=copies)
+        self.all += files("overlayfs", merged, "NOT_BLOCK", "FILE_SYSTEM", "it lies on overlay", witness=copies)
         folder = self.two.enter_context(mounted("ext4", one.node))
-        self.all += files("ext4 on LVM", folder, "NOT_BLOCK", "NOT_NVME", "LVM volume")
+        self.all += files("ext4 on LVM", folder, "NOT_BLOCK", "NOT_NVME", "it lies on ext4 on the LVM volume")
