@@ -30,6 +30,8 @@ struct DmaBuf {
   /// Why a drive finds no room to map it, where the exporter knows: "<what> (<NAME>, ENOMEM);
   /// <remedy>".
   std::string no_room;
+  /// What to do where the CPU cannot map it, of exporters whose memory is not theirs.
+  std::string no_view;
 };
 
 /// Waits for the buffer's fences and makes it coherent for CPU access until cpu_access_end().

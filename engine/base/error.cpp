@@ -23,13 +23,22 @@ std::string strf(const char *format, ...) {
 }
 
 std::string errno_name(int code) {
+  if (std::abs(code) == kKernelNotSupported)
+    return "ENOTSUPP";
   const char *name = strerrorname_np(std::abs(code));
   return name ? name : strf("errno %d", std::abs(code));
 }
 
-std::string errno_text(const std::string &what, int code) {
+std::string errno_meaning(int code) {
+  if (std::abs(code) == kKernelNotSupported)
+    return "Not supported, the kernel's own errno 524";
   const char *text = strerrordesc_np(std::abs(code));
-  return what + ": " + errno_name(code) + (text ? strf(" (%s)", text) : std::string());
+  return text ? text : "";
+}
+
+std::string errno_text(const std::string &what, int code) {
+  const std::string meaning = errno_meaning(code);
+  return what + ": " + errno_name(code) + (meaning.empty() ? "" : " (" + meaning + ")");
 }
 
 } // namespace dmabuf

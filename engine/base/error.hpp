@@ -2,6 +2,7 @@
 // Errors inside the engine: an errno for fio and a sentence for the user.
 #pragma once
 
+#include <cerrno>
 #include <expected>
 #include <string>
 
@@ -19,8 +20,18 @@ template <class T> using Result = std::expected<T, Error>;
 /// printf into a string.
 [[gnu::format(printf, 1, 2)]] std::string strf(const char *format, ...);
 
+/// The kernel's own "not supported". It is no errno of user space, but drivers let it out: NVIDIA's
+/// refuses an mmap() with it.
+inline constexpr int kKernelNotSupported = 524;
+
 /// Name of an errno, such as "ENOMEM"; "errno 1234" for a number without a name. Sign is ignored.
 std::string errno_name(int code);
+
+/// What an errno means, such as "Cannot allocate memory"; empty for a number without a name.
+std::string errno_meaning(int code);
+
+/// A positive errno that user space knows: EOPNOTSUPP for kKernelNotSupported, else `code` itself.
+constexpr int known_errno(int code) { return code == kKernelNotSupported ? EOPNOTSUPP : code; }
 
 /// "<what>: ENOMEM (Cannot allocate memory)" for an errno.
 std::string errno_text(const std::string &what, int code);

@@ -33,12 +33,16 @@ Result<DmaBuf> allocate_dmabuf(const BufferRequest &request) {
     return buffer;
   void *view =
       mmap(nullptr, buffer->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, buffer->fd.get(), 0);
-  if (view == MAP_FAILED)
-    return fail(errno,
-                errno_text(strf("exporter %s does not let the CPU map this dma-buf, which fio "
-                                "needs to fill and verify it; use another exporter or device",
-                                from->name),
-                           errno));
+  if (view == MAP_FAILED) {
+    const int code = errno;
+    const std::string cause = errno_text(strf("exporter %s does not let the CPU map this dma-buf, "
+                                              "which fio needs to fill and verify it",
+                                              from->name),
+                                         code);
+    const char *const instead =
+        buffer->no_view.empty() ? "use another exporter or device" : buffer->no_view.c_str();
+    return fail(code, cause + "; " + instead);
+  }
   buffer->view = MappedRange(view, buffer->bytes);
   return buffer;
 }

@@ -201,6 +201,9 @@ Result<DmaBuf> ask_peer(UniqueFd peer, const std::string &path, uint64_t bytes,
   buffer.bytes = *size;
   buffer.device = said.empty() ? path : said;
   buffer.maker = path;
+  buffer.no_view = "a GPU's memory comes from that GPU's exporter (cuda, hip, amdgpu, xe), any "
+                   "other such memory from dmabuf_exporter=plugin with read and write "
+                   "(docs/exporters.md)";
   buffer.keeper = std::move(peer);
   return buffer;
 }

@@ -292,6 +292,8 @@ Result<DmaBuf> plugin_buffer(const libdmabuf_exporter &table, const PluginName &
   buffer.device = where.empty() ? request.device : where;
   buffer.maker = called + " " + one_line(table.version, 100);
   buffer.bytes = *size;
+  buffer.no_view = "give the plug-in's table the members read and write, which copy "
+                   "(docs/exporters.md)";
   if (table.read)
     buffer.memory = std::make_unique<PluginMemory>(owned);
   return buffer;

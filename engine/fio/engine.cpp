@@ -158,6 +158,12 @@ constexpr int kMoreFlags =
 #endif
     0;
 
+/// The hook of a fio that knows Flexible Data Placement.
+template <class Ops> void refuse_placement(Ops &ops) {
+  if constexpr (requires { ops.fdp_fetch_ruhs; })
+    ops.fdp_fetch_ruhs = [](thread_data *td, fio_file *, auto *) { return engine_fetch_ruhs(td); };
+}
+
 void fill_common(ioengine_ops &ops) {
   ops.name = "libdmabuf";
   ops.version = FIO_IOOPS_VERSION;
@@ -173,6 +179,7 @@ void fill_common(ioengine_ops &ops) {
   ops.get_file_size = engine_get_file_size;
   ops.iomem_alloc = engine_iomem_alloc;
   ops.iomem_free = engine_iomem_free;
+  refuse_placement(ops);
   ops.option_struct_size = sizeof(FioOptions);
   ops.options = fio_option_table();
 }

@@ -10,13 +10,19 @@ namespace {
 
 thread_local FioJob *this_job = nullptr;
 
+/// "Input/output error (EIO)"
+std::string words(int error) {
+  const std::string meaning = errno_meaning(error);
+  return meaning.empty() ? errno_name(error) : meaning + " (" + errno_name(error) + ")";
+}
+
 } // namespace
 
 void set_this_job(FioJob *job) { this_job = job; }
 
 int give_up(thread_data *td, const Error &error) {
   log_err("libdmabuf: job %s: %s\n", td->o.name ? td->o.name : "", error.message.c_str());
-  td_verror(td, static_cast<unsigned>(error.code), "libdmabuf");
+  td_verror(td, static_cast<unsigned>(known_errno(error.code)), "libdmabuf");
   return 1;
 }
 
@@ -56,13 +62,13 @@ void explain(FioJob &state, const io_u &unit) {
   const auto error = static_cast<int>(unit.error);
   const char *name = state.job->config().name.c_str();
   if (!data && unit.ddir != DDIR_TRIM) {
-    log_err("libdmabuf: job %s: %s of %s failed: %s (%s)\n", name, call_name(unit),
-            unit.file->file_name, std::strerror(error), errno_name(error).c_str());
+    log_err("libdmabuf: job %s: %s of %s failed: %s\n", name, call_name(unit), unit.file->file_name,
+            words(error).c_str());
     return;
   }
   const std::string why =
       data ? state.job->explain_failure(static_cast<unsigned>(unit.file->fileno), error)
-           : strf("%s (%s)", std::strerror(error), errno_name(error).c_str());
+           : words(error);
   if (!why.empty())
     log_err("libdmabuf: job %s: %s at offset %llu of %s: %s\n", name, call_name(unit), unit.offset,
             unit.file->file_name, why.c_str());
@@ -86,9 +92,8 @@ int late_error(thread_data *td, unsigned count) {
       continue;
     }
     error = code;
-    log_err("libdmabuf: job %s: one of the last I/Os, a %s at offset %llu, failed: %s (%s)\n",
-            of(td).job->config().name.c_str(), call_name(unit), unit.offset, std::strerror(code),
-            errno_name(code).c_str());
+    log_err("libdmabuf: job %s: one of the last I/Os, a %s at offset %llu, failed: %s\n",
+            of(td).job->config().name.c_str(), call_name(unit), unit.offset, words(code).c_str());
   }
   return error;
 }

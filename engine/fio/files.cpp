@@ -5,6 +5,7 @@
 #include "fio/fio_job.hpp"
 #include "fio/options.hpp"
 
+#include <cerrno>
 #include <cstdio>
 #include <string>
 #include <unistd.h>
@@ -68,6 +69,14 @@ int engine_unlink_file(thread_data *td, fio_file *file) {
   if (files_are_buffers(*td))
     return 0;
   return unlink(file->file_name) < 0 ? errno : 0;
+}
+
+/// fio asks for a drive's placement handles before there is a job; without this hook it says that
+/// the engine lacks it, and no more. It takes the error from errno.
+int engine_fetch_ruhs(thread_data *td) {
+  give_up(td, {EOPNOTSUPP, strf("%s; drop it", kNoPlacement)});
+  errno = EOPNOTSUPP;
+  return -EOPNOTSUPP;
 }
 
 int make_buffer_file(thread_data *td, const fio_file &file) {

@@ -19,5 +19,6 @@ int engine_get_file_size(thread_data *td, fio_file *file);
 int engine_open_file(thread_data *td, fio_file *file);
 int engine_close_file(thread_data *td, fio_file *file);
 int engine_unlink_file(thread_data *td, fio_file *file);
+int engine_fetch_ruhs(thread_data *td);
 
 } // namespace dmabuf

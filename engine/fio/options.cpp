@@ -201,7 +201,7 @@ JobConfig job_config(const thread_data &td) {
   config.force_writes = options.force_writes;
   config.foreign = foreign_option(options);
   if (config.foreign.empty() && places_data(td.o))
-    config.foreign = "dataplacement: no write here carries an identifier of streams or of FDP";
+    config.foreign = kNoPlacement;
   config.no_iowait = kWaitsWithoutIowait;
   config.sqpoll = options.sqpoll;
   config.sqpoll_cpu = options.sqpoll_cpu_set ? static_cast<int>(options.sqpoll_cpu) : -1;

@@ -43,6 +43,11 @@ struct FioOptions {
   Value refused[12];
 };
 
+/// Why a job with dataplacement, or fdp, does not run.
+inline constexpr const char *kNoPlacement =
+    "dataplacement: no write here carries an identifier of streams or of FDP (fio's engine "
+    "io_uring_cmd has them, in ordinary memory)";
+
 /// fio has syncfs from 3.42 on.
 inline constexpr bool kHasSyncfs = DDIR_WAIT == DDIR_SYNC_FILE_RANGE + 2;
 /// And with the same release its engine io_uring waits for completions without iowait.

@@ -140,8 +140,11 @@ Result<uint32_t> Mappings::map(Handles &handles, int target_fd, uint32_t path,
       return std::unexpected(std::move(entry.error()));
     handles.push_back(entry->handle);
     segments_ += entry->segments;
-    if (path == DMABUF_RW_PATH_AUTO) // what is good for the first is good for all
+    if (path == DMABUF_RW_PATH_AUTO) { // what is good for the first is good for all
       passed_over_ = refused_text(*entry);
+      if (const std::string target = made_of(*entry, target_fd); !target.empty())
+        passed_over_ += "; " + target;
+    }
     path = entry->path;
   }
   return path;

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <sstream>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <vector>
@@ -84,13 +85,47 @@ std::string beneath(const std::string &sysfs, dev_t device) {
   return what;
 }
 
+Mount mount_of(const std::string &proc, int fd) {
+  unsigned number = 0;
+  std::string word;
+  for (std::ifstream info(fs::path(proc) / "fdinfo" / std::to_string(fd)); info >> word;)
+    if (word == "mnt_id:")
+      info >> number;
+  std::string line;
+  for (std::ifstream table(fs::path(proc) / "mountinfo"); std::getline(table, line);) {
+    std::istringstream words(line);
+    unsigned here = 0;
+    if (!(words >> here) || here != number)
+      continue;
+    // How many words there are before the dash depends on the mount.
+    while (words >> word && word != "-") {
+    }
+    Mount mount;
+    words >> mount.type >> mount.source;
+    return mount;
+  }
+  return {};
+}
+
 std::string beneath(int fd) {
   struct stat state = {};
   if (fstat(fd, &state))
     return "";
-  const bool block = S_ISBLK(state.st_mode);
-  const std::string what = beneath("/sys", block ? state.st_rdev : state.st_dev);
-  return what.empty() ? "" : (block ? "it is " : "it lies on ") + what;
+  if (S_ISBLK(state.st_mode)) {
+    const std::string what = beneath("/sys", state.st_rdev);
+    return what.empty() ? "" : "it is " + what;
+  }
+  if (!S_ISREG(state.st_mode))
+    return "";
+  const Mount mount = mount_of("/proc/self", fd);
+  // btrfs has device numbers of its own.
+  struct stat source = {};
+  const bool known = !stat(mount.source.c_str(), &source) && S_ISBLK(source.st_mode);
+  const std::string what = beneath("/sys", known ? source.st_rdev : state.st_dev);
+  std::string where = mount.type;
+  if (!what.empty())
+    where += (where.empty() ? "" : " on ") + what;
+  return where.empty() ? "" : "it lies on " + where;
 }
 
 } // namespace dmabuf

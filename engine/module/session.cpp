@@ -4,6 +4,7 @@
 #include "module/beneath.hpp"
 #include "module/reasons.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <ctime>
 #include <fcntl.h>
@@ -83,6 +84,23 @@ std::string refused_text(const dmabuf_rw_map_entry &entry) {
   return text;
 }
 
+std::string made_of(const dmabuf_rw_map_entry &entry, int target_fd) {
+  const auto about_it = [](uint32_t reason) {
+    switch (reason) {
+    case DMABUF_RW_REASON_NOT_BLOCK:
+    case DMABUF_RW_REASON_NOT_NVME:
+    case DMABUF_RW_REASON_MULTIPATH:
+    case DMABUF_RW_REASON_FILE_SYSTEM:
+      return true;
+    default:
+      return false;
+    }
+  };
+  // A user who mounts a volume may not know what it is made of.
+  return about_it(entry.reason) || std::ranges::any_of(entry.refused, about_it) ? beneath(target_fd)
+                                                                                : "";
+}
+
 std::string map_error_text(const dmabuf_rw_map_entry &entry, uint32_t asked,
                            const std::string &what, const std::string &no_room,
                            const std::string &note) {
@@ -124,14 +142,10 @@ Result<dmabuf_rw_map_entry> Session::map(const MapRequest &request, const std::s
       continue;
     break;
   }
-  if (entry.error) {
-    // A user who mounts a volume may not know what it is made of.
-    const bool unfit =
-        entry.reason == DMABUF_RW_REASON_NOT_NVME || entry.reason == DMABUF_RW_REASON_MULTIPATH;
+  if (entry.error)
     return fail(static_cast<int>(entry.error),
                 map_error_text(entry, request.path, what, request.no_room,
-                               unfit ? beneath(request.target_fd) : ""));
-  }
+                               made_of(entry, request.target_fd)));
   return entry;
 }
 

@@ -21,7 +21,7 @@ struct MapRequest {
   uint32_t directions = 0; ///< DMABUF_RW_DIR_*
   uint32_t max_command_hint = 0;
   const char *no_room = ""; ///< DmaBuf::no_room
-  uint32_t flags = 0; ///< DMABUF_RW_MAP_*
+  uint32_t flags = 0;       ///< DMABUF_RW_MAP_*
 };
 
 /// A dma-buf as a file that read() and write() work on.
@@ -100,5 +100,8 @@ std::string map_error_text(const dmabuf_rw_map_entry &entry, uint32_t asked,
 
 /// The paths an AUTO entry passed over, "premapped: <reason>; …"; empty if none.
 std::string refused_text(const dmabuf_rw_map_entry &entry);
+
+/// What the target is made of, where a path refused it for that: as beneath() has it; else empty.
+std::string made_of(const dmabuf_rw_map_entry &entry, int target_fd);
 
 } // namespace dmabuf

@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #define REASON(name, sentence, remedy) { DMABUF_RW_REASON_##name, #name, sentence, remedy }
 
@@ -125,10 +126,24 @@ void text_add(struct text *text, const char *format, ...)
 		text->length += (size_t)length;
 }
 
+/* The kernel's own "not supported", which drivers let out though user space has no name for it. */
+#define KERNEL_ENOTSUPP 524
+
+static const char *errno_name(int number)
+{
+	return number == KERNEL_ENOTSUPP ? "ENOTSUPP" : strerrorname_np(number);
+}
+
+static const char *errno_meaning(int number)
+{
+	return number == KERNEL_ENOTSUPP ? "Not supported, the kernel's own errno 524" :
+					   strerrordesc_np(number);
+}
+
 void text_add_errno(struct text *text, int code)
 {
 	const int number = code < 0 ? -code : code;
-	const char *name = strerrorname_np(number);
+	const char *name = errno_name(number);
 
 	if (name)
 		text_add(text, "%s", name);
@@ -147,7 +162,7 @@ void text_add_cause(struct text *text, uint32_t reason, int code)
 
 int error_plain(struct drw_error *error, int code, const char *what)
 {
-	const char *words = strerrordesc_np(code);
+	const char *words = errno_meaning(code);
 	struct text text;
 
 	if (!error)
@@ -186,8 +201,14 @@ size_t drw_open_text(char *buffer, size_t size, int code)
 	case ENOENT:
 	case ENODEV:
 	case ENXIO:
-		text_add(&text, "there is no " DMABUF_RW_DEVICE ": the dmabuf_rw kernel module is not "
-			 "loaded; load it (modprobe dmabuf_rw)");
+		/* A container sees which modules its host has, and of the devices those it was given. */
+		if (!access("/sys/module/dmabuf_rw", F_OK))
+			text_add(&text, "there is no " DMABUF_RW_DEVICE " here, though the dmabuf_rw "
+				 "kernel module is loaded; give the container this device (docker "
+				 "run --device " DMABUF_RW_DEVICE ")");
+		else
+			text_add(&text, "there is no " DMABUF_RW_DEVICE ": the dmabuf_rw kernel module "
+				 "is not loaded; load it (modprobe dmabuf_rw)");
 		break;
 	case EACCES:
 	case EPERM:
@@ -211,7 +232,7 @@ size_t drw_open_text(char *buffer, size_t size, int code)
 	default:
 		text_add(&text, "cannot open " DMABUF_RW_DEVICE ": ");
 		text_add_errno(&text, code);
-		words = strerrordesc_np(code);
+		words = errno_meaning(code);
 		if (words)
 			text_add(&text, " (%s)", words);
 	}
@@ -293,7 +314,7 @@ size_t drw_refused_text(char *buffer, size_t size, const struct dmabuf_rw_map_en
 /* An errno that comes without a reason. */
 static void add_errno_sentence(struct text *text, int code)
 {
-	const char *words = strerrordesc_np(code);
+	const char *words = errno_meaning(code);
 
 	switch (code) {
 	case EAGAIN:

@@ -7,7 +7,6 @@ takes nothing else along. No job of fio is forked from a process that has used C
 """
 
 import ctypes
-import errno
 import fcntl
 import json
 import mmap
@@ -20,6 +19,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from dmabuf_common import errnos
 
 SIZE = 64 << 20
 BLOCK = 2 << 20
@@ -121,7 +122,7 @@ class Driver:
             gave = action()
         except OSError as error:
             number = error.errno or -1
-            self.note(name, number, errno.errorcode.get(number, f"errno {number}"), started)
+            self.note(name, number, errnos.name(number), started)
             return False
         self.note(name, 0, "0", started, gave)
         return True

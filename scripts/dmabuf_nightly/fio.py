@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dmabuf_common import process, sizes
+from dmabuf_common import errnos, process, sizes
 from dmabuf_report import bins as latency_bins
 from dmabuf_report.errors import ReportError
 
@@ -221,7 +221,7 @@ def judge(
     else:
         outcome.datapath = f"fio {job.values.get('ioengine', 'psync')}"
     if errors and errors != [NOT_PROVEN]:
-        outcome.fail(f"fio failed: {os.strerror(errors[0])} (error {errors[0]})")
+        outcome.fail(f"fio failed: {errnos.words(errors[0])} (error {errors[0]})")
     elif status and not errors:
         outcome.fail(f"fio ended with status {status}: {said.strip()[-200:]}")
     elif errors and outcome.status == VALID:

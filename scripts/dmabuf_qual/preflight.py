@@ -44,6 +44,9 @@ def module(system: System) -> list[Check]:
     """dmabuf_rw."""
     if not system.exists("/sys/module/dmabuf_rw"):
         return [Check("module", RED, "dmabuf_rw is not loaded", "modprobe dmabuf_rw")]
+    if not system.exists("/dev/dmabuf_rw"):
+        return [Check("module", RED, "dmabuf_rw is loaded, and there is no /dev/dmabuf_rw here",
+                      "give the container this device (docker run --device /dev/dmabuf_rw)")]
     version = system.read("/sys/module/dmabuf_rw/version") or "?"
     return [Check("module", GREEN, f"dmabuf_rw {version}")]
 

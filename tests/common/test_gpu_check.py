@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What gpu-check makes of the driver's answers. On stand-ins for GPUs it runs in tests/host."""
 
+import ctypes
 import gzip
 import json
 import subprocess
@@ -51,6 +52,16 @@ def test_what_is_promised_and_fails_is_wrong(
 ) -> None:
     tally = judged(one, **attributes)
     assert (len(tally.wrong), len(tally.skipped)) == (wrong, skipped)
+
+
+def test_the_kernels_refusal_of_a_mapping_has_its_name() -> None:
+    """NVIDIA's driver answers an mmap() of its dma-buf with a number that only the kernel knows."""
+    def refused() -> dict[str, Any]:
+        raise OSError(524, "Unknown error 524")
+
+    driver = cuda.Driver(ctypes.CDLL(None))
+    assert driver.system("mmap", refused) is False
+    assert [(call["call"], call["answer"], call["name"]) for call in driver.calls] == [("mmap", 524, "ENOTSUPP")]
 
 
 def test_a_function_that_the_driver_lacks_is_named() -> None:

@@ -22,7 +22,7 @@ WORDS = {*PARSERS, *DO, *(Path(name).name for name in FOREIGN), *REAL}
 LANGUAGES = {"c", "json", "toml", "ini", "cpp", "python", "xml", "groovy", "yaml"}
 # How the other blocks begin that are no commands.
 OTHER = (
-    "exporter  datapath", "fio                                    your program", "libdmabuf: job", "fio -- loads",
+    "exporter  datapath", "exporter fd does not let", "fio                                    your program", "libdmabuf: job", "fio -- loads",
     "// SPDX", "DMABUF_EXPORTER(", "| `sample`", "*sample*", "/usr/lib/x86_64-linux-gnu/libdmabuf.so  ", "{", "int dev",
     "struct ", "cannot be mapped", "version = 1", "[target]", "A/A, ",
 )  # fmt: skip

@@ -17,8 +17,8 @@
  *  - $STAND_IN_LIE=N adds N to the reads that a real module's INFO tells; udmabuf is then the real
  *    one, too.
  *  - $STAND_IN_FAIL=CALL:ERRNO[:N[:TIMES]] makes a call fail, from the Nth time on (default the
- *    first), for ever or so many times. CALL is create, sync, open-module, upstream, or pread or pwrite on
- *    what OPEN gave.
+ *    first), for ever or so many times. CALL is create, sync, open-module, upstream, mmap of a dma-buf, or
+ *    pread or pwrite on what OPEN gave.
  *  - $STAND_IN_STRICT=1 lets the CPU reach a dma-buf's mmap between the begin and the end of its access
  *    only: who looks at other times dies of SIGSEGV, and there is time to do so.
  *  - $STAND_IN_LOG gets one line at the end of each process that used it: how often CPU access
@@ -258,8 +258,18 @@ static void access_views(int fd, int more)
 void *mmap(void *address, size_t bytes, int protection, int flags, int fd, off_t offset)
 {
 	void *(*real)(void *, size_t, int, int, int, off_t) = dlsym(RTLD_NEXT, "mmap");
-	void *start = real(address, bytes, protection, flags, fd, offset);
+	static atomic_uint mmaps;
+	void *start;
 
+	if (fd >= 0 && is_dmabuf(fd)) {
+		int code = failure("mmap", &mmaps);
+
+		if (code) {
+			errno = code;
+			return MAP_FAILED;
+		}
+	}
+	start = real(address, bytes, protection, flags, fd, offset);
 	note_view(start, bytes, fd);
 	return start;
 }

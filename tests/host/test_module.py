@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What the engine makes of the module's answers, on a stand-in that answers as told and moves nothing."""
 
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -75,10 +77,19 @@ def test_a_refused_mapping_says_why(fio: Fio, reason: int, words: list[str]) -> 
     assert not result.reports
 
 
+@pytest.mark.parametrize("reason,said_of_it", [(NOT_NVME, True), (NOT_BLOCK, True), (MEMLOCK, False)])
+def test_auto_names_the_file_system_where_that_is_why(fio: Fio, tmp_path: Path, reason: int, said_of_it: bool) -> None:
+    result = module(fio, f"path={REGISTERED},refused1={reason},registrations=1", dmabuf_datapath="auto")
+    type_ = subprocess.run(["findmnt", "--noheadings", "--output", "FSTYPE", "--target", str(tmp_path)], text=True,
+                           capture_output=True, check=True).stdout.strip()
+    (line,) = [line for line in said(result).splitlines() if "auto took registered" in line]
+    assert (f"; it lies on {type_}" in line) == said_of_it
+
+
 def test_auto_says_what_it_took_and_what_it_passed_over(fio: Fio) -> None:
     result = module(fio, f"path={REGISTERED},refused1={NOT_NVME},registrations=1", dmabuf_datapath="auto")
     assert "auto took registered" in said(result)
-    assert "passed over: premapped: the target is not NVMe over PCI (NOT_NVME)" in said(result)
+    assert "passed over: premapped: the target is not NVMe over PCI (NOT_NVME); it lies on " in said(result)
     assert result.reports[0]["datapath"] == "registered"
     assert result.reports[0]["datapath_requested"] == "auto"
 

@@ -3,6 +3,7 @@
 socket. What they give is the stand-in for a dma-buf; datapath bounce moves the data."""
 
 import contextlib
+import errno
 import os
 import re
 import socket
@@ -174,6 +175,30 @@ def test_memory_that_is_no_dma_buf_is_refused_by_name(fio: Fio, peer: Peer) -> N
     result = fio(stand_in=True, dmabuf_exporter="fd", dmabuf_device=peer.path, **VERIFY)
     assert result.status != 0
     assert "gives no dma-buf of 1 MiB: all frames are in use" in result.stderr
+
+
+@pytest.mark.parametrize("exporter,way_out", [
+    ("fd", "a GPU's memory comes from that GPU's exporter (cuda, hip, amdgpu, xe), any other such memory from "
+           "dmabuf_exporter=plugin with read and write (docs/exporters.md)"),
+    ("plugin", "give the plug-in's table the members read and write, which copy (docs/exporters.md)"),
+    ("udmabuf", "use another exporter or device"),
+])
+def test_memory_that_the_cpu_cannot_map_has_a_name_and_a_way_out(fio: Fio, peer: Peer, exporter: str, way_out: str) -> None:
+    """As a GPU's: NVIDIA's driver refuses with a number that only the kernel knows."""
+    device = {"fd": peer.path, "plugin": plugin("udmabuf_plugin"), "udmabuf": "/dev/udmabuf"}[exporter]
+    result = fio(stand_in=True, dmabuf_exporter=exporter, dmabuf_device=device, env={"STAND_IN_FAIL": "mmap:524"}, **VERIFY)
+    assert result.status != 0 and not result.reports
+    assert (f"exporter {exporter} does not let the CPU map this dma-buf, which fio needs to fill and verify it: ENOTSUPP "
+            f"(Not supported, the kernel's own errno 524); {way_out}\n") in result.stderr
+    assert result.json["jobs"][0]["error"] == errno.EOPNOTSUPP
+    assert "Unknown error" not in result.stderr + result.stdout
+
+
+def test_a_plug_in_that_copies_needs_no_mapping(fio: Fio) -> None:
+    result = fio(stand_in=True, dmabuf_exporter="plugin", dmabuf_device=plugin("udmabuf_copies"),
+                 env={"STAND_IN_FAIL": "mmap:524"}, **VERIFY)
+    assert result.status == 0, result.stderr
+    assert result.reports[0]["proven"] is True
 
 
 def test_the_documentations_program_says_that_its_socket_is_there_already(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What people reported of fio and its engines, tried on this one: the table is in docs/testing.md."""
 
+import contextlib
 import json
 import os
 import re
@@ -377,3 +378,64 @@ def test_a_job_that_is_stopped_goes_on_and_one_that_is_ended_is_proven(tmp_path:
     for line in lines:
         assert (line["proven"], line["errors"], line["unreaped"]) == (True, 0, 0), line
         assert line["issued"]["reads"] > 0
+
+
+# --- a server's job that is killed: fio's client ends with status 0 ---
+
+def holders(path: Path) -> list[int]:
+    """Processes that have a file open."""
+    found = set()
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            if os.readlink(link) == str(path):
+                found.add(int(link.parts[2]))
+    return sorted(found)
+
+
+def holder(path: Path) -> int:
+    """The process that works on a file: fio also opens it for a moment to learn its size."""
+    seen: list[int] = []
+
+    def stays() -> bool:
+        before, seen[:] = seen[:], holders(path)
+        return len(seen) == 1 and before == seen
+
+    wait_until(stays, 1)
+    return seen[0]
+
+
+def client_of_a_killed_job(tmp_path: Path, engine: str) -> subprocess.CompletedProcess[str]:
+    """fio's client, when the process that did its job at fio's server was killed."""
+    place, target, job = tmp_path / "s", tmp_path / "target", tmp_path / "job.fio"
+    job.write_text(f"[t]\n{engine}\nfilename={target}\nsize=4m\nrw=randread\ntime_based\nruntime=100\n")
+    target.write_bytes(bytes(4 << 20))
+    with (tmp_path / "log").open("wb") as log, \
+            subprocess.Popen([environment("FIO"), f"--server=sock:{place}"], stdout=log, stderr=log, env=plain_environment()) as server:
+        try:
+            wait_until(place.exists)
+            with subprocess.Popen([environment("FIO"), f"--client=sock:{place}", str(job)], cwd=tmp_path, text=True,
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=plain_environment()) as client:
+                doing = holder(target)
+                os.kill(doing, signal.SIGKILL)
+                out, err = client.communicate(timeout=60)
+        finally:
+            server.terminate()
+    return subprocess.CompletedProcess(client.args, client.returncode, out, err)
+
+
+def wait_until(holds: Callable[[], bool], every: float = 0.05) -> None:
+    """On a busy machine as well."""
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(every)
+
+
+def test_a_servers_job_that_was_killed_is_status_0_with_fios_engine_too() -> None:
+    """fio's own: who would miss the job leaves by _exit(), and the client has no word for a job that vanished."""
+    ours = f"ioengine=external:{environment('LIBDMABUF')}\ndmabuf_datapath=host"
+    for engine in ("ioengine=io_uring", ours):
+        with tempfile.TemporaryDirectory() as folder:  # a socket's name is short
+            client = client_of_a_killed_job(Path(folder), engine)
+        assert "got signal=9" in client.stdout + client.stderr, engine
+        assert client.returncode == 0, engine

@@ -121,6 +121,16 @@ def test_a_block_layer_that_cuts_is_found(
     assert bad(preflight.cuts(System(root), drive(mdts=mdts))) == names
 
 
+def test_a_module_without_its_device_is_a_containers_fault(root: Path) -> None:
+    """A container sees its host's modules, and of the devices those that it was given."""
+    put(root, "/sys/module/dmabuf_rw/version", "0.1.0")
+    (check,) = preflight.module(System(root))
+    assert check.level == preflight.RED and "no /dev/dmabuf_rw here" in check.text
+    assert "--device /dev/dmabuf_rw" in check.remedy
+    put(root, "/dev/dmabuf_rw", "")
+    assert bad(preflight.module(System(root))) == []
+
+
 def test_limits_of_udmabuf_and_what_is_not_there(root: Path) -> None:
     assert bad(preflight.module(System(root))) == ["module"]
     assert bad(preflight.udmabuf(System(root), 64)) == ["udmabuf"]

@@ -69,6 +69,28 @@ TEST_F(BeneathTest, AHeadHasTheTransportsOfItsControllers) {
   EXPECT_EQ(text(), "an NVMe namespace over tcp, loop");
 }
 
+TEST_F(BeneathTest, AFileIsOfTheMountThatItWasOpenedThrough) {
+  // The first mount's number begins as the second one's does, and has no optional words.
+  say("mountinfo",
+      "3 1 0:20 / / rw - rootfs root rw\n"
+      "31 3 0:44 /a /data rw,noatime shared:7 master:2 - btrfs /dev/mapper/vg-x rw,ssd\n");
+  say("fdinfo/5", "pos:\t0\nflags:\t0100000\nmnt_id:\t31\nino:\t257\n");
+  say("fdinfo/6", "pos:\t0\nmnt_id:\t4\n");
+  const Mount mount = mount_of(sysfs.string(), 5);
+  EXPECT_EQ(mount.type, "btrfs");
+  EXPECT_EQ(mount.source, "/dev/mapper/vg-x");
+  EXPECT_EQ(mount_of(sysfs.string(), 6).type, "");
+  EXPECT_EQ(mount_of(sysfs.string(), 7).type, "");
+}
+
+TEST(Beneath, AFileHasItsFileSystem) {
+  // In any container and any machine: Linux has shared memory on its own file system.
+  const int shared = open("/dev/shm", O_TMPFILE | O_RDWR, 0600);
+  ASSERT_GE(shared, 0);
+  EXPECT_EQ(beneath(shared), "it lies on tmpfs");
+  close(shared);
+}
+
 TEST(Beneath, WhatIsNoBlockDeviceIsNothing) {
   EXPECT_EQ(beneath(-1), "");
   const int null = open("/dev/null", O_RDONLY);

@@ -18,6 +18,15 @@ TEST(Error, TextHoldsContextNameAndMeaning) {
             "cannot open x: ENOENT (No such file or directory)");
 }
 
+TEST(Error, TheKernelsOwnErrnoHasItsNameAndOneThatUserSpaceKnows) {
+  EXPECT_EQ(errno_name(524), "ENOTSUPP");
+  EXPECT_EQ(errno_text("cannot map x", -524),
+            "cannot map x: ENOTSUPP (Not supported, the kernel's own errno 524)");
+  EXPECT_EQ(known_errno(524), EOPNOTSUPP);
+  EXPECT_EQ(known_errno(EIO), EIO);
+  EXPECT_EQ(errno_meaning(4000), "");
+}
+
 TEST(Error, FormatsStringsOfAnyLength) {
   const std::string name(5000, 'x');
   EXPECT_EQ(strf("<%s:%d>", name.c_str(), 7), "<" + name + ":7>");

@@ -196,6 +196,7 @@ TEST(Words, OfCompletionsThatAreNotTheModules) {
   EXPECT_NE(said(-EAGAIN, 4096).find("submit it again"), std::string::npos);
   EXPECT_NE(said(-ECANCELED, 4096).find("cancelled"), std::string::npos);
   EXPECT_EQ(said(-5000, 4096), "errno 5000");
+  EXPECT_EQ(said(-524, 4096), "ENOTSUPP (Not supported, the kernel's own errno 524)");
 }
 
 /// All names of a pattern's first group in a file.

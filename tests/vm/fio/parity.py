@@ -6,6 +6,7 @@ or a sentence that says why not.
 Runs in the lab's guest and destroys the data on $DEV. Exit status 0 pass, 1 fail, 2 usage.
 """
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -145,10 +146,24 @@ def cached_pages() -> int:
 def placement(tally: Tally) -> None:
     """Identifiers of streams and of FDP are in no command of ours, so the job does not run without them."""
     job = ["--name=t", f"--filename={DEV}", "--direct=1", "--rw=write", "--bs=16k", "--size=256k", *PLACE]
-    for datapath in ("premapped", "registered", "host"):
-        refused(tally, f"streams, {datapath}",
-                fio([*job, *engine(EXPORTER, datapath), "--dataplacement=streams", "--plids=1,2"]), "dataplacement")
-    refused(tally, "FDP", fio([*job, *engine(EXPORTER, "premapped"), "--fdp=1"]))
+    cause = "dataplacement: no write here carries an identifier of streams or of FDP"
+    with open(DEV, "rb", buffering=0) as disk:
+        before = os.pread(disk.fileno(), 256 << 10, 64 << 20)
+    for datapath in ("premapped", "registered", "bvec", "auto", "host"):
+        for options in (["--dataplacement=streams", "--plids=1,2"], ["--dataplacement=fdp", "--plids=0"],
+                        ["--dataplacement=fdp"], ["--fdp=1"]):
+            run = fio([*job, *engine(EXPORTER, datapath), *options])
+            name = f"{' '.join(options)}, {datapath}"
+            refused(tally, name, run, cause, "io_uring_cmd", "drop it")
+            tally.same(run.stderr.count(cause), 1, f"{name}: said once")
+    # fio itself has no use for identifiers without an interface.
+    alone = fio([*job, *engine(EXPORTER, "premapped"), "--rw=read", "--plids=1,2"])
+    tally.check(alone.status == 0 and bool(alone.reports), "plids alone", alone.said())
+    with open(DEV, "rb", buffering=0) as disk:
+        tally.same(os.pread(disk.fileno(), 256 << 10, 64 << 20) == before, True, "the drive is as it was")
+    # What docs/engine.md says of it.
+    theirs = fio([*job, "--ioengine=io_uring", "--dataplacement=streams", "--plids=1,2"])
+    tally.same(theirs.status, 0, "fio's own engine ignores streams")
 
 
 def main() -> int:

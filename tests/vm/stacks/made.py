@@ -276,11 +276,11 @@ class Stacks:
                                   f"an NVMe namespace over {transport}" if multipath else transport, witness=disk))
         folder = enter(mounted("ext4", enter(crypt(secret_files, "files"))))
         self.all += files("ext4 on dm-crypt", folder, "NOT_BLOCK", "NOT_NVME", "device-mapper")
-        self.all += files("btrfs", enter(mounted("btrfs", btrfs)), "NOT_BLOCK", "FILE_SYSTEM")
+        self.all += files("btrfs", enter(mounted("btrfs", btrfs)), "NOT_BLOCK", "FILE_SYSTEM", "it lies on btrfs")
         # f2fs has blocks of a page, and its mkfs blocks of 4 KiB.
         if os.sysconf("SC_PAGESIZE") == 4096:
-            self.all += files("f2fs", enter(mounted("f2fs", f2fs)), "NOT_BLOCK", "FILE_SYSTEM")
+            self.all += files("f2fs", enter(mounted("f2fs", f2fs)), "NOT_BLOCK", "FILE_SYSTEM", "it lies on f2fs")
         merged, copies = enter(overlay(upper))
-        self.all += files("overlayfs", merged, "NOT_BLOCK", "FILE_SYSTEM", witness=copies)
+        self.all += files("overlayfs", merged, "NOT_BLOCK", "FILE_SYSTEM", "it lies on overlay", witness=copies)
         folder = self.two.enter_context(mounted("ext4", one.node))
-        self.all += files("ext4 on LVM", folder, "NOT_BLOCK", "NOT_NVME", "LVM volume")
+        self.all += files("ext4 on LVM", folder, "NOT_BLOCK", "NOT_NVME", "it lies on ext4 on the LVM volume")

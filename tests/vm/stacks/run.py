@@ -95,8 +95,10 @@ def words_of(tally: Tally, stack: Stack, takes: str) -> None:
         run = job(stack, "auto")
         if tally.check(run.status == 0 and len(run.reports) == 1, f"auto on {stack.name}", run.said()):
             tally.same((run.reports[0]["datapath"], run.reports[0]["proven"]), (takes, True), f"auto on {stack.name}")
-            tally.check("passed over: premapped: " in run.stderr and SENTENCES[stack.refused] in run.stderr,
-                        f"auto on {stack.name}: says why not premapped", run.said())
+            took = [line for line in run.stderr.splitlines() if ": auto took " in line]
+            tally.same(len(took), 1, f"auto on {stack.name}: lines that say what it took")
+            for word in ("passed over: premapped: ", SENTENCES[stack.refused], stack.beneath):
+                tally.check(word in "".join(took), f"auto on {stack.name}: says {word!r}", run.said())
         if not block:
             run = job(stack, "premapped", "--dmabuf_pin_file=1", "--rw=read")
             refused(tally, f"dmabuf_pin_file on {stack.name}", run, stack.held, stack.beneath)
