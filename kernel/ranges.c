@@ -506,7 +506,7 @@ static __always_inline u32 ranges_send_checked(struct ranges *all, u32 direction
 		trace_dmabuf_rw_submit(m->session, m->handle, direction, range->file_offset,
 				       range->buffer_offset, range->length);
 		blk_execute_rq_nowait(rq, false);
-		if (unlikely(IS_ERR_OR_NULL(next)))
+		if (IS_ERR_OR_NULL(next))
 			break;
 	}
 	sent = range + 1 - all->range;

@@ -9,6 +9,8 @@
 #include <cstring>
 #include <fcntl.h>
 #include <filesystem>
+#include <fstream>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <vector>
@@ -247,6 +249,21 @@ dmabuf_testexp_create gpu_buffer(std::uint64_t bytes, std::uint64_t seed, std::u
   create.segment_max = 65536;
   create.quarantine = 4;
   return create;
+}
+
+bool idle(const TestBuffer &buffer) {
+  pollfd poll{.fd = buffer.fd(), .events = POLLOUT, .revents = 0};
+  return ::poll(&poll, 1, 0) == 1 && (poll.revents & POLLOUT);
+}
+
+long listed_fences() {
+  std::ifstream info("/sys/kernel/debug/dma_buf/bufinfo");
+  if (!info)
+    return -1;
+  long count = 0;
+  for (std::string line; std::getline(info, line);)
+    count += line.contains(" fence:");
+  return count;
 }
 
 } // namespace vmtest

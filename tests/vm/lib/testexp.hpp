@@ -104,4 +104,10 @@ inline constexpr std::uint32_t gpu_like = DMABUF_TESTEXP_DYNAMIC | DMABUF_TESTEX
 dmabuf_testexp_create gpu_buffer(std::uint64_t bytes, std::uint64_t seed,
                                  std::uint32_t flags = gpu_like);
 
+// Whether nothing has to be waited for before the buffer is written.
+bool idle(const TestBuffer &buffer);
+
+// Fences that the kernel lists, of all buffers; -1 where it does not list them.
+long listed_fences();
+
 } // namespace vmtest

@@ -214,6 +214,9 @@ std::vector<Bad> bad_ranges(std::uint64_t device) {
           {"one sector past the buffer", {disk_base, bytes - 512, 1024}},
           {"buffer end wraps", {disk_base, 0 - std::uint64_t{page}, 2 * page}},
           {"buffer offset 2^63", {disk_base, 1ull << 63, page}},
+          {"a length of 100", {disk_base, 0, 100}},
+          {"a file offset of no sector", {disk_base + 100, 0, 512}},
+          {"an odd buffer offset", {disk_base, 1, 512}},
           {"file offset = size of the drive", {device, 0, page}},
           {"one sector past the drive", {device - 512, 0, 1024}},
           {"file end wraps", {0 - std::uint64_t{512}, 0, 1024}}};

@@ -3,30 +3,11 @@
 #include "parts.hpp"
 
 #include <atomic>
-#include <fstream>
-#include <poll.h>
 #include <thread>
 
 namespace vmtest {
 
 namespace {
-
-// Whether nothing has to be waited for before the buffer is written.
-bool idle(const TestBuffer &buffer) {
-  pollfd poll{.fd = buffer.fd(), .events = POLLOUT, .revents = 0};
-  return ::poll(&poll, 1, 0) == 1 && (poll.revents & POLLOUT);
-}
-
-// Fences that the kernel lists for the only buffer of this size; -1 where it lists none.
-long listed_fences() {
-  std::ifstream info("/sys/kernel/debug/dma_buf/bufinfo");
-  if (!info)
-    return -1;
-  long count = 0;
-  for (std::string line; std::getline(info, line);)
-    count += line.contains(" fence:");
-  return count;
-}
 
 void signalled(const TestexpOptions &options, const Testexp &testexp) {
   constexpr std::uint32_t many = 1000;
