@@ -12,6 +12,8 @@ from . import addresses, leaks
 from .vm import Outcome
 
 LOG_LINES = 25
+# Linux writes a message anew that another CPU cut short on the console, behind this.
+WRITTEN_ANEW = "** replaying previous printk message **"
 # Of a line of the command's output, which can have any length.
 LINE_CHARACTERS = 200
 # Longer than a guest that goes on gives no sign of life (it gives one in 5 s), and than this program
@@ -34,9 +36,15 @@ class Verdict:
     notes: list[str] = field(default_factory=list)
 
 
+def whole(console: Sequence[str]) -> list[str]:
+    """The lines of a console without the parts of messages that follow whole."""
+    cut = {number for number, line in enumerate(console, 1) if WRITTEN_ANEW in line}
+    return [line for number, line in enumerate(console, 1) if number not in cut and number + 1 not in cut]
+
+
 def kernel_lines(outcome: Outcome) -> list[str]:
     """The console's lines and the kernel's records, without levels."""
-    return outcome.console + [record.partition(" ")[2] for record in outcome.kmsg]
+    return whole(outcome.console) + [record.partition(" ")[2] for record in outcome.kmsg]
 
 
 def qemu_message(text: str) -> str:

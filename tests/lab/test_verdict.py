@@ -114,6 +114,16 @@ def test_an_address_of_the_kernel_in_our_modules_log_fails_and_in_others_not() -
     ]
 
 
+def test_a_message_that_the_console_has_in_part_and_then_whole_is_one() -> None:
+    outcome = good()
+    outcome.console += ["[ 2.0] DMA-API: ", "** replaying previous printk message **", "[ 2.0] DMA-API: Mapped at:"]
+    assert verdict.judge(outcome, 600, ["DMA-API: Mapped at:"]).status == 0
+    # What is written anew is looked at, and so is a part that nothing follows.
+    assert verdict.judge(outcome, 600).reasons
+    outcome.console.append("[ 3.0] DMA-API: ")
+    assert verdict.judge(outcome, 600, ["DMA-API: Mapped at:"]).reasons
+
+
 def test_expected_message_fails_nothing_and_others_still_do() -> None:
     outcome = good(0)
     outcome.console = ["nvme nvme0: I/O tag 1 (1001) QID 2 timeout, aborting"]
