@@ -73,7 +73,8 @@ static struct dmabuf_rw_io_args range_args(const struct dmabuf_rw_range *range, 
 	};
 }
 
-static void range_end(struct dmabuf_rw_range *range, u32 moved, struct dmabuf_rw_result result)
+static __always_inline void range_end(struct dmabuf_rw_range *range, u32 moved,
+				      struct dmabuf_rw_result result)
 {
 	range->moved = moved;
 	range->error = -result.error;
