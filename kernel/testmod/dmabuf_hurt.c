@@ -76,6 +76,21 @@ static ssize_t switch_words(const char __user *data, size_t count, struct mutex 
 	return ret ?: count;
 }
 
+/* The file of a switch: NAME_lock, NAME_off(), NAME_on() and NAME_read() are there. */
+#define SWITCH_FILE(name)							\
+static ssize_t name##_write(struct file *file, const char __user *data,		\
+			    size_t count, loff_t *pos)				\
+{										\
+	return switch_words(data, count, &name##_lock, name##_off, name##_on);	\
+}										\
+										\
+static const struct file_operations name##_fops = {				\
+	.owner = THIS_MODULE,							\
+	.open = simple_open,							\
+	.read = name##_read,							\
+	.write = name##_write,							\
+}
+
 static ssize_t show_number(char __user *data, size_t count, loff_t *pos, unsigned int number)
 {
 	char text[16];
@@ -232,22 +247,12 @@ static int slow_on(const char *words)
 	return ret;
 }
 
-static ssize_t slow_write(struct file *file, const char __user *data, size_t count, loff_t *pos)
-{
-	return switch_words(data, count, &slow_lock, slow_off, slow_on);
-}
-
 static ssize_t slow_read(struct file *file, char __user *data, size_t count, loff_t *pos)
 {
 	return show_number(data, count, pos, atomic_read(&slow_calls));
 }
 
-static const struct file_operations slow_fops = {
-	.owner = THIS_MODULE,
-	.open = simple_open,
-	.read = slow_read,
-	.write = slow_write,
-};
+SWITCH_FILE(slow);
 
 /*
  * Commands without segments are sent with another PRP1: that of a page here. As
@@ -318,22 +323,12 @@ static int prp_on(const char *words)
 	return ret;
 }
 
-static ssize_t prp_write(struct file *file, const char __user *data, size_t count, loff_t *pos)
-{
-	return switch_words(data, count, &prp_lock, prp_off, prp_on);
-}
-
 static ssize_t prp_read(struct file *file, char __user *data, size_t count, loff_t *pos)
 {
 	return show_number(data, count, pos, atomic_read(&prp_changed));
 }
 
-static const struct file_operations prp_fops = {
-	.owner = THIS_MODULE,
-	.open = simple_open,
-	.read = prp_read,
-	.write = prp_write,
-};
+SWITCH_FILE(prp);
 
 /* Commands end with a status that the drive did not give, after it has done what they ask for. */
 static DEFINE_MUTEX(status_lock);
@@ -388,22 +383,12 @@ static int status_on(const char *words)
 	return ret;
 }
 
-static ssize_t status_write(struct file *file, const char __user *data, size_t count, loff_t *pos)
-{
-	return switch_words(data, count, &status_lock, status_off, status_on);
-}
-
 static ssize_t status_read(struct file *file, char __user *data, size_t count, loff_t *pos)
 {
 	return show_number(data, count, pos, atomic_read(&status_given));
 }
 
-static const struct file_operations status_fops = {
-	.owner = THIS_MODULE,
-	.open = simple_open,
-	.read = status_read,
-	.write = status_write,
-};
+SWITCH_FILE(status);
 
 /*
  * With whose rights a process, with its io_uring workers, calls a function: how often
@@ -449,11 +434,6 @@ static int rights_on(const char *words)
 	return ret;
 }
 
-static ssize_t rights_write(struct file *file, const char __user *data, size_t count, loff_t *pos)
-{
-	return switch_words(data, count, &rights_lock, rights_off, rights_on);
-}
-
 static ssize_t rights_read(struct file *file, char __user *data, size_t count, loff_t *pos)
 {
 	char text[32];
@@ -463,12 +443,7 @@ static ssize_t rights_read(struct file *file, char __user *data, size_t count, l
 	return simple_read_from_buffer(data, count, pos, text, length);
 }
 
-static const struct file_operations rights_fops = {
-	.owner = THIS_MODULE,
-	.open = simple_open,
-	.read = rights_read,
-	.write = rights_write,
-};
+SWITCH_FILE(rights);
 
 static int __init hurt_init(void)
 {
