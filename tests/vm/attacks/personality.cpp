@@ -3,43 +3,22 @@
 // a worker, and the rest of one that its target stopped because it would have had to wait, which the ring's own task
 // goes on with.
 #include "attacks.hpp"
+#include "lib/file_system.hpp"
 
 #include <fcntl.h>
-#include <filesystem>
-#include <sys/mount.h>
 #include <sys/syscall.h>
 
 namespace vmtest {
 
 namespace {
 
-constexpr const char mount_point[] = "/tmp/attacks.rights";
 constexpr std::size_t bytes = 65536;
 // Of no block: btrfs takes it through the page cache.
 constexpr std::uint32_t begin = 512, length = 32768;
 // Every read of the file, and of no other, goes through it.
 constexpr const char asked[] = "btrfs_file_read_iter";
 constexpr uid_t nobody = 65534;
-
-class MountedFile {
-public:
-  MountedFile() {
-    std::filesystem::create_directories(mount_point);
-    shell(std::format("mkfs.btrfs -q -f {0} && mount {0} {1}", drive, mount_point));
-    const UniqueFd made(::open(path().c_str(), O_CREAT | O_RDWR | O_DIRECT | O_CLOEXEC, 0666));
-    HostBuffer host(bytes);
-    fill_pattern(host.words(), 21, 0);
-    write_plain(made.get(), host.words(), 0);
-    ::fsync(made.get());
-  }
-  MountedFile(const MountedFile &) = delete;
-  MountedFile &operator=(const MountedFile &) = delete;
-  ~MountedFile() {
-    report().check(wait_for([] { return ::umount2(mount_point, 0) == 0; }, 20), "umount");
-    shell(std::format("wipefs -q -a {}", drive));
-  }
-  static std::string path() { return std::string(mount_point) + "/file"; }
-};
+constexpr std::uint32_t generation = 21; // what the file holds
 
 // Of this thread alone: the library's call is for all of them.
 void be(uid_t user) {
@@ -57,8 +36,8 @@ int personality_of(Ring &ring, uid_t user) {
 }
 
 // The first bytes of the file are in the page cache, and no others.
-void cache_the_beginning(std::size_t cached) {
-  const UniqueFd plain(::open(MountedFile::path().c_str(), O_RDONLY | O_CLOEXEC));
+void cache_the_beginning(const std::string &path, std::size_t cached) {
+  const UniqueFd plain(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   std::vector<char> into(cached);
   if (::posix_fadvise(plain.get(), 0, 0, POSIX_FADV_DONTNEED) != 0 ||
       ::posix_fadvise(plain.get(), 0, 0, POSIX_FADV_RANDOM) != 0 ||
@@ -73,13 +52,13 @@ struct Case {
 constexpr Case cases[] = {{"a READ that its target stops", 8192}, {"a READ that waits from its beginning", 0}};
 
 // One READ with the ring's own rights (0) or a personality's.
-Hurt::Calls calls_of_a_read(const Hurt &hurt, Ring &ring, const Session &session, std::uint32_t handle,
-                            const DmaBuf &buffer, const Case &one, int personality) {
+Hurt::Calls calls_of_a_read(const Hurt &hurt, const std::string &path, Ring &ring, const Session &session,
+                            std::uint32_t handle, const DmaBuf &buffer, const Case &one, int personality) {
   {
     const CpuAccess access(buffer, true);
     fill_pattern(buffer.words(), buffer_poison, 0);
   }
-  cache_the_beginning(one.cached);
+  cache_the_beginning(path, one.cached);
   ring.queue_command(session.fd(), DMABUF_RW_URING_READ, 0, length, {.file_offset = begin, .handle = handle, .flags = 0});
   // The entry that was queued last.
   ring.raw()->sq.sqes[(ring.raw()->sq.sqe_tail - 1) & ring.raw()->sq.ring_mask].personality =
@@ -90,7 +69,7 @@ Hurt::Calls calls_of_a_read(const Hurt &hurt, Ring &ring, const Session &session
   hurt.rights_off();
   report().check(got == static_cast<int>(length), one.name, errno_name(got));
   HostBuffer want(bytes);
-  fill_pattern(want.words(), 21, 0);
+  fill_pattern(want.words(), generation, 0);
   const CpuAccess access(buffer, false);
   const auto wrong = compare_words(buffer.words().first(length / 8), want.words().subspan(begin / 8, length / 8));
   report().check(!wrong, std::format("{}: every byte", one.name), wrong ? describe(*wrong, 0) : "");
@@ -100,10 +79,12 @@ Hurt::Calls calls_of_a_read(const Hurt &hurt, Ring &ring, const Session &session
 } // namespace
 
 void attack_personality() {
-  const MountedFile file;
+  const FileSystem fs("btrfs", 0);
+  const std::string path = fs.path("file");
+  make_file(path, bytes, generation);
   const Hurt hurt;
   const DmaBuf buffer = make_buffer(bytes);
-  const UniqueFd target = open_target(MountedFile::path());
+  const UniqueFd target = open_target(path);
   Session session;
   Ring ring(8);
   const int personality = personality_of(ring, nobody);
@@ -111,11 +92,11 @@ void attack_personality() {
   if (const int error = session.map_one(entry))
     die("MAP: " + errno_name(error));
   for (const Case &one : cases) {
-    const auto own = calls_of_a_read(hurt, ring, session, entry.handle, buffer, one, 0);
+    const auto own = calls_of_a_read(hurt, path, ring, session, entry.handle, buffer, one, 0);
     report().check(own.by_root >= 2 && own.by_others == 0,
                    std::format("{}: without a personality all is the ring's owner's", one.name),
                    std::format("{} calls with root's rights, {} with others'", own.by_root, own.by_others));
-    const auto lent = calls_of_a_read(hurt, ring, session, entry.handle, buffer, one, personality);
+    const auto lent = calls_of_a_read(hurt, path, ring, session, entry.handle, buffer, one, personality);
     report().check(lent.by_others >= 2 && lent.by_root == 0,
                    std::format("{}: with a personality all is that user's", one.name),
                    std::format("{} calls with root's rights, {} with others'", lent.by_root, lent.by_others));

@@ -28,17 +28,32 @@ void must(const std::string &line) {
     die(line + " failed");
 }
 
+// Options of its mkfs, and what says whether it is whole.
+struct How {
+  std::string_view type, make, check;
+};
+
+const How &how(std::string_view type) {
+  static constexpr How known[] = {{"ext2", "-F -b 4096", "e2fsck -f -n"},
+                                  {"ext4", "-F -b 4096", "e2fsck -f -n"},
+                                  {"xfs", "-f -m reflink=1", "xfs_repair -n"},
+                                  {"btrfs", "-f", "btrfs check --readonly"}};
+  const auto found = std::ranges::find(known, type, &How::type);
+  if (found == std::end(known))
+    die(std::format("no test knows how to make {}", type));
+  return *found;
+}
+
 } // namespace
 
 FileSystem::FileSystem(const std::string &type, std::uint64_t start, std::uint64_t bytes,
                        const char *options)
-    : name_(start ? std::format("{} on a partition from byte {}", type, start) : type),
+    : type_(type), name_(start ? std::format("{} on a partition from byte {}", type, start) : type),
       node_(drive) {
   if (start)
     node_ = partition_.emplace(drive, start, bytes).node();
   std::filesystem::create_directories(mount_point);
-  must(type == "xfs" ? std::format("mkfs.xfs -q -f -m reflink=1 {}", node_)
-                     : std::format("mkfs.{} -q -F -b 4096 {}", type, node_));
+  must(std::format("mkfs.{} -q {} {}", type, how(type).make, node_));
   if (::mount(node_.c_str(), mount_point, type.c_str(), 0, options) != 0)
     die(std::format("mount of {}: {}", name_, errno_name(errno)));
 }
@@ -46,8 +61,7 @@ FileSystem::FileSystem(const std::string &type, std::uint64_t start, std::uint64
 FileSystem::~FileSystem() {
   report().check(wait_for([] { return ::umount2(mount_point, 0) == 0; }, 30),
                  name_ + ": umount when nothing is mapped");
-  const std::string check = name_.starts_with("xfs") ? "xfs_repair -n" : "e2fsck -f -n";
-  report().check(std::system(std::format("{} {} > /tmp/files.fsck 2>&1", check, node_).c_str()) == 0,
+  report().check(std::system(std::format("{} {} > /tmp/files.fsck 2>&1", how(type_).check, node_).c_str()) == 0,
                  name_ + ": the file system is whole", read_file("/tmp/files.fsck"));
   must(std::format("wipefs -q -a {}", node_));
 }

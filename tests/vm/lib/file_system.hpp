@@ -17,7 +17,7 @@ inline constexpr const char mount_point[] = "/tmp/files.mount";
 // A file system on a part of the drive, mounted at mount_point for as long as the object lives.
 class FileSystem {
 public:
-  // `start`: where on /dev/nvme0n1 it begins, bytes, a multiple of 512; by a partition of its own, of
+  // `type`: ext2, ext4, xfs or btrfs. `start`: where on /dev/nvme0n1 it begins, bytes, a multiple of 512; by a partition of its own, of
   // `bytes` bytes, unless it is 0. `options`: of mount(2).
   FileSystem(const std::string &type, std::uint64_t start, std::uint64_t bytes = 512u << 20,
              const char *options = nullptr);
@@ -32,7 +32,7 @@ public:
   std::string path(const std::string &file) const { return mount_point + ("/" + file); }
 
 private:
-  std::string name_;
+  std::string type_, name_;
   mutable std::optional<Partition> partition_;
   std::string node_;
 };
