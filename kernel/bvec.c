@@ -299,10 +299,10 @@ static void bvec_task_work(DMABUF_RW_TW_ARGS)
 	}
 	this_cpu_inc(io->m->counts->deferred);
 	bvec_kiocb_make(io, false);
-	/* The rights are @io's, and in use until we are back. */
+	/* As bvec_call_held(); and the rights are @io's, and in use until we are back. */
 	refcount_inc(&io->refs);
 	own = dmabuf_rw_rights_use(io->rights);
-	result = bvec_call_held(io);
+	result = bvec_call_any(io);
 	dmabuf_rw_rights_back(own);
 	bvec_put(io);
 	if (result != -EIOCBQUEUED)
