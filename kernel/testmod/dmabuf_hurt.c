@@ -7,7 +7,7 @@
  *
  * freeze	write "DISK MS": freezes the queue of /dev/DISK for so long, as a
  *		format or a sanitize does. The write returns when the queue goes on.
- *		read: how many queues are frozen now. Linux 6.12 and later.
+ *		read: how many queues are frozen now.
  * lose		write "DDDD:BB:DD.F": the PCI function is gone as if it had been
  *		pulled. It does no DMA any more, and the kernel takes it for lost.
  * slow		write "FUNCTION MS TID": the thread's calls of the kernel function
@@ -100,11 +100,33 @@ static ssize_t show_number(char __user *data, size_t count, loff_t *pos, unsigne
 }
 
 #ifdef THAWED_BY_OTHERS
+static void queue_freeze(struct request_queue *q)
+{
+	blk_freeze_queue_start_non_owner(q);
+	blk_mq_freeze_queue_wait(q);
+}
+
+static void queue_thaw(struct request_queue *q)
+{
+	blk_mq_unfreeze_queue_non_owner(q);
+}
+#else
+static void queue_freeze(struct request_queue *q)
+{
+	blk_mq_freeze_queue(q);
+}
+
+static void queue_thaw(struct request_queue *q)
+{
+	blk_mq_unfreeze_queue(q);
+}
+#endif
+
 static ssize_t freeze_write(struct file *file, const char __user *data, size_t count, loff_t *pos)
 {
 	char words[MAX_WORDS], disk[32], path[64];
 	struct request_queue *q;
-	struct file *bdev;
+	struct file *opened;
 	unsigned int ms;
 	int ret;
 
@@ -114,26 +136,19 @@ static ssize_t freeze_write(struct file *file, const char __user *data, size_t c
 	if (sscanf(words, "%31s %u", disk, &ms) != 2 || ms > MAX_MS)
 		return -EINVAL;
 	snprintf(path, sizeof(path), "/dev/%s", disk);
-	bdev = bdev_file_open_by_path(path, BLK_OPEN_READ, NULL, NULL);
-	if (IS_ERR(bdev))
-		return PTR_ERR(bdev);
+	opened = filp_open(path, O_RDONLY | O_LARGEFILE, 0);
+	if (IS_ERR(opened))
+		return PTR_ERR(opened);
 
-	q = bdev_get_queue(file_bdev(bdev));
-	blk_freeze_queue_start_non_owner(q);
-	blk_mq_freeze_queue_wait(q);
+	q = bdev_get_queue(I_BDEV(opened->f_mapping->host));
+	queue_freeze(q);
 	atomic_inc(&frozen);
 	msleep(ms);
 	atomic_dec(&frozen);
-	blk_mq_unfreeze_queue_non_owner(q);
-	bdev_fput(bdev);
+	queue_thaw(q);
+	filp_close(opened, NULL);
 	return count;
 }
-#else
-static ssize_t freeze_write(struct file *file, const char __user *data, size_t count, loff_t *pos)
-{
-	return -EOPNOTSUPP;
-}
-#endif
 
 static ssize_t freeze_read(struct file *file, char __user *data, size_t count, loff_t *pos)
 {

@@ -7,6 +7,7 @@
 
 #include <fcntl.h>
 #include <sys/syscall.h>
+#include <thread>
 
 namespace vmtest {
 
@@ -45,9 +46,34 @@ void cache_the_beginning(const std::string &path, std::size_t cached) {
     die("the page cache cannot be filled");
 }
 
+// For its first seconds the file is being read by somebody else, from a drive that does not answer yet: whoever comes
+// meanwhile has to wait. Not by a call of `asked`.
+class ReadAhead {
+public:
+  ReadAhead(const Hurt &hurt, const std::string &path)
+      : freezer_([&hurt] { hurt.freeze("nvme0n1", frozen_ms); }) {
+    if (!wait_for([&] { return hurt.frozen() == 1; }, 20))
+      die("the queue does not freeze");
+    reader_ = std::jthread([this, path] {
+      const UniqueFd plain(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+      tid_ = ::gettid();
+      ::posix_fadvise(plain.get(), 0, bytes, POSIX_FADV_WILLNEED);
+    });
+    if (!wait_for([this] { return tid_ != 0 && asleep(tid_); }, 5))
+      die("what is to be read ahead does not wait for the drive");
+  }
+  ReadAhead(const ReadAhead &) = delete;
+  ReadAhead &operator=(const ReadAhead &) = delete;
+
+private:
+  static constexpr unsigned frozen_ms = 3000;
+  std::atomic<pid_t> tid_ = 0;
+  std::jthread freezer_, reader_;
+};
+
 struct Case {
   std::string_view name;
-  std::size_t cached;
+  std::size_t cached; // 0: none of it, and what is missing is being read
 };
 constexpr Case cases[] = {{"a READ that its target stops", 8192}, {"a READ that waits from its beginning", 0}};
 
@@ -59,6 +85,9 @@ Hurt::Calls calls_of_a_read(const Hurt &hurt, const std::string &path, Ring &rin
     fill_pattern(buffer.words(), buffer_poison, 0);
   }
   cache_the_beginning(path, one.cached);
+  std::optional<ReadAhead> ahead;
+  if (!one.cached)
+    ahead.emplace(hurt, path);
   ring.queue_command(session.fd(), DMABUF_RW_URING_READ, 0, length, {.file_offset = begin, .handle = handle, .flags = 0});
   // The entry that was queued last.
   ring.raw()->sq.sqes[(ring.raw()->sq.sqe_tail - 1) & ring.raw()->sq.ring_mask].personality =
