@@ -38,9 +38,7 @@ constexpr int error_of(int result) { return result < 0 ? -result : EIO; }
 
 /// A datapath whose target is memory: a sync has nothing to do.
 template <class Path>
-concept NothingToSync = requires {
-  typename Path::NothingToSync;
-};
+concept NothingToSync = requires { typename Path::NothingToSync; };
 
 template <class Path, class Io> struct HotPath {
   using Unit = typename Io::Unit;

@@ -48,8 +48,8 @@ struct Counters {
   uint64_t errors = 0;
   uint64_t short_requests = 0;
   uint64_t retries = 0;
-  uint64_t remaps = 0; ///< times the dma-buf was unmapped and mapped again
-  uint64_t calls = 0;  ///< read and write calls made one by one: all except dmabuf_submit=uring
+  uint64_t remaps = 0;   ///< times the dma-buf was unmapped and mapped again
+  uint64_t calls = 0;    ///< read and write calls made one by one: all except dmabuf_submit=uring
   uint64_t vectors = 0;  ///< commands READV and WRITEV that ended (dmabuf_ranges)
   uint64_t vectored = 0; ///< I/Os in them
   uint64_t copied_to_buffer = 0;

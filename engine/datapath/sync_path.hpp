@@ -66,14 +66,14 @@ template <class Call, class Io> struct SyncPath {
     const auto kind = static_cast<unsigned>(request.kind);
     int result = move(lane, request);
     uint16_t tries = 0;
-    Verdict verdict;
-    while ((verdict = judge(result, request.length, tries, lane.max_tries)) == Verdict::retry)
-      [[unlikely]] {
-        tries++;
-        lane.counters.retries++;
-        usleep(kPauseUs);
-        result = move(lane, request);
-      }
+    Verdict verdict = judge(result, request.length, tries, lane.max_tries);
+    while (verdict == Verdict::retry) [[unlikely]] {
+      tries++;
+      lane.counters.retries++;
+      usleep(kPauseUs);
+      result = move(lane, request);
+      verdict = judge(result, request.length, tries, lane.max_tries);
+    }
     if (verdict == Verdict::error) [[unlikely]] {
       lane.counters.errors++;
       Io::done(unit, error_of(result), 0);

@@ -18,7 +18,8 @@ Result<uint64_t> check_foreign(int fd, uint64_t bytes, const std::string &who) {
   // The file system of dma-bufs is the kernel's own, and has nothing else in it.
   struct statfs place = {};
   if (fstatfs(fd, &place) < 0 || static_cast<unsigned>(place.f_type) != DMA_BUF_MAGIC)
-    return fail(EINVAL, strf("%s gave something that is no dma-buf; export the memory first", who.c_str()));
+    return fail(EINVAL,
+                strf("%s gave something that is no dma-buf; export the memory first", who.c_str()));
   if ((mode & O_ACCMODE) != O_RDWR)
     return fail(EACCES,
                 strf("%s gave a dma-buf that is not open for reading and writing; export it "

@@ -83,7 +83,8 @@ template <class Path> struct Hooks {
       polled = done >= least;
       int rc = 0;
       if (!lane.spins)
-        rc = polled || lane.polls ? lane.ring.poll() : lane.ring.wait(Hot::completions(lane, least - done));
+        rc = polled || lane.polls ? lane.ring.poll()
+                                  : lane.ring.wait(Hot::completions(lane, least - done));
       if (rc < 0 && rc != -EINTR && rc != -EAGAIN) [[unlikely]]
         error = -rc;
     }

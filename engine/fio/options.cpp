@@ -86,10 +86,10 @@ void fill_table(std::vector<fio_option> &table) {
   add(option("dmabuf_remap_every", "Mapping churn", FIO_OPT_INT, offsetof(FioOptions, remap_every),
              "0", "Unmap the dma-buf and map it again every so many I/Os; 0: it stays mapped"));
 
-  auto &ranges = add(option("dmabuf_ranges", "I/Os in a command", FIO_OPT_INT,
-                            offsetof(FioOptions, ranges), "0",
-                            "Up to N I/Os that are submitted together share a command of premapped or "
-                            "bvec; 0: a command each"));
+  auto &ranges = add(
+      option("dmabuf_ranges", "I/Os in a command", FIO_OPT_INT, offsetof(FioOptions, ranges), "0",
+             "Up to N I/Os that are submitted together share a command of premapped or "
+             "bvec; 0: a command each"));
   ranges.maxval = 65536;
   auto &pins = add(option("dmabuf_pin_file", "Files held still", FIO_OPT_STR,
                           offsetof(FioOptions, pin_file), "0",

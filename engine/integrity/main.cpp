@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // dmabuf-integrity: one check of a drive with a dma-buf, for dmabuf-qual. It prints one JSON
 // object. All cases except `query`, `probe`, `paths` and `check` destroy the data in the region of
-// the drive that they are given. These get the drive as a descriptor that dmabuf-guard opened; given
-// the drive's name, the program starts dmabuf-guard first.
+// the drive that they are given. These get the drive as a descriptor that dmabuf-guard opened;
+// given the drive's name, the program starts dmabuf-guard first.
 #include "bench.hpp"
 #include "datapath/kinds.hpp"
 #include "exporter/exporter.hpp"

@@ -37,36 +37,36 @@ struct JobConfig {
   unsigned remap_every = 0; ///< I/Os between unmapping the dma-buf and mapping it again; 0: never
   unsigned ranges = 0;      ///< I/Os that may share a command; 0 and 1: none do
   PinFile pin_file = PinFile::no;
-  std::string report;       ///< path; empty: no report
+  std::string report; ///< path; empty: no report
   bool registerfiles = false;
-  bool fixedbufs = false;   ///< syscall: registers the I/O memory; the others have no choice
-  bool hipri = false;       ///< polls the drive for completions
-  bool nowait = false;      ///< an I/O that would block fails instead
-  bool priorities = false;  ///< some I/Os have a priority of their own
+  bool fixedbufs = false;        ///< syscall: registers the I/O memory; the others have no choice
+  bool hipri = false;            ///< polls the drive for completions
+  bool nowait = false;           ///< an I/O that would block fails instead
+  bool priorities = false;       ///< some I/Os have a priority of their own
   bool process_priority = false; ///< prio or prioclass: the job's process has one
-  unsigned force_async = 0; ///< every Nth request goes to a kernel worker at once
-  bool uncached = false;    ///< what is read and written is not to stay in the page cache
-  bool atomic = false;      ///< a write is to happen wholly or not at all
-  bool force_reads = false; ///< readfua
-  bool force_writes = false; ///< writefua: its targets are open with O_DSYNC
-  std::string foreign;      ///< an option that is set and not followed here, and why; a clause
-  bool no_iowait = false;   ///< as the engine io_uring of the same fio
+  unsigned force_async = 0;      ///< every Nth request goes to a kernel worker at once
+  bool uncached = false;         ///< what is read and written is not to stay in the page cache
+  bool atomic = false;           ///< a write is to happen wholly or not at all
+  bool force_reads = false;      ///< readfua
+  bool force_writes = false;     ///< writefua: its targets are open with O_DSYNC
+  std::string foreign;           ///< an option that is set and not followed here, and why; a clause
+  bool no_iowait = false;        ///< as the engine io_uring of the same fio
   bool sqpoll = false;
   int sqpoll_cpu = -1;
   unsigned iodepth = 1;
   unsigned iodepth_batch = 1; ///< I/Os that fio submits together
-  unsigned refill = 1;        ///< of these, how many it waits for when iodepth of them are under way
+  unsigned refill = 1; ///< of these, how many it waits for when iodepth of them are under way
   uint64_t max_bs = 0;
-  std::vector<Step> steps; ///< where its transfers begin and how long they are; empty: not known
-  bool reads = false;      ///< will read from the target (verification counts)
-  bool writes = false;     ///< will write to the target
-  bool trims = false;      ///< will discard parts of the target
-  bool offload = false;    ///< io_submit_mode=offload: other threads would submit
+  std::vector<Step> steps;   ///< where its transfers begin and how long they are; empty: not known
+  bool reads = false;        ///< will read from the target (verification counts)
+  bool writes = false;       ///< will write to the target
+  bool trims = false;        ///< will discard parts of the target
+  bool offload = false;      ///< io_submit_mode=offload: other threads would submit
   bool resets_zones = false; ///< its trims are resets of zones
-  bool direct = false;     ///< opens its targets with O_DIRECT
-  bool cpu_fills = false;  ///< the CPU writes in buffers between writes
-  bool refills = false;    ///< the same, and not just because fio scrambles unless told not to
-  bool cpu_checks = false; ///< the CPU looks at what was read
+  bool direct = false;       ///< opens its targets with O_DIRECT
+  bool cpu_fills = false;    ///< the CPU writes in buffers between writes
+  bool refills = false;      ///< the same, and not just because fio scrambles unless told not to
+  bool cpu_checks = false;   ///< the CPU looks at what was read
   bool async_checks = false; ///< so do other threads, at any time until the slot is used again
   unsigned file_count = 1;
 };

@@ -91,10 +91,10 @@ Result<void> check_steps(int fd, const std::string &name, std::span<const Step> 
     return {};
   for (const Step &step : steps)
     if (step.bytes % static_cast<unsigned>(block))
-      return fail(EINVAL, strf("%s=%llu does not go with the logical block of %s (%d bytes): ",
-                               step.name, static_cast<unsigned long long>(step.value), name.c_str(),
-                               block) +
-                              reason_text(DMABUF_RW_REASON_RANGE, EINVAL));
+      return fail(EINVAL,
+                  strf("%s=%llu does not go with the logical block of %s (%d bytes): ", step.name,
+                       static_cast<unsigned long long>(step.value), name.c_str(), block) +
+                      reason_text(DMABUF_RW_REASON_RANGE, EINVAL));
   return {};
 }
 

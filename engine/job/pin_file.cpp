@@ -67,9 +67,9 @@ Result<void> prepare(int fd, const std::string &name, off_t size) {
   if (!error && fsync(writer.get()) != 0)
     error = errno;
   if (error)
-    return fail(error,
-                errno_text(strf("dmabuf_pin_file=prepare cannot write all of %s", name.c_str()),
-                           error));
+    return fail(
+        error,
+        errno_text(strf("dmabuf_pin_file=prepare cannot write all of %s", name.c_str()), error));
   return {};
 }
 

@@ -104,11 +104,10 @@ std::string copies_text(const Counters &issued) {
 
 /// What dmabuf_ranges came to; empty without it.
 std::string vectors_text(const Counters &issued) {
-  return issued.vectors ? strf(", asked for by %llu READV and WRITEV of %.1f I/Os each",
-                               ull(issued.vectors),
-                               static_cast<double>(issued.vectored) /
-                                   static_cast<double>(issued.vectors))
-                        : "";
+  return issued.vectors
+             ? strf(", asked for by %llu READV and WRITEV of %.1f I/Os each", ull(issued.vectors),
+                    static_cast<double>(issued.vectored) / static_cast<double>(issued.vectors))
+             : "";
 }
 
 /// What is to be said of commands beyond those that the ended reads and writes take, each as many

@@ -52,7 +52,7 @@ def run(words: Sequence[str], share: Path, command: Sequence[str], timeout: int)
     """Output of a command in a fresh guest; BenchError when it failed or the guest complained."""
     if not LAB.exists():
         raise BenchError("the lab is part of a checkout: run scripts/dmabuf-bench there, or measure this machine "
-                         "(run --figures fio --here DEVICE)")  # fmt: skip
+                         "(run --figures fio --here DEVICE)")
     argv = [str(LAB), "run", "--timeout", str(timeout), *words, "--share", str(share), "--"]
     done = subprocess.run([*argv, *command], stdout=subprocess.PIPE, text=True)
     if done.returncode != 0:

@@ -42,7 +42,7 @@ def draw(boots: Mapping[str, Sequence[Sample]], path: Path) -> None:
         sizes: set[int] = set()
         for (datapath, depth, variant), points in lines(samples).items():
             panel.plot(*zip(*points, strict=True), label=f"{datapath}, {variant}, QD {depth}",
-                       **looks.of(datapath, depth, variant).words())  # fmt: skip
+                       **looks.of(datapath, depth, variant).words())
             sizes |= {size for size, _ in points}
         panel.set(xscale="log", yscale="log", title=f"IOMMU {iommu}", xlabel="block size")
         panel.set_xticks(sorted(sizes), [size_text(size) for size in sorted(sizes)])

@@ -124,4 +124,4 @@ def text(figure: float, functions: dict[str, float], most: int) -> str:
         table.grid([head, *rows(functions, most)]), "",
         table.grid([("module", *head[1:]), *rows(parts, 8)]), "",
         f"the kernel in all: {whole:.0f} of {figure:.0f} instructions per I/O",
-    ])  # fmt: skip
+    ])

@@ -119,9 +119,9 @@ def unseen(system: System) -> list[str]:
     for path, what in _namespaces(system):
         if not number_of_path(system, path) and not system.exists(path):
             found.append(f"it cannot be seen which drive is exported by {what}, as {path or 'its name'} leads nowhere: "
-                         "disable that first")  # fmt: skip
+                         "disable that first")
     for path, what in _controllers(system):
         if not _controller(system, path):
             found.append(f"it cannot be seen which drives are exported by {what}, as {path or 'its name'} leads to no "
-                         "controller: disable that first")  # fmt: skip
+                         "controller: disable that first")
     return found

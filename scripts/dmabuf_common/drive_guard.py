@@ -58,7 +58,7 @@ class Gone(Refused):
 
 def _walk(
     descriptor: int, places: dict[tuple[int, int], str], top: Node, wanted: Callable[[int, int], bool]
-) -> list[tuple[str, Signature]]:  # fmt: skip
+) -> list[tuple[str, Signature]]:
     """What begins at these places of what the descriptor has open, which is `top`, and in the partitions that
     tables there name, each with its place. A place that is not wanted is not looked at."""
     found = []
@@ -210,7 +210,7 @@ class Guard:
         if now != first or (sequence and first.diskseq and sequence != first.diskseq):
             changed = [name for name, value in vars(first).items() if getattr(now, name) != value]
             return [f"its device number {first.node.number} is another drive's, or it was made anew "
-                    f"({', '.join(changed) or 'diskseq'} changed)"]  # fmt: skip
+                    f"({', '.join(changed) or 'diskseq'} changed)"]
         leads = number_of_path(self._system, self.path)
         if leads and leads != first.node.number:
             return [f"the name leads to another device now, {leads}"]
@@ -238,7 +238,7 @@ class Guard:
         return [
             *drive_users.unseen(self._system),
             *drive_users.reasons(self._system, self._devices, self._nodes()),
-        ]  # fmt: skip
+        ]
 
     def _claim_others(self) -> list[str]:
         """Holds the other names of the namespace, too, also those that came since: whoever mounts one
@@ -303,7 +303,7 @@ class Guard:
                 os.sync()
             except OSError as error:
                 raise CannotLook(f"{node.path}, which may have more to write to it, fails ({error.strerror}): see "
-                                 "dmesg") from error  # fmt: skip
+                                 "dmesg") from error
 
     def _signatures(self) -> list[tuple[str, Signature]]:
         """Everything that the data begins with, and that of each partition, each with its place: of
@@ -342,7 +342,7 @@ class Guard:
             os.close(descriptor)
         return [f"{place} holds {signature}, of which {own.path} has bytes: find out whose that is, since to write "
                 "here destroys it; only where nothing of it is needed, remove that signature first"
-                for place, signature in found if not signature.table]  # fmt: skip
+                for place, signature in found if not signature.table]
 
     def _signed(self, consent: frozenset[str], only: bool, ask: Ask) -> list[str]:
         """Reasons by what is on it. Consent counts only when it names what is there, no more and no
@@ -369,9 +369,9 @@ class Guard:
         if only and not around:
             # One consent covers all signatures of a type: the user has to know how many there are.
             several = "; ".join(f"{len(at)} times {kind}, on {', '.join(at)}" for kind, at in sorted(where.items())
-                                if len(at) > 1)  # fmt: skip
+                                if len(at) > 1)
             reasons.append(f"look at it with wipefs {self.path}; if all that may be lost"
-                           f"{f' ({several})' if several else ''}: {ask(sorted(types))}")  # fmt: skip
+                           f"{f' ({several})' if several else ''}: {ask(sorted(types))}")
         return reasons
 
     def _in_use(self) -> list[str]:
@@ -401,7 +401,7 @@ class Guard:
             raise Refused(f"{self.path} is not overwritten: {'; '.join(against)}")
         if not all(one.strip() for one in consent):
             raise Refused(f"{self.path} is not overwritten: an empty {CONSENT} says nothing: look at it with wipefs "
-                          f"{self.path}")  # fmt: skip
+                          f"{self.path}")
         against = self._in_use()
         # Where a user of the drive was found above, the claim would fail because of that user.
         if not against:
@@ -414,7 +414,7 @@ class Guard:
 def claim(
     path: str, demand: Demand, consent: Iterable[str] = (), system: System | None = None,
     devices: Devices | None = None, ask: Ask = by_options,
-) -> Guard:  # fmt: skip
+) -> Guard:
     """The drive at `path`, held for writing. Refused unless it is the one that `demand` names, nobody
     uses it by any name, and nothing is on it but what `consent` names. `ask`: how the program lets its user
     say so, for the refusal."""

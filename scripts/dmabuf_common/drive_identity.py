@@ -93,7 +93,7 @@ class Identity:
             "device": self.node.name, "serial": self.serial, "model": self.model, "wwid": self.wwid,
             "nguid": plain(self.nguid), "eui": plain(self.eui), "uuid": plain(self.uuid),
             "nsid": self.nsid, "subsystem": self.nqn, "bytes": str(self.node.bytes),
-        }  # fmt: skip
+        }
         return {name: value for name, value in said.items() if value}
 
 
@@ -200,13 +200,13 @@ def not_named(identity: Identity, demand: Demand, every: Iterable[Identity]) -> 
     """Why this is not surely the one drive that may be overwritten; empty when it is."""
     if not identity.serial:
         return ["it has no serial number by which it could be named: give the drive itself, no loop, "
-                "RAID or device mapper device"]  # fmt: skip
+                "RAID or device mapper device"]
     if not identity.known:
         return ["it has neither wwid, NGUID nor EUI-64, so that another name of the same data could "
-                "not be told from another drive"]  # fmt: skip
+                "not be told from another drive"]
     if not demand.serial:
         return [f"nothing says that it is the drive that is meant: give its serial number, "
-                f"{identity.serial}"]  # fmt: skip
+                f"{identity.serial}"]
     found = demand.against(identity)
     if found:
         return [*found, "check which drive you mean"]
@@ -216,6 +216,6 @@ def not_named(identity: Identity, demand: Demand, every: Iterable[Identity]) -> 
             whole = Demand(identity.serial, identity.wwid if plain(identity.wwid) else "", identity.nsid)
             advice = (f"name the namespace, too, wwid {identity.wwid or 'none'}, namespace id "
                       f"{identity.nsid or 'none'}" if whole.against(other) else
-                      "nothing tells the two apart, detach the other one")  # fmt: skip
+                      "nothing tells the two apart, detach the other one")
             found.append(f"{other.node.path} has the same serial number, {identity.serial}: {advice}")
     return found

@@ -85,15 +85,15 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     made.add_argument("--serial", action="append", default=[],
-                      help="the drive's serial number; without it nothing is overwritten")  # fmt: skip
+                      help="the drive's serial number; without it nothing is overwritten")
     made.add_argument("--wwid", action="append", default=[],
-                      help="its wwid, NGUID, EUI-64 or UUID, where the serial number is not enough")  # fmt: skip
+                      help="its wwid, NGUID, EUI-64 or UUID, where the serial number is not enough")
     made.add_argument("--nsid", action="append", default=[], help="its namespace id, likewise")
     made.add_argument(drive_guard.CONSENT, action="append", default=[], metavar="TYPE", dest="consent",
                       help="what is on the drive and may be lost, as the refusal names it: ext4, gpt; for each a "
-                      "time; it is for all things of that type, which the refusal counts")  # fmt: skip
+                      "time; it is for all things of that type, which the refusal counts")
     made.add_argument("--read", action="store_true", help="COMMAND only reads: the drive is the one that is named, "
-                      "and may be in use; it is not claimed, and {fd} is open for reading alone")  # fmt: skip
+                      "and may be in use; it is not claimed, and {fd} is open for reading alone")
     made.add_argument("device", metavar="DEVICE", help="the drive or partition: /dev/nvme1n1")
     return made
 
@@ -164,19 +164,19 @@ def filled(command: Sequence[str], guard: Guard) -> list[str]:
     by_path = next((word for word in command if PATH in word or f"fd/{DESCRIPTOR}" in word), "")
     if by_path and not guard.writes:
         raise Wrong(f"{by_path} is a path, by which {command[0]} could open the drive for writing: with --read give "
-                    f"it {DESCRIPTOR}, which is open for reading alone")  # fmt: skip
+                    f"it {DESCRIPTOR}, which is open for reading alone")
     if not any(one in word for word in command for one in (DESCRIPTOR, PATH)):
         raise Wrong(f"{command[0]} would not get the drive: say where, by {DESCRIPTOR} or {PATH}")
     instead = next((word for word in command if any(one in word for one in INSTEAD)), "")
     if instead:
         raise Wrong(f"{instead}: a shell would put another file in place of the drive's descriptor; give its own "
-                    "descriptors another name")  # fmt: skip
+                    "descriptors another name")
     try:
         guard.move(LEAST)
     except OSError as error:
         soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         raise Wrong(f"{soft} open files are too few, as the drive gets a descriptor of {LEAST} or more, which nobody "
-                    f"uses by habit: ulimit -n 1024 ({error.strerror})") from error  # fmt: skip
+                    f"uses by habit: ulimit -n 1024 ({error.strerror})") from error
     return [word.replace(DESCRIPTOR, str(guard.descriptor)).replace(PATH, guard.child_path) for word in command]
 
 
@@ -185,7 +185,7 @@ def become(command: Sequence[str], guard: Guard, system: System, devices: Device
     named = by_name(command, guard, system, devices)
     if named:
         raise Wrong(f"{named}: {command[0]} would open a drive by its name, which nobody has looked at, and which can "
-                    f"lead elsewhere by then: give it {DESCRIPTOR} or {PATH}")  # fmt: skip
+                    f"lead elsewhere by then: give it {DESCRIPTOR} or {PATH}")
     words = filled(command, guard)
     for descriptor in guard.pass_fds:
         os.set_inheritable(descriptor, True)

@@ -74,10 +74,10 @@ def _library() -> ctypes.CDLL:
     library.blkid_probe_set_device.argtypes = [probe, number, large, large]
     library.blkid_probe_lookup_value.argtypes = [
         probe, ctypes.c_char_p, ctypes.POINTER(ctypes.c_char_p), ctypes.POINTER(ctypes.c_size_t)
-    ]  # fmt: skip
+    ]
     library.blkid_probe_filter_partitions_type.argtypes = [
         probe, number, ctypes.POINTER(ctypes.c_char_p)
-    ]  # fmt: skip
+    ]
     library.blkid_probe_get_partitions.restype = probe
     library.blkid_probe_get_partitions.argtypes = [probe]
     library.blkid_partlist_numof_partitions.argtypes = [probe]
@@ -88,7 +88,7 @@ def _library() -> ctypes.CDLL:
         getattr(library, f"blkid_partition_{name}").argtypes = [probe]
     library.blkid_partition_is_extended.argtypes = [probe]
     for name in ("enable_superblocks", "set_superblocks_flags", "enable_partitions",
-                 "set_partitions_flags"):  # fmt: skip
+                 "set_partitions_flags"):
         getattr(library, f"blkid_probe_{name}").argtypes = [probe, number]
     return library
 
@@ -108,7 +108,7 @@ def _signature(library: ctypes.CDLL, probe: int) -> Signature:
     if table:
         return Signature(table, int(value("PTMAGIC_OFFSET") or 0), uuid=value("PTUUID"), table=True)
     return Signature(value("TYPE") or value("USAGE") or "unknown", int(value("SBMAGIC_OFFSET") or 0),
-                     value("LABEL"), value("UUID"), bool(value("SBBADCSUM")))  # fmt: skip
+                     value("LABEL"), value("UUID"), bool(value("SBBADCSUM")))
 
 
 def find(descriptor: int, offset: int = 0, size: int = 0) -> list[Signature]:
@@ -140,7 +140,7 @@ def entries(descriptor: int, offset: int, size: int, table: str) -> list[Entry]:
         if not listed:
             raise CannotLook(f"{LIBRARY} does not list the partitions of a {table} that is on it: look "
                              "at it with wipefs; only where nothing of it is needed, remove that signature "
-                             "first")  # fmt: skip
+                             "first")
         one_by_one = (
             library.blkid_partlist_get_partition(listed, index)
             for index in range(library.blkid_partlist_numof_partitions(listed))

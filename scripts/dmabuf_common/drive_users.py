@@ -19,7 +19,7 @@ _FIRST = {"pid": "pid:[4026531836]", "user": "user:[4026531837]"}
 _CAP_SYS_PTRACE = 1 << 19
 # A device mapper device says in its uuid what made it.
 _MAPPERS = {"LVM": "LVM", "CRYPT": "encryption", "mpath": "multipath", "part": "a partition mapping",
-            "VDO": "VDO"}  # fmt: skip
+            "VDO": "VDO"}
 
 
 def _mount_tables(system: System) -> Iterator[tuple[str, str]]:
@@ -48,7 +48,7 @@ def unseen(system: System) -> list[str]:
     inside = [
         kind for kind, first in _FIRST.items()
         if system.target(f"/proc/self/ns/{kind}") not in (first, "")
-    ]  # fmt: skip
+    ]
     if not may_look or inside or not system.names("/proc/self/ns"):
         found.append("it cannot be seen who has it open: run as root, outside of containers")
     return found + drive_exports.unseen(system)

@@ -20,7 +20,7 @@ Facts = dict[str, str]
 
 QUEUE = ("scheduler", "nr_requests", "max_sectors_kb", "max_hw_sectors_kb", "max_segments",
          "logical_block_size", "physical_block_size", "io_poll", "nomerges", "rq_affinity",
-         "write_cache", "wbt_lat_usec", "zoned")  # fmt: skip
+         "write_cache", "wbt_lat_usec", "zoned")
 # Of the kernel's command line, what only says which kernel was booted.
 _WHICH_KERNEL = re.compile(r"^(BOOT_IMAGE|initrd)=")
 

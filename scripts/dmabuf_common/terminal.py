@@ -22,7 +22,7 @@ def visible(text: str, lines: bool = False) -> str:
     """A text with what a terminal would obey, or not show, written out as Python writes it: names are given by
     others. `lines`: newlines and tabs stay."""
     return "".join(one if one.isprintable() or (lines and one in "\n\t") else
-                   one.encode("unicode_escape").decode() for one in text)  # fmt: skip
+                   one.encode("unicode_escape").decode() for one in text)
 
 
 class Voice:

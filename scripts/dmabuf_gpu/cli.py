@@ -43,19 +43,19 @@ exit status: 0 all checks hold, 1 one does not, 2 wrong usage, or fio or the eng
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(prog="gpu-check", description=DESCRIPTION, epilog=EXAMPLES,
-                                   formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+                                   formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--exporter", choices=EXPORTERS, default="cuda")
     made.add_argument("--device", default="", help="as dmabuf_device (default: the exporter's first)")
     made.add_argument("--engine", type=Path, help="libdmabuf.so, of the same fio version")
     made.add_argument("--fio", default="fio")
     made.add_argument("--libraries", type=Path, help="folder with libraries that fio or the engine needs")
     made.add_argument("--folder", type=Path, default=Path("/var/tmp"),
-                      help="takes files of 1.1 GiB in all, and removes them (default: /var/tmp)")  # fmt: skip
+                      help="takes files of 1.1 GiB in all, and removes them (default: /var/tmp)")
     made.add_argument("--output", type=Path, help="file for the JSON (default: standard output)")
     made.add_argument("--only", choices=("calls", "jobs"), help="one part alone")
     made.add_argument("--too-much", type=int, default=1024, metavar="GIB",
                       help="more than the GPU has; where the machine itself has more, the refusal is the "
-                      "GPU's own (default: 1024)")  # fmt: skip
+                      "GPU's own (default: 1024)")
     return made
 
 
@@ -72,7 +72,7 @@ def ask_cuda(device: str) -> dict[str, Any]:
     command = [sys.executable, "-B", "-m", cuda.__name__, device.partition("+")[0]]
     try:
         done = subprocess.run(command, cwd=Path(__file__).parents[1], text=True, capture_output=True,
-                              timeout=CALLS_LIMIT_S, check=False)  # fmt: skip
+                              timeout=CALLS_LIMIT_S, check=False)
     except subprocess.TimeoutExpired:
         return {"calls": [], "broke": f"the driver's calls did not end within {CALLS_LIMIT_S} s"}
     try:
@@ -93,7 +93,7 @@ def judge_calls(tally: Tally, said: dict[str, Any]) -> None:
         offered = attributes.get("DMA_BUF_SUPPORTED") == 1
         if way["kind"] == "vmm":
             offered = offered and attributes.get("VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED") == 1 and \
-                attributes.get("GPU_DIRECT_RDMA_WITH_CUDA_VMM_SUPPORTED") == 1  # fmt: skip
+                attributes.get("GPU_DIRECT_RDMA_WITH_CUDA_VMM_SUPPORTED") == 1
         if way["exported"]:
             tally.same(way["dmabuf"]["size"], cuda.SIZE, f"{name}: the dma-buf's size")
             tally.same(way["copy"], {"bytes": cuda.SIZE, "wrong": 0}, f"{name}: each byte that was copied")
@@ -121,7 +121,7 @@ def calls(tally: Tally, chosen: argparse.Namespace, answer: dict[str, Any]) -> N
         raise Ended(SKIP, said["why"])
     if said.get("gpu", {}).get("attributes", {}).get("DMA_BUF_SUPPORTED") == 0:
         raise Ended(SKIP, f"the driver of GPU {said['gpu']['pci']} exports no dma-bufs (DMA_BUF_SUPPORTED is 0); "
-                    "NVIDIA's open kernel modules do, on a GPU of 2018 (Turing) or later")  # fmt: skip
+                    "NVIDIA's open kernel modules do, on a GPU of 2018 (Turing) or later")
     judge_calls(tally, said)
 
 
@@ -169,7 +169,7 @@ def check(chosen: argparse.Namespace, answer: dict[str, Any], tally: Tally) -> s
         with tempfile.TemporaryDirectory(prefix="libdmabuf-gpu-", dir=chosen.folder) as folder:
             libraries = str(chosen.libraries.resolve()) if chosen.libraries else ""
             bench = jobs.Bench(fio, chosen.engine.resolve(), chosen.exporter, chosen.device, Path(folder), libraries,
-                               answer["jobs"])  # fmt: skip
+                               answer["jobs"])
             run_jobs(tally, chosen, bench, answer)
     if tally.wrong:
         return FAIL
@@ -182,7 +182,7 @@ def work(chosen: argparse.Namespace) -> int:
     answer: dict[str, Any] = {"format": FORMAT, "version": VERSION, "verdict": "error", "why": "it was ended midway",
                               "exporter": chosen.exporter, "device": chosen.device,
                               "machine": machine.facts(System()), "calls": [], "jobs": [],
-                              "checks": tally.words}  # fmt: skip
+                              "checks": tally.words}
     if chosen.output:
         # Before minutes of work: what cannot be written ends it now.
         files.write_text(chosen.output, json.dumps(answer, indent=1) + "\n")
@@ -204,7 +204,7 @@ def work(chosen: argparse.Namespace) -> int:
         sys.stdout.write(text)
         sys.stdout.flush()
     say(f"{answer['verdict']}: {tally.right} checks hold, {len(tally.wrong)} do not, "
-        f"{len(tally.skipped)} were not looked at")  # fmt: skip
+        f"{len(tally.skipped)} were not looked at")
     return EXIT_STATUS[answer["verdict"]]
 
 

@@ -34,7 +34,7 @@ ATTRIBUTES = {
     "GPU_DIRECT_RDMA_SUPPORTED": 116, "GPU_DIRECT_RDMA_FLUSH_WRITES_OPTIONS": 117,
     "GPU_DIRECT_RDMA_WRITES_ORDERING": 118, "DMA_BUF_SUPPORTED": 124,
     "PAGEABLE_MEMORY_ACCESS_USES_HOST_PAGE_TABLES": 100,
-}  # fmt: skip
+}
 KINDS, MAPPINGS = ("alloc", "vmm"), {"default": 0, "pcie": _PCIE}
 # What a driver answers that does not have what it was asked for.
 UNKNOWN = ("CUDA_ERROR_INVALID_VALUE", "CUDA_ERROR_NOT_SUPPORTED")
@@ -43,7 +43,7 @@ NO_FUNCTION = "no such function"
 OPTIONAL = frozenset((
     "cuDeviceGetUuid", "cuDeviceGetUuid_v2", "cuFlushGPUDirectRDMAWrites", "cuMemGetAllocationGranularity",
     "cuMemCreate", "cuMemAddressReserve", "cuMemMap", "cuMemSetAccess", "cuMemUnmap", "cuMemAddressFree", "cuMemRelease",
-))  # fmt: skip
+))
 
 
 class Refused(Exception):
@@ -59,7 +59,7 @@ class _Properties(ctypes.Structure):
         ("type", ctypes.c_int), ("handle_types", ctypes.c_int), ("location", _Location), ("win32", ctypes.c_void_p),
         ("compression", ctypes.c_ubyte), ("rdma", ctypes.c_ubyte), ("usage", ctypes.c_ushort),
         ("reserved", ctypes.c_ubyte * 4),
-    ]  # fmt: skip
+    ]
 
 
 class _Access(ctypes.Structure):
@@ -93,7 +93,7 @@ class Driver:
     def note(self, call: str, answer: int, name: str, started: float, gave: dict[str, Any] | None = None) -> None:
         """One line of the record."""
         entry = {"step": self.step, "call": call, "answer": answer, "name": name,
-                 "ms": round((time.monotonic() - started) * 1000, 3)}  # fmt: skip
+                 "ms": round((time.monotonic() - started) * 1000, 3)}
         self.calls.append(entry | ({"gave": gave} if gave else {}))
 
     def call(self, name: str, *words: Any, gives: Callable[[], dict[str, Any]] | None = None) -> str:
@@ -138,7 +138,7 @@ def find(driver: Driver, wanted: str) -> int:
         return device.value
     if not wanted.startswith(("GPU-", "MIG-")):
         driver.need("cuDeviceGetByPCIBusId", ctypes.byref(device), wanted.encode(),
-                    gives=lambda: {"device": device.value})  # fmt: skip
+                    gives=lambda: {"device": device.value})
         return device.value
     for number in range(count.value):
         if any(name.startswith(wanted.lower()[4:]) for name in uuids(driver, number).values()):
@@ -189,11 +189,11 @@ def describe(driver: Driver, device: int) -> dict[str, Any]:
             return {attribute: value.value}
 
         if driver.call("cuDeviceGetAttribute", ctypes.byref(value), which, ctypes.c_int(device),
-                       gives=given) == "CUDA_SUCCESS":  # fmt: skip
+                       gives=given) == "CUDA_SUCCESS":
             values[attribute] = value.value
     address = pci.value.decode().lower()
     said: dict[str, Any] = {"device": device, "name": name.value.decode(), "pci": address, "memory_bytes": total.value,
-                            "attributes": values}  # fmt: skip
+                            "attributes": values}
     said |= {"uuid": f"GPU-{gpu}"} if gpu else {}
     said |= {"instance": f"MIG-{instance}"} if instance and instance != gpu else {}
     return said | ({"bar1_bytes": bar1(address)} if bar1(address) else {})
@@ -216,7 +216,7 @@ def created(driver: Driver, device: int) -> Iterator[int]:
     wanted = _Properties(type=1, location=_Location(1, device), rdma=1)
     block, handle, pointer = u64(), u64(), u64()
     driver.need("cuMemGetAllocationGranularity", ctypes.byref(block), ctypes.byref(wanted), 0,
-                gives=lambda: {"bytes": block.value})  # fmt: skip
+                gives=lambda: {"bytes": block.value})
     driver.need("cuMemCreate", ctypes.byref(handle), u64(SIZE), ctypes.byref(wanted), u64(0))
     try:
         driver.need("cuMemAddressReserve", ctypes.byref(pointer), u64(SIZE), u64(0), u64(0), u64(0))
@@ -272,7 +272,7 @@ def export(driver: Driver, pointer: int, kind: str, mapping: str, generation: in
     driver.step = f"{kind}+{mapping}"
     fd = ctypes.c_int(-1)
     answer = driver.call("cuMemGetHandleForAddressRange", ctypes.byref(fd), u64(pointer), u64(SIZE), _EXPORT_FD,
-                         u64(MAPPINGS[mapping]))  # fmt: skip
+                         u64(MAPPINGS[mapping]))
     said: dict[str, Any] = {"kind": kind, "mapping": mapping, "answer": answer, "exported": answer == "CUDA_SUCCESS"}
     if not said["exported"]:
         return said
@@ -291,7 +291,7 @@ def ways(driver: Driver, device: int, kind: str) -> list[dict[str, Any]]:
             on = ctypes.c_uint(1)
             sync = driver.call("cuPointerSetAttribute", ctypes.byref(on), 6, u64(pointer))
             return [export(driver, pointer, kind, mapping, 1 + 2 * number + (kind == "vmm")) | {"sync_memops": sync}
-                    for number, mapping in enumerate(MAPPINGS)]  # fmt: skip
+                    for number, mapping in enumerate(MAPPINGS)]
     except Refused as refused:
         return [{"kind": kind, "mapping": mapping, "answer": str(refused), "exported": False} for mapping in MAPPINGS]
 
@@ -302,7 +302,7 @@ def everything(wanted: str) -> dict[str, Any]:
         driver = Driver(ctypes.CDLL("libcuda.so.1"))
     except OSError as error:
         return {"why": f"there is no NVIDIA driver: libcuda.so.1 cannot be loaded ({error}); install it "
-                       "(Debian's package libcuda1 and the open kernel modules)", "calls": []}  # fmt: skip
+                       "(Debian's package libcuda1 and the open kernel modules)", "calls": []}
     said: dict[str, Any] = {"calls": driver.calls}
     try:
         version = ctypes.c_int()

@@ -75,7 +75,7 @@ class Bench:
             report = Path(scratch) / "report"
             try:
                 done = subprocess.run(self.command(list(words), report), text=True, capture_output=True,
-                                      timeout=LIMIT_S, cwd=scratch, check=False, env=self.environment)  # fmt: skip
+                                      timeout=LIMIT_S, cwd=scratch, check=False, env=self.environment)
                 status, said = done.returncode, done.stdout + done.stderr
             except subprocess.TimeoutExpired:
                 status, said = -1, f"fio did not end within {LIMIT_S} s"
@@ -87,7 +87,7 @@ class Bench:
     def version(self) -> str:
         """What fio calls itself."""
         done = subprocess.run([self.fio, "--version"], text=True, capture_output=True, check=False, timeout=LIMIT_S,
-                              env=self.environment)  # fmt: skip
+                              env=self.environment)
         return (done.stdout or done.stderr).strip()
 
     def host(self) -> Run:
@@ -178,7 +178,7 @@ def jobs(tally: Tally, bench: Bench) -> None:
         name = "threads" if thread else "processes"
         run = bench.run(name, f"--directory={bench.folder}", "--filename_format=jobs.$jobnum", "--size=16m",
                         "--rw=randrw", f"--bs={BLOCK}", "--iodepth=8", "--verify=crc32c", "--numjobs=3",
-                        f"--thread={thread}")  # fmt: skip
+                        f"--thread={thread}")
         proven(tally, name, run, 3)
     run = bench.run("slots", f"--directory={bench.folder}", "--filename_format=jobs.0", "--size=16m", "--rw=randrw",
                     f"--bs={BLOCK}", "--iodepth=5", "--verify=crc32c", "--dmabuf_buffers=io_u")
@@ -211,7 +211,7 @@ def choices(tally: Tally, bench: Bench, gpu: dict[str, Any], ways: list[dict[str
     plain = bench.device.partition("+")[0]
     for chosen, wanted in (("", ("alloc+pcie", "alloc+default")), ("+pcie", ("alloc+pcie",)),
                            ("+default", ("alloc+default",)), ("+vmm", ("vmm+pcie", "vmm+default")),
-                           ("+vmm+pcie", ("vmm+pcie",)), ("+vmm+default", ("vmm+default",))):  # fmt: skip
+                           ("+vmm+pcie", ("vmm+pcie",)), ("+vmm+default", ("vmm+default",))):
         name = f"dmabuf_device={plain}{chosen}"
         run = replace(bench, device=plain + chosen).run(name, *words)
         made = next((way for way in wanted if gave.get(way)), None)
@@ -231,7 +231,7 @@ def used_mib(gpu: str) -> int | None:
     """The memory of this GPU that is in use, by its driver; None where that does not say."""
     try:
         done = subprocess.run(["nvidia-smi", f"--id={gpu}", "--query-gpu=memory.used", "--format=csv,noheader,nounits"],
-                              text=True, capture_output=True, timeout=60, check=True)  # fmt: skip
+                              text=True, capture_output=True, timeout=60, check=True)
         return int(done.stdout)
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
@@ -242,7 +242,7 @@ def memory(tally: Tally, bench: Bench, gpu: str) -> None:
     before = used_mib(gpu)
     if before is None:
         tally.skip("whether the driver counts the buffer as its memory and gets it back",
-                   f"nvidia-smi does not say how much memory of {gpu} is in use")  # fmt: skip
+                   f"nvidia-smi does not say how much memory of {gpu} is in use")
         return
     path = bench.folder / "large"
     path.write_bytes(bytes(SIZE))

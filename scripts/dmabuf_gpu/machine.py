@@ -32,7 +32,7 @@ def facts(system: System) -> dict[str, Any]:
         "module": system.exists("/dev/dmabuf_rw"), "udmabuf": system.exists("/dev/udmabuf"),
         "nvme_controllers": len(system.names("/sys/class/nvme")), "iommu_groups": len(system.names("/sys/kernel/iommu_groups")),
         "hypervisor": " hypervisor" in system.read("/proc/cpuinfo"),
-    }  # fmt: skip
+    }
     config = kernel_config(system, release)
     if config:
         said["config"] = config

@@ -113,7 +113,7 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
         f"(default: {config.DEFAULT_ICOUNT_SHIFT}); more of it makes the guest's hours pass sooner",
     )
     parser.add_argument("--plugin", default="", metavar="FILE[,NAME=VALUE]",
-                        help="a plug-in that QEMU loads, such as build/lab/tests/vm/libcount.so")  # fmt: skip
+                        help="a plug-in that QEMU loads, such as build/lab/tests/vm/libcount.so")
     parser.add_argument(
         "--no-multipath", action="store_true", help="the kernel's NVMe driver without multipath"
     )
@@ -126,7 +126,7 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--share", type=Path, metavar="DIR", help="shown read-write at /share")
     parser.add_argument("--root", type=Path, metavar="DIR",
-                        help="a root that you made, with python3, in place of the lab's; the guest does not change it")  # fmt: skip
+                        help="a root that you made, with python3, in place of the lab's; the guest does not change it")
     parser.add_argument("--no-module", action="store_true", help="do not load dmabuf_rw.ko")
     parser.add_argument("--no-build", action="store_true", help="take what was built before")
     parser.add_argument(

@@ -4,5 +4,3 @@
 
 class LabError(Exception):
     """The lab itself could not do its work; the text is one sentence that names the cause."""
-
-

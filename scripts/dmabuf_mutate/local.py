@@ -192,4 +192,3 @@ def describe(result: Result) -> None:
     more = f" by {result.by}" if result.by else ""
     detail = f": {result.detail}" if result.detail else ""
     say(f"{result.id}: {result.verdict}{more}{detail} ({result.seconds:.1f} s)")
-

@@ -40,20 +40,20 @@ def all_of(store: Store, plan: str) -> list[Known]:
         Known(Series(row["test"], row["side"], row["host"]), row["metric"], row["against"], row["night"],
               row["ratio"], row["note"], row["own"], row["until"])
         for row in rows.fetchall()
-    ]  # fmt: skip
+    ]
 
 
 def add(
     store: Store, plan: str, series: Series, metric: str, night: int | None, note: str,
     against: str | None = None,
-) -> Known:  # fmt: skip
+) -> Known:
     """Acknowledges what a night confirmed, by default the last one that decided about this metric.
     against: which of the things that it was compared with; needed where it is slower than several."""
     found = [
         row for row in store.decisions(night, plan)
         if (row["test"], row["side"], row["host"], row["metric"])
         == (series.test, series.side, series.host, metric) and against in (None, row["against"])
-    ]  # fmt: skip
+    ]
     last = found[-1]["night"] if found else None
     confirmed = [row for row in found if row["night"] == last and row["state"] == CONFIRMED]
     if not confirmed:
@@ -80,14 +80,14 @@ def put(store: Store, plan: str, known: Known) -> Known:
             "own) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (plan, series.test, series.side, series.host, known.metric, known.against, known.night,
              known.ratio, known.note, now(), known.own),
-        )  # fmt: skip
+        )
     return known
 
 
 def end(
     store: Store, plan: str, series: Series, metric: str | None = None, against: str | None = None,
     until: int | None = None,
-) -> int:  # fmt: skip
+) -> int:
     """What is slower fails again; how many were known. metric: None for all of the series. against:
     None for whatever it was compared with. until: the last night for which it is known, so that who judges
     nights of its time again comes to the same; None: all but the last one."""
@@ -103,7 +103,7 @@ def end(
 def stop(
     store: Store, plan: str, series: Series, night: int | None, metric: str | None = None,
     against: str = "baseline",
-) -> None:  # fmt: skip
+) -> None:
     """What was compared with a baseline, or held, is known till this night and not after it; None: till the
     last that there is. Nights of its time can be judged again, and are what they were."""
     store.db.execute(

@@ -38,7 +38,7 @@ def keep(store: Store, judgement: Judgement) -> None:
         return
     if not complete(store, store.night(judgement.night)):
         say(f"night {judgement.night} is not complete, so that nothing of this is stored; "
-            "`dmabuf-nightly run --resume` goes on with it")  # fmt: skip
+            "`dmabuf-nightly run --resume` goes on with it")
         return
     judgement.save()
     verdict = results.build(judgement).verdict
@@ -48,7 +48,7 @@ def keep(store: Store, judgement: Judgement) -> None:
 def before(
     store: Store, night: Night, need_baseline: bool = False,
     told: Callable[[Judgement], None] | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """Judges and stores the nights of a plan before one that were only measured. told: called with each
     of them when it is stored."""
     for earlier in store.unjudged(night.plan, night.id):
@@ -68,7 +68,7 @@ def look(store: Store, night: Night) -> model.Results:
 def in_order(
     store: Store, night: Night, need_baseline: bool = False,
     told: Callable[[Judgement], None] | None = None,
-) -> Judgement:  # fmt: skip
+) -> Judgement:
     """Judges a night, before it those of its plan that were only measured, and stores all that.
     told: called with each of these earlier ones when it is stored."""
     before(store, night, need_baseline, told)

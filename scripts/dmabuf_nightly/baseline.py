@@ -48,7 +48,7 @@ def all_of(store: Store, plan: str) -> list[Baseline]:
     return [
         _loaded(store, those, len(those) - 1)
         for _, those in sorted(ever.items(), key=lambda item: (item[0].test, item[0].side, item[0].host))
-    ]  # fmt: skip
+    ]
 
 
 def _ever(store: Store, plan: str) -> dict[Series, list[sqlite3.Row]]:
@@ -76,7 +76,7 @@ def _loaded(store: Store, rows: Sequence[sqlite3.Row], index: int) -> Baseline:
     ]
     series = Series(row["test"], row["side"], row["host"])
     return Baseline(row["id"], series, row["key"], row["pinned"], json.loads(row["nights"]),
-                    row["note"], store.runs_of(ids), _since(rows, index))  # fmt: skip
+                    row["note"], store.runs_of(ids), _since(rows, index))
 
 
 def in_force(store: Store, plan: str, night: int) -> dict[Series, Baseline]:
@@ -85,7 +85,7 @@ def in_force(store: Store, plan: str, night: int) -> dict[Series, Baseline]:
     decided: dict[Series, int | None] = {
         Series(row["test"], row["side"], row["host"]): row["document"].get("baseline")
         for row in store.decisions(night) if row["against"] == "baseline"
-    }  # fmt: skip
+    }
     found = {}
     for series, rows in _ever(store, plan).items():
         if series in decided:
@@ -127,7 +127,7 @@ def pin(
         raise NightlyError(
             f"night {wrong} is no night of plan {plan}; see `dmabuf-nightly nights`"
             if nights else f"plan {plan} has no finished night to pin"
-        )  # fmt: skip
+        )
     groups: dict[Series, list[Run]] = {}
     for number in nights:
         for run in store.runs(number, 0):
@@ -178,7 +178,7 @@ def pin(
                 "last_night) VALUES (?, ?, ?, ?, ?, ?, ?, ?, (SELECT max(id) FROM night))",
                 (plan, series.test, series.side, series.host, runs[0].key, now(),
                  json.dumps([n for n in nights if any(run.night == n for run in runs)]), note),
-            )  # fmt: skip
+            )
             store.db.executemany(
                 "INSERT INTO baseline_run VALUES (?, ?)",
                 [(cursor.lastrowid, run.id) for run in runs],

@@ -70,7 +70,7 @@ class _Measured:
 def _rounds(
     store: Store, plan: Plan, series: Series, metric: str, like: Sequence[Run], name: str,
     execute: Callable[[int], None], label: str, kind: str,
-) -> Iterator[_Measured]:  # fmt: skip
+) -> Iterator[_Measured]:
     """Runs round after round, up to ROUNDS of them. like: of the machine and
     the job that it must be, each of them, called `name`."""
     values: list[float] = []
@@ -121,7 +121,7 @@ def _values(runs: Sequence[Run], metric: str, what: str) -> list[float]:
 def known_good(
     store: Store, plan: Plan, series: Series, metric: str,
     execute: Callable[[int], None], label: str, effect: float | None = None,
-) -> Step:  # fmt: skip
+) -> Step:
     """Measures the commit that is known to be good, as a reference for the steps: machines drift, and
     one that did since the baseline was pinned would make every commit bad."""
     pinned = _pinned(store, plan, series)
@@ -131,7 +131,7 @@ def known_good(
     measured = _Measured([], 0, "nothing was run")
     like = [replace(pinned.runs[0], key=pinned.key), *pinned.runs]
     for measured in _rounds(store, plan, series, metric, like, f"the {pinned.name}", execute, label,
-                            REFERENCE):  # fmt: skip
+                            REFERENCE):
         if measured.why:
             break
     fresh = [n.id for n in store.nights(plan.name, REFERENCE) if n.id not in begun]
@@ -161,16 +161,16 @@ def _reference(store: Store, plan: Plan, series: Series) -> list[Run]:
     nights = [
         night for night in store.nights(plan.name, REFERENCE)
         if night.status == REFERENCE and night.plan_hash == plan.digest and night.started >= limit
-    ]  # fmt: skip
+    ]
     runs = [
         run for night in nights[-ROUNDS:] for run in store.runs(night.id)
         if run.series == series and run.valid
-    ]  # fmt: skip
+    ]
     # Of rounds on machines that differ, or of other commits, only the newest say what this one gives.
     runs = [
         run for run in runs
         if store.alike(runs[-1], run) and run.subject == runs[-1].subject
-    ]  # fmt: skip
+    ]
     if len(runs) < plan.rules.least_runs:
         raise NightlyError(
             f"no known-good commit of {series} was measured by this text of the plan within "
@@ -182,7 +182,7 @@ def _reference(store: Store, plan: Plan, series: Series) -> list[Run]:
 def step(
     store: Store, plan: Plan, series: Series, metric: str,
     execute: Callable[[int], None], label: str, effect: float | None = None,
-) -> Step:  # fmt: skip
+) -> Step:
     """Runs up to ROUNDS rounds of the plan (one case, one side) until the metric is decided against
     the known-good commit.
 
@@ -194,7 +194,7 @@ def step(
     limit = effect if effect is not None else plan.rules.floor(metric)
     measured = _Measured([], 0, "nothing was run")
     for measured in _rounds(store, plan, series, metric, reference, "the known-good commit",
-                            execute, label, BISECT):  # fmt: skip
+                            execute, label, BISECT):
         if measured.why:
             return Step(SKIP, f"cannot tell: {measured.why}")
         contrast = stats.Contrast(old, measured.values)

@@ -68,33 +68,33 @@ def parser() -> argparse.ArgumentParser:
         made = commands.add_parser(
             name, help=text, description=text, epilog=EXAMPLES,
             formatter_class=argparse.RawDescriptionHelpFormatter,
-        )  # fmt: skip
+        )
         if store:
             made.add_argument("--store", type=Path, default=STORE, metavar="FILE",
-                              help="the SQLite store (default: %(default)s)")  # fmt: skip
+                              help="the SQLite store (default: %(default)s)")
         return made
 
     def judged(made: argparse.ArgumentParser) -> None:
         made.add_argument("--need-baseline", action="store_true",
-                          help="what has no baseline is inconclusive, not good")  # fmt: skip
+                          help="what has no baseline is inconclusive, not good")
         made.add_argument("--notify", metavar="COMMAND",
                           help="run by sh when the night came to something else than the one before; "
-                          "it reads the verdict as JSON")  # fmt: skip
+                          "it reads the verdict as JSON")
 
     def reports(made: argparse.ArgumentParser) -> None:
         made.add_argument("--report", type=Path, metavar="DIR", help="write the reports there")
         made.add_argument("--format", action="append", choices=FORMATS, default=[],
-                          help="only these reports (default: all)")  # fmt: skip
+                          help="only these reports (default: all)")
 
     run = add("run", "run a plan, judge it, rerun what is suspect")
     run.add_argument("plan", type=Path, metavar="PLAN.toml")
     run.add_argument("--resume", action="store_true",
-                     help="go on with an interrupted night; a new one when there is none")  # fmt: skip
+                     help="go on with an interrupted night; a new one when there is none")
     run.add_argument("--case", action="append", default=[], help="only this case; may be repeated")
     run.add_argument("--seed", type=int, help="of the random order (default: a new one)")
     run.add_argument("--label", default="", help="kept with the night, e.g. a commit")
     run.add_argument("--measure", action="store_true",
-                     help="only run and store: `analyze` judges, here or elsewhere")  # fmt: skip
+                     help="only run and store: `analyze` judges, here or elsewhere")
     run.add_argument("--dry-run", action="store_true", help="only show what would run")
     reports(run)
     judged(run)
@@ -136,7 +136,7 @@ def parser() -> argparse.ArgumentParser:
     step.add_argument("--build", metavar="COMMAND", help="run first; when it fails: 125")
     step.add_argument("--effect", type=arguments.share, help="what counts as bad, e.g. 0.03 (default: floor)")
     step.add_argument("--known-good", action="store_true",
-                      help="this commit is good: measure it, for the steps to be compared with")  # fmt: skip
+                      help="this commit is good: measure it, for the steps to be compared with")
     step.add_argument("--label", default="")
     known = add("acknowledge", "what a night confirmed is known: it fails no more, unless it is worse")
     known.add_argument("--plan", required=True, metavar="NAME")
@@ -146,15 +146,15 @@ def parser() -> argparse.ArgumentParser:
     known.add_argument("--host", default=plan.LOCAL)
     known.add_argument("--night", type=int, help="default: the last that decided about it")
     known.add_argument("--ratio", type=arguments.above_zero, help="how slow, as a share of the baseline; for "
-                       "a store of which a copy was judged")  # fmt: skip
+                       "a store of which a copy was judged")
     known.add_argument("--against", metavar="WHAT", help="baseline, or the name of the side that it is slower "
-                       "than; needed where it is slower than both")  # fmt: skip
+                       "than; needed where it is slower than both")
     how = known.add_mutually_exclusive_group(required=True)
     how.add_argument("--note", help="why it is so; in every report from then on")
     how.add_argument("--end", action="store_true", help="it fails again")
     old = add("prune", "remove fio's output and the latency bins of old nights; figures stay")
     old.add_argument("--keep", type=arguments.positive, required=True, metavar="N",
-                     help="the last N nights of each plan keep all")  # fmt: skip
+                     help="the last N nights of each plan keep all")
     old.add_argument("--plan", metavar="NAME")
     out = add("export", "write the history as CSV, or the last judged night as OpenMetrics")
     out.add_argument("--plan", required=True, metavar="NAME")
@@ -164,10 +164,10 @@ def parser() -> argparse.ArgumentParser:
     facts.add_argument("--target", required=True, help="the drive or file that is measured")
     facts.add_argument("--engine", default="", help="the engine's file")
     facts.add_argument("--memory", default="", metavar="DEVICE",
-                       help="whose memory is used: a PCI address or /dev/dri/card0")  # fmt: skip
+                       help="whose memory is used: a PCI address or /dev/dri/card0")
     test = add("selftest", "judge made-up histories, say how often that is wrong", store=False)
     test.add_argument("--power", action="store_true",
-                      help="instead: how large a slow-down must be to be found")  # fmt: skip
+                      help="instead: how large a slow-down must be to be found")
     test.add_argument("--seed", type=int, default=20, metavar="N", help="of the nights that are drawn (default: %(default)s)")
     test.add_argument("--share", type=arguments.share, default=1.0, help="of the trials, for a quick look")
     return top
@@ -183,7 +183,7 @@ def show(found: model.Results) -> None:
     for row in found.comparisons:
         where = f" on {row.host}" if row.host else ""
         print(f"{row.state:12} {row.case}{where} {row.metric}: {row.ratio:.3f} of {row.old_name} "
-              f"({row.low:.3f} … {row.high:.3f})")  # fmt: skip
+              f"({row.low:.3f} … {row.high:.3f})")
     print(f"{found.verdict.status}: {found.verdict.text}")
 
 
@@ -209,7 +209,7 @@ def _conclude(
 def _notify(
     judgement: "Judgement", found: model.Results, args: argparse.Namespace,
     told: tuple[str | None, list[str]] | None = None,
-) -> bool:  # fmt: skip
+) -> bool:
     """Tells of a night that came to something new; whether nothing went wrong with that."""
     from . import notify
 
@@ -350,7 +350,7 @@ def _nights(args: argparse.Namespace) -> int:
         runs = store.runs(night.id)
         done = sum(run.state == "done" for run in runs)
         print(f"{night.id:5} {night.started} {night.plan}: {night.status or 'unfinished'}, "
-              f"{done} of {len(runs)} runs {night.label}".rstrip())  # fmt: skip
+              f"{done} of {len(runs)} runs {night.label}".rstrip())
     return EXIT_PASS
 
 
@@ -408,7 +408,7 @@ def _bisect(args: argparse.Namespace) -> int:
             store, wanted, series, args.metric,
             lambda night: runner.Execution(store, wanted, night, held).phase(0),
             args.label, args.effect,
-        )  # fmt: skip
+        )
     print(decided.text)
     return decided.status
 
@@ -449,7 +449,7 @@ def _acknowledge(args: argparse.Namespace) -> int:
     else:
         given = ratios.find(store, args.plan, series, args.metric, args.night, args.ratio, against)
         known = acknowledge.put(store, args.plan, acknowledge.Known(
-            series, args.metric, given.against, given.night, given.ratio, args.note, given.own))  # fmt: skip
+            series, args.metric, given.against, given.night, given.ratio, args.note, given.own))
     print(f"{series}: {args.metric} is known to be at {known.ratio:.3f} since night {known.night}")
     return EXIT_PASS
 
@@ -487,7 +487,7 @@ COMMANDS = {
     "baseline": _baseline, "bisect": _bisect, "export": _export, "acknowledge": _acknowledge,
     "prune": _prune, "fingerprint": _fingerprint,
     "selftest": _selftest,
-}  # fmt: skip
+}
 
 
 def main(argv: list[str]) -> int:

@@ -61,7 +61,7 @@ def _pass(
     large = [
         i for i, (f, c) in enumerate(zip(findings, contrasts, strict=True))
         if abs(worsening(c.ratio, f.question.better)) >= f.threshold
-    ]  # fmt: skip
+    ]
     if not large:
         return [], []
     adjusted = stats.CORRECTIONS[rules.correction]([c.p for c in contrasts])
@@ -157,7 +157,7 @@ def _sides_together(
     together = [
         stats.Strata([*f.question.sides, (f.question.old, f.question.new)]) if wanted else c
         for f, c, wanted in zip(compared, contrasts, asked, strict=True)
-    ]  # fmt: skip
+    ]
     passed, adjusted = _pass(compared, together, rules)
     for index in passed:
         finding = compared[index]
@@ -245,7 +245,7 @@ def old_for(finding: Finding) -> Sequence[float]:
 def second_look(
     findings: Sequence[Finding], fresh: Mapping[int, tuple[Sequence[float], Sequence[float]]],
     rules: Rules,
-) -> None:  # fmt: skip
+) -> None:
     """Decides about suspects by fresh runs alone: those that made them suspect were chosen for
     being low. `fresh`: the finding's index → (old, new); old is [] where old_for() has it."""
     known = []

@@ -130,7 +130,7 @@ def slow_nights(
     return [
         night for night in nights[first:]
         if night in decided and decided[night].state in SLOWER and counts(night, decided[night], pin)
-    ][-SLOW_NIGHTS:]  # fmt: skip
+    ][-SLOW_NIGHTS:]
 
 
 def next_hold(

@@ -75,7 +75,7 @@ def open_metrics(store: Store, plan: str) -> str:
 
     def labels(series: Series, metric: str) -> dict[str, str]:
         return {"plan": plan, "case": series.test, "side": series.side, "host": series.host,
-                "metric": metric}  # fmt: skip
+                "metric": metric}
 
     families: dict[str, tuple[str, list[tuple[dict[str, str], float]]]] = {
         "value": ("The median of the night's valid runs.", []),
@@ -85,7 +85,7 @@ def open_metrics(store: Store, plan: str) -> str:
         "night": ("The number of the night.", [({"plan": plan}, night.id)]),
         "start_timestamp_seconds": ("When the night began.",
                                     [({"plan": plan}, clock.seconds(night.started))]),
-    }  # fmt: skip
+    }
     for series, runs in by_series.items():
         for metric in sorted({name for run in runs for name in run.metrics}):
             values = [run.metrics[metric] for run in runs if metric in run.metrics]
@@ -119,7 +119,7 @@ def write(store: Store, plan: str, folder: Path) -> list[Path]:
         metrics = sorted(set.intersection(*(set(row) for row in rows)) - {"time", *ATTRIBUTES})
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, ["time", *ATTRIBUTES, *metrics], extrasaction="ignore",
-                                lineterminator="\n")  # fmt: skip
+                                lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         files.replace(path, text.getvalue())

@@ -136,7 +136,7 @@ def check_runtime(jobs: Sequence[Mapping[str, Any]], wanted_s: float, outcome: O
 def check_report(
     reports: Sequence[Mapping[str, Any]], jobs: Sequence[Mapping[str, Any]], case: plan.Case,
     outcome: Outcome,
-) -> None:  # fmt: skip
+) -> None:
     """The engine's report must prove the datapath, for as much I/O as fio itself counted."""
     outcome.proven = False
     names = {job.get("jobname") for job in jobs}
@@ -213,7 +213,7 @@ def judge(
     except NightlyError as error:
         last = [line for line in said.splitlines() if line.strip()][-1:]
         outcome.fail(f"fio ended with status {status}: {(last or [str(error)])[0].strip()}"
-                     if status else str(error))  # fmt: skip
+                     if status else str(error))
         return outcome
     errors = sorted({int(j.get("error", 0)) for j in jobs} - {0})
     if case.proof if case.proof is not None else job.ours:

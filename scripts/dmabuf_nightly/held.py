@@ -41,7 +41,7 @@ def faster(finding: Finding, contrast: stats.Contrast) -> bool:
     question = finding.question
     if not question.slow:
         return worsening(min(contrast.interval) if question.better == "higher" else max(contrast.interval),
-                         question.better) < finding.threshold  # fmt: skip
+                         question.better) < finding.threshold
     sides = not question.old_nights
     pairs: list[Pair] = [(contrast.old if sides else (), contrast.new), *question.slow]
     if min(min([*old, *new]) for old, new in pairs) <= 0:

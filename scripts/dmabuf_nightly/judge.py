@@ -84,7 +84,7 @@ class _Judge:
         self.worse: dict[Subject, dict[int, float]] = defaultdict(dict)
         for row in store.decisions(plan=plan.name):
             about = Subject(Series(row["test"], row["side"], row["host"]), row["metric"],
-                            row["against"])  # fmt: skip
+                            row["against"])
             if row["night"] < night:
                 self.earlier[about][row["night"]] = _decided(row["document"], row["state"])
                 if row["document"].get("worse") and row["document"]["ratio"]:
@@ -104,7 +104,7 @@ class _Judge:
         self.known = {
             Subject(k.series, k.metric, k.against): k for k in acknowledge.all_of(store, plan.name)
             if k.of_time(night)
-        }  # fmt: skip
+        }
         self.unfit: dict[Subject, str] = {}
 
     def one(self, series: Series) -> tuple[Run | None, str]:
@@ -195,7 +195,7 @@ class _Judge:
             by_night = past.of(metric, least)
             self.result.nights[about] = list(by_night)
             self.result.jobless[about] = _jobless(tonight, compared) if hold and not pinned else past.jobless(
-                tonight, [*by_night, *reference])  # fmt: skip
+                tonight, [*by_night, *reference])
             seen = view(list(by_night), decided, self.pins[series], pin)
             slow = slow_nights(list(every), decided, hold, pin) if hold else []
             asked.append(
@@ -210,7 +210,7 @@ class _Judge:
                     hold is not None, (), pinned is not None, reference, seen.apart,
                     hold is not None and hold.fast > 0, [((), every[night]) for night in slow],
                 )
-            )  # fmt: skip
+            )
         return asked
 
     def _reference(self, series: Series, hold: Hold) -> list[Run]:
@@ -224,7 +224,7 @@ class _Judge:
         if valid < self.plan.rules.least_runs or not too_few_valid(runs):
             return ""
         return (f"{valid} of {len(runs)} runs are valid: what is left was chosen by what made the others unclear, "
-                "and says nothing")  # fmt: skip
+                "and says nothing")
 
     def _another(self, tonight: Run | None, last: Run | None) -> str:
         """In what tonight is not as the night before, where there is no other one that it is compared with."""
@@ -235,12 +235,12 @@ class _Judge:
         else:
             said = f"this is not the job of night {last.night}: " + jobfacts.shown(self.store.job_differences(tonight, last))
         return (f"{said}. So there is nothing to compare with, and the next nights are compared with those from now "
-                "on; pin a baseline of nights like this one")  # fmt: skip
+                "on; pin a baseline of nights like this one")
 
     def _unfit(
         self, series: Series, metric: str, tonight: Run | None, pinned: baseline.Baseline | None,
         old_runs: Sequence[Run], hold: Hold | None,
-    ) -> str:  # fmt: skip
+    ) -> str:
         """Why a metric cannot be compared with what it should be; "" when it can."""
         if pinned is None and self.need_baseline and not self.plan.old:
             if series in self.later_pins:
@@ -318,7 +318,7 @@ class _Judge:
                          sides=[(by_side[0][n], by_side[1][n]) for n in both],
                          held=bool(slow), mended=hold is not None and hold.fast > 0,
                          slow=[(by_side[0][n], by_side[1][n]) for n in slow])
-            )  # fmt: skip
+            )
         return asked
 
     def _nights_before(self) -> list[int]:

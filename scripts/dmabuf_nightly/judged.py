@@ -83,7 +83,7 @@ class Judgement:
                         "baseline": self.baselines.get(about),
                         "hold": asdict(hold) if hold else None,
                     },
-                )  # fmt: skip
+                )
 
 
 def subject(finding: Finding) -> Subject:

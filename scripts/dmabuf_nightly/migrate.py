@@ -52,7 +52,7 @@ def _to_2(db: sqlite3.Connection) -> None:
             continue
         new_subject = facts.put({**facts.get(subject), _MICROCODE: old[_MICROCODE]})
         db.execute("UPDATE run SET subject = ? WHERE key = ? AND subject = ?",
-                   (new_subject, key, subject))  # fmt: skip
+                   (new_subject, key, subject))
     for table in ("run", "baseline"):
         for (key,) in db.execute(f"SELECT DISTINCT key FROM {table} WHERE key IS NOT NULL").fetchall():
             old = facts.get(key)

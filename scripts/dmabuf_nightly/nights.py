@@ -64,7 +64,7 @@ def night_spread(question: Question) -> tuple[float, float]:
 def beyond_nights(
     question: Question, contrast: stats.Contrast, among: int,
     slow: Sequence[Sequence[float]] = (), alpha: float | None = None,
-) -> bool:  # fmt: skip
+) -> bool:
     """Whether the new runs, and those of the nights `slow`, are together worse than the old ones by more
     than nights differ, so seldom that it would be no more than `alpha`, NIGHT_ALPHA, of the nights, each with
     `among` metrics; FEW_ALPHA where little is known of nights."""

@@ -33,7 +33,7 @@ def before(store: Store, night: Night) -> Night | None:
     found = [
         n for n in store.nights(night.plan)
         if n.id < night.id and n.status in JUDGED and not n.abandoned
-    ]  # fmt: skip
+    ]
     return found[-1] if found else None
 
 
@@ -55,7 +55,7 @@ def document(store: Store, night: Night, found: model.Results) -> dict[str, obje
         "before": last.status if last else None, "text": found.verdict.text,
         "failed": [{name: one[name] for name in ("id", "title", "status", "text", "remedy")}
                    for one in failed],
-    }  # fmt: skip
+    }
 
 
 def tell(command: str, said: dict[str, object]) -> str:
@@ -66,7 +66,7 @@ def tell(command: str, said: dict[str, object]) -> str:
             ["/bin/sh", "-c", command], input=json.dumps(said), text=True, timeout=TIMEOUT_S,
             env={**os.environ, **{f"DMABUF_{name.upper()}": str(said[name]) for name in names}},
             check=False,
-        )  # fmt: skip
+        )
     except subprocess.TimeoutExpired:
         return f"it did not end within {TIMEOUT_S} s"
     return f"it ended with status {done.returncode}" if done.returncode else ""

@@ -374,12 +374,12 @@ def parse(text: str, folder: Path, check_files: bool = True) -> Plan:
         runtime=table.take("runtime", float, 30.0),
         parameters=table.strings("parameters"),
         options=table.strings("options"),
-    )  # fmt: skip
+    )
     sides = []
     for side_name, side_raw in table.take("sides", dict, {}).items():
         side = _Table(f"side {side_name}", side_raw)
         sides.append(Side(_name("[sides]", side_name), side.strings("parameters"),
-                          side.strings("options")))  # fmt: skip
+                          side.strings("options")))
         side.end()
     target = _target("[target]", table.take("target", dict)) if "target" in table.left else None
     hosts = tuple(

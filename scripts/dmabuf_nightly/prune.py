@@ -14,7 +14,7 @@ def prune(store: Store, keep: int, plan: str | None = None) -> list[int]:
             "SELECT DISTINCT run.night FROM baseline_run JOIN run ON run.id = baseline_run.run "
             "JOIN baseline ON baseline.id = baseline_run.baseline WHERE baseline.replaced IS NULL"
         )
-    }  # fmt: skip
+    }
     nights = [n for kind in ("night", "bisect", "reference") for n in store.nights(plan, kind)]
     by_plan: dict[tuple[str, str], list[int]] = {}
     for night in nights:

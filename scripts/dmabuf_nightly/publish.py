@@ -54,7 +54,7 @@ def _names(store: Store, plan: str) -> re.Pattern[str]:
     known: set[str] = set()
     rows = store.db.execute(
         "SELECT DISTINCT job FROM run JOIN night ON night.id = run.night WHERE plan = ? AND job IS NOT NULL", (plan,)
-    ).fetchall()  # fmt: skip
+    ).fetchall()
     for row in rows:
         for name, value in store.facts(row["job"]).items():
             if name.split()[-1] in _OF_FILES or "/" in value:
@@ -100,7 +100,7 @@ def _row(out: Path, night: Night, names: re.Pattern[str]) -> str:
     if (page / INDEX).is_file():
         name = f'<a href="{page.name}/{INDEX}">{night.id}</a>'
     cells = (escape(night.started), f'<span class="{escape(status)}">{escape(status)}</span>',
-             escape(names.sub(FILE, night.label)), escape(names.sub(FILE, night.verdict or "")))  # fmt: skip
+             escape(names.sub(FILE, night.label)), escape(names.sub(FILE, night.verdict or "")))
     return f"<tr><td>{name}</td>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 

@@ -111,7 +111,7 @@ class Finding:
             reference = [names[index] for index in self.change.before]
         good = question.held and self.state in GOOD
         return next_hold(before if question.held else None, night, self.state == CONFIRMED, good,
-                         reference, self.state in SLOWER) or (None if question.held else before)  # fmt: skip
+                         reference, self.state in SLOWER) or (None if question.held else before)
 
     @property
     def nearer_to_none(self) -> bool:

@@ -73,7 +73,7 @@ def _decided(store: Store, name: str, series: Series, metric: str) -> Iterator[G
     for row in store.decisions(plan=name):
         if (row["test"], row["side"], row["host"], row["metric"]) == (
             series.test, series.side, series.host, metric
-        ) and row["document"].get("ratio"):  # fmt: skip
+        ) and row["document"].get("ratio"):
             found = row["document"]
             yield Given(row["night"], row["against"], found["ratio"], found.get("own"))
 
@@ -81,7 +81,7 @@ def _decided(store: Store, name: str, series: Series, metric: str) -> Iterator[G
 def find(
     store: Store, name: str, series: Series, metric: str, night: int | None, ratio: float,
     against: str | None = None,
-) -> Given:  # fmt: skip
+) -> Given:
     """The newest night that gives this ratio, as a report rounds it; NightlyError when none does, or when
     it is one of several things. against: of this one."""
     nights = [one for one in store.nights(name) if one.finished and not one.abandoned]

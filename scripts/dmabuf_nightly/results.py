@@ -44,7 +44,7 @@ def runs_requirement(judgement: Judgement, series: Series) -> model.Requirement:
     requirement = model.Requirement(
         _id(series.test, series.side, series.host, "runs"), f"{series}: runs", verdict.PASS, "",
         group=series.test, seconds=round(sum(run.seconds for run in done), 3),
-    )  # fmt: skip
+    )
     proven = [run for run in valid if run.outcome.get("proven")]
     requirement.text = f"{len(valid)} of {len(runs)} runs are valid"
     if proven:
@@ -83,7 +83,7 @@ def whole_requirement(judgement: Judgement) -> model.Requirement | None:
     requirement = model.Requirement(
         "night.whole", f"Night {night.id}: whole", verdict.INCONCLUSIVE,
         night.verdict if night.abandoned and night.verdict else text,
-    )  # fmt: skip
+    )
     requirement.remedy = (
         "run the night again" if night.abandoned else "`dmabuf-nightly run --resume` goes on with it"
     )
@@ -106,7 +106,7 @@ def metric_requirement(finding: Finding) -> model.Requirement:
         _id(series.test, series.side, series.host, about.metric,
             "" if about.against == "baseline" else "against-" + about.against),
         f"{series}: {about.metric}", status, finding.text, group=series.test,
-    )  # fmt: skip
+    )
     if status == verdict.FAIL:
         requirement.remedy = BISECT.format(case=series.test, metric=about.metric)
     elif finding.state == states.SUSPECT:
@@ -143,7 +143,7 @@ def measurement(judgement: Judgement, series: Series) -> model.Measurement:
         series.host if len(judgement.plan.hosts) > 1 else "",
         block_bytes=outcome.get("block_bytes"), depth=outcome.get("depth"),
         parameters=dict(judgement.plan.case(series.test).parameters),
-    )  # fmt: skip
+    )
     if outcome.get("load"):
         made.parameters.setdefault("rw", outcome["load"])
     drive = judgement.store.facts(shown.key).get("drive", "") if shown else ""
@@ -164,7 +164,7 @@ def measurement(judgement: Judgement, series: Series) -> model.Measurement:
         values = [run.metrics[name] for run in runs if name in run.metrics]
         # Percentiles of all runs together come from their bins, below.
         if not values or ("_clat_p" in name and name not in metrics_of(
-                judgement.plan.case(series.test), runs)):  # fmt: skip
+                judgement.plan.case(series.test), runs)):
             continue
         unit, better, _ = metric_kind(name)
         low, high = stats.median_interval(values) if len(values) > 1 else (None, None)
@@ -181,7 +181,7 @@ def measurement(judgement: Judgement, series: Series) -> model.Measurement:
     counted = [run.outcome.get("commands") for run in runs]
     if all(counted):
         made.commands = model.Commands(**{name: sum(one[name] for one in counted if one)
-                                          for name in ("count", "requests", "bytes")})  # fmt: skip
+                                          for name in ("count", "requests", "bytes")})
     if outcome.get("proven") is not None:
         all_proven = all(run.outcome.get("proven") for run in runs)
         made.proof = model.Proof(all_proven, str(outcome.get("proof", "")))
@@ -205,7 +205,7 @@ def comparison(judgement: Judgement, finding: Finding) -> model.Comparison | Non
         finding.threshold, min(1.0, finding.p_adjusted if finding.p_adjusted is not None else 1.0),
         status_of(finding), finding.state, finding.text,
         about.series.host if several else "",
-    )  # fmt: skip
+    )
 
 
 def fill_p(judgement: Judgement) -> None:
@@ -242,14 +242,14 @@ def history(judgement: Judgement, about: Subject) -> model.History | None:
         [model.Point(nights[n].started, stats.median(v), nights[n].label) for n, v in kept.items()],
         host=about.series.host if len(judgement.plan.hosts) > 1 else "", side=about.series.side,
         datapath=runs[-1].outcome.get("datapath") or "", depth=runs[-1].outcome.get("depth"),
-    )  # fmt: skip
+    )
     changes = edivisive.changes(medians)
     cuts = [change.index for change in changes]
     for change, start, end in zip(changes, [0, *cuts], [*cuts[1:], len(medians)], strict=False):
         made.change_points.append(
             model.ChangePoint(change.index, stats.median(medians[start : change.index]),
                               stats.median(medians[change.index : end]), change.p)
-        )  # fmt: skip
+        )
     return made
 
 
@@ -278,7 +278,7 @@ def _environment(judgement: Judgement) -> tuple[str, list[model.Fact]]:
     several = len(judgement.plan.hosts) > 1
     for host in judgement.plan.hosts:
         runs = [r for rs in judgement.runs.values() for r in rs
-                if r.series.host == host.name and r.state == "done"]  # fmt: skip
+                if r.series.host == host.name and r.state == "done"]
         if not runs:
             continue
         first: Run = runs[0]
@@ -303,7 +303,7 @@ def before_requirement(nights: Sequence[int]) -> model.Requirement:
         f"{shown_nights(nights)} {those} only measured, and nobody judged "
         f"{'it' if len(nights) == 1 else 'them'}: what this night comes to rests on that",
         remedy="`dmabuf-nightly analyze` judges them, and this one after them",
-    )  # fmt: skip
+    )
 
 
 def build(judgement: Judgement, unjudged: Sequence[int] = ()) -> model.Results:
@@ -313,7 +313,7 @@ def build(judgement: Judgement, unjudged: Sequence[int] = ()) -> model.Results:
     every = [
         Series(case.name, side.name, host)
         for case in plan.cases for host in case.hosts for side in plan.sides
-    ]  # fmt: skip
+    ]
     whole = whole_requirement(judgement)
     requirements = [whole] if whole else []
     requirements += [before_requirement(unjudged)] if unjudged else []
@@ -324,7 +324,7 @@ def build(judgement: Judgement, unjudged: Sequence[int] = ()) -> model.Results:
     histories = [
         history(judgement, subject(f)) for f in judgement.findings
         if subject(f).against == "baseline"
-    ]  # fmt: skip
+    ]
     status = verdict.overall(r.status for r in requirements)
     sentence = verdict_text(requirements, status)
     if own := plan.rules.own():
@@ -334,11 +334,11 @@ def build(judgement: Judgement, unjudged: Sequence[int] = ()) -> model.Results:
         model.Verdict(status, sentence), key, environment,
         requirements, [measurement(judgement, series) for series in every],
         [c for c in compared if c is not None], [h for h in histories if h is not None],
-    )  # fmt: skip
+    )
     pinned = {series: one.runs for series, one in judgement.pinned.items()}
     for found in results.histories:
         runs: list[Run] = next((r for s, r in pinned.items() if s.test == found.case and s.side == found.side
-                     and (not found.host or s.host == found.host)), [])  # fmt: skip
+                     and (not found.host or s.host == found.host)), [])
         values = [run.metrics[found.metric] for run in runs if found.metric in run.metrics]
         found.baseline = stats.median(values) if values else None
     if night.label:

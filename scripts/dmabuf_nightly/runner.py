@@ -37,7 +37,7 @@ def parameters(case: Case, host: Host, side: Side) -> dict[str, str]:
     """What ${NAME} in the job file stands for; the more special wins."""
     return {
         "RUNTIME": f"{case.runtime:g}", **case.parameters, **host.parameters, **side.parameters
-    }  # fmt: skip
+    }
 
 
 def target_of(job: jobfile.Job) -> str:
@@ -67,7 +67,7 @@ class Execution:
         options = {**case.options, **side.options}
         if jobfile.REPORT in options:
             raise NightlyError(f"case {case.name} has the option {jobfile.REPORT}, which this program sets "
-                               "itself; take it out")  # fmt: skip
+                               "itself; take it out")
         job = jobfile.expand(case.job, values, options)
         if case.proof if case.proof is not None else job.ours:
             job = jobfile.expand(case.job, values, {**options, jobfile.REPORT: STAND_IN})
@@ -86,7 +86,7 @@ class Execution:
             drives.Planned(*self.prepare(series), series)
             for case in self.plan.cases for side in self.plan.sides for host in case.hosts
             for series in [Series(case.name, side.name, host)]
-        ]  # fmt: skip
+        ]
 
     def check(self) -> None:
         """Every job can be made, and may be run; so that a mistake shows now, and not at three in the
@@ -127,7 +127,7 @@ class Execution:
         try:
             limit = max(300.0, 120 + 10 * case.runtime) if case.runtime else 3600.0
             status, said = fio.run(argv, self.folder.resolve(), f"{self.mark}{run.id}", limit,
-                                   guard.pass_fds if guard else ())  # fmt: skip
+                                   guard.pass_fds if guard else ())
         except BaseException:
             around.close()
             raise
@@ -153,7 +153,7 @@ class Execution:
             {**watch.conditions, JOB + case.name: judged.digest[:16]},
             {name: str(path.relative_to(base)) for name, path in kept.items() if path.exists()},
             jobfacts.facts(judged, case.jobs),
-        )  # fmt: skip
+        )
         return outcome
 
     def phase(self, number: int) -> None:
@@ -324,7 +324,7 @@ def guarded(action: Callable[[], int], store: Store, night: Callable[[], int | N
         runs = store.runs(number)
         done = sum(run.state == "done" for run in runs)
         say(f"stopped; {done} of {len(runs)} runs of night {number} are kept; "
-            "`run --resume` goes on with the rest")  # fmt: skip
+            "`run --resume` goes on with the rest")
         return EXIT_INTERRUPTED
     except Gone as gone:
         number = night()
@@ -346,7 +346,7 @@ def clean_up(store: Store, night: int, ended: int) -> None:
     lost = store.requeue(night)
     if ended or lost:
         say(f"night {night}: {lost} run in flight is run again; "
-            f"{ended} processes that were left behind were ended")  # fmt: skip
+            f"{ended} processes that were left behind were ended")
 
 
 def only(plan: Plan, cases: Iterable[str]) -> Plan:

@@ -136,7 +136,7 @@ SCENARIOS = (
              mended=5, history=10, baseline_nights=0, reruns=False, most_red=MOST_RED),
     Scenario("all metrics 10 % slower, then mended, sides, measured only", 60, 3, slow=0.9, many=METRICS, mended=3,
              sides=True, history=2, reruns=False, most_red=0.06),
-)  # fmt: skip
+)
 
 
 # How large a slow-down must be to be found, for runs that differ by 3 % and by 1 %: what docs/nightly.md
@@ -145,4 +145,4 @@ POWER = tuple(
     Scenario(f"{effect:g} % slower, runs differ by {cv:g} %{'' if reruns else ', measured only'}", 100, 3,
              slow=1 - effect / 100, cv=cv / 100, reruns=reruns)
     for cv in (3.0, 1.0) for effect in (2.0, 2.5, 3.0, 4.0, 5.0, 7.0) for reruns in (True, False)
-)  # fmt: skip
+)

@@ -54,10 +54,10 @@ class Figures:
         for name, events, nights in (
             ("alarmed", other.alarmed, other.nights), ("green", other.green, other.after),
             ("red", other.red, other.mended),
-        ):  # fmt: skip
+        ):
             self.by_history.setdefault(name, []).append((events, nights))
         for name in ("nights", "suspected", "alarmed", "trials", "found", "at_once", "after", "green", "unclear",
-                     "mended", "red", "open"):  # fmt: skip
+                     "mended", "red", "open"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
@@ -135,12 +135,12 @@ class Trial:
             sides = {
                 night: (old[metric].tolist(), self.past[night][0][metric].tolist())
                 for night in {*every[-BEFORE:], *slow} if (old := self.past[night][1]) is not None
-            }  # fmt: skip
+            }
             return Question(
                 metric, "higher", FLOOR, reference[metric].tolist(), new, mended=mended,
                 sides=[sides[night] for night in every[-BEFORE:]], held=bool(slow),
                 slow=[sides[night] for night in slow],
-            )  # fmt: skip
+            )
         nights = list(every)[-self.rules.history :]
         # The same as judge.py does with stored nights.
         compared = pin.nights if pin else hold.nights if hold else last_good(every, decided)
@@ -151,7 +151,7 @@ class Trial:
             [stats.median(night) for night in runs], seen.flagged, runs, len(compared), seen.eras,
             seen.settled, hold is not None, (), pin is not None, compared, seen.apart, mended,
             [((), self.past[night][0][metric].tolist()) for night in slow],
-        )  # fmt: skip
+        )
 
     def state(self, metric: int) -> str:
         """What the last night came to for a metric."""
@@ -334,7 +334,7 @@ def describe(scenario: Scenario, figures: Figures) -> str:
 def run(
     rules: Rules, say: Callable[[str], None], share: float = 1.0,
     scenarios: Sequence[Scenario] = SCENARIOS, seed: int = SEED,
-) -> bool:  # fmt: skip
+) -> bool:
     """Every scenario; whether all claims hold. `share` of the trials, for a quicker look. Another `seed` draws
     nights that the rules were not made beside."""
     say(
@@ -353,5 +353,5 @@ def run(
             say(f"  {'holds' if holds else 'DOES NOT HOLD'}: {text}")
             good = good and holds
     say(f"{'every claim holds' if good else 'a claim does not hold'}; "
-        f"{time.monotonic() - start:.0f} s")  # fmt: skip
+        f"{time.monotonic() - start:.0f} s")
     return good

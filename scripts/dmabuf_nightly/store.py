@@ -29,7 +29,7 @@ SCHEMA_VERSION = 4
 
 # Facts that keys have since version 2 of the store.
 LATER = frozenset({"memory", "route", "drive wear", "CPU frequency", "ASPM", "huge pages",
-                   "drive namespace", "drive part"})  # fmt: skip
+                   "drive namespace", "drive part"})
 
 # fio has some 1900 bins for a direction, of less than 50 characters each.
 MOST_BINS_BYTES = 1 << 20
@@ -320,7 +320,7 @@ class Store:
         return [
             night for night in self.nights(plan)
             if night.id < before and night.status == MEASURED and night.id not in left
-        ]  # fmt: skip
+        ]
 
     def night(self, number: int) -> Night:
         """One night, of whatever kind."""
@@ -353,7 +353,7 @@ class Store:
                 _stored(row, "reasons", list), row["key"] or "", row["subject"] or "",
                 row["job"] or "", _stored(row, "conditions", dict), _stored(row, "outcome", dict),
                 _stored(row, "files", dict),
-            )  # fmt: skip
+            )
         for row in self.db.execute(
             f"SELECT run, name, value FROM metric WHERE run IN (SELECT id FROM run WHERE {where})",
             values,
@@ -410,7 +410,7 @@ class Store:
         return [
             name for name in differences(old, new)
             if name not in LATER or (name in old and name in new)
-        ]  # fmt: skip
+        ]
 
     def comparable(self, a: str, b: str) -> bool:
         """Whether runs with these keys are of one machine."""
@@ -443,7 +443,7 @@ class Store:
         found = {
             (run.key, run.job, *sorted({**jobfacts.reported(run.outcome), **jobfacts.shape(run.outcome)}.items())): run
             for run in reversed(runs)
-        }  # fmt: skip
+        }
         return list(reversed(found.values()))
 
     def facts(self, name: str) -> Facts:
@@ -455,10 +455,10 @@ class Store:
         self, run: int, outcome: Outcome, seconds: float, key: Mapping[str, str],
         subject: Mapping[str, str], conditions: Mapping[str, str], files: Mapping[str, str],
         job: Mapping[str, str] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Writes all that a run gave, in one transaction. job: as jobfacts.facts() has it."""
         known = ("datapath", "exporter", "proven", "proof", "block_bytes", "depth", "version",
-                 "memory", "route", "load", "cpu_percent", "commands")  # fmt: skip
+                 "memory", "route", "load", "cpu_percent", "commands")
         for name, value in outcome.metrics.items():
             if not math.isfinite(value):
                 outcome.unclear(f"{name} is no number: {value}")
@@ -470,7 +470,7 @@ class Store:
                  self.add_facts(subject), json.dumps(dict(conditions)),
                  json.dumps({name: getattr(outcome, name) for name in known}),
                  json.dumps(dict(files)), self.add_facts(job) if job else None, run),
-            )  # fmt: skip
+            )
             self.db.executemany(
                 "INSERT OR REPLACE INTO metric VALUES (?, ?, ?)",
                 [(run, name, value) for name, value in outcome.metrics.items() if math.isfinite(value)],
@@ -492,13 +492,13 @@ class Store:
         }
 
     def decide(self, night: int, series: Series, metric: str, state: str, against: str,
-               document: Mapping[str, Any]) -> None:  # fmt: skip
+               document: Mapping[str, Any]) -> None:
         """Stores what was decided about one metric."""
         self.db.execute(
             "INSERT OR REPLACE INTO decision VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (night, series.test, series.side, series.host, metric, state, against,
              json.dumps(dict(document))),
-        )  # fmt: skip
+        )
 
     def decisions(self, night: int | None = None, plan: str | None = None) -> list[dict[str, Any]]:
         """What was decided, in one night or in all, of one plan or of all, oldest first."""

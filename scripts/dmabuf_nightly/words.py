@@ -62,18 +62,18 @@ def why(result: Judgement, finding: Finding, reruns: bool) -> str:
     if finding.state in (SUSPECT, INCONCLUSIVE) and since:
         again = ", and is run again" if reruns else ""
         return (f"{since.replace('as it was', 'it was slower')}: this night is neither clearly as slow nor "
-                f"clearly as fast as before{again}")  # fmt: skip
+                f"clearly as fast as before{again}")
     if finding.state == SUSPECT:
         if "reruns" in finding.extra:
             return ("; both reruns agree, but nights may differ by as much: it is confirmed when the "
-                    "next night or the one after it agrees")  # fmt: skip
+                    "next night or the one after it agrees")
         return "; not run again yet" if reruns else (
             "; not run again: it is confirmed when the next night or the one after it agrees"
         )
     if finding.state == CONFIRMED:
         if since:
             more = "" if finding.question.pinned else (": it fails until it is as fast as before, a baseline is "
-                                                       "pinned, or it is acknowledged")  # fmt: skip
+                                                       "pinned, or it is acknowledged")
             return since + more
         return {
             "agree": "; one of the two nights before agrees",

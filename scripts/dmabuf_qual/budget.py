@@ -54,7 +54,7 @@ def most(case: Case, drive: Drive, scale: Scale, bytes_s: float) -> float:
 def speed(records: Iterable[Record], assumed: float) -> float:
     """Bytes a second that the next case may write at the most."""
     seen = [record["written_bytes"] / record["runtime_s"] for record in records
-            if record.get("written_bytes") and record.get("runtime_s")]  # fmt: skip
+            if record.get("written_bytes") and record.get("runtime_s")]
     return float(max([assumed, *(MARGIN * one for one in seen)]))
 
 
@@ -64,7 +64,7 @@ def begins(case: Case, part: int, may_write: float) -> Record:
 
 
 def used(before: Mapping[str, Any] | None, after: Health | None, records: Iterable[Record], drive: Drive,
-         scale: Scale, assumed: float, begun: Iterable[Record] = ()) -> float:  # fmt: skip
+         scale: Scale, assumed: float, begun: Iterable[Record] = ()) -> float:
     """The bytes that the run has written so far. `before`: the drive's health as it began. `begun`: all
     cases that began: one of which there is no record may have written all that it could."""
     every = list(records)
@@ -87,7 +87,7 @@ def refusal(made: list[plan.Part], limit: int, health: Health | None) -> str:
         return "--most-written counts by the drive's own SMART log, and that cannot be read: run as root"
     if least > limit:
         return (f"--most-written {amount(limit)}: the run writes at least {amount(least)}, and up to "
-                f"{amount(plan.total(made).written[1])}")  # fmt: skip
+                f"{amount(plan.total(made).written[1])}")
     return ""
 
 
@@ -99,7 +99,7 @@ def over(so_far: float, limit: int) -> str:
 def ended(so_far: float, limit: int, case: str, more: float) -> str:
     """What the verdict begins with where a run was ended."""
     return (f"{NAME}: {amount(so_far)} of {amount(limit)} are written, and {case} may write {amount(more)}: it was "
-            "not begun")  # fmt: skip
+            "not begun")
 
 
 class Meter:
@@ -121,4 +121,4 @@ class Meter:
         if self.so_far + wrote + next_looks <= self.limit:
             return ""
         return (f"{NAME}: {amount(self.so_far + wrote)} of {amount(self.limit)} are written: a case was ended in the "
-                "middle, as the drive writes faster than was thought")  # fmt: skip
+                "middle, as the drive writes faster than was thought")

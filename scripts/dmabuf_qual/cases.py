@@ -61,7 +61,7 @@ USUAL_TESTS = "iops"
 LEAST_RUNTIME = 0.95
 PRECONDITION_SIZE = "128k"
 BLOCK_BYTES = {"512": 512, "4k": 4096, "8k": 8192, "16k": 16384, "32k": 32768, "64k": 65536,
-               "128k": 131072, "1m": MIB}  # fmt: skip
+               "128k": 131072, "1m": MIB}
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Scale:
         words: dict[str, str | int | bool] = {
             "load_bytes": self.load_bytes, "cell_seconds": self.cell_seconds, "repeats": self.repeats,
             "steady": self.steady, "size": self.size,
-        }  # fmt: skip
+        }
         # Left out where it is the usual, as in runs of older releases: they stay comparable.
         return words if self.tests == USUAL_TESTS else {**words, "tests": self.tests}
 
@@ -88,7 +88,7 @@ class Scale:
     def of_words(words: dict[str, Any]) -> "Scale":
         """From run.json."""
         return Scale(int(words["load_bytes"]), int(words["cell_seconds"]), int(words["repeats"]),
-                     bool(words["steady"]), str(words["size"]), str(words.get("tests", USUAL_TESTS)))  # fmt: skip
+                     bool(words["steady"]), str(words["size"]), str(words.get("tests", USUAL_TESTS)))
 
 
 # The load of a whole run is a requirement.
@@ -185,7 +185,7 @@ def before_measuring(
     listed += [integrity(test, "", "premapped") for test in FAULTS]
     listed += [integrity(test, exporter, "premapped") for exporter in exporters
                if split_exporter(exporter)[0] == "plugin" and "premapped" in paths[exporter]
-               for test in OWN_FAULTS]  # fmt: skip
+               for test in OWN_FAULTS]
     return listed
 
 
@@ -218,7 +218,7 @@ def after_load(exporters: list[str], paths: dict[str, list[str]]) -> list[Case]:
         *(integrity_after(test, exporter, path) for exporter in exporters for path in paths[exporter]
           for test in AFTER_LOAD),
         integrity_after("check", "", ""),
-    ]  # fmt: skip
+    ]
 
 
 def planned(

@@ -63,25 +63,25 @@ def parser() -> argparse.ArgumentParser:
     def scope(to: argparse.ArgumentParser) -> None:
         to.add_argument("--exporter", action="append", default=[], metavar="KIND[:DEVICE]",
                         help=f"{', '.join(exporters.KINDS[1:])}; the control udmabuf is always "
-                        "there; vfio needs a device")  # fmt: skip
+                        "there; vfio needs a device")
         to.add_argument("--requirements", type=Path, metavar="FILE", help="thresholds, TOML")
 
     def tests(to: argparse.ArgumentParser) -> None:
         to.add_argument("--tests", default=cases.USUAL_TESTS, metavar="LIST",
-                        help=f"SNIA's tests to do, of {', '.join(snia.TESTS)} (default: %(default)s)")  # fmt: skip
+                        help=f"SNIA's tests to do, of {', '.join(snia.TESTS)} (default: %(default)s)")
 
     def bounds(to: argparse.ArgumentParser) -> None:
         to.add_argument("--write-speed", type=arguments.above_zero, default=plan.ASSUMED_BYTES_S / 1e6,
                         metavar="MB/s", help="of the drive, assumed until it was measured "
-                        "(default: %(default)s)")  # fmt: skip
+                        "(default: %(default)s)")
         to.add_argument("--most-written", metavar="BYTES", help="the run does not begin where it writes more (2t), and "
-                        "ends before it would")  # fmt: skip
+                        "ends before it would")
 
     check = command("preflight", "what will go wrong here; only reads")
     scope(check)
     asked = command("paths", "which datapath each drive has with each exporter; reads and writes nothing")
     asked.add_argument("--exporter", action="append", default=[], metavar="KIND[:DEVICE]",
-                       help="default: all that this machine can make")  # fmt: skip
+                       help="default: all that this machine can make")
     asked.add_argument("--json", action="store_true", help="docs/schema/paths.schema.json")
     asked.add_argument("device", nargs="*", help="drives or partitions (default: all drives)")
     planned = command("plan", "hours, bytes written, share of the drive's endurance; only reads")
@@ -98,18 +98,18 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--resume", action="store_true", help="go on with the run in --output")
     run.add_argument("--erase", action="store_true", help="the drive's data may be destroyed")
     run.add_argument("--serial", action="append", default=[], help="the drive's serial number, to be sure which "
-                     "one; of several drives each, in their order")  # fmt: skip
+                     "one; of several drives each, in their order")
     run.add_argument("--wwid", action="append", default=[], help="its wwid, NGUID, EUI-64 or UUID, where the serial "
-                     "number is not enough; likewise")  # fmt: skip
+                     "number is not enough; likewise")
     run.add_argument("--nsid", default="", help="its namespace id, likewise")
     run.add_argument(drive_guard.CONSENT, action="append", default=[], metavar="TYPE",
                      help="what is on the drive and may be lost, as the refusal names it: ext4, "
-                     "gpt; for each a time; of several drives SERIAL=TYPE")  # fmt: skip
+                     "gpt; for each a time; of several drives SERIAL=TYPE")
     run.add_argument("--output", type=Path, required=True, metavar="DIR", help="records and report")
     run.add_argument("--only", action="append", default=[], metavar="GLOB",
-                     help="only cases whose name matches; all else is inconclusive")  # fmt: skip
+                     help="only cases whose name matches; all else is inconclusive")
     run.add_argument("--despite", action="append", default=[], metavar="NAME",
-                     help="begin although preflight says stop for this; machine.ready then fails")  # fmt: skip
+                     help="begin although preflight says stop for this; machine.ready then fails")
     run.add_argument("--cell-seconds", type=arguments.positive, metavar="N", help="of each measurement (60)")
     run.add_argument("--repeats", type=arguments.positive, metavar="N", help="of the comparison (5)")
     run.add_argument("--size", metavar="SIZE", help="of the drive, for the measurements (100%%)")
@@ -118,7 +118,7 @@ def parser() -> argparse.ArgumentParser:
     for sub in (check, planned):
         sub.add_argument("device", help="the drive: /dev/nvme0n1")
     run.add_argument("device", nargs="+", metavar="device", help="the drive: /dev/nvme0n1; several are qualified at "
-                     "once, each in a folder of its own in --output")  # fmt: skip
+                     "once, each in a folder of its own in --output")
     report = command("report", "write the report of a run again, in all forms")
     report.add_argument("folder", type=Path)
     report.add_argument("--output", type=Path, metavar="DIR", help="default: the same folder")
@@ -149,7 +149,7 @@ def _consents(given: Sequence[str], names: Sequence[str]) -> dict[str, tuple[str
         name, _, kind = words.rpartition("=")
         if name not in found or not kind:
             raise QualError(f"{drive_guard.CONSENT} {words}: of several drives say on which, "
-                            f"{drive_guard.CONSENT} {names[0]}=TYPE")  # fmt: skip
+                            f"{drive_guard.CONSENT} {names[0]}=TYPE")
         found[name] += (kind,)
     return found
 
@@ -164,18 +164,18 @@ def drives_of(args: argparse.Namespace) -> list[Target]:
     wwids: list[str] = args.wwid or [""] * count
     if count == 1:
         return [Target(args.device[0], Demand(serials[0], wwids[0], args.nsid), args.output,
-                       consent=tuple(args.overwrite_signature))]  # fmt: skip
+                       consent=tuple(args.overwrite_signature))]
     if args.nsid:
         raise QualError("--nsid goes with one drive: give a --wwid for each")
     names = serials if len(set(serials)) == count else wwids
     folders = [re.sub(r"[^A-Za-z0-9.-]", "_", name) for name in names]
     if len(set(folders)) != count or {"", ".", ".."} & set(folders):
         raise QualError(f"{count} drives need a --serial each, in their order, or a --wwid where that is not enough, "
-                        "and no two the same")  # fmt: skip
+                        "and no two the same")
     consents = _consents(args.overwrite_signature, names)
     return [Target(device, Demand(serial, wwid, ""), args.output / folder, name, tuple(names), consents[name])
             for device, serial, wwid, folder, name in zip(args.device, serials, wwids, folders, names,
-                                                          strict=True)]  # fmt: skip
+                                                          strict=True)]
 
 
 def _exporters(args: argparse.Namespace) -> list[str]:
@@ -206,7 +206,7 @@ def scale_of(
     if size is not None:
         if cases.size_bytes(size, drive_bytes) is None:
             raise QualError(f"--size {size} is no part of the drive: give bytes that it has (1g) or "
-                            "1% … 100%")  # fmt: skip
+                            "1% … 100%")
         scale = dataclasses.replace(scale, size=size)
     return scale
 
@@ -296,7 +296,7 @@ def _one(args: argparse.Namespace, target: Target, ready: beside.Ready) -> int:
 
 
 def _qualify(args: argparse.Namespace, needs: requirements.Requirements, found: drive.Drive,
-             guard: Guard, target: Target, ready: beside.Ready) -> int:  # fmt: skip
+             guard: Guard, target: Target, ready: beside.Ready) -> int:
     scale = scale_of(args, needs, found.bytes)
     wanted = _exporters(args)
     execute.need_root()
@@ -362,7 +362,7 @@ def main(argv: list[str]) -> int:
     """Runs one sub-command; returns the exit status."""
     args = parser().parse_args(argv)
     act = {"preflight": _preflight, "paths": _paths, "plan": _plan, "run": _run, "report": _report,
-           "compare": _compare}[args.command]  # fmt: skip
+           "compare": _compare}[args.command]
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _terminate)
     signal.signal(signal.SIGINT, signal.default_int_handler)

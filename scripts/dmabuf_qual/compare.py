@@ -84,7 +84,7 @@ def figures(old: dict[str, Record], new: dict[str, Record]) -> Figures:
         if (low > 1 or high < 1) and abs(ratio - 1) > FLOOR:
             lower_is_better = key[-1].endswith(("_us", "_gib", "_ms"))
             text = (f"{median(a):.4g} → {median(b):.4g} (x {ratio:.3f}, interval {low:.3f} … "
-                    f"{high:.3f})")  # fmt: skip
+                    f"{high:.3f})")
             changed.append(Change(" ".join(key).strip(), text, (ratio > 1) == lower_is_better))
     return Figures(changed, len(common), by_chance)
 
@@ -128,7 +128,7 @@ def compare(old: Path, new: Path, force: bool) -> tuple[list[Change], list[str]]
         elif before.status != after.status:
             worse = {PASS: 0, SKIP: 1, INCONCLUSIVE: 2, FAIL: 3}
             changes.append(Change(after.id, f"{before.status} → {after.status}: {after.text}",
-                                  worse[after.status] > worse[before.status]))  # fmt: skip
+                                  worse[after.status] > worse[before.status]))
         elif after.status == FAIL:
             new_names = sorted(set(after.names) - set(before.names))
             if new_names:
@@ -140,5 +140,5 @@ def compare(old: Path, new: Path, force: bool) -> tuple[list[Change], list[str]]
         notes.append(f"no figure was measured {LEAST_REPEATS} times in both: figures were not compared")
     else:
         notes.append(f"{found.compared} figures compared, {len(found.changed)} changed; if nothing had, "
-                     f"{found.by_chance:.1f} would seem to on average at most")  # fmt: skip
+                     f"{found.by_chance:.1f} would seem to on average at most")
     return changes + found.changed, notes

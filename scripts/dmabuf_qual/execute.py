@@ -149,7 +149,7 @@ class Bench:
             said = json.loads(ended.out)
         except ValueError:
             return {"findings": [], "error": f"dmabuf-integrity ended with {ended.status} and said "
-                    f"nothing of use: {ended.err.strip()[-300:]}"}  # fmt: skip
+                    f"nothing of use: {ended.err.strip()[-300:]}"}
         odd = unexpected(ended.status, said)
         if odd:
             return {"findings": [], "error": f"dmabuf-integrity {odd}: {ended.err.strip()[-300:]}"}
@@ -167,7 +167,7 @@ class Bench:
     def _fio(self, case: Case) -> Record:
         seconds = self.scale.cell_seconds
         env = {"DEV": self.guard.child_path, "ENGINE": self.tools.engine, "RUNTIME": str(seconds),
-               "SIZE": self.scale.size, **case.params}  # fmt: skip
+               "SIZE": self.scale.size, **case.params}
         with tempfile.TemporaryDirectory() as folder:
             report = Path(folder) / "report.json"
             output = Path(folder) / "fio.json"
@@ -214,7 +214,7 @@ class Bench:
         return {"findings": found, "figures": figures, "report": line, "file": keep.name,
                 "runtime_s": job["job_runtime"] / 1000, "size": self.scale.size,
                 "written_bytes": job["write"]["io_bytes"],
-                **({"latency": latency_of(job)} if case.kind == "cell" else {})}  # fmt: skip
+                **({"latency": latency_of(job)} if case.kind == "cell" else {})}
 
 
 def stat(system: System, disk: str) -> tuple[int, int]:
@@ -289,35 +289,35 @@ def check_cell(
         found.append(undone)
     if line["proven"] is not True or line["datapath"] != case.path:
         found.append(finding("BOUNCED", f"{case.path} was asked for, {line['datapath']} ran: "
-                             f"{line['proof']}"))  # fmt: skip
+                             f"{line['proof']}"))
     depth = int(case.params.get("DEPTH", "1"))
     latency_s = 0.0
     for index, way in enumerate(("read", "write")):
         side = job[way]
         if side["total_ios"] != line["issued"][f"{way}s"]:
             found.append(finding("BENCH_ARITHMETIC", f"fio counted {side['total_ios']} {way}s, the "
-                                 f"engine {line['issued'][f'{way}s']}"))  # fmt: skip
+                                 f"engine {line['issued'][f'{way}s']}"))
         bins = side["clat_ns"].get("bins")
         # What was in flight at the end may be counted in one and not in the other.
         if bins and abs(sum(bins.values()) - side["total_ios"]) > depth:
             found.append(finding("BENCH_ARITHMETIC", f"fio counted {side['total_ios']} {way}s, and the latencies of "
-                                 f"{sum(bins.values())}"))  # fmt: skip
+                                 f"{sum(bins.values())}"))
         latency_s += side["iops"] * side["clat_ns"]["mean"] / 1e9
         # Premapped commands are in the module's counts, not in the block layer's.
         if case.path != "premapped" and moved[index] < side["io_bytes"]:
             found.append(finding("BENCH_ARITHMETIC", f"fio says {side['io_bytes']} bytes {way}, the "
-                                 f"block layer {moved[index]}"))  # fmt: skip
+                                 f"block layer {moved[index]}"))
     # Little's law: I/Os in flight = rate x time each takes.
     if latency_s > depth * 1.1:
         found.append(finding("BENCH_ARITHMETIC", f"rate and latency give {latency_s:.1f} I/Os in "
-                             f"flight, of {depth}"))  # fmt: skip
+                             f"flight, of {depth}"))
     done = line["issued"]["reads"] + line["issued"]["writes"]
     if done and line["retries"] > needs["most_reissues"] * done:
         found.append(finding("EAGAIN_STORM", f"{line['retries']} reissues for {done} I/Os"))
     module = line.get("module") or {}
     if module.get("invalidations", 0) > needs["most_moves"]:
         found.append(finding("VRAM_MIGRATED", f"the memory moved {module['invalidations']} times "
-                             "while it was measured", module["invalidations"]))  # fmt: skip
+                             "while it was measured", module["invalidations"]))
     return found
 
 

@@ -15,7 +15,7 @@ KINDS = (
     "udmabuf", "heap", "drm", "vfio", "cuda", "hip", "amdgpu", "xe", "i915", "testexp",
     "plugin",
     "fd",
-)  # fmt: skip
+)
 # The CPU reaches their memory by the exporter's own copies alone.
 COPYING = ("vfio", "cuda", "hip", "amdgpu", "xe", "i915")
 # The user's own: her shared object, and her program behind a socket. Whose memory that is she knows.
@@ -27,7 +27,7 @@ OF_DEVICES = ("drm", *COPYING)
 # hypervisors, of no hardware at all.
 SYSTEM_DRM = ("ast", "mgag200", "hibmc-drm", "hibmc", "cirrus", "cirrus-qemu", "bochs-drm", "virtio_gpu",
               "virtio-pci", "vgem", "vkms", "simple-framebuffer", "simpledrm", "udl", "gm12u320", "vboxvideo",
-              "vmwgfx")  # fmt: skip
+              "vmwgfx")
 
 _RENDER_DRIVERS = ("amdgpu", "xe", "i915")
 _FIRST_RENDER_NODE = 128
@@ -41,7 +41,7 @@ def checked(spec: str) -> str:
         raise QualError(f"there is no exporter {spec!r}; there are {', '.join(KINDS)}")
     if kind == "vfio" and not device:
         raise QualError("exporter vfio takes no device unasked, as the drive writes to its memory: "
-                        "give vfio:0000:01:00.0, or vfio:0000:01:00.0/2 for its BAR 2")  # fmt: skip
+                        "give vfio:0000:01:00.0, or vfio:0000:01:00.0/2 for its BAR 2")
     if kind in OWN and not device:
         what = "plugin:FILE, or plugin:FILE,ARGUMENTS" if kind == "plugin" else "fd:SOCKET"
         raise QualError(f"exporter {kind} is one of yours, which has to be named: give {what}")
@@ -129,4 +129,4 @@ def of_machine(system: System) -> list[str]:
             if vendor == wanted:
                 found[kind].append(address)
     return [spec for kind, devices in found.items()
-            for spec in ([f"{kind}:{device}" for device in devices] or [kind])]  # fmt: skip
+            for spec in ([f"{kind}:{device}" for device in devices] or [kind])]

@@ -43,4 +43,4 @@ def _whole(
         return judged
     text = f"{len(left)} of {planned} cases were not done: {left[0]}"
     return Judged(judged.id, INCONCLUSIVE, text, "run it to the end (--resume)", judged.evidence,
-                  judged.seconds)  # fmt: skip
+                  judged.seconds)

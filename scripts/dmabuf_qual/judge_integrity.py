@@ -9,6 +9,7 @@ from . import cases
 from .rules import Judged, steady, unsteady, verdict
 from .store import Record
 
+
 def _compared(records: list[Record]) -> str:
     total = sum(r.get("compared_bytes", 0) for r in records)
     paths = sorted({f"{r['exporter']} {r['path']}".strip() for r in records if r["path"]})
@@ -23,15 +24,15 @@ def masked(records: list[Record]) -> list[Record]:
         if record["test"] != "roundtrip":
             continue
         alone = [r for r in records if r["requirement"] in ("integrity.read", "integrity.write")
-                 and (r["exporter"], r["path"]) == (record["exporter"], record["path"])]  # fmt: skip
+                 and (r["exporter"], r["path"]) == (record["exporter"], record["path"])]
         wrong = [one["name"] for r in alone for one in r["findings"] if one["name"] in (
             "READ_NOT_LANDED", "WRITE_NOT_LANDED", "WRITE_NOT_FETCHED", "MISADDRESSED",
-            "MULTI_SEGMENT_MISADDRESSED", "STALE_DATA", "DATA_CORRUPTED")]  # fmt: skip
+            "MULTI_SEGMENT_MISADDRESSED", "STALE_DATA", "DATA_CORRUPTED")]
         facts = record.get("facts", {})
         copy = {**record, "findings": list(record["findings"])}
         if wrong and facts.get("agree") and not facts.get("differ"):
             copy["findings"].append({"name": "ROUNDTRIP_MASKED", "count": facts["agree"], "text":
-                f"{facts['agree']} round trips agree, while one direction alone shows {wrong[0]}"})  # fmt: skip
+                f"{facts['agree']} round trips agree, while one direction alone shows {wrong[0]}"})
         judged.append(copy)
     return judged
 
@@ -49,7 +50,7 @@ def integrity(every: list[Record], state: dict[str, Any]) -> list[Judged]:
     laid = any(record["id"] == "integrity/check" for record in every)
     if verdicts[0].status == PASS and not laid:
         verdicts[0] = Judged("integrity.drive", INCONCLUSIVE, "what was laid down was not looked at",
-                             "run it to the end (--resume)")  # fmt: skip
+                             "run it to the end (--resume)")
     verdicts.append(verdict("integrity.roundtrip", masked(every), every, _compared, state))
     verdicts.append(verdict("integrity.load", of("integrity.load"), every, _compared, state))
     if steady(state):
@@ -66,4 +67,4 @@ def faults(every: list[Record], state: dict[str, Any]) -> list[Judged]:
                 lambda ran: f"{sum(r['transfers'] for r in ran)} transfers in {len(ran)} cases ended as they must",
                 state)
         for name in ("close", "liar", "fence", "invalidate", "revoke")
-    ]  # fmt: skip
+    ]

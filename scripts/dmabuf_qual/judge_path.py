@@ -28,14 +28,14 @@ def _accepted(records: list[Record], paths: dict[str, Any], needs: Requirements)
     if names:
         first = wrong[0]
         return Judged(name, FAIL, f"{first['name']}: {first['text']}",
-                      REMEDY.get(first["name"], "see docs/errors.md"), evidence, 0, names)  # fmt: skip
+                      REMEDY.get(first["name"], "see docs/errors.md"), evidence, 0, names)
     if not paths or not records:
         return Judged(name, INCONCLUSIVE, "nothing was tried", "run it to the end (--resume)")
     failed = [f"{e} {p}: {w['text']}" for e, t in paths.items() for p, w in t.items()
-              if w.get("name") == PROBE_FAILED]  # fmt: skip
+              if w.get("name") == PROBE_FAILED]
     if failed:
         return Judged(name, INCONCLUSIVE, f"whether it works could not be found out: {failed[0]}",
-                      "look for the cause and run again", evidence)  # fmt: skip
+                      "look for the cause and run again", evidence)
     works = [f"{e} {p}" for e, t in paths.items() for p, w in t.items() if w["works"]]
     return Judged(name, PASS, f"accepted: {', '.join(works)}", "", evidence)
 
@@ -47,12 +47,12 @@ def _proven(every: list[Record], state: dict[str, Any]) -> Judged:
     judged = verdict("path.proven", cells, every,
                    lambda ran: f"{len(ran)} measurements, each proven by counters"
                    + ("" if all(r.get("bounces_seen") for r in ran) else
-                      "; whether swiotlb copied could not be seen"), state)  # fmt: skip
+                      "; whether swiotlb copied could not be seen"), state)
     bare = [r["id"] for r in every if r["kind"] in MEASURED and not r["findings"] and not proven(r)
-            and not {"skip", "missing", "error"} & r.keys()]  # fmt: skip
+            and not {"skip", "missing", "error"} & r.keys()]
     if bare and judged.status == PASS:
         return Judged("path.proven", INCONCLUSIVE, f"{bare[0]} does not say that it was made on its datapath",
-                      "run it again", judged.evidence, judged.seconds)  # fmt: skip
+                      "run it again", judged.evidence, judged.seconds)
     return judged
 
 
@@ -80,24 +80,24 @@ def _placement(records: list[Record], needs: Requirements, every: list[Record]) 
         control = record["exporter"] == cases.CONTROL
         if wanted != "any" and facts["memory"] != wanted and not control:
             copy["findings"].append({"name": "VRAM_MIGRATED", "count": 1, "text":
-                f"the memory is {facts['memory']} memory by its addresses, not {wanted}"})  # fmt: skip
+                f"the memory is {facts['memory']} memory by its addresses, not {wanted}"})
         moves = facts.get("invalidations", 0)
         if moves > needs["most_moves"]:
             copy["findings"].append({"name": "VRAM_MIGRATED", "count": moves, "text":
-                f"the exporter moved the memory {moves} times while it was in use"})  # fmt: skip
+                f"the exporter moved the memory {moves} times while it was in use"})
         seen.append(copy)
     if needs["memory"] == "peer" and not findings(seen):
         untold = [r["id"] for r in records if _tells_memory(r) and memory_of(r) is None]
         if untold:
             return Judged("path.placement", INCONCLUSIVE, f"where the memory was is not known: {untold[0]}",
-                          "look for what kept it from being said")  # fmt: skip
+                          "look for what kept it from being said")
         if not any(r["exporter"] != cases.CONTROL for r in seen):
             return Judged("path.placement", INCONCLUSIVE, "no exporter of a device's memory was tested, only the "
-                          "control", "give --exporter")  # fmt: skip
+                          "control", "give --exporter")
     kinds = sorted({str((r.get("facts") or r.get("report") or {}).get("memory")) for r in seen})
     return verdict("path.placement", seen, every,
                     lambda ran: f"{', '.join(kinds)} memory by its addresses in {len(ran)} cases, "
-                    "and it did not move", {})  # fmt: skip
+                    "and it did not move", {})
 
 
 def needed_commands(length: int, mdts: int) -> int:
@@ -106,7 +106,7 @@ def needed_commands(length: int, mdts: int) -> int:
 
 
 def _commands(records: list[Record], needs: Requirements, mdts: int | None,
-              every: list[Record]) -> Judged:  # fmt: skip
+              every: list[Record]) -> Judged:
     judged = []
     for record in records:
         copy = {**record, "findings": list(record["findings"])}
@@ -118,14 +118,14 @@ def _commands(records: list[Record], needs: Requirements, mdts: int | None,
             least = needed_commands(length, mdts or record["facts"]["max_command_bytes"])
             if count > least + needs["extra_commands"]:
                 copy["findings"].append({"name": "SEGMENT_SPLIT", "count": count - least, "text":
-                    f"a read of {length} bytes took {count} commands, {least} would do"})  # fmt: skip
+                    f"a read of {length} bytes took {count} commands, {least} would do"})
         judged.append(copy)
     if mdts is None and judged:
         return Judged("path.commands", INCONCLUSIVE, "the drive does not tell its MDTS",
-                      "run as root on an NVMe drive")  # fmt: skip
+                      "run as root on an NVMe drive")
     return verdict("path.commands", judged, every,
                     lambda ran: f"every length takes as few commands as the drive's limit of "
-                    f"{(mdts or 0) // 1024} KiB asks for", {})  # fmt: skip
+                    f"{(mdts or 0) // 1024} KiB asks for", {})
 
 
 def path(every: list[Record], state: dict[str, Any], needs: Requirements) -> list[Judged]:
@@ -141,4 +141,4 @@ def path(every: list[Record], state: dict[str, Any], needs: Requirements) -> lis
         _commands(of("path.commands"), needs, state.get("mdts"), every),
         verdict("path.size", of("path.size"), every,
                 lambda ran: f"{needs['buffer_mib']} MiB work in {len(ran)} cases", state),
-    ]  # fmt: skip
+    ]

@@ -21,9 +21,9 @@ OTHERS = ("BOUNCED", "VRAM_MIGRATED")
 
 def _paths(every: list[Record], state: dict[str, Any]) -> Judged:
     sums: list[Record] = [{**r, "findings": [o for o in r["findings"] if o["name"] not in OTHERS]}
-            for r in every if r["requirement"] == "performance.paths"]  # fmt: skip
+            for r in every if r["requirement"] == "performance.paths"]
     return verdict("performance.paths", sums, every,
-                   lambda ran: f"the sums of {len(ran)} measurements agree", state)  # fmt: skip
+                   lambda ran: f"the sums of {len(ran)} measurements agree", state)
 
 
 def medians(records: Iterable[Record]) -> dict[tuple[str, str, str], dict[str, float]]:
@@ -43,7 +43,7 @@ def _ratio(records: list[Record], state: dict[str, Any], needs: Requirements) ->
     name = "performance.ratio"
     if state.get("emulated"):
         return Judged(name, SKIP, "not applicable: the drive is emulated, its figures say nothing "
-                      "about hardware")  # fmt: skip
+                      "about hardware")
     measured = [r for r in records if r["kind"] == "cell" and r["path"] != "bounce"]
     lost = [r["id"] for r in measured if not has_figures(r)]
     lost += not_done("performance.paths", records, state, needs)[0]
@@ -68,10 +68,10 @@ def _ratio(records: list[Record], state: dict[str, Any], needs: Requirements) ->
     if few and not lost:
         seen = f"; {bad[0]}" if bad else ""
         return Judged(name, SKIP if state.get("quick") else INCONCLUSIVE, f"not judged by {few}{seen}",
-                      "run it without --quick, --repeats and --cell-seconds", evidence)  # fmt: skip
+                      "run it without --quick, --repeats and --cell-seconds", evidence)
     if bad and not few:
         return Judged(name, FAIL, f"SLOWER: {bad[0]}", "see the comparison of datapaths", evidence,
-                      0, ["SLOWER"])  # fmt: skip
+                      0, ["SLOWER"])
     if not evidence or lost:
         what = f"{len(lost)} measurements are missing or not valid: {lost[0]}" if lost else "nothing was measured"
         return Judged(name, INCONCLUSIVE, what, "run it to the end (--resume)", evidence)

@@ -26,7 +26,7 @@ def _of_part(records: Iterable[Record], rounds: Rounds) -> list[Record]:
     both = [record for record in records if record["kind"] in WINDOW_KINDS and rounds.mine(record["id"])]
     first = [record.get("part") for record in both if (
         record["kind"] == "precondition" if rounds.prepares else record["id"].split("/")[1] == "round-01"
-    )]  # fmt: skip
+    )]
     return [record for record in both if record.get("part") == first[-1]] if first else []
 
 
@@ -91,7 +91,7 @@ def tracked(records: Iterable[Record], block: int = 512, rounds: Rounds = snia.I
     """What has to be steady, by the tracked cells, round by round."""
     whole = whole_rounds(records, block, rounds)
     return {cell: [value(one[cell], rounds.figure) for one in whole]
-            for cell in rounds.tracked_names()} if whole else {}  # fmt: skip
+            for cell in rounds.tracked_names()} if whole else {}
 
 
 def settled(records: Iterable[Record], rounds: Rounds = snia.IOPS, block: int = 512) -> bool:
@@ -111,7 +111,7 @@ def saturated(records: Iterable[Record], drive_bytes: int) -> bool:
     """Whether the write saturation test is at its end."""
     every = list(records)
     return (written(every) >= snia.SATURATION_TIMES * drive_bytes
-            or len(whole_rounds(every, 512, snia.SATURATION)) >= snia.SATURATION_ROUNDS)  # fmt: skip
+            or len(whole_rounds(every, 512, snia.SATURATION)) >= snia.SATURATION_ROUNDS)
 
 
 def not_snia(state: dict[str, Any], measured: list[Record]) -> str:
@@ -153,7 +153,7 @@ def _unfit(name: str, records: list[Record], state: dict[str, Any], rounds: list
         if record["kind"] == "precondition" and (record["findings"] or "error" in record):
             what = record.get("error") or describe(record, record["findings"][0], records)
             return Judged(name, INCONCLUSIVE, f"the drive was not brought into its state: {what}",
-                          "look for the cause and run again")  # fmt: skip
+                          "look for the cause and run again")
     # No cell of the rounds is judged anywhere else, and a test tracks a few of many.
     measured = [record for one in rounds for record in window(records, one) if record["kind"] == "pts"]
     if any(record["findings"] or "error" in record for record in measured):
@@ -168,7 +168,7 @@ def _means(rounds: Rounds, whole: list[dict[str, Record]]) -> list[tuple[str, st
     """What a test reports: each cell's mean over the last five rounds."""
     last = whole[-steady.WINDOW :]
     return [(f"{rounds.prefix} {cell}", f"{sum(value(one[cell], rounds.figure) for one in last) / len(last):.4g}",
-             UNITS[rounds.figure]) for cell in sorted(last[0])]  # fmt: skip
+             UNITS[rounds.figure]) for cell in sorted(last[0])]
 
 
 def steadiness(name: str, records: list[Record], state: dict[str, Any], rounds: list[Rounds]) -> Judged:
@@ -195,14 +195,14 @@ def steadiness(name: str, records: list[Record], state: dict[str, Any], rounds: 
     if scaled:
         return Judged(name, INCONCLUSIVE, f"not SNIA's test ({scaled}): {text}",
                       "run it without --cell-seconds and --size, on the whole drive", texts + means,
-                      seconds)  # fmt: skip
+                      seconds)
     if worst is None:
         return Judged(name, PASS, text, "", texts + means, seconds)
     ended = worst[1].rounds >= steady.MOST_ROUNDS
     why = "" if ended else paused(records, rounds)
     return Judged(name, FAIL if ended else INCONCLUSIVE, f"NOT_STEADY: {worst[0]}: {worst[1].text()}{why}",
                   "look for throttling, other users of the drive, a worn drive", texts + means, seconds,
-                  ["NOT_STEADY"] if ended else [])  # fmt: skip
+                  ["NOT_STEADY"] if ended else [])
 
 
 def saturation(records: list[Record], state: dict[str, Any]) -> Judged:
@@ -216,19 +216,19 @@ def saturation(records: list[Record], state: dict[str, Any]) -> Judged:
     drive_bytes = int(state.get("drive_bytes", 0))
     times = written(records) / drive_bytes if drive_bytes else 0.0
     text = (f"{times:.1f} times the drive in {len(whole)} rounds: {rates[0]:.0f} IOPS in the first, {rates[-1]:.0f} "
-            f"in the last, {min(rates):.0f} at the least; with no purge before, unless you did one")  # fmt: skip
+            f"in the last, {min(rates):.0f} at the least; with no purge before, unless you did one")
     every = -(-len(rates) // MOST_SHOWN)
     evidence = [(f"saturation {number}", f"{rate:.0f}", "IOPS")
-                for number, rate in enumerate(rates, 1) if number % every == 1 % every]  # fmt: skip
+                for number, rate in enumerate(rates, 1) if number % every == 1 % every]
     seconds = sum(record["seconds"] for record in records)
     scaled = not_snia(state, [one["0-4k"] for one in whole])
     if scaled:
         return Judged(name, INCONCLUSIVE, f"not SNIA's test ({scaled}): {text}",
-                      "run it without --cell-seconds and --size, on the whole drive", evidence, seconds)  # fmt: skip
+                      "run it without --cell-seconds and --size, on the whole drive", evidence, seconds)
     begun = window(records, snia.SATURATION)[0].get("part")
     if any(part != begun for part in state.get("saturation_parts", ())):
         return Judged(name, INCONCLUSIVE, f"it began anew, when the drive was not fresh any more: {text}",
-                      "purge the drive, and choose another --output", evidence, seconds)  # fmt: skip
+                      "purge the drive, and choose another --output", evidence, seconds)
     if not drive_bytes or not saturated(records, drive_bytes):
         why = paused(records, [snia.SATURATION])
         return Judged(name, INCONCLUSIVE, f"it ended early: {text}{why}", "run it to the end (--resume)", evidence, seconds)
@@ -250,7 +250,7 @@ def tests(every: list[Record], state: dict[str, Any]) -> list[Judged]:
         elif test not in wanted.split(","):
             if test == "iops":
                 verdicts.append(Judged(name, INCONCLUSIVE, f"SNIA's IOPS test was not asked for (--tests {wanted})",
-                                       "run it with iops among --tests"))  # fmt: skip
+                                       "run it with iops among --tests"))
         elif test == "saturation":
             verdicts.append(saturation(mine, state))
         else:

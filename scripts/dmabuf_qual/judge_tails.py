@@ -45,17 +45,17 @@ def judge_tails(records: list[Record], state: dict[str, Any], needs: Requirement
     name, limits = "performance.tails", needs["performance"]
     if state.get("emulated"):
         return Judged(name, SKIP, "not applicable: the drive is emulated, its figures say nothing "
-                      "about hardware")  # fmt: skip
+                      "about hardware")
     measured = [r for r in records if r["kind"] == "cell" and r["path"] != "bounce"]
     few = too_little(state, measured)
     if few:
         return Judged(name, SKIP if state.get("quick") else INCONCLUSIVE, f"not judged by {few}",
-                      "run it without --quick, --repeats and --cell-seconds")  # fmt: skip
+                      "run it without --quick, --repeats and --cell-seconds")
     found, without = sides([r for r in measured if has_figures(r)])
     lost = [r["id"] for r in measured if not has_figures(r)] + without
     lost += not_done("performance.paths", records, state, needs)[0]
     pairs = [(key, side, found[("", "host", *key[2:])]) for key, side in sorted(found.items())
-             if key[1] not in cases.CONTROLS and ("", "host", *key[2:]) in found]  # fmt: skip
+             if key[1] not in cases.CONTROLS and ("", "host", *key[2:]) in found]
     level = 1 - (1 - LEVEL) / max(1, len(pairs) * len(PERCENTILES))
     evidence, bad, unsure, scarce = [], [], [], []
     for (exporter, path, cell, way), side, control in pairs:
@@ -74,12 +74,12 @@ def judge_tails(records: list[Record], state: dict[str, Any], needs: Requirement
         return Judged(name, FAIL, f"SLOW_TAIL: {bad[0]}", REMEDY["SLOW_TAIL"], evidence, 0, ["SLOW_TAIL"])
     if lost or not pairs:
         what = f"{len(lost)} measurements are missing, not valid or without the latencies of all their I/Os: {lost[0]}" if lost else \
-            "nothing was measured"  # fmt: skip
+            "nothing was measured"
         return Judged(name, INCONCLUSIVE, what, "run it to the end (--resume)", evidence)
     if unsure:
         return Judged(name, INCONCLUSIVE, f"the repeats differ too much to say: {unsure[0]}",
-                      "give more --repeats", evidence)  # fmt: skip
+                      "give more --repeats", evidence)
     if scarce:
         return Judged(name, INCONCLUSIVE, f"too few samples for {scarce[0]}: {tails.LEAST_BEYOND} have to lie beyond",
-                      "give more --repeats or --cell-seconds", evidence)  # fmt: skip
+                      "give more --repeats or --cell-seconds", evidence)
     return Judged(name, PASS, f"{len(evidence)} percentiles within limits, their intervals included", "", evidence)

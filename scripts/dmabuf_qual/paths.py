@@ -98,7 +98,7 @@ class Asked:
         """For JSON."""
         found = self.drive
         said: Words = {"device": found.path, "model": found.model, "serial": found.serial,
-                       "multipath": found.multipath}  # fmt: skip
+                       "multipath": found.multipath}
         said |= {"pci": found.pci} if found.pci else {}
         return said | {"paths": [way.words() for way in self.ways]}
 
@@ -130,7 +130,7 @@ class Answer:
         """For JSON: docs/schema/paths.schema.json."""
         return {"format": FORMAT, "version": VERSION, "kernel": os.uname().release, "module": self.module,
                 "direct": self.direct, "not_direct": self.others, "exporters": [one.words() for one in self.exporters],
-                "drives": [one.words() for one in self.drives]}  # fmt: skip
+                "drives": [one.words() for one in self.drives]}
 
 
 def why(message: str) -> No:
@@ -174,7 +174,7 @@ def of_exporter(integrity: str, spec: str) -> Exporter:
     if isinstance(facts, No):
         return Exporter(spec, no=facts)
     return Exporter(spec, str(facts["exporter_device"]), str(facts.get("pci", "")),
-                    exported=str(facts.get("exported", "")), says=str(facts.get("exporter_says", "")))  # fmt: skip
+                    exported=str(facts.get("exported", "")), says=str(facts.get("exporter_says", "")))
 
 
 def bounced(system: System) -> No | None:
@@ -182,7 +182,7 @@ def bounced(system: System) -> No | None:
     for word in system.read("/proc/cmdline").split():
         if word.startswith("swiotlb=") and "force" in word.removeprefix("swiotlb=").split(","):
             return No(BOUNCED, "swiotlb=force: the kernel copies all data for devices; remove it from the kernel "
-                      "command line")  # fmt: skip
+                      "command line")
     return None
 
 
@@ -228,7 +228,7 @@ def _way(exporter: Exporter, datapath: str, facts: Words, cut: Cut, system: Syst
     # Only premapped's commands are the module's own; all others are cut by the block layer.
     longest = said["max_command_bytes"] or cut.command(facts.get("buffer_bytes", 0), said["segments"])
     return Way(spec, datapath, said["memory"], said["route"], longest, said["segments"],
-               "" if number is None else f"nvme{number}", is_direct(spec, said["memory"], named))  # fmt: skip
+               "" if number is None else f"nvme{number}", is_direct(spec, said["memory"], named))
 
 
 def of_drive(
@@ -245,7 +245,7 @@ def of_drive(
         facts = ask(integrity, *argv)
         for datapath in DATAPATHS:
             asked.ways.append(Way(exporter.spec, datapath, no=facts) if isinstance(facts, No)
-                              else _way(exporter, datapath, facts, cut, system, named))  # fmt: skip
+                              else _way(exporter, datapath, facts, cut, system, named))
     return asked
 
 
@@ -253,11 +253,11 @@ def devices(system: System) -> list[str]:
     """The drives of this machine: whole disks that are devices, none made of others or of memory."""
     found = drive_identity.disks(system)
     return [one.node.path for one in found
-            if one.node.number and one.node.bytes and system.exists(f"/sys/block/{one.node.disk}/device")]  # fmt: skip
+            if one.node.number and one.node.bytes and system.exists(f"/sys/block/{one.node.disk}/device")]
 
 
 def find(integrity: str, system: System, paths: Iterable[str], specs: Iterable[str], named: bool,
-         begin: Callable[[str], None]) -> Answer:  # fmt: skip
+         begin: Callable[[str], None]) -> Answer:
     """Asks all. `named`: the user named the exporters; `begin` is told what is asked next. QualError where
     nothing can be asked at all."""
     facts = ask(integrity, "query")
@@ -280,7 +280,7 @@ _ROUTES = {
     "switch": "peer to peer by a PCIe switch",
 }
 _MEMORIES = {"system": "the machine's memory", "peer": "a device's memory",
-             "mixed": "memory of the machine and of a device"}  # fmt: skip
+             "mixed": "memory of the machine and of a device"}
 
 
 def _line(way: Way) -> tuple[str, str, str, str]:
@@ -305,7 +305,7 @@ def table(answer: Answer) -> str:
         rows = [_line(way) for way in asked.ways]
         widths = [max((len(row[i]) for row in rows), default=0) for i in range(3)]
         lines += ["  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, [*widths, 0], strict=True))
-                  for row in rows]  # fmt: skip
+                  for row in rows]
         lines.append("")
     absent = [one for one in answer.exporters if one.no]
     if absent:

@@ -77,7 +77,7 @@ def rounds_of(rounds: Rounds, drive: Drive, scale: Scale, speed: float) -> list[
              (fill / speed, fill / speed), (fill, fill)),
         Part(f"rounds to {name}", (steady.WINDOW * round_s, steady.MOST_ROUNDS * round_s),
              (0.0, steady.MOST_ROUNDS * round_written)),
-    ]  # fmt: skip
+    ]
 
 
 def endurance(written: float, rated_tbw: float | None, health: Health | None) -> str:
@@ -124,16 +124,16 @@ def advice(
     for share in [*shares, 50, 25, 10, 5, 1]:
         size = {"size": f"{share}%"} if share != 100 else {}
         longest = next((seconds for seconds in range(scale.cell_seconds, LEAST_CELL_S - 1, -1)
-                        if takes(cell_seconds=seconds, **size)[1] <= NIGHT_S), 0)  # fmt: skip
+                        if takes(cell_seconds=seconds, **size)[1] <= NIGHT_S), 0)
         if longest:
             words = f"--cell-seconds {longest}" + "".join(f" --size {one}" for one in size.values())
             lines.append(f"in a night: {words} takes {span(takes(cell_seconds=longest, **size))}; the verdict says "
-                         "that it is scaled, and its steady state is not SNIA's")  # fmt: skip
+                         "that it is scaled, and its steady state is not SNIA's")
             break
     whole = [part for rounds in snia.of_tests(scale.tests) for part in rounds_of(rounds, drive, scale, speed)]
     if scale.steady and whole:
         lines.append(f"or as it is, in parts: Ctrl-C stops it and --resume goes on; preconditioning and rounds of a "
-                     f"test ({span(total(whole).seconds)}) have to be in one piece")  # fmt: skip
+                     f"test ({span(total(whole).seconds)}) have to be in one piece")
     return lines
 
 

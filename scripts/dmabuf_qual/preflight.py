@@ -22,7 +22,7 @@ from .requirements import Requirements
 
 # Without these nothing can be done, whatever the user says.
 NEEDED = {"IO_URING_DISABLED", "IO_URING_FORBIDDEN", "IO_URING_FAILED", "module", "udmabuf", "exporter",
-          "NOT_NVME", "dmabuf-integrity", "fio", "engine"}  # fmt: skip
+          "NOT_NVME", "dmabuf-integrity", "fio", "engine"}
 # Of what is no reason to stop, what makes the figures those of another machine.
 WEAKENING = {"LINK_DOWNTRAINED"}
 MIB = 1 << 20
@@ -55,11 +55,11 @@ def udmabuf(system: System, needed_mib: int) -> list[Check]:
     """The control exporter and its limits."""
     if not system.exists("/dev/udmabuf"):
         return [Check("udmabuf", RED, "there is no /dev/udmabuf, the control of every test",
-                      "modprobe udmabuf")]  # fmt: skip
+                      "modprobe udmabuf")]
     limit = system.number("/sys/module/udmabuf/parameters/size_limit_mb")
     if limit is not None and limit < needed_mib:
         return [Check("SIZE_CAP", RED, f"udmabuf's size_limit_mb is {limit}, {needed_mib} are needed",
-                      f"echo {needed_mib} > /sys/module/udmabuf/parameters/size_limit_mb")]  # fmt: skip
+                      f"echo {needed_mib} > /sys/module/udmabuf/parameters/size_limit_mb")]
     return [Check("udmabuf", GREEN, f"size_limit_mb {limit}")]
 
 
@@ -68,7 +68,7 @@ def testexp(system: System) -> list[Check]:
     if system.exists("/dev/dmabuf_testexp"):
         return [Check("testexp", GREEN, "the test exporter is there")]
     return [Check("TESTEXP", YELLOW, "dmabuf_testexp is not loaded: four requirements, and so the whole "
-                  "run, stay inconclusive", "modprobe dmabuf_testexp, docs/testexp.md")]  # fmt: skip
+                  "run, stay inconclusive", "modprobe dmabuf_testexp, docs/testexp.md")]
 
 
 def peers(system: System, looked: Iterable[Looked], given: str | None) -> tuple[list[str], list[Check]]:
@@ -88,7 +88,7 @@ def peers(system: System, looked: Iterable[Looked], given: str | None) -> tuple[
             why = f"it names {address}, which is not there" if address else "which PCI device it takes is not known"
             unknown.append(Check("PEER_UNKNOWN", YELLOW, f"{one.spec}: {why}: its BAR, the route to it and access "
                                  "control were not looked at",
-                                 "name it: --peer 0000:41:00.0, or an exporter with its address"))  # fmt: skip
+                                 "name it: --peer 0000:41:00.0, or an exporter with its address"))
     return list(dict.fromkeys(found)), unknown
 
 
@@ -101,7 +101,7 @@ def exporters(system: System, wanted: list[str]) -> list[Check]:
         node = device if device.startswith("/") else default.get(kind, "")
         if node and not system.exists(node):
             found.append(Check("exporter", RED, f"{spec}: there is no {node}",
-                               "load the exporter's driver"))  # fmt: skip
+                               "load the exporter's driver"))
         elif kind != cases.CONTROL:
             found.append(Check("exporter", GREEN, spec))
     return found
@@ -110,25 +110,25 @@ def exporters(system: System, wanted: list[str]) -> list[Check]:
 def drive(found: Drive, health: Health | None) -> list[Check]:
     """The drive, its format and its health."""
     listed = [Check("drive", GREEN, f"{found.model} {found.serial}, firmware {found.firmware}, "
-                    f"{found.bytes / 1e9:.1f} GB")]  # fmt: skip
+                    f"{found.bytes / 1e9:.1f} GB")]
     if not found.controller:
         # What only an NVMe drive tells is not asked for.
         return [*listed, Check("NOT_NVME", RED, f"{found.path} is not NVMe", "give an NVMe namespace")]
     if not found.pci:
         listed.append(Check("NOT_NVME", RED, "the drive is not on PCI (a fabric?)",
-                            "give a local NVMe drive"))  # fmt: skip
+                            "give a local NVMe drive"))
     if found.metadata:
         # The drive makes protection information of this size itself, if that is what it is.
         level = YELLOW if found.metadata == PROTECTION_BYTES else RED
         listed.append(Check("METADATA", level, f"formatted with {found.metadata} bytes of metadata or "
                             "protection information a block", "nvme format with an LBA format "
-                            "without metadata"))  # fmt: skip
+                            "without metadata"))
     if found.block > 4096:
         listed.append(Check("LBA_SIZE", RED, f"blocks of {found.block} bytes",
-                            "nvme format with 512 or 4096"))  # fmt: skip
+                            "nvme format with 512 or 4096"))
     if found.multipath:
         listed.append(Check("multipath", GREEN, "the namespace is a multipath head; its first path "
-                            f"is {found.controller}"))  # fmt: skip
+                            f"is {found.controller}"))
     if found.mdts is None:
         listed.append(Check("MDTS", YELLOW, "the longest command is not known", AS_ROOT))
     else:
@@ -136,15 +136,15 @@ def drive(found: Drive, health: Health | None) -> list[Check]:
         listed.append(Check("MDTS", GREEN, text))
     if found.emulated:
         listed.append(Check("emulated", YELLOW, "an emulated drive: figures say nothing about hardware",
-                            "qualify a real drive"))  # fmt: skip
+                            "qualify a real drive"))
     if health is None:
         listed.append(Check("health", YELLOW, "the SMART log cannot be read", AS_ROOT))
     elif health.critical:
         listed.append(Check("CRITICAL_WARNING", RED, f"critical warning 0x{health.critical:02x}",
-                            "see nvme smart-log"))  # fmt: skip
+                            "see nvme smart-log"))
     else:
         listed.append(Check("health", GREEN, f"{health.temperature_c} °C, {health.used_percent} % "
-                            f"used, {health.media_errors} media errors"))  # fmt: skip
+                            f"used, {health.media_errors} media errors"))
     return listed
 
 
@@ -157,7 +157,7 @@ def cuts(system: System, found: Drive) -> list[Check]:
         takes = f"{found.mdts // 1024} KiB" if found.mdts else "any length"
         return [Check("SEGMENT_SPLIT", YELLOW, f"the block layer cuts at {limit} KiB, the drive takes "
                       f"{takes}", "premapped goes past it with dmabuf_max_command_kb; "
-                      f"/sys/block/{found.disk}/queue/max_sectors_kb for the others")]  # fmt: skip
+                      f"/sys/block/{found.disk}/queue/max_sectors_kb for the others")]
     return [Check("transfers", GREEN, f"the block layer cuts at {limit} KiB, as the drive does")]
 
 
@@ -184,14 +184,14 @@ def bus(system: System, found: Drive) -> list[Check]:
     # The link of a drive that a hypervisor makes up is made up, too.
     if link.downtrained and not found.emulated:
         listed.append(Check("LINK_DOWNTRAINED", YELLOW, f"{link.text()} of "
-                            f"{link.most_text()}", "reseat the drive, see the slot"))  # fmt: skip
+                            f"{link.most_text()}", "reseat the drive, see the slot"))
     elif link.known:
         listed.append(Check("link", GREEN, link.text()))
     errors = pci.aer_totals(system, found.pci)
     for kind in ("nonfatal", "fatal"):
         if total := errors.get(f"aer_dev_{kind}"):
             listed.append(Check("AER", YELLOW, f"{total} {kind} PCIe errors since boot",
-                                "reseat the drive, see dmesg"))  # fmt: skip
+                                "reseat the drive, see dmesg"))
     return listed
 
 
@@ -206,7 +206,7 @@ def route(system: System, found: Drive, peer: str) -> list[Check]:
     if bridge is None:
         listed.append(Check("NO_P2P_ROUTE", YELLOW, f"{found.pci} and {peer} meet only at the root "
                             "complex: some processors have no route there",
-                            "put both behind one PCIe switch"))  # fmt: skip
+                            "put both behind one PCIe switch"))
     else:
         listed.append(Check("p2p", GREEN, f"{found.pci} and {peer} are both below {bridge}"))
     # Requests go up from the drive's side, what is read comes back from the peer's, and neither gets
@@ -217,15 +217,15 @@ def route(system: System, found: Drive, peer: str) -> list[Check]:
     if bridge and found.emulated and not redirect and pci.iommu_mode(system, found.pci) not in UNTRANSLATED:
         listed.append(Check("IOMMU_UNMAPPED_PEER", YELLOW, f"{bridge} may be a switch that a hypervisor makes up: "
                             "it may send requests from port to port up to the IOMMU, which does not know their "
-                            "addresses", "see what integrity.read says; run without an IOMMU in the machine"))  # fmt: skip
+                            "addresses", "see what integrity.read says; run without an IOMMU in the machine"))
     if redirect:
         listed.append(Check("ACS_REDIRECT", YELLOW, f"{', '.join(redirect)} sends peer requests up to "
                             "the root complex", "turn ACS off there (pci=disable_acs_redir=…), if "
-                            "isolation is not needed"))  # fmt: skip
+                            "isolation is not needed"))
     groups = [system.exists(f"{pci.DEVICES}/{a}/iommu_group") for a in (found.pci, peer)]
     if groups[0] != groups[1]:
         listed.append(Check("IOMMU_UNMAPPED_PEER", RED, "one of drive and peer is behind an IOMMU, the "
-                            "other is not", "use one IOMMU setting for both"))  # fmt: skip
+                            "other is not", "use one IOMMU setting for both"))
     return listed
 
 
@@ -235,7 +235,7 @@ def limits(needed_mib: int) -> list[Check]:
     if os.geteuid() == 0 or soft == resource.RLIM_INFINITY or soft >= needed_mib * MIB:
         return [Check("memlock", GREEN, "root" if os.geteuid() == 0 else f"{soft // MIB} MiB")]
     return [Check("MEMLOCK", RED, f"RLIMIT_MEMLOCK is {soft // 1024} KiB, {needed_mib} MiB are needed",
-                  "ulimit -l, or run as root")]  # fmt: skip
+                  "ulimit -l, or run as root")]
 
 
 def log() -> list[Check]:
@@ -246,7 +246,7 @@ def log() -> list[Check]:
     bad = kernel_log.complaints(messages)
     if bad:
         return [Check("KERNEL_LOG", YELLOW, f"{len(bad)} errors since boot, the last: {bad[-1][:120]}",
-                      "see dmesg")]  # fmt: skip
+                      "see dmesg")]
     return [Check("dmesg", GREEN, "no error of drive, PCIe or IOMMU since boot")]
 
 

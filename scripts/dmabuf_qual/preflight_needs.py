@@ -18,7 +18,7 @@ from .errors import QualError
 
 # What the report is made with, and the package of Debian that has it.
 REPORT = {"jinja2": "python3-jinja2", "jsonschema": "python3-jsonschema", "matplotlib": "python3-matplotlib",
-          "junitparser": "python3-junitparser"}  # fmt: skip
+          "junitparser": "python3-junitparser"}
 NVIDIA = "0x10de"
 MIB = 1 << 20
 ENGINE_S = 30.0
@@ -27,7 +27,7 @@ ENGINE_S = 30.0
 def programs(engine: str, integrity: str) -> list[Check]:
     """dmabuf-integrity, fio, an engine that this fio loads, the report's packages."""
     found = [Check("dmabuf-integrity", GREEN, integrity) if integrity else
-             Check("dmabuf-integrity", RED, "dmabuf-integrity is not there", "build and install the engine")]  # fmt: skip
+             Check("dmabuf-integrity", RED, "dmabuf-integrity is not there", "build and install the engine")]
     if shutil.which("fio"):
         found.append(load(engine))
     else:
@@ -35,7 +35,7 @@ def programs(engine: str, integrity: str) -> list[Check]:
     missing = [package for name, package in REPORT.items() if importlib.util.find_spec(name) is None]
     if missing:
         found.append(Check("report", YELLOW, "the run is kept, and its report cannot be made here: "
-                           f"{', '.join(missing)} missing", f"apt-get install {' '.join(missing)}"))  # fmt: skip
+                           f"{', '.join(missing)} missing", f"apt-get install {' '.join(missing)}"))
     return found
 
 
@@ -50,7 +50,7 @@ def load(engine: str) -> Check:
         return Check("engine", GREEN, f"fio loads {engine}")
     said = "; ".join((ended.err.strip() or ended.out.strip()).splitlines()) or "no answer"
     return Check("engine", RED, f"fio does not load {engine}: {said}",
-                 "install the engine (ldconfig), or name its file by LIBDMABUF, built for this fio")  # fmt: skip
+                 "install the engine (ldconfig), or name its file by LIBDMABUF, built for this fio")
 
 
 @dataclass(frozen=True)
@@ -106,18 +106,18 @@ def nvidia(system: System, wanted: list[str]) -> list[Check]:
     said = system.read("/proc/driver/nvidia/version")
     if not said:
         return [Check("NVIDIA_MODULES", YELLOW, "/proc/driver/nvidia is not there: no NVIDIA driver is loaded",
-                      "install the driver with its open kernel modules (nvidia-driver-…-open)")]  # fmt: skip
+                      "install the driver with its open kernel modules (nvidia-driver-…-open)")]
     line = said.splitlines()[0].removeprefix("NVRM version:").strip()
     if "Open Kernel Module" in line:
         return [Check("NVIDIA_MODULES", GREEN, line)]
     return [Check("NVIDIA_MODULES", RED, f"not the open ones, which alone export dma-bufs: {line}",
-                  "install NVIDIA's open kernel modules (modinfo nvidia says license Dual MIT/GPL)")]  # fmt: skip
+                  "install NVIDIA's open kernel modules (modinfo nvidia says license Dual MIT/GPL)")]
 
 
 def nvidia_memory(address: str) -> int:
     """Bytes of an NVIDIA GPU's memory, as nvidia-smi says it; 0 where it does not."""
     said = process.output(["nvidia-smi", f"--id={address}", "--query-gpu=memory.total",
-                           "--format=csv,noheader,nounits"])  # fmt: skip
+                           "--format=csv,noheader,nounits"])
     return int(said) * MIB if said.isdecimal() else 0
 
 
@@ -129,14 +129,14 @@ def bar(system: System, peer: str) -> list[Check]:
         memory = nvidia_memory(peer)
         if not memory:
             return [Check("BAR 1", YELLOW, f"how much memory {peer} has is not known, and so whether its BAR 1 "
-                          "shows all of it", "install nvidia-smi, see nvidia-smi -q -d MEMORY")]  # fmt: skip
+                          "shows all of it", "install nvidia-smi, see nvidia-smi -q -d MEMORY")]
     size = pci.largest_bar(system, peer)
     if not memory:
         return []
     # What BAR 1 shows is a power of two, and NVIDIA's memory is less a few MiB.
     if size < memory:
         return [Check("SMALL_BAR", RED, f"{peer} shows {size // MIB} of {memory // MIB} MiB",
-                      "turn on Resizable BAR and Above 4G Decoding in the firmware")]  # fmt: skip
+                      "turn on Resizable BAR and Above 4G Decoding in the firmware")]
     return [Check("BAR", GREEN, f"{peer} shows all of its {memory // MIB} MiB")]
 
 
@@ -159,7 +159,7 @@ def refusals(looked: Iterable[Looked], datapaths: Collection[str]) -> list[Check
             name = _reason(no)
             # That the program broke says nothing of the datapath.
             listed.append(Check(name, YELLOW if name == paths.FAILED else RED, f"{one.spec} {', '.join(which)}: "
-                                f"{no.text}", rules.REMEDY.get(name, "see docs/errors.md")))  # fmt: skip
+                                f"{no.text}", rules.REMEDY.get(name, "see docs/errors.md")))
     return listed
 
 
@@ -168,7 +168,7 @@ def _misplaced(spec: str, memory: str, why: str) -> Check:
     return Check("SYSTEM_MEMORY", RED if memory == "peer" else YELLOW, f"{spec}: {why}: what is qualified is the "
                  "machine's own memory, no device's",
                  "give the exporter of the GPU (cuda, hip, amdgpu, xe, vfio)"
-                 + ("" if memory == "peer" else ', and set memory = "peer" in the requirements'))  # fmt: skip
+                 + ("" if memory == "peer" else ', and set memory = "peer" in the requirements'))
 
 
 def _placed(one: Looked, memory: str, driver: str) -> Check:
@@ -187,9 +187,9 @@ def _placed(one: Looked, memory: str, driver: str) -> Check:
         return _misplaced(one.spec, memory, f"by its addresses its buffer is only partly in a device{by} ({where})")
     if "unknown" in kinds:
         return Check("MEMORY_UNKNOWN", YELLOW if memory == "any" else RED, f"{one.spec}: whose memory its buffer is "
-                     f"cannot be told by its addresses{by} ({where})", "use another exporter or device")  # fmt: skip
+                     f"cannot be told by its addresses{by} ({where})", "use another exporter or device")
     return Check("DEVICE_MEMORY", RED, f"{one.spec}: by its addresses its buffer is not in the machine's own memory "
-                 f"alone{by} ({where})", 'give udmabuf or a heap, or set memory = "peer" or "any"')  # fmt: skip
+                 f"alone{by} ({where})", 'give udmabuf or a heap, or set memory = "peer" or "any"')
 
 
 def memories(system: System, looked: Iterable[Looked], memory: str) -> list[Check]:

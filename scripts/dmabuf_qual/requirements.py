@@ -107,7 +107,7 @@ def changed(needs: Requirements) -> list[str]:
     """Which thresholds are not the default ones, in words."""
     base = flat(_read(DEFAULT))
     return [f"{name} {value} (not {base[name]})" for name, value in flat(needs).items()
-            if not _equal(value, base[name])]  # fmt: skip
+            if not _equal(value, base[name])]
 
 
 def _equal(a: str, b: str) -> bool:

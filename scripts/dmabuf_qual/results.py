@@ -17,11 +17,11 @@ from .requirements import Requirements
 from .store import FIO, RUN, Record, Store
 
 UNITS = {"iops": ("IOPS", "higher"), "mib_s": ("MiB/s", "higher"), "mean_us": ("µs", "lower"),
-         "cpu_s_per_gib": ("s/GiB", "lower"), "map_ms": ("ms", "lower")}  # fmt: skip
+         "cpu_s_per_gib": ("s/GiB", "lower"), "map_ms": ("ms", "lower")}
 
 # What a report is made of, of all that a run stores.
 NEEDED = ("scale", "requirements", "quick", "only", "emulated", "environment", "comparability_key", "parts",
-          "model", "serial", "started", "seed")  # fmt: skip
+          "model", "serial", "started", "seed")
 
 
 def _unit(figure: str) -> tuple[str, str]:
@@ -61,7 +61,7 @@ def _commands(path: str, records: list[Record]) -> model.Commands | None:
         return None
     return model.Commands(sum(one["commands"] for one in counts),
                           sum(one["reads"] + one["writes"] for one in counts),
-                          sum(one["read_bytes"] + one["write_bytes"] for one in counts))  # fmt: skip
+                          sum(one["read_bytes"] + one["write_bytes"] for one in counts))
 
 
 # The chance that a resample's median is the least of five values is 5.8 %, over the tail of 2.5 %.
@@ -133,7 +133,7 @@ def requirement(judged: rules.Judged) -> model.Requirement:
     """A verdict in the report's words."""
     evidence = [model.Evidence(name, value, unit) for name, value, unit in judged.evidence]
     return model.Requirement(judged.id, judged.title, judged.status, judged.text, judged.remedy,
-                             evidence, judged.seconds, judged.id.split(".")[0])  # fmt: skip
+                             evidence, judged.seconds, judged.id.split(".")[0])
 
 
 def scope(run: dict[str, Any], records: Iterable[Record] = ()) -> list[str]:
@@ -143,7 +143,7 @@ def scope(run: dict[str, Any], records: Iterable[Record] = ()) -> list[str]:
     needs, scale = run["requirements"], run["scale"]
     usual = cases.usual(needs, run["quick"]).as_words()
     other = [f"{name} {value} (not {usual[name]})" for name, value in scale.items()
-             if name in usual and value != usual[name]]  # fmt: skip
+             if name in usual and value != usual[name]]
     if run["quick"]:
         words.append("a quick run: it looks for faults and qualifies nothing")
     if other:
@@ -193,7 +193,7 @@ def _scale_facts(run: dict[str, Any]) -> list[model.Fact]:
     """Scale and thresholds. The scale is part of the comparability key."""
     facts = [model.Fact(f"scale {name}", str(value), "key") for name, value in run["scale"].items()]
     facts += [model.Fact(f"threshold {name}", value)
-              for name, value in requirements.flat(run["requirements"]).items()]  # fmt: skip
+              for name, value in requirements.flat(run["requirements"]).items()]
     facts.append(model.Fact("quick", "yes" if run["quick"] else "no"))
     facts.append(model.Fact("only", ", ".join(run["only"]) or "all cases"))
     facts.append(model.Fact("parts of the run", str(len(run["parts"]))))
@@ -201,17 +201,17 @@ def _scale_facts(run: dict[str, Any]) -> list[model.Fact]:
 
 
 def document(folder: Path, run: dict[str, Any], records: dict[str, Record],
-             needs: Requirements) -> model.Results:  # fmt: skip
+             needs: Requirements) -> model.Results:
     """The whole document of a run, finished or not."""
     verdicts = judge.judge(records, run, needs)
     notes = whereabouts.notes(run, records.values())
     if run["emulated"]:
         notes.append("The drive is emulated: figures compare datapaths with each other and say "
-                     "nothing about hardware.")  # fmt: skip
+                     "nothing about hardware.")
     if any(record["kind"] == "cell" for record in records.values()):
         notes.append("The comparison of datapaths writes the same buffers, one for each I/O in flight, again and "
                      "again within a measurement. A drive that deduplicates may show figures for it that other "
-                     "data does not have; the host control beside them has the same.")  # fmt: skip
+                     "data does not have; the host control beside them has the same.")
     if len(run["parts"]) > 1:
         notes.append(f"The run was done in {len(run['parts'])} parts; the steady state is of one of them.")
     if "finished" not in run:

@@ -100,7 +100,7 @@ def blame(record: Record, one: dict[str, Any], records: list[Record]) -> str:
     if not record["exporter"] or record["exporter"] == cases.CONTROL:
         return ""
     same = [r for r in records if r["exporter"] == cases.CONTROL and r["path"] == record["path"]
-            and (r["test"], r["requirement"]) == (record["test"], record["requirement"])]  # fmt: skip
+            and (r["test"], r["requirement"]) == (record["test"], record["requirement"])]
     if not same:
         return ""
     if any(found["name"] == one["name"] for r in same for found in r["findings"]):
@@ -153,7 +153,7 @@ def unsteady(name: str, state: dict[str, Any], why: str) -> Judged:
     """The verdict of a run that was not to. Only a quick one is never to."""
     if state.get("quick") is False:
         return Judged(name, INCONCLUSIVE, "no steady state was asked for, and the run is not a quick one",
-                      "choose another --output")  # fmt: skip
+                      "choose another --output")
     return Judged(name, SKIP, f"not applicable: {why}")
 
 
@@ -183,7 +183,7 @@ def too_little(state: dict[str, Any], measured: list[Record]) -> str:
     if scale.cell_seconds < cases.PTS_SECONDS:
         wrong.append(f"measurements of {scale.cell_seconds} s, not {cases.PTS_SECONDS}")
     short = [r["id"] for r in measured if has_figures(r)
-             and r.get("runtime_s", 0.0) < cases.LEAST_RUNTIME * cases.PTS_SECONDS]  # fmt: skip
+             and r.get("runtime_s", 0.0) < cases.LEAST_RUNTIME * cases.PTS_SECONDS]
     if short and not wrong:
         wrong.append(f"measurements of less than {cases.PTS_SECONDS} s, or of unknown length: {short[0]}")
     return " and ".join(wrong)
@@ -210,13 +210,13 @@ def nothing_done(record: Record, state: dict[str, Any]) -> str:
 
 
 def verdict(name: str, records: list[Record], every: list[Record], good: Callable[[list[Record]], str],
-             state: dict[str, Any]) -> Judged:  # fmt: skip
+             state: dict[str, Any]) -> Judged:
     """The common rule: a finding fails, an error or nothing done is inconclusive."""
     seconds = sum(record["seconds"] for record in records)
     found = findings(records)
     ran = [r for r in records if "skip" not in r and "missing" not in r]
     evidence = [(r["id"], f"{r.get('compared_bytes', 0)}", "bytes compared") for r in ran
-                if r.get("compared_bytes")]  # fmt: skip
+                if r.get("compared_bytes")]
     if found:
         names = sorted({one["name"] for _, one in found})
         evidence = [(r["id"], describe(r, one, every), "") for r, one in found]
@@ -227,16 +227,16 @@ def verdict(name: str, records: list[Record], every: list[Record], good: Callabl
     errors = [record for record in ran if "error" in record]
     if errors:
         return Judged(name, INCONCLUSIVE, f"{errors[0]['id']} could not be done: "
-                      f"{errors[0]['error']}", "", evidence, seconds)  # fmt: skip
+                      f"{errors[0]['error']}", "", evidence, seconds)
     missing = [record for record in records if "missing" in record]
     if missing:
         return Judged(name, INCONCLUSIVE, f"{missing[0]['id']} was not done: {missing[0]['missing']}",
-                      "load the test exporter, docs/testexp.md", evidence, seconds)  # fmt: skip
+                      "load the test exporter, docs/testexp.md", evidence, seconds)
     undone = next(((r["id"], what) for r in ran
                    if r["requirement"] == name and (what := nothing_done(r, state))), None)
     if undone:
         return Judged(name, INCONCLUSIVE, f"{undone[0]} did too little: {undone[1]}", "look for what kept it from its work",
-                      evidence, seconds)  # fmt: skip
+                      evidence, seconds)
     if records and not ran:
         return Judged(name, SKIP, f"not applicable: {records[0]['skip']}", "", [], seconds)
     if not records:

@@ -15,7 +15,7 @@ from .drive import Drive
 def claim(
     drive: Drive, erase: bool, wanted: Demand, consent: Iterable[str] = (),
     system: System | None = None, devices: Devices | None = None, name: str = "",
-) -> Guard:  # fmt: skip
+) -> Guard:
     """The drive, held for the whole run. Raises Refused unless the user said that it is to be erased,
     and which one it is, and nothing is against it. `name`: what the user calls it, where there are several."""
     if not erase:
@@ -36,7 +36,7 @@ def claim(
     if drive.serial not in ("", now.serial) or drive.bytes != now.node.bytes:
         guard.close()
         raise Refused(f"{drive.path} was another drive a moment ago ({drive.serial}, {drive.bytes} bytes): say "
-                      "that once more")  # fmt: skip
+                      "that once more")
     return guard
 
 

@@ -50,7 +50,7 @@ class Rounds:
                  self.job, self._words(mix, size))
             for mix in self.mixes
             for size in self._sizes(block)
-        ]  # fmt: skip
+        ]
 
     def _words(self, mix: int, size: str) -> dict[str, str]:
         if self.job == "pts-throughput":
@@ -60,23 +60,23 @@ class Rounds:
     def precondition(self) -> Case:
         """What comes before the first round."""
         return Case(f"{self.prefix}/precondition", "precondition", self.requirement, CONTROL, "premapped",
-                    "precondition", {"DEPTH": str(PTS_DEPTH)})  # fmt: skip
+                    "precondition", {"DEPTH": str(PTS_DEPTH)})
 
 
 IOPS = Rounds(
     "steady", "iops", "performance.steady", "pts-iops", (100, 95, 65, 50, 35, 5, 0),
     ("1m", "128k", "64k", "32k", "16k", "8k", "4k", "512"), PTS_DEPTH, ((0, "4k"), (65, "64k"), (100, "1m")),
-)  # fmt: skip
+)
 # Each size by itself, with its own preconditioning.
 THROUGHPUT = tuple(
     Rounds(f"throughput-{size}", "throughput", "performance.throughput", "pts-throughput", (100, 0), (size,),
            PTS_DEPTH, ((100, size), (0, size)), "mib_s")
     for size in ("128k", "1m")
-)  # fmt: skip
+)
 LATENCY = Rounds("latency", "latency", "performance.latency", "pts-latency", (100, 65, 0), ("8k", "4k", "512"), 1,
-                 ((0, "4k"),), "mean_us")  # fmt: skip
+                 ((0, "4k"),), "mean_us")
 SATURATION = Rounds("saturation", "saturation", "performance.saturation", "pts-iops", (0,), ("4k",), PTS_DEPTH, (),
-                    prepares=False)  # fmt: skip
+                    prepares=False)
 
 # In the order in which they are done: what is to see a fresh drive comes first.
 ALL = (SATURATION, IOPS, *THROUGHPUT, LATENCY)

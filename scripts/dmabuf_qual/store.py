@@ -16,7 +16,7 @@ from .errors import QualError
 RUN, RESULTS, BEGUN, LOCK, FIO = "run.json", "cases.jsonl", "begun.jsonl", ".lock", "fio"
 # What must be equal for a run to go on; and all facts about the machine but its state.
 IDENTITY = ("identity", "serial", "firmware", "device", "quick", "exporters", "requirements", "scale",
-            "only", "among")  # fmt: skip
+            "only", "among")
 
 # What each record has; the judge relies on it.
 NEEDED = {"id", "kind", "requirement", "exporter", "path", "test", "params", "started", "seconds", "findings"}
@@ -34,7 +34,7 @@ def _number(value: Any) -> bool:
 def _finding(one: Any) -> bool:
     """Whether it has all that a finding has."""
     return (isinstance(one, dict) and isinstance(one.get("name"), str) and isinstance(one.get("text"), str)
-            and _number(one.get("count")))  # fmt: skip
+            and _number(one.get("count")))
 
 
 def _latency(bins: Any) -> bool:
@@ -42,7 +42,7 @@ def _latency(bins: Any) -> bool:
     return isinstance(bins, dict) and all(
         isinstance(listed, list) and all(isinstance(pair, list) and len(pair) == 2 and all(map(_number, pair))
                                          and pair[0] > 0 and pair[1] >= 0 for pair in listed)
-        for listed in bins.values())  # fmt: skip
+        for listed in bins.values())
 
 
 def _malformed(record: Record) -> str:
@@ -91,7 +91,7 @@ def _begun(line: Any) -> bool:
     texts = ("id", "kind", "requirement", "exporter", "path", "test")
     return (isinstance(line, dict) and all(isinstance(line.get(name), str) for name in texts)
             and isinstance(line.get("params"), dict) and _number(line.get("part")) and _number(line.get("may_write"))
-            and line["may_write"] >= 0 and not _misnamed(line))  # fmt: skip
+            and line["may_write"] >= 0 and not _misnamed(line))
 
 
 def _facts(run: Record) -> dict[str, str]:
@@ -150,7 +150,7 @@ class Store:
             plain = isinstance(name, str) and name == os.path.basename(name) and name not in ("", ".", "..")
             if not plain or (inside / name).resolve().parent != inside:
                 raise QualError(f"{self.folder / RESULTS}: the file {name!r} of {record['id']} leads out of "
-                                f"{self.folder}")  # fmt: skip
+                                f"{self.folder}")
         known_as = self.records.get(record["id"])
         window = record["kind"] in ("precondition", "pts")
         if known_as is not None and not (window and known_as.get("part") != record.get("part")):
@@ -188,7 +188,7 @@ class Store:
     def parts_of(self, prefix: str) -> list[int]:
         """The parts of the run in which a case whose name begins so began, or ended."""
         return sorted({int(one.get("part", 0)) for one in (*self.all, *self.begun)
-                       if one["id"].startswith(f"{prefix}/")})  # fmt: skip
+                       if one["id"].startswith(f"{prefix}/")})
 
     def begins(self, case: Record) -> None:
         """Writes that a case begins, before it writes anything; likewise."""

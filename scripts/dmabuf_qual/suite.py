@@ -35,7 +35,7 @@ WORKS = "works"
 PROBE_S = 60
 # With these a probe says that something went wrong, not that there is no such datapath here.
 TROUBLE = (errno.EIO, errno.ENOMEM, errno.EPERM, errno.EACCES, errno.EBUSY, errno.ETIMEDOUT, errno.EAGAIN,
-           errno.EINTR, errno.EFAULT, errno.ENOSPC, errno.EMFILE, errno.ENFILE)  # fmt: skip
+           errno.EINTR, errno.EFAULT, errno.ENOSPC, errno.EMFILE, errno.ENFILE)
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def probe(tools: Tools, guard: Guard, exporter: str, path: str) -> dict[str, Any
     if "error" not in said:
         facts = said["facts"]
         return {WORKS: True, "name": "", "facts": facts,
-                "text": f"{facts.get('memory')} memory, route {facts.get('route')}"}  # fmt: skip
+                "text": f"{facts.get('memory')} memory, route {facts.get('route')}"}
     no = execute.refused(said["error"])
     name = no["name"] if no else rules.PROBE_FAILED if said.get("errno") in TROUBLE else "NOT_AVAILABLE"
     return {WORKS: False, "name": name, "text": said["error"]}
@@ -166,7 +166,7 @@ class Suite:
             exporter: {path: probe(self.tools, request.guard, exporter, path)
                        for path in ("premapped", "registered", "bvec")}
             for exporter in request.exporters
-        }  # fmt: skip
+        }
 
     def _same_memory(self) -> None:
         """The cases to come must have the memory that those had which are there: after a boot a name such
@@ -195,7 +195,7 @@ class Suite:
         if last is not None and "log" not in last and last["boot"] == boot:
             known = [last["log_from"]]
             known += [log["newest"] for r in self.store.records.values() if (log := r.get("kernel_log"))
-                      and r["part"] == self.part]  # fmt: skip
+                      and r["part"] == self.part]
             begin = max(known)
             last["log"] = {"lines": [], "complete": True, "newest": begin}
         checks = [asdict(check) for check in self.request.preflight]
@@ -254,7 +254,7 @@ class Suite:
             self.meter = None
         seen = self.watch.look()
         record = unmapped.named(record, (seen or {}).get("lines", ()), self.store.records.values(),
-                                klog.ours(self.request.drive, self.system).drives, self.system)  # fmt: skip
+                                klog.ours(self.request.drive, self.system).drives, self.system)
         self.store.add({**record, "part": self.part, "kernel_log": seen, **self._health_now()})
         self.progress.end(word_for(record))
 
@@ -279,7 +279,7 @@ class Suite:
         if after is None:
             raise Spent(f"{budget.NAME}: what was written is not known: the drive's SMART log cannot be read any more")
         return budget.used(self.run["health_before"], after, self.store.all, request.drive, request.scale,
-                           request.assumed, self.store.begun)  # fmt: skip
+                           request.assumed, self.store.begun)
 
     def _has(self, case: Case) -> bool:
         """Whether a case has ended; of the window, all is of one uninterrupted part."""
@@ -301,12 +301,12 @@ class Suite:
             return
         if not rounds.prepares and self.store.parts_of(rounds.prefix):
             say(f"the {rounds.test} test was stopped, and the drive is not fresh any more: it is not done again; purge "
-                "the drive, and choose another --output")  # fmt: skip
+                "the drive, and choose another --output")
             return
         known = self.store.records.values()
         if any(record["kind"] in judge_steady.WINDOW_KINDS and rounds.mine(record["id"]) for record in known):
             say(f"preconditioning and rounds of the {rounds.test} test begin anew: they must be of one uninterrupted "
-                "run")  # fmt: skip
+                "run")
         if rounds.prepares:
             every = rounds.precondition()
             self.progress.total += 1
@@ -337,7 +337,7 @@ class Suite:
         speed = ready["written_bytes"] / ready["runtime_s"]
         part = plan.rounds_of(rounds, self.request.drive, self.request.scale, speed)[-1]
         say(f"the drive writes {speed / 1e6:.0f} MB/s: {part.name} take {plan.span(part.seconds)} and write up to "
-            f"{plan.amount(part.written[1])}")  # fmt: skip
+            f"{plan.amount(part.written[1])}")
 
     def _at_end(self, rounds: Rounds) -> bool:
         """Whether no more rounds are needed."""
@@ -365,7 +365,7 @@ class Suite:
         with Bounces(request.drive.pci) as bounces:
             bench = Bench(request.drive, self.tools, request.needs, request.scale,
                           int(self.run["seed"]), keep, self._tick, self.system, bounces,
-                          request.guard)  # fmt: skip
+                          request.guard)
             there = True
             try:
                 self._cases(bench, paths)
@@ -415,7 +415,7 @@ class Suite:
             quiet = execute.idle(self.system, request.drive.disk)
             word = "is idle" if quiet else "STILL HAS I/O IN FLIGHT"
             say(f"stopped; {len(self.store.records)} cases are kept, the drive {word}; "
-                "--resume goes on")  # fmt: skip
+                "--resume goes on")
             raise
 
     def verdicts(self) -> list[rules.Judged]:

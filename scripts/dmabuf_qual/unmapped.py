@@ -17,13 +17,13 @@ from dmabuf_common.sysfs import System
 NAME = "IOMMU_UNMAPPED_PEER"
 # What requests that end in the IOMMU look like to who compares the bytes.
 LOOKS = frozenset({"READ_NOT_LANDED", "WRITE_NOT_FETCHED", "WRITE_NOT_LANDED", "DATA_CORRUPTED",
-                   "FOREIGN_DATA_UNDER_LOAD", "MULTI_SEGMENT_MISADDRESSED", "STALE_DATA", "IO_ERROR"})  # fmt: skip
+                   "FOREIGN_DATA_UNDER_LOAD", "MULTI_SEGMENT_MISADDRESSED", "STALE_DATA", "IO_ERROR"})
 
 # Intel names the requester, before Linux 7 without its domain; AMD and the others as any device's message.
 _INTEL = re.compile(r"DMAR: .*Request device \[(?P<who>(?:[0-9a-f]{4,}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])\] "
-                    r"fault addr (?:0x)?(?P<at>[0-9a-f]+)")  # fmt: skip
+                    r"fault addr (?:0x)?(?P<at>[0-9a-f]+)")
 _OTHER = re.compile(r"(?P<who>[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]): .*IO_PAGE_FAULT.*"
-                    r"address=(?:0x)?(?P<at>[0-9a-f]+)")  # fmt: skip
+                    r"address=(?:0x)?(?P<at>[0-9a-f]+)")
 
 
 def faults(lines: Iterable[str], drives: Collection[str], peer: str, system: System) -> list[str]:
@@ -46,7 +46,7 @@ def _peer(record: dict[str, Any]) -> str:
 def named(
     record: dict[str, Any], lines: Iterable[str], earlier: Iterable[dict[str, Any]],
     drives: Collection[str], system: System,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """The record of a case, with what is wrong named where an IOMMU stopped the drive's requests.
 
     `lines`: what the kernel said during the case. It says the same only ten times in five seconds:
@@ -57,12 +57,12 @@ def named(
         return record
     seen = faults(lines, drives, peer, system)
     before = any(one["exporter"] == record["exporter"] and _peer(one) == peer
-                 and any(finding["name"] == NAME for finding in one["findings"]) for one in earlier)  # fmt: skip
+                 and any(finding["name"] == NAME for finding in one["findings"]) for one in earlier)
     if not seen and not before:
         return record
     said = seen[0].strip() if seen else "as in an earlier case"
     text = (f"an IOMMU stopped the drive's requests to the memory of {peer} ({said}): they were sent with bus "
             "addresses, for the switch above both to pass on, and it sent them up; let its access control "
-            "redirect (pci=config_acs=…), or use a machine whose switch does not send them up")  # fmt: skip
+            "redirect (pci=config_acs=…), or use a machine whose switch does not send them up")
     finding = {"name": NAME, "text": text, "count": max(len(seen), 1)}
     return {**record, "findings": [finding, *record["findings"]]}

@@ -43,12 +43,12 @@ def check(system: System, said: str) -> Check:
     disabled = system.read(SYSCTL)
     if said == "EPERM" and disabled not in ("", "0"):
         return Check("IO_URING_DISABLED", RED, f"io_uring is switched off: kernel.io_uring_disabled is {disabled}",
-                     "sysctl kernel.io_uring_disabled=0")  # fmt: skip
+                     "sysctl kernel.io_uring_disabled=0")
     if said in ("EPERM", "ENOSYS", "SIGSYS"):
         but = f" although kernel.io_uring_disabled is {disabled}" if disabled else ""
         return Check("IO_URING_FORBIDDEN", RED, f"making an io_uring ends in {said}{but}: by a seccomp filter, as "
                      "containers have it",
                      "allow io_uring_setup, io_uring_enter and io_uring_register in the container's seccomp profile "
-                     "(docs/engine.md, In a container), or run it outside of the container")  # fmt: skip
+                     "(docs/engine.md, In a container), or run it outside of the container")
     return Check("IO_URING_FAILED", RED, f"making an io_uring ends in {said}",
-                 "raise the limits of memory and open files (ulimit -l, ulimit -n); see dmesg")  # fmt: skip
+                 "raise the limits of memory and open files (ulimit -l, ulimit -n); see dmesg")

@@ -75,10 +75,10 @@ def notes(run: dict[str, Any], records: Iterable[Record] = ()) -> list[str]:
     paths, every = run.get("paths") or {}, list(records)
     known = run.get("devices", {})
     texts = [_of(spec, tried, known.get(spec, ""), _seen(spec, every)) for spec, tried in paths.items()
-             if of_devices(spec)]  # fmt: skip
+             if of_devices(spec)]
     wrong = [text for text in texts if "system memory" in text or "partly device" in text]
     return [f"The memory was the machine's own where a device's was meant: {text}. This run says nothing about a "
-            'device\'s memory; with memory = "peer" in the requirements it fails.' for text in wrong]  # fmt: skip
+            'device\'s memory; with memory = "peer" in the requirements it fails.' for text in wrong]
 
 
 def another(run: dict[str, Any], paths: dict[str, Any], devices: dict[str, str]) -> tuple[str, Any, Any] | None:

@@ -28,7 +28,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "p", "h", "<", ">")
 DASHES: tuple[DashStyle, ...] = (
     (0, ()), (0, (6, 2)), (0, (2, 1.5)), (0, (6, 2, 1, 2)), (0, (10, 3)), (0, (1, 2.5)),
     (0, (6, 2, 1, 2, 1, 2)), (0, (4, 1)), (0, (10, 2, 2, 2)), (0, (3, 4)), (0, (8, 2, 4, 2)), (0, (2, 4, 6, 4)),
-)  # fmt: skip
+)
 # The depths that loads have, the usual ones with the plainest styles; the last is that of a depth that
 # is not known.
 DEPTHS: dict[int | None, int] = {
@@ -50,7 +50,7 @@ class Look:
     def words(self) -> dict[str, Any]:
         """As matplotlib's plot() takes it."""
         return {"color": self.colour, "marker": self.marker, "linestyle": self.dashes,
-                "fillstyle": self.filling, "markersize": 5.0 * self.size, "linewidth": 1.5 * self.size}  # fmt: skip
+                "fillstyle": self.filling, "markersize": 5.0 * self.size, "linewidth": 1.5 * self.size}
 
 
 def _rgb(colour: str) -> tuple[int, int, int]:
@@ -66,7 +66,7 @@ def _spare(taken: Iterable[str]) -> str:
 
     steps = range(0, 256, 17)
     dark = (rgb for rgb in itertools.product(steps, steps, steps)
-            if colorsys.rgb_to_yiq(*(part / 255 for part in rgb))[0] < 0.55)  # fmt: skip
+            if colorsys.rgb_to_yiq(*(part / 255 for part in rgb))[0] < 0.55)
     return "#{:02x}{:02x}{:02x}".format(*max(dark, key=apart))
 
 

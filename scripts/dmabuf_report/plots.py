@@ -137,7 +137,7 @@ def _legend(figure: Figure, looks: Looks, shown: list[Series], depths: bool = Tr
         for name in variants:
             filling, size = looks.of_variant(name)
             lines.append((names[name], Line2D([], [], color=GREY, marker="o", markersize=5.5 * size,
-                                                   fillstyle=filling, linestyle="")))  # fmt: skip
+                                                   fillstyle=filling, linestyle="")))
         columns.append((looks.heading, lines))
     rows = max(len(lines) for _, lines in columns)
     nothing = Line2D([], [], linestyle="")
@@ -164,7 +164,7 @@ def _columns(
 ) -> Any:
     """A legend whose entries of these numbers are the heads of its columns."""
     made = figure.legend(handles, labels, loc="lower left", ncols=len(heads), frameon=False,
-                         fontsize=size, handlelength=3.5, labelspacing=0.35)  # fmt: skip
+                         fontsize=size, handlelength=3.5, labelspacing=0.35)
     for number in heads:
         made.get_texts()[number].set_fontweight("bold")
     return made
@@ -211,7 +211,7 @@ def latency_curves(looks: Looks, name: str, measurements: list[Measurement], way
     for number, (series, ns, beyond) in enumerate(curves):
         # Some markers on the way, not all at the same places.
         axes.plot([1 / b for b in beyond], ns, drawstyle="steps-post",
-                  markevery=(0.03 + 0.02 * (number % 5), 0.15), **looks.of(*series).words())  # fmt: skip
+                  markevery=(0.03 + 0.02 * (number % 5), 0.15), **looks.of(*series).words())
     axes.set_xscale("log")
     axes.set_yscale("log")
     ticks = [p for p in (50.0, 90.0, 99.0, 99.9, 99.99, 99.999) if (100 - p) / 100 >= deepest * 0.7]
@@ -267,7 +267,7 @@ def sweep(looks: Looks, load: str, measurements: list[Measurement], metric: str)
         if len(set(x)) < len(x):  # two cases of one size: no line leads from one to the other
             words["linestyle"] = ""
         axes.errorbar(x, [dot.value for dot in points], yerr=list(zip(*(dot.spread for dot in points), strict=True)),
-                      capsize=3, elinewidth=1, **words)  # fmt: skip
+                      capsize=3, elinewidth=1, **words)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.minorticks_off()
@@ -304,7 +304,7 @@ def by_case(looks: Looks, measurements: list[Measurement], metric: str) -> str |
         for place, dot in enumerate(dots):
             look = looks.of(*series_of(dot.measurement)).words()
             axes.errorbar([dot.value], [y + 0.15 + 0.14 * place], xerr=[[part] for part in dot.spread],
-                          capsize=2, elinewidth=1, **{**look, "linestyle": ""})  # fmt: skip
+                          capsize=2, elinewidth=1, **{**look, "linestyle": ""})
         y += room[number]
     axes.set_ylim(y, 0)
     axes.set_yticks(ticks, [_short(case) for case in cases])
@@ -352,7 +352,7 @@ def command_sizes(looks: Looks, measurements: list[Measurement]) -> str | None:
             axes.bar(size + (number - (len(bars) - 1) / 2) * width, count, width * 0.9, facecolor=face,
                      edgecolor="white" if SHADES[filling] > 0.5 else colour, hatch="" if exact else "////")
             axes.bar(size + (number - (len(bars) - 1) / 2) * width, count, width * 0.9, facecolor="none",
-                     edgecolor=colour)  # fmt: skip
+                     edgecolor=colour)
     axes.set_yscale("log")
     axes.minorticks_off()
     counts = [count for those in bars.values() for count, _ in those.values()]
@@ -363,10 +363,10 @@ def command_sizes(looks: Looks, measurements: list[Measurement]) -> str | None:
     axes.set_ylabel("commands")
     kinds = {exact for those in bars.values() for _, exact in those.values()}
     patches = [(True, Patch(facecolor=GREY, edgecolor=GREY), "the size of each"),
-               (False, Patch(facecolor="white", edgecolor=GREY, hatch="////"), "the mean of a measurement")]  # fmt: skip
+               (False, Patch(facecolor="white", edgecolor=GREY, hatch="////"), "the mean of a measurement")]
     axes.legend([patch for kind, patch, _ in patches if kind in kinds],
                 [label for kind, _, label in patches if kind in kinds], frameon=False, fontsize=8,
-                loc="lower right", bbox_to_anchor=(1, 1), ncols=2)  # fmt: skip
+                loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
     _legend(figure, looks, shown, depths=False)
     return _svg(figure, "command sizes")
 
@@ -391,12 +391,12 @@ def history(looks: Looks, h: History) -> str | None:
         label = "change for the worse" if bad else "change for the better"
         axes.axvline((days[change.index - 1] + days[change.index]) / 2,
                      color=BAD if bad else GOOD, linewidth=1.4,
-                     label=None if label in named else label)  # fmt: skip
+                     label=None if label in named else label)
         named.add(label)
         axes.annotate(f"{delta / change.before:+.1%}" if change.before else f"{delta:+.3g}",
                       (days[change.index], 0.96), xycoords=("data", "axes fraction"), va="top",
                       xytext=(4, 0), textcoords="offset points",
-                      fontsize=8, color=BAD if bad else GOOD)  # fmt: skip
+                      fontsize=8, color=BAD if bad else GOOD)
     locator = matplotlib.dates.AutoDateLocator(maxticks=8)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(matplotlib.dates.ConciseDateFormatter(locator))
@@ -445,7 +445,7 @@ def all_of(results: Results) -> dict[str, list[tuple[str, str]]]:
             (" ".join(filter(None, (h.case, h.metric, h.side, h.host))), history(looks, h))
             for h in results.histories
         ]),
-    ):  # fmt: skip
+    ):
         drawn = [(name, svg) for name, svg in plots if svg is not None]
         if drawn:
             sections[title] = drawn

@@ -51,7 +51,7 @@ def _of_way(measurement: Measurement, way: str) -> Best | None:
         for name, unit in _BANDWIDTH.items():
             if metric.name == f"{way}_{name}":
                 p95 = next((p.ns for latency in measurement.latencies if latency.direction == way
-                            for p in latency.percentiles if p.percentile == PERCENTILE), None)  # fmt: skip
+                            for p in latency.percentiles if p.percentile == PERCENTILE), None)
                 return Best(measurement, metric.value * unit, p95)
     return None
 

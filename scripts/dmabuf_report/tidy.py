@@ -9,7 +9,7 @@ from .model import Results
 COLUMNS = (
     "kind", "case", "host", "side", "datapath", "exporter", "block_bytes", "depth",
     "metric", "unit", "time", "sample", "value", "low", "high", "status",
-)  # fmt: skip
+)
 
 
 def cell(text: str) -> str:
@@ -25,7 +25,7 @@ def render(results: Results) -> str:
             "case": m.case, "host": m.host, "side": m.side, "datapath": m.datapath,
             "exporter": m.exporter, "block_bytes": m.block_bytes, "depth": m.depth,
             "status": m.status,
-        }  # fmt: skip
+        }
         for metric in m.metrics:
             base: dict[str, object] = {**common, "metric": metric.name, "unit": metric.unit}
             for number, sample in enumerate(metric.samples, 1):
@@ -33,14 +33,14 @@ def render(results: Results) -> str:
             rows.append(
                 {**base, "kind": "median", "value": metric.value,
                  "low": metric.low, "high": metric.high}
-            )  # fmt: skip
+            )
         counts = m.commands.__dict__ if m.commands else {}
         for name, value in {**{f"commands_{name}": count for name, count in counts.items()},
-                            "cpu_percent": m.cpu_percent}.items():  # fmt: skip
+                            "cpu_percent": m.cpu_percent}.items():
             if value is not None:
                 unit = {"cpu_percent": "%", "commands_bytes": "B"}.get(name, "")
                 rows.append({**common, "kind": "median" if unit == "%" else "sum", "metric": name,
-                                 "unit": unit, "value": value})  # fmt: skip
+                                 "unit": unit, "value": value})
         for latency in m.latencies:
             for p in latency.percentiles:
                 name = f"{latency.direction}_clat_p{p.percentile:g}"
@@ -51,14 +51,14 @@ def render(results: Results) -> str:
         rows.append(
             {"kind": "comparison", "case": c.case, "host": c.host, "metric": c.metric,
              "unit": "ratio", "value": c.ratio, "low": c.low, "high": c.high, "status": c.state}
-        )  # fmt: skip
+        )
     for h in results.histories:
         for point in h.points:
             rows.append(
                 {"kind": "history", "case": h.case, "host": h.host, "side": h.side,
                  "datapath": h.datapath, "depth": h.depth,
                  "metric": h.metric, "unit": h.unit, "time": point.time, "value": point.value}
-            )  # fmt: skip
+            )
     out = io.StringIO()
     writer = csv.DictWriter(out, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()

@@ -103,7 +103,7 @@ class Bare:
         network = [chroot.Bind(Path(name).resolve(), name) for name in NETWORK if Path(name).exists()]
         words = ["env", *(f"{key}={value}" for key, value in (env or {}).items())]
         return chroot.run(self.path, [*words, "sh", "-ec", script], read_only=False, cwd=cwd,
-                          binds=[*network, *binds])  # fmt: skip
+                          binds=[*network, *binds])
 
     def check(self, script: str, cwd: str = SOURCE, binds: Sequence[chroot.Bind] = ()) -> str:
         """Like run(), of lines that must end well."""
@@ -118,7 +118,7 @@ class Bare:
     def take_checkout(self) -> None:
         """Copies what git knows, as it is now."""
         names = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=CHECKOUT,
-                               check=True, capture_output=True, text=True).stdout  # fmt: skip
+                               check=True, capture_output=True, text=True).stdout
         for name in filter(None, names.split("\0")):
             if (CHECKOUT / name).exists():
                 place = self.inside(SOURCE) / name

@@ -37,7 +37,7 @@ CASES = {
     "preflight without the module's device": (r" --device /dev/dmabuf_rw",
                                               "python3 -B /src/scripts/dmabuf-qual preflight /dev/nvme0n1"),
     "without memory to pin": (r" --ulimit \S+", f"fio {JOB} {IN_FLIGHT} --bs=1m --iodepth=32"),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def _ended(suite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dic
         bare.write("/containers", script())
         done = subprocess.run([str(bare_root.CHECKOUT / "scripts/dmabuf-lab"), "run", "--root", str(bare.path), "--share",
                                str(share), "--", "bash /containers"],
-                              text=True, capture_output=True, check=False, timeout=1500)  # fmt: skip
+                              text=True, capture_output=True, check=False, timeout=1500)
         assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
         yield {name: read(share, number) for number, name in enumerate(CASES)}
 
@@ -104,7 +104,7 @@ def read(share: Path, number: int) -> Ended:
     report = share / f"report-{number}"
     text = report.read_text() if report.exists() else ""
     return Ended(int((share / f"status-{number}").read_text()), (share / f"said-{number}").read_text(),
-                 json.loads(text) if text else {})  # fmt: skip
+                 json.loads(text) if text else {})
 
 
 @pytest.mark.parametrize("datapath", ["premapped", "registered", "bvec", "auto"])

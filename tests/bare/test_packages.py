@@ -70,12 +70,12 @@ def test_what_is_in_them(debs: dict[str, Path], tmp_path: Path) -> None:
     # README's line names the source of one fio.
     assert len([file for file in engine if re.search(r"/libdmabuf/fio-[0-9.]+\.so$", file)]) == 1
     assert {file for file in files["libdmabuf-rw0"] if file.startswith("/usr/lib/")} == {
-        f"/usr/lib/x86_64-linux-gnu/libdmabuf_rw.so.{version}" for version in ("0", NEW)}  # fmt: skip
+        f"/usr/lib/x86_64-linux-gnu/libdmabuf_rw.so.{version}" for version in ("0", NEW)}
     assert {"/usr/include/linux/dmabuf_rw.h", "/usr/include/libdmabuf_rw.h",
-            "/usr/lib/x86_64-linux-gnu/pkgconfig/libdmabuf_rw.pc"} <= files["libdmabuf-rw-dev"]  # fmt: skip
+            "/usr/lib/x86_64-linux-gnu/pkgconfig/libdmabuf_rw.pc"} <= files["libdmabuf-rw-dev"]
     source = {file for file in files["dmabuf-rw-dkms"] if file.startswith("/usr/src/")}
     tracked = subprocess.run(["git", "ls-files", "kernel"], cwd=bare_root.CHECKOUT, check=True, text=True,
-                             capture_output=True).stdout.split()  # fmt: skip
+                             capture_output=True).stdout.split()
     # What tells an editor how to lay out the sources is of no use to DKMS.
     wanted = {name for name in tracked if not re.search(r"/(dmabuf_)?test(exp|mod)\b|/\.", name)}
     assert {f"/usr/src/dmabuf-rw-{NEW}/{name.removeprefix('kernel/')}" for name in wanted} <= source
@@ -129,7 +129,7 @@ def left(bare: bare_root.Bare) -> list[str]:
     """All files and folders that have to do with this project, but the checkout and the packages."""
     found = bare.check(
         f"find / -xdev \\( -path /proc -o -path /sys -o -path /debs -o -path {bare_root.SOURCE} \\) -prune -o "
-        "\\( -iname '*dmabuf*' -o -name 'gpu-check*' -o -path '*/man3/drw_*' \\) -print", "/")  # fmt: skip
+        "\\( -iname '*dmabuf*' -o -name 'gpu-check*' -o -path '*/man3/drw_*' \\) -print", "/")
     return [name for name in found.split() if "/linux-headers-" not in name and name != "/usr/local/bin/uname"]
 
 
@@ -193,7 +193,7 @@ def test_the_first_result_is_readmes(machine: tuple[bare_root.Bare, str], tmp_pa
     lines += ["modinfo -n dmabuf_rw", modprobe, fio, "cp r.json /share"]
     done = subprocess.run([str(bare_root.CHECKOUT / "scripts/dmabuf-lab"), "run", "--no-module", "--no-build",
                            "--root", str(bare.path), "--share", str(tmp_path), "--", " && ".join(lines)],
-                          text=True, capture_output=True, check=False, timeout=900)  # fmt: skip
+                          text=True, capture_output=True, check=False, timeout=900)
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
     assert done.stdout.startswith(f"/lib/modules/{release}/updates/dkms/dmabuf_rw.ko"), done.stdout
     assert "proven: the module counted" in done.stderr

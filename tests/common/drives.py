@@ -103,7 +103,7 @@ class Machine:
     def drive(
         self, name: str = "nvme0n1", number: str = "259:0", serial: str = "S1", wwid: str = WWID,
         nsid: str = "1", nqn: str = NQN, **more: str,
-    ) -> Path:  # fmt: skip
+    ) -> Path:
         """A namespace of the controller or subsystem that its name says; its node in /dev. The paths
         below a multipath head have neither number nor node."""
         device = f"/sys/devices/pci0000:00/{name.partition('n1')[0]}"

@@ -21,7 +21,7 @@ def take(
 
 
 def refusal(machine: Machine, path: str = "/dev/nvme0n1", demand: Demand = S1,
-            consent: Iterable[str] = ()) -> str:  # fmt: skip
+            consent: Iterable[str] = ()) -> str:
     """Why it is refused; it must be, and nothing may have been opened for writing then."""
     with pytest.raises(Refused) as caught:
         take(machine, path, demand, consent).close()

@@ -125,7 +125,7 @@ def zfs(path: Path, at: int = 0) -> None:
     former before 2.40 and by the latter since."""
     pairs = b"".join(_nvpair(name, value) for name, value in (
         (b"version", 5000), (b"name", b"tank"), (b"state", 1), (b"txg", 100), (b"pool_guid", 77),
-        (b"top_guid", 78), (b"guid", 79)))  # fmt: skip
+        (b"top_guid", 78), (b"guid", 79)))
     for label in (0, 256 << 10):
         put(path, at + label + (16 << 10), struct.pack(">4BII", 1, 1, 0, 0, 0, 1) + pairs + bytes(8))
         for number in range(16):
@@ -168,7 +168,7 @@ def _gpt_header(own: int, other: int, entries: int, table: bytes, last: int) -> 
     header = bytearray(512)
     struct.pack_into("<8sIIII", header, 0, b"EFI PART", 0x10000, 92, 0, 0)
     struct.pack_into("<QQQQ16sQIII", header, 24, own, other, 34, last - 33, UUID.bytes_le, entries, 128,
-                     128, zlib.crc32(table))  # fmt: skip
+                     128, zlib.crc32(table))
     struct.pack_into("<I", header, 16, zlib.crc32(bytes(header[:92])))
     return bytes(header)
 
@@ -195,4 +195,4 @@ ALL: dict[str, Callable[[Path], None]] = {
     "ext4": ext4, "xfs": xfs, "vfat": vfat, "swap": swap, "LVM2_member": lvm,
     "linux_raid_member": md, "zfs_member": zfs, "crypto_LUKS": luks, "btrfs": btrfs,
     "gpt": gpt, "dos": dos,
-}  # fmt: skip
+}

@@ -57,7 +57,7 @@ def test_what_is_not_meant_is_refused_in_words(
     ("text", "size"),
     [("512", 512), ("4k", 4096), ("1M", 1 << 20), ("4 KiB", 4096), ("4kb", 4096), ("2g", 2 << 30),
      ("", None), ("0", None), ("4k-8k", None), ("4k,8k", None), ("-1", None), ("1x", None), ("k", None)],
-)  # fmt: skip
+)
 def test_a_size_is_read_as_fio_reads_it(text: str, size: int | None) -> None:
     assert sizes.parse(text) == size
 

@@ -177,7 +177,7 @@ def test_several_things_of_a_type_are_counted_before_one_consent_is_for_all(mach
         images.ext4(machine.root / "dev/nvme0n1", at)
     said = refusal(machine)
     assert said.endswith("if all that may be lost (2 times ext4, on /dev/nvme0n1p1, /dev/nvme0n1p2): "
-                         "--overwrite-signature ext4")  # fmt: skip
+                         "--overwrite-signature ext4")
     take(machine, consent=["ext4"]).close()
 
 

@@ -92,7 +92,7 @@ def test_a_drive_without_size_or_without_sysfs_is_gone(machine: Machine) -> None
         ("nsid", "3", "nsid changed"), ("diskseq", "8", "diskseq changed"),
         ("size", "4096", "67108864 bytes"),
     ],
-)  # fmt: skip
+)
 def test_another_drive_under_its_number_ends_the_run(
     machine: Machine, file: str, text: str, says: str
 ) -> None:

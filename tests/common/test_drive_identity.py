@@ -65,7 +65,7 @@ def test_a_number_that_sysfs_does_not_have_is_nothing(machine: Machine) -> None:
         ("0x5000c500a1b2c3d4", "5000c500a1b2c3d4"), (ZEROS, ""), ("eui.0000000000000000", ""), ("", ""),
         ("t10.ATA     DISK 1", "t10.ata     disk 1"),
     ],
-)  # fmt: skip
+)
 def test_identifiers_are_compared_however_they_are_written(text: str, is_plain: str) -> None:
     assert plain(text) == is_plain
 
@@ -113,7 +113,7 @@ def identity(name: str = "nvme0n1", **values: str) -> Identity:
         ({}, {}, False),
         ({"serial": "S"}, {"serial": "S"}, False),
     ],
-)  # fmt: skip
+)
 def test_two_names_of_one_namespace(one: dict[str, str], other: dict[str, str], same: bool) -> None:
     assert identity(**one).same_namespace(identity("nvme1n1", **other)) is same
     assert identity("nvme1n1", **other).same_namespace(identity(**one)) is same
@@ -146,7 +146,7 @@ def test_the_other_names_are_found_hidden_paths_among_them(machine: Machine) -> 
         ({}, Demand("S1", ZEROS), "all zeros"),
         ({}, Demand("S1", nsid="2"), "namespace id is 1, not 2"),
     ],
-)  # fmt: skip
+)
 def test_only_the_drive_that_was_named_is_meant(
     machine: Machine, known: dict[str, str], demand: Demand, says: str
 ) -> None:

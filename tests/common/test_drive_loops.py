@@ -61,7 +61,7 @@ class Loops:
         real = Path(f"/sys/dev/block/{number}")
         for key, text in (("wwid", wwid), ("dev", number), ("ro", "0"),
                           ("diskseq", System().read(f"{real}/diskseq")),
-                          ("size", str(images.SIZE // 512))):  # fmt: skip
+                          ("size", str(images.SIZE // 512))):
             (folder / key).write_text(text)
         for place in (f"block/{name}", f"class/block/{name}", f"dev/block/{number}"):
             link = self.root / "sys" / place
@@ -143,7 +143,7 @@ def test_fio_writes_to_the_claimed_drive_whatever_its_name_leads_to(loops: Loops
         node.unlink()
         node.symlink_to(loops.devices[1])
         argv = ["fio", "--name=t", f"--filename={guard.child_path}", "--rw=write", "--bs=64k",
-                "--size=1m", "--direct=1", "--ioengine=psync", "--numjobs=2"]  # fmt: skip
+                "--size=1m", "--direct=1", "--ioengine=psync", "--numjobs=2"]
         subprocess.run(argv, check=True, capture_output=True, pass_fds=guard.pass_fds)
         with pytest.raises(Gone, match="the name leads to another device now"):
             guard.check()
@@ -174,7 +174,7 @@ class Orphan:
 
     def __enter__(self) -> int:
         code = ("import subprocess, sys; p = subprocess.Popen(sys.argv[1:], stdin=0, stdout=1); "
-                "print(p.pid, flush=True)")  # fmt: skip
+                "print(p.pid, flush=True)")
         self.inner = subprocess.Popen(
             [sys.executable, "-c", code, *self.argv], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )

@@ -70,7 +70,7 @@ def test_a_child_keeps_the_other_path_held_when_the_run_is_killed(machine: Machi
         assert [machine.devices.number(one) for one in guard.pass_fds] == ["259:0", "259:8"]
         argv = [sys.executable, "-c", "print(flush=True); input()"]
         with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                              pass_fds=guard.pass_fds) as child:  # fmt: skip
+                              pass_fds=guard.pass_fds) as child:
             assert child.stdout is not None
             child.stdout.readline()
             guard.close()

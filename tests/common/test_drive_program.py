@@ -102,7 +102,7 @@ def test_a_signal_that_python_ignores_ends_the_command(machine: Machine) -> None
 
 @pytest.mark.parametrize("words", [
     ["/dev/nvme0n1"], ["--serial", "S2", "/dev/nvme0n1"], ["--serial", "S1", "--nsid", "2", "/dev/nvme0n1"],
-    ["--serial", "S1", "--wwid", "eui.1", "/dev/nvme0n1"]])  # fmt: skip
+    ["--serial", "S1", "--wwid", "eui.1", "/dev/nvme0n1"]])
 def test_a_drive_that_was_not_named_is_refused_and_nothing_started(machine: Machine, words: list[str]) -> None:
     mark = machine.root / "started"
     with pytest.raises(Refused, match="/dev/nvme0n1 is not overwritten"):
@@ -308,7 +308,7 @@ NAMES = {
     "glued to an option": "-o/dev/nvme9n1", "as a URL": "file:///dev/nvme9n1", "of a list": "{x,/dev/nvme9n1}",
     "as curl has it": "@/dev/nvme9n1", "in a list of Python": "open([/dev/nvme9n1])",
     "two of them": "--filename=/dev/zero:/dev/nvme9n1", "its character device": "/dev/ng9n1",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("word", NAMES.values(), ids=NAMES)
@@ -333,7 +333,7 @@ def test_what_only_looks_like_a_name_is_no_hindrance(machine: Machine) -> None:
 
 def test_words_of_the_command_are_its_own() -> None:
     assert drive_program.parted(["--serial", "S", "D", "--", "a", "--", "--serial"]) == (
-        ["--serial", "S", "D"], ["a", "--", "--serial"])  # fmt: skip
+        ["--serial", "S", "D"], ["a", "--", "--serial"])
     assert drive_program.parted(["D"]) == (["D"], [])
 
 
@@ -342,7 +342,7 @@ def test_the_program_itself_refuses_what_is_no_drive(tmp_path: Path) -> None:
     file.write_bytes(b"kept")
     mark = tmp_path / "started"
     done = subprocess.run([SCRIPTS / "dmabuf-guard", "--serial", "S", str(file), "--", "touch", str(mark), "{fd}"],
-                          capture_output=True, text=True, check=False)  # fmt: skip
+                          capture_output=True, text=True, check=False)
     assert done.returncode == 2 and not mark.exists()
     assert done.stderr.startswith(f"dmabuf-guard: {file} is no block device")
     said = subprocess.run([SCRIPTS / "dmabuf-guard", "--help"], capture_output=True, text=True, check=False)
@@ -355,5 +355,5 @@ def test_the_environment_brings_no_module_of_its_own(tmp_path: Path, program: st
     for name in ("argparse", "dmabuf_common", "sitecustomize", "fcntl", "json", "subprocess"):
         (tmp_path / f"{name}.py").write_text("import os\nos._exit(66)\n")
     done = subprocess.run([SCRIPTS / program, "--help"], capture_output=True, text=True, check=False,
-                          cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)})  # fmt: skip
+                          cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)})
     assert done.returncode == 0 and done.stdout.startswith(f"usage: {program}")

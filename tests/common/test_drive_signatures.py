@@ -81,7 +81,7 @@ def test_the_entries_of_a_table_are_counted_from_the_beginning_of_the_device(ima
     assert found == [
         Entry(17 * images.MIB, 2 * images.MIB, False), Entry(20 * images.MIB, 2 * images.MIB, True),
         Entry(20 * images.MIB + 64 * 512, 128 * 512, False),
-    ]  # fmt: skip
+    ]
 
 
 def test_what_libblkid_calls_a_table_without_entries_has_none(image: Path) -> None:

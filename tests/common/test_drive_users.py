@@ -49,7 +49,7 @@ def test_a_mount_point_with_odd_characters_hides_nothing(machine: Machine, odd: 
     machine.put("/proc/self/mountinfo", MOUNT.format("259:1", f"/a{odd}b", "ext4", "/dev/root"))
     assert "/dev/nvme0n1p1 is mounted at /a" in refusal(machine)
     machine.put("/proc/self/mountinfo", MOUNT.format("0:45", f"/a{odd}b", "btrfs", f"/dev/nvme{odd}\n/x")
-                + "\n" + MOUNT.format("0:46", "/pool", "btrfs", "/dev/nvme0n1p2"))  # fmt: skip
+                + "\n" + MOUNT.format("0:46", "/pool", "btrfs", "/dev/nvme0n1p2"))
     assert "/dev/nvme0n1p2 is mounted at /pool" in refusal(machine)
     machine.put("/proc/self/mountinfo", "")
     machine.put("/proc/swaps", f"Filename\t\t\tType\n/a{odd}b   file\t\t1\t0\t-2\n/dev/nvme0n1p2   partition\t1\t0\t-3")
@@ -77,10 +77,10 @@ def test_a_mapping_outlives_its_descriptor(machine: Machine, rights: str, refuse
     machine.put("/proc/77/comm", "db")
     machine.put("/proc/77/maps", f"55d0c0000000-55d0c0001000 r-xp 00000000 00:05 12                         /bin/db\n"
                 f"7f6c00000000-7f6c00100000 {rights} 00000000 00:05 94                         /dev/nvme0n1p2\n"
-                "7ffd00000000-7ffd00021000 rw-p 00000000 00:00 0                          [stack]")  # fmt: skip
+                "7ffd00000000-7ffd00021000 rw-p 00000000 00:00 0                          [stack]")
     said = refused_or_taken(machine)
     assert said.startswith("/dev/nvme0n1 is not overwritten: /dev/nvme0n1p2 is open for writing in process 77 (db)"
-                           ) if refused else not said  # fmt: skip
+                           ) if refused else not said
 
 
 def test_a_file_that_only_an_io_uring_has_open_is_seen(machine: Machine) -> None:
@@ -204,7 +204,7 @@ ALL = "\nCapEff:\t000001ffffffffff"
         # All capabilities but CAP_SYS_PTRACE, as in a container that shares the PID namespace.
         "Uid:\t0\t0\t0\t0\nCapEff:\t000001fffff7ffff", "Uid:\t0\t0\t0\t0",
     ],
-)  # fmt: skip
+)
 def test_without_roots_rights_nothing_is_written(machine: Machine, status: str) -> None:
     machine.put("/proc/self/status", status)
     assert UNSEEN in refusal(machine)
@@ -260,7 +260,7 @@ def test_swap_is_refused(machine: Machine) -> None:
         ("259:0", "dm-6", {"dm_name": "odd", "dm_uuid": ""}, "held by dm-6 (odd; device mapper)"),
         ("259:0", "bcache0", {}, "/dev/nvme0n1 is held by bcache0 (bcache)"),
     ],
-)  # fmt: skip
+)
 def test_a_held_drive_is_refused(
     machine: Machine, number: str, name: str, attributes: dict[str, str], says: str
 ) -> None:
@@ -331,7 +331,7 @@ def test_a_controller_that_is_exported_whole_exports_the_drive(machine: Machine,
         ({"/sys/bus/xen-backend/devices/vbd-3-51712/physical_device": "103:2"},
          "/dev/nvme0n1p2 is exported by Xen as vbd-3-51712"),
     ],
-)  # fmt: skip
+)
 def test_whoever_exports_it_without_a_claim_is_named(machine: Machine, files: dict[str, str], says: str) -> None:
     for name, text in files.items():
         machine.put(name, text)

@@ -141,7 +141,7 @@ def test_a_folder_of_ones_own_is_made_and_taken(tmp_path: Path) -> None:
     ("change", "says"),
     [({"st_uid": 12345}, "belongs to user 12345"), ({"st_mode": stat.S_IFDIR | 0o777}, "anybody may write"),
      ({"st_mode": stat.S_IFDIR | 0o775, "st_gid": 12345}, "group 12345 may write")],
-)  # fmt: skip
+)
 def test_a_folder_that_is_anothers_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, int], says: str
 ) -> None:

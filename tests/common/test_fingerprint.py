@@ -16,7 +16,7 @@ def machine(root: Path, parameters: str) -> System:
 def test_which_kernel_was_booted_is_no_part_of_the_key(tmp_path: Path) -> None:
     keys = []
     for line in ("BOOT_IMAGE=/vmlinuz-1 iommu=pt\n", "BOOT_IMAGE=/vmlinuz-2 iommu=pt\n",
-                 "BOOT_IMAGE=/vmlinuz-2 iommu=strict\n"):  # fmt: skip
+                 "BOOT_IMAGE=/vmlinuz-2 iommu=strict\n"):
         found = fingerprint.collect(str(tmp_path), system=machine(tmp_path, line))
         assert "kernel" in found["subject"] and "kernel" not in found["key"]
         keys.append(fingerprint.digest(found["key"]))

@@ -15,9 +15,9 @@ from dmabuf_gpu import cli, cuda, jobs, machine
 from dmabuf_gpu.tally import Tally
 
 GOOD = {"dmabuf": {"size": cuda.SIZE, "exp_name": "nv_dmabuf", "mmap": False, "sync": True},
-        "copy": {"bytes": cuda.SIZE, "wrong": 0}}  # fmt: skip
+        "copy": {"bytes": cuda.SIZE, "wrong": 0}}
 PROMISED = {"DMA_BUF_SUPPORTED": 1, "VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED": 1,
-            "GPU_DIRECT_RDMA_WITH_CUDA_VMM_SUPPORTED": 1}  # fmt: skip
+            "GPU_DIRECT_RDMA_WITH_CUDA_VMM_SUPPORTED": 1}
 
 
 def way(kind: str = "alloc", mapping: str = "default", answer: str = "CUDA_SUCCESS", **more: Any) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def test_a_driver_that_does_all_holds() -> None:
     (way("vmm", answer="cuMemCreate: CUDA_ERROR_NOT_SUPPORTED"), {"GPU_DIRECT_RDMA_WITH_CUDA_VMM_SUPPORTED": 0}, 0, 1),
     (way(copy={"bytes": cuda.SIZE, "wrong": 1}), {}, 1, 0),
     (way(dmabuf=GOOD["dmabuf"] | {"size": 4096}), {}, 1, 0),
-])  # fmt: skip
+])
 def test_what_is_promised_and_fails_is_wrong(
     one: dict[str, Any], attributes: dict[str, int], wrong: int, skipped: int
 ) -> None:
@@ -69,7 +69,7 @@ def test_a_function_that_the_driver_lacks_is_named() -> None:
     none = "no such function"
     tally = judged(calls=[{"call": "cuMemMap", "name": none}, {"call": "cuInit", "name": "CUDA_SUCCESS"},
                           {"call": "cuDeviceGetUuid", "name": none}, {"call": "cuDeviceGetUuid", "name": none},
-                          {"call": "cuMemAlloc_v2", "name": none}])  # fmt: skip
+                          {"call": "cuMemAlloc_v2", "name": none}])
     assert [check["why"] for check in tally.wrong] == ["the driver has no cuMemAlloc_v2"]
     assert [check["why"] for check in tally.skipped] == [f"the driver has no {call}" for call in ("cuDeviceGetUuid", "cuMemMap")]
 
@@ -78,7 +78,7 @@ def test_a_function_that_the_driver_lacks_is_named() -> None:
     ("raise SystemExit('died')", "ended with status 1: died"),
     ("import time; time.sleep(60)", "did not end within"),
     ("import os; os.kill(os.getpid(), 11)", "ended with status -11"),
-])  # fmt: skip
+])
 def test_a_driver_that_dies_or_hangs_is_a_check_that_does_not_hold(
     monkeypatch: pytest.MonkeyPatch, program: str, says: str
 ) -> None:
@@ -151,7 +151,7 @@ def test_a_check_that_is_ended_midway_leaves_no_earlier_answer(monkeypatch: pyte
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device", "/var/tmp/x"),
-                                   subprocess.TimeoutExpired("fio", 300)], ids=["disk", "fio"])  # fmt: skip
+                                   subprocess.TimeoutExpired("fio", 300)], ids=["disk", "fio"])
 def test_what_keeps_it_from_going_on_is_no_check_that_fails(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
 ) -> None:

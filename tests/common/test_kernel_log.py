@@ -223,11 +223,12 @@ def test_other_taint_is_named(value: int, words: str) -> None:
 def test_last_lines_skips_empty_ones() -> None:
     assert kernel_log.last_lines(["a", "", "b ", " ", "c"], 2) == ["b", "c"]
 
+
 def test_the_log_is_searched_for_errors_of_drive_and_bus() -> None:
     lines = ["nvme nvme0: I/O tag 5 (1005) QID 1 timeout, aborting req_op:READ(0) size:4096",
              "pcieport 0000:00:01.0: AER: Corrected error received", "nvme nvme0: 2/0/0 default queues",
              "iommu: Default domain type: Translated", "Kernel command line: oops=panic",
-             "INFO: task fio:12 blocked for more than 120 seconds."]  # fmt: skip
+             "INFO: task fio:12 blocked for more than 120 seconds."]
     assert kernel_log.complaints(lines) == [lines[0], lines[1], lines[5]]
 
 

@@ -19,7 +19,7 @@ def test_the_smart_log_is_read_at_its_places() -> None:
         spare_percent=90, unsafe_shutdowns=1 << 64, warning_temp_time=5, critical_comp_time=6,
         thm_temp1_trans_count=7, thm_temp2_trans_count=8,
         spare_threshold=12, num_err_log_entries=1 << 70,
-    )  # fmt: skip
+    )
 
 
 def test_a_controller_that_is_not_there_says_nothing() -> None:

@@ -69,7 +69,7 @@ def test_a_tick_comes_while_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_interruption_ends_it_in_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(process, "TICK_S", 0.01)
     script = f"trap 'echo ended > {tmp_path}/word; exit' TERM; echo > {tmp_path}/ready; " \
-             "while :; do sleep 0.01; done"  # fmt: skip
+             "while :; do sleep 0.01; done"
 
     def stop() -> None:
         if (tmp_path / "ready").exists():
@@ -92,7 +92,7 @@ except KeyboardInterrupt:
 """
     done = subprocess.run([sys.executable, "-B", "-c", code], cwd=tmp_path, timeout=LONG_S, text=True,
                           stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(SCRIPTS)},
-                          check=True)  # fmt: skip
+                          check=True)
     assert done.stdout == "interrupted\n"
     pid = tmp_path / "pid"
     assert not pid.exists() or not pid.read_text() or gone(int(pid.read_text()))

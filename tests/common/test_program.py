@@ -49,9 +49,9 @@ def test_the_status_of_what_went_well_is_its_own() -> None:
 def test_nobody_who_reads_is_an_error_without_a_traceback() -> None:
     code = "from dmabuf_common import program; import sys\n" \
            "def act():\n    while True: print('x', flush=True)\n" \
-           "sys.exit(program.run(act, print, ()))"  # fmt: skip
+           "sys.exit(program.run(act, print, ()))"
     child = subprocess.Popen([sys.executable, "-B", "-c", code], cwd=SCRIPTS, text=True,
-                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert child.stdout and child.stderr
     child.stdout.readline()
     child.stdout.close()

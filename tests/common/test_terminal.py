@@ -104,7 +104,7 @@ def test_what_is_left_is_told_when_items_take_equally_long(
         progress.end()
     assert [text for text in shown(screen) if text] == [
         "[1/4] a", "[2/4] a, about 3 min left", "[3/4] a, about 2 min left"
-    ]  # fmt: skip
+    ]
 
 
 def test_a_line_is_no_longer_than_the_terminal_is_wide(screen: Terminal) -> None:

@@ -30,7 +30,7 @@ PARSERS = {
 }
 # Programs of others. What they are told is not looked at.
 FOREIGN = ("addgroup", "apt", "apt-get", "ctest", "curl", "docker", "echo", "git", "ldconfig", "qemu", "scp", "ssh",
-           "udevadm", "./load-module", "./drive")  # fmt: skip
+           "udevadm", "./load-module", "./drive")
 MODULES = {"dmabuf_rw", "dmabuf_testexp", "vfio-pci", "vfio_iommu_type1", "udmabuf"}
 
 
@@ -91,7 +91,7 @@ def fio(words: list[str]) -> None:
 
 
 REPORT = {"job": "t", "job_number": 1, "datapath": "premapped", "memory": "system", "route": "memory", "proven": True,
-          "issued": {"reads": 4, "writes": 0}, "module": {"commands": 4}}  # fmt: skip
+          "issued": {"reads": 4, "writes": 0}, "module": {"commands": 4}}
 
 
 def integrity(words: list[str]) -> None:
@@ -167,7 +167,7 @@ def cc(words: list[str]) -> None:
     sources = [word for word in words if word.endswith(".c") and "/" in word]
     for name in sources:
         done = subprocess.run(["/usr/bin/cc", *words[: words.index("-o")], "-fsyntax-only", f"-I{ROOT / 'kernel/uapi'}", ROOT / name],
-                              check=False)  # fmt: skip
+                              check=False)
         need(done.returncode == 0, f"cc: {name} cannot be compiled")
 
 
@@ -185,7 +185,7 @@ DO: dict[str, Callable[[list[str]], None]] = {
     "fio": fio, "dmabuf-integrity": integrity, "cmake": cmake, "make": make, "modprobe": module, "insmod": module,
     "check": check, "cp": files, "systemctl": units, "cc": cc, "git": then, "demo": nothing, "hand_out.py": lambda _: None,
     "pkg-config": lambda words: need(words[-1] == "libdmabuf_rw", f"pkg-config: no {words}"),
-}  # fmt: skip
+}
 
 
 def main() -> int:

@@ -25,7 +25,7 @@ OTHER = (
     "exporter  datapath", "exporter fd does not let", "fio                                    your program", "libdmabuf: job", "fio -- loads",
     "// SPDX", "DMABUF_EXPORTER(", "| `sample`", "*sample*", "/usr/lib/x86_64-linux-gnu/libdmabuf.so  ", "{", "int dev",
     "struct ", "cannot be mapped", "version = 1", "[target]", "A/A, ",
-)  # fmt: skip
+)
 # By page and first words of a block: the test that runs it to the letter.
 LETTER = {
     ("README.md", "./scripts/demo"): "tests/bare/test_commands.py::test_the_demo_proves_every_path",
@@ -36,7 +36,7 @@ LETTER = {
         "tests/install/test_readme.py::test_fio_finds_the_library_as_readme_names_it",
     ("docs/adding-an-exporter.md", "fio --name=t"): "tests/host/test_adding.py",
     ("docs/library.md", "cc -o program"): "tests/install/test_library.py",
-}  # fmt: skip
+}
 # README's blocks that only hardware runs to the letter.
 HARDWARE = {"dmabuf-qual preflight /dev/nvme1n1": "a drive that may be lost, and a GPU"}
 
@@ -54,7 +54,7 @@ def blocks(text: str) -> list[tuple[str, str]]:
         elif re.match(r"(    |\t)\S", lines[at]) and (at == 0 or not lines[at - 1].strip()):
             end = at
             while lines[end].startswith(("    ", "\t")) or (not lines[end] and lines[end + 1 : end + 2] and
-                                                            lines[end + 1].startswith(("    ", "\t"))):  # fmt: skip
+                                                            lines[end + 1].startswith(("    ", "\t"))):
                 end += 1
             found.append(("", "\n".join(re.sub("^(    |\t)", "", line) for line in lines[at:end])))
             at = end
@@ -111,9 +111,9 @@ def run(block: str, place: Path) -> tuple[int, str]:
     text = re.sub(r"^--dmabuf", "fio --dmabuf", text)
     # The last lines: what was started beside it has ended.
     env = {"PATH": str(place / "bin"), "HOME": str(place), "DMABUF_ROOT": str(ROOT), "WRONG": str(place / "wrong"),
-           "ENGINE": "libdmabuf.so", "DEV": "/dev/nvme0n1"}  # fmt: skip
+           "ENGINE": "libdmabuf.so", "DEV": "/dev/nvme0n1"}
     done = subprocess.run(["/usr/bin/bash", "-euc", f"set -o pipefail\n{text}\nwait\n"], cwd=work, env=env, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, timeout=60)  # fmt: skip
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, timeout=60)
     wrong = (place / "wrong").read_text() if (place / "wrong").exists() else ""
     return done.returncode, done.stdout + wrong
 
@@ -147,7 +147,7 @@ def test_there_are_blocks() -> None:
     "fio none/none.fio",
     "cp none/none /etc",
     "dmabuf-lab run -- 'a",
-])  # fmt: skip
+])
 def test_what_is_wrong_is_noticed(wrong: str, tmp_path: Path) -> None:
     status, said = run(wrong, tmp_path)
     assert status != 0 or (tmp_path / "wrong").exists(), said

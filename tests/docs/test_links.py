@@ -13,7 +13,7 @@ PAGES = sorted(
     for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "jobs").rglob("*.md"),
                  *(ROOT / "tests").rglob("*.md"), *(ROOT / "kernel").rglob("*.md")]
     if "build" not in path.relative_to(ROOT).parts
-)  # fmt: skip
+)
 LINK = re.compile(r"\]\(([^()\s]+)\)")
 
 

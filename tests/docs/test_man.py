@@ -224,7 +224,7 @@ def test_a_page_can_be_read(path: Path) -> None:
     assert text.startswith(re.sub(r"(.*)\.(\d)", r"\1(\2)", path.stem) + "\n")
     own = {re.sub(r"(.*)\.(\d)", r"\1(\2)", one.stem) for one in PAGES} | {"libdmabuf_rw(3)"}
     others = {"read(2)", "write(2)", "sendfile(2)", "mmap(2)", "poll(2)", "io_uring(7)", "fio(1)", "mkfs(8)",
-              "mkswap(8)", "blkdiscard(8)", "wipefs(8)"}  # fmt: skip
+              "mkswap(8)", "blkdiscard(8)", "wipefs(8)"}
     assert {f"{name}({number})" for name, number in re.findall(r"\*([\w-]+)\*\((\d)\)", text)} <= own | others
     for name in re.findall(r"docs/[\w./-]+", text):
         assert (ROOT / name).exists(), name
@@ -245,6 +245,6 @@ def test_what_is_missing_is_noticed() -> None:
     found = documented(text)
     assert {words: set(entry) for words, entry in found.items()} == {
         "": {"--all", "-a"}, "a": {"--c"}, "b": {"--c", "--d"}
-    }  # fmt: skip
+    }
     assert found["b"]["--c"] == "*--c* _N|M_\n\tC.\n"
     assert names(found["b"]["--c"], "N") and not names(found["b"]["--c"], "c.x")

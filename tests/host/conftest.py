@@ -96,7 +96,8 @@ def fio(tmp_path: Path) -> Callable[..., Result]:
             "iodepth": 16,
             "randseed": 1,
         }
-        engine = {k: v for k, v in options.items() if k.startswith(("dmabuf_", "sqthread", "register", "nowait", "force_", "cmdprio", "readfua"))}
+        engine = {k: v for k, v in options.items() if k.startswith(
+            ("dmabuf_", "sqthread", "register", "nowait", "force_", "cmdprio", "readfua"))}
         merged |= {k: v for k, v in options.items() if k not in engine}
         merged = {k: v for k, v in merged.items() if v is not None}
         report_path = tmp_path / "report.json"

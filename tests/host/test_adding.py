@@ -17,7 +17,7 @@ from conftest import environment
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/adding-an-exporter.md"
 COPIED = ("CMakeLists.txt", "cmake", "docs/design.md", "docs/engine.md", "docs/man", "engine", "kernel/uapi", "scripts",
-          "tests/common", "tests/qual", "tests/unit/layers.py", "tests/unit/test_layers.py")  # fmt: skip
+          "tests/common", "tests/qual", "tests/unit/layers.py", "tests/unit/test_layers.py")
 STEP = re.compile(r'^(?:Write|Append to|In) `([^`]+)`(?:, behind the line that begins with "(.+)")?:$')
 
 
@@ -82,7 +82,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copy(source, copy)
     assert follow(made) == ["engine/exporter/sample.cpp", "engine/exporter/exporters.def", "engine/CMakeLists.txt",
                             "docs/engine.md", "scripts/dmabuf_qual/exporters.py",
-                            "docs/man/libdmabuf.7.scd"]  # fmt: skip
+                            "docs/man/libdmabuf.7.scd"]
     return made
 
 
@@ -92,23 +92,23 @@ def test_the_engine_is_built_and_fio_runs_with_it(tree: Path, tmp_path: Path) ->
     build = tree / "build/host"
     cmake = environment("CMAKE")
     options = {"CMAKE_BUILD_TYPE": "Debug", "DMABUF_TESTS": "off", "DMABUF_WERROR": "ON", "FIO_VERSION": version,
-               "FIO_SOURCE_DIR": str(Path(environment("FIO_EXAMPLES")).parent)}  # fmt: skip
+               "FIO_SOURCE_DIR": str(Path(environment("FIO_EXAMPLES")).parent)}
     subprocess.run([cmake, "-S", tree, "-B", build, "-G", "Ninja", *(f"-D{key}={value}" for key, value in options.items())],
-                   check=True, stdout=subprocess.DEVNULL, timeout=100)  # fmt: skip
+                   check=True, stdout=subprocess.DEVNULL, timeout=100)
     done = subprocess.run([cmake, "--build", build, "--target", "dmabuf", "-j2"], capture_output=True, text=True,
-                          check=False, timeout=1200)  # fmt: skip
+                          check=False, timeout=1200)
     assert done.returncode == 0, done.stdout[-3000:]
     words = [word.replace("$PWD", str(tree)).replace("/var/tmp/t", str(tmp_path / "t")) for word in command()]
     assert words[0] == "fio" and "--dmabuf_exporter=sample" in words
     report = tmp_path / "report.json"
     ran = subprocess.run([fio, *words[1:], f"--dmabuf_report={report}"], capture_output=True, text=True, check=False,
                          cwd=tmp_path, timeout=100,
-                         env={**os.environ, "LD_PRELOAD": environment("STAND_IN")})  # fmt: skip
+                         env={**os.environ, "LD_PRELOAD": environment("STAND_IN")})
     assert ran.returncode == 0, ran.stderr
     said = json.loads(report.read_text())
     assert (said["exporter"], said["device"], said["proven"]) == ("sample", "/dev/udmabuf", True)
     help_text = subprocess.run([fio, f"--enghelp={build}/engine/libdmabuf.so,dmabuf_exporter"], capture_output=True,
-                               text=True, check=False, timeout=60).stdout  # fmt: skip
+                               text=True, check=False, timeout=60).stdout
     assert "sample" in help_text and "A memfd, as the documentation's example makes it" in help_text
 
 
@@ -116,7 +116,7 @@ def test_the_tables_agree(tree: Path) -> None:
     """Those that tests compare with the engine's, and what wings may include."""
     for tests in ("tests/qual/test_exporters.py", "tests/unit/test_layers.py"):
         done = subprocess.run([sys.executable, "-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", tests], cwd=tree,
-                              capture_output=True, text=True, check=False, timeout=100)  # fmt: skip
+                              capture_output=True, text=True, check=False, timeout=100)
         assert done.returncode == 0, done.stdout
     page = (tree / "docs/man/libdmabuf.7.scd").read_text()
     assert "\n\n*sample*\n\tA memfd, by udmabuf.\n" in page.partition("# EXPORTERS")[2].partition("\n# ")[0]

@@ -74,7 +74,8 @@ def test_the_last_ios_of_a_replayed_log_are_counted(fio: Fio, tmp_path: Path, ta
                                                     options: dict[str, Any], batch: int) -> None:
     log = write_log(tmp_path, [("read", i * 2 % 4096 * 4096, 4096) for i in range(1023)])
     for chunked in (0, 1):
-        result = replay(fio, log, datapath, options, read_iolog_chunked=chunked, iodepth_batch=min(batch, options.get("iodepth", 8)))
+        result = replay(fio, log, datapath, options, read_iolog_chunked=chunked,
+                        iodepth_batch=min(batch, options.get("iodepth", 8)))
         check_all_counted(result)
         assert result.reports[0]["issued"]["reads"] == 1023
 
@@ -136,7 +137,8 @@ def test_longer_ios_that_get_no_memory_end_the_job(fio: Fio, tmp_path: Path, tar
 
 
 def test_longer_ios_than_the_module_moves_are_refused(fio: Fio, tmp_path: Path, target: Path) -> None:
-    options = {"stand_in": True, "env": {"STAND_IN_MODULE": "max_io_bytes=65536"}, "dmabuf_submit": "ioctl", "iodepth": 1, "direct": 1}
+    options = {"stand_in": True, "env": {"STAND_IN_MODULE": "max_io_bytes=65536"},
+        "dmabuf_submit": "ioctl", "iodepth": 1, "direct": 1}
     result = replay(fio, write_log(tmp_path, growing(300)), "premapped", options)
     assert result.status == 1, result.stderr
     assert "bs=262144 is more than the module moves at once" in result.stderr
@@ -325,7 +327,7 @@ def test_the_last_copy_that_fails_fails_the_job(fio: Fio, tmp_path: Path, target
 @pytest.mark.parametrize("module,options,code", [
     ("error=95,error_from=2", {"dmabuf_remap_every": 8, "ignore_error": "95,95,95"}, 95),
     ("x=1", {"verify": "crc32c", "env": {"STAND_IN_MODULE": "x=1", "STAND_IN_FAIL": "sync:5:21:1"}}, 5),
-])  # fmt: skip
+])
 def test_a_job_that_can_do_no_more_fails_whatever_it_is_to_go_on_after(fio: Fio, module: str, options: dict[str, Any],
                                                                        code: int) -> None:
     result = fio(**{"rw": "randrw", "size": "1m", "iodepth": 1, "direct": 1, "continue_on_error": "all", "stand_in": True,

@@ -61,7 +61,7 @@ def gpu_check(tmp_path: Path) -> GpuCheck:
         variables = os.environ | {"FAKE_GPU_FAIL": fails}
         if fakes:
             variables |= {"LD_LIBRARY_PATH": str(folder),
-                          "LD_PRELOAD": f"{folder / 'nodes.so'}:{environment('STAND_IN')}"}  # fmt: skip
+                          "LD_PRELOAD": f"{folder / 'nodes.so'}:{environment('STAND_IN')}"}
         command = ["/usr/bin/python3", "-B", str(TOP / "scripts/gpu-check"), "--folder", str(tmp_path)]
         if fio:
             command += ["--fio", environment("FIO"), "--engine", environment("LIBDMABUF")]
@@ -119,7 +119,7 @@ CUDA_PLUGIN = f"{environment('PLUGINS')}/cuda_plugin.so"
 @pytest.mark.parametrize("buffers", ["job", "io_u"])
 def test_the_example_of_a_plug_in_for_cuda(gpu: Fio, tmp_path: Path, thread: int, buffers: str) -> None:
     result, notes = gpu("plugin", f"{CUDA_PLUGIN},0", rw="randrw", verify="crc32c", iodepth=4, numjobs=3, thread=thread,
-                        dmabuf_buffers=buffers, filename=None, directory=str(tmp_path))  # fmt: skip
+                        dmabuf_buffers=buffers, filename=None, directory=str(tmp_path))
     assert result.status == 0, result.stderr
     assert [(r["exporter"], r["device"], r["proven"]) for r in result.reports] == [("plugin", "0000:41:00.0", True)] * 3
     check_given_back(notes, 12 if buffers == "io_u" else 3)
@@ -129,7 +129,7 @@ def test_the_example_of_a_plug_in_for_cuda(gpu: Fio, tmp_path: Path, thread: int
     "argument,fails,says",
     [("nine", "", "'nine' is no number of a GPU"), ("9", "", "no such GPU: the CUDA driver's error 101"),
      ("0", "cuMemGetHandleForAddressRange", "is not exported as a dma-buf"), ("0", "memory", "cuMemAlloc: the CUDA driver's error 2")],
-)  # fmt: skip
+)
 def test_the_example_says_what_cuda_refuses(gpu: Fio, argument: str, fails: str, says: str) -> None:
     result, notes = gpu("plugin", f"{CUDA_PLUGIN},{argument}", env={"FAKE_GPU_FAIL": fails})
     assert result.status != 0
@@ -138,7 +138,8 @@ def test_the_example_says_what_cuda_refuses(gpu: Fio, argument: str, fails: str,
 
 
 def test_verify_notices_copies_that_the_example_loses(gpu: Fio) -> None:
-    result, notes = gpu("plugin", f"{CUDA_PLUGIN},0", env={"FAKE_GPU_FAIL": "lose copies"}, rw="write", verify="crc32c", do_verify=1)
+    result, notes = gpu("plugin", f"{CUDA_PLUGIN},0", env={"FAKE_GPU_FAIL": "lose copies"},
+                        rw="write", verify="crc32c", do_verify=1)
     assert result.status != 0
     assert "verify" in result.stderr
     check_given_back(notes, 1)
@@ -223,7 +224,7 @@ def test_a_node_of_another_driver_is_named(gpu: Fio, exporter: str) -> None:
     ("0", "", "alloc+pcie"), ("1+default", "", "alloc+default"), ("0000:42:00.0+vmm", "", "vmm+pcie"),
     ("GPU-50505050+vmm", "PCIe mapping", "vmm+default"), ("MIG-61", "MIG", "alloc+pcie"),
     ("0", "ordering", "alloc+pcie"),
-])  # fmt: skip
+])
 def test_the_report_says_how_cuda_made_the_memory(gpu: Fio, device: str, fails: str, exported: str) -> None:
     result, notes = gpu("cuda", device, env={"FAKE_GPU_FAIL": fails}, rw="randrw", verify="crc32c", iodepth=4)
     assert result.status == 0, result.stderr
@@ -236,7 +237,7 @@ def test_the_report_says_how_cuda_made_the_memory(gpu: Fio, device: str, fails: 
     ("0+pcie", "PCIe mapping", "has no PCIe mapping"), ("0+vmm", "virtual memory", "drop +vmm"),
     ("0+pci", "", "knows the words pcie, default, vmm and alloc"), ("GPU-5", "", "the beginning of 2 GPUs' UUIDs"),
     ("MIG-61", "", "CUDA_VISIBLE_DEVICES=MIG-61"), ("0+vmm", "cuMemSetAccess", "cuMemSetAccess"),
-])  # fmt: skip
+])
 def test_what_cuda_cannot_make_is_refused(gpu: Fio, device: str, fails: str, says: str) -> None:
     result, notes = gpu("cuda", device, env={"FAKE_GPU_FAIL": fails})
     assert result.status != 0
@@ -247,7 +248,7 @@ def test_what_cuda_cannot_make_is_refused(gpu: Fio, device: str, fails: str, say
 def test_vmm_jobs_side_by_side_as_processes_and_as_threads(gpu: Fio, tmp_path: Path) -> None:
     for thread in (0, 1):
         result, notes = gpu("cuda", "+vmm", rw="randrw", verify="crc32c", iodepth=4, numjobs=3, thread=thread,
-                            filename=None, directory=str(tmp_path), dmabuf_buffers="io_u")  # fmt: skip
+                            filename=None, directory=str(tmp_path), dmabuf_buffers="io_u")
         assert result.status == 0, result.stderr
         assert [report["exported"] for report in result.reports] == ["vmm+pcie"] * 3
         check_given_back(notes, 12)
@@ -255,7 +256,7 @@ def test_vmm_jobs_side_by_side_as_processes_and_as_threads(gpu: Fio, tmp_path: P
 
 @pytest.mark.parametrize("exporter,lose", [
     ("cuda", False), ("cuda", True), ("hip", False), ("hip", True), ("xe", False),
-])  # fmt: skip
+])
 def test_the_check_for_machines_with_a_gpu(gpu_check: GpuCheck, tmp_path: Path, exporter: str, lose: bool) -> None:
     """scripts/gpu-check passes on a stand-in, and not on one that loses copies."""
     device = next(gpu[1] for gpu in GPUS if gpu[0] == exporter)
@@ -279,7 +280,7 @@ def test_the_check_for_machines_with_a_gpu(gpu_check: GpuCheck, tmp_path: Path, 
     ("cuMemSetAccess", ["vmm, default mapping: is exported, as the GPU's attributes promise"], []),
     ("cuMemGetHandleForAddressRange", ["alloc, default mapping: is exported, as the GPU's attributes promise"], []),
     ("other bytes", ["alloc, default mapping: each byte that was copied"], []),
-])  # fmt: skip
+])
 def test_the_drivers_calls_alone(gpu_check: GpuCheck, fails: str, wrong: list[str], skipped: list[str]) -> None:
     """Needs neither fio nor the engine. A call that fails is in the answer by its name."""
     status, said, err = gpu_check("--only", "calls", fails=fails, fio=False)

@@ -126,7 +126,7 @@ def test_sync_file_range_of_a_file_without_writes_is_nothing(fio: Fio, tmp_path:
     """Of several files one may be synced again before anything was written to it. Its range is empty, and fio's
     own call then does nothing; io_uring took it for an offset that no file has."""
     result = fio("--nrfiles=4", filename=None, directory=str(tmp_path), rw="randwrite", size="4m", iodepth_batch=16,
-                 sync_file_range="write:1", dmabuf_datapath="host")  # fmt: skip
+                 sync_file_range="write:1", dmabuf_datapath="host")
     check_clean(result, "host")
     assert result.reports[0]["errors"] == 0
     assert result.reports[0]["issued"]["syncs"] >= 256

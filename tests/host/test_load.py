@@ -78,7 +78,7 @@ def test_the_engines_that_are_there_are_named_where_none_fits(fio: Fio, library:
     result = fio(library=alone(library, tmp_path, **dict.fromkeys(names, own)), dmabuf_datapath="host")
     assert result.status != 0
     assert f"libdmabuf: no engine for {running()}: {tmp_path}/libdmabuf has fio-3.9, fio-3.10 and fio-3.41-dirty; " \
-        f"build one with -DFIO_SOURCE_DIRS=<the source of {running()}>" in result.stderr, result.stderr  # fmt: skip
+        f"build one with -DFIO_SOURCE_DIRS=<the source of {running()}>" in result.stderr, result.stderr
     assert not result.reports
 
 
@@ -132,7 +132,7 @@ def test_no_engine_is_taken_from_the_current_folder(library: str, tmp_path: Path
         variables = loaded() | {"LD_LIBRARY_PATH": str(folder)}
         words = [*job[:-1], f"--ioengine={engine}", job[-1]]
         return subprocess.run([environment("FIO"), *words], cwd=here, env=variables, text=True,
-                              capture_output=True, check=False)  # fmt: skip
+                              capture_output=True, check=False)
 
     for place in (here, here / "libdmabuf"):
         shutil.copy(right, place / f"{running()}.so")
@@ -153,7 +153,7 @@ def test_a_program_that_is_no_fio_is_told_so(library: str) -> None:
         "ctypes.CDLL(sys.argv[1]).get_ioengine(ctypes.byref(ops)); sys.exit(bool(ops.value))"
     )
     done = subprocess.run([sys.executable, "-c", code, library], env=loaded(), text=True, capture_output=True,
-                          check=False)  # fmt: skip
+                          check=False)
     assert done.returncode == 0, done.stderr
     assert "by a program that is no fio" in done.stderr
 
@@ -161,7 +161,7 @@ def test_a_program_that_is_no_fio_is_told_so(library: str) -> None:
 def test_the_options_are_listed_by_the_librarys_path(library: str) -> None:
     for suffix, word in (("", "dmabuf_datapath"), (",dmabuf_exporter", "udmabuf")):
         done = subprocess.run([environment("FIO"), f"--enghelp={library}{suffix}"], env=loaded(), text=True,
-                              capture_output=True, check=False)  # fmt: skip
+                              capture_output=True, check=False)
         assert word in done.stdout, done.stderr
 
 
@@ -204,5 +204,5 @@ def test_installed_tree_works_from_the_jobs_folder(tmp_path: Path, library: str)
         [environment("FIO"), "--name=t", f"--filename={tmp_path}/f", "--size=1m", "--rw=read",
          "--ioengine=external:./libdmabuf.so", "--dmabuf_datapath=host"],
         cwd=link.parent, env=loaded(), text=True, capture_output=True, check=False,
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr

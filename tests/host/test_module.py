@@ -102,7 +102,7 @@ def test_auto_says_what_it_took_and_what_it_passed_over(fio: Fio) -> None:
     (BVEC, {"readfua": 1}, "readfua"),
     (BVEC, {"dmabuf_max_command_kb": 128}, "dmabuf_max_command_kb is for premapped commands"),
     (REGISTERED, {"dmabuf_max_command_kb": 128}, "dmabuf_max_command_kb is for premapped commands"),
-])  # fmt: skip
+])
 def test_what_auto_took_is_refused_where_it_cannot_do_what_is_asked(fio: Fio, path: int, options: dict[str, Any],
                                                                     says: str) -> None:
     """The job itself is no error, and with another path of auto's it runs; no I/O is issued without what was asked for."""

@@ -78,7 +78,7 @@ def peer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
 @pytest.mark.parametrize("thread", [0, 1])
 def test_a_plug_in_gives_what_fio_verifies(fio: Fio, name: str, thread: int) -> None:
     result = fio(stand_in=True, numjobs=2, thread=thread, offset_increment="2m", dmabuf_exporter="plugin",
-                 dmabuf_device=plugin(name), **VERIFY)  # fmt: skip
+                 dmabuf_device=plugin(name), **VERIFY)
     assert result.status == 0, result.stderr
     assert [(r["exporter"], r["device"], r["proven"]) for r in result.reports] == [("plugin", "/dev/udmabuf", True)] * 2
     assert all(r["copies"]["to_buffer_bytes"] > 0 for r in result.reports)
@@ -87,7 +87,7 @@ def test_a_plug_in_gives_what_fio_verifies(fio: Fio, name: str, thread: int) -> 
 def run_to_its_end(fio: Fio, function: str, way: str, thread: int) -> Any:
     """With a plug-in that ends the process so, in one of its functions."""
     return fio(stand_in=True, thread=thread, dmabuf_exporter="plugin",
-               dmabuf_device=f"{plugin('exit_plugin')},{function};{way}", **VERIFY)  # fmt: skip
+               dmabuf_device=f"{plugin('exit_plugin')},{function};{way}", **VERIFY)
 
 
 FUNCTIONS = ["open", "alloc", "read", "write", "free", "close"]
@@ -113,9 +113,9 @@ def test_a_plug_in_that_ends_the_jobs_process_fails_fio(fio: Fio, function: str)
 def test_a_job_that_does_not_come_to_its_end_fails_fio(fio: Fio, tmp_path: Path) -> None:
     """Somebody calls exit(0) in fio's process, and no plug-in is in use: it was of a job that has ended."""
     other = ["--name=u", "--thread=1", f"--ioengine=external:{environment('LIBDMABUF')}", "--dmabuf_datapath=host",
-             f"--filename={tmp_path}/other", "--size=1m", "--rw=randread", "--time_based", "--runtime=60"]  # fmt: skip
+             f"--filename={tmp_path}/other", "--size=1m", "--rw=randread", "--time_based", "--runtime=60"]
     result = fio(*other, stand_in=True, thread=1, dmabuf_exporter="plugin", dmabuf_device=f"{plugin('exit_plugin')},close;later",
-                 **VERIFY)  # fmt: skip
+                 **VERIFY)
     assert result.status == 1, result.stderr
     assert result.reports[0]["proven"] is True, "the job before it"
     assert "libdmabuf: job u did not come to its end" in result.stderr and "job t did not" not in result.stderr
@@ -139,7 +139,7 @@ def test_a_child_of_a_plug_in_may_exit(fio: Fio, function: str, thread: int) -> 
 def test_each_job_has_its_own_arguments(fio: Fio) -> None:
     """A ':' list is dealt out to the jobs; the second one's are refused."""
     result = fio(stand_in=True, numjobs=2, dmabuf_exporter="plugin", dmabuf_buffers="io_u",
-                 dmabuf_device=f"{plugin('udmabuf_plugin')}:{plugin('udmabuf_plugin')},no\\:1", **VERIFY)  # fmt: skip
+                 dmabuf_device=f"{plugin('udmabuf_plugin')}:{plugin('udmabuf_plugin')},no\\:1", **VERIFY)
     assert result.status != 0
     assert result.stderr.count("plug-in udmabuf example did not open (EINVAL): it takes no arguments") == 1
 
@@ -208,6 +208,6 @@ def test_the_documentations_program_says_that_its_socket_is_there_already(tmp_pa
         left.bind(str(path))
     program = Path(__file__).resolve().parents[2] / "docs/examples/hand_out.py"
     done = subprocess.run(["/usr/bin/python3", "-B", str(program), str(path)], text=True, capture_output=True, timeout=60,
-                          check=False)  # fmt: skip
+                          check=False)
     assert done.returncode == 1
     assert done.stderr == f"{path}: Address already in use; where nobody listens any more, remove it\n"

@@ -23,7 +23,7 @@ def run(fio: Fio, folder: Path, spec: str, ios: list[tuple[str, int, int]], **op
     result = replay(
         fio, write_log(folder, ios), "host", {}, preload=(f"{environment('FAKES')}/partial.so",),
         env={"PARTIAL_SUBMIT": spec, "PARTIAL_LOG": str(log)}, prefix=("timeout", "-s", "KILL", "40"),
-        **{"iodepth": 16, "iodepth_batch": 8, "thread": 1, "buffer_pattern": "0x0badcafe"} | options)  # fmt: skip
+        **{"iodepth": 16, "iodepth_batch": 8, "thread": 1, "buffer_pattern": "0x0badcafe"} | options)
     submissions = [[int(word) for word in line.split()] for line in log.read_text().splitlines()]
     assert [taken for taken, of in submissions if taken < of] == [int(spec.split(":")[1])], submissions
     return result, sum(taken for taken, _ in submissions)
@@ -62,7 +62,7 @@ def test_those_that_the_kernel_took_have_their_time(fio: Fio, tmp_path: Path) ->
     """Though they are in no batch that was submitted as a whole."""
     log = tmp_path / "taken"
     result = fio(rw="write", size="1m", dmabuf_datapath="host", thread=1, iodepth_batch=8,
-                 preload=(f"{environment('FAKES')}/partial.so",), env={"PARTIAL_SUBMIT": "2:3:5", "PARTIAL_LOG": str(log)})  # fmt: skip
+                 preload=(f"{environment('FAKES')}/partial.so",), env={"PARTIAL_SUBMIT": "2:3:5", "PARTIAL_LOG": str(log)})
     assert log.read_text().splitlines() == ["8 8", "3 8"]
     assert (result.status, result.json["jobs"][0]["error"], result.reports[0]["issued"]["writes"]) == (1, 5, 11)
     for latency in ("slat_ns", "clat_ns", "lat_ns"):
@@ -77,7 +77,7 @@ def test_a_sync_of_a_range_has_all_of_it(fio: Fio, tmp_path: Path) -> None:
         file.truncate(12 << 30)  # none of it is there
     result = fio(rw="randwrite", size="12g", number_ios=96, iodepth=1, sync_file_range="write:16", dmabuf_datapath="host",
                  preload=(f"{environment('FAKES')}/partial.so",),
-                 env={"PARTIAL_SUBMIT": "0:0:0", "PARTIAL_ENTRIES": str(log)})  # fmt: skip
+                 env={"PARTIAL_SUBMIT": "0:0:0", "PARTIAL_ENTRIES": str(log)})
     target.unlink()
     assert result.status == 0, result.stderr
     write_fixed, sync_file_range = 5, 8

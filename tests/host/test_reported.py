@@ -228,7 +228,8 @@ SYSCALL: dict[str, Any] = {"filename": None, "dmabuf_datapath": "syscall", **MOD
 
 
 def test_a_dma_buf_takes_any_number_of_bytes(fio: Fio) -> None:
-    result = fio(rw="randwrite", size="4m", bs=None, bsrange="1000-65536", bs_unaligned=1, verify="md5", serialize_overlap=1, **SYSCALL)
+    result = fio(rw="randwrite", size="4m", bs=None, bsrange="1000-65536",
+                 bs_unaligned=1, verify="md5", serialize_overlap=1, **SYSCALL)
     assert result.status == 0, result.stderr
     report = result.reports[0]
     assert report["proven"] is True

@@ -33,7 +33,7 @@ def main() -> None:
     program = Program(len(steps), ctypes.addressof(text))
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) or \
-            libc.prctl(PR_SET_SECCOMP, MODE_FILTER, ctypes.byref(program)):  # fmt: skip
+            libc.prctl(PR_SET_SECCOMP, MODE_FILTER, ctypes.byref(program)):
         sys.exit(f"seccomp: {os.strerror(ctypes.get_errno())}")
     os.execvp(sys.argv[2], sys.argv[2:])
 

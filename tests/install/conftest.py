@@ -17,5 +17,5 @@ def _prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert BUILD, "BUILD must name the build folder"
     place = tmp_path_factory.mktemp("installed") / "usr"
     subprocess.run([CMAKE, "--install", BUILD, "--prefix", str(place)], check=True,
-                   stdout=subprocess.DEVNULL)  # fmt: skip
+                   stdout=subprocess.DEVNULL)
     return place

@@ -11,7 +11,7 @@ def completed(prefix: Path, *words: str) -> list[str]:
     """What bash offers for the last of the words."""
     file = prefix / "share/bash-completion/completions" / words[0]
     code = (f'source "{file}"; COMP_WORDS=({" ".join(repr(word) for word in words)}); '
-            f"COMP_CWORD={len(words) - 1}; _libdmabuf {words[0]}; printf '%s\\n' \"${{COMPREPLY[@]}}\"")  # fmt: skip
+            f"COMP_CWORD={len(words) - 1}; _libdmabuf {words[0]}; printf '%s\\n' \"${{COMPREPLY[@]}}\"")
     done = subprocess.run(["bash", "-c", code], text=True, capture_output=True, check=True, cwd=prefix)
     assert done.stderr == ""
     return done.stdout.split()

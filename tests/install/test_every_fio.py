@@ -78,5 +78,5 @@ def test_it_says_by_name_what_it_has(prefix: Path, tmp_path: Path) -> None:
     done = in_the_lab(copy, f"fio {' '.join(options(str(engine), '/tmp/report'))}; echo status $?; ls /tmp")
     assert "status 0" not in done.stdout
     assert f"libdmabuf: no engine for fio-{config.FIO_VERSION}: {engine.parent}/libdmabuf has {' and '.join(kept)};" \
-        in done.stdout, done.stdout  # fmt: skip
+        in done.stdout, done.stdout
     assert "target" not in done.stdout.splitlines() and "report" not in done.stdout.splitlines()

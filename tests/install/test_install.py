@@ -14,7 +14,7 @@ PACKAGES = ("dmabuf_bench", "dmabuf_common", "dmabuf_gpu", "dmabuf_qual", "dmabu
 def run(program: Path, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """With Debian's python3, and nothing that leads back to the checkout."""
     return subprocess.run([str(program), *words], cwd=cwd, capture_output=True, text=True, check=False,
-                          timeout=120, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})  # fmt: skip
+                          timeout=120, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
 
 
 @pytest.mark.parametrize("program", ["dmabuf-bench", "dmabuf-guard", "dmabuf-qual", "dmabuf-nightly", "gpu-check"])
@@ -40,12 +40,12 @@ def test_no_module_is_taken_from_the_checkout(prefix: Path, tmp_path: Path) -> N
         f"{package.name}.{file.stem}"
         for package in map(share.joinpath, PACKAGES)
         for file in sorted(package.glob("*.py")) if file.stem != "__init__"
-    ]  # fmt: skip
+    ]
     assert len(names) > 50
     code = f"import importlib, sys\nfor name in {names!r}: importlib.import_module(name)\n"
     code += "print(sorted({m.__file__ for n, m in sys.modules.items() if n.startswith('dmabuf_')}))"
     done = subprocess.run(["/usr/bin/python3", "-B", "-c", code], cwd=tmp_path, text=True, check=False,
-                          capture_output=True, env={"PYTHONPATH": str(share)})  # fmt: skip
+                          capture_output=True, env={"PYTHONPATH": str(share)})
     assert done.returncode == 0, done.stderr
     assert str(ROOT) not in done.stdout and str(share) in done.stdout
 
@@ -54,9 +54,9 @@ def test_a_plug_in_is_built_with_what_is_installed(prefix: Path, tmp_path: Path)
     mine = tmp_path / "mine.so"
     example = ROOT / "docs/examples/udmabuf_plugin.c"
     subprocess.run(["cc", "-shared", "-fPIC", "-Wall", "-Werror", f"-I{prefix / 'include'}", "-o", str(mine),
-                    str(example)], check=True, timeout=60)  # fmt: skip
+                    str(example)], check=True, timeout=60)
     done = run(prefix / "bin/dmabuf-integrity", "paths", "--exporter", "plugin", "--exporter-device",
-               f"{mine},what", cwd=tmp_path)  # fmt: skip
+               f"{mine},what", cwd=tmp_path)
     # The module is asked first, and need not be there.
     assert done.returncode == 2
     assert "it takes no arguments" in done.stdout or "/dev/dmabuf_rw" in done.stdout, done.stdout
@@ -91,13 +91,13 @@ def test_systemd_takes_the_units(prefix: Path) -> None:
         # verify wants the instance, which is a file of the template's contents.
         shutil.copy(unit.replace("@basic", "@"), unit)
     done = subprocess.run([analyze, "verify", "--man=no", *units], capture_output=True, text=True,
-                          check=False, timeout=60)  # fmt: skip
+                          check=False, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "dmabuf-nightly" not in done.stderr, done.stderr
     broken = folder / "dmabuf-nightly@broken.service"
     broken.write_text(service.replace("Type=oneshot", "Type=nothing").replace("ExecStart=", "Exec="))
     done = subprocess.run([analyze, "verify", "--man=no", str(broken)], capture_output=True, text=True,
-                          check=False, timeout=60)  # fmt: skip
+                          check=False, timeout=60)
     assert "dmabuf-nightly@broken" in done.stderr, "a broken unit is noticed"
 
 

@@ -46,7 +46,7 @@ def _config(prefix: Path) -> dict[str, str]:
 def asked(config: dict[str, str], *words: str) -> list[str]:
     """What pkg-config says of the library."""
     done = subprocess.run(["pkg-config", *words, "libdmabuf_rw"], env=config, check=True, text=True,
-                          capture_output=True)  # fmt: skip
+                          capture_output=True)
     return done.stdout.split()
 
 
@@ -62,7 +62,7 @@ def compiled(config: dict[str, str], place: Path, compiler: list[str], text: str
     source.write_text(text)
     program = place / "program"
     subprocess.run([*compiler, "-Wall", "-Wextra", "-Wpedantic", "-Werror", *asked(config, "--cflags"),
-                    str(source), "-o", str(program), *libs], check=True, cwd=place)  # fmt: skip
+                    str(source), "-o", str(program), *libs], check=True, cwd=place)
     return program
 
 
@@ -73,7 +73,7 @@ def said(program: Path, folder: Path | None) -> list[str]:
 
 
 @pytest.mark.parametrize("compiler", [["cc", "-std=c11"], ["cc", "-std=c99"], ["c++", "-std=c++11"],
-                                      ["c++", "-std=c++20"]], ids=" ".join)  # fmt: skip
+                                      ["c++", "-std=c++20"]], ids=" ".join)
 def test_a_program_is_built_and_runs(config: dict[str, str], tmp_path: Path, compiler: list[str]) -> None:
     text = PROGRAM
     if compiler[0] == "c++":
@@ -94,7 +94,7 @@ def test_the_static_library_needs_no_other(config: dict[str, str], tmp_path: Pat
 def dynamic(config: dict[str, str]) -> str:
     """The dynamic section of the library."""
     done = subprocess.run(["readelf", "-dW", str(folder_of(config) / "libdmabuf_rw.so")], check=True, text=True,
-                          capture_output=True)  # fmt: skip
+                          capture_output=True)
     return done.stdout
 
 
@@ -109,7 +109,7 @@ def test_programs_ask_for_it_by_its_soname(config: dict[str, str]) -> None:
 
 def test_it_exports_what_its_header_declares(config: dict[str, str]) -> None:
     done = subprocess.run(["nm", "-D", "--defined-only", str(folder_of(config) / "libdmabuf_rw.so")], check=True,
-                          text=True, capture_output=True)  # fmt: skip
+                          text=True, capture_output=True)
     exported = {line.split()[2] for line in done.stdout.splitlines() if " A " not in line}
     declared = set(CALLS.findall(HEADER.read_text()))
     assert len(declared) > 25
@@ -126,7 +126,7 @@ def test_the_engine_has_it_inside(prefix: Path) -> None:
 
 def test_the_version_is_the_projects(config: dict[str, str]) -> None:
     (version,) = re.findall(r"^project\(libdmabuf VERSION ([0-9.]+)", (ROOT / "CMakeLists.txt").read_text(),
-                            re.MULTILINE)  # fmt: skip
+                            re.MULTILINE)
     assert asked(config, "--modversion") == [version]
 
 
@@ -144,6 +144,6 @@ def test_the_page_is_read_without_a_warning(prefix: Path) -> None:
         pytest.skip("groff is not here: apt-get install groff-base")
     page = prefix / "share/man/man3/libdmabuf_rw.3"
     done = subprocess.run([groff, "-man", "-Tutf8", "-ww", "-rF0", "-P-cbou", str(page)], text=True, check=True,
-                          capture_output=True)  # fmt: skip
+                          capture_output=True)
     assert done.stderr == ""
     assert "NAME" in done.stdout and "storage read into" in " ".join(done.stdout.split())

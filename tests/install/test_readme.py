@@ -28,7 +28,7 @@ def test_the_preset_wants_nothing_that_only_tests_need(tmp_path: Path) -> None:
     assert "gtest" not in packages and "pytest" not in packages
     done = subprocess.run([CMAKE, "--preset", preset, "-B", str(tmp_path), f"-DFIO_SOURCE_DIRS={fio_sources()}",
                            "-DCMAKE_DISABLE_FIND_PACKAGE_GTest=ON"],
-                          cwd=ROOT, text=True, capture_output=True, check=False, timeout=300)  # fmt: skip
+                          cwd=ROOT, text=True, capture_output=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "tests").exists()
 
@@ -54,7 +54,7 @@ mount -t overlay -o lowerdir=/etc,upperdir=/usr/local/upper,workdir=/usr/local/w
 def apart(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """A shell's lines, run where /usr/local is empty and /etc may be changed."""
     return subprocess.run(["unshare", "--mount", "sh", "-c", APART + script], cwd=folder, text=True, timeout=120,
-                          capture_output=True, check=False)  # fmt: skip
+                          capture_output=True, check=False)
 
 
 def test_fio_finds_the_library_as_readme_names_it(tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ def test_help_works_as_a_program_and_has_examples() -> None:
     (["3.39"], "3.39"),
     (["--lab"], config.FIO_VERSION),
     (["--tests"], config.TEST_FIO_VERSION),
-])  # fmt: skip
+])
 def test_fio_source_takes_the_version_that_was_meant(
     monkeypatch: pytest.MonkeyPatch, words: list[str], version: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

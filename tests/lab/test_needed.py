@@ -40,4 +40,4 @@ def test_one_that_is_not_is_installed_by_root(tmp_path: Path, state: str) -> Non
 
 def test_another_user_is_told_what_is_missing(tmp_path: Path) -> None:
     assert need(tmp_path, "rc ", root=False) == (
-        1, "test: these packages are missing: some-package; run it as root\n", "")  # fmt: skip
+        1, "test: these packages are missing: some-package; run it as root\n", "")

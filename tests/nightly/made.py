@@ -40,7 +40,7 @@ class Made:
         self, values: Sequence[float] | float, plan: str = "p", status: str | None = "measured",
         key: Mapping[str, str] | None = None, subject: Mapping[str, str] | None = None,
         done: int | None = None, text: str = "",
-    ) -> int:  # fmt: skip
+    ) -> int:
         """A night with these values, or with made-up ones around one. status: None where the night was
         interrupted. done: how many of the runs came to their end."""
         values = self.runs(values) if isinstance(values, (int, float)) else values
@@ -54,11 +54,11 @@ class Made:
         return number
 
     def complete(self, run: int, value: float, key: Mapping[str, str] | None = None,
-                 subject: Mapping[str, str] | None = None) -> None:  # fmt: skip
+                 subject: Mapping[str, str] | None = None) -> None:
         """A run gave this value."""
         outcome = fio.Outcome(metrics={"read_iops": value})
         self.store.complete(run, outcome, 1, KEY if key is None else key,
-                            SUBJECT if subject is None else subject, {}, {}, JOB)  # fmt: skip
+                            SUBJECT if subject is None else subject, {}, {}, JOB)
 
     def rerun(self, night: int, level: float) -> None:
         """Both reruns of a night."""

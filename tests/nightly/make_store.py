@@ -43,11 +43,11 @@ def night(store: Store, value: float, done: int = 5) -> int:
     store.db.execute("UPDATE night SET started = ? WHERE id = ?", (WHEN.format(night=number), number))
     for run in store.runs(number)[:done]:
         outcome = fio.Outcome(metrics={"read_iops": value + run.repeat},
-                              bins={"read": {5000: 10 + run.repeat}}, datapath="premapped")  # fmt: skip
+                              bins={"read": {5000: 10 + run.repeat}}, datapath="premapped")
         outcome.proven = True
         store.begin(run.id)
         store.complete(run.id, outcome, 1.0, KEY, SUBJECT, {"boot": "b"},
-                       {"fio": f"night-{number:04}/run-0-{run.position:04}.fio.json"})  # fmt: skip
+                       {"fio": f"night-{number:04}/run-0-{run.position:04}.fio.json"})
     return number
 
 
@@ -60,7 +60,7 @@ def main() -> None:
         judged = night(store, 800)
         store.decide(judged, SERIES, "read_iops", "confirmed", "baseline",
                      {"text": "slower", "threshold": 0.02, "ratio": 0.8, "change_from": None,
-                      "baseline": 1})  # fmt: skip
+                      "baseline": 1})
         store.finish(judged, "fail", "1 of 2 requirements failed")
         night(store, 900, done=2)
         print(f"-- A store of version {SCHEMA_VERSION}, printed by make_store.py.")

@@ -221,10 +221,10 @@ def test_old_files_go_and_figures_stay(made: Made) -> None:
         folder.mkdir(parents=True)
         (folder / "run.json").write_text("x" * 100)
         made.store.db.execute("UPDATE run SET files = '{\"fio\": \"night-1/run.json\"}' WHERE night = ?",
-                              (night,))  # fmt: skip
+                              (night,))
         for run in made.store.runs(night):
             data = zlib.compress(json.dumps([[n, int(v)] for n, v in enumerate(
-                made.rng.integers(1, 1 << 40, 1500))]).encode())  # fmt: skip
+                made.rng.integers(1, 1 << 40, 1500))]).encode())
             made.store.db.execute("INSERT INTO bins VALUES (?, 'read', ?)", (run.id, data))
     made.store.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     size = made.path.stat().st_size
@@ -233,7 +233,7 @@ def test_old_files_go_and_figures_stay(made: Made) -> None:
     # Those of the baseline stay, as do the last two.
     assert sorted(p.name for p in made.store.files.iterdir()) == [
         f"night-{n:04}" for n in (1, 2, 3, 6, 7)
-    ]  # fmt: skip
+    ]
     kept = made.store.db.execute("SELECT DISTINCT night FROM bins JOIN run ON run.id = run").fetchall()
     assert sorted(row[0] for row in kept) == [1, 2, 3, 6, 7]
     assert made.store.runs(4)[0].files == {} and made.store.runs(7)[0].files
@@ -276,9 +276,9 @@ def test_measured_nights_end_as_they_went(tmp_path: Path) -> None:
     assert runner.measured(new.store, wanted, new.night(1000))[0] == "pass"
     assert runner.measured(new.store, wanted, new.night(1000, done=4)) == (
         "inconclusive", "c on local: 4 runs are valid, and 5 are needed: they have not been run"
-    )  # fmt: skip
+    )
     night = new.night(1000)
     new.store.db.execute("UPDATE run SET status = 'failed', reasons = '[\"no\"]' WHERE id = "
-                         "(SELECT max(id) FROM run)")  # fmt: skip
+                         "(SELECT max(id) FROM run)")
     assert runner.measured(new.store, wanted, night) == ("fail", f"1 of 10 runs failed: {SERIES}: no")
     assert Series("c", "", "local") == SERIES

@@ -40,7 +40,7 @@ def test_what_each_history_came_to_is_counted() -> None:
     scenario = Scenario("5 %", 8, 4, slow=0.9, mended=2, history=8, most_red=0.5)
     found = selftest.simulate(scenario, Rules(), 3)
     for name, events, nights in (("alarmed", found.alarmed, found.nights), ("green", found.green, found.after),
-                                 ("red", found.red, found.mended)):  # fmt: skip
+                                 ("red", found.red, found.mended)):
         histories = found.by_history[name]
         assert len(histories) == 8
         assert [sum(one[i] for one in histories) for i in (0, 1)] == [events, nights]

@@ -24,7 +24,7 @@ def around(middle: float, count: int = 10, spread: float = 0.01) -> list[float]:
 
 
 def look(old: Sequence[float], new: Sequence[float], better: str = "higher",
-         history: Sequence[float] = (), floor: float = 0.02) -> Finding:  # fmt: skip
+         history: Sequence[float] = (), floor: float = 0.02) -> Finding:
     return decide.first_look([Question(0, better, floor, old, new, history)], RULES)[0]
 
 
@@ -70,7 +70,7 @@ def test_few_runs_decide_nothing() -> None:
 
 def test_reruns_decide_and_the_first_runs_do_not() -> None:
     for fresh, state in ((around(90, 20), CONFIRMED), (around(100, 20), CLEARED),
-                         (around(90, 3), SUSPECT)):  # fmt: skip
+                         (around(90, 3), SUSPECT)):
         findings = [look(around(100, 30), around(90))]
         decide.second_look(findings, {0: ([], fresh)}, RULES)
         assert findings[0].state == state
@@ -81,9 +81,9 @@ def second(fresh: float, spread: float, old_nights: int, flagged: frozenset[int]
     past = [around(100 + spread * (-1) ** i, 10) for i in range(10)]
     history = [stats.median(runs) for runs in past]
     question = Question(0, "higher", 0.02, around(100, 30), around(fresh), history, flagged, past,
-                        old_nights)  # fmt: skip
+                        old_nights)
     findings = [Finding(question, 0.02, stats.Contrast(question.old, question.new),
-                               SUSPECT)]  # fmt: skip
+                               SUSPECT)]
     decide.second_look(findings, {0: ([], around(fresh, 20))}, RULES)
     return findings[0].state
 
@@ -146,7 +146,7 @@ def test_while_little_is_known_of_nights_two_that_agree_must_be_clearly_worse() 
     def state(level: float, nights: int, old_nights: int) -> str:
         past = [around(100)] * nights + [around(level)]
         question = Question(0, "higher", 0.02, around(100, 30), around(level),
-                            [stats.median(runs) for runs in past], frozenset({nights}), past, old_nights)  # fmt: skip
+                            [stats.median(runs) for runs in past], frozenset({nights}), past, old_nights)
         finding = Finding(question, 0.02, stats.Contrast(question.old, question.new), SUSPECT)
         decide.second_look([finding] * 12, {0: ([], around(level, 20))}, RULES)
         return finding.state
@@ -188,13 +188,13 @@ def test_confidence_bounds() -> None:
 
 
 def agreed(levels: Sequence[float], flagged: Sequence[int], tonight: float, better: str = "higher",
-           change: int | None = None) -> str:  # fmt: skip
+           change: int | None = None) -> str:
     """The state of a suspect that is not run again, after nights at these levels."""
     past = [around(level) for level in levels]
     question = Question(0, better, 0.02, around(100, 30), around(tonight), levels, frozenset(flagged),
-                        past, 3)  # fmt: skip
+                        past, 3)
     finding = Finding(question, 0.02, stats.Contrast(question.old, question.new), SUSPECT,
-                             change=None if change is None else Change(change, tuple(range(change))))  # fmt: skip
+                             change=None if change is None else Change(change, tuple(range(change))))
     decide.agree([finding], 12, RULES)
     return finding.state
 

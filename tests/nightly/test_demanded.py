@@ -35,7 +35,7 @@ def test_what_is_published_is_what_is_stored(made: Made, tmp_path: Path) -> None
     assert "one is demanded" in page
     assert re.findall(r'class="(\w+)">\w+</span>', (tmp_path / "out/index.html").read_text()) == [
         "inconclusive", "inconclusive"
-    ]  # fmt: skip
+    ]
 
 
 def test_analyze_again_demands_it_still(made: Made) -> None:
@@ -52,7 +52,7 @@ def test_an_old_store_says_where_one_was_demanded(tmp_path: Path, old: str) -> N
         db.execute("DELETE FROM decision")
         text = "no baseline is pinned, and one is demanded; `dmabuf-nightly baseline pin --plan p` pins one"
         db.execute("INSERT INTO decision VALUES (3, 'c', '', 'local', 'read_iops', 'inconclusive', 'baseline', ?)",
-                   (json.dumps({"text": text, "threshold": 0.02, "ratio": None}),))  # fmt: skip
+                   (json.dumps({"text": text, "threshold": 0.02, "ratio": None}),))
     db.close()
     store = Store(path)
     assert [night.need_baseline for night in store.nights()] == [False, False, True, False]

@@ -38,7 +38,7 @@ rw=read
 TARGET = '[target]\nserial = "S1"\n'
 # What a host's fingerprint command prints.
 PRINTS = json.dumps({"format": "libdmabuf-fingerprint", "version": 1, "key": {"a": "b"}, "subject": {},
-                     "state": {}})  # fmt: skip
+                     "state": {}})
 PLAN = """version = 1
 name = "p"
 repeats = 5
@@ -151,7 +151,7 @@ def test_the_program_refuses_before_anything_is_stored_or_run(
         ("[hosts.h]\naddress = 'x'\nfingerprint = ['f']\n[hosts.h.target]\nserial = 'S1'\n",
          "address and a target"),
     ],
-)  # fmt: skip
+)
 def test_a_target_that_is_none_is_named(lab: Lab, more: str, says: str) -> None:
     with pytest.raises(NightlyError, match=says):
         lab.plan(more)
@@ -160,7 +160,7 @@ def test_a_target_that_is_none_is_named(lab: Lab, more: str, says: str) -> None:
 def test_a_target_is_the_machines_own(lab: Lab) -> None:
     more = ('[target]\nserial = "S1"\nwwid = "w"\nnsid = "1"\noverwrite_signature = ["ext4"]\n[hosts.a]\n'
             '[hosts.b]\n[hosts.b.target]\nserial = "S2"\n'
-            '[hosts.c]\naddress = "x"\nfingerprint = ["f"]\n')  # fmt: skip
+            '[hosts.c]\naddress = "x"\nfingerprint = ["f"]\n')
     found = {host.name: host.target for host in lab.plan(more).hosts}
     assert found["a"] == plan.Target("S1", "w", "1", ("ext4",))
     assert found["a"] and found["a"].demand == Demand("S1", "w", "1")
@@ -189,7 +189,7 @@ def test_a_server_elsewhere_only_reads(lab: Lab, monkeypatch: pytest.MonkeyPatch
         (JOB.replace("filename=${DEV}\nstonewall", "filename=/dev/disk/by-path/pci-0000:01:00.0-nvme-1"),
          r"names .*one in a name is written \\:"),
     ],
-)  # fmt: skip
+)
 def test_a_job_that_reaches_more_than_the_target_is_refused(lab: Lab, text: str, says: str) -> None:
     lab.job(text=text % "write")
     with pytest.raises(NightlyError, match=says):
@@ -197,7 +197,7 @@ def test_a_job_that_reaches_more_than_the_target_is_refused(lab: Lab, text: str,
 
 
 @pytest.mark.parametrize("name", ["/dev//nvme987n1", "//dev/nvme987n1", "/dev/./nvme987n1", "/dev/x/../nvme987n1",
-                                  "/dev/nvme987n1/", "nvme987n1", "dev/nvme987n1", ""])  # fmt: skip
+                                  "/dev/nvme987n1/", "nvme987n1", "dev/nvme987n1", ""])
 def test_a_target_has_one_spelling(lab: Lab, name: str) -> None:
     for text in (JOB.replace("${DEV}", name), JOB.replace("filename=${DEV}\nstonewall", f"filename={name}")):
         lab.job(text=text % "write")
@@ -233,7 +233,7 @@ def test_a_comment_at_the_end_of_a_line_is_none_of_it(lab: Lab) -> None:
         ("description=" + "x" * 4000, "more than 4000 bytes"),
         ("description=" + "é" * 2000, "more than 4000 bytes"),
     ],
-)  # fmt: skip
+)
 def test_a_line_that_fio_reads_otherwise_is_refused(lab: Lab, line: str, says: str) -> None:
     (lab.folder / "more").write_text("filename=/dev/nvme988n1\n")
     lab.job(text=JOB % "write" + line + "\n")
@@ -277,7 +277,7 @@ def test_one_target_is_one_drive(lab: Lab) -> None:
          "/dev/nvme988n1, the same namespace as /dev/nvme987n1, is mounted at /data"),
         (lambda m: m.put("/sys/block/nvme987n1/device/serial", "S2"), "its serial number is S2, not S1"),
     ],
-)  # fmt: skip
+)
 def test_a_drive_that_is_in_use_or_signed_or_another_is_never_written(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, act: Callable[[Machine], object], says: str
 ) -> None:
@@ -394,7 +394,7 @@ def test_a_name_that_was_not_replaced_stops_the_run(lab: Lab, monkeypatch: pytes
     # As if on() had missed one.
     seen = calls(monkeypatch)
     monkeypatch.setattr(jobfile.Job, "on", lambda job, path, instead: jobfile.Job(
-        job.text.replace(f"filename={path}", f"filename={instead}", 1), job.values))  # fmt: skip
+        job.text.replace(f"filename={path}", f"filename={instead}", 1), job.values))
     with pytest.raises(NightlyError, match="a section would use more than /dev/nvme987n1"):
         lab.night()
     assert seen == []
@@ -408,7 +408,7 @@ def test_sections_use_what_global_names() -> None:
 
 ENGINES_THAT_DO_MORE = ["exec", "filecreate", "filedelete", "filestat", "dircreate", "dirdelete", "e4defrag", "mmap",
                         "io_uring_cmd", "sg", "splice", "falloc", "ftruncate", "rbd", "net", "external:/x/other.so",
-                        "libaio:x", "libdmabuf.so:/x/other.so", "/libdmabuf/other.so", ""]  # fmt: skip
+                        "libaio:x", "libdmabuf.so:/x/other.so", "/libdmabuf/other.so", ""]
 
 
 @pytest.mark.parametrize(
@@ -431,7 +431,7 @@ ENGINES_THAT_DO_MORE = ["exec", "filecreate", "filedelete", "filestat", "dircrea
 @pytest.mark.parametrize(
     "more", [LOCAL, LOCAL + TARGET, LOCAL.replace("hosts.local]", 'hosts.far]\naddress = "far"')],
     ids=["reads", "target", "remote"],
-)  # fmt: skip
+)
 def test_what_writes_beside_filename_is_refused(lab: Lab, line: str, more: str) -> None:
     lab.job(text=JOB % "read" + line + "\n")
     with pytest.raises(NightlyError, match=f"j.fio has {line.split('=')[0].strip()}"):
@@ -449,7 +449,7 @@ def test_what_writes_beside_filename_is_refused(lab: Lab, line: str, more: str) 
 @pytest.mark.parametrize("line", [
     *(f"ioengine={name}" for name in drives.ENGINES), "ioengine=external:/usr/lib/libdmabuf.so", "unlink=0",
     "ioengine=libdmabuf.so", "iomem=mmap", "mem=malloc",
-])  # fmt: skip
+])
 def test_what_does_not_is_not(lab: Lab, line: str) -> None:
     lab.job(text=JOB % "write" + line + "\n")
     assert lab.wanted()["/dev/nvme987n1"].writes

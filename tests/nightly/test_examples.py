@@ -57,7 +57,7 @@ class Runner:
             ["bash", "-e", "-c", script], cwd=self.folder, text=True, capture_output=True, check=False, timeout=120,
             env={**os.environ, **env, "PATH": self.path, "ENDS": str(ends), "GITHUB_SHA": "commit",
                  "CI_COMMIT_SHA": "commit", "GIT_COMMIT": "commit"},
-        )  # fmt: skip
+        )
 
     def has(self, pattern: str) -> bool:
         return bool(list(self.folder.glob(pattern)))

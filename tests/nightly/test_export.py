@@ -29,7 +29,7 @@ def night(store: Store, number: int, metrics: dict[str, float], key: str = "one"
         made = store.add_night("night", "p", "version = 1", "h", 1, LABEL)
         store.add_runs(made, 0, [(SERIES, repeat) for repeat in range(1, 6)])
     store.db.execute("UPDATE night SET started = ? WHERE id = ?",
-                     (f"2026-11-{number:02}T01:00:00Z", made))  # fmt: skip
+                     (f"2026-11-{number:02}T01:00:00Z", made))
     for run in store.runs(made):
         outcome = fio.Outcome(metrics={n: v + run.repeat for n, v in metrics.items()})
         store.complete(run.id, outcome, 1, {"CPU": key}, {}, {}, {})

@@ -16,19 +16,19 @@ CASE = Case("c", Path(), runtime=10.0)
 REPORT: dict[str, Any] = {
     "job": "j", "datapath": "premapped", "exporter": "udmabuf", "proven": True, "proof": "counted",
     "issued": {"reads": 1000, "writes": 0},
-}  # fmt: skip
+}
 
 
 def job(**changes: Any) -> dict[str, Any]:
     side = {"total_ios": 1000, "iops": 100.0, "bw_bytes": 409600, "io_bytes": 1 << 30,
-            "runtime": 10_000, "clat_ns": {"bins": {"5000": 500, "7000": 500}}}  # fmt: skip
+            "runtime": 10_000, "clat_ns": {"bins": {"5000": 500, "7000": 500}}}
     none: dict[str, Any] = {"total_ios": 0, "runtime": 0}
     return {"jobname": "j", "groupid": 0, "error": 0, "read": side, "write": none, "usr_cpu": 10.0,
-            "sys_cpu": 20.0, "job_runtime": 10_000, **changes}  # fmt: skip
+            "sys_cpu": 20.0, "job_runtime": 10_000, **changes}
 
 
 def judge(jobs: list[dict[str, Any]], report: Any = REPORT, status: int = 0,
-          case: Case = CASE) -> fio.Outcome:  # fmt: skip
+          case: Case = CASE) -> fio.Outcome:
     text = json.dumps({"fio version": "fio-3", "jobs": jobs})
     lines = None if report is None else json.dumps(report)
     return fio.judge(status, f"note: x\n{text}\n", "", lines, OURS, case)
@@ -60,9 +60,9 @@ def test_a_proven_run_is_valid() -> None:
         ([job(), job(groupid=1)], REPORT, 0, CASE, "failed", "one after the other"),
         ([], REPORT, 0, CASE, "failed", "no job"),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_is_named(jobs: list[dict[str, Any]], report: Any, status: int, case: Case,
-                                wanted: str, said: str) -> None:  # fmt: skip
+                                wanted: str, said: str) -> None:
     outcome = judge(jobs, report, status, case)
     assert outcome.status == wanted
     assert said in outcome.reasons[0]
@@ -83,7 +83,7 @@ def test_trouble_during_a_run_is_a_reason() -> None:
     )
     found = "\n".join(health.reasons(before, after, ["WARNING: CPU: 0 PID: 1 at x.c:1"]))
     for said in ("the CPU throttled (2 more)", "PCIe errors (aer_dev_fatal x)", "tainted during",
-                 "link speed is 8 and could be 16", "the kernel complained: WARNING"):  # fmt: skip
+                 "link speed is 8 and could be 16", "the kernel complained: WARNING"):
         assert said in found
     assert "link width is" not in found
 
@@ -93,7 +93,7 @@ def test_trouble_during_a_run_is_a_reason() -> None:
     [({"media_errors": 3}, {}, "media_errors could be read before the run, and not after it"),
      ({}, {"media_errors": 3}, "media_errors could not be read before the run, and could after it"),
      ({"aer_dev_fatal x": 5}, {"aer_dev_fatal x": 1}, "aer_dev_fatal x fell from 5 to 1")],
-)  # fmt: skip
+)
 def test_a_counter_that_vanishes_or_falls_is_a_reason(
     then: dict[str, int], now: dict[str, int], said: str
 ) -> None:
@@ -113,11 +113,11 @@ SMART_SEEN = {"critical_warning": "0"}
      ("/dev/nvme0n1", SMART_SEEN, ["the CPU's throttle counters"], True, []),
      ("/tmp/file", {}, [SMART], False, []),  # a file on somebody's own drive
      ("/dev/loop0", {}, [], False, [])],
-)  # fmt: skip
+)
 def test_a_drive_that_cannot_be_watched_is_a_reason(
     monkeypatch: pytest.MonkeyPatch, target: str, steady: dict[str, str], unseen: list[str],
     readable: bool, said: list[str],
-) -> None:  # fmt: skip
+) -> None:
     class Log:
         def messages(self) -> list[str]:
             return []

@@ -21,14 +21,14 @@ def around(middle: float, count: int = 10, spread: float = 0.03) -> list[float]:
 
 
 def question(tonight: float, slow: Sequence[float] = (90, 90, 90), mended: bool = False, better: str = "higher",
-             spread: float = 0.03) -> Question:  # fmt: skip
+             spread: float = 0.03) -> Question:
     """A baseline of three nights around 100, ten usual nights, and nights that were slow."""
     past = [around(100)] * 10 + [around(level) for level in slow]
     return Question(
         0, better, 0.02, around(100, 30), around(tonight, 10, spread), [stats.median(runs) for runs in past],
         frozenset(range(10, len(past))), past, 3, held=True, mended=mended,
         slow=[((), around(level)) for level in slow],
-    )  # fmt: skip
+    )
 
 
 def look(asked: Question) -> Finding:
@@ -113,7 +113,7 @@ def test_a_hold_is_against_one_baseline() -> None:
 def test_nights_that_were_slow_or_held_are_never_what_is_usual() -> None:
     hold = Hold(8, (1, 2))
     found = {6: Decided(SUSPECT), 8: Decided(CONFIRMED, None, hold), 9: Decided(INCONCLUSIVE, None, hold),
-             10: Decided(SAME, None, hold), 11: Decided(INCONCLUSIVE)}  # fmt: skip
+             10: Decided(SAME, None, hold), 11: Decided(INCONCLUSIVE)}
     nights = list(range(1, 12))
     assert last_good(nights, found) == (1, 2, 3, 4, 5, 7, 10, 11)
     assert last_good(nights[:6], found) == () and last_good(list(range(20)), {}) == tuple(range(10, 20))

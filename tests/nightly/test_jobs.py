@@ -45,7 +45,7 @@ class Lab:
 
     def outcome(self, *_: Any) -> fio.Outcome:
         return fio.Outcome(metrics={"read_iops": self.made.runs(1000, 1)[0]}, datapath=self.datapath,
-                           block_bytes=4096, depth=64)  # fmt: skip
+                           block_bytes=4096, depth=64)
 
     def job(self, old: str = "", new: str = "") -> None:
         (self.folder / "j.fio").write_text(JOB.replace(old, new) if old else JOB)
@@ -83,7 +83,7 @@ def lab(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Lab:
         (("iodepth=64\n", "iodepth=64\ndirect=1\n"), "direct 1 was not there"),
         (("iodepth=64\n", ""), "iodepth, which was 64, is gone"),
     ],
-)  # fmt: skip
+)
 def test_a_case_with_another_job_is_not_compared_and_the_others_are(
     lab: Lab, how: tuple[str, str], said: str
 ) -> None:
@@ -186,7 +186,7 @@ def test_a_job_as_facts() -> None:
         "ioengine": "libdmabuf.so", "filename": "the drive", "bs": "4k", "time_based": "1", "[a] rw": "read",
         "[a] 2 rw": "write", "[a] 2 filename": "the drive:/dev/y", "sections": "global, a, a",
         "jobs that count": "a",
-    }  # fmt: skip
+    }
     file = jobfacts.facts(jobfile.Job("[global]\nfilename=/srv/a\n[j]\n", {"filename": "/srv/a"}))
     assert file["filename"] == "/srv/a"
 

@@ -129,7 +129,7 @@ SIDES = PLAN + '[sides.A]\n[sides.B]\n[compare]\nold = "A"\nnew = "B"\n'
     ("level", "key", "state"),
     [(1000, KEY, SAME), (900, KEY, SUSPECT),
      (900, {**KEY, "CPU": "another"}, INCONCLUSIVE)],
-)  # fmt: skip
+)
 def test_sides_are_compared_on_one_machine(
     made: Made, level: int, key: dict[str, str], state: str
 ) -> None:
@@ -164,7 +164,7 @@ def test_what_was_confirmed_is_confirmed_as_long_as_it_lasts(made: Made) -> None
         # Reruns may come: what is confirmed here is so without them. One good night is no end of it.
         number = made.night(level)
         judgement = judge.judge(made.store, analyse.plan_of(made.store, made.store.night(number)),
-                                number, reruns=True)  # fmt: skip
+                                number, reruns=True)
         assert judgement.findings[0].state == state
         assert bool(judgement.to_rerun()) == (state == "suspect")
         judgement.save()

@@ -34,10 +34,10 @@ def test_what_slows_a_machine_down_is_in_the_key(tmp_path: Path) -> None:
         f"{cpu}/scaling_min_freq": "800000", f"{cpu}/scaling_max_freq": "3000000",
         "sys/module/pcie_aspm/parameters/policy": "[default] performance",
         "sys/kernel/mm/transparent_hugepage/enabled": "always [madvise] never",
-    })  # fmt: skip
+    })
     assert machine.more_key(system, health.Snapshot()) == {
         "CPU frequency": "800000 … 3000000 kHz", "ASPM": "default", "huge pages": "madvise",
-    }  # fmt: skip
+    }
     assert set(machine.more_key(system, health.Snapshot())) < store.LATER
 
 
@@ -109,7 +109,7 @@ class Ran:
 
     def outcome(self, *_: Any) -> fio.Outcome:
         return fio.Outcome(metrics={"read_iops": self.made.runs(1000, 1)[0]}, memory=self.memory,
-                           route="switch")  # fmt: skip
+                           route="switch")
 
     def night(self) -> int:
         night = runner.new_night(self.made.store, self.plan, 1, "")

@@ -44,7 +44,7 @@ def both_fail(made: Made) -> dict[str, float]:
 
 def known(made: Made) -> list[str]:
     return [r["against"] for r in made.store.db.execute(
-        "SELECT against FROM acknowledged WHERE ended IS NULL ORDER BY against")]  # fmt: skip
+        "SELECT against FROM acknowledged WHERE ended IS NULL ORDER BY against")]
 
 
 def test_both_that_fail_can_be_known(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
@@ -63,7 +63,7 @@ def test_a_ratio_of_both_is_refused(made: Made, capsys: pytest.CaptureFixture[st
     ratios = both_fail(made)
     same = f"{ratios['baseline']:.3f}"
     made.store.db.execute("UPDATE decision SET document = json_set(document, '$.ratio', ?) WHERE against = 'side A' "
-                          "AND night = 11", (float(same),))  # fmt: skip
+                          "AND night = 11", (float(same),))
     assert made.call(*SIDE, "--ratio", same) == 2
     assert "given by baseline and side A; say which by --against" in capsys.readouterr().err
     assert made.call(*SIDE, "--ratio", same, "--against", "A") == 0

@@ -122,7 +122,7 @@ def test_three_fast_nights_in_a_row_end_a_hold() -> None:
     assert hold == Hold(20, (1, 2, 3))
     assert next_hold(None, 20, True, False, []) == Hold(20, ()) and next_hold(None, 20, False, True, [1]) is None
     for confirmed, fast, count in ((False, True, 1), (False, True, 2), (True, False, 0), (False, False, 0),
-                                   (False, True, 1), (False, False, 1), (False, True, 2)):  # fmt: skip
+                                   (False, True, 1), (False, False, 1), (False, True, 2)):
         hold = next_hold(hold, 21, confirmed, fast, [])
         assert hold == Hold(20, (1, 2, 3), count)
     assert next_hold(hold, 22, False, True, []) is None
@@ -133,7 +133,7 @@ def test_good_nights_between_suspect_ones_are_not_in_a_row() -> None:
 
     hold = Hold(20, ())
     for good, suspect, count in ((True, False, 1), (True, False, 2), (False, True, 0), (True, False, 1),
-                                 (False, False, 1), (False, True, 0), (True, False, 1), (True, False, 2)):  # fmt: skip
+                                 (False, False, 1), (False, True, 0), (True, False, 1), (True, False, 2)):
         found = next_hold(hold, 21, False, good, (), suspect)
         assert found == Hold(20, (), count)
         hold = found

@@ -19,7 +19,7 @@ def nights(made: Made, *levels: float, spread: float = 0.01) -> list[int]:
 
 
 @pytest.mark.parametrize(("good", "slow", "again", "level"),
-                         [(20, 8, 3, 900), (20, 5, 20, 900), (20, 5, 20, 600)])  # fmt: skip
+                         [(20, 8, 3, 900), (20, 5, 20, 900), (20, 5, 20, 600)])
 def test_a_loss_that_comes_again_is_found_again(tmp_path: Path, good: int, slow: int, again: int, level: float) -> None:
     made = Made(tmp_path / "s.db", seed=4)
     nights(made, *[1000] * good)

@@ -44,7 +44,7 @@ def test_an_old_store_is_read(old: Path, tmp_path: Path) -> None:
     store = Store(path)
     assert [(n.status, bool(n.finished)) for n in store.nights("p")] == [
         ("measured", True), ("measured", True), ("fail", True), (None, False)
-    ]  # fmt: skip
+    ]
     assert [len([r for r in store.runs(n.id) if r.state == "done"]) for n in store.nights()] == [5, 5, 5, 2]
     run = store.runs(1)[0]
     assert run.metrics == {"read_iops": 1001} and store.bins(run.id) == {"read": {5000: 11}}
@@ -52,7 +52,7 @@ def test_an_old_store_is_read(old: Path, tmp_path: Path) -> None:
     assert store.facts(run.key) == {"CPU": "a processor", "drive": "a drive"}
     assert store.facts(run.subject) == {
         "kernel": "6.12", "module srcversion": "ABC", "CPU microcode": "0x10"
-    }  # fmt: skip
+    }
     pinned = baseline.all_of(store, "p")
     assert [(b.nights, b.key, len(b.runs)) for b in pinned] == [([1, 2], run.key, 10)]
     # What was decided counts against the baseline that was pinned then; nothing says what the jobs were.
@@ -104,5 +104,5 @@ def test_a_store_of_a_later_version_is_refused(tmp_path: Path) -> None:
 
 def test_the_generator_prints_a_store_of_this_version(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-B", str(HERE / "make_store.py")], check=True, text=True,
-                          capture_output=True)  # fmt: skip
+                          capture_output=True)
     assert len(Store(filled(done.stdout, tmp_path / "s.db")).nights("p")) == 4

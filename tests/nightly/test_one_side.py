@@ -39,7 +39,7 @@ def test_a_metric_of_one_side_is_not_good(made: Made, who: str, text: str) -> No
     found = [
         f for f in analyse.judge_night(made.store, made.store.night(number)).findings
         if judged.subject(f).against == "side A" and judged.subject(f).metric == P99
-    ]  # fmt: skip
+    ]
     assert [f.state for f in found] == ["inconclusive"]
     other = "AB".replace(who, "")
     assert found[0].text == f"side {who} alone has {P99}, and side {other} has none to compare it with"
@@ -79,7 +79,8 @@ def test_a_metric_that_is_held_between_sides_and_vanishes_is_not_good(made: Made
     number = night(made, {s: {"cpu_per_gib": 5} for s in "AB"}, ANY + SIDES)
     assert made.call("analyze") == 77
     row = next(r for r in made.store.decisions(number) if r["metric"] == P99)
-    assert (row["against"], row["document"]["text"]) == ("side A", f"no run of this night has {P99}, which was slower than side A")
+    assert (row["against"], row["document"]["text"]) == (
+        "side A", f"no run of this night has {P99}, which was slower than side A")
     assert row["document"]["hold"]
     night(made, {s: {P99: 1e6 * (1.3 if s == "B" else 1), "cpu_per_gib": 5} for s in "AB"}, ANY + SIDES)
     assert made.call("analyze") == 1

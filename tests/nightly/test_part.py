@@ -58,7 +58,7 @@ def drives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Drives:
     ("/dev/nvme0n1", "/dev/nvme0n2", ["drive namespace"]),
     ("/dev/mapper/plain", "/dev/mapper/raid5", ["drive namespace"]),
     ("/dev/nvme0n1p2", "/dev/nvme0n1p2", []),
-])  # fmt: skip
+])
 def test_the_part_of_the_drive_is_in_the_key(
     drives: Drives, made: Made, one: str, other: str, differ: list[str]
 ) -> None:
@@ -89,7 +89,7 @@ def test_sections_of_one_name_are_told_apart() -> None:
 def test_jobs_that_an_earlier_release_stored_are_named_anew(tmp_path: Path) -> None:
     path = filled((HERE / "stores/version-3.sql").read_text(), tmp_path / "s.db")
     jobs = [{"[a] bs": "4k", "[a 2] bs": "64k", "sections": "global, a, a"},
-            {"[a] bs": "4k", "[a 2] bs": "64k", "sections": "global, a, a 2"}]  # fmt: skip
+            {"[a] bs": "4k", "[a 2] bs": "64k", "sections": "global, a, a 2"}]
     with sqlite3.connect(path) as db:
         for run, job in enumerate(jobs, 1):
             name = fingerprint.digest(job)

@@ -72,7 +72,7 @@ def test_a_change_with_a_baseline_shows_the_figures_that_it_is_based_on() -> Non
     for base, state in ((100.0, SUSPECT), (98.0, SAME)):
         old = [value for _ in range(3) for value in runs(base)]
         question = Question(0, "higher", 0.02, old, runs(97.4), nights, frozenset(),
-                                   [runs(level) for level in nights], 3)  # fmt: skip
+                                   [runs(level) for level in nights], 3)
         finding = decide.first_look([question] * 12, Rules())[0]
         assert finding.state == state
         if state == SUSPECT:

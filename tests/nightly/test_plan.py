@@ -78,7 +78,7 @@ def test_a_job_file_is_filled_in_and_overridden(folder: Path) -> None:
     job = jobfile.expand(folder / "j.fio", {"ENGINE": "null", "DEV": "/f"}, {"bs": "8k", "x": "1"})
     assert job.text.splitlines() == [
         "[global]", "ioengine=null", "filename=/f", "bs=8k", "x=1", "[a]", "rw=read",
-    ]  # fmt: skip
+    ]
     assert job.values["bs"] == "8k" and not job.ours
 
 
@@ -109,7 +109,7 @@ def test_the_order_is_random_and_sides_stay_together(folder: Path) -> None:
     made = plan.parse(
         HEAD + '[sides.A]\n[sides.B]\n[compare]\nold = "A"\nnew = "B"\n' + CASE
         + CASE.replace('"c"', '"d"'), folder,
-    )  # fmt: skip
+    )
     order = schedule.order(made, 1)
     assert len(order) == 2 * 2 * 6 and len(set(order)) == len(order)
     pairs = list(zip(order[::2], order[1::2], strict=True))

@@ -46,12 +46,12 @@ def test_a_page_a_night_and_a_list_of_them(made: Made, tmp_path: Path) -> None:
     assert made.call(*publish) == 0
     assert sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()) == [
         "index.html", "night-0006/index.html", "night-0008/index.html",
-    ]  # fmt: skip
+    ]
     text = (out / "index.html").read_text()
     page = Links(text)
     assert [link for link in page.found if link.startswith("night")] == [
         "night-0008/index.html", "night-0006/index.html"
-    ]  # fmt: skip
+    ]
     assert all((out / link).is_file() for link in page.found if not link.startswith("data:"))
     rows = re.findall(r'<tr><td>(?:<a [^>]*>)?(\d+).*?class="(\w+)"', text)
     assert rows == [("8", "fail"), ("7", "inconclusive"), *((str(n), "pass") for n in range(6, 0, -1))]

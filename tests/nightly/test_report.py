@@ -29,7 +29,7 @@ def report(made: Made) -> Results:
 def test_datapath_depth_and_counts_are_in_the_document(tmp_path: Path) -> None:
     made = Shown(tmp_path / "s.db")
     made.said = {"datapath": "premapped", "depth": 8, "load": "randread", "cpu_percent": 42.0,
-                 "commands": {"count": 3, "requests": 2, "bytes": 8192}}  # fmt: skip
+                 "commands": {"count": 3, "requests": 2, "bytes": 8192}}
     for _ in range(2):
         made.night(1000)
     found = report(made)

@@ -64,7 +64,7 @@ def test_an_old_night_is_not(made: Made, capsys: pytest.CaptureFixture[str]) -> 
 def test_a_night_of_another_machine_or_subject_is_not(
     made: Made, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], role: str,
     changed: dict[str, str], said: str,
-) -> None:  # fmt: skip
+) -> None:
     begun(made)
     made.store.db.execute("UPDATE run SET conditions = '{\"boot\": \"b\"}' WHERE state = 'done'")
     facts = {"key": KEY, "subject": SUBJECT, "state": {"boot": "b"}, role: changed}

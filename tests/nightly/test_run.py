@@ -75,14 +75,14 @@ class Lab:
     def bisect(self, *words: str) -> subprocess.CompletedProcess[str]:
         """A step; what counts is more than a busy machine makes of the rate."""
         return self.run("bisect", "p.toml", "--case", "c", "--metric", "read_iops", "--effect", "0.3",
-                        *words)  # fmt: skip
+                        *words)
 
     def argv(self, *words: str) -> list[str]:
         return [sys.executable, "-B", str(PROGRAM), *words, "--store", str(self.store)]
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(self.argv(*words), cwd=self.folder, capture_output=True, text=True,
-                              timeout=300, check=False, env=self.env)  # fmt: skip
+                              timeout=300, check=False, env=self.env)
 
     def states(self, night: int = 1) -> list[str]:
         store = Store(self.store)
@@ -177,7 +177,7 @@ def test_kill_9_loses_only_the_run_in_flight(lab: Lab) -> None:
 def test_an_interrupted_night_keeps_what_is_done(lab: Lab, number: signal.Signals) -> None:
     lab.plan()
     child = subprocess.Popen(lab.argv("run", "p.toml"), cwd=lab.folder, stderr=subprocess.PIPE,
-                             text=True)  # fmt: skip
+                             text=True)
     wait_for(lambda: lab.store.exists() and "done" in lab.states())
     child.send_signal(number)
     _, said = child.communicate(timeout=30)
@@ -192,7 +192,7 @@ def test_a_night_waits_for_another_program_that_measures(lab: Lab) -> None:
     waiting: list[str] = []
     with measuring.alone([measuring.LOCAL], "the other one", waiting.append):
         child = subprocess.Popen(lab.argv("run", "p.toml"), cwd=lab.folder, stderr=subprocess.PIPE,
-                                 stdout=subprocess.DEVNULL, text=True)  # fmt: skip
+                                 stdout=subprocess.DEVNULL, text=True)
         assert child.stderr is not None
         line = child.stderr.readline()
         assert "the other one" in line and "waits for it to end" in line
@@ -246,7 +246,7 @@ def servers(tmp_path: Path) -> Iterator[list[int]]:
         children.append(
             subprocess.Popen(["fio", f"--server=127.0.0.1,{ports[-1]}"], cwd=tmp_path,
                              stdout=subprocess.DEVNULL, start_new_session=True)
-        )  # fmt: skip
+        )
     for port in ports:
         def listening(port: int = port) -> bool:
             with socket.socket() as probe:
@@ -295,7 +295,7 @@ def test_a_machine_measures_and_another_one_finds_it_slower(lab: Lab, tmp_path: 
         judged = subprocess.run(
             [sys.executable, "-B", str(PROGRAM), "analyze", "--store", str(copy)], check=False,
             capture_output=True, text=True, timeout=300,
-        )  # fmt: skip
+        )
         ended.append(judged.returncode)
         copied = Store(copy)
         assert not any(found.status == "measured" for found in copied.nights())

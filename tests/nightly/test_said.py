@@ -21,7 +21,7 @@ def test_a_change_beside_a_baseline_has_the_p_of_the_nights_that_decided(made: M
     nights = [*[99.9, 100.1, 100.0, 100.2, 99.8] * 3, 97.3, 97.4]
     old = [value for _ in range(3) for value in runs(100.0)]
     question = Question(0, "higher", 0.02, old, runs(97.4), nights, frozenset(),
-                               [runs(level) for level in nights], 3)  # fmt: skip
+                               [runs(level) for level in nights], 3)
     found = decide.first_look([question] * 12, Rules())
     assert found[0].change is not None and found[0].contrast is not None
     plan = analyse.plan_of(made.store, made.store.night(1))
@@ -36,7 +36,7 @@ def night(made: Made, level: float, job: dict[str, str] | None, text: str = "") 
         made.store.add_runs(number, 0, [(SERIES, n) for n in range(10)])
     for run in made.store.runs(number):
         made.store.complete(run.id, fio.Outcome(metrics={"read_iops": made.runs(level, 1)[0]}), 1, KEY, SUBJECT,
-                            {}, {}, job)  # fmt: skip
+                            {}, {}, job)
     made.store.finish(number, "measured", "")
     return number
 
@@ -51,11 +51,11 @@ def test_nights_whose_jobs_are_not_stored_are_said_to_be_so(tmp_path: Path) -> N
         made.call("analyze")
         texts.append(made.store.decisions(number)[-1]["document"]["text"])
     said = ("; an earlier release did not store the jobs of nights 1 to 12: they are compared by what the engine "
-            "reported, block size and depth alone")  # fmt: skip
+            "reported, block size and depth alone")
     assert "worse than nights 3 to 12" in texts[0] and texts[0].endswith(said)
     assert "as it was since" in texts[5] and said.replace("nights 1", "nights 3") in texts[5]
     assert all("did not store" not in text for text in [
-        made.store.decisions(12)[0]["document"]["text"]])  # fmt: skip
+        made.store.decisions(12)[0]["document"]["text"]])
 
 
 FILES = ["/srv/customers/acme.img", "/srv/our customers/init ech.img", "globex.img"]

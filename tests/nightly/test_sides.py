@@ -76,7 +76,7 @@ def test_it_is_acknowledged_by_the_ratio_of_the_report(made: Made) -> None:
     found = against_a(made, number).judged
     assert isinstance(found, stats.Contrast)
     strata = stats.Strata([*against_a(made, number).question.sides, (
-        against_a(made, number).question.old, against_a(made, number).question.new)])  # fmt: skip
+        against_a(made, number).question.old, against_a(made, number).question.new)])
     assert made.call(*what, "--ratio", f"{strata.ratio:.3f}") == 0
     assert made.call("analyze") == 0
 
@@ -84,7 +84,7 @@ def test_it_is_acknowledged_by_the_ratio_of_the_report(made: Made) -> None:
 def test_strata_are_compared_each_with_its_own() -> None:
     """Nights that differ by 10 % hide a loss of 5 % in what is thrown together, and not by night."""
     nights = [([level + i for i in range(10)], [0.95 * (level + i) for i in range(10)])
-              for level in (1000.0, 1100.0, 1200.0)]  # fmt: skip
+              for level in (1000.0, 1100.0, 1200.0)]
     strata = stats.Strata(nights)
     thrown = stats.Contrast(strata.old, strata.new)
     assert strata.ratio == pytest.approx(0.95) and strata.interval[1] < 0.96

@@ -57,7 +57,7 @@ def test_a_fresh_copy_judges_as_it_was_judged_in_place(made: Made, tmp_path: Pat
     for store in (made.store, copied.store):
         assert [n.status for n in store.nights()][6:] == ["inconclusive", "fail", "fail", "pass", "inconclusive"]
     rows = [[(r["state"], r["document"]) for n in range(7, 12) for r in s.decisions(n)]
-            for s in (made.store, copied.store)]  # fmt: skip
+            for s in (made.store, copied.store)]
     assert rows[0] == rows[1]
 
 

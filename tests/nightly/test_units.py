@@ -52,5 +52,5 @@ def test_systemd_takes_them(tmp_path: Path) -> None:
     units = sorted(str(path) for path in tmp_path.glob("*@basic.*"))
     assert len(units) == 3
     done = subprocess.run([analyze, "verify", "--man=no", *units], capture_output=True, text=True,
-                          check=False, timeout=60)  # fmt: skip
+                          check=False, timeout=60)
     assert done.returncode == 0 and "dmabuf-nightly" not in done.stderr, done.stderr

@@ -144,7 +144,7 @@ def test_sides_on_a_machine_that_changed_are_not_compared(tmp_path: Path) -> Non
     compared = found["c.B.local.read_iops.against-side-A"]
     assert (compared.status, compared.text) == (
         "inconclusive", "the machine changed during the night: governor"
-    )  # fmt: skip
+    )
 
 
 def test_what_is_no_number_makes_its_run_unclear(made: Made) -> None:
@@ -156,7 +156,7 @@ def test_what_is_no_number_makes_its_run_unclear(made: Made) -> None:
     # An earlier release stored what is not finite.
     night = made.night(1000)
     made.store.db.execute("UPDATE metric SET value = 9e999 WHERE run IN (SELECT id FROM run WHERE night = ?)",
-                          (night,))  # fmt: skip
+                          (night,))
     found = judged(made, night)
     assert found.verdict.status == "inconclusive" and "is no number" in found.verdict.text
 

@@ -15,7 +15,7 @@ def record(test: str, path: str = "premapped", exporter: str = "udmabuf", **more
     case = cases.integrity(test, exporter, path)
     return {"id": case.id, "kind": "integrity", "requirement": case.requirement, "exporter": exporter,
             "path": path, "test": test, "params": {}, "started": 0.0, "seconds": 1.0, "findings": [],
-            "compared_bytes": 1 << 20, "transfers": 5, "facts": {}, **more}  # fmt: skip
+            "compared_bytes": 1 << 20, "transfers": 5, "facts": {}, **more}
 
 
 def found(name: str) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def cell(iops: float, path: str = "premapped") -> dict[str, Any]:
     side = {"total_ios": 100, "iops": iops, "clat_ns": {"mean": 1e6}, "io_bytes": 409600, "bw_bytes": 1}
     none = {"total_ios": 0, "iops": 0.0, "clat_ns": {"mean": 0.0}, "io_bytes": 0}
     line = {"proven": True, "datapath": path, "proof": "p", "issued": {"reads": 100, "writes": 0},
-            "retries": 0, "module": {"invalidations": 0}}  # fmt: skip
+            "retries": 0, "module": {"invalidations": 0}}
     return {"job": {"read": side, "write": none, "job_runtime": 60_000}, "line": line}
 
 
@@ -51,13 +51,13 @@ def pts(number: int, iops: dict[str, float]) -> list[Record]:
     return [{"id": f"steady/round-{number:02}/{name}", "kind": "pts", "figures": {"read_iops": value},
              "requirement": "performance.steady", "exporter": "udmabuf", "path": "premapped",
              "test": "pts-iops", "part": 1, "started": 0.0, "findings": [], "seconds": 1.0, "runtime_s": 60.0,
-             "size": "100%", "report": PROOF} for name, value in iops.items()]  # fmt: skip
+             "size": "100%", "report": PROOF} for name, value in iops.items()]
 
 
 READY: Record = {"id": "steady/precondition", "kind": "precondition", "findings": [], "seconds": 1.0,
                  "requirement": "performance.steady", "exporter": "udmabuf", "path": "premapped",
                  "test": "precondition", "part": 1, "started": 0.0, "figures": {"write_iops": 1.0}, "runtime_s": 9.0, "size": "100%",
-                 "written_bytes": 2 << 30, "report": PROOF}  # fmt: skip
+                 "written_bytes": 2 << 30, "report": PROOF}
 
 
 def run(
@@ -68,7 +68,7 @@ def run(
     return {**record("read"), "id": case.id, "kind": "cell", "exporter": exporter, "path": path,
             "requirement": case.requirement, "params": case.params, "test": case.test,
             "figures": {"read_iops": iops, "cpu_s_per_gib": cpu}, "runtime_s": 60.0,
-            "report": {**PROOF, "datapath": path}}  # fmt: skip
+            "report": {**PROOF, "datapath": path}}
 
 
 SCALE = cases.Scale(1 << 30, 60, 1, True).as_words()

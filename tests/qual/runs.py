@@ -17,12 +17,12 @@ from dmabuf_qual.store import Record
 from dmabuf_qual.tools import Tools
 
 DRIVE = Drive("/dev/nvme9n1", "nvme9n1", "nvme9n1", "nvme9", "0000:09:00.0", "M", "S", "F", 10**12,
-              512, 0, False, 131072)  # fmt: skip
+              512, 0, False, 131072)
 NEEDS = requirements.load(None)
 FACTS = [["kernel", "7.1", "subject"], ["module srcversion", "A", "subject"],
          ["engine", "B", "subject"], ["drive firmware", "F", "subject"], ["fio", "fio-3.41", "key"],
          ["IOMMU", "DMA-FQ", "key"], ["PCIe link", "16.0 GT/s PCIe x4", "key"],
-         ["IOMMU group", "3", "state"]]  # fmt: skip
+         ["IOMMU group", "3", "state"]]
 
 
 class Machine:
@@ -54,12 +54,12 @@ class Machine:
             "id": case.id, "kind": case.kind, "requirement": case.requirement, "exporter": case.exporter,
             "path": case.path, "test": case.test, "params": case.params, "started": 0.0, "seconds": 1.0,
             "bounces_seen": True, "findings": [],
-        }  # fmt: skip
+        }
         if case.kind == "integrity":
             return {**record, "compared_bytes": 1, "transfers": 1, "facts": {}}
         figures = {"read_iops": self.iops, "read_mib_s": self.iops, "read_mean_us": 1.0}
         record |= {"figures": figures, "runtime_s": 60.0, "size": "100%", "written_bytes": self.written,
-                   "report": {"proven": True, "datapath": case.path, "proof": "counted"}}  # fmt: skip
+                   "report": {"proven": True, "datapath": case.path, "proof": "counted"}}
         if case.kind == "precondition":
             # All of the drive, twice, as fast as all else.
             twice = 2 * DRIVE.bytes

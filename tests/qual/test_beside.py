@@ -47,7 +47,7 @@ def test_drives_that_are_not_told_apart_are_refused(words: tuple[str, ...]) -> N
 
 def test_two_namespaces_of_one_drive_are_told_apart_by_their_wwid() -> None:
     found = cli.drives_of(parse("--serial", "A", "--serial", "A", "--wwid", "eui.1", "--wwid", "eui.2", "/dev/nvme0n1",
-                                "/dev/nvme0n2"))  # fmt: skip
+                                "/dev/nvme0n2"))
     assert [(one.demand, one.output, one.name) for one in found] == [
         (Demand("A", "eui.1", ""), Path("q/eui.1"), "eui.1"), (Demand("A", "eui.2", ""), Path("q/eui.2"), "eui.2")]
 
@@ -57,7 +57,7 @@ TWO = ("--serial", "A", "--serial", "B=1", "/dev/nvme0n1", "/dev/nvme1n1")
 
 def test_what_may_be_lost_on_one_drive_may_not_be_lost_on_another() -> None:
     found = cli.drives_of(parse("--overwrite-signature", "B=1=ext4", "--overwrite-signature", "A=gpt",
-                                "--overwrite-signature", "B=1=gpt", *TWO))  # fmt: skip
+                                "--overwrite-signature", "B=1=gpt", *TWO))
     assert [(one.name, one.consent) for one in found] == [("A", ("gpt",)), ("B=1", ("ext4", "gpt"))]
     assert [one.consent for one in cli.drives_of(parse(*TWO))] == [(), ()]
     alone = cli.drives_of(parse("--serial", "A", "--overwrite-signature", "ext4", "/dev/nvme0n1"))

@@ -15,7 +15,7 @@ from dmabuf_qual.errors import QualError
 NEEDS = requirements.load(None)
 BYTES = 10**12
 DRIVE = Drive("/dev/nvme9n1", "nvme9n1", "nvme9n1", "nvme9", "0000:09:00.0", "M", "S", "F", BYTES, 512, 0,
-              False, 131072)  # fmt: skip
+              False, 131072)
 FULL = cases.Scale(16 << 30, 60, 5, True)
 HEALTH = Health(critical=0, temperature_c=40, used_percent=1, written_bytes=7 * 10**12, media_errors=0)
 
@@ -30,7 +30,7 @@ def test_sizes_have_terabytes() -> None:
     (cases.cell("udmabuf", "premapped", "randrw", "4k", 32, 1), 61.5 * 0.5e9),
     (snia.IOPS.cells(512, 1)[8], 61.5 * 0.05e9),
     (snia.IOPS.precondition(), 2 * BYTES),
-])  # fmt: skip
+])
 def test_a_case_writes_so_much_at_the_most(case: cases.Case, most: float) -> None:
     assert budget.most(case, DRIVE, FULL, 1e9) == pytest.approx(most, rel=0.1)
     assert budget.most(case, DRIVE, FULL, 1e9) >= most * 0.99
@@ -46,7 +46,7 @@ def cell(number: int, written: int, seconds: float = 60.0) -> dict[str, Any]:
     case = cases.cell("udmabuf", "premapped", "write", "1m", 8, number)
     return {"id": case.id, "kind": case.kind, "params": case.params, "test": case.test, "findings": [],
             "written_bytes": written, "runtime_s": seconds, "exporter": "udmabuf", "path": "premapped",
-            "requirement": case.requirement}  # fmt: skip
+            "requirement": case.requirement}
 
 
 def test_the_larger_of_the_drives_count_and_ours_counts() -> None:
@@ -88,7 +88,7 @@ def test_a_run_that_cannot_stay_below_is_refused_before_it_begins() -> None:
 
 def test_what_was_spent_stands_in_the_verdict() -> None:
     run = {"scale": FULL.as_words(), "requirements": NEEDS, "quick": False, "only": [], "emulated": False,
-           "ended": budget.ended(9 * 10**9, 10**10, "perf/x", 2 * 10**9)}  # fmt: skip
+           "ended": budget.ended(9 * 10**9, 10**10, "perf/x", 2 * 10**9)}
     verdict = results.summary([], run)
     assert verdict.status == "inconclusive" and verdict.text.startswith("MOST_WRITTEN: ")
     assert "9.0 GB" in verdict.text and "10.0 GB" in verdict.text and "perf/x" in verdict.text

@@ -11,7 +11,7 @@ from dmabuf_qual.drive import Drive
 
 ADDRESS = "0000:01:00.0"
 DRIVE = Drive("/dev/nvme0n1", "nvme0n1", "nvme0n1", "nvme0", ADDRESS, "M", "S", "F", 1 << 30, 512, 0,
-              False, 131072)  # fmt: skip
+              False, 131072)
 
 
 def put(root: Path, name: str, text: str) -> None:

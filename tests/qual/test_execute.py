@@ -19,11 +19,11 @@ from dmabuf_qual.tools import Tools
 
 BYTES = 1 << 30
 DRIVE = Drive("/dev/nvme9n1", "nvme9n1", "nvme9n1", "nvme9", "0000:09:00.0", "M", "S", "F", BYTES, 512, 0,
-              False, 131072)  # fmt: skip
+              False, 131072)
 CELL = cases.cell("drm:/dev/dri/card1", "premapped", "randread", "4k", 32, 1)
 READ = cases.integrity("read", "drm:/dev/dri/card1", "premapped")
 PREPARE = cases.Case("steady/precondition", "precondition", "performance.steady", "udmabuf", "premapped",
-                     "precondition", {"DEPTH": "32"})  # fmt: skip
+                     "precondition", {"DEPTH": "32"})
 
 
 class Stand:
@@ -45,7 +45,7 @@ class Stand:
         identity = SimpleNamespace(wwid="w", serial="S")
         # What keeps the drive to itself has tests of its own.
         vars(made)["guard"] = SimpleNamespace(check=lambda: None, child_path=DRIVE.path, pass_fds=(),
-                                              descriptor=3, identity=identity)  # fmt: skip
+                                              descriptor=3, identity=identity)
         self.bench = made
 
     def count(self) -> int | None:
@@ -64,17 +64,17 @@ class Stand:
         status = 2 if "error" in said else 77 if {"not_applicable", "missing"} & said.keys() else 0
         status = 1 if said.get("findings") else status
         self.ended = Ended(status, json.dumps({"findings": [], "facts": {}, "compared_bytes": 1, "transfers": 1, **said}),
-                           "", 1.0)  # fmt: skip
+                           "", 1.0)
 
     def measures(self, way: str = "read", ios: int = 60_000, written: int = 0) -> None:
         """What fio and the engine report."""
         none = {"total_ios": 0, "iops": 0.0, "io_bytes": 0, "bw_bytes": 0, "clat_ns": {"mean": 0.0}}
         side = {"total_ios": ios, "iops": ios / 60, "io_bytes": written or ios * 4096, "bw_bytes": 1 << 20,
-                "clat_ns": {"mean": 2e6}} if ios else none  # fmt: skip
+                "clat_ns": {"mean": 2e6}} if ios else none
         job = {"read": none, "write": none, "usr_cpu": 10.0, "sys_cpu": 20.0, "job_runtime": 60_000, way: side}
         issued = {"reads": 0, "writes": 0, f"{way}s": ios}
         line = {"proven": True, "datapath": "premapped", "proof": "p", "issued": issued, "retries": 0,
-                "module": None, "map_ns": 5_000_000}  # fmt: skip
+                "module": None, "map_ns": 5_000_000}
         self.files = {"output": "fio: a note\n" + json.dumps({"jobs": [job]}), "dmabuf_report": json.dumps(line) + "\n"}
 
 
@@ -129,7 +129,7 @@ def test_what_does_not_apply_and_what_is_missing_are_told_apart(stand: Stand, sa
 def test_what_hangs_has_its_name(stand: Stand) -> None:
     stand.ended = Ended(-9, "", "", 1.0, hung=True, blocked="nvme_wait")
     for case, name in ((READ, "IO_HANG"), (CELL, "IO_HANG"),
-                       (cases.integrity("revoke", "", "premapped"), "INVALIDATE_HANG")):  # fmt: skip
+                       (cases.integrity("revoke", "", "premapped"), "INVALIDATE_HANG")):
         record = stand.bench.run(case)
         assert names(record) == [name] and "nvme_wait" in record["findings"][0]["text"]
 
@@ -151,7 +151,7 @@ def test_what_could_not_be_done_is_no_finding_and_a_refusal_is_one(stand: Stand)
     ("status", "said"),
     [(-11, {}), (1, {}), (2, {}), (77, {}), (3, {}), (0, {"error": "x"}), (0, {"not_applicable": "x"}),
      (0, {"findings": [{"name": "STALE_DATA", "text": "x", "count": 1}]})],
-)  # fmt: skip
+)
 def test_a_status_that_does_not_go_with_what_was_said_is_an_error(
     stand: Stand, status: int, said: dict[str, Any]
 ) -> None:
@@ -239,5 +239,5 @@ def test_a_direction_that_chance_may_leave_out_is_not_missed(stand: Stand) -> No
     for ios, found in ((399, []), (400, ["NOTHING_DONE"])):
         stand.measures(ios=ios)
         mixed = cases.Case("steady/round-01/95-4k", "pts", "performance.steady", "udmabuf", "premapped",
-                           "pts-iops", {"READS": "95", "BS": "4k", "DEPTH": "32"})  # fmt: skip
+                           "pts-iops", {"READS": "95", "BS": "4k", "DEPTH": "32"})
         assert names(stand.bench.run(mixed)) == found

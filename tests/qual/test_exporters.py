@@ -39,7 +39,7 @@ def test_those_of_devices_are_those_whose_memory_the_engine_does_not_count() -> 
 
 def test_the_command_line_takes_all_of_them_with_the_control_first() -> None:
     args = cli.parser().parse_args(["plan", "--exporter", "cuda:0000:41:00.0", "--exporter", "udmabuf",
-                                    "--exporter", "vfio:0000:01:00.0/2", "/dev/x"])  # fmt: skip
+                                    "--exporter", "vfio:0000:01:00.0/2", "/dev/x"])
     assert cli._exporters(args) == ["udmabuf", "cuda:0000:41:00.0", "vfio:0000:01:00.0/2"]
 
 
@@ -48,7 +48,7 @@ def test_the_command_line_takes_all_of_them_with_the_control_first() -> None:
                                        ("plugin", "give plugin:FILE, or plugin:FILE,ARGUMENTS"),
                                        ("fd:", "give fd:SOCKET"),
                                        ("plugin:./mine.so", "begins with /, not ./mine.so"),
-                                       ("fd:run/pool.sock", "begins with /")])  # fmt: skip
+                                       ("fd:run/pool.sock", "begins with /")])
 def test_what_is_none_or_needs_a_device_is_refused(spec: str, says: str) -> None:
     with pytest.raises(QualError, match=says):
         exporters.checked(spec)
@@ -80,7 +80,7 @@ def test_a_device_with_a_colon_stays_one_device_for_fio() -> None:
 
 @pytest.mark.parametrize("spec,copies", [("udmabuf", False), ("plugin:/a/mine.so", True), ("fd:/run/s", False), ("drm:card1", False), ("cuda", True),
                                          ("vfio:0000:01:00.0", True), ("testexp:move-5", False),
-                                         ("testexp:move-5+no-cpu", True)])  # fmt: skip
+                                         ("testexp:move-5+no-cpu", True)])
 def test_memory_without_a_view_is_known(spec: str, copies: bool) -> None:
     assert exporters.copies(spec) == copies
 
@@ -122,13 +122,13 @@ def test_each_device_of_a_machine_is_an_exporter_of_its_kind(tmp_path: Path) -> 
         "udmabuf", "heap:/dev/dma_heap/system", "drm:/dev/dri/card0", "vfio", "cuda:0000:41:00.0",
         "cuda:0000:42:00.0", "hip:0000:43:00.0", "amdgpu:/dev/dri/renderD128",
         "xe:/dev/dri/renderD129", "i915", "testexp",
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize("spec,address", [("amdgpu:0", "0000:43:00.0"), ("xe:/dev/dri/renderD129", "0000:44:00.0"),
                                           ("drm:1", "0000:45:00.0"), ("hip:0000:43:00.0", "0000:43:00.0"),
                                           ("cuda:0000:43:00.0+vmm+pcie", "0000:43:00.0"),
-                                          ("cuda:0", ""), ("cuda", ""), ("drm:7", "")])  # fmt: skip
+                                          ("cuda:0", ""), ("cuda", ""), ("drm:7", "")])
 def test_the_device_of_an_exporter_is_known_by_its_name(tmp_path: Path, spec: str, address: str) -> None:
     """fio's engine takes a number for a card or render node; which GPU CUDA's first is, CUDA alone knows."""
     _gpu(tmp_path, "0000:43:00.0", "0x1002", "amdgpu", "renderD128")

@@ -24,7 +24,7 @@ def test_nothing_done_passes_nothing() -> None:
     [("read", "READ_NOT_LANDED"), ("write", "WRITE_NOT_FETCHED"), ("segments", "MULTI_SEGMENT_MISADDRESSED"),
      ("load", "FOREIGN_DATA_UNDER_LOAD"), ("size", "SIZE_CAP"), ("close", "CLOSE_HANG"),
      ("liar", "SG_4G_TRUNCATED"), ("invalidate", "INVALIDATE_HANG"), ("check", "DRIVE_CORRUPTED")],
-)  # fmt: skip
+)
 def test_a_finding_fails_its_requirement_by_name(test: str, name: str) -> None:
     wanted = cases.REQUIREMENT[test]
     good = verdict(wanted, record("check"), record(test))
@@ -108,7 +108,7 @@ def test_a_round_trip_that_agrees_while_a_direction_is_wrong_is_masked() -> None
      (2, 524289, 524288, PASS), (1, 524288, None, INCONCLUSIVE),
      # No limit of the drive's own: that of the block layer.
      (8, 1048576, 0, PASS), (9, 1048576, 0, FAIL)],
-)  # fmt: skip
+)
 def test_more_commands_than_the_drive_asks_for_are_a_split(
     count: int, length: int, mdts: int | None, status: str
 ) -> None:
@@ -188,7 +188,7 @@ def test_a_round_trip_is_masked_by_its_own_exporter_and_datapath_alone() -> None
     trip = record("roundtrip", facts={"agree": 5, "differ": 0})
     for other in (record("write", "bvec", findings=[found("WRITE_NOT_FETCHED")]),
                   record("write", exporter="heap", findings=[found("WRITE_NOT_FETCHED")]),
-                  record("load", findings=[found("DATA_CORRUPTED")])):  # fmt: skip
+                  record("load", findings=[found("DATA_CORRUPTED")])):
         assert verdict("integrity.roundtrip", trip, other).status == PASS
     nothing = record("roundtrip", facts={"agree": 0, "differ": 0})
     assert verdict("integrity.roundtrip", nothing, record("read", findings=[found("STALE_DATA")])).status == PASS
@@ -254,7 +254,7 @@ def test_refusals_are_read_from_messages() -> None:
 
 def test_a_requirement_of_which_a_part_was_done_does_not_pass() -> None:
     state = {"scale": SCALE, "exporters": ["udmabuf"],
-             "paths": {"udmabuf": {"premapped": WORKS, "bvec": WORKS}}}  # fmt: skip
+             "paths": {"udmabuf": {"premapped": WORKS, "bvec": WORKS}}}
     one = verdict("integrity.read", record("read"), **state)
     assert (one.status, one.names) == (INCONCLUSIVE, [])
     assert "1 of 2 cases were not done: integrity/udmabuf/bvec/read" in one.text
@@ -287,13 +287,13 @@ def test_what_is_said_counts_what_it_says() -> None:
 
 def after(test: str, path: str = "premapped", exporter: str = "udmabuf", **more: Any) -> Record:
     case = cases.integrity_after(test, "" if test in ("lay", "check") else exporter,
-                                 "" if test in ("lay", "check") else path)  # fmt: skip
+                                 "" if test in ("lay", "check") else path)
     return {**record(test, path, exporter), "id": case.id, "requirement": case.requirement, **more}
 
 
 def test_what_goes_wrong_after_the_load_has_a_requirement_of_its_own() -> None:
     good = [record("check"), record("read"), record("roundtrip", facts={"agree": 5, "differ": 0}),
-            after("lay", compared_bytes=0), after("read"), after("check")]  # fmt: skip
+            after("lay", compared_bytes=0), after("read"), after("check")]
     assert verdict("integrity.after", *good, steady=True).status == PASS
     bad = [*good[:4], after("read", findings=[found("READ_NOT_LANDED")]), after("check")]
     judged = verdict("integrity.after", *bad, steady=True)

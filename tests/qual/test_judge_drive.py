@@ -11,7 +11,7 @@ from dmabuf_common.verdict import FAIL, INCONCLUSIVE, PASS
 from dmabuf_qual import rules
 
 HEALTH = dataclasses.asdict(Health(critical=0, temperature_c=40, used_percent=1, written_bytes=1, media_errors=0,
-                                   spare_threshold=10))  # fmt: skip
+                                   spare_threshold=10))
 
 
 def test_laid_down_and_not_looked_at_is_inconclusive() -> None:
@@ -61,7 +61,7 @@ def health(before: dict[str, int], after: dict[str, int]) -> rules.Judged:
      ({"used_percent": 91}, {"used_percent": 91}, "WORN"),
      ({"media_errors": 3}, {"media_errors": 4}, "MEDIA_ERRORS"),
      ({}, {"spare_percent": 9}, "SPARE_LOW"), ({"spare_percent": 9}, {"spare_percent": 9}, "SPARE_LOW")],
-)  # fmt: skip
+)
 def test_what_is_wrong_with_a_drive_has_its_name(
     before: dict[str, int], after: dict[str, int], name: str
 ) -> None:
@@ -76,7 +76,7 @@ def test_what_is_wrong_with_a_drive_has_its_name(
      ({}, {"critical_comp_time": 1}, "too hot"), ({}, {"thm_temp1_trans_count": 1}, "throttled"),
      ({}, {"thm_temp2_trans_count": 1}, "throttled"), ({}, {"unsafe_shutdowns": 1}, "lost power"),
      ({}, {"num_err_log_entries": 2}, "2 errors")],
-)  # fmt: skip
+)
 def test_what_makes_a_drives_figures_doubtful_is_inconclusive(
     before: dict[str, int], after: dict[str, int], says: str
 ) -> None:
@@ -87,7 +87,7 @@ def test_what_makes_a_drives_figures_doubtful_is_inconclusive(
 
 def test_what_was_there_before_the_run_is_not_the_runs() -> None:
     old = {"media_errors": 5, "unsafe_shutdowns": 9, "warning_temp_time": 7, "thm_temp1_trans_count": 3,
-           "num_err_log_entries": 100, "used_percent": 90, "spare_percent": 10}  # fmt: skip
+           "num_err_log_entries": 100, "used_percent": 90, "spare_percent": 10}
     assert health(old, old).status == PASS
 
 

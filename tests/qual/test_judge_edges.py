@@ -21,7 +21,7 @@ def integrity(test: str, path: str = "premapped", exporter: str = "udmabuf", **m
     case = cases.integrity(test, exporter, path)
     return {"id": case.id, "kind": "integrity", "requirement": case.requirement, "exporter": exporter,
             "path": path, "test": test, "params": {}, "started": 0.0, "seconds": 1.0, "findings": [],
-            "compared_bytes": 1 << 20, "transfers": 5, "facts": {}, **more}  # fmt: skip
+            "compared_bytes": 1 << 20, "transfers": 5, "facts": {}, **more}
 
 
 def measured(path: str, iops: float, repeat: int = 1, exporter: str = "", **more: Any) -> Record:
@@ -29,7 +29,7 @@ def measured(path: str, iops: float, repeat: int = 1, exporter: str = "", **more
     return {"id": case.id, "kind": "cell", "requirement": case.requirement, "exporter": case.exporter, "path": path,
             "test": case.test, "params": case.params, "started": 0.0, "seconds": 60.0, "runtime_s": 60.0,
             "findings": [], "figures": {"read_iops": iops, "cpu_s_per_gib": 1.0},
-            "report": {"memory": "system"}, **more}  # fmt: skip
+            "report": {"memory": "system"}, **more}
 
 
 def verdict(name: str, *records: Record, needs: dict[str, Any] = NEEDS, **state: Any) -> rules.Judged:
@@ -53,7 +53,7 @@ def test_a_finding_comes_with_its_own_remedy(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["READ_NOT_LANDED", "WRITE_NOT_LANDED", "WRITE_NOT_FETCHED", "MISADDRESSED",
-                                  "MULTI_SEGMENT_MISADDRESSED", "STALE_DATA", "DATA_CORRUPTED"])  # fmt: skip
+                                  "MULTI_SEGMENT_MISADDRESSED", "STALE_DATA", "DATA_CORRUPTED"])
 def test_a_round_trip_is_masked_by_each_fault_of_a_direction(name: str) -> None:
     trip = integrity("roundtrip", facts={"agree": 4, "differ": 0})
     judged = verdict("integrity.roundtrip", integrity("read", findings=[found(name)]), trip)
@@ -67,7 +67,7 @@ def test_the_controls_need_not_say_where_their_memory_is() -> None:
     peer = {**NEEDS, "memory": "peer"}
     device = integrity("read", exporter="drm", facts={"memory": "peer"})
     silent = [integrity("read"), integrity("write"),  # udmabuf, the control
-              measured("bounce", 1.0, exporter="drm", report={}), measured("host", 1.0, report={})]  # fmt: skip
+              measured("bounce", 1.0, exporter="drm", report={}), measured("host", 1.0, report={})]
     assert verdict("path.placement", device, *silent, needs=peer).status == PASS
     untold = integrity("write", exporter="drm")
     assert verdict("path.placement", device, *silent, untold, needs=peer).status == INCONCLUSIVE

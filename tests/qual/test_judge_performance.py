@@ -51,7 +51,7 @@ def test_a_measurement_that_did_no_io_is_none() -> None:
 def test_a_mix_needs_both_of_its_directions_unless_few_would_be_one_of_them(mix: str, wanted: list[str]) -> None:
     made = cell(30000)
     case = cases.Case("steady/round-01/x", "pts", "performance.steady", "udmabuf", "premapped",
-                      "pts-iops", {"READS": mix, "BS": "4k", "DEPTH": "32"})  # fmt: skip
+                      "pts-iops", {"READS": mix, "BS": "4k", "DEPTH": "32"})
     found = execute.check_cell(case, made["job"], made["line"], [409600, 0], NEEDS, 60)
     assert [f["name"] for f in found] == wanted
 
@@ -97,7 +97,7 @@ def test_one_repeat_still_has_every_cell_and_no_ratio_passes_without_its_writes(
     only_reads = [run(path, 100.0, cell_of=cell_of) for path in ("host", "bounce", "premapped") for cell_of in reads]
     assert verdict("performance.ratio", *done, **state).status == INCONCLUSIVE
     five = [run(path, 100.0, cell_of=cell_of, repeat=n) for path in ("host", "bounce", "premapped")
-            for cell_of in cases.CELLS for n in range(1, 6)]  # fmt: skip
+            for cell_of in cases.CELLS for n in range(1, 6)]
     assert verdict("performance.ratio", *five, **{**state, "scale": {**SCALE, "repeats": 5}}).status == PASS
     assert verdict("performance.ratio", *only_reads, **state).status == INCONCLUSIVE
     assert verdict("performance.paths", *done, **state).status == PASS
@@ -108,11 +108,11 @@ def test_one_repeat_still_has_every_cell_and_no_ratio_passes_without_its_writes(
 @pytest.mark.parametrize(("change", "quick", "status"), [
     ({"repeats": 5, "cell_seconds": 60}, False, FAIL), ({"repeats": 4, "cell_seconds": 60}, False, INCONCLUSIVE),
     ({"repeats": 5, "cell_seconds": 59}, False, INCONCLUSIVE), (cases.QUICK.as_words(), True, SKIP),
-])  # fmt: skip
+])
 def test_few_or_short_repeats_make_no_drive_slower(change: dict[str, int], quick: bool, status: str) -> None:
     state = {"scale": {**SCALE, **change}, "quick": quick}
     slow = [run(path, iops, repeat=n, cell_of=cell_of) for path, iops in (("host", 100.0), ("premapped", 89.0))
-            for n in range(1, 6) for cell_of in (*cases.CELLS, *cases.QUICK_CELLS)]  # fmt: skip
+            for n in range(1, 6) for cell_of in (*cases.CELLS, *cases.QUICK_CELLS)]
     judged = verdict("performance.ratio", *slow, **state)
     assert (judged.status, judged.names) == (status, ["SLOWER"] if status == FAIL else [])
     if status == FAIL:
@@ -195,7 +195,7 @@ def test_no_measurement_proves_no_datapath() -> None:
 
 
 @pytest.mark.parametrize("report", [None, {}, {**PROOF, "proven": False}, {**PROOF, "proven": "yes"},
-                                    {**PROOF, "datapath": "bounce"}])  # fmt: skip
+                                    {**PROOF, "datapath": "bounce"}])
 @pytest.mark.parametrize("kind", ["cell", "round", "precondition"])
 def test_a_measurement_without_its_proof_is_not_proven(kind: str, report: Any) -> None:
     whole = [run("premapped", 1.0), READY, *pts(1, {"0-4k": 1.0})]

@@ -13,7 +13,7 @@ from dmabuf_qual.store import Record
 
 def test_preconditioning_that_did_not_write_all_twice_is_none() -> None:
     case = cases.Case("steady/precondition", "precondition", "performance.steady", "udmabuf",
-                      "premapped", "precondition", {"DEPTH": "32"})  # fmt: skip
+                      "premapped", "precondition", {"DEPTH": "32"})
     made = cell(30000)
     made["job"]["read"], made["job"]["write"] = made["job"]["write"], made["job"]["read"]
     made["line"]["issued"] = {"reads": 0, "writes": 100}
@@ -24,7 +24,7 @@ def test_preconditioning_that_did_not_write_all_twice_is_none() -> None:
 
 DRIVE_BYTES = (1 << 30) + 4096
 SNIA: dict[str, Any] = {"steady": True, "whole_drive": True, "drive_bytes": DRIVE_BYTES,
-                        "scale": cases.Scale(1 << 30, 60, 5, True).as_words()}  # fmt: skip
+                        "scale": cases.Scale(1 << 30, 60, 5, True).as_words()}
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ SNIA: dict[str, Any] = {"steady": True, "whole_drive": True, "drive_bytes": DRIV
      ({"scale": {**SNIA["scale"], "size": "1g"}}, "1g of the drive"),
      ({"scale": {**SNIA["scale"], "size": "99%"}}, "99% of the drive"),
      ({"whole_drive": False}, "a partition"), ({"scale": None}, "not known")],
-)  # fmt: skip
+)
 def test_rounds_that_are_not_snias_are_never_a_steady_state(change: dict[str, Any], says: str) -> None:
     flat = {"0-4k": 100.0, "65-64k": 50.0, "100-1m": 10.0}
     steady = [r for n in range(1, 6) for r in pts(n, flat)]
@@ -48,7 +48,7 @@ def test_rounds_that_are_not_snias_are_never_a_steady_state(change: dict[str, An
 
 @pytest.mark.parametrize(("change", "says"), [
     ({"runtime_s": 1.0}, "1 s long"), ({"size": "1g"}, "over 1g"), ({"runtime_s": None}, "not known"), ({"size": None}, "not known"),
-])  # fmt: skip
+])
 def test_what_was_measured_says_whether_it_was_snias_test_whatever_was_asked_for(
     change: dict[str, Any], says: str
 ) -> None:
@@ -171,7 +171,7 @@ def test_25_rounds_without_a_steady_state_are_the_last() -> None:
 
 @pytest.mark.parametrize("change", [
     {"figures": None}, {"figures": {}}, {"written_bytes": None}, {"size": None}, {"runtime_s": None}, {"runtime_s": 0.0},
-    {"size": "99%"}, {"written_bytes": (2 << 30) - 1}])  # fmt: skip
+    {"size": "99%"}, {"written_bytes": (2 << 30) - 1}])
 def test_preconditioning_says_itself_that_it_was_done(change: dict[str, Any]) -> None:
     steady = [r for n in range(1, 6) for r in pts(n, {"0-4k": 100.0})]
     assert verdict("performance.steady", READY, *steady, **SNIA).status == PASS

@@ -21,7 +21,7 @@ TOP = Path(__file__).resolve().parents[2]
 SCHEMA = json.loads((TOP / "docs/schema/paths.schema.json").read_text())
 NO_ROUTE = ("/dev/nvme0n1 cannot be used with datapath premapped: there is no peer-to-peer route from the "
             "drive to this memory (NO_P2P_ROUTE, EREMOTEIO); put both behind one PCIe switch, or check the "
-            "IOMMU and ACS settings")  # fmt: skip
+            "IOMMU and ACS settings")
 NO_CUDA = "libcuda.so.1 cannot be loaded (libcuda.so.1: cannot open shared object file); install the driver"
 
 Said = dict[str, Any]
@@ -62,7 +62,7 @@ def integrity(monkeypatch: pytest.MonkeyPatch) -> Integrity:
 def system(tmp_path: Path) -> System:
     """Two drives, one of them not NVMe; a partition; a loop device and a hidden path of a head."""
     for name, number, device in (("nvme0n1", "259:0", True), ("vda", "254:0", True),
-                                 ("loop0", "7:0", False), ("nvme1c1n1", "", True)):  # fmt: skip
+                                 ("loop0", "7:0", False), ("nvme1c1n1", "", True)):
         folder = tmp_path / "sys/block" / name
         (folder / "queue").mkdir(parents=True)
         (folder / "queue/max_sectors_kb").write_text("128")
@@ -93,14 +93,14 @@ def test_the_schema_is_a_schema_and_refuses_what_is_none() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     good = {"format": "libdmabuf-paths", "version": 1, "kernel": "7.3", "module": "1", "direct": 0,
             "not_direct": 0, "exporters": [{"exporter": "cuda", "made": False, "reason": "NOT_AVAILABLE", "text": "t"}],
-            "drives": [{"device": "/dev/a", "model": "", "serial": "", "multipath": False, "paths": []}]}  # fmt: skip
+            "drives": [{"device": "/dev/a", "model": "", "serial": "", "multipath": False, "paths": []}]}
     check = jsonschema.Draft202012Validator(SCHEMA)
     check.validate(good)
     no_reason = {"exporter": "cuda", "made": False}
     no_device = {"exporter": "cuda", "made": True}
     for bad in ({**good, "version": 2}, {**good, "more": 1}, {**good, "exporters": [no_reason]},
                 {**good, "exporters": [no_device]},
-                {**good, "exporters": [{**no_device, "device": "d", "reason": "A"}]}):  # fmt: skip
+                {**good, "exporters": [{**no_device, "device": "d", "reason": "A"}]}):
         assert not check.is_valid(bad), bad
 
 
@@ -111,7 +111,7 @@ def test_how_the_exporter_made_its_memory_is_said(integrity: Integrity, system: 
     answer = find(system, ["/dev/nvme0n1"], ["cuda:0000:41:00.0+vmm"])
     said = answer.words()
     assert said["exporters"] == [{"exporter": "cuda:0000:41:00.0+vmm", "made": True, "device": "0000:41:00.0",
-                                  "pci": "0000:41:00.0", "exported": "vmm+pcie"}]  # fmt: skip
+                                  "pci": "0000:41:00.0", "exported": "vmm+pcie"}]
     jsonschema.Draft202012Validator(SCHEMA).validate(said)
 
 
@@ -129,16 +129,16 @@ def test_each_datapath_of_a_drive_says_its_way(integrity: Integrity, system: Sys
                 "registered": {"works": False, "errno": 95, "text":
                     "/dev/nvme0n1 cannot be used with datapath registered: the exporter gives the kernel no view of "
                     "the memory, or a wrong one (NO_CPU_VIEW, EOPNOTSUPP); use premapped"},
-                "bvec": way()}  # fmt: skip
+                "bvec": way()}
 
     integrity.facts = facts
     answer = find(system, ["/dev/nvme0n1"], ["cuda:0000:41:00.0"])
     said = answer.words()
     assert said["exporters"] == [{"exporter": "cuda:0000:41:00.0", "made": True, "device": "0000:41:00.0",
-                                  "pci": "0000:41:00.0"}]  # fmt: skip
+                                  "pci": "0000:41:00.0"}]
     premapped, registered, bvec = said["drives"][0]["paths"]
     assert premapped == {"exporter": "cuda:0000:41:00.0", "datapath": "premapped", "works": True, "memory": "peer",
-                         "route": "switch", "segments": 1, "direct": True, "command_bytes": 524288, "controller": "nvme3"}  # fmt: skip
+                         "route": "switch", "segments": 1, "direct": True, "command_bytes": 524288, "controller": "nvme3"}
     assert (registered["works"], registered["reason"]) == (False, "NO_CPU_VIEW")
     assert registered["text"].startswith("the exporter gives the kernel no view")
     # What is not premapped is cut by the block layer.
@@ -183,7 +183,7 @@ def test_an_exporter_that_is_not_there_says_why_and_is_not_asked_again(
     integrity.facts = lambda argv: {"error": NO_CUDA, "errno": 2}
     answer = find(system, ["/dev/nvme0n1", "/dev/vda"], ["cuda"])
     assert answer.words()["exporters"][0] == {"exporter": "cuda", "made": False, "reason": "NOT_AVAILABLE",
-                                              "text": NO_CUDA}  # fmt: skip
+                                              "text": NO_CUDA}
     assert [call[0] for call in integrity.calls] == ["query", "paths"]
     assert "not there:\n  cuda  NOT_AVAILABLE: libcuda.so.1 cannot be loaded" in paths.table(answer)
     assert answer.status == 77
@@ -199,7 +199,7 @@ def test_a_partition_is_asked_by_its_own_name(integrity: Integrity, system: Syst
     (Ended(-9, "", "", 60.0, True, "dma_fence_wait"), "IO_HANG", "blocked in dma_fence_wait"),
     (Ended(-11, "", "died", 1.0), "PROBE_FAILED", "status -11: died"),
     (Ended(0, "[]", "", 1.0), "PROBE_FAILED", "status 0"),
-])  # fmt: skip
+])
 def test_a_question_that_is_not_answered_has_a_name(
     integrity: Integrity, system: System, ended: Ended, reason: str, says: str
 ) -> None:
@@ -274,14 +274,14 @@ def test_wrong_words_and_a_missing_module_end_with_2(
     # The machine's own memory is what a heap stands for, and an answer only to who asks about it.
     ("udmabuf", "system", False, False), ("heap", "system", False, False),
     ("udmabuf", "system", True, True), ("heap", "system", True, True), ("testexp", "system", True, True),
-])  # fmt: skip
+])
 def test_direct_is_a_way_to_the_memory_that_the_exporter_stands_for(
     integrity: Integrity, system: System, spec: str, memory: str, named: bool, direct: bool
 ) -> None:
     route = {"peer": "switch", "system": "memory"}.get(memory, "unknown")
     no = {"works": False, "errno": 121, "text": NO_ROUTE}
     integrity.facts = lambda argv: {"exporter_device": "x", "registered": no, "bvec": no,
-                                    "premapped": way(memory=memory, route=route)}  # fmt: skip
+                                    "premapped": way(memory=memory, route=route)}
     answer = find(system, ["/dev/nvme0n1"], [spec], named)
     assert (answer.status, answer.direct) == ((0, 1) if direct else (77, 0))
     said = answer.words()
@@ -296,7 +296,7 @@ def test_direct_is_a_way_to_the_memory_that_the_exporter_stands_for(
     ({"max_segments": 127, "max_segment_size": 65536}, 8, 1280),  # a piece counts for 16
     ({"max_segments": 4, "max_segment_size": 65536}, 8, 256),
     ({}, 2048, 1280), ({"max_segments": 0}, 2048, 1280),
-])  # fmt: skip
+])
 def test_a_command_has_no_more_pieces_than_the_drive_takes(
     integrity: Integrity, system: System, queue: dict[str, int], segments: int, kib: int
 ) -> None:
@@ -305,7 +305,7 @@ def test_a_command_has_no_more_pieces_than_the_drive_takes(
         (folder / name).write_text(str(value))
     integrity.facts = lambda argv: {"exporter_device": "u", "buffer_bytes": 8 << 20,
                                     "premapped": way(segments=segments, max_command_bytes=524288),
-                                    **{path: way(segments=segments) for path in ("registered", "bvec")}}  # fmt: skip
+                                    **{path: way(segments=segments) for path in ("registered", "bvec")}}
     ways = find(system, ["/dev/nvme0n1"], ["udmabuf"]).drives[0].ways
     # premapped's own limit is the module's word, and its commands have no list of pieces.
     assert [way.command_bytes >> 10 for way in ways] == [512, kib, kib]
@@ -314,7 +314,7 @@ def test_a_command_has_no_more_pieces_than_the_drive_takes(
 @pytest.mark.parametrize("cmdline,bounced", [("quiet swiotlb=force", True), ("swiotlb=65536,force", True),
                                              ("swiotlb=65536,2,force ro", True), ("swiotlb=noforce", False),
                                              ("swiotlb=65536", False), ("xswiotlb=force", False),
-                                             ("", False)])  # fmt: skip
+                                             ("", False)])
 def test_what_the_kernel_copies_is_not_direct(
     integrity: Integrity, system: System, cmdline: str, bounced: bool
 ) -> None:
@@ -333,5 +333,5 @@ def test_a_bar_that_is_full_has_its_name() -> None:
     """As the engine says it for exporter cuda, in the place of the module's own reason."""
     no = paths.why("/dev/nvme0n1 cannot be used with datapath premapped: a drive reaches GPU 0000:41:00.0 by its BAR1 of "
                    "256 MiB, which all that is mapped shares and which is less than its memory (SMALL_BAR, ENOMEM); "
-                   "give --buffer less, or turn on Resizable BAR and Above 4G Decoding in the firmware's setup")  # fmt: skip
+                   "give --buffer less, or turn on Resizable BAR and Above 4G Decoding in the firmware's setup")
     assert no.reason == "SMALL_BAR" and "BAR1 of 256 MiB" in no.text and "Resizable BAR" in no.text

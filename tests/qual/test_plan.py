@@ -11,7 +11,7 @@ from dmabuf_qual.drive import Drive
 NEEDS = requirements.load(None)
 BYTES = 4 * 10**12
 DRIVE = Drive("/dev/nvme9n1", "nvme9n1", "nvme9n1", "nvme9", "0000:09:00.0", "M", "S", "F", BYTES, 512, 0,
-              False, 131072)  # fmt: skip
+              False, 131072)
 FULL = cases.Scale(16 << 30, 60, 5, True)
 SPEED = 2e9
 
@@ -26,7 +26,7 @@ def test_each_test_has_its_preconditioning_and_its_rounds() -> None:
     assert set(every) - set(alone) == {
         "write saturation", "preconditioning, throughput-128k", "rounds to the steady state, throughput-128k",
         "preconditioning, throughput-1m", "rounds to the steady state, throughput-1m",
-        "preconditioning, latency", "rounds to the steady state, latency"}  # fmt: skip
+        "preconditioning, latency", "rounds to the steady state, latency"}
     assert every["preconditioning, latency"].written == (2 * BYTES, 2 * BYTES)
     assert every["preconditioning, latency"].seconds[0] == pytest.approx(2 * BYTES / SPEED)
     # 9 cells of 61.5 s, five rounds of them to 25.
@@ -95,7 +95,7 @@ def test_the_documentation_has_the_figures_of_the_plan(speed: int) -> None:
     usual = cases.usual(NEEDS, False)
     whole = plan.total(plan.parts(DRIVE, 2, NEEDS, usual, speed * 1e6))
     row = (f"| 4 TB, {speed} MB/s | {plan.span(whole.seconds)} | {plan.amount(whole.written[0])} | "
-           f"{plan.amount(whole.written[1])} |")  # fmt: skip
+           f"{plan.amount(whole.written[1])} |")
     assert row in text, row
     if speed == 3000:
         short = next(word for word in plan.advice(DRIVE, 2, NEEDS, usual, speed * 1e6)[0].split() if word.isdecimal())
@@ -108,6 +108,6 @@ def test_a_plug_in_is_asked_to_disturb_its_memory_where_that_may_be_premapped() 
     listed = cases.before_measuring(list(paths), paths, NEEDS)
     faults = [(case.exporter, case.path, case.test) for case in listed if case.test in cases.FAULTS]
     assert faults == [*(("", "premapped", test) for test in cases.FAULTS),
-                      ("plugin:/a.so", "premapped", "invalidate"), ("plugin:/a.so", "premapped", "revoke")]  # fmt: skip
+                      ("plugin:/a.so", "premapped", "invalidate"), ("plugin:/a.so", "premapped", "revoke")]
     assert {case.requirement for case in listed if case.test == "revoke"} == {"faults.revoke"}
     assert len({case.id for case in listed}) == len(listed)

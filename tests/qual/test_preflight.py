@@ -57,7 +57,7 @@ def drive(**changes: object) -> Drive:
         "path": "/dev/nvme0n1", "name": "nvme0n1", "disk": "nvme0n1", "controller": "nvme0",
         "pci": DRIVE_AT, "model": "M", "serial": "S", "firmware": "F", "bytes": 10**12, "block": 512,
         "metadata": 0, "multipath": False, "mdts": 524288, **changes,
-    }  # fmt: skip
+    }
     return Drive(**values)  # type: ignore[arg-type]
 
 
@@ -101,7 +101,7 @@ def test_only_one_behind_an_iommu_is_found(root: Path) -> None:
 def test_a_link_below_its_best_is_found(root: Path) -> None:
     at = f"{BASE}/0000:02:00.0/{DRIVE_AT}"
     for name, text in (("current_link_speed", "8.0 GT/s PCIe"), ("max_link_speed", "16.0 GT/s PCIe"),
-                       ("current_link_width", "4"), ("max_link_width", "4")):  # fmt: skip
+                       ("current_link_width", "4"), ("max_link_width", "4")):
         put(root, f"{at}/{name}", text)
     assert bad(preflight.bus(System(root), drive())) == ["LINK_DOWNTRAINED"]
     assert bad(preflight.bus(System(root), drive(model="QEMU NVMe Ctrl"))) == []
@@ -113,7 +113,7 @@ def test_a_link_below_its_best_is_found(root: Path) -> None:
     ("limit", "mdts", "names"),
     [(128, 524288, ["SEGMENT_SPLIT"]), (512, 524288, []), (1280, 524288, []), (128, 0, ["SEGMENT_SPLIT"]),
      (128, None, [])],
-)  # fmt: skip
+)
 def test_a_block_layer_that_cuts_is_found(
     root: Path, limit: int, mdts: int | None, names: list[str]
 ) -> None:
@@ -149,7 +149,7 @@ def test_limits_of_udmabuf_and_what_is_not_there(root: Path) -> None:
     ("changes", "name"),
     [({"metadata": 8}, "METADATA"), ({"block": 8192}, "LBA_SIZE"), ({"controller": ""}, "NOT_NVME"),
      ({"pci": ""}, "NOT_NVME"), ({"mdts": None}, "MDTS"), ({"model": "QEMU NVMe Ctrl"}, "emulated"), ({"metadata": 64}, "METADATA")],
-)  # fmt: skip
+)
 def test_what_a_drive_cannot_do_is_found(changes: dict[str, object], name: str) -> None:
     assert name in bad(preflight.drive(drive(**changes), None))
     assert name not in bad(preflight.drive(drive(), None))
@@ -171,7 +171,7 @@ def test_protection_information_of_eight_bytes_is_no_reason_to_stop() -> None:
      ("A disk", "0x1d0f", True), ("A disk", "0x1ae0", True), ("A disk", "0x1414", True),
      ("SAMSUNG MZQL21T9HCJR-00A07", "0x144d", False), ("Micron_7450_MTFDKCC3T2TFS", "0x1344", False),
      ("Linuxium SSD", "0x8086", False)],
-)  # fmt: skip
+)
 def test_a_drive_that_a_hypervisor_makes_up_is_emulated(model: str, vendor: str, emulated: bool) -> None:
     assert drive(model=model, vendor=vendor).emulated == emulated
 
@@ -215,7 +215,7 @@ def test_device_memory_that_a_run_asks_for_is_looked_at(root: Path) -> None:
 
 def test_every_finding_has_a_remedy(root: Path) -> None:
     checks = [*preflight.drive(drive(metadata=64, mdts=None), None), *preflight.module(System(root)),
-              *preflight.kernel(System(root), lambda: "ENOMEM"), *preflight.udmabuf(System(root), 1)]  # fmt: skip
+              *preflight.kernel(System(root), lambda: "ENOMEM"), *preflight.udmabuf(System(root), 1)]
     assert all(check.remedy for check in checks if check.level != preflight.GREEN)
     assert "stop  METADATA" in preflight.table(checks, colour=False)
 

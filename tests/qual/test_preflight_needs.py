@@ -55,7 +55,7 @@ def test_an_engine_that_fio_loads_is_good(fio: Callable[..., list[list[str]]]) -
      "fio: engine x not loadable", "built for fio-9.99"),
     (1, "IO engine libdmabuf.so not found", "", "not found"),
     (0, "some other engine's options", "", "some other"),
-])  # fmt: skip
+])
 def test_an_engine_that_fio_does_not_load_stops_the_run(
     fio: Callable[..., list[list[str]]], status: int, out: str, err: str, says: str
 ) -> None:
@@ -122,7 +122,7 @@ def test_a_peer_that_is_not_there_stops_the_run(root: Path) -> None:
 
 
 @pytest.mark.parametrize("model,mode,warns", [("QEMU NVMe Ctrl", "DMA", True), ("QEMU NVMe Ctrl", "identity", False),
-                                              ("Real", "DMA", False)])  # fmt: skip
+                                              ("Real", "DMA", False)])
 def test_a_switch_that_a_hypervisor_makes_up_is_warned_of(root: Path, model: str, mode: str, warns: bool) -> None:
     for address in (DRIVE_AT, GPU_AT):
         put(root, f"{BASE}/0000:02:00.0/{address}/iommu_group/type", mode)
@@ -145,7 +145,7 @@ class Answers:
             spec, said = wanted[0].spec, memories[wanted[0].spec]
             ways = said if isinstance(said, dict) else {"premapped": said}
             return paths.Asked(found, [paths.Way(spec, path, no=what) if isinstance(what, paths.No) else
-                                       paths.Way(spec, path, what, "switch") for path, what in ways.items()])  # fmt: skip
+                                       paths.Way(spec, path, what, "switch") for path, what in ways.items()])
 
         monkeypatch.setattr(paths, "of_exporter", of_exporter)
         monkeypatch.setattr(paths, "of_drive", of_drive)
@@ -213,11 +213,11 @@ def examined(
 @pytest.mark.parametrize("spec,at,device", [("cuda", GPU_AT, "x"), ("cuda:0", GPU_AT, "x"),
                                             ("amdgpu", "", "/dev/dri/renderD128"),
                                             ("drm:/dev/dri/by-path/pci-x-card", "", "/dev/dri/by-path/pci-x-card"),
-                                            (f"cuda:{GPU_AT}", "", "x")])  # fmt: skip
+                                            (f"cuda:{GPU_AT}", "", "x")])
 def test_bar_and_route_are_looked_at_however_the_gpu_is_named(
     root: Path, fio: Callable[..., list[list[str]]], monkeypatch: pytest.MonkeyPatch, spec: str, at: str,
     device: str, memory: str,
-) -> None:  # fmt: skip
+) -> None:
     """A GPU that shows a part of its memory, below a port that redirects, stops or warns by any name."""
     fio(0, "dmabuf_exporter", "")
     for node in ("card1", "renderD128"):
@@ -254,11 +254,11 @@ def test_a_gpu_whose_place_is_not_known_is_said_to_be_so(
 
 
 @pytest.mark.parametrize("driver,device,looked", [("ast", "d", False), ("amdgpu", "d", True),
-                                                  ("ast", "/dev/dri/card1", False)])  # fmt: skip
+                                                  ("ast", "/dev/dri/card1", False)])
 def test_the_bar_of_a_servers_screen_is_no_drives_concern(
     root: Path, fio: Callable[..., list[list[str]]], monkeypatch: pytest.MonkeyPatch, driver: str, device: str,
     looked: bool,
-) -> None:  # fmt: skip
+) -> None:
     """Its buffers are the machine's own memory, wherever the device is: its route would say nothing."""
     fio(0, "dmabuf_exporter", "")
     (root / "drivers" / driver).mkdir(parents=True)
@@ -295,12 +295,12 @@ def all_ways(what: Any) -> dict[str, Any]:
     (all_ways(HANG), ["bvec"], [("IO_HANG", RED)]),
     ({"premapped": "peer", "registered": HANG}, ["premapped"], [("IO_HANG", RED)]),
     (all_ways(BROKEN), ["premapped", "bvec"], [("PROBE_FAILED", YELLOW)]),
-])  # fmt: skip
+])
 @pytest.mark.parametrize("spec", ["cuda:0", "heap", "udmabuf"])
 def test_what_the_module_refuses_now_stops_the_run(
     root: Path, fio: Callable[..., list[list[str]]], monkeypatch: pytest.MonkeyPatch, said: dict[str, Any],
     datapaths: list[str], expected: list[tuple[str, str]], spec: str,
-) -> None:  # fmt: skip
+) -> None:
     """path.accepted would fail by the same name after hours, of the control's refusals, too."""
     fio(0, "dmabuf_exporter", "")
     put(root, "/dev/udmabuf", "")
@@ -322,7 +322,7 @@ def test_what_the_module_refuses_now_stops_the_run(
     ({"premapped": "peer", "registered": "unknown"}, "peer", ("MEMORY_UNKNOWN", RED)),
     ("system", "system", ("memory", GREEN)), ("peer", "system", ("DEVICE_MEMORY", RED)),
     ("unknown", "system", ("MEMORY_UNKNOWN", RED)), ("mixed", "system", ("DEVICE_MEMORY", RED)),
-])  # fmt: skip
+])
 def test_only_memory_that_is_where_it_has_to_be_is_green(
     root: Path, monkeypatch: pytest.MonkeyPatch, said: Any, wanted: str, expected: tuple[str, str]
 ) -> None:

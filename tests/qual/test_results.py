@@ -24,7 +24,7 @@ def judged(*statuses: str) -> list[rules.Judged]:
 
 def run_of(scale: cases.Scale = FULL, needs: dict[str, Any] = DEFAULTS, **more: Any) -> dict[str, Any]:
     return {"scale": scale.as_words(), "requirements": needs, "quick": not scale.steady, "only": [],
-            "emulated": False, "whole_drive": True, **more}  # fmt: skip
+            "emulated": False, "whole_drive": True, **more}
 
 
 def sentence(run: dict[str, Any], *statuses: str) -> str:
@@ -34,14 +34,14 @@ def sentence(run: dict[str, Any], *statuses: str) -> str:
 def test_a_whole_run_by_the_defaults_says_so() -> None:
     text = sentence(run_of(), PASS, SKIP)
     assert text == ("requirements: 1 pass, 1 skip; memory: udmabuf system memory; the whole scale; "
-                    "the default thresholds")  # fmt: skip
+                    "the default thresholds")
 
 
 @pytest.mark.parametrize(
     ("changes", "says"),
     [({"cell_seconds": 1}, "cell_seconds 1 (not 60)"), ({"size": "1g"}, "size 1g (not 100%)"),
      ({"repeats": 2}, "repeats 2 (not 5)"), ({"load_bytes": 1 << 30}, "load_bytes 1073741824 (not 17179869184)")],
-)  # fmt: skip
+)
 def test_another_scale_stands_in_the_verdict(changes: dict[str, Any], says: str) -> None:
     assert f"scaled: {says}" in sentence(run_of(dataclasses.replace(FULL, **changes)))
 
@@ -81,7 +81,7 @@ def test_a_quick_run_never_says_pass() -> None:
 
 def folder_of(path: Path, run: dict[str, Any], *records: dict[str, Any]) -> Path:
     whole = {"model": "M", "serial": "S", "started": "2026-11-22T01:02:03Z", "seed": 1,
-             "environment": [["kernel", "7", "subject"]], "comparability_key": "ab" * 32, "parts": [], **run}  # fmt: skip
+             "environment": [["kernel", "7", "subject"]], "comparability_key": "ab" * 32, "parts": [], **run}
     path.mkdir()
     (path / store.RUN).write_text(json.dumps(whole))
     (path / store.RESULTS).write_text("".join(json.dumps(record) + "\n" for record in records))
@@ -115,7 +115,7 @@ def test_a_folder_without_thresholds_is_refused(tmp_path: Path) -> None:
 CELL = {"id": "perf/udmabuf/premapped/randread-4k-32/1", "kind": "cell", "requirement": "performance.paths",
         "exporter": "udmabuf", "path": "premapped", "test": "datapath-cell", "started": 0.0, "seconds": 1.0,
         "params": {"RW": "randread", "BS": "4k", "DEPTH": "32"}, "findings": [],
-        "figures": {"read_iops": 1.0}, "report": {"proven": True, "proof": "p"}}  # fmt: skip
+        "figures": {"read_iops": 1.0}, "report": {"proven": True, "proof": "p"}}
 
 
 @pytest.mark.parametrize("name", ["../../secret.json", "/etc/passwd", "a/b.json", "..", "", 3])
@@ -180,10 +180,10 @@ MODULE = {"reads": 6, "writes": 2, "read_bytes": 24576, "write_bytes": 8192, "co
 
 
 def cell_of(folder: Path, path: str = "premapped", modules: tuple[Any, ...] = (MODULE, MODULE),
-            busy: tuple[float, ...] = (10.0, 30.0), emulated: bool = False) -> model.Measurement:  # fmt: skip
+            busy: tuple[float, ...] = (10.0, 30.0), emulated: bool = False) -> model.Measurement:
     """A cell whose repeats have these counters and this CPU."""
     records = [{**CELL, "id": f"perf/udmabuf/{path}/randread-4k-32/{n}", "path": path, "file": f"{n}.json",
-                "report": {"proven": True, "proof": "p", "module": module}} for n, module in enumerate(modules)]  # fmt: skip
+                "report": {"proven": True, "proof": "p", "module": module}} for n, module in enumerate(modules)]
     folder_of(folder, run_of(), *records)
     (folder / "fio").mkdir()
     for number, share in enumerate(busy):
@@ -211,7 +211,7 @@ def test_the_interval_of_a_figure_is_what_the_page_calls_it(tmp_path: Path) -> N
     def interval(*values: float) -> tuple[float | None, float | None]:
         folder = tmp_path / str(len(values))
         records = [{**CELL, "id": f"perf/udmabuf/premapped/randread-4k-32/{n}", "file": f"{n}.json",
-                    "figures": {"read_iops": value}} for n, value in enumerate(values)]  # fmt: skip
+                    "figures": {"read_iops": value}} for n, value in enumerate(values)]
         (made,) = results.measurements(folder_of(folder, run_of(), *records), records, False)
         return made.metrics[0].low, made.metrics[0].high
 

@@ -49,7 +49,7 @@ def find(machine: Machine, name: str = "/dev/nvme0n1") -> drive.Drive:
 
 
 def take(machine: Machine, erase: bool = True, wanted: Demand = S1, consent: tuple[str, ...] = (),
-         name: str = "/dev/nvme0n1") -> Guard:  # fmt: skip
+         name: str = "/dev/nvme0n1") -> Guard:
     return safety.claim(find(machine, name), erase, wanted, consent, machine.system, machine.devices)
 
 
@@ -74,7 +74,7 @@ def test_a_free_drive_that_was_named_is_held(machine: Machine) -> None:
     [(False, S1, "say --erase"), (True, Demand(), "give its serial number, S1"),
      (True, Demand("S2"), "its serial number is S1, not S2"),
      (True, Demand("S1", "eui.1"), "its wwid is"), (True, Demand("S1", nsid="2"), "namespace id is 1, not 2")],
-)  # fmt: skip
+)
 def test_a_drive_that_was_not_named_is_refused(
     machine: Machine, erase: bool, wanted: Demand, says: str
 ) -> None:
@@ -123,7 +123,7 @@ def test_of_several_drives_the_advice_names_the_one(machine: Machine) -> None:
         safety.claim(find(machine), True, S1, ("LVM2_member", "xfs"), machine.system, machine.devices, "S1")
     # What the advice says is what the command line takes.
     args = cli.parser().parse_args(["run", "--erase", "--serial", "S1", "--serial", "S2", "--output", "q",
-                                    *str(caught.value).split()[-2:], "/dev/nvme0n1", "/dev/nvme1n1"])  # fmt: skip
+                                    *str(caught.value).split()[-2:], "/dev/nvme0n1", "/dev/nvme1n1"])
     assert [one.consent for one in cli.drives_of(args)] == [("LVM2_member",), ()]
 
 
@@ -138,7 +138,7 @@ def test_the_options_are_there() -> None:
     args = cli.parser().parse_args(
         ["run", "--erase", "--serial", "S", "--wwid", "W", "--nsid", "1", "--overwrite-signature", "ext4",
          "--overwrite-signature", "gpt", "--output", "q", "/dev/nvme0n1"]
-    )  # fmt: skip
+    )
     assert args.overwrite_signature == ["ext4", "gpt"]
     assert [one.demand for one in cli.drives_of(args)] == [Demand("S", "W", "1")]
 
@@ -174,12 +174,12 @@ class Run:
 
     def bench(self, guard: Guard) -> execute.Bench:
         return execute.Bench(find(self.machine), self.tools, self.needs, cases.QUICK, 1, self.folder,
-                             lambda: None, self.machine.system, Bounces(""), guard)  # fmt: skip
+                             lambda: None, self.machine.system, Bounces(""), guard)
 
     def suite(self, guard: Guard, resume: bool = False) -> suite.Suite:
         found = replace(find(self.machine), bytes=1 << 40)
         request = suite.Request(found, self.folder / "q", ["udmabuf"], self.needs, cases.QUICK, True,
-                                resume, guard, ["integrity/*"])  # fmt: skip
+                                resume, guard, ["integrity/*"])
         return suite.Suite(request, self.tools, self.machine.system)
 
     def calls(self) -> list[str]:
@@ -193,7 +193,7 @@ def run(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ru
 
 def case(test: str = "read") -> Case:
     return Case(f"integrity/udmabuf/premapped/{test}", "integrity", "integrity.read", "udmabuf", "premapped",
-                test)  # fmt: skip
+                test)
 
 
 def test_children_get_the_descriptor_and_no_name(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,7 +211,7 @@ def test_children_get_the_descriptor_and_no_name(run: Run, monkeypatch: pytest.M
 
         monkeypatch.setattr(process, "run", fake)
         cell = Case("perf/x", "cell", "performance.paths", "udmabuf", "premapped", "datapath-cell",
-                    {"BS": "4k", "RW": "read", "DEPTH": "1"})  # fmt: skip
+                    {"BS": "4k", "RW": "read", "DEPTH": "1"})
         run.bench(guard).run(cell)
         assert seen[0][1]["env"]["DEV"] == guard.child_path
         assert seen[0][1]["pass_fds"] == guard.pass_fds

@@ -24,13 +24,13 @@ def window(rounds: snia.Rounds, count: int, figures: Any = None) -> list[Record]
     for number in range(1, count + 1):
         made += rounds.cells(512, number)
     flat = {"read_iops": 50.0, "write_iops": 50.0, "read_mib_s": 9.0, "write_mib_s": 9.0, "read_mean_us": 20.0,
-            "write_mean_us": 20.0}  # fmt: skip
+            "write_mean_us": 20.0}
     times = {"precondition": 2, "pts": 1}
     return [{"id": case.id, "kind": case.kind, "requirement": case.requirement, "exporter": case.exporter,
              "path": case.path, "test": case.test, "params": case.params, "started": 0.0, "seconds": 60.0,
              "findings": [], "part": 1, "runtime_s": 60.0, "size": "100%",
              "written_bytes": times[case.kind] << 20,
-             "figures": {**flat, **(figures(case.id) if figures else {})}} for case in made]  # fmt: skip
+             "figures": {**flat, **(figures(case.id) if figures else {})}} for case in made]
 
 
 def verdicts(records: list[Record], of: dict[str, Any]) -> dict[str, rules.Judged]:
@@ -99,7 +99,7 @@ def test_all_tests_that_were_asked_for_are_judged_and_no_other() -> None:
     (snia.of_tests("throughput")[0], "0-128k", "write_mib_s", "performance.throughput"),
     (snia.of_tests("throughput")[1], "100-1m", "read_mib_s", "performance.throughput"),
     (snia.of_tests("latency")[0], "0-4k", "write_mean_us", "performance.latency"),
-])  # fmt: skip
+])
 def test_what_the_test_tracks_has_to_be_steady(
     rounds: snia.Rounds, cell: str, figure: str, requirement: str
 ) -> None:
@@ -133,7 +133,7 @@ def test_the_latency_test_does_not_track_reads() -> None:
 
 def test_a_finding_in_a_cell_of_any_test_fails_it() -> None:
     for name, rounds in (("throughput", snia.of_tests("throughput")[1]), ("latency", snia.of_tests("latency")[0]),
-                         ("saturation", snia.SATURATION)):  # fmt: skip
+                         ("saturation", snia.SATURATION)):
         records = everything()
         hit = next(r for r in records if rounds.mine(r["id"]) and r["kind"] == "pts")
         hit["findings"] = [{"name": "IO_HANG", "text": "x", "count": 1}]
@@ -201,7 +201,7 @@ def test_rounds_that_ended_without_a_steady_state_outweigh_those_that_were_cut_o
 
 def test_the_mean_latency_of_a_mix_is_that_of_its_ios() -> None:
     figures = {"read_iops": 30.0, "write_iops": 10.0, "read_mean_us": 100.0, "write_mean_us": 20.0, "read_mib_s": 3.0,
-               "write_mib_s": 1.0}  # fmt: skip
+               "write_mib_s": 1.0}
     record: Record = {"figures": figures}
     assert judge_steady.value(record, "mean_us") == 80.0
     assert (judge_steady.value(record, "iops"), judge_steady.value(record, "mib_s")) == (40.0, 4.0)

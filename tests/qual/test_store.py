@@ -17,10 +17,10 @@ from dmabuf_qual.store import IDENTITY, Record, Store
 
 RECORD: dict[str, object] = {"id": "a", "kind": "integrity", "requirement": "r", "exporter": "", "path": "", "test": "t",
                              "params": {"RW": "read", "BS": "4k", "DEPTH": "1"}, "started": 0.0, "seconds": 1.0,
-                             "findings": []}  # fmt: skip
+                             "findings": []}
 RUN = {name: "x" for name in IDENTITY}
 DRIVE = Drive("/dev/nvme9n1", "nvme9n1", "nvme9n1", "nvme9", "0000:01:00.0", "M", "S", "F", 10**12,
-              512, 0, False, 131072)  # fmt: skip
+              512, 0, False, 131072)
 
 
 def test_records_survive_and_a_line_cut_short_is_dropped(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_two_at_once_are_refused(tmp_path: Path) -> None:
      ("[drive]\nmost_used_percent = 300", "most_used_percent must be"),
      ("most_moves = true", "most_moves must be a int"),
      ("= 3", "no valid TOML"), ("performance = 3", "must be a table")],
-)  # fmt: skip
+)
 def test_requirements_that_are_none_are_refused(tmp_path: Path, text: str, says: str) -> None:
     file = tmp_path / "r.toml"
     file.write_text(text)
@@ -155,7 +155,7 @@ def figures(values: list[float]) -> dict[str, dict[str, object]]:
     for n, value in enumerate(values):
         key = f"perf/udmabuf/premapped/randread-4k-32/{n}"
         made[key] = {"id": key, "kind": "cell", "exporter": "udmabuf", "path": "premapped",
-                     "findings": [], "figures": {"read_iops": value}}  # fmt: skip
+                     "findings": [], "figures": {"read_iops": value}}
     return made  # type: ignore[return-value]
 
 
@@ -202,7 +202,7 @@ def test_without_scipy_compare_says_what_to_install(monkeypatch: pytest.MonkeyPa
     ("size", "wanted"),
     [("100%", 10**12), ("50%", 10**12 // 2), ("1g", 1 << 30), ("4096", 4096), ("0%", None),
      ("101%", None), ("1024g", None), ("", None), ("x%", None), ("some", None)],
-)  # fmt: skip
+)
 def test_a_size_is_a_share_of_the_drive_or_bytes_that_it_has(size: str, wanted: int | None) -> None:
     assert cases.size_bytes(size, 10**12) == wanted
 
@@ -214,7 +214,7 @@ def run_in(folder: Path, needs: dict[str, object], records: list[Record]) -> Pat
     store.save({"environment": [["kernel", "7", "subject"]], "comparability_key": "k", "requirements": needs,
                 "emulated": False, "parts": [], **{name: "" for name in results.NEEDED if name not in (
                     "environment", "comparability_key", "requirements", "emulated", "parts", "scale")},
-                "scale": cases.FULL.as_words()})  # fmt: skip
+                "scale": cases.FULL.as_words()})
     for record in records:
         store.add(record)
     store.release()
@@ -225,7 +225,7 @@ def test_two_runs_are_judged_by_the_same_thresholds(tmp_path: Path) -> None:
     needs = requirements.load(None)
     slow = [{**RECORD, "kind": "cell", "id": f"perf/{e}/{path}/read-4k-1/1", "exporter": e, "path": path, "test": "t", "seconds": 1.0,
              "figures": {"read_iops": iops}}
-            for e, path, iops in (("", "host", 100.0), ("udmabuf", "premapped", 80.0))]  # fmt: skip
+            for e, path, iops in (("", "host", 100.0), ("udmabuf", "premapped", 80.0))]
     loose = {**needs, "performance": {**needs["performance"], "least_iops_ratio": 0.5}}
     a, b = run_in(tmp_path / "a", loose, slow), run_in(tmp_path / "b", needs, slow)
     changes, notes = compare.compare(a, b, force=False)
@@ -256,7 +256,7 @@ def test_two_records_of_a_case_are_refused_unless_the_window_began_anew(tmp_path
      {"params": []}, {"facts": []}, {"facts": {"commands_4096": "1"}}, {"figures": {"read_iops": float("nan")}},
      {"figures": {"read_iops": True}}, {"compared_bytes": "9"}, {"kind": "cell"}, {"kind": "pts"},
      {"kind": "cell", "id": "perf/u/p/c/1", "params": {}}],
-)  # fmt: skip
+)
 def test_a_record_that_no_case_writes_is_refused(tmp_path: Path, change: Record) -> None:
     folder = run_in(tmp_path / "a", requirements.load(None), [{**RECORD, **change}])
     with pytest.raises(QualError, match="cases.jsonl"):

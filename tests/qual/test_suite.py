@@ -182,7 +182,7 @@ def test_a_part_that_never_began_is_none(machine: Machine) -> None:
 def test_where_the_memory_is_is_said_as_the_run_begins(machine: Machine) -> None:
     facts = {"memory": "system", "exporter_device": "/dev/dri/card1"}
     machine.patch.setattr(suite, "probe", lambda _t, _d, _e, path: {
-        "works": path == "premapped", "name": "", "text": "", "facts": facts})  # fmt: skip
+        "works": path == "premapped", "name": "", "text": "", "facts": facts})
     device = machine.folder / "root/sys/devices/pci0000:00/0000:02:00.0"
     device.mkdir(parents=True)
     (machine.folder / "root/sys/class/drm/card1").mkdir(parents=True)
@@ -214,7 +214,7 @@ class Card:
 @pytest.mark.parametrize(("change", "says"), [
     ({"memory": "system"}, "its memory of drm:/dev/dri/card1 was .*peer.* and is .*system"),
     ({"device": "0000:02:00.0"}, "its device of drm:/dev/dri/card1 was '0000:41:00.0' and is '0000:02:00.0'"),
-])  # fmt: skip
+])
 def test_a_run_does_not_go_on_with_another_memory(machine: Machine, change: dict[str, str], says: str) -> None:
     card = Card(machine)
     both = ["udmabuf", SPEC]

@@ -79,7 +79,7 @@ def test_the_tests_that_were_asked_for_are_done_in_their_order(machine: Machine)
     judged = start(machine, scale=scale, quick=False)
     done = list(dict.fromkeys(one.split("/")[0] for one in machine.done))
     assert done == ["integrity", "saturation", "steady", "throughput-128k", "throughput-1m", "latency", "perf",
-                    "integrity-after"]  # fmt: skip
+                    "integrity-after"]
     # Four times the drive, and then five rounds each, every one with a preconditioning of its own.
     assert sum(one.startswith("saturation/") for one in machine.done) == 4
     assert sum(one.endswith("/precondition") for one in machine.done) == 4
@@ -109,7 +109,7 @@ def test_data_is_looked_at_again_after_the_load(machine: Machine) -> None:
     late = [name for name in machine.done if name.startswith("integrity-after/")]
     assert late == ["integrity-after/lay", "integrity-after/udmabuf/premapped/read",
                     "integrity-after/udmabuf/premapped/write", "integrity-after/udmabuf/premapped/load",
-                    "integrity-after/check"]  # fmt: skip
+                    "integrity-after/check"]
     assert machine.done[-len(late) :] == late and machine.done[-len(late) - 1].startswith("perf/")
     # The made-up load compares one byte.
     assert judged["integrity.after"].status == INCONCLUSIVE and "load did too little" in judged["integrity.after"].text

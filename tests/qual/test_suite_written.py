@@ -34,7 +34,7 @@ class Counter:
 
     def health(self) -> Health:
         return Health(critical=0, temperature_c=30, used_percent=1, written_bytes=self.written, media_errors=0,
-                      spare_threshold=10)  # fmt: skip
+                      spare_threshold=10)
 
 
 def test_a_run_ends_before_more_is_written_than_was_allowed(machine: Machine) -> None:

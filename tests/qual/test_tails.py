@@ -38,7 +38,7 @@ def run(path: str, bins: Bins | None, repeat: int, exporter: str = "udmabuf", wa
     record: Record = {
         "id": case.id, "kind": "cell", "exporter": exporter, "path": path, "requirement": case.requirement,
         "params": case.params, "test": case.test, "started": 0.0, "seconds": 60.0, "findings": [],
-        "figures": {f"{way}_iops": rate, "cpu_s_per_gib": 1.0}, "runtime_s": 60.0}  # fmt: skip
+        "figures": {f"{way}_iops": rate, "cpu_s_per_gib": 1.0}, "runtime_s": 60.0}
     return record if bins is None else {**record, "latency": {way: bins}}
 
 
@@ -137,7 +137,7 @@ def test_analysing_twice_says_the_same() -> None:
 
 @pytest.mark.parametrize(("chance", "freedom", "value"), [
     (0.975, 1.0, 12.7062), (0.975, 8.0, 2.30600), (0.9995, 4.0, 8.61030), (0.95, 2.0, 2.91999), (0.99, 30.0, 2.45726),
-    (0.9995, 8.0, 5.04131), (0.975, 1e6, 1.95996), (0.5, 5.0, 0.0)])  # fmt: skip
+    (0.9995, 8.0, 5.04131), (0.975, 1e6, 1.95996), (0.5, 5.0, 0.0)])
 def test_students_t(chance: float, freedom: float, value: float) -> None:
     assert tails.student(chance, freedom) == pytest.approx(value, rel=1e-3, abs=1e-6)
 

@@ -35,7 +35,8 @@ def test_what_is_the_users_own_is_its_subject_by_contents_and_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine = tmp_path / "mine.so"
-    says = {"plugin": paths.Exporter("", "0000:41:00.0", says="mygpu 1.0"), "fd": paths.Exporter("", "pool of frames", says="/run/s")}
+    says = {"plugin": paths.Exporter("", "0000:41:00.0", says="mygpu 1.0"),
+                                     "fd": paths.Exporter("", "pool of frames", says="/run/s")}
     monkeypatch.setattr(paths, "of_exporter", lambda integrity, spec: says[spec.partition(":")[0]])
     wanted = ["udmabuf", f"plugin:{mine},card1", "fd:/run/s"]
 

@@ -11,9 +11,9 @@ from dmabuf_qual import unmapped
 
 DRIVE, PEER = "0000:03:00.0", "0000:04:00.0"
 INTEL = ("DMAR: [DMA Write NO_PASID] Request device [03:00.0] fault addr 0xfe201000 [fault reason 0x05] "
-         "PTE Write access is not set")  # fmt: skip
+         "PTE Write access is not set")
 INTEL_7 = ("DMAR: [DMA Read NO_PASID] Request device [0000:03:00.0] fault addr 0xfe201000 [fault reason 0x06] "
-           "PTE Read access is not set")  # fmt: skip
+           "PTE Read access is not set")
 AMD = "nvme 0000:03:00.0: AMD-Vi: Event logged [IO_PAGE_FAULT domain=0x000c address=0xfe201000 flags=0x0020]"
 
 
@@ -24,13 +24,13 @@ def system(tmp_path: Path) -> System:
     none = "0x0000000000000000 0x0000000000000000 0x0000000000000000\n"
     (folder / "resource").write_text(
         "0x00000000fe100000 0x00000000fe1000ff 0x0000000000040200\n" + none
-        + "0x00000000fe200000 0x00000000fe2fffff 0x000000000014220c\n" + none)  # fmt: skip
+        + "0x00000000fe200000 0x00000000fe2fffff 0x000000000014220c\n" + none)
     return System(tmp_path)
 
 
 def record(*names: str, memory: str = "peer", exporter: str = "vfio:x") -> dict[str, Any]:
     return {"exporter": exporter, "findings": [{"name": name, "text": "t", "count": 7} for name in names],
-            "facts": {"memory": memory, "pci": PEER, "route": "switch"}}  # fmt: skip
+            "facts": {"memory": memory, "pci": PEER, "route": "switch"}}
 
 
 def names(found: dict[str, Any]) -> list[str]:
@@ -51,7 +51,7 @@ def test_a_fault_of_the_drive_at_the_peers_memory_is_the_first_name(system: Syst
     INTEL.replace("fe201000", "fe301000"),   # other memory
     AMD.replace("0000:03:00.0", "0000:05:00.0"),
     "nvme nvme0: I/O tag 3 timeout",
-])  # fmt: skip
+])
 def test_what_is_another_fault_changes_nothing(system: System, line: str) -> None:
     before = record("READ_NOT_LANDED")
     assert unmapped.named(before, [line], [], {DRIVE}, system) == before

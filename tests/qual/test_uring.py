@@ -32,9 +32,9 @@ def test_where_a_ring_can_be_made_that_is_said(system: System) -> None:
 def test_a_filter_is_found_by_trying(system: System, filtered: str, says: str) -> None:
     """The sysctl says that all is well, as in a container."""
     code = f"import sys; sys.path.insert(0, {str(TOP / 'scripts')!r})\n" \
-        "from dmabuf_qual import uring; print(uring.attempt())"  # fmt: skip
+        "from dmabuf_qual import uring; print(uring.attempt())"
     done = subprocess.run([sys.executable, str(WITHOUT_IO_URING), filtered, sys.executable, "-B", "-c", code],
-                          text=True, capture_output=True, check=False, timeout=60)  # fmt: skip
+                          text=True, capture_output=True, check=False, timeout=60)
     assert done.stdout == says + "\n", done.stderr
     found = uring.check(system, says)
     assert (found.level, found.name) == (preflight.RED, "IO_URING_FORBIDDEN")
@@ -49,7 +49,7 @@ def test_a_filter_is_found_by_trying(system: System, filtered: str, says: str) -
     ("2", "ENOSYS", "IO_URING_FORBIDDEN"), ("2", "SIGSYS", "IO_URING_FORBIDDEN"),
     ("", "EPERM", "IO_URING_FORBIDDEN"),
     ("0", "ENOMEM", "IO_URING_FAILED"), ("0", "no answer", "IO_URING_FAILED"),
-])  # fmt: skip
+])
 def test_who_forbids_it_is_told_by_both(tmp_path: Path, system: System, sysctl: str, said: str, name: str) -> None:
     (tmp_path / uring.SYSCTL.lstrip("/")).write_text(sysctl)
     found = uring.check(system, said)

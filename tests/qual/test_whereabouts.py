@@ -14,12 +14,12 @@ BMC, GPU = "0000:02:00.0", "0000:41:00.0"
 
 def tried(memory: str, works: bool = True) -> dict[str, Any]:
     return {"premapped": {"works": works, "name": "", "text": "", "facts": {"memory": memory} if works else {}},
-            "bvec": {"works": False, "name": "REFUSED_KERNEL", "text": "no"}}  # fmt: skip
+            "bvec": {"works": False, "name": "REFUSED_KERNEL", "text": "no"}}
 
 
 def run_of(paths: dict[str, Any], **devices: str) -> dict[str, Any]:
     return {"scale": cases.QUICK.as_words(), "requirements": NEEDS, "quick": True, "only": [], "emulated": False,
-            "paths": paths, "devices": devices}  # fmt: skip
+            "paths": paths, "devices": devices}
 
 
 def words(run: dict[str, Any]) -> str:
@@ -59,7 +59,7 @@ def case(memory: str | None, exporter: str, path: str = "premapped", kind: str =
     made = cases.integrity("read", exporter, path) if kind == "integrity" else cases.cell(exporter, path, "read", "4k", 1, 1)
     return {"id": made.id, "kind": kind, "requirement": made.requirement, "exporter": exporter, "path": path,
             "test": made.test, "params": made.params, "started": 0.0, "seconds": 1.0, "findings": [],
-            **({"facts": told} if kind == "integrity" else {"report": told})}  # fmt: skip
+            **({"facts": told} if kind == "integrity" else {"report": told})}
 
 
 def test_what_the_cases_had_counts_and_not_what_the_probe_had() -> None:
@@ -113,7 +113,7 @@ def test_what_is_not_known_is_said_to_be_so() -> None:
     assert "memory: not known" in words({**run_of({}), "paths": {}})
     spec = "cuda:0"
     assert f"{spec} not known, none of its datapaths works" in words(
-        run_of({"udmabuf": tried("system"), spec: tried("", works=False)}))  # fmt: skip
+        run_of({"udmabuf": tried("system"), spec: tried("", works=False)}))
 
 
 def test_the_report_says_it_first(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def measurements() -> list[Measurement]:
                     cpu_percent=40 * slow,
                     emulated=True,
                 )
-            )  # fmt: skip
+            )
     return made
 
 
@@ -83,4 +83,4 @@ def results() -> Results:
         [History("read-512", "read_iops", "IOPS", "higher", points,
                  [ChangePoint(8, 100, 90, 0.002, "confirmed")], 100.0, datapath="premapped", depth=32)],
         [NASTY],
-    )  # fmt: skip
+    )

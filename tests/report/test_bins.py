@@ -46,7 +46,7 @@ def test_percentiles_agree_with_fio(tmp_path: Path) -> None:
     out = tmp_path / "o.json"
     words = ["fio", "--name=t", "--ioengine=null", "--size=400m", "--rw=read", "--bs=4k",
              "--percentile_list=50:90:95:99:99.9", "--output-format=json+", f"--output={out}"]
-    subprocess.run(words, check=True, capture_output=True, cwd=tmp_path)  # fmt: skip
+    subprocess.run(words, check=True, capture_output=True, cwd=tmp_path)
     job = json.loads(out.read_text())["jobs"][0]
     found = bins.of_job(job, "read")
     assert bins.count(found) == 102_400

@@ -29,7 +29,7 @@ def browse(page: Path, folder: Path) -> tuple[str, str, list[str]]:
          f"--user-data-dir={folder / 'profile'}", f"--log-net-log={log}",
          "--enable-logging=stderr", "--dump-dom", page.as_uri()],
         capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
+    )
     text = log.read_text().rstrip().rstrip(",")
     try:
         events: list[dict[str, Any]] = json.loads(text)["events"]

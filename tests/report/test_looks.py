@@ -20,7 +20,7 @@ SIGHT = {
                               [-0.011820, 0.042940, 0.968881]]),
     "tritanopia": np.array([[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602],
                             [0.004733, 0.691367, 0.303900]]),
-}  # fmt: skip
+}
 
 
 def linear(colour: str) -> Vector:
@@ -31,7 +31,7 @@ def linear(colour: str) -> Vector:
 def lab(rgb: Vector) -> Vector:
     """CIELAB, D65."""
     to_xyz = np.array([[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750],
-                       [0.0193339, 0.1191920, 0.9503041]])  # fmt: skip
+                       [0.0193339, 0.1191920, 0.9503041]])
     xyz = to_xyz @ rgb / np.array([0.95047, 1.0, 1.08883])
     f = np.where(xyz > 216 / 24389, np.cbrt(xyz), (24389 / 27 * xyz + 16) / 116)
     return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
@@ -78,7 +78,7 @@ def test_no_two_series_look_the_same() -> None:
     series = [(path, depth, variant)
               for path in ("premapped", "bounce", "host", "x", "y")
               for depth in (1, 32, 33, None)
-              for variant in ("udmabuf", "heap", "drm", "a on b", "c", "d", "e", "f")]  # fmt: skip
+              for variant in ("udmabuf", "heap", "drm", "a on b", "c", "d", "e", "f")]
     made = looks.Looks(series)
     assert len({made.of(*one) for one in series}) == len(series)
 

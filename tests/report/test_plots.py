@@ -14,15 +14,15 @@ SHAPE = {1000 * i: 50_000 // i for i in range(1, 40)}
 
 
 def measured(path: str, depth: int | None = 32, size: int = 4096, exporter: str = "udmabuf", load: str = "read",
-             value: float = 100.0, **more: Any) -> Measurement:  # fmt: skip
+             value: float = 100.0, **more: Any) -> Measurement:
     return Measurement(f"{load}-{size} {path}", f"{load}-{size}", path, exporter, block_bytes=size, depth=depth,
                        parameters={"rw": load}, metrics=[Metric("read_iops", "IOPS", "higher", value)],
-                       latencies=[bins.latency("read", SHAPE)], **more)  # fmt: skip
+                       latencies=[bins.latency("read", SHAPE)], **more)
 
 
 def results(*measurements: Measurement, histories: tuple[History, ...] = ()) -> Results:
     return Results(Tool("t", "1"), "t", "2026-11-22T01:00:00Z", "2026-11-22T02:00:00Z", Verdict("pass", "x"),
-                   measurements=list(measurements), histories=list(histories))  # fmt: skip
+                   measurements=list(measurements), histories=list(histories))
 
 
 @pytest.fixture(name="figures")
@@ -42,7 +42,7 @@ def _figures(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Figure]]:
 def drawn(figure: Figure) -> set[tuple[str, str]]:
     """Colour and marker of what has a marker."""
     return {(to_hex(line.get_color()), str(line.get_marker())) for axes in figure.axes for line in axes.get_lines()
-            if str(line.get_marker()) in looks.MARKERS}  # fmt: skip
+            if str(line.get_marker()) in looks.MARKERS}
 
 
 def legend(figure: Figure) -> list[str]:
@@ -81,13 +81,13 @@ def test_a_legend_names_the_side_where_there_are_two(figures: dict[str, Figure])
 def test_a_legend_is_as_wide_as_the_page_at_most(figures: dict[str, Figure]) -> None:
     host = "rack12-storage-node-03.lab.example.com"
     plots.all_of(results(*[measured(f"a-new-datapath-{n}", 48, exporter="drm:/dev/dri/card1", side=side, host=host)
-                           for n in range(3) for side in ("old", "new")]))  # fmt: skip
+                           for n in range(3) for side in ("old", "new")]))
     figure = figures["cases read_iops"]
     box = figure.legends[0].get_window_extent()
     assert box.x0 >= 0 and box.x1 <= figure.get_figwidth() * figure.get_dpi()
     # Shortened names still differ.
     assert len([text for text in legend(figure) if "…" in text]) == len(set(legend(figure)) - {
-        "datapath", "queue depth", "48", "memory, side, host", *[f"a-new-datapath-{n}" for n in range(3)]}) == 2  # fmt: skip
+        "datapath", "queue depth", "48", "memory, side, host", *[f"a-new-datapath-{n}" for n in range(3)]}) == 2
 
 
 def test_the_seventh_kind_of_memory_is_told_from_the_first_without_a_line(figures: dict[str, Figure]) -> None:
@@ -99,7 +99,7 @@ def test_the_seventh_kind_of_memory_is_told_from_the_first_without_a_line(figure
 
 def test_no_line_leads_from_a_random_to_a_sequential_load(figures: dict[str, Figure]) -> None:
     plots.all_of(results(measured("host", size=4096, load="randread"), measured("host", size=65536, load="read"),
-                         measured("host", size=1 << 20, load="read")))  # fmt: skip
+                         measured("host", size=1 << 20, load="read")))
     assert [name for name in figures if name.startswith("sweep")] == ["sweep read_iops read"]
 
 
@@ -116,7 +116,7 @@ def heights(figure: Figure) -> dict[str, float]:
     axes = figure.axes[0]
     ticks = {round(at): text.get_text() for at, text in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)}
     return {ticks[round(bar.get_x() + bar.get_width() / 2)]: bar.get_height()
-            for bar in axes.patches if bar.get_height()}  # type: ignore[attr-defined]  # fmt: skip
+            for bar in axes.patches if bar.get_height()}  # type: ignore[attr-defined]
 
 
 def test_commands_are_counted_by_their_size(figures: dict[str, Figure]) -> None:
@@ -125,7 +125,7 @@ def test_commands_are_counted_by_their_size(figures: dict[str, Figure]) -> None:
         measured("premapped", size=4096, load="randread", commands=Commands(500, 500, 4096 * 500)),
         measured("premapped", size=1 << 20, commands=Commands(800, 100, 100 << 20)),
         measured("bounce"),
-    ))  # fmt: skip
+    ))
     figure = figures["command sizes"]
     assert heights(figure) == {"4k": 1500, "128k": 800}
     assert {bar.get_hatch() for bar in figure.axes[0].patches} >= {"////"}
@@ -137,7 +137,7 @@ def test_commands_are_counted_by_their_size(figures: dict[str, Figure]) -> None:
     ("commands", "said"),
     [(Commands(10, 10, 40960), "the size of each"), (Commands(11, 10, 40960), "the mean of a measurement"),
      (Commands(10, 10, 40448), "the mean of a measurement"), (Commands(10, 5, 40960), "the mean of a measurement")],
-)  # fmt: skip
+)
 def test_a_size_is_known_only_where_each_request_took_one_command(
     figures: dict[str, Figure], commands: Commands, said: str
 ) -> None:

@@ -11,7 +11,7 @@ from sample import results
 
 
 def measured(case: str, path: str, read: float = 0, write: float = 0, unit: str = "mib_s",
-             **more: Any) -> Measurement:  # fmt: skip
+             **more: Any) -> Measurement:
     metrics = [Metric(f"{way}_{unit}", "", "higher", value) for way, value in (("read", read), ("write", write)) if value]
     return Measurement(f"{case} {path}", case, path, metrics=metrics, **more)
 
@@ -26,20 +26,20 @@ def test_the_fastest_datapath_comes_first_and_bytes_are_bytes() -> None:
     made = summary.rows([
         measured("c", "bounce", 1), measured("c", "premapped", 3 * 2**20, unit="bandwidth"), measured("c", "host", 2),
         measured("c", "writer", write=9),
-    ])  # fmt: skip
+    ])
     assert [row.datapath for row in made] == ["premapped", "host", "bounce", "writer"]
     assert made[0].best["read"].bandwidth == 3 * 2**20
 
 
 def test_what_is_not_valid_is_not_the_best() -> None:
     made = summary.rows([measured("good", "p", 1), measured("bad", "p", 2, status="fail"),
-                         measured("unclear", "q", 2, status="inconclusive")])  # fmt: skip
+                         measured("unclear", "q", 2, status="inconclusive")])
     assert [(row.datapath, row.best["read"].measurement.case) for row in made] == [("p", "good")]
 
 
 def test_sides_and_hosts_have_rows_of_their_own() -> None:
     made = summary.rows([measured("c", "p", 1, side="old"), measured("c", "p", 2, side="new"),
-                         measured("c", "p", 3, side="new", host="b")])  # fmt: skip
+                         measured("c", "p", 3, side="new", host="b")])
     assert [(row.side, row.host) for row in made] == [("new", "b"), ("new", ""), ("old", "")]
 
 

@@ -132,9 +132,8 @@ TEST(Fd, ARefusalIsInThePeersWords) {
           [](Peer &peer) { peer.answer("no the pool is empty\n"); });
   refused("gives no dma-buf of 1 MiB", ENOMEM, [](Peer &peer) { peer.answer("no"); });
   // With whatever it sends along.
-  refused("gives no dma-buf", ENOMEM, [](Peer &peer) {
-    peer.answer("no", {memfd_dmabuf(kBytes), plain_memfd(1)});
-  });
+  refused("gives no dma-buf", ENOMEM,
+          [](Peer &peer) { peer.answer("no", {memfd_dmabuf(kBytes), plain_memfd(1)}); });
 }
 
 TEST(Fd, WhatIsNoDmaBufIsRefused) {
@@ -167,9 +166,8 @@ TEST(Fd, DmaBufsThatAreOfNoUseAreRefused) {
 TEST(Fd, TooFewAndTooManyAreRefusedAndNothingLeaks) {
   refused("gave 0 descriptors where 1 was asked for", EPROTO,
           [](Peer &peer) { peer.answer("ok none today"); });
-  refused("gave 2 descriptors where 1 was asked for", EPROTO, [](Peer &peer) {
-    peer.answer("ok", {memfd_dmabuf(kBytes), memfd_dmabuf(kBytes)});
-  });
+  refused("gave 2 descriptors where 1 was asked for", EPROTO,
+          [](Peer &peer) { peer.answer("ok", {memfd_dmabuf(kBytes), memfd_dmabuf(kBytes)}); });
   for (const size_t many : {size_t{3}, kMostFds})
     refused("gave 2 descriptors and more where 1 was asked for", EPROTO, [many](Peer &peer) {
       std::vector<int> fds = {memfd_dmabuf(kBytes)};
@@ -206,8 +204,7 @@ TEST(Fd, APeerThatClosesIsNamed) {
 }
 
 TEST(Fd, APeerThatSaysNothingIsNotWaitedForWithoutEnd) {
-  refused(
-      "did not answer in 30 ms", ETIMEDOUT, [](Peer &) {}, 30);
+  refused("did not answer in 30 ms", ETIMEDOUT, [](Peer &) {}, 30);
 }
 
 /// A socket in the file system, of this type, bound and perhaps listening.

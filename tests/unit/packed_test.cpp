@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// Several I/Os in one command, on a real io_uring. Its part of a command is a no-op: what the module
-// would store in the array, the test does.
+// Several I/Os in one command, on a real io_uring. Its part of a command is a no-op: what the
+// module would store in the array, the test does.
 #include "datapath/packed.hpp"
 
 #include "datapath/kinds.hpp"
@@ -32,8 +32,8 @@ struct TestIo {
   static uint64_t length(const Unit &unit) { return unit.length; }
   static Request request(const Lane &, Unit &unit) {
     // The handle travels where a target would.
-    return {unit.kind, unit.index, unit.offset, nullptr, unit.length,
-            reinterpret_cast<const Target *>(&unit.handle)};
+    return {unit.kind, unit.index,  unit.offset,
+            nullptr,   unit.length, reinterpret_cast<const Target *>(&unit.handle)};
   }
   static void fill_sync(const Lane &, io_uring_sqe &sqe, Unit &) { sqe.opcode = IORING_OP_NOP; }
   static void done(Unit &unit, int error, uint64_t missing) {
@@ -177,7 +177,8 @@ TEST_F(PackedTest, WhatIsSubmittedIsNotAddedTo) {
   submit();
   prepare(2, 1);
   submit();
-  EXPECT_EQ(commands, (std::vector<Made>{{DMABUF_RW_URING_READV, 1, 2}, {DMABUF_RW_URING_READV, 1, 1}}));
+  EXPECT_EQ(commands,
+            (std::vector<Made>{{DMABUF_RW_URING_READV, 1, 2}, {DMABUF_RW_URING_READV, 1, 1}}));
   EXPECT_EQ(finish(3, kDepth), (std::multiset<unsigned>{0, 1, 2}));
 }
 

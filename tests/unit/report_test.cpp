@@ -201,7 +201,8 @@ TEST(Proof, CommandsThatIosSharedAreCounted) {
   EXPECT_FALSE(has(dmabuf::prove(report).text, "READV"));
   report.issued.vectors = 40;
   report.issued.vectored = 150;
-  EXPECT_TRUE(has(dmabuf::prove(report).text, ", asked for by 40 READV and WRITEV of 3.8 I/Os each"));
+  EXPECT_TRUE(
+      has(dmabuf::prove(report).text, ", asked for by 40 READV and WRITEV of 3.8 I/Os each"));
   EXPECT_TRUE(has(to_json(report), "\"vectored\":{\"commands\":40,\"ios\":150}"));
 }
 

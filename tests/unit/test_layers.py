@@ -88,7 +88,7 @@ def test_a_good_engine_has_no_fault(tmp_path: Path) -> None:
     ("shed/error.cpp", "", "shed/error.cpp is in no wing"),
     ("base/error.hpp", '#include "job/job.hpp"\n', "circle of wings: base > job > datapath > base"),
     ("base/fd.hpp", '#include "base/fd.hpp"\n', "circle of files: base/fd.hpp > base/fd.hpp"),
-])  # fmt: skip
+])
 def test_what_is_against_the_rules_is_found(tmp_path: Path, file: str, text: str, says: str) -> None:
     found = layers.faults(_engine(tmp_path, {file: text}))
     assert any(says in fault for fault in found), found

@@ -88,8 +88,7 @@ const std::vector<std::string> kCalls = {"open",  "VERSION",           "QUERY si
                                          "mmap",  "PRIME_HANDLE_TO_FD"};
 
 TEST(Xe, EachCallThatFailsLeavesNothingBehind) {
-  fail_each_call(
-      reset, [] { return allocate(); }, kCalls);
+  fail_each_call(reset, [] { return allocate(); }, kCalls);
 }
 
 TEST(Xe, TheAbiIsTheKernels) {

@@ -277,7 +277,8 @@ def test_the_shell_is_a_terminal_and_its_status_is_returned() -> None:
 def test_readmes_command_runs_in_the_guest() -> None:
     """As it stands there, by a shell in the checkout."""
     checkout = LAB.parents[1]
-    block = re.search(r"\n((?:    .*\n)*    \./scripts/dmabuf-lab run -- fio (?:.*\n)(?:    .*\n)*)", (checkout / "README.md").read_text())
+    block = re.search(r"\n((?:    .*\n)*    \./scripts/dmabuf-lab run -- fio (?:.*\n)(?:    .*\n)*)",
+                      (checkout / "README.md").read_text())
     assert block
     done = subprocess.run(["sh", "-c", block[1]], cwd=checkout, capture_output=True, text=True, timeout=LIMIT_S)
     assert done.returncode == 0, done.stderr[-3000:]

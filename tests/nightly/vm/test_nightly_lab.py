@@ -16,14 +16,14 @@ def test_two_nights_in_the_lab_are_judged_here(tmp_path: Path) -> None:
         [ROOT / "scripts/dmabuf-lab", *("run", "--timeout", "800", "--share", tmp_path, "--"),
          "/usr/bin/python3 -B /src/tests/vm/nightly/run.py /share"],
         text=True, check=False, stdout=subprocess.PIPE,
-    )  # fmt: skip
+    )
     print(done.stdout, file=sys.stderr)
     assert done.returncode == 0
 
     def nightly(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([sys.executable, "-B", str(ROOT / "scripts/dmabuf-nightly"), *words,
                                "--store", str(tmp_path / "nights.db")], text=True, check=False,
-                              capture_output=True)  # fmt: skip
+                              capture_output=True)
 
     pinned = nightly("baseline", "pin", "--plan", "lab", "--nights", "1")
     assert pinned.returncode == 0 and pinned.stdout.count("5 runs") == 2, pinned.stdout + pinned.stderr
@@ -33,7 +33,7 @@ def test_two_nights_in_the_lab_are_judged_here(tmp_path: Path) -> None:
     found = document.load(tmp_path / "out/results.json")
     assert {(m.case, m.datapath) for m in found.measurements} == {
         ("randread-4k", "premapped"), ("read-one", "registered")
-    }  # fmt: skip
+    }
     assert all(m.proof is not None and m.proof.proven for m in found.measurements)
     by_id = {r.id: r for r in found.requirements}
     for name in ("randread-4k", "read-one"):

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// A file whose file system is another user's program (FUSE): it says EAGAIN for good, or nothing at all.
+// A file whose file system is another user's program (FUSE): it says EAGAIN for good, or nothing at
+// all.
 #include "attacks.hpp"
 
 #include <cstring>
@@ -168,8 +169,8 @@ int plainly(int fd, Direction direction) {
   return moved < 0 ? -errno : static_cast<int>(moved);
 }
 
-// What io_uring would take for "again": the caller hears EBUSY, and the file is asked once. The page
-// cache has an answer of its own (EIO, of a page that could not be read).
+// What io_uring would take for "again": the caller hears EBUSY, and the file is asked once. The
+// page cache has an answer of its own (EIO, of a page that could not be read).
 void again_for_good(FuseFile &file, bool direct) {
   const UniqueFd target = open_target(file.path(), O_RDWR | O_CLOEXEC | (direct ? O_DIRECT : 0));
   const DmaBuf buffer = make_buffer(bytes);
@@ -180,13 +181,12 @@ void again_for_good(FuseFile &file, bool direct) {
     die("MAP of a file of fuse: " + errno_name(mover.error()));
   for (const Direction direction : {Direction::Read, Direction::Write})
     for (const bool by_ring : {true, false}) {
-      const std::string what =
-          std::format("a {} by {} of a file {} O_DIRECT that says EAGAIN for good",
-                      name_of(direction), by_ring ? "io_uring" : "the ioctl",
-                      direct ? "with" : "without");
+      const std::string what = std::format(
+          "a {} by {} of a file {} O_DIRECT that says EAGAIN for good", name_of(direction),
+          by_ring ? "io_uring" : "the ioctl", direct ? "with" : "without");
       file.asked();
-      const int result = by_ring ? mover.transfer(direction, 0, block, 0)
-                                 : mover.waited(direction, 0, block, 0);
+      const int result =
+          by_ring ? mover.transfer(direction, 0, block, 0) : mover.waited(direction, 0, block, 0);
       const unsigned asked = file.asked();
       const int plain = plainly(target.get(), direction);
       report().check(result == (plain == -EAGAIN ? -EBUSY : plain) && result < 0, what,
@@ -208,8 +208,8 @@ void again_for_good(FuseFile &file, bool direct) {
   ::_exit(exit_fail); // killed before this
 }
 
-// Who waits for such a file and is killed keeps nobody else waiting, and leaves nothing behind when its
-// server has gone.
+// Who waits for such a file and is killed keeps nobody else waiting, and leaves nothing behind when
+// its server has gone.
 void silent_for_good(FuseFile &file) {
   file.be(FuseFile::Mood::Silent);
   file.asked();
@@ -242,8 +242,7 @@ void silent_for_good(FuseFile &file) {
   }
   file.die_now();
   int status = 0;
-  const bool gone =
-      wait_for([&] { return ::waitpid(child, &status, WNOHANG) == child; }, 60);
+  const bool gone = wait_for([&] { return ::waitpid(child, &status, WNOHANG) == child; }, 60);
   report().check(gone && WIFSIGNALED(status), "a killed process whose file says nothing is gone",
                  std::format("status {:#x}", status));
   report().check(wait_for([&] { return mappings_alive() == before; }, 60), "so is its mapping",

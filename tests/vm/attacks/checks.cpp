@@ -33,18 +33,16 @@ void swap_area() {
   shell(std::format("mkswap {} && swapon {}", drive, drive));
   HostBuffer before(block), after(block);
   read_plain(target.get(), before.words(), last);
-  const int plain = ::pwrite(target.get(), before.words().data(), block,
-                             static_cast<off_t>(last)) < 0
-                        ? -errno
-                        : 0;
+  const int plain =
+      ::pwrite(target.get(), before.words().data(), block, static_cast<off_t>(last)) < 0 ? -errno
+                                                                                         : 0;
   report().check(plain == -ETXTBSY, "pwrite to a swap area, for comparison", errno_name(plain));
   for (Mover *mover : {&premapped, &bvec}) {
     const auto name = mover == &premapped ? "premapped" : "bvec";
     const int written = mover->transfer(Direction::Write, 0, block, last);
     report().check(written == -ETXTBSY, std::format("WRITE to a swap area by {}", name),
                    errno_name(written));
-    const auto io =
-        waited_io(session, mover->entry().handle, Direction::Write, 0, block, last);
+    const auto io = waited_io(session, mover->entry().handle, Direction::Write, 0, block, last);
     report().check(io.error == -ETXTBSY && io.reason == DMABUF_RW_REASON_SWAP,
                    std::format("IO to a swap area by {}", name),
                    std::format("{}, reason {}", errno_name(io.error), io.reason));

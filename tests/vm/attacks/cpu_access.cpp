@@ -75,12 +75,11 @@ void shadow(const Testexp &testexp) {
     check_contents(buffer, piece.offset, piece.length,
                    "bvec, through the page cache: " + where + " and nothing beside");
     buffer.put_pattern(0, bytes, 5, 0);
-    const ssize_t written = ::pwrite(file.get(), host.words().data(), piece.length,
-                                     static_cast<off_t>(piece.offset));
+    const ssize_t written =
+        ::pwrite(file.get(), host.words().data(), piece.length, static_cast<off_t>(piece.offset));
     report().check(written == static_cast<ssize_t>(piece.length), "rw fd, write of " + where,
                    errno_name(written < 0 ? -errno : written));
-    check_contents(buffer, piece.offset, piece.length,
-                   "rw fd: " + where + " and nothing beside");
+    check_contents(buffer, piece.offset, piece.length, "rw fd: " + where + " and nothing beside");
   }
   // Out of it: the CPU sees what a device left there.
   buffer.put_pattern(0, bytes, 7, attack_base);
@@ -122,7 +121,7 @@ void attack_carveout() {
       auto entry = map_entry(buffer.fd(), target.get(), path);
       const int error = session.map_one(entry);
       const __u32 reason = std::ranges::contains(paths_here(), path) ? DMABUF_RW_REASON_NOT_PAGES
-                                                                    : DMABUF_RW_REASON_KERNEL;
+                                                                     : DMABUF_RW_REASON_KERNEL;
       report().check(error == -EOPNOTSUPP && entry.reason == reason,
                      std::format("{}: memory without struct pages is refused", name_of(path)),
                      errno_name(error) + " " + reason_name(entry.reason));

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // A process ends while writes of it wait for their second try: nobody makes them in its place, as
 // the kernel and with the kernel's rights. And a write that ends otherwise than by the target is
-// counted and traced as every other. Nor does a process that is killed go on with what it has begun.
+// counted and traced as every other. Nor does a process that is killed go on with what it has
+// begun.
 //
-// But for that last one, the drive is null_blk with one tag: the first write takes it, those behind it find none without
-// waiting, and have to be tried again in the ring's task.
+// But for that last one, the drive is null_blk with one tag: the first write takes it, those behind
+// it find none without waiting, and have to be tried again in the ring's task.
 #include "attacks.hpp"
 
 #include <csignal>
@@ -94,8 +95,7 @@ void attack_dead_task() {
   report().check(wait_for([&] { return live_dmabufs() == before; }, 30),
                  "its dma-buf is let go of");
   const std::size_t again = trace.count({"block_bio_complete", "[-11]"});
-  report().check(again > 0, "there were writes that had to be tried again",
-                 std::to_string(again));
+  report().check(again > 0, "there were writes that had to be tried again", std::to_string(again));
   const std::size_t by_kernel = trace.count({"block_bio_queue", "kworker", " WS "}) +
                                 trace.count({"block_bio_queue", "kworker", " W "});
   report().check(by_kernel == 0, "no worker of the kernel writes for a process that is gone",
@@ -107,8 +107,8 @@ void attack_dead_task() {
 
 namespace {
 
-// In a child process: makes READs wait for the fence of a buffer, and ends without unmapping. The exit
-// status is 0, or which step failed.
+// In a child process: makes READs wait for the fence of a buffer, and ends without unmapping. The
+// exit status is 0, or which step failed.
 [[noreturn]] void have_reads_wait(const TestBuffer &buffer, unsigned reads, int target,
                                   const std::function<void()> &then) {
   const Session session;
@@ -133,7 +133,8 @@ namespace {
 
 } // namespace
 
-// Nobody sends what a process that is gone has left waiting, but for what was being seen to already.
+// Nobody sends what a process that is gone has left waiting, but for what was being seen to
+// already.
 void attack_heirless() {
   constexpr unsigned reads = 2000, at_once = 1000; // a workqueue does 512 of them at once
   const Testexp testexp;
@@ -162,7 +163,8 @@ void attack_heirless() {
 void attack_crowd() {
   constexpr unsigned reads = 2000;
   const Testexp testexp;
-  const TestBuffer theirs = testexp.make(gpu_buffer(1u << 20, 1)), ours = testexp.make(gpu_buffer(1u << 20, 1));
+  const TestBuffer theirs = testexp.make(gpu_buffer(1u << 20, 1)),
+                   ours = testexp.make(gpu_buffer(1u << 20, 1));
   const UniqueFd target = open_target(drive);
   if (theirs.add_fence(DMABUF_TESTEXP_USAGE_WRITE, 0, DMABUF_TESTEXP_FENCE_NEVER) != 0 ||
       ours.add_fence(DMABUF_TESTEXP_USAGE_WRITE, 0, DMABUF_TESTEXP_FENCE_NEVER) != 0)
@@ -206,10 +208,12 @@ void attack_crowd() {
   ::close(done[1]);
   int status = 0;
   ::waitpid(child, &status, 0);
-  report().check(waiting && status == 0, "another user has READs wait", std::format("{:#x}", status));
+  report().check(waiting && status == 0, "another user has READs wait",
+                 std::format("{:#x}", status));
   if (theirs.signal() != 0)
     die("SIGNAL");
-  report().check(wait_for([&] { return mappings_alive() == mappings; }, 60), "all sessions are gone");
+  report().check(wait_for([&] { return mappings_alive() == mappings; }, 60),
+                 "all sessions are gone");
 }
 
 // Of an I/O that a killed process waits for, the drive gets no more commands than it has already.
@@ -256,9 +260,9 @@ void attack_uncounted() {
   report().check(unmapped == 0, "UNMAP", errno_name(unmapped));
   unsigned ended = 0, gone = 0;
   while (ended < writes && job.ring.reap([&](std::uint64_t, int result) {
-           ++ended;
-           gone += result == -ENOENT;
-         }) >= 0) {
+    ++ended;
+    gone += result == -ENOENT;
+  }) >= 0) {
   }
   report().check(gone > 0, "writes whose mapping went before their second try end with ENOENT",
                  std::format("{} of {}", gone, ended));

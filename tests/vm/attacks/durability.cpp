@@ -13,8 +13,8 @@ constexpr std::uint32_t block = 4096;
 
 // Commands at `position` with this in their control word.
 std::size_t commands(const Trace &trace, std::string_view name, std::uint64_t position, bool fua) {
-  return trace.count({name, std::format("slba={},", position / 512),
-                      fua ? "ctrl=0x4000," : "ctrl=0x0,"});
+  return trace.count(
+      {name, std::format("slba={},", position / 512), fua ? "ctrl=0x4000," : "ctrl=0x0,"});
 }
 
 std::size_t writes(const Trace &trace, std::uint64_t position, bool fua) {
@@ -49,18 +49,18 @@ void one_kind(const char *kind, int flags, std::uint64_t base) {
     const int written = mover.transfer(Direction::Write, 0, block, own);
     report().check(written == static_cast<int>(block), "WRITE", errno_name(written));
     check(std::format("WRITE by {}", name_of(path)), own);
-    const auto waited = waited_io(session, mover.entry().handle, Direction::Write, 0, block,
-                                  own + 65536);
+    const auto waited =
+        waited_io(session, mover.entry().handle, Direction::Write, 0, block, own + 65536);
     report().check(waited.moved == block, "IO", errno_name(waited.error));
     check(std::format("IO by {}", name_of(path)), own + 65536);
   }
   // And a read of such a target is a plain read.
   Mover mover(session, ring, buffer.fd(), target.get(), Path::Premapped);
   const int got = mover.transfer(Direction::Read, 0, block, base);
-  report().check(got == static_cast<int>(block) &&
-                     trace.count({"nvme_cmd_read", std::format("slba={},", base / 512),
-                                  "ctrl=0x0,"}) == 1,
-                 std::format("{}: READ by premapped is without FUA", kind));
+  report().check(
+      got == static_cast<int>(block) &&
+          trace.count({"nvme_cmd_read", std::format("slba={},", base / 512), "ctrl=0x0,"}) == 1,
+      std::format("{}: READ by premapped is without FUA", kind));
 }
 
 // READs have FUA if the mapping was asked for that, and its WRITEs have not for it.
@@ -106,8 +106,7 @@ void forced_reads(std::uint64_t base) {
         report().check(writes(trace, part, false) == 1, "WRITE is without FUA");
       }
       const auto waited = waited_io(session, entry.handle, Direction::Read, 0, length, at);
-      report().check(waited.moved == length &&
-                         commands(trace, "nvme_cmd_read", at, forced) == 2,
+      report().check(waited.moved == length && commands(trace, "nvme_cmd_read", at, forced) == 2,
                      std::format("IO, flags {}", flags));
       at += 1u << 20;
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// What read(2) and write(2) do for a file beside moving its bytes, bvec does too: who watches the file
-// is told, and a file system that is frozen, as for a snapshot, is not written until it thaws.
+// What read(2) and write(2) do for a file beside moving its bytes, bvec does too: who watches the
+// file is told, and a file system that is frozen, as for a snapshot, is not written until it thaws.
 #include "attacks.hpp"
 
 #include <csignal>
@@ -100,10 +100,11 @@ void told_of_io(const std::string &path) {
   report().check(watch.seen() == IN_ACCESS, "who watches is told of pread, for comparison");
   const auto told = [&](std::string_view how, Direction direction, int moved) {
     const std::uint32_t want = direction == Direction::Read ? IN_ACCESS : IN_MODIFY;
-    report().check(moved == static_cast<int>(block), std::format("{} of a file by {}", name_of(direction), how),
-                   errno_name(moved));
+    report().check(moved == static_cast<int>(block),
+                   std::format("{} of a file by {}", name_of(direction), how), errno_name(moved));
     const std::uint32_t seen = watch.seen();
-    report().check(seen == want, std::format("who watches is told of a {} by {}", name_of(direction), how),
+    report().check(seen == want,
+                   std::format("who watches is told of a {} by {}", name_of(direction), how),
                    std::format("told {:#x}, not {:#x}", seen, want));
   };
   for (const Direction direction : {Direction::Read, Direction::Write}) {
@@ -182,9 +183,9 @@ void not_while_frozen(const std::string &path, bool by_ring, std::uint32_t gener
 
 volatile std::sig_atomic_t too_large = 0;
 
-// A write that goes over the limit of the process ends short, as write(2) does; the signal SIGXFSZ is for one that
-// begins behind it. Whether the file system has all of it when its call returns is a race with the drive: many times,
-// and on a drive that always has.
+// A write that goes over the limit of the process ends short, as write(2) does; the signal SIGXFSZ
+// is for one that begins behind it. Whether the file system has all of it when its call returns is
+// a race with the drive: many times, and on a drive that always has.
 void short_at_the_limit(const std::string &path) {
   constexpr std::size_t most = bytes / 2;
   rlimit before{};
@@ -214,7 +215,8 @@ void short_at_the_limit(const std::string &path) {
   got = mover.transfer(Direction::Write, 0, block, most);
   ::setrlimit(RLIMIT_FSIZE, &before);
   std::signal(SIGXFSZ, SIG_DFL);
-  report().check(as_write == 300, "a write over the limit of the process ends short", std::to_string(as_write));
+  report().check(as_write == 300, "a write over the limit of the process ends short",
+                 std::to_string(as_write));
   report().check(signals == 0, "and brings no signal", std::to_string(signals));
   report().check(got == -EFBIG && too_large == 1, "a write behind the limit does", errno_name(got));
 }

@@ -77,11 +77,10 @@ private:
       sqe->len = block;
       std::memcpy(sqe->cmd, &io, sizeof(io));
     } else {
-      const dmabuf_rw_uring_reg reg{
-          .handle = op == DMABUF_RW_URING_REGISTER ? entry_.handle : 0,
-          .index = 1,
-          .flags = 0,
-          .reserved = 0};
+      const dmabuf_rw_uring_reg reg{.handle = op == DMABUF_RW_URING_REGISTER ? entry_.handle : 0,
+                                    .index = 1,
+                                    .flags = 0,
+                                    .reserved = 0};
       std::memcpy(sqe->cmd, &reg, sizeof(reg));
     }
     return sqe;
@@ -123,8 +122,8 @@ void attack_flags() {
   report().check(wait_for([&] { return mappings_alive() == mappings; }, 10),
                  "sessions are gone when their rings are closed",
                  std::format("{} mappings left", mappings_alive() - mappings));
-  report().check(wait_for([&] { return module_users() == users; }, 10), "so are users of the module",
-                 std::format("{} left", module_users() - users));
+  report().check(wait_for([&] { return module_users() == users; }, 10),
+                 "so are users of the module", std::format("{} left", module_users() - users));
 }
 
 } // namespace vmtest

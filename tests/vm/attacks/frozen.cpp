@@ -13,8 +13,8 @@ constexpr unsigned frozen_ms = 6000;
 constexpr double limit_s = 1;
 constexpr std::uint32_t hint = 65536, length = 4 * hint;
 
-// Moves the buffer while `io` waits for the frozen queue. On a kernel that lets no buffer move while it
-// is mapped, the exporter is told so at once.
+// Moves the buffer while `io` waits for the frozen queue. On a kernel that lets no buffer move
+// while it is mapped, the exporter is told so at once.
 template <typename Io>
 void move_meanwhile(const Hurt &hurt, const TestBuffer &buffer, std::string_view name, Io io) {
   std::jthread freezer([&] { hurt.freeze("nvme0n1", frozen_ms); });
@@ -61,10 +61,8 @@ void attack_frozen() {
       std::atomic<pid_t> tid = 0;
       std::jthread thread([&session, &entry, &tid, bytes, name] {
         tid = ::gettid();
-        const auto io =
-            waited_io(session, entry.handle, Direction::Read, 0, bytes, attack_base);
-        report().check(io.moved == bytes, std::format("{} goes on", name),
-                       errno_name(io.error));
+        const auto io = waited_io(session, entry.handle, Direction::Read, 0, bytes, attack_base);
+        report().check(io.moved == bytes, std::format("{} goes on", name), errno_name(io.error));
       });
       wait_for([&] { return tid != 0 && asleep(tid); }, 5);
       return thread;

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// An I/O ends while the thread that sent it is still on its way out of the file system: what the file
-// system looks at then is still there, also when the mapping and the file are given up meanwhile.
+// An I/O ends while the thread that sent it is still on its way out of the file system: what the
+// file system looks at then is still there, also when the mapping and the file are given up
+// meanwhile.
 //
-// The thread is a worker of io_uring, so that the ring's own task is free to see the end. up_read() is
-// made to come back late: ext4 lets go of its inode by it when the I/O is with the drive.
+// The thread is a worker of io_uring, so that the ring's own task is free to see the end. up_read()
+// is made to come back late: ext4 lets go of its inode by it when the I/O is with the drive.
 #include "attacks.hpp"
 
 #include <fcntl.h>
@@ -56,8 +57,8 @@ public:
   }
 };
 
-// One READ by a worker, whose mapping and file are given up before the worker is back. False: it was
-// over before the worker could be late.
+// One READ by a worker, whose mapping and file are given up before the worker is back. False: it
+// was over before the worker could be late.
 bool one_round(const Hurt &hurt, const DmaBuf &buffer, const std::string &file, Ring &ring) {
   {
     const CpuAccess access(buffer, true);

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// A premapped I/O ends while the thread that sent it is still on its way out of the block layer, which
-// looks at the hardware queue then: UNMAP, with which the last hold of the drive may go, waits for it.
+// A premapped I/O ends while the thread that sent it is still on its way out of the block layer,
+// which looks at the hardware queue then: UNMAP, with which the last hold of the drive may go,
+// waits for it.
 //
-// __blk_flush_plug() is made to come back late, for this thread alone. One command for each submission,
-// so that the plug is the module's own.
+// __blk_flush_plug() is made to come back late, for this thread alone. One command for each
+// submission, so that the plug is the module's own.
 #include "attacks.hpp"
 
 #include <sched.h>

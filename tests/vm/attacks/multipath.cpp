@@ -68,8 +68,7 @@ private:
     // Every writing slot has its own blocks of the region.
     position_[slot] = (turn_[slot]++ * depth + slot / 2) % (region_bytes / block) * block;
     fill_pattern(words(slot), ++generation_ % max_generation, write_base + position_[slot]);
-    std::ranges::copy(words(slot),
-                      written_.expected(write_base + position_[slot], block).begin());
+    std::ranges::copy(words(slot), written_.expected(write_base + position_[slot], block).begin());
     mover.queue(Direction::Write, offset, block, write_base + position_[slot], slot);
   }
   std::span<Word> words(unsigned slot) {
@@ -180,11 +179,11 @@ void map_on_the_other(const std::string &name) {
 
 // The controllers by which the drive can be reached.
 std::ptrdiff_t paths() {
-  return std::ranges::count_if(
-      std::filesystem::directory_iterator("/sys/class/block"), [](const auto &entry) {
-        const std::string name = entry.path().filename();
-        return name.starts_with("nvme0c") && name.ends_with("n1");
-      });
+  return std::ranges::count_if(std::filesystem::directory_iterator("/sys/class/block"),
+                               [](const auto &entry) {
+                                 const std::string name = entry.path().filename();
+                                 return name.starts_with("nvme0c") && name.ends_with("n1");
+                               });
 }
 
 // What the controller of this PCI function is called now: one that comes back has a new name.
@@ -203,8 +202,8 @@ void path_counted(const std::string &removed, const dmabuf_rw_info &before,
   };
   const auto detail = std::format("{} was removed, {} at first, {} now, {} changes", removed,
                                   name(before), name(after), std::uint64_t{after.path_changes});
-  report().check(controllers() == std::vector{name(after)}, "INFO names the controller that is left",
-                 detail);
+  report().check(controllers() == std::vector{name(after)},
+                 "INFO names the controller that is left", detail);
   report().check(before.path_changes == 0 &&
                      (name(before) == removed ? after.path_changes > 0 : after.path_changes == 0),
                  "INFO counts the change of path", detail);
@@ -217,8 +216,7 @@ void losses() {
   for (const std::string &function : functions) {
     for (const Path path : paths_here()) {
       with_load(path, function + " is reset", [&] {
-        shell(std::format("echo 1 > /sys/class/nvme/{}/reset_controller",
-                          controller_of(function)));
+        shell(std::format("echo 1 > /sys/class/nvme/{}/reset_controller", controller_of(function)));
       });
       if (!wait_for(both_there, 60))
         die("a controller did not survive its reset");
@@ -244,8 +242,7 @@ void map_meanwhile() {
   const Session session;
   auto entry = map_entry(buffer.fd(), target.get(), Path::Premapped);
   dmabuf_rw_info info{};
-  if (session.map_one(entry) || session.info(entry.handle, info) ||
-      session.unmap_one(entry.handle))
+  if (session.map_one(entry) || session.info(entry.handle, info) || session.unmap_one(entry.handle))
     die("MAP, INFO, UNMAP");
   const std::string chosen = std::format("nvme{}", info.controller);
   const std::string function = pci_function(chosen);
@@ -315,17 +312,18 @@ void other_format() {
                    std::format("a format through {}: no byte beside the range", controller),
                    std::format("{} words", strayed));
     report().check(good > 0, std::format("a format through {}: reads go on", controller));
-    report().note(std::format("format through {}: {} reads, {} refused", controller, good, refused));
+    report().note(
+        std::format("format through {}: {} reads, {} refused", controller, good, refused));
     mover.release();
     shell(std::format("nvme format /dev/{} --namespace-id=1 --lbaf=0 --force", controller));
-    wait_for([] {
-      return read_file("/sys/block/nvme0n1/queue/logical_block_size").starts_with("512");
-    }, 20);
+    wait_for(
+        [] { return read_file("/sys/block/nvme0n1/queue/logical_block_size").starts_with("512"); },
+        20);
   }
 }
 
-// The other controller gives the blocks metadata, and leaves their size alone. A command that is made
-// for blocks without would have the drive read or write metadata at address 0.
+// The other controller gives the blocks metadata, and leaves their size alone. A command that is
+// made for blocks without would have the drive read or write metadata at address 0.
 void other_metadata() {
   for (const std::string &controller : controllers()) {
     const UniqueFd target = open_target(drive);
@@ -354,8 +352,8 @@ void other_metadata() {
   }
 }
 
-// A drive says that the path failed, not the command: it is done by way of the other one. What is no
-// business of the path ends as it did.
+// A drive says that the path failed, not the command: it is done by way of the other one. What is
+// no business of the path ends as it did.
 void path_errors() {
   constexpr unsigned path_error = 0x370, unrecovered_for_good = 0x4281;
   const Hurt hurt;
@@ -406,8 +404,8 @@ void attack_multipath() {
   map_meanwhile();
 }
 
-// While a mapping changes to another controller, its memory moves, and another mapping brings the old
-// controller's addresses back: not those of the one that is leaving.
+// While a mapping changes to another controller, its memory moves, and another mapping brings the
+// old controller's addresses back: not those of the one that is leaving.
 void attack_path_change() {
   if (!buffers_move("path-change"))
     return;

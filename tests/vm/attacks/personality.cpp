@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// A command with a personality (sqe->personality) is made with that user's rights, all of it: also one that waits for
-// a worker, and the rest of one that its target stopped because it would have had to wait, which the ring's own task
-// goes on with.
+// A command with a personality (sqe->personality) is made with that user's rights, all of it: also
+// one that waits for a worker, and the rest of one that its target stopped because it would have
+// had to wait, which the ring's own task goes on with.
 #include "attacks.hpp"
 #include "lib/file_system.hpp"
 
@@ -46,8 +46,8 @@ void cache_the_beginning(const std::string &path, std::size_t cached) {
     die("the page cache cannot be filled");
 }
 
-// For its first seconds the file is being read by somebody else, from a drive that does not answer yet: whoever comes
-// meanwhile has to wait. Not by a call of `asked`.
+// For its first seconds the file is being read by somebody else, from a drive that does not answer
+// yet: whoever comes meanwhile has to wait. Not by a call of `asked`.
 class ReadAhead {
 public:
   ReadAhead(const Hurt &hurt, const std::string &path)
@@ -75,11 +75,13 @@ struct Case {
   std::string_view name;
   std::size_t cached; // 0: none of it, and what is missing is being read
 };
-constexpr Case cases[] = {{"a READ that its target stops", 8192}, {"a READ that waits from its beginning", 0}};
+constexpr Case cases[] = {{"a READ that its target stops", 8192},
+                          {"a READ that waits from its beginning", 0}};
 
 // One READ with the ring's own rights (0) or a personality's.
-Hurt::Calls calls_of_a_read(const Hurt &hurt, const std::string &path, Ring &ring, const Session &session,
-                            std::uint32_t handle, const DmaBuf &buffer, const Case &one, int personality) {
+Hurt::Calls calls_of_a_read(const Hurt &hurt, const std::string &path, Ring &ring,
+                            const Session &session, std::uint32_t handle, const DmaBuf &buffer,
+                            const Case &one, int personality) {
   {
     const CpuAccess access(buffer, true);
     fill_pattern(buffer.words(), buffer_poison, 0);
@@ -88,7 +90,8 @@ Hurt::Calls calls_of_a_read(const Hurt &hurt, const std::string &path, Ring &rin
   std::optional<ReadAhead> ahead;
   if (!one.cached)
     ahead.emplace(hurt, path);
-  ring.queue_command(session.fd(), DMABUF_RW_URING_READ, 0, length, {.file_offset = begin, .handle = handle, .flags = 0});
+  ring.queue_command(session.fd(), DMABUF_RW_URING_READ, 0, length,
+                     {.file_offset = begin, .handle = handle, .flags = 0});
   // The entry that was queued last.
   ring.raw()->sq.sqes[(ring.raw()->sq.sqe_tail - 1) & ring.raw()->sq.ring_mask].personality =
       static_cast<__u16>(personality);
@@ -100,7 +103,8 @@ Hurt::Calls calls_of_a_read(const Hurt &hurt, const std::string &path, Ring &rin
   HostBuffer want(bytes);
   fill_pattern(want.words(), generation, 0);
   const CpuAccess access(buffer, false);
-  const auto wrong = compare_words(buffer.words().first(length / 8), want.words().subspan(begin / 8, length / 8));
+  const auto wrong =
+      compare_words(buffer.words().first(length / 8), want.words().subspan(begin / 8, length / 8));
   report().check(!wrong, std::format("{}: every byte", one.name), wrong ? describe(*wrong, 0) : "");
   return calls;
 }
@@ -122,13 +126,16 @@ void attack_personality() {
     die("MAP: " + errno_name(error));
   for (const Case &one : cases) {
     const auto own = calls_of_a_read(hurt, path, ring, session, entry.handle, buffer, one, 0);
-    report().check(own.by_root >= 2 && own.by_others == 0,
-                   std::format("{}: without a personality all is the ring's owner's", one.name),
-                   std::format("{} calls with root's rights, {} with others'", own.by_root, own.by_others));
-    const auto lent = calls_of_a_read(hurt, path, ring, session, entry.handle, buffer, one, personality);
-    report().check(lent.by_others >= 2 && lent.by_root == 0,
-                   std::format("{}: with a personality all is that user's", one.name),
-                   std::format("{} calls with root's rights, {} with others'", lent.by_root, lent.by_others));
+    report().check(
+        own.by_root >= 2 && own.by_others == 0,
+        std::format("{}: without a personality all is the ring's owner's", one.name),
+        std::format("{} calls with root's rights, {} with others'", own.by_root, own.by_others));
+    const auto lent =
+        calls_of_a_read(hurt, path, ring, session, entry.handle, buffer, one, personality);
+    report().check(
+        lent.by_others >= 2 && lent.by_root == 0,
+        std::format("{}: with a personality all is that user's", one.name),
+        std::format("{} calls with root's rights, {} with others'", lent.by_root, lent.by_others));
   }
   report().check(session.unmap_one(entry.handle) == 0, "UNMAP");
 }

@@ -66,9 +66,8 @@ void one_path(const Testexp &testexp, int target, Path path) {
     Mover mover(session, ring, buffer.fd(), target, path);
     if (!report().check(mover.error() == 0, name + ": MAP", errno_name(mover.error())))
       return;
-    move_and_check(buffer, name, 9, [&] {
-      return mover.transfer(Direction::Read, 0, bytes, attack_base);
-    });
+    move_and_check(buffer, name, 9,
+                   [&] { return mover.transfer(Direction::Read, 0, bytes, attack_base); });
   }
   check_let_go(buffer, name);
 }

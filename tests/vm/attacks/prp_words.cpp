@@ -18,8 +18,7 @@ constexpr std::string_view nvme_driver = "/sys/bus/pci/drivers/nvme";
 // The driver leaves the drive, and with it goes what the module knows of the driver.
 void bind_anew() {
   const std::string function =
-      std::filesystem::path(
-          std::filesystem::canonical("/sys/class/block/nvme0n1/device/device"))
+      std::filesystem::path(std::filesystem::canonical("/sys/class/block/nvme0n1/device/device"))
           .filename();
   for (const char *what : {"unbind", "bind"})
     shell(std::format("echo {} > {}/{}", function, nvme_driver, what));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // A drive is pulled with a command in flight: nothing it holds will ever end by itself. The kernel
-// lets go of it in a moment all the same, and nobody else's drive has to wait for that. And: who maps
-// while a driver is leaving gets nothing.
+// lets go of it in a moment all the same, and nobody else's drive has to wait for that. And: who
+// maps while a driver is leaving gets nothing.
 #include "attacks.hpp"
 
 #include <filesystem>
@@ -76,9 +76,8 @@ void attack_removal() {
 
   std::atomic<double> remove_s = -1, map_s = -1, unmap_s = -1, close_s = -1;
   hurt.lose(function);
-  auto remove = timed(remove_s, [&] {
-    write_file(std::format("/sys/bus/pci/devices/{}/remove", function), "1");
-  });
+  auto remove = timed(
+      remove_s, [&] { write_file(std::format("/sys/bus/pci/devices/{}/remove", function), "1"); });
   // Under way for sure when it waits, or over already.
   wait_for([&] { return remove_s >= 0; }, 1);
   auto map = timed(map_s, [&] {
@@ -91,10 +90,8 @@ void attack_removal() {
     report().check(error == 0, "UNMAP on another drive meanwhile", errno_name(error));
   });
   auto close = timed(close_s, [] { Session().close(); });
-  wait_for([&] { return remove_s >= 0 && map_s >= 0 && unmap_s >= 0 && close_s >= 0; },
-           patience_s);
-  report().check(remove_s >= 0 && remove_s < limit_s, "the removal takes a moment",
-                 took(remove_s));
+  wait_for([&] { return remove_s >= 0 && map_s >= 0 && unmap_s >= 0 && close_s >= 0; }, patience_s);
+  report().check(remove_s >= 0 && remove_s < limit_s, "the removal takes a moment", took(remove_s));
   report().check(map_s >= 0 && map_s < limit_s, "so does a MAP on another drive", took(map_s));
   report().check(unmap_s >= 0 && unmap_s < limit_s, "and an UNMAP", took(unmap_s));
   report().check(close_s >= 0 && close_s < limit_s, "and a session", took(close_s));

@@ -82,9 +82,9 @@ void attack_stale_cache() {
     std::uint32_t length;
     bool waited;
   };
-  for (const Way &way : {Way{"a WRITE of one command", block, false},
-                         Way{"a WRITE of several commands", several, false},
-                         Way{"an IO", block, true}}) {
+  for (const Way &way :
+       {Way{"a WRITE of one command", block, false},
+        Way{"a WRITE of several commands", several, false}, Way{"an IO", block, true}}) {
     region.lay_down_all(++generation);
     {
       const CpuAccess access(buffer, true);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// The entry of the submission queue that an I/O was asked for with is the user's again when the call
-// returns. An I/O that waits for a worker of io_uring by then is still the one that was asked for: Linux
-// 6.12 kept a pointer to the entry.
+// The entry of the submission queue that an I/O was asked for with is the user's again when the
+// call returns. An I/O that waits for a worker of io_uring by then is still the one that was asked
+// for: Linux 6.12 kept a pointer to the entry.
 #include "attacks.hpp"
 
 namespace vmtest {
@@ -42,7 +42,8 @@ void attack_stale_sqe() {
   };
   for (unsigned i = 0; i < 2; ++i) {
     ring.queue_command(session.fd(), DMABUF_RW_URING_READ, std::uint64_t{i} * block, block,
-                       {.file_offset = attack_base + i * block, .handle = entry.handle, .flags = 0}, i);
+                       {.file_offset = attack_base + i * block, .handle = entry.handle, .flags = 0},
+                       i);
     if (ring.submit() != 1 || !deferred(i + 1))
       die("a READ that waits for a fence");
     ::usleep(200000); // the first is with the worker
@@ -78,11 +79,12 @@ void attack_stale_sqe() {
   HostBuffer found(2 * block);
   buffer.must_read(found.words(), 0);
   const auto bad = compare_words(found.words(), wanted.words());
-  report().check(!bad, "each has moved what it was asked for", bad ? describe(*bad, attack_base) : "");
+  report().check(!bad, "each has moved what it was asked for",
+                 bad ? describe(*bad, attack_base) : "");
 }
 
-// The head of a link with a drained member goes to a worker without having been tried. Linux 6.12 made no
-// copy of its entry then: what lies where the copy would be is that of an earlier command.
+// The head of a link with a drained member goes to a worker without having been tried. Linux 6.12
+// made no copy of its entry then: what lies where the copy would be is that of an earlier command.
 void attack_stale_copy() {
   const UniqueFd target = open_target(drive);
   HostBuffer wanted(2 * block);
@@ -96,9 +98,9 @@ void attack_stale_copy() {
   if (const int error = session.map_one(entry))
     die("MAP: " + errno_name(error) + " " + reason_name(entry.reason));
   const auto queue = [&](unsigned which, unsigned flags) {
-    ring.queue_command(session.fd(), DMABUF_RW_URING_READ, std::uint64_t{which} * block, block,
-                       {.file_offset = attack_base + which * block, .handle = entry.handle, .flags = 0},
-                       7, flags);
+    ring.queue_command(
+        session.fd(), DMABUF_RW_URING_READ, std::uint64_t{which} * block, block,
+        {.file_offset = attack_base + which * block, .handle = entry.handle, .flags = 0}, 7, flags);
   };
   constexpr unsigned rounds = 8;
   unsigned moved = 0, refused = 0, wrong = 0, other = 0;
@@ -127,20 +129,22 @@ void attack_stale_copy() {
         die("io_uring_enter: " + errno_name(count));
     }
     buffer.must_read(found.words(), 0);
-    const bool same = !compare_words(found.words().first(block / 8), before.words().first(block / 8));
+    const bool same =
+        !compare_words(found.words().first(block / 8), before.words().first(block / 8));
     const auto second = found.words().subspan(block / 8);
     if (result == static_cast<int>(block) && same &&
         !compare_words(second, wanted.words().subspan(block / 8)))
       ++moved;
-    else if (result == -EOPNOTSUPP && same && !compare_words(second, before.words().subspan(block / 8)))
+    else if (result == -EOPNOTSUPP && same &&
+             !compare_words(second, before.words().subspan(block / 8)))
       ++refused;
     else
       ++(result == static_cast<int>(block) ? wrong : other);
   }
   report().check(wrong == 0 && other == 0 && moved + refused == rounds,
                  "the head of a drained link moves what it was asked for, or is refused",
-                 std::format("{} moved, {} refused, {} moved something else, {} ended otherwise", moved,
-                             refused, wrong, other));
+                 std::format("{} moved, {} refused, {} moved something else, {} ended otherwise",
+                             moved, refused, wrong, other));
 }
 
 } // namespace vmtest

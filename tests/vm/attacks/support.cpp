@@ -82,11 +82,11 @@ DmaBuf make_buffer(std::size_t bytes) {
   return std::move(*buffer);
 }
 
-Trace::Trace(std::initializer_list<std::string_view> events) : events_(events.begin(), events.end()) {
+Trace::Trace(std::initializer_list<std::string_view> events)
+    : events_(events.begin(), events.end()) {
   write_file(tracing + "trace", "");
   for (const std::string &event : events_)
-    if (const int error =
-            write_file(std::format("{}events/{}/enable", tracing, event), "1"))
+    if (const int error = write_file(std::format("{}events/{}/enable", tracing, event), "1"))
       die(std::format("trace event {}: {}", event, errno_name(error)));
 }
 

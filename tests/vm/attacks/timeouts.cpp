@@ -73,7 +73,8 @@ void shortest() {
                  "reads with timeout_ms = 1 are waited for", std::format("{:#x}", status));
   report().check(log.count(trouble) == 0, "timeout_ms = 1 makes the driver abort and reset nothing",
                  std::format("{} messages of the driver", log.count(trouble)));
-  report().note(std::format("{} plain reads beside it, the longest took {:.1f} s", others, longest));
+  report().note(
+      std::format("{} plain reads beside it, the longest took {:.1f} s", others, longest));
 }
 
 void longest() {

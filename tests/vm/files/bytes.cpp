@@ -165,7 +165,8 @@ void last_block(const FileSystem &fs, Memory &memory) {
     report().check(got == 1234, what + ": the last block counts as far as the end",
                    std::format("{}", got));
     const std::vector<Word> got_words = memory.get();
-    const auto bad = compare_words(std::span(got_words).first(size / 8), std::span(expected).first(size / 8));
+    const auto bad =
+        compare_words(std::span(got_words).first(size / 8), std::span(expected).first(size / 8));
     report().check(!bad, what + ": its bytes", bad ? describe(*bad, 0) : "");
     got = held.move(way, Direction::Read, 0, 2048, 3 * block);
     report().check(got == -EINVAL, what + ": a read past the last block", errno_name(got));

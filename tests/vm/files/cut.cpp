@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// A file is held and written, and power_cut.py looks what of it a power cut leaves. QEMU logs what the drive
-// gets (dmabuf-lab run --writes); this says how long the log was at each moment that counts.
+// A file is held and written, and power_cut.py looks what of it a power cut leaves. QEMU logs what
+// the drive gets (dmabuf-lab run --writes); this says how long the log was at each moment that
+// counts.
 #include "files.hpp"
 
 #include <cinttypes>
@@ -93,7 +94,8 @@ void test_cut(const std::string &type) {
     stop = true;
     busy.join();
     ::sync();
-    // Again at once, by when the file's time is not due and the journal has nothing: only fsync's own flush is left.
+    // Again at once, by when the file's time is not due and the journal has nothing: only fsync's
+    // own flush is left.
     for (int round = 0; round < 2; ++round) {
       if (!write_all(held, &ring, buffer, ++generation))
         return;

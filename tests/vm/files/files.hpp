@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// The parts of `files`: premapped I/O on regular files that are held still (DMABUF_RW_MAP_HOLD_FILE).
+// The parts of `files`: premapped I/O on regular files that are held still
+// (DMABUF_RW_MAP_HOLD_FILE).
 #pragma once
 
 #include "lib/child.hpp"

@@ -166,7 +166,8 @@ void while_held(const FileSystem &fs, const DmaBuf &buffer) {
     if (change.name == "swapon")
       continue; // it has no header of a swap file
     const int got = change.run();
-    report().check(got == 0, std::format("{}: {} when it is not held any more", fs.name(), change.name),
+    report().check(got == 0,
+                   std::format("{}: {} when it is not held any more", fs.name(), change.name),
                    errno_name(got));
   }
 }
@@ -188,12 +189,13 @@ void defragmented(const FileSystem &fs, const DmaBuf &buffer) {
     const HeldFile held(session, buffer.fd(), path, DMABUF_RW_DIR_READ);
     report().check(held.error() == 0, fs.name() + ": MAP of many pieces", errno_name(held.error()));
     const std::string said = run();
-    report().check(places(path) == before, fs.name() + ": " + tool + " leaves what is held where it is", said);
+    report().check(places(path) == before,
+                   fs.name() + ": " + tool + " leaves what is held where it is", said);
   }
   // So that this says something: the same tool does move the same file.
   const std::string said = run();
-  report().check(places(path).size() < before.size() / 2, fs.name() + ": " + tool + " moves what is not held",
-                 said);
+  report().check(places(path).size() < before.size() / 2,
+                 fs.name() + ": " + tool + " moves what is not held", said);
   file_holds(fs.name() + ": a file that was moved", path, 5);
   ::unlink(path.c_str());
 }
@@ -275,8 +277,8 @@ void frozen(const FileSystem &fs, const DmaBuf &buffer) {
   const HeldFile held(session, buffer.fd(), path);
   const UniqueFd root(::open(mount_point, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   for (const bool by_ring : {true, false}) {
-    const std::string what =
-        std::format("{}, frozen while it is mapped, by {}", fs.name(), by_ring ? "io_uring" : "the ioctl");
+    const std::string what = std::format("{}, frozen while it is mapped, by {}", fs.name(),
+                                         by_ring ? "io_uring" : "the ioctl");
     Ring ring(8, 0);
     const std::uint32_t generation = by_ring ? 12 : 13;
     {
@@ -319,7 +321,7 @@ bool newer(const timespec &a, const timespec &b) {
 void times(const FileSystem &fs, const DmaBuf &buffer) {
   const std::string path = fs.path("times");
   make_file(path, file_bytes, 5);
-  struct stat before {}, after {};
+  struct stat before{}, after{};
   ::stat(path.c_str(), &before);
   ::usleep(50000);
   if (::chown(path.c_str(), 65534, 65534) != 0 || ::chmod(path.c_str(), 04755) != 0)
@@ -328,7 +330,7 @@ void times(const FileSystem &fs, const DmaBuf &buffer) {
   in_child(fs.name() + ": a write", [&] {
     become_nobody(); // root keeps set-user-ID
     const HeldFile held(session, buffer.fd(), path);
-    struct stat mapped {};
+    struct stat mapped{};
     ::stat(path.c_str(), &mapped);
     report().check(!(mapped.st_mode & S_ISUID), fs.name() + ": MAP takes set-user-ID away");
     const int got = held.move(nullptr, Direction::Write, 0, block, 0);
@@ -336,7 +338,8 @@ void times(const FileSystem &fs, const DmaBuf &buffer) {
     return report().failures() ? exit_fail : exit_pass;
   });
   ::stat(path.c_str(), &after);
-  report().check(newer(after.st_mtim, before.st_mtim), fs.name() + ": a write sets the file's time");
+  report().check(newer(after.st_mtim, before.st_mtim),
+                 fs.name() + ": a write sets the file's time");
   report().check(!(after.st_mode & S_ISUID), fs.name() + ": a write takes set-user-ID away");
   report().check(after.st_size == before.st_size, fs.name() + ": and leaves its size");
 }
@@ -354,14 +357,15 @@ void times_later(const FileSystem &fs, const DmaBuf &buffer) {
     report().check(got == static_cast<int>(block), fs.name() + ": a late write", errno_name(got));
   };
   for (const std::string round : {", first", ", again"}) {
-    struct stat before {}, after {};
+    struct stat before{}, after{};
     ::stat(path.c_str(), &before);
     ::usleep(1600000);
     const std::uint64_t deferred = held.info().deferred;
     write();
     ::stat(path.c_str(), &after);
     report().check(newer(after.st_mtim, before.st_mtim),
-                   fs.name() + ": a write after a second sets the file's time, before UNMAP" + round);
+                   fs.name() + ": a write after a second sets the file's time, before UNMAP" +
+                       round);
     report().check(held.info().deferred > deferred, fs.name() + ": a worker sets it" + round);
     // At once: a machine that stood still for a second has the time set once more.
     bool at_once = false;
@@ -389,13 +393,15 @@ void told_at_the_end(const FileSystem &fs, const DmaBuf &buffer) {
   for (const bool writes : {true, false}) {
     HeldFile held(session, buffer.fd(), path);
     told();
-    struct stat before {}, after {};
+    struct stat before{}, after{};
     ::stat(path.c_str(), &before);
     ::usleep(50000);
     const int got = held.move(nullptr, writes ? Direction::Write : Direction::Read, 0, block, 0);
-    report().check(got == static_cast<int>(block), fs.name() + ": an I/O before UNMAP", errno_name(got));
+    report().check(got == static_cast<int>(block), fs.name() + ": an I/O before UNMAP",
+                   errno_name(got));
     held.release();
-    const std::string what = fs.name() + (writes ? ": UNMAP after a write" : ": UNMAP after a read");
+    const std::string what =
+        fs.name() + (writes ? ": UNMAP after a write" : ": UNMAP after a read");
     // The mapping may go a moment after UNMAP.
     const bool now = wait_for(told, writes ? 30 : 0.3);
     ::stat(path.c_str(), &after);
@@ -404,8 +410,8 @@ void told_at_the_end(const FileSystem &fs, const DmaBuf &buffer) {
   }
 }
 
-// What root gives a file while it is held is taken off by its next write, as by any write. That of a
-// ring is sent by a worker of io_uring.
+// What root gives a file while it is held is taken off by its next write, as by any write. That of
+// a ring is sent by a worker of io_uring.
 void given_later(const FileSystem &fs, const DmaBuf &buffer, bool by_ring) {
   const std::string path = fs.path("given");
   make_file(path, file_bytes, 5);
@@ -423,7 +429,8 @@ void given_later(const FileSystem &fs, const DmaBuf &buffer, bool by_ring) {
     Ring ring(8, 0);
     if (held.error() || ::write(to_parent[1], "m", 1) != 1 || ::read(to_child[0], &go, 1) != 1)
       ::_exit(exit_setup);
-    ::_exit(held.move(by_ring ? &ring : nullptr, Direction::Write, 0, block, 0) == static_cast<int>(block)
+    ::_exit(held.move(by_ring ? &ring : nullptr, Direction::Write, 0, block, 0) ==
+                    static_cast<int>(block)
                 ? exit_pass
                 : exit_fail);
   }
@@ -438,7 +445,7 @@ void given_later(const FileSystem &fs, const DmaBuf &buffer, bool by_ring) {
     ::close(fd);
   report().check(status == 0, fs.name() + ": a write of a file that became set-user-ID",
                  std::format("status {:#x}", status));
-  struct stat after {};
+  struct stat after{};
   ::stat(path.c_str(), &after);
   report().check(!(after.st_mode & S_ISUID), fs.name() + ": it takes set-user-ID away");
 }
@@ -474,10 +481,10 @@ void page_cache(const FileSystem &fs, const DmaBuf &buffer) {
     }
     const int got = held.move(nullptr, Direction::Write, 0, block, 0);
     fill_pattern(wanted, generation, 0);
-    report().check(got == static_cast<int>(block) &&
-                       ::pread(reader.get(), found.data(), block, 0) == block &&
-                       !compare_words(found, wanted),
-                   fs.name() + ": a reader of the page cache sees what was written", errno_name(got));
+    report().check(
+        got == static_cast<int>(block) && ::pread(reader.get(), found.data(), block, 0) == block &&
+            !compare_words(found, wanted),
+        fs.name() + ": a reader of the page cache sees what was written", errno_name(got));
   }
 }
 

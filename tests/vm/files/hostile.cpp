@@ -34,8 +34,8 @@ bool is_secret(Word word) { return (word >> (64 - generation_bits)) == secret; }
 // No file may be opened for writing by this process any more.
 void give_up_writing() {
   const landlock_ruleset_attr attributes{.handled_access_fs = LANDLOCK_ACCESS_FS_WRITE_FILE};
-  const UniqueFd rules(static_cast<int>(
-      ::syscall(SYS_landlock_create_ruleset, &attributes, sizeof(attributes.handled_access_fs), 0)));
+  const UniqueFd rules(static_cast<int>(::syscall(SYS_landlock_create_ruleset, &attributes,
+                                                  sizeof(attributes.handled_access_fs), 0)));
   if (!rules || ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
       ::syscall(SYS_landlock_restrict_self, rules.get(), 0) != 0)
     die("landlock: " + errno_name(errno));
@@ -109,10 +109,12 @@ void executed(const FileSystem &fs, const DmaBuf &buffer) {
       ::_exit(exit_setup);
     }
     const std::string link = std::format("/proc/{}/exe", child);
-    if (!wait_for([&] { 
-          std::error_code none;
-          return std::filesystem::read_symlink(link, none) == path;
-        }, 30))
+    if (!wait_for(
+            [&] {
+              std::error_code none;
+              return std::filesystem::read_symlink(link, none) == path;
+            },
+            30))
       die("execve of " + path);
     return child;
   };
@@ -142,8 +144,9 @@ void executed(const FileSystem &fs, const DmaBuf &buffer) {
     report().check(got == 4096, fs.name() + ": it runs, and is read", errno_name(got));
   }
   end(child);
-  report().check(wait_for([&] { return held.move(&ring, Direction::Write, 0, 4096, 0) == 4096; }, 30),
-                 fs.name() + ": it has ended, and is written");
+  report().check(
+      wait_for([&] { return held.move(&ring, Direction::Write, 0, 4096, 0) == 4096; }, 30),
+      fs.name() + ": it has ended, and is written");
 }
 
 void racing(const FileSystem &fs, const DmaBuf &buffer) {
@@ -152,7 +155,8 @@ void racing(const FileSystem &fs, const DmaBuf &buffer) {
   std::atomic<bool> stop = false;
   std::atomic<unsigned> punched = 0, refused_changes = 0;
 
-  // Takes the file's blocks away, and gives it new ones: written back or not, or only a moment later.
+  // Takes the file's blocks away, and gives it new ones: written back or not, or only a moment
+  // later.
   const auto change = [&](unsigned how) {
     std::vector<Word> words(65536 / 8);
     for (unsigned round = how; !stop; ++round, ::usleep(3000)) {
@@ -237,9 +241,10 @@ void racing(const FileSystem &fs, const DmaBuf &buffer) {
   report().check(mapped >= enough && holes >= enough && punched >= enough,
                  fs.name() + ": the race was run",
                  std::format("{} mapped, {} holes, {} changes", mapped, holes, punched.load()));
-  report().note(std::format("{}: mapped {} times, refused {} times ({} for holes); blocks taken away {} times, "
-                            "refused {} times",
-                            fs.name(), mapped, refused_maps, holes, punched.load(), refused_changes.load()));
+  report().note(std::format(
+      "{}: mapped {} times, refused {} times ({} for holes); blocks taken away {} times, "
+      "refused {} times",
+      fs.name(), mapped, refused_maps, holes, punched.load(), refused_changes.load()));
 }
 
 } // namespace

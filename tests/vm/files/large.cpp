@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// A file past 4 GiB, on a disk past 4 GiB: an offset that loses its upper half goes to another place of
-// the same file, which is looked at, too. Needs a drive of 8 GiB (dmabuf-lab run --drive-gib 8).
+// A file past 4 GiB, on a disk past 4 GiB: an offset that loses its upper half goes to another
+// place of the same file, which is looked at, too. Needs a drive of 8 GiB (dmabuf-lab run
+// --drive-gib 8).
 #include "files.hpp"
 
 #include <algorithm>
@@ -21,11 +22,13 @@ namespace {
 constexpr std::uint64_t gib = 1u << 30;
 constexpr std::uint64_t wrap = 4 * gib;
 constexpr std::uint64_t made_bytes = 5 * gib;
-// Behind these, pieces that each begin an extent, longer than what ext4 keeps ready for a file: a table of extents that is cut to 32 bits has them in no order.
+// Behind these, pieces that each begin an extent, longer than what ext4 keeps ready for a file: a
+// table of extents that is cut to 32 bits has them in no order.
 constexpr std::uint64_t piece = 16u << 20;
 constexpr unsigned pieces = 4;
 constexpr std::uint64_t file_bytes = made_bytes + pieces * piece;
-// The file system begins past the first GiB, so that a byte past 4 GiB of the file is past 5 of the disk.
+// The file system begins past the first GiB, so that a byte past 4 GiB of the file is past 5 of the
+// disk.
 constexpr std::uint64_t start = gib + 512 * 7;
 constexpr std::uint32_t part = 96u << 10;
 constexpr std::uint32_t laid_down = 31, alias = 32, written = 33;
@@ -74,7 +77,8 @@ std::uint64_t on_disk(const std::string &path, std::uint64_t offset) {
   return start + extent.fe_physical + offset - extent.fe_logical;
 }
 
-// The pieces, and between them what belongs to the file `between`. Returns how many extents begin with one.
+// The pieces, and between them what belongs to the file `between`. Returns how many extents begin
+// with one.
 unsigned append_pieces(const std::string &path, const std::string &between) {
   const UniqueFd file = open_target(path, O_RDWR | O_DIRECT | O_CLOEXEC);
   const UniqueFd other = open_target(between, O_CREAT | O_RDWR | O_DIRECT | O_CLOEXEC);
@@ -94,7 +98,8 @@ unsigned append_pieces(const std::string &path, const std::string &between) {
   return apart;
 }
 
-// Parts that are moved: on both sides of 4 GiB, over it, and at the end; and where they would be in 32 bits.
+// Parts that are moved: on both sides of 4 GiB, over it, and at the end; and where they would be in
+// 32 bits.
 constexpr std::uint64_t parts[] = {wrap - 2 * part,
                                    wrap - part / 2,
                                    wrap + part,
@@ -150,10 +155,13 @@ HeldFile &map_timed(std::optional<HeldFile> &held, const FileSystem &fs, const S
   return *held;
 }
 
-// A short file far behind on the disk: what is to be added to an offset in it does not fit into 32 bits.
-void test_far(const FileSystem &fs, const Session &session, const DmaBuf &buffer, const std::string &path) {
+// A short file far behind on the disk: what is to be added to an offset in it does not fit into 32
+// bits.
+void test_far(const FileSystem &fs, const Session &session, const DmaBuf &buffer,
+              const std::string &path) {
   constexpr std::uint64_t at = 2 * piece + 4096;
-  report().check(on_disk(path, at) - at > wrap, fs.name() + ": a short file is more than 4 GiB behind");
+  report().check(on_disk(path, at) - at > wrap,
+                 fs.name() + ": a short file is more than 4 GiB behind");
   {
     const UniqueFd file = open_target(path, O_RDWR | O_DIRECT | O_CLOEXEC);
     HostBuffer bytes(part);
@@ -174,7 +182,8 @@ void test_far(const FileSystem &fs, const Session &session, const DmaBuf &buffer
   std::vector<Word> wanted(part / 8);
   fill_pattern(wanted, laid_down, at);
   const auto bad = compare_words(buffer.words().first(part / 8), wanted);
-  report().check(!bad, fs.name() + ": the bytes of a short file far behind", bad ? describe(*bad, at) : "");
+  report().check(!bad, fs.name() + ": the bytes of a short file far behind",
+                 bad ? describe(*bad, at) : "");
 }
 
 } // namespace
@@ -189,7 +198,8 @@ void test_large(const std::string &type) {
   report().note(std::format("{}: 5 GiB made in {:.1f} s", fs.name(), now_s() - begin));
   report().check(append_pieces(path, fs.path("between")) >= 2,
                  fs.name() + ": several extents begin past 4 GiB of the file");
-  report().check(on_disk(path, made_bytes - 1) > wrap, fs.name() + ": the file goes past 4 GiB of the disk");
+  report().check(on_disk(path, made_bytes - 1) > wrap,
+                 fs.name() + ": the file goes past 4 GiB of the disk");
   lay_down(path);
 
   auto made = DmaBuf::create(Exporter::UdmabufScattered, part * std::size(parts));
@@ -208,7 +218,8 @@ void test_large(const std::string &type) {
       }
       for (std::size_t i = 0; i < std::size(parts); ++i) {
         const int got = reads.move(way, Direction::Read, i * part, part, parts[i]);
-        report().check(got == static_cast<int>(part), fs.name() + ": a read past 4 GiB", errno_name(got));
+        report().check(got == static_cast<int>(part), fs.name() + ": a read past 4 GiB",
+                       errno_name(got));
       }
       const CpuAccess access(buffer, false);
       for (std::size_t i = 0; i < std::size(parts); ++i) {
@@ -233,7 +244,8 @@ void test_large(const std::string &type) {
     for (std::size_t i = 0; i < std::size(parts); ++i) {
       const int got =
           writes.move(i % 2 ? &ring : nullptr, Direction::Write, i * part, part, parts[i]);
-      report().check(got == static_cast<int>(part), fs.name() + ": a write past 4 GiB", errno_name(got));
+      report().check(got == static_cast<int>(part), fs.name() + ": a write past 4 GiB",
+                     errno_name(got));
     }
   }
   held.reset();

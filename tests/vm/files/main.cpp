@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// Premapped I/O on regular files: every byte, what is refused, what is held still meanwhile, and users
-// who try to get at blocks that are not the file's.
+// Premapped I/O on regular files: every byte, what is refused, what is held still meanwhile, and
+// users who try to get at blocks that are not the file's.
 //
-// usage: files FILESYSTEM… [GROUP…], of: ext4 xfs; bytes refusals held hostile shrink unknown (all, unless
+// usage: files FILESYSTEM… [GROUP…], of: ext4 xfs; bytes refusals held hostile shrink unknown (all,
+// unless
 //        any is named); large (dmabuf-lab run --drive-gib 8), bar (--p2p), cut (of power_cut.py)
 // Destroys data on /dev/nvme0n1.
 #include "files.hpp"
@@ -21,8 +22,10 @@ struct Group {
   bool named_only = false;
 };
 
-constexpr Group groups[] = {{"bytes", test_bytes},     {"refusals", test_refusals},
-                            {"held", test_held},       {"hostile", test_hostile},
+constexpr Group groups[] = {{"bytes", test_bytes},
+                            {"refusals", test_refusals},
+                            {"held", test_held},
+                            {"hostile", test_hostile},
                             {"bar", test_bar, true}};
 
 struct OwnGroup {
@@ -32,9 +35,9 @@ struct OwnGroup {
 };
 
 constexpr OwnGroup own_groups[] = {{"shrink", test_shrink},
-                                    {"unknown", test_unknown},
-                                    {"large", test_large, true},
-                                    {"cut", test_cut, true}};
+                                   {"unknown", test_unknown},
+                                   {"large", test_large, true},
+                                   {"cut", test_cut, true}};
 
 bool is_group(std::string_view name) {
   return std::ranges::contains(groups, name, &Group::name) ||

@@ -97,7 +97,8 @@ void test_refusals(const FileSystem &fs) {
     make_file(hole, file_bytes, 1);
     if (std::system(std::format("fallocate -p -o {} -l 4096 {}", block * 4096, hole).c_str()) != 0)
       die("fallocate");
-    refuse(std::format("a file with a hole at block {}", block), hole, ENXIO, DMABUF_RW_REASON_FILE_HOLE);
+    refuse(std::format("a file with a hole at block {}", block), hole, ENXIO,
+           DMABUF_RW_REASON_FILE_HOLE);
   }
   not_held(fs.name() + ": a file with a hole", hole);
   const std::string unwritten = fs.path("unwritten");
@@ -155,7 +156,8 @@ void test_refusals(const FileSystem &fs) {
   not_held(fs.name() + ": at the end", good);
 }
 
-// Another file system on the same drive: nobody has read its code. And one that has data in its journal first.
+// Another file system on the same drive: nobody has read its code. And one that has data in its
+// journal first.
 void test_unknown(const std::string &type) {
   if (type != "ext4")
     return;

@@ -16,7 +16,7 @@ namespace {
 // All of a file, from the disk and not from the page cache; the last word is filled up with zeros.
 std::vector<Word> all_of(const std::string &path, std::uint64_t &bytes) {
   const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  struct stat stat {};
+  struct stat stat{};
   if (!file || ::fstat(file.get(), &stat) != 0 || ::fsync(file.get()) != 0 ||
       ::posix_fadvise(file.get(), 0, 0, POSIX_FADV_DONTNEED) != 0)
     die(path + ": " + errno_name(errno));
@@ -76,10 +76,9 @@ int HeldFile::move(Ring *ring, Direction direction, std::uint64_t buffer_offset,
                    std::uint32_t length, std::uint64_t file_offset) const {
   if (ring) {
     const dmabuf_rw_uring_io io{.file_offset = file_offset, .handle = entry_.handle, .flags = 0};
-    return ring->command(session_.fd(),
-                         direction == Direction::Read ? DMABUF_RW_URING_READ
-                                                      : DMABUF_RW_URING_WRITE,
-                         buffer_offset, length, io);
+    return ring->command(
+        session_.fd(), direction == Direction::Read ? DMABUF_RW_URING_READ : DMABUF_RW_URING_WRITE,
+        buffer_offset, length, io);
   }
   dmabuf_rw_io io{};
   io.handle = entry_.handle;

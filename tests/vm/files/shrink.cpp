@@ -51,9 +51,10 @@ void test_shrink(const std::string &type) {
       return;
     for (const Direction direction : {Direction::Read, Direction::Write}) {
       got = held->move(way, direction, 0, block, 0);
-      report().check(got == -EINVAL && held->info().last_reason == DMABUF_RW_REASON_RANGE,
-                     std::format("{}: a {} past the end of the partition", what, name_of(direction)),
-                     errno_name(got) + " " + reason_name(held->info().last_reason));
+      report().check(
+          got == -EINVAL && held->info().last_reason == DMABUF_RW_REASON_RANGE,
+          std::format("{}: a {} past the end of the partition", what, name_of(direction)),
+          errno_name(got) + " " + reason_name(held->info().last_reason));
     }
     got = fs.resize(part_bytes);
     report().check(got == 0, what + ": it is as large as before", errno_name(got));
@@ -67,7 +68,8 @@ void test_shrink(const std::string &type) {
   }
   fill(7);
   got = held->move(&ring, Direction::Write, 0, file_bytes, 0);
-  report().check(got == static_cast<int>(file_bytes), fs.name() + ": it is written again", errno_name(got));
+  report().check(got == static_cast<int>(file_bytes), fs.name() + ": it is written again",
+                 errno_name(got));
   held.reset();
   file_holds(fs.name() + ": what was written after that", path, 7);
 }

@@ -55,7 +55,8 @@ def test_end_of_a_log(tally: Tally) -> None:
     """The last I/Os are in flight, or not even submitted, when fio is done."""
     chance = random.Random(1)
     with tempfile.TemporaryDirectory() as folder:
-        log = write_log(Path(folder), [(chance.choice(("read", "write")), chance.randrange(4096) * 4096, 4096) for _ in range(4096)])
+        log = write_log(Path(folder), [(chance.choice(("read", "write")),
+                        chance.randrange(4096) * 4096, 4096) for _ in range(4096)])
         for datapath in DATAPATHS:
             for options in (NONE, ["--iodepth_batch=8"]):
                 name = f"{datapath} {options}: end of a log"

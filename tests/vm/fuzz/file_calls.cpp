@@ -177,7 +177,7 @@ long fcntl(Worker &, Args &args) {
                               F_SET_RW_HINT, F_NOTIFY};
   const int command = commands[args.next() % std::size(commands)];
   const std::uint64_t argument = resolve(args.next(), object_bytes(file));
-  struct flock lock {};
+  struct flock lock{};
   lock.l_type = argument % 2 ? F_RDLCK : F_WRLCK;
   lock.l_start = static_cast<off_t>(argument);
   lock.l_len = 4096;
@@ -235,7 +235,7 @@ long rw_ioctl(Worker &worker, Args &args) {
 long fsync(Worker &, Args &args) { return outcome(::fsync(args.fd())); }
 
 long fstat(Worker &, Args &args) {
-  struct stat state {};
+  struct stat state{};
   return outcome(::fstat(args.fd(), &state));
 }
 

@@ -17,7 +17,8 @@ struct Options {
   std::uint64_t epoch_calls = 100000; // then the process is killed in the middle of everything
   double seconds = 0;                 // 0: until the calls are done
   double hang_seconds = 60;
-  std::string provoke; // "disk", "buffer", "hang" or "linger": what goes wrong on purpose, after some calls
+  std::string
+      provoke; // "disk", "buffer", "hang" or "linger": what goes wrong on purpose, after some calls
   unsigned threads = 4;
   bool coverage = true;
   Taste taste;

@@ -107,7 +107,7 @@ constexpr Action actions[] = {
 std::span<const Action> memory_actions() { return actions; }
 
 void catch_faults() {
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_handler = on_fault;
   action.sa_flags = SA_NODEFER;
   ::sigaction(SIGSEGV, &action, nullptr);

@@ -47,7 +47,7 @@ void set_signals() {
   ::signal(SIGXFSZ, SIG_IGN);
   ::signal(SIGPIPE, SIG_IGN);
   ::signal(SIGIO, SIG_IGN);
-  struct sigaction action {}; // without SA_RESTART
+  struct sigaction action{}; // without SA_RESTART
   action.sa_handler = on_alarm;
   ::sigaction(SIGALRM, &action, nullptr);
 }

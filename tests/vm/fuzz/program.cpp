@@ -282,7 +282,8 @@ static_assert(std::size(table) < 255);
 std::string number_text(std::uint64_t value) {
   if ((value & size_mark_mask) == size_mark)
     return std::format("size{:+}", static_cast<int>(value & 0xFFFF) - 0x8000);
-  // In hexadecimal a number of this kind reads like an address of the kernel, which nothing may show.
+  // In hexadecimal a number of this kind reads like an address of the kernel, which nothing may
+  // show.
   const bool address = value >> 48 == 0xFFFF;
   return value < 10000 || address ? std::format("{}", value) : std::format("0x{:x}", value);
 }

@@ -15,7 +15,7 @@ inline constexpr std::size_t max_corpus = 1024, max_pcs = 1u << 15;
 // How one type of call ended, on one thread.
 struct Tally {
   std::uint64_t started, succeeded;
-  double seconds; // with the calls inside it
+  double seconds;                  // with the calls inside it
   std::uint64_t errors[max_errno]; // the last one: any other number
 };
 

@@ -237,8 +237,8 @@ void summarize(const Options &options, const Shared &shared, double seconds,
   std::uint64_t programs = 0;
   for (const ThreadState &thread : shared.threads)
     programs += thread.programs;
-  report().note(std::format("{:18} {:>9} {:>9} {:>8}  errors", "call", "started", "succeeded",
-                            "seconds"));
+  report().note(
+      std::format("{:18} {:>9} {:>9} {:>8}  errors", "call", "started", "succeeded", "seconds"));
   for (std::size_t i = 0; i < types().size(); ++i) {
     const Type &type = types()[i];
     const Tally sum = total(shared, i);

@@ -263,8 +263,8 @@ void killed(const InvalidateOptions &options, const TestBuffer &buffer) {
   report().check(buffer.signal() == 0, name + ": FENCE_SIGNAL");
 }
 
-// Fences that have all signalled are taken off by an I/O; not while one is left that has not, even if
-// the I/O need not wait for it. And one that comes later is waited for.
+// Fences that have all signalled are taken off by an I/O; not while one is left that has not, even
+// if the I/O need not wait for it. And one that comes later is waited for.
 void taken_off(const InvalidateOptions &options, const Testexp &testexp, const Way &way,
                DiskRegion &region) {
   const std::string name = name_of(way) + ": fences that have signalled";
@@ -272,7 +272,8 @@ void taken_off(const InvalidateOptions &options, const Testexp &testexp, const W
   Bed bed(options, testexp, way);
   const TestBuffer &buffer = bed.buffer();
   const auto write = [&] { return bed.transfer(Direction::Write, little); };
-  report().check(buffer.add_signalled(DMABUF_TESTEXP_USAGE_WRITE, 3) == 0, name + ": FENCES_SIGNALLED");
+  report().check(buffer.add_signalled(DMABUF_TESTEXP_USAGE_WRITE, 3) == 0,
+                 name + ": FENCES_SIGNALLED");
   bed.fence(DMABUF_TESTEXP_USAGE_READ, 0);
   // A fence that was found to stay is not looked at again in the same tick.
   for (int tries = 0; tries < 3; ++tries, ::usleep(20000)) {
@@ -286,7 +287,8 @@ void taken_off(const InvalidateOptions &options, const Testexp &testexp, const W
   if (moves) {
     bed.fence(DMABUF_TESTEXP_USAGE_BOOKKEEP, 0);
     report().check(write() == static_cast<int>(little), name + ", and a bookkeep one: result");
-    report().check(buffer.move(100) == -ETIMEDOUT, name + ", and a bookkeep one: a move waits for it");
+    report().check(buffer.move(100) == -ETIMEDOUT,
+                   name + ", and a bookkeep one: a move waits for it");
     report().check(buffer.signal() == 0, name + ": FENCE_SIGNAL of the bookkeep one");
   }
   ::usleep(20000);

@@ -349,9 +349,9 @@ void test_sharing(const InvalidateOptions &options, const Testexp &testexp) {
       // Once each, however many share the memory.
       first.info(a.entry().handle, info);
       const std::uint64_t moves = buffer.must_stats().moves;
-      report().check(info.invalidations == moves, name + ": INFO.invalidations",
-                     std::format("{} after {} moves",
-                                 static_cast<std::uint64_t>(info.invalidations), moves));
+      report().check(
+          info.invalidations == moves, name + ": INFO.invalidations",
+          std::format("{} after {} moves", static_cast<std::uint64_t>(info.invalidations), moves));
       report().check(a.release() == 0, name + ": UNMAP of the first");
       const std::string wrong = check_transfer(buffer, b, region, 20);
       report().check(wrong.empty(), name + ": the second works without the first", wrong);
@@ -382,9 +382,8 @@ void test_sharing(const InvalidateOptions &options, const Testexp &testexp) {
     std::vector<std::pair<std::uint32_t, std::uint32_t>> reasons = {
         {DMABUF_RW_PATH_PREMAPPED, DMABUF_RW_REASON_NOT_DIRECT}};
     for (const auto &[path, feature] : page_paths)
-      reasons.emplace_back(static_cast<std::uint32_t>(path), has(feature)
-                                                                 ? DMABUF_RW_REASON_NO_CPU_VIEW
-                                                                 : DMABUF_RW_REASON_KERNEL);
+      reasons.emplace_back(static_cast<std::uint32_t>(path),
+                           has(feature) ? DMABUF_RW_REASON_NO_CPU_VIEW : DMABUF_RW_REASON_KERNEL);
     for (const auto &[path, reason] : reasons)
       report().check(entry.refused[path] == reason,
                      std::format("AUTO says why {} is refused", name_of(Path{path})),

@@ -360,7 +360,7 @@ void test_limits(const IsolationOptions &options) {
 }
 
 void test_privileges(const IsolationOptions &options) {
-  struct stat state {};
+  struct stat state{};
   report().check(::stat(DMABUF_RW_DEVICE, &state) == 0 && (state.st_mode & 07777) == 0600 &&
                      state.st_uid == 0,
                  "device is mode 0600 and root's", std::format("mode {:o}", state.st_mode));

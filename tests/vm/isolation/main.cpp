@@ -121,14 +121,10 @@ int main(int argc, char **argv) {
   using namespace vmtest;
   IsolationOptions options;
   std::string only;
-  static const option names[] = {{"nvme", 1, nullptr, 'n'},
-                                 {"other", 1, nullptr, 'o'},
-                                 {"exporter", 1, nullptr, 'e'},
-                                 {"seconds", 1, nullptr, 's'},
-                                 {"seed", 1, nullptr, 'r'},
-                                 {"only", 1, nullptr, 'g'},
-                                 {"verbose", 0, nullptr, 'v'},
-                                 {}};
+  static const option names[] = {{"nvme", 1, nullptr, 'n'},     {"other", 1, nullptr, 'o'},
+                                 {"exporter", 1, nullptr, 'e'}, {"seconds", 1, nullptr, 's'},
+                                 {"seed", 1, nullptr, 'r'},     {"only", 1, nullptr, 'g'},
+                                 {"verbose", 0, nullptr, 'v'},  {}};
   report().take_options(argc, argv);
   for (int c; (c = getopt_long(argc, argv, "", names, nullptr)) != -1;) {
     if (c == 'n')
@@ -157,15 +153,21 @@ int main(int argc, char **argv) {
     void (*run)(const IsolationOptions &);
     bool only_by_name = false; // takes minutes
   };
-  static constexpr std::array groups = {
-      Group{"calls", test_calls},           Group{"map", test_map_arguments},
-      Group{"modes", test_modes},           Group{"batches", test_batches},
-      Group{"handles", test_handles},       Group{"ranges", test_io_ranges},
-      Group{"commands", test_commands},     Group{"slots", test_slots},
-      Group{"partition", test_partition},   Group{"page_cache", test_page_cache},
-      Group{"files", test_files},           Group{"limits", test_limits},
-      Group{"privileges", test_privileges}, Group{"threads", test_threads},
-      Group{"generations", test_generations, true}};
+  static constexpr std::array groups = {Group{"calls", test_calls},
+                                        Group{"map", test_map_arguments},
+                                        Group{"modes", test_modes},
+                                        Group{"batches", test_batches},
+                                        Group{"handles", test_handles},
+                                        Group{"ranges", test_io_ranges},
+                                        Group{"commands", test_commands},
+                                        Group{"slots", test_slots},
+                                        Group{"partition", test_partition},
+                                        Group{"page_cache", test_page_cache},
+                                        Group{"files", test_files},
+                                        Group{"limits", test_limits},
+                                        Group{"privileges", test_privileges},
+                                        Group{"threads", test_threads},
+                                        Group{"generations", test_generations, true}};
   const auto before = live_dmabufs();
   for (const Group &group : groups) {
     if (only.empty() ? group.only_by_name : only != group.name)

@@ -67,8 +67,7 @@ void one_way_dma(const IsolationOptions &options) {
     write_file(trace + "trace", "");
     if (const int error = write_file(event, "1"))
       die("trace event dma/dma_map_sg: " + errno_name(error));
-    auto entry =
-        map_entry(buffer->fd(), bed.target.get(), Path::Premapped, DMABUF_RW_DIR_WRITE);
+    auto entry = map_entry(buffer->fd(), bed.target.get(), Path::Premapped, DMABUF_RW_DIR_WRITE);
     const int mapped = bed.session.map_one(entry);
     write_file(event, "0");
     expect("MAP for writes", mapped, {0});
@@ -81,8 +80,9 @@ void one_way_dma(const IsolationOptions &options) {
   const int both = count(Access::ReadWrite, "dir=BIDIRECTIONAL");
   report().check(both == 1, "a dma-buf that may be written is mapped for the drive both ways",
                  std::format("{} such maps", both));
-  // The dma-buf framework of 6.12, and not of 7.2, maps a buffer of such an exporter itself, both ways, as soon
-  // as somebody attaches who can follow moves; what we ask for later is answered with that.
+  // The dma-buf framework of 6.12, and not of 7.2, maps a buffer of such an exporter itself, both
+  // ways, as soon as somebody attaches who can follow moves; what we ask for later is answered with
+  // that.
   utsname kernel{};
   if (::uname(&kernel) != 0 || std::atoi(kernel.release) < 7)
     return report().skip("one way for the drive", "this kernel's framework maps both ways itself");

@@ -127,8 +127,8 @@ void bad_registrations(Bed &bed, std::uint32_t handle, std::uint32_t premapped_h
   for (const std::uint32_t other : {0u, handle + 100, ~0u})
     expect("REGISTER of a handle that is not", bed.ring.enroll(bed.session.fd(), other, 1),
            {ENOENT});
-  expect("REGISTER of a premapped mapping",
-         bed.ring.enroll(bed.session.fd(), premapped_handle, 1), {EINVAL, EOPNOTSUPP});
+  expect("REGISTER of a premapped mapping", bed.ring.enroll(bed.session.fd(), premapped_handle, 1),
+         {EINVAL, EOPNOTSUPP});
   // Has pages, too, but only for I/O with its own target.
   auto bvec_entry = map_entry(bed.buffer.fd(), bed.target.get(), Path::Bvec);
   if (expect("MAP by bvec", bed.session.map_one(bvec_entry), {0})) {
@@ -148,8 +148,7 @@ void filled_and_emptied(Bed &bed, std::uint32_t handle) {
   const dmabuf_rw_uring_reg good{.handle = handle, .index = 1, .flags = 0, .reserved = 0};
   expect("REGISTER", registration(bed, DMABUF_RW_URING_REGISTER, good), {0});
   expect("REGISTER into a full slot", registration(bed, DMABUF_RW_URING_REGISTER, good), {EBUSY});
-  expect("REGISTER of the same in another slot", bed.ring.enroll(bed.session.fd(), handle, 2),
-         {0});
+  expect("REGISTER of the same in another slot", bed.ring.enroll(bed.session.fd(), handle, 2), {0});
   dmabuf_rw_info info{};
   bed.session.info(handle, info);
   report().check(info.registrations == 2 && info.registered == 2, "INFO counts two slots",

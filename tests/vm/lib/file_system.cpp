@@ -61,8 +61,10 @@ FileSystem::FileSystem(const std::string &type, std::uint64_t start, std::uint64
 FileSystem::~FileSystem() {
   report().check(wait_for([] { return ::umount2(mount_point, 0) == 0; }, 30),
                  name_ + ": umount when nothing is mapped");
-  report().check(std::system(std::format("{} {} > /tmp/files.fsck 2>&1", how(type_).check, node_).c_str()) == 0,
-                 name_ + ": the file system is whole", read_file("/tmp/files.fsck"));
+  report().check(
+      std::system(std::format("{} {} > /tmp/files.fsck 2>&1", how(type_).check, node_).c_str()) ==
+          0,
+      name_ + ": the file system is whole", read_file("/tmp/files.fsck"));
   must(std::format("wipefs -q -a {}", node_));
 }
 
@@ -73,8 +75,7 @@ void fill_file(int fd, const std::string &path, std::uint64_t bytes, std::uint32
   for (std::uint64_t at = 0; at < bytes; at += words.size() * 8) {
     const std::uint64_t length = std::min<std::uint64_t>(words.size() * 8, bytes - at);
     fill_pattern(words, generation, at);
-    if (::pwrite(fd, words.data(), length, static_cast<off_t>(at)) !=
-        static_cast<ssize_t>(length))
+    if (::pwrite(fd, words.data(), length, static_cast<off_t>(at)) != static_cast<ssize_t>(length))
       die(path + ": " + errno_name(errno));
   }
   if (::fsync(fd) != 0)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// A file system on the drive for the length of a scope, and files on it that lie as a test wants them.
+// A file system on the drive for the length of a scope, and files on it that lie as a test wants
+// them.
 #pragma once
 
 #include "partition.hpp"
@@ -17,8 +18,8 @@ inline constexpr const char mount_point[] = "/tmp/files.mount";
 // A file system on a part of the drive, mounted at mount_point for as long as the object lives.
 class FileSystem {
 public:
-  // `type`: ext2, ext4, xfs or btrfs. `start`: where on /dev/nvme0n1 it begins, bytes, a multiple of 512; by a partition of its own, of
-  // `bytes` bytes, unless it is 0. `options`: of mount(2).
+  // `type`: ext2, ext4, xfs or btrfs. `start`: where on /dev/nvme0n1 it begins, bytes, a multiple
+  // of 512; by a partition of its own, of `bytes` bytes, unless it is 0. `options`: of mount(2).
   FileSystem(const std::string &type, std::uint64_t start, std::uint64_t bytes = 512u << 20,
              const char *options = nullptr);
   FileSystem(const FileSystem &) = delete;
@@ -40,8 +41,8 @@ private:
 // A file of `bytes` bytes whose blocks are all written, with the pattern of `generation`.
 void make_file(const std::string &path, std::uint64_t bytes, std::uint32_t generation);
 
-// A file whose pieces of `piece` bytes lie apart on the drive, with the pattern of `generation`. `bytes` is
-// a multiple of `piece`. What lies between them belongs to nobody.
+// A file whose pieces of `piece` bytes lie apart on the drive, with the pattern of `generation`.
+// `bytes` is a multiple of `piece`. What lies between them belongs to nobody.
 class PiecesFile {
 public:
   PiecesFile(const FileSystem &fs, const std::string &file, std::uint64_t bytes,

@@ -31,12 +31,14 @@ public:
   // the "second" word; "off". Without an IOMMU only.
   void divert(std::string_view what) const;
   int diverted() const;
-  // The next `count` requests that end in this function of a module, a request's end_io, end with this
-  // NVMe status, after the drive has done them. How many have so far; what is left of them goes.
+  // The next `count` requests that end in this function of a module, a request's end_io, end with
+  // this NVMe status, after the drive has done them. How many have so far; what is left of them
+  // goes.
   void lie(std::string_view function, unsigned status, unsigned count) const;
   int lies() const;
   void lie_off() const;
-  // Calls of a kernel function by this process are counted, by the user whose file rights they are made with.
+  // Calls of a kernel function by this process are counted, by the user whose file rights they are
+  // made with.
   void watch_rights(std::string_view function) const;
   struct Calls {
     int by_root = 0, by_others = 0;

@@ -15,8 +15,7 @@ namespace {
 
 std::string find_port() {
   std::error_code error;
-  for (const auto &entry :
-       std::filesystem::directory_iterator("/sys/class/virtio-ports", error)) {
+  for (const auto &entry : std::filesystem::directory_iterator("/sys/class/virtio-ports", error)) {
     std::string name;
     std::ifstream(entry.path() / "name") >> name;
     if (name == "lab.qmp")
@@ -34,8 +33,8 @@ Qmp::Qmp() {
   port_ = UniqueFd(::open(path.c_str(), O_RDWR | O_CLOEXEC));
   if (!port_)
     die("open " + path);
-  // QEMU greets once, whoever opens the port: it refuses this from a second program, which may go on
-  // where the first one stopped. line() ends the program if there is no answer.
+  // QEMU greets once, whoever opens the port: it refuses this from a second program, which may go
+  // on where the first one stopped. line() ends the program if there is no answer.
   ask("qmp_capabilities", "{}");
 }
 

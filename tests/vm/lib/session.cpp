@@ -137,7 +137,7 @@ Path pages_path() {
 }
 
 bool module_loaded(std::string_view name) {
-  struct stat state {};
+  struct stat state{};
   return ::stat(std::format("/sys/module/{}", name).c_str(), &state) == 0;
 }
 

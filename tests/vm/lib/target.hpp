@@ -32,8 +32,8 @@ private:
 UniqueFd open_target(const std::string &path, int flags = -1);
 // Size of a block device in bytes; exit_setup when it cannot be told.
 std::uint64_t block_device_bytes(int fd);
-// What one command may move as far as the block layer knows: max_hw_sectors_kb of the queue that takes
-// the commands, a multipath head's path. exit_setup when it cannot be told.
+// What one command may move as far as the block layer knows: max_hw_sectors_kb of the queue that
+// takes the commands, a multipath head's path. exit_setup when it cannot be told.
 std::uint64_t block_layer_limit(const std::string &node);
 // All of it, or exit_setup: the witness itself must not fail.
 void write_plain(int fd, std::span<const Word> words, std::uint64_t offset);

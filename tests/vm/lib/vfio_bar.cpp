@@ -67,8 +67,8 @@ std::expected<VfioBar, std::string> VfioBar::open() {
 
   const fs::path group = fs::canonical("/sys/bus/pci/devices/" + address + "/iommu_group");
   bar.container_ = UniqueFd(::open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC));
-  bar.group_ = UniqueFd(::open(("/dev/vfio/" + group.filename().string()).c_str(),
-                               O_RDWR | O_CLOEXEC));
+  bar.group_ =
+      UniqueFd(::open(("/dev/vfio/" + group.filename().string()).c_str(), O_RDWR | O_CLOEXEC));
   if (!bar.container_ || !bar.group_)
     return failed("open the vfio group");
   int container = bar.container_.get();
@@ -121,8 +121,8 @@ bool VfioBar::set_memory(bool on) const {
   if (::pread(device_.get(), &command, sizeof(command), where) != sizeof(command))
     return false;
   command |= PCI_COMMAND_MASTER;
-  command = static_cast<std::uint16_t>(on ? command | PCI_COMMAND_MEMORY
-                                          : command & ~PCI_COMMAND_MEMORY);
+  command =
+      static_cast<std::uint16_t>(on ? command | PCI_COMMAND_MEMORY : command & ~PCI_COMMAND_MEMORY);
   return ::pwrite(device_.get(), &command, sizeof(command), where) == sizeof(command);
 }
 

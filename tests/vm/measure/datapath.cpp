@@ -272,8 +272,7 @@ public:
 
 Datapath::Datapath(const Case &what, unsigned flags)
     : bs_(what.number("bs")), slot_bytes_((bs_ + 4095) & ~4095ull),
-      depth_(static_cast<unsigned>(what.number("depth"))),
-      expected_(static_cast<int>(bs_)),
+      depth_(static_cast<unsigned>(what.number("depth"))), expected_(static_cast<int>(bs_)),
       memory_(memory_of(what.text("memory"), slot_bytes_ * depth_)),
       writes_(what.number("writes", 0)),
       entry_bytes_(sizeof(io_uring_sqe) * (flags & IORING_SETUP_SQE128 ? 2 : 1)),

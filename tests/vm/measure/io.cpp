@@ -2,7 +2,8 @@
 // Reads and writes: one loop for every datapath. A submission entry is made once per slot and
 // copied; per I/O only its file offset changes. So only the datapath differs.
 //
-// io path=… memory=… bs=… depth=… [writes=1] [file=one|many] [polled=1] [hint=BYTES] [whole=1] [ranges=N]
+// io path=… memory=… bs=… depth=… [writes=1] [file=one|many] [polled=1] [hint=BYTES] [whole=1]
+// [ranges=N]
 //    [each=1] [batches=N] [free=1 [ios=N]]
 //
 // ranges: so many I/Os in one command; depth counts I/Os all the same.
@@ -124,7 +125,8 @@ double cost_of_gap(io_uring *ring, unsigned gap_us, bool polled) {
   }
   cost = middle(std::move(costs));
   if (!usual(marked / count, cost))
-    die(std::format("the gaps of a profile cost {:.0f} ticks, and {:.0f} are subtracted", marked / count, cost));
+    die(std::format("the gaps of a profile cost {:.0f} ticks, and {:.0f} are subtracted",
+                    marked / count, cost));
   return cost;
 }
 
@@ -134,8 +136,7 @@ public:
       : depth_(static_cast<unsigned>(what.number("depth"))), bs_(what.number("bs")),
         batches_(static_cast<unsigned>(what.number("batches", 40))), ios_(what.number("ios", 4000)),
         polled_(what.number("polled", 0)), free_(what.number("free", 0)),
-        each_(what.number("each", 0)),
-        path_(make_datapath(what)), line_(what.line()) {
+        each_(what.number("each", 0)), path_(make_datapath(what)), line_(what.line()) {
     depth_ /= path_->per_entry();
     if (free_)
       ios_ /= path_->per_entry();
@@ -205,8 +206,8 @@ private:
     if (!polled_)
       drive_interrupt().unmask();
     unsigned left = depth_;
-    // A wait of a polled ring looks for completions until they are there. One look finds all, or the
-    // drive was not done in time.
+    // A wait of a polled ring looks for completions until they are there. One look finds all, or
+    // the drive was not done in time.
     bool in_time = true;
     if (polled_) {
       if (const int status = io_uring_get_events(ring); status < 0 && status != -EINTR)
@@ -275,8 +276,8 @@ private:
   std::array<unsigned, 4096> done_{};
   std::size_t next_ = 0;
   unsigned gap_us_ = 1000, redone_ = 0;
-  // Ticks of a batch in the repeat before. Profiles leave out those in which the kernel did something
-  // else besides.
+  // Ticks of a batch in the repeat before. Profiles leave out those in which the kernel did
+  // something else besides.
   double usual_ = 0;
 };
 

@@ -57,15 +57,17 @@ struct Memory {
   ~Memory();
   int dmabuf() const { return exported ? exported->fd() : buffer->fd(); }
   UniqueFd memfd;
-  std::optional<DmaBuf> buffer;       ///< of the memfd
-  std::byte *host = nullptr;          ///< the same pages, mapped from the memfd
-  std::optional<TestBuffer> exported; ///< or a buffer of the test exporter, which the CPU cannot map
+  std::optional<DmaBuf> buffer; ///< of the memfd
+  std::byte *host = nullptr;    ///< the same pages, mapped from the memfd
+  std::optional<TestBuffer>
+      exported; ///< or a buffer of the test exporter, which the CPU cannot map
   std::size_t bytes = 0;
 };
 
 /// Memory of a kind of at least so many bytes, made or enlarged when needed before the first case
-/// runs: kinds are scattered (4 KiB pieces), huge (2 MiB pages), contiguous (one 1 GiB page), and of the
-/// test exporter unfenced and signalled, with fences that have all signalled, as a GPU's buffers have.
+/// runs: kinds are scattered (4 KiB pieces), huge (2 MiB pages), contiguous (one 1 GiB page), and
+/// of the test exporter unfenced and signalled, with fences that have all signalled, as a GPU's
+/// buffers have.
 std::shared_ptr<Memory> memory_of(const std::string &kind, std::size_t bytes);
 /// A dma-buf that nobody else has, of such memory or of the system heap ("heap": pieces of 1 MiB).
 DmaBuf fresh_dmabuf(const std::string &kind, std::size_t bytes);

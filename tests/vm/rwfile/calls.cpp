@@ -436,7 +436,7 @@ void all_calls(Place &place, Model &model, const std::string &who, std::mt19937_
 }
 
 void check_stat(int fd, std::size_t size, const std::string &who) {
-  struct stat status {};
+  struct stat status{};
   report().check(::fstat(fd, &status) == 0 && S_ISREG(status.st_mode) &&
                      status.st_size == static_cast<off_t>(size),
                  who + ": fstat", std::format("size {}", status.st_size));

@@ -96,8 +96,7 @@ void bad_structure(const Session &session, const DmaBuf &buffer) {
 
 // Nothing that changes a file's size, rights or times has an effect.
 void attributes(const DmaBuf &buffer, int fd) {
-  struct stat before {
-  }, after{};
+  struct stat before{}, after{};
   ::fstat(fd, &before);
   const std::string name = proc_name(fd);
   const struct {
@@ -292,8 +291,7 @@ void test_modes(const RwOptions &) {
     attributes(buffer, fd.get());
     unchanged("contents are as they were", buffer, wanted);
   }
-  for (const Exporter exporter :
-       those_there({Exporter::Heap, Exporter::Vgem, Exporter::VirtioGpu}))
+  for (const Exporter exporter : those_there({Exporter::Heap, Exporter::Vgem, Exporter::VirtioGpu}))
     one_way(session, exporter, Access::ReadOnly);
   if (is_there(Exporter::Heap))
     one_way(session, Exporter::Heap, Access::WriteOnly);

@@ -282,8 +282,7 @@ void refusals(const RwOptions &options, Path path) {
         std::format("flag bit {}", bit), [=](Io &io) { io.flags = 1u << bit; }, EINVAL,
         DMABUF_RW_REASON_ARGUMENT);
   for (int i = 0; i < 2; ++i)
-    refused(
-        "padding", [=](Io &io) { io.reserved[i] = 1; }, EINVAL, DMABUF_RW_REASON_ARGUMENT);
+    refused("padding", [=](Io &io) { io.reserved[i] = 1; }, EINVAL, DMABUF_RW_REASON_ARGUMENT);
   const std::uint64_t disk = block_device_bytes(plain.get());
   for (const BadRange &r : bad_ranges(bytes, disk, query.max_io_bytes)) {
     // Past its end the block layer reads 0 bytes, and has no space for any.

@@ -237,7 +237,7 @@ void test_lifetime(const RwOptions &) {
   fill_pattern(wanted, 3, 0);
   const auto before = live_dmabufs();
   UniqueFd fd;
-  struct stat dmabuf {};
+  struct stat dmabuf{};
   {
     Session session;
     const DmaBuf buffer = must_make(Exporter::Udmabuf, 64u << 10);

@@ -124,8 +124,7 @@ void killed(const TestBuffer &buffer, const std::string &name, const std::functi
 void interrupted(const TestBuffer &buffer, bool restart) {
   const std::string name = restart ? "a signal with SA_RESTART" : "a signal";
   const UniqueFd fd = must_open_rw(Session(), buffer.fd());
-  struct sigaction action {
-  }, old{};
+  struct sigaction action{}, old{};
   action.sa_handler = [](int) {};
   action.sa_flags = restart ? SA_RESTART : 0;
   ::sigaction(SIGUSR1, &action, &old);

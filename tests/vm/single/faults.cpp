@@ -45,8 +45,8 @@ void setting(const std::string &file, const char *value) {
     die(std::format("{}: this kernel injects no faults (dmabuf-lab run --kernel debug)", file));
 }
 
-// Addresses of a kernel function, as "0x…" up to the next one. Where there is only gcc's variant of it (.isra.0), of
-// that.
+// Addresses of a kernel function, as "0x…" up to the next one. Where there is only gcc's variant of
+// it (.isra.0), of that.
 std::pair<std::string, std::string> range_of(const std::string &function,
                                              const std::string &module = "") {
   std::ifstream in("/proc/kallsyms");
@@ -276,40 +276,44 @@ void waited(Faults &faults, const DmaBuf &buffer, DiskRegion &region, int target
     const bool write = direction == DMABUF_RW_DIR_WRITE;
     const std::string name = std::format("IO {} {}{}", name_of(path), write ? "write" : "read",
                                          hint ? ", several commands" : "");
-    faults.every(name, [&](const Faults::Watched &watched) {
-      region.lay_down_all(++generation);
-      {
-        const CpuAccess access(buffer, true);
-        fill_pattern(buffer.words(), write ? generation + 1 : buffer_poison,
-                     write ? region.base() : 0);
-      }
-      dmabuf_rw_io io{};
-      io.handle = entry.handle;
-      io.direction = direction;
-      io.file_offset = region.base();
-      io.length = buffer_bytes;
-      int status = 0;
-      next_tick();
-      watched([&] { status = session.io(io); });
-      report().check(status != 0 || io.moved == buffer_bytes, name + ": no short success",
-                     std::format("{} bytes", std::uint64_t{io.moved}));
-      HostBuffer got(buffer_bytes), want(buffer_bytes);
-      if (write) {
-        read_plain(target, got.words(), region.base());
-        fill_pattern(want.words(), status ? generation : ++generation, region.base());
-      } else {
-        const CpuAccess access(buffer, false);
-        std::ranges::copy(buffer.words(), got.words().begin());
-        fill_pattern(want.words(), status ? buffer_poison : generation, status ? 0 : region.base());
-      }
-      // Of several commands, those before the refusal may have moved their part.
-      const auto wrong = compare_words(got.words(), want.words());
-      if (!status || !hint)
-        report().check(!wrong,
-                       std::format("{} that ended with {}: every byte", name, errno_name(status)),
-                       wrong ? describe(*wrong, region.base()) : "");
-      return Result{status, status == -ENOMEM && io.reason == DMABUF_RW_REASON_NO_MEMORY};
-    }, path == Path::Premapped ? 0 : 1);
+    faults.every(
+        name,
+        [&](const Faults::Watched &watched) {
+          region.lay_down_all(++generation);
+          {
+            const CpuAccess access(buffer, true);
+            fill_pattern(buffer.words(), write ? generation + 1 : buffer_poison,
+                         write ? region.base() : 0);
+          }
+          dmabuf_rw_io io{};
+          io.handle = entry.handle;
+          io.direction = direction;
+          io.file_offset = region.base();
+          io.length = buffer_bytes;
+          int status = 0;
+          next_tick();
+          watched([&] { status = session.io(io); });
+          report().check(status != 0 || io.moved == buffer_bytes, name + ": no short success",
+                         std::format("{} bytes", std::uint64_t{io.moved}));
+          HostBuffer got(buffer_bytes), want(buffer_bytes);
+          if (write) {
+            read_plain(target, got.words(), region.base());
+            fill_pattern(want.words(), status ? generation : ++generation, region.base());
+          } else {
+            const CpuAccess access(buffer, false);
+            std::ranges::copy(buffer.words(), got.words().begin());
+            fill_pattern(want.words(), status ? buffer_poison : generation,
+                         status ? 0 : region.base());
+          }
+          // Of several commands, those before the refusal may have moved their part.
+          const auto wrong = compare_words(got.words(), want.words());
+          if (!status || !hint)
+            report().check(
+                !wrong, std::format("{} that ended with {}: every byte", name, errno_name(status)),
+                wrong ? describe(*wrong, region.base()) : "");
+          return Result{status, status == -ENOMEM && io.reason == DMABUF_RW_REASON_NO_MEMORY};
+        },
+        path == Path::Premapped ? 0 : 1);
   }
   report().check(session.unmap_one(entry.handle) == 0, "UNMAP");
 }

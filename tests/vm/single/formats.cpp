@@ -214,9 +214,8 @@ void check_small_hint(const Space &space, Session &session, Ring &ring, DmaBuf &
                       errno_name(error)))
     return;
   const std::uint32_t length = 4 * space.block;
-  const int got =
-      ring.command(session.fd(), DMABUF_RW_URING_READ, 0, length,
-                   {.file_offset = zone_bytes, .handle = entry.handle, .flags = 0});
+  const int got = ring.command(session.fd(), DMABUF_RW_URING_READ, 0, length,
+                               {.file_offset = zone_bytes, .handle = entry.handle, .flags = 0});
   report().check(got == static_cast<int>(length),
                  std::format("{}: I/O with a hint of 4096", space.name), errno_name(got));
   report().check(session.unmap_one(entry.handle) == 0, "UNMAP");

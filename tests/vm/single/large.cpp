@@ -40,9 +40,9 @@ void check_path(Path path, const DmaBuf &buffer, int target) {
   DiskRegion disk(target, disk_base, 2 * block);
   Mover mover(session, ring, buffer.fd(), target, path);
   const auto name = name_of(path);
-  if (!report().check(mover.error() == 0, std::format("{}: map 5 GiB", name),
-                      std::format("{} {}", errno_name(mover.error()),
-                                  reason_name(mover.entry().reason))))
+  if (!report().check(
+          mover.error() == 0, std::format("{}: map 5 GiB", name),
+          std::format("{} {}", errno_name(mover.error()), reason_name(mover.entry().reason))))
     return;
   report().check(mover.entry().buffer_bytes == buffer_bytes, std::format("{}: size", name));
 

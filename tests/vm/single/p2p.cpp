@@ -31,7 +31,8 @@ struct Case {
 std::vector<Case> cases() {
   std::vector<Case> all;
   for (const std::uint32_t bytes : {512u, 4096u, 8192u, 12288u, 131072u, 524288u, 2097152u})
-    for (const std::uint64_t offset : {0ul, 512ul, 4096ul * 509, 4096ul * 510 + 1536, 4096ul * 1021})
+    for (const std::uint64_t offset :
+         {0ul, 512ul, 4096ul * 509, 4096ul * 510 + 1536, 4096ul * 1021})
       all.push_back({offset, bytes});
   all.push_back({0, buffer_bytes});
   return all;
@@ -57,8 +58,7 @@ void check_read(Mover &mover, std::span<Word> bar, DiskRegion &disk, const Case 
   const auto from = disk.expected(disk.base(), c.bytes);
   std::ranges::copy(from, want.begin() + static_cast<std::ptrdiff_t>(c.offset / 8));
   const int result = mover.transfer(Direction::Read, c.offset, c.bytes, disk.base());
-  if (!report().check(result == static_cast<int>(c.bytes), "read into the BAR",
-                      errno_name(result)))
+  if (!report().check(result == static_cast<int>(c.bytes), "read into the BAR", errno_name(result)))
     return;
   const auto wrong = compare_words(bar, want);
   report().check(!wrong, "every byte of the BAR after a read", wrong ? describe(*wrong, 0) : "");
@@ -111,9 +111,9 @@ void run(const VfioBar &device, int fd, int target) {
   check_refused(session, fd, target, Path::Registered, DMABUF_RW_REASON_NO_CPU_VIEW);
   check_refused(session, fd, target, Path::Bvec, DMABUF_RW_REASON_NO_CPU_VIEW);
   Mover mover(session, ring, fd, target, Path::Auto);
-  if (!report().check(mover.error() == 0, "AUTO maps a BAR",
-                      std::format("{} {}", errno_name(mover.error()),
-                                  reason_name(mover.entry().reason))))
+  if (!report().check(
+          mover.error() == 0, "AUTO maps a BAR",
+          std::format("{} {}", errno_name(mover.error()), reason_name(mover.entry().reason))))
     return;
   report().check(mover.entry().path == DMABUF_RW_PATH_PREMAPPED, "and takes premapped");
 

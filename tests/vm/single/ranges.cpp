@@ -94,8 +94,9 @@ std::string results(const Ranges &ranges) {
 
 bool all_moved(const std::string &name, int got, const Ranges &ranges) {
   const std::string wrong = results(ranges);
-  return report().check(got == static_cast<int>(ranges.size()) && wrong.empty(), name,
-                        std::format("{}; {}", got < 0 ? errno_name(got) : std::to_string(got), wrong));
+  return report().check(
+      got == static_cast<int>(ranges.size()) && wrong.empty(), name,
+      std::format("{}; {}", got < 0 ? errno_name(got) : std::to_string(got), wrong));
 }
 
 // A mapping of a buffer for the drive.
@@ -131,8 +132,10 @@ void read_round(Mapped &mapped, DmaBuf &buffer, Ranges &ranges, unsigned flags,
     read_plain(mapped.plain.get(), disk.words(), range.file_offset);
     std::ranges::copy(disk.words(), want.words().begin() + range.buffer_offset / sizeof(Word));
   }
-  if (!all_moved(name, move(mapped.ring, mapped.session, Direction::Read, mapped.entry.handle,
-                            ranges, flags), ranges))
+  if (!all_moved(
+          name,
+          move(mapped.ring, mapped.session, Direction::Read, mapped.entry.handle, ranges, flags),
+          ranges))
     return;
   const CpuAccess access(buffer, false);
   const auto wrong = compare_words(buffer.words(), want.words());
@@ -149,8 +152,10 @@ void write_round(Mapped &mapped, DmaBuf &buffer, DiskRegion &region, Ranges &ran
           buffer.words().subspan(range.buffer_offset / sizeof(Word), range.length / sizeof(Word)),
           region.expected(range.file_offset, range.length).begin());
   }
-  if (!all_moved(name, move(mapped.ring, mapped.session, Direction::Write, mapped.entry.handle,
-                            ranges, flags), ranges))
+  if (!all_moved(
+          name,
+          move(mapped.ring, mapped.session, Direction::Write, mapped.entry.handle, ranges, flags),
+          ranges))
     return;
   const auto wrong = region.check_all();
   report().check(!wrong, name + ": every byte of the drive", wrong.value_or(""));
@@ -177,9 +182,9 @@ void test_bytes(Path path) {
     std::uint64_t reads = 0, writes = 0, commands = 0;
     for (const std::size_t count : {1u, 2u, 3u, 8u, 31u, 32u, 33u, 64u, 255u})
       for (const unsigned flags : {0u, unsigned{IOSQE_ASYNC}}) {
-        const std::string name = std::format("{}, {} ranges{}{}", name_of(path), count,
-                                             flags ? ", by a worker" : "",
-                                             command ? ", short commands" : "");
+        const std::string name =
+            std::format("{}, {} ranges{}{}", name_of(path), count, flags ? ", by a worker" : "",
+                        command ? ", short commands" : "");
         Ranges ranges = deal(random, std::min<std::size_t>(count, bytes / page / 2 - 1));
         read_round(mapped, buffer, ranges, flags, name + ", read");
         reads += ranges.size();
@@ -192,8 +197,9 @@ void test_bytes(Path path) {
     const dmabuf_rw_info info = mapped.info();
     report().check(info.reads == reads && info.writes == writes && info.errors == 0,
                    std::format("{}: INFO counts each range", name_of(path)),
-                   std::format("{} of {} reads, {} of {} writes, {} errors", std::uint64_t{info.reads},
-                               reads, std::uint64_t{info.writes}, writes, std::uint64_t{info.errors}));
+                   std::format("{} of {} reads, {} of {} writes, {} errors",
+                               std::uint64_t{info.reads}, reads, std::uint64_t{info.writes}, writes,
+                               std::uint64_t{info.errors}));
     if (limit)
       report().check(info.commands == commands,
                      std::format("{}: as many commands as the limit of {} bytes asks for",
@@ -250,10 +256,12 @@ void test_bad_among_good(Path path) {
                                                        ranges[i].length / sizeof(Word)),
                                 region.expected(ranges[i].file_offset, ranges[i].length).begin());
         }
-        const int got = move(mapped.ring, mapped.session, direction, mapped.entry.handle, ranges, flags);
+        const int got =
+            move(mapped.ring, mapped.session, direction, mapped.entry.handle, ranges, flags);
         report().check(got == 15, name + ": ranges that ended well", std::to_string(got));
         const dmabuf_rw_range told = ranges[at];
-        report().check(told.error == EINVAL && told.moved == 0 && told.reason == DMABUF_RW_REASON_RANGE,
+        report().check(told.error == EINVAL && told.moved == 0 &&
+                           told.reason == DMABUF_RW_REASON_RANGE,
                        name + ": what is told of it",
                        std::format("{}, {} bytes, {}", errno_name(told.error), told.moved,
                                    reason_name(told.reason)));
@@ -283,8 +291,8 @@ void test_hostile_arrays() {
   dmabuf_rw_query query{};
   mapped.session.query(query);
   const auto most = static_cast<std::uint32_t>(query.max_ranges);
-  auto *pages = static_cast<std::byte *>(::mmap(nullptr, 3 * page, PROT_READ | PROT_WRITE,
-                                                MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  auto *pages = static_cast<std::byte *>(
+      ::mmap(nullptr, 3 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
   if (pages == MAP_FAILED)
     die("no memory");
   ::munmap(pages + 2 * page, page);
@@ -296,8 +304,8 @@ void test_hostile_arrays() {
       };
       const auto call = [&](dmabuf_rw_range *ranges, std::uint32_t count, std::uint64_t offset = 0,
                             std::uint32_t io_flags = 0, std::uint32_t wrong_handle = 0) {
-        return move(mapped.ring, mapped.session, direction, mapped.entry.handle ^ wrong_handle, ranges,
-                    count, flags, offset, io_flags);
+        return move(mapped.ring, mapped.session, direction, mapped.entry.handle ^ wrong_handle,
+                    ranges, count, flags, offset, io_flags);
       };
       Ranges ranges(most + 1);
       for (auto &range : ranges)
@@ -341,9 +349,12 @@ void test_hostile_arrays() {
     Ranges ranges(3, {.file_offset = disk_base, .buffer_offset = 0, .length = page});
     expect("a direction that is not mapped",
            move(mapped.ring, mapped.session, Direction::Write, reading.handle, ranges, flags), 0);
-    report().check(std::ranges::all_of(ranges, [](const auto &range) {
-                     return range.error == EACCES && range.reason == DMABUF_RW_REASON_DIRECTION;
-                   }), "each range says that the direction is not mapped");
+    report().check(std::ranges::all_of(ranges,
+                                       [](const auto &range) {
+                                         return range.error == EACCES &&
+                                                range.reason == DMABUF_RW_REASON_DIRECTION;
+                                       }),
+                   "each range says that the direction is not mapped");
   }
 }
 
@@ -400,7 +411,8 @@ void test_changing(double seconds) {
 // Waits `seconds` for a completion of what was submitted.
 std::optional<int> within(Ring &ring, double seconds) {
   __kernel_timespec time{.tv_sec = static_cast<long>(seconds),
-                         .tv_nsec = static_cast<long>((seconds - static_cast<long>(seconds)) * 1e9)};
+                         .tv_nsec =
+                             static_cast<long>((seconds - static_cast<long>(seconds)) * 1e9)};
   io_uring_cqe *cqe = nullptr;
   if (io_uring_wait_cqe_timeout(ring.raw(), &cqe, &time))
     return std::nullopt;
@@ -454,9 +466,13 @@ void test_fences(const Testexp &testexp) {
   const double start = now_s();
   const int got = move(timed.ring, timed.session, Direction::Read, timed.entry.handle, ranges);
   const double took = now_s() - start;
-  report().check(got == 0 && std::ranges::all_of(ranges, [](const auto &range) {
-                   return range.error == ETIMEDOUT && range.reason == DMABUF_RW_REASON_FENCE_TIMEOUT;
-                 }), "a fence that does not signal in time fails each range", std::to_string(got));
+  report().check(got == 0 && std::ranges::all_of(ranges,
+                                                 [](const auto &range) {
+                                                   return range.error == ETIMEDOUT &&
+                                                          range.reason ==
+                                                              DMABUF_RW_REASON_FENCE_TIMEOUT;
+                                                 }),
+                 "a fence that does not signal in time fails each range", std::to_string(got));
   report().check(took >= 0.4 && took < 0.5 * 32, "they wait together", std::format("{} s", took));
 
   // Cancelled: the worker that waits is told, and the ranges that had not been sent are not.
@@ -480,9 +496,12 @@ void test_fences(const Testexp &testexp) {
   }
   report().check(ended == 2, "a cancelled command ends", std::format("{} of 2", ended));
   report().check(ranges_ended == -ECANCELED ||
-                     (ranges_ended == 0 && std::ranges::all_of(ranges, [](const auto &range) {
-                        return range.error == EINTR && range.reason == DMABUF_RW_REASON_INTERRUPTED;
-                      })),
+                     (ranges_ended == 0 &&
+                      std::ranges::all_of(ranges,
+                                          [](const auto &range) {
+                                            return range.error == EINTR &&
+                                                   range.reason == DMABUF_RW_REASON_INTERRUPTED;
+                                          })),
                  "and none of its ranges is moved",
                  std::format("{}, first {}", ranges_ended, errno_name(ranges[0].error)));
   buffer.signal();
@@ -588,7 +607,8 @@ int main(int argc, char **argv) {
     Mapped mapped(Path::Premapped, buffer.fd());
     Ranges ranges = few(2);
     expect("READV of a kernel without it",
-           move(mapped.ring, mapped.session, Direction::Read, mapped.entry.handle, ranges), -ENOTTY);
+           move(mapped.ring, mapped.session, Direction::Read, mapped.entry.handle, ranges),
+           -ENOTTY);
     report().check(query.max_ranges == 0, "and no ranges are promised");
     return report().finish("ranges");
   }

@@ -35,7 +35,7 @@ constexpr char node[] = "/dev/nvme0n1";
 constexpr char mappings_file[] = "/sys/kernel/debug/dmabuf_rw/mappings";
 
 std::uint64_t inode_of(int fd) {
-  struct stat state {};
+  struct stat state{};
   if (::fstat(fd, &state) != 0)
     die("fstat of a dma-buf");
   return state.st_ino;

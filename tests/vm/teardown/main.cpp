@@ -105,7 +105,9 @@ void victim(const TeardownOptions &options, Exporter exporter, Path path, End en
   case End::CloseAll:
     session.close();
     target.reset();
-    { DmaBuf gone = std::move(*buffer); }
+    {
+      DmaBuf gone = std::move(*buffer);
+    }
     break;
   default:
     if (const int error = session.unmap_one(mover.entry().handle))

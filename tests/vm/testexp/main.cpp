@@ -69,8 +69,7 @@ void check_transfers(const TestexpOptions &options, const TestBuffer &buffer,
 }
 
 View::View(const TestBuffer &buffer) {
-  void *view =
-      ::mmap(nullptr, test_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, buffer.fd(), 0);
+  void *view = ::mmap(nullptr, test_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, buffer.fd(), 0);
   if (view == MAP_FAILED)
     die("mmap of the test exporter's buffer: " + errno_name(errno));
   words_ = static_cast<Word *>(view);
@@ -96,12 +95,10 @@ using namespace vmtest;
 
 int main(int argc, char **argv) {
   TestexpOptions options;
-  static const option names[] = {{"nvme", 1, nullptr, 'n'},
-                                 {"verbose", 0, nullptr, 'v'},
-                                 {"refuse-vmap", 0, nullptr, 'r'},
-                                 {"with-pages", 1, nullptr, 'w'},
-                                 {"without-pages", 1, nullptr, 'o'},
-                                 {}};
+  static const option names[] = {
+      {"nvme", 1, nullptr, 'n'},          {"verbose", 0, nullptr, 'v'},
+      {"refuse-vmap", 0, nullptr, 'r'},   {"with-pages", 1, nullptr, 'w'},
+      {"without-pages", 1, nullptr, 'o'}, {}};
   for (int c; (c = getopt_long(argc, argv, "", names, nullptr)) != -1;) {
     if (c == 'n')
       options.nvme = optarg;

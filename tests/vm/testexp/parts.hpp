@@ -49,9 +49,7 @@ public:
   View &operator=(const View &) = delete;
   ~View();
   std::span<Word> words() const { return {words_, test_bytes / 8}; }
-  bool holds(const std::vector<Word> &expected) const {
-    return !compare_words(words(), expected);
-  }
+  bool holds(const std::vector<Word> &expected) const { return !compare_words(words(), expected); }
 
 private:
   Word *words_;

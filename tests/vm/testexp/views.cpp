@@ -84,7 +84,8 @@ void counts(const Testexp &testexp) {
   const auto stats = buffer.must_stats();
   const auto is = [](const __u32 *found, __u32 both, __u32 to, __u32 from) {
     return found[DMABUF_TESTEXP_DIR_BIDIRECTIONAL] == both &&
-           found[DMABUF_TESTEXP_DIR_TO_DEVICE] == to && found[DMABUF_TESTEXP_DIR_FROM_DEVICE] == from;
+           found[DMABUF_TESTEXP_DIR_TO_DEVICE] == to &&
+           found[DMABUF_TESTEXP_DIR_FROM_DEVICE] == from;
   };
   report().check(is(stats.cpu_begins, 1, 5, 3), "STATS counts begins by direction");
   report().check(is(stats.cpu_ends, 7, 4, 1), "STATS counts ends by direction");
@@ -121,7 +122,8 @@ void test_shadow(const TestexpOptions &options, const Testexp &testexp) {
   };
 
   buffer.must_write(pattern(6), 0);
-  report().check(view.holds(std::vector<Word>(test_bytes / 8)), "SHADOW: nothing comes unannounced");
+  report().check(view.holds(std::vector<Word>(test_bytes / 8)),
+                 "SHADOW: nothing comes unannounced");
   begin(DMA_BUF_SYNC_READ);
   report().check(view.holds(pattern(6)), "SHADOW: begin of a read fetches");
   change_page(7);
@@ -132,7 +134,8 @@ void test_shadow(const TestexpOptions &options, const Testexp &testexp) {
   change_page(8);
   report().check(holds(buffer, pattern(6)), "SHADOW: nothing goes before the end");
   end(DMA_BUF_SYNC_RW);
-  report().check(holds(buffer, mixed(8, 6)), "SHADOW: a partial write announced both ways is right");
+  report().check(holds(buffer, mixed(8, 6)),
+                 "SHADOW: a partial write announced both ways is right");
 
   // The buffer changes; a write that says it reads nothing has the old rest in its copy.
   buffer.must_write(pattern(9), 0);

@@ -20,10 +20,8 @@ void arguments(const Testexp &testexp) {
   check_result(buffer.vunmap(), -ENODATA, "VUNMAP of nothing");
   check_result(buffer.vmap_of(-1), -EBADF, "VMAP of no file");
   check_result(buffer.vmap_of(other.fd()), -EINVAL, "VMAP of another dma-buf");
-  dmabuf_testexp_vmap padded{.id = buffer.id(),
-                             .flags = 0,
-                             .fd = static_cast<__u32>(buffer.fd()),
-                             .reserved = 1};
+  dmabuf_testexp_vmap padded{
+      .id = buffer.id(), .flags = 0, .fd = static_cast<__u32>(buffer.fd()), .reserved = 1};
   check_result(testexp.raw(DMABUF_TESTEXP_IOC_VMAP, &padded), -EINVAL, "VMAP with padding");
   check_result(buffer.vmap(2), -EINVAL, "VMAP with an unknown flag");
   const TestBuffer none = testexp.make(plain_buffer(DMABUF_TESTEXP_NO_CPU));
@@ -71,8 +69,8 @@ void pinned(const Testexp &testexp) {
   check_result(buffer.fail(DMABUF_TESTEXP_OP_PIN, EPERM, 0, 1), 0, "FAIL of pin");
   check_result(buffer.vmap(DMABUF_TESTEXP_VMAP_PIN), -EPERM, "a pin that is refused");
   auto stats = buffer.must_stats();
-  report().check(stats.refused[DMABUF_TESTEXP_OP_PIN] == 1 && stats.pins == 0 &&
-                     stats.vmaps == 0 && stats.attachments == 0,
+  report().check(stats.refused[DMABUF_TESTEXP_OP_PIN] == 1 && stats.pins == 0 && stats.vmaps == 0 &&
+                     stats.attachments == 0,
                  "a pin that is refused is counted, and nothing is left");
   check_result(buffer.vmap(DMABUF_TESTEXP_VMAP_PIN), 0, "VMAP that pins");
   stats = buffer.must_stats();
