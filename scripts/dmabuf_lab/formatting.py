@@ -5,9 +5,12 @@ The kernel modules are left alone: checkpatch says how they are laid out (lint.p
 changes hundreds of lines that checkpatch has nothing against, one of them into one that it has.
 """
 
+import os
 import re
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from dmabuf_common.verdict import EXIT_FAIL
@@ -69,12 +72,13 @@ def run(check: bool) -> int:
     base = build.checkout()
     found = files(base)
     differ = 0
-    for path in found:
-        wanted = laid_out(path, base)
-        if wanted != path.read_bytes():
-            differ += 1
-            print(path.relative_to(base))
-            if not check:
-                path.write_bytes(wanted)
+    # Threads that wait for programs.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for path, wanted in zip(found, pool.map(partial(laid_out, base=base), found), strict=True):
+            if wanted != path.read_bytes():
+                differ += 1
+                print(path.relative_to(base))
+                if not check:
+                    path.write_bytes(wanted)
     say(f"{differ} of {len(found)} files {'differ' if check else 'were laid out anew'}")
     return EXIT_FAIL if check and differ else 0

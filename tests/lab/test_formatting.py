@@ -39,9 +39,6 @@ def test_it_takes_cpp_and_python_by_name_or_first_line(tree: Path) -> None:
 
 
 def test_check_tells_and_format_changes(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name, package in formatting.PACKAGES.items():
-        if not shutil.which(name):
-            pytest.skip(f"there is no {name} here: apt-get install {package}")
     differing = ["engine/a.cpp", "scripts/d", "tests/f.py"]
     assert formatting.run(check=True) == 1
     assert capsys.readouterr().out.split() == differing
