@@ -29,6 +29,7 @@
 #include <optional>
 #include <random>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 namespace measure {
@@ -37,7 +38,10 @@ namespace {
 
 constexpr std::uint64_t device_span = 512ul << 20; // of the drive, used by all
 
-constexpr unsigned longest_gap_us = 400000;
+// The timer's tick comes every 4 ms. Up to this, what is measured fits between two of them, and
+// there it begins right after one. A machine on which the drive is not done in that time so often
+// has longer gaps, and ticks in its figures.
+constexpr unsigned gap_between_ticks_us = 3000, longest_gap_us = 400000, often = 20;
 // A task that slept after the interrupt was let through, with more idle time than this, in ticks,
 // waited for I/O that came late. (The spinner also runs now and then while the task could, and the
 // task also sleeps while a thread of the kernel completes what the interrupt found.)
@@ -68,6 +72,20 @@ double middle(std::vector<double> values) {
   return std::accumulate(inner.begin(), inner.end(), 0.0) / static_cast<double>(inner.size());
 }
 
+// The clock that only the timer's tick sets.
+timespec time_of_tick() {
+  timespec time{};
+  ::clock_gettime(CLOCK_MONOTONIC_COARSE, &time);
+  return time;
+}
+
+// Waits for the timer's next tick.
+void after_tick() {
+  const timespec before = time_of_tick();
+  for (timespec here = before; here.tv_nsec == before.tv_nsec && here.tv_sec == before.tv_sec;)
+    here = time_of_tick();
+}
+
 // Waits for completions that do not come, as long as the interrupt is held back. What an I/O leaves
 // to its task is done meanwhile: ordinary I/O that has to be split comes back that way, to be
 // issued again by a thread of the kernel.
@@ -96,6 +114,7 @@ double cost_of_gap(io_uring *ring, unsigned gap_us, bool polled) {
   MARK(MARK_FORGET_BATCHES);
   MARK(MARK_FORGET_GAPS);
   const auto gap = [&] {
+    after_tick();
     if (!polled)
       drive_interrupt().mask();
     const std::uint64_t start = busy();
@@ -187,6 +206,7 @@ private:
   std::optional<double> batch() {
     io_uring *ring = path_->ring();
     const double gap_cost = cost_of_gap(ring, gap_us_, polled_);
+    after_tick();
     if (!polled_)
       drive_interrupt().mask();
     const std::uint64_t start = busy();
@@ -229,15 +249,16 @@ private:
         MARK(MARK_BATCH);
       return cost;
     }
-    gap_us_ = std::min(gap_us_ * 2, longest_gap_us);
     ++redone_;
+    gap_us_ = std::min(gap_us_ * 2,
+                       redone_ < often ? std::max(gap_us_, gap_between_ticks_us) : longest_gap_us);
     return std::nullopt;
   }
 
   double run_held() {
     std::vector<double> costs;
     while (costs.size() < batches_) {
-      if (redone_ > batches_ + 20)
+      if (redone_ > batches_ + 2 * often)
         die("the drive does not get a batch done in time: " + line_);
       if (const auto spent = batch())
         costs.push_back(*spent);
