@@ -230,16 +230,19 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _goals(args: argparse.Namespace) -> int:
-    from . import goals, results, table
+    from . import goals, jobs, results, table
 
     boots = _boots(goals.needed, list(goals.BOOTS), args.repeats)
     by_mode = {boot.iommu: boot.found for boot in boots}
     verdicts = [goals.judge(goal, by_mode) for goal in goals.GOALS]
+    say(f"IOMMU {jobs.IOMMU}, one job and {jobs.JOBS}: {args.repeats} repeats")
+    verdicts.append(jobs.judge(*jobs.measure(args.repeats)))
     text = f"scheduler {SCHEDULER}\n{table.of_verdicts(verdicts)}"
     print(text)
     _store(args, results.document(boots, []), text)
-    missed = [verdict for verdict in verdicts if not verdict.holds]
-    print(f"{len(verdicts) - len(missed)} of {len(verdicts)} goals hold")
+    wanted = [verdict for verdict in verdicts if not verdict.goal.beyond]
+    missed = [verdict for verdict in wanted if not verdict.holds]
+    print(f"{len(wanted) - len(missed)} of {len(wanted)} goals hold")
     return EXIT_FAIL if missed else EXIT_PASS
 
 

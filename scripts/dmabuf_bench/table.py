@@ -61,7 +61,7 @@ def of_verdicts(verdicts: Sequence[Verdict]) -> str:
                 f"{verdict.ratio:.3f}",
                 f"{low:.3f} … {high:.3f}",
                 verdict.where,
-                "holds" if verdict.holds else verdict.why or "MISSED",
+                verdict.word,
             )
         )
     return grid(rows)

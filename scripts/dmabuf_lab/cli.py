@@ -102,7 +102,7 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
         "--switch", action="store_true", help="with --p2p: both behind one PCIe switch"
     )
     parser.add_argument(
-        "--icount", action="store_true", help="one vCPU whose clock counts instructions"
+        "--icount", action="store_true", help="a clock that counts the instructions of all vCPUs, of which there is one, or --smp N"
     )
     parser.add_argument(
         "--icount-shift",

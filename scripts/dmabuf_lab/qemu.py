@@ -18,7 +18,7 @@ class Machine:
     """What the caller can choose about the guest.
 
     iommu: "off", "lazy" or "strict"; memory_mib in MiB; p2p: NVMe and a PCI BAR (ivshmem) behind root
-    ports of their own; icount: one vCPU whose clock counts instructions, each of which takes 1 ns <<
+    ports of their own; icount: a clock that counts the instructions of all vCPUs, each of which takes 1 ns <<
     icount_shift; mdts: the NVMe drive moves at most 4 KiB << mdts in a command, 0: no limit, None:
     QEMU's own; share: a folder of the host shown read-write at /share; append: more kernel parameters;
     cpu: QEMU's CPU model (the kernel lets PCI peers talk through the host bridge on some only), None:

@@ -94,8 +94,6 @@ def guest_environment(
 
 
 def _machine(request: Request, kernel: guest_kernel.GuestKernel) -> qemu.Machine:
-    if request.icount and request.smp not in (None, 1):
-        raise LabError("--icount needs one vCPU, so --smp must be 1")
     if request.icount_shift is not None and not request.icount:
         raise LabError("--icount-shift says how long an instruction takes, and needs --icount")
     if request.plugin and request.arch == "arm64":
@@ -118,7 +116,7 @@ def _machine(request: Request, kernel: guest_kernel.GuestKernel) -> qemu.Machine
         arch=kernel.arch,
         incoherent=request.incoherent,
         iommu=request.iommu,
-        smp=1 if request.icount else request.smp or config.DEFAULT_SMP,
+        smp=request.smp or (1 if request.icount else config.DEFAULT_SMP),
         memory_mib=request.memory_mib,
         p2p=request.p2p,
         switch=request.switch,

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from dmabuf_bench import cases, cli, fio, goals, lab, plots, profiles, results, samples, table
+from dmabuf_bench import cases, cli, fio, goals, jobs, lab, plots, profiles, results, samples, table
 from dmabuf_bench.cases import IoCase, MapCase
 from dmabuf_bench.errors import BenchError
 from dmabuf_bench.samples import Sample
@@ -166,6 +166,41 @@ def test_every_goal_can_be_judged_and_missed() -> None:
         assert all(verdict.holds is cheap for verdict in below_one)
 
 
+def test_a_goal_beyond_the_module_is_shown_and_does_not_decide() -> None:
+    boots = {name: [sample(HOST, 1000), sample(FAST, 960)] for name in ("off", "strict")}
+    verdict = goals.judge(replace(goal(), beyond=True), boots)
+    assert not verdict.holds
+    assert "beyond this module" in table.of_verdicts([verdict]) and "0.960" in table.of_verdicts([verdict])
+    assert [g.name for g in goals.GOALS if g.beyond] == ["premapped polled ÷ by interrupt, 4 KiB"]
+
+
+def test_jobs_are_counted_without_what_runs_in_gaps() -> None:
+    # Two batches of two I/Os each: a, and t, the tick, which the other one's gaps show.
+    one = profiles.parse("batches 2\ngaps 2\n1010 400 0\n2000 90 0\n")
+    four = profiles.parse("batches 2\ngaps 2\n1010 1616 0\n2000 80 7\n")
+    symbols = profiles.Symbols(["0000 t start", "1000 T a", "2000 t tick"])
+    assert jobs.costs([one, four], symbols, [1, 4], 2) == [100, 101]
+
+
+@pytest.mark.parametrize(
+    "output",
+    ["", '{"jobs": 1}\n{"jobs": 4}\n', '{"jobs": 4}\n{"jobs": 1}\n' * 2, '{"jobs": 1}\n{"jobs": 4}\n' * 3,
+     '{"jobs": 1}\n{"jobs": 3}\n' * 2, "{nothing}\n", '{"redone": 1}\n'],
+)
+def test_jobs_that_did_not_run_are_an_error(output: str) -> None:
+    with pytest.raises(BenchError):
+        jobs.files(output, 1)
+    assert jobs.files('set up\n{"jobs": 1}\n{"jobs": 4, "redone": 2}\n' * 2, 1) == [1, 4, 1, 4]
+
+
+@pytest.mark.parametrize(("several", "word"), [(1040, "holds"), (1060, "MISSED"), (900, "holds")])
+def test_jobs_have_a_goal(several: float, word: str) -> None:
+    verdict = jobs.judge(sample(FAST, several), sample(FAST, 1000))
+    assert verdict.word == word and verdict.ratio == pytest.approx(several / 1000)
+    noise = Sample(FAST, [800, 900, 1000, 1100, 1200], {})
+    assert "differ" in jobs.judge(sample(FAST, several), noise).word
+
+
 COUNTED = "batches 2\ngaps 4\n1010 640 0\n1014 64 128\n2000 6 0\n"
 SYMBOLS = ["0000 t start", "1000 T a", "2000 t b [m]", "1800 D data"]
 
@@ -235,7 +270,7 @@ def test_here_names_what_is_missing(tmp_path: Path) -> None:
 
 def test_the_goals_are_the_ones_of_the_documentation() -> None:
     text = (Path(__file__).resolve().parents[2] / "docs/performance.md").read_text()
-    for one in goals.GOALS:
+    for one in (*goals.GOALS, jobs.GOAL):
         assert f"| {one.name} | <= {one.most:.2f} |" in text
 
 

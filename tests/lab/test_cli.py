@@ -83,6 +83,8 @@ def test_how_long_an_instruction_takes_goes_with_a_clock_that_counts_them() -> N
     kernel = GuestKernel("7.3", Path("/boot/vmlinuz"), Path("/modules"))
     assert runner._machine(parse("run", "--icount", "--", "true"), kernel).icount_shift == 1
     assert runner._machine(parse("run", "--icount", "--icount-shift", "0", "--", "true"), kernel).icount_shift == 0
+    assert runner._machine(parse("run", "--icount", "--", "true"), kernel).smp == 1
+    assert runner._machine(parse("run", "--icount", "--smp", "5", "--", "true"), kernel).smp == 5
     with pytest.raises(LabError, match="--icount-shift"):
         runner._machine(parse("run", "--icount-shift", "7", "--", "true"), kernel)
     with pytest.raises(LabError, match="a guest needs usr/bin/python3 there"):

@@ -4,13 +4,19 @@
  *
  * The guest says what is counted: it executes no-operations that differ in their displacement, see
  * marks.h: where counting begins and ends, and then whether that was a batch of what the profile is
- * of, or a gap, the same time without it. MARK_WRITE writes the file, whose lines are "batches N", "gaps N", and then the address, in hexadecimal, and how often it was executed in
- * all batches and in all gaps.
+ * of, or a gap, the same time without it. MARK_WRITE writes a file, whose lines are "batches N",
+ * "gaps N", and then the address, in hexadecimal, and how often it was executed in all batches and
+ * in all gaps; then it forgets them. The first file is FILE, those after it FILE.1, FILE.2 and so on.
  *
- * usage: qemu-system-x86_64 ... -plugin file=count.so,out=FILE
+ * usage: qemu-system-x86_64 -icount ... -plugin file=count.so,out=FILE[,cpus=several]
  *
- * For one virtual CPU. QEMU's packages have no header for plug-ins: what is used of the interface,
- * in its version 3, is declared here.
+ * All CPUs are counted as one. With several, QEMU 10.0 calls a function for each instruction, which
+ * is slower: the code that it makes for counters itself spoils the guest there. It also takes the
+ * CPU for which it has translated an instruction for the one that executes it (plugin-gen.c), so
+ * that they cannot be counted apart.
+ *
+ * QEMU's packages have no header for plug-ins: what is used of the interface, in its version 3, is
+ * declared here.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -70,7 +76,11 @@ static struct {
 	uint64_t sum[MOST], times;
 } batches, gaps;
 
+/* With several CPUs, the counters. */
+static uint64_t *counted;
+
 static const char *out;
+static unsigned int written;
 
 static void die(const char *why)
 {
@@ -100,8 +110,15 @@ static void add(uint64_t *sum)
 
 static void write_out(void)
 {
-	FILE *file = fopen(out, "w");
+	char name[4096];
+	FILE *file;
 
+	if (written)
+		snprintf(name, sizeof(name), "%s.%u", out, written);
+	else
+		snprintf(name, sizeof(name), "%s", out);
+	written++;
+	file = fopen(name, "w");
 	if (!file)
 		die("cannot write the file");
 	fprintf(file, "batches %llu\ngaps %llu\n", (unsigned long long)batches.times,
@@ -115,9 +132,15 @@ static void write_out(void)
 		die("cannot write the file");
 }
 
+static void executed(unsigned int cpu, void *place)
+{
+	(void)cpu;
+	counted[(uintptr_t)place]++;
+}
+
 static void marked(unsigned int cpu, void *data)
 {
-	const uint64_t *now = qemu_plugin_scoreboard_find(board, cpu);
+	const uint64_t *now = counted ? counted : qemu_plugin_scoreboard_find(board, cpu);
 
 	switch ((uintptr_t)data) {
 	case MARK_BEGIN:
@@ -142,6 +165,8 @@ static void marked(unsigned int cpu, void *data)
 		break;
 	case MARK_WRITE:
 		write_out();
+		memset(&batches, 0, sizeof(batches));
+		memset(&gaps, 0, sizeof(gaps));
 		break;
 	}
 }
@@ -168,7 +193,12 @@ static void translated(uint64_t id, struct qemu_plugin_tb *tb)
 		struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, nth);
 		uint64_t address = qemu_plugin_insn_vaddr(insn);
 
-		if (address >> 63) {
+		if (address >> 63 && counted) {
+			void *place = (void *)(uintptr_t)place_of(address);
+
+			qemu_plugin_register_vcpu_insn_exec_cb(insn, executed,
+							       CALL_WITHOUT_REGISTERS, place);
+		} else if (address >> 63) {
 			struct counter counter = { board, place_of(address) * sizeof(uint64_t) };
 
 			qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(insn, INLINE_ADD,
@@ -186,15 +216,24 @@ static void translated(uint64_t id, struct qemu_plugin_tb *tb)
 
 int qemu_plugin_install(uint64_t id, const void *info, int argc, char **argv)
 {
+	bool several = false;
+
 	(void)info;
 	for (int i = 0; i < argc; i++)
 		if (!strncmp(argv[i], "out=", 4))
 			out = argv[i] + 4;
+		else if (!strcmp(argv[i], "cpus=several"))
+			several = true;
 	if (!out) {
 		fprintf(stderr, "count: it needs out=FILE\n");
 		return 1;
 	}
-	board = qemu_plugin_scoreboard_new(MOST * sizeof(uint64_t));
+	if (several)
+		counted = calloc(MOST, sizeof(*counted));
+	else
+		board = qemu_plugin_scoreboard_new(MOST * sizeof(uint64_t));
+	if (!counted && !board)
+		die("no memory");
 	qemu_plugin_register_vcpu_tb_trans_cb(id, translated);
 	return 0;
 }

@@ -5,6 +5,7 @@
 // usage: measure PLAN REPEATS          (a file; a line per case, see docs/performance.md, and
 //                                       before them "drive scheduler=NAME")
 //        measure busy COMMAND…         (what the command costs, the kernel's part included)
+//        measure jobs REPEATS CASE     (one job and several, see jobs.cpp)
 //
 // Reads from the device only, unless a case says rw=write: that destroys its data.
 #include "marks.h"
@@ -82,8 +83,13 @@ void make_memory(const std::vector<Case> &cases) {
 int main(int argc, char **argv) {
   if (argc >= 3 && std::strcmp(argv[1], "busy") == 0)
     return run_busy(argv + 2);
+  if (argc == 4 && std::strcmp(argv[1], "jobs") == 0) {
+    const Case what(argv[3]);
+    set_up_drive(Case("drive scheduler=none"));
+    return run_jobs(what, static_cast<unsigned>(std::strtoul(argv[2], nullptr, 10)));
+  }
   if (argc != 3)
-    die("usage: measure PLAN REPEATS | measure busy COMMAND...");
+    die("usage: measure PLAN REPEATS | measure busy COMMAND... | measure jobs REPEATS CASE");
   const auto cases = read_plan(argv[1]);
   const auto repeats = static_cast<unsigned>(std::strtoul(argv[2], nullptr, 10));
   make_memory(cases);

@@ -85,6 +85,10 @@ public:
 std::unique_ptr<Bench> make_io(const Case &what);
 std::unique_ptr<Bench> make_map(const Case &what);
 
+/// One job and as many as there are CPUs but one, so many times, interleaved. Prints a line of JSON
+/// for each file that the plug-in writes, in their order.
+int run_jobs(const Case &what, unsigned repeats);
+
 /// Runs a command with the CPU kept busy, and counts what was not idle.
 int run_busy(char **argv);
 
