@@ -81,12 +81,14 @@ static inline void dmabuf_rw_note_error(struct dmabuf_rw_mapping *m, int error, 
  */
 static inline void dmabuf_rw_note_done(struct dmabuf_rw_mapping *m, u32 direction, u32 bytes)
 {
+	struct dmabuf_rw_counts __percpu *counts = m->counts;
+
 	if (direction == DMABUF_RW_DIR_WRITE) {
-		this_cpu_inc(m->counts->writes);
-		this_cpu_add(m->counts->write_bytes, bytes);
+		this_cpu_inc(counts->writes);
+		this_cpu_add(counts->write_bytes, bytes);
 	} else {
-		this_cpu_inc(m->counts->reads);
-		this_cpu_add(m->counts->read_bytes, bytes);
+		this_cpu_inc(counts->reads);
+		this_cpu_add(counts->read_bytes, bytes);
 	}
 }
 

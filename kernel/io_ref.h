@@ -30,15 +30,16 @@ static __always_inline bool dmabuf_rw_io_tryget(struct percpu_ref *io)
 }
 
 /**
- * dmabuf_rw_io_put - percpu_ref_put()
+ * dmabuf_rw_io_put_counted - percpu_ref_put(), where nobody waits for the last reference
  * @io: of a mapping, held
  *
  * The wait for the last reference sums up the counts of all CPUs after a grace
  * period of RCU, which this section delays.
  *
  * Context: any.
+ * Return: whether it was put; if not, percpu_ref_put() is to do it.
  */
-static __always_inline void dmabuf_rw_io_put(struct percpu_ref *io)
+static __always_inline bool dmabuf_rw_io_put_counted(struct percpu_ref *io)
 {
 	unsigned long __percpu *count;
 
@@ -46,10 +47,22 @@ static __always_inline void dmabuf_rw_io_put(struct percpu_ref *io)
 	if (likely(__ref_is_percpu(io, &count))) {
 		this_cpu_dec(*count);
 		preempt_enable();
-		return;
+		return true;
 	}
 	preempt_enable();
-	percpu_ref_put(io);
+	return false;
+}
+
+/**
+ * dmabuf_rw_io_put - percpu_ref_put()
+ * @io: of a mapping, held
+ *
+ * Context: any.
+ */
+static __always_inline void dmabuf_rw_io_put(struct percpu_ref *io)
+{
+	if (unlikely(!dmabuf_rw_io_put_counted(io)))
+		percpu_ref_put(io);
 }
 
 #endif /* DMABUF_RW_IO_REF_H */

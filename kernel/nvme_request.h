@@ -97,6 +97,21 @@ static __always_inline void dmabuf_rw_nvme_init_here(struct request *rq)
 }
 
 /**
+ * dmabuf_rw_nvme_ended_well - did a command end well, with nothing to be looked into?
+ * @rq: in its end_io
+ * @status: as end_io was told
+ *
+ * Context: any.
+ * Return: whether dmabuf_rw_nvme_result() is 0 without asking anybody.
+ */
+static __always_inline bool dmabuf_rw_nvme_ended_well(struct request *rq, blk_status_t status)
+{
+	const struct dmabuf_rw_nvme_request *nr = blk_mq_rq_to_pdu(rq);
+
+	return !status && !nr->status;
+}
+
+/**
  * dmabuf_rw_nvme_result - how a command ended
  * @rq: in its end_io
  * @status: as end_io was told
@@ -106,11 +121,9 @@ static __always_inline void dmabuf_rw_nvme_init_here(struct request *rq)
  */
 static inline int dmabuf_rw_nvme_result(struct request *rq, blk_status_t status)
 {
-	const struct dmabuf_rw_nvme_request *nr = blk_mq_rq_to_pdu(rq);
-
-	if (likely(!status && !nr->status))
+	if (likely(dmabuf_rw_nvme_ended_well(rq, status)))
 		return 0;
-	return dmabuf_rw_nvme_errno(nr, status);
+	return dmabuf_rw_nvme_errno(blk_mq_rq_to_pdu(rq), status);
 }
 
 #endif /* DMABUF_RW_NVME_REQUEST_H */

@@ -76,13 +76,35 @@ static noinline bool single_again(struct io_uring_cmd *cmd, struct request *rq, 
 	return dmabuf_rw_long_again(cmd, m, &args, rq, error);
 }
 
+/* The mapping was let go of: complete the command, @here if that is allowed. */
+static __always_inline enum rq_end_io_ret single_complete(struct io_uring_cmd *cmd, bool here)
+{
+	struct dmabuf_rw_pdu *io = dmabuf_rw_pdu(cmd);
+
+	if (here && !(io->flags & IO_HELD))
+		dmabuf_rw_cmd_done(cmd, io->result, 0);
+	else
+		dmabuf_rw_in_task(cmd, single_task_work);
+	return RQ_END_IO_FREE;
+}
+
+/*
+ * Of a mapping whose last I/O somebody waits for. Apart: so the usual case has
+ * nothing to keep over a call.
+ */
+static noinline enum rq_end_io_ret
+single_ended_waited_for(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m, bool here)
+{
+	percpu_ref_put(&m->io);
+	return single_complete(cmd, here);
+}
+
 /* The I/O has its result: let go of the mapping, and complete the command. */
 static __always_inline enum rq_end_io_ret
-single_ended(DMABUF_RW_END_IO_ARGS, u32 direction, bool polled)
+single_ended(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m, u32 direction, bool polled,
+	     bool here)
 {
-	struct io_uring_cmd *cmd = rq->end_io_data;
 	struct dmabuf_rw_pdu *io = dmabuf_rw_pdu(cmd);
-	struct dmabuf_rw_mapping *m = io->m;
 
 	if (direction == DMABUF_RW_DIR_WRITE && unlikely(target_cached(m))) {
 		refcount_inc(&m->refs);
@@ -91,12 +113,9 @@ single_ended(DMABUF_RW_END_IO_ARGS, u32 direction, bool polled)
 	/* Before @m may go: polling looks at it as long as this is set. */
 	if (polled)
 		WRITE_ONCE(io->flags, io->flags & ~IO_POLLED);
-	dmabuf_rw_io_put(&m->io);
-	if (polled && DMABUF_RW_POLLED_BY_OWN_RING(cmd) && !(io->flags & IO_HELD))
-		dmabuf_rw_cmd_done(cmd, io->result, 0);
-	else
-		dmabuf_rw_in_task(cmd, single_task_work);
-	return RQ_END_IO_FREE;
+	if (unlikely(!dmabuf_rw_io_put_counted(&m->io)))
+		return single_ended_waited_for(cmd, m, here);
+	return single_complete(cmd, here);
 }
 
 /* An I/O that failed, or that somebody traces. */
@@ -111,7 +130,8 @@ single_ends_otherwise(DMABUF_RW_END_IO_ARGS, u32 direction, bool polled)
 		return RQ_END_IO_FREE;
 	io_account(io->m, direction, io->length, error, 0);
 	io->result = error ?: (s64)io->length;
-	return DMABUF_RW_END_IO_CALL(single_ended, direction, polled);
+	return single_ended(cmd, io->m, direction, polled,
+			    polled && DMABUF_RW_POLLED_BY_OWN_RING(cmd));
 }
 
 /*
@@ -123,14 +143,17 @@ single_ends(DMABUF_RW_END_IO_ARGS, u32 direction, bool polled, bool file)
 {
 	struct io_uring_cmd *cmd = rq->end_io_data;
 	struct dmabuf_rw_pdu *io = dmabuf_rw_pdu(cmd);
+	struct dmabuf_rw_mapping *m = io->m;
+	u32 length = io->length;
 
 	if (file && direction == DMABUF_RW_DIR_WRITE)
-		dmabuf_rw_file_write_end(io->m->target.use);
-	if (unlikely(dmabuf_rw_nvme_result(rq, status) || trace_dmabuf_rw_complete_enabled()))
+		dmabuf_rw_file_write_end(m->target.use);
+	if (unlikely(!dmabuf_rw_nvme_ended_well(rq, status) || trace_dmabuf_rw_complete_enabled()))
 		return DMABUF_RW_END_IO_CALL(single_ends_otherwise, direction, polled);
-	dmabuf_rw_note_done(io->m, direction, io->length);
-	io->result = io->length;
-	return DMABUF_RW_END_IO_CALL(single_ended, direction, polled);
+	dmabuf_rw_note_done(m, direction, length);
+	io->result = length;
+	return single_ended(cmd, m, direction, polled,
+			    polled && DMABUF_RW_POLLED_BY_OWN_RING(cmd));
 }
 
 static u32 single_direction(const struct request *rq)

@@ -44,17 +44,27 @@ int dmabuf_rw_prp_alloc(struct dmabuf_rw_prp *prp, struct device *dev, u64 bytes
 void dmabuf_rw_prp_free(struct dmabuf_rw_prp *prp);
 void dmabuf_rw_prp_fill(struct dmabuf_rw_prp *prp, struct sg_table *sgt);
 
-/* A division of 64 bits takes twice as many instructions. */
-static_assert((DMABUF_RW_MAX_PREMAPPED >> DMABUF_RW_GRANULE_SHIFT) + PRP_STAGGER <= U32_MAX);
+/*
+ * A position divided by PRP_SLOTS is its product with this, shifted: a multiplication
+ * where the compiler, who has to do it for all of 32 bits, makes seven instructions. The
+ * reciprocal is too large by less than 2^-40, which must not add up to the next
+ * multiple, 1 / PRP_SLOTS away.
+ */
+#define PRP_RECIPROCAL_SHIFT	40
+#define PRP_RECIPROCAL		(BIT_ULL(PRP_RECIPROCAL_SHIFT) / PRP_SLOTS + 1)
+#define PRP_MOST_POSITIONS	((DMABUF_RW_MAX_PREMAPPED >> DMABUF_RW_GRANULE_SHIFT) + PRP_STAGGER)
+static_assert(PRP_MOST_POSITIONS <= U32_MAX);
+static_assert(PRP_MOST_POSITIONS * PRP_SLOTS < BIT_ULL(PRP_RECIPROCAL_SHIFT));
 
 /* Where page @index is in the lists of @variant. */
 static __always_inline struct dmabuf_rw_prp_page *
 prp_find(const struct dmabuf_rw_prp *prp, unsigned int variant, u32 index, unsigned int *slot)
 {
 	u32 position = index + variant * PRP_STAGGER;
+	u32 list = position * PRP_RECIPROCAL >> PRP_RECIPROCAL_SHIFT;
 
-	*slot = position % PRP_SLOTS;
-	return &prp->list[variant][position / PRP_SLOTS];
+	*slot = position - list * PRP_SLOTS;
+	return &prp->list[variant][list];
 }
 
 /**

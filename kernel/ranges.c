@@ -362,9 +362,10 @@ static void range_failed(struct dmabuf_rw_range *range, struct request *rq, int 
 }
 
 /* A range whose command failed, or that somebody traces. */
-static noinline enum rq_end_io_ret
-range_ends_otherwise(struct dmabuf_rw_range *range, struct request *rq, int error)
+static noinline enum rq_end_io_ret range_ends_otherwise(struct request *rq, blk_status_t status)
 {
+	struct dmabuf_rw_range *range = rq->end_io_data;
+	int error = dmabuf_rw_nvme_result(rq, status);
 	struct ranges *all = ranges_of(range);
 
 	if (error) {
@@ -381,13 +382,13 @@ static __always_inline enum rq_end_io_ret
 range_ends(DMABUF_RW_END_IO_ARGS, u32 direction)
 {
 	struct dmabuf_rw_range *range = rq->end_io_data;
-	int error = dmabuf_rw_nvme_result(rq, status);
 	struct ranges *all = ranges_of(range);
+	u32 length = range->length;
 
-	if (unlikely(error || trace_dmabuf_rw_complete_enabled()))
-		return range_ends_otherwise(range, rq, error);
-	dmabuf_rw_note_done(all->m, direction, range->length);
-	range->moved = range->length;
+	if (unlikely(!dmabuf_rw_nvme_ended_well(rq, status) || trace_dmabuf_rw_complete_enabled()))
+		return range_ends_otherwise(rq, status);
+	dmabuf_rw_note_done(all->m, direction, length);
+	range->moved = length;
 	ranges_put(all, 1);
 	return RQ_END_IO_FREE;
 }

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// The same I/O by one job and by several at once, each on a CPU and with a ring and a mapping of its own. What the
-// kernel executes on all CPUs is counted by count.c: the clock that stands for instructions runs while CPUs are idle.
+// The same I/O by one job and by several at once, each on a CPU and with a ring and a mapping of
+// its own. What the kernel executes on all CPUs is counted by count.c: the clock that stands for
+// instructions runs while CPUs are idle.
 //
-// As in io.cpp, the drive's interrupts are held back until it has had time to do all of it. A batch counts only if
-// each job had one interrupt. A gap is a job's sleep of that length.
+// As in io.cpp, the drive's interrupts are held back until it has had time to do all of it. A batch
+// counts only if each job had one interrupt. A gap is a job's sleep of that length.
 //
-// The jobs have all CPUs but the last, from which they are told what to do. Every one of those CPUs is kept from going
-// idle, also where one job runs.
+// The jobs have all CPUs but the last, from which they are told what to do. Every one of those CPUs
+// is kept from going idle, also where one job runs.
 #include "datapath.hpp"
 #include "marks.h"
 #include "measure.hpp"
@@ -54,8 +55,7 @@ std::uint64_t interrupts() {
 
 class Job {
 public:
-  Job(const Case &what, unsigned cpu)
-      : cpu_(cpu), thread_([this, &what] { work(what); }) {
+  Job(const Case &what, unsigned cpu) : cpu_(cpu), thread_([this, &what] { work(what); }) {
     wait();
   }
   Job(const Job &) = delete;
