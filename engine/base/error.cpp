@@ -8,6 +8,26 @@
 
 namespace dmabuf {
 
+namespace {
+
+/// The kernel's own errnos, which the C library has no names for. The library's table is in
+/// module/words.c, that of the scripts in dmabuf_common/errnos.py.
+struct KernelErrno {
+  int code;
+  const char *name, *meaning;
+};
+constexpr KernelErrno kKernelErrnos[] = {
+    {kKernelNotSupported, "ENOTSUPP", "Not supported, the kernel's own errno 524"}};
+
+const KernelErrno *kernel_errno(int code) {
+  for (const KernelErrno &one : kKernelErrnos)
+    if (one.code == code)
+      return &one;
+  return nullptr;
+}
+
+} // namespace
+
 std::string strf(const char *format, ...) {
   va_list args;
   va_list again;
@@ -23,15 +43,15 @@ std::string strf(const char *format, ...) {
 }
 
 std::string errno_name(int code) {
-  if (std::abs(code) == kKernelNotSupported)
-    return "ENOTSUPP";
+  if (const KernelErrno *one = kernel_errno(std::abs(code)))
+    return one->name;
   const char *name = strerrorname_np(std::abs(code));
   return name ? name : strf("errno %d", std::abs(code));
 }
 
 std::string errno_meaning(int code) {
-  if (std::abs(code) == kKernelNotSupported)
-    return "Not supported, the kernel's own errno 524";
+  if (const KernelErrno *one = kernel_errno(std::abs(code)))
+    return one->meaning;
   const char *text = strerrordesc_np(std::abs(code));
   return text ? text : "";
 }

@@ -126,18 +126,37 @@ void text_add(struct text *text, const char *format, ...)
 		text->length += (size_t)length;
 }
 
-/* The kernel's own "not supported", which drivers let out though user space has no name for it. */
-#define KERNEL_ENOTSUPP 524
+/*
+ * The kernel's own errnos, which drivers let out though the C library has no names for them. A
+ * program of the engine's has a table of its own (base/error.cpp).
+ */
+static const struct kernel_errno {
+	int code;
+	const char *name, *meaning;
+} kernel_errnos[] = {
+	{ 524, "ENOTSUPP", "Not supported, the kernel's own errno 524" },
+};
+
+static const struct kernel_errno *kernel_errno(int number)
+{
+	for (size_t i = 0; i < sizeof(kernel_errnos) / sizeof(kernel_errnos[0]); i++)
+		if (kernel_errnos[i].code == number)
+			return &kernel_errnos[i];
+	return NULL;
+}
 
 static const char *errno_name(int number)
 {
-	return number == KERNEL_ENOTSUPP ? "ENOTSUPP" : strerrorname_np(number);
+	const struct kernel_errno *own = kernel_errno(number);
+
+	return own ? own->name : strerrorname_np(number);
 }
 
 static const char *errno_meaning(int number)
 {
-	return number == KERNEL_ENOTSUPP ? "Not supported, the kernel's own errno 524" :
-					   strerrordesc_np(number);
+	const struct kernel_errno *own = kernel_errno(number);
+
+	return own ? own->meaning : strerrordesc_np(number);
 }
 
 void text_add_errno(struct text *text, int code)

@@ -13,6 +13,8 @@ from scipy import stats as scipy_stats
 
 Floats = npt.NDArray[np.float64]
 RESAMPLES = 2000
+# How sure an interval is, where nobody asks for another.
+LEVEL = 0.95
 # Up to here scipy computes the Mann-Whitney test exactly.
 EXACT = 8
 
@@ -65,25 +67,27 @@ def resampled_medians(sample: Sequence[float], rng: np.random.Generator, count: 
     return both
 
 
+def percentile_interval(resamples: Floats, level: float) -> tuple[float, float]:
+    """What lies between the percentiles that leave out as much on each side, for a percentile bootstrap."""
+    tail = (1 - level) / 2 * 100
+    low, high = np.percentile(resamples, [tail, 100 - tail])
+    return float(low), float(high)
+
+
 def ratio_interval(
-    old: Sequence[float], new: Sequence[float], level: float = 0.95, resamples: int = RESAMPLES
+    old: Sequence[float], new: Sequence[float], level: float = LEVEL, resamples: int = RESAMPLES
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of median(new) / median(old). All values must be positive."""
     if not old or not new or min(*old, *new) <= 0:
         raise ValueError("a ratio needs positive values on both sides")
     rng = np.random.default_rng(seed_of(old, new))
     medians = [resampled_medians(sample, rng, resamples) for sample in (old, new)]
-    tail = (1 - level) / 2 * 100
-    low, high = np.percentile(medians[1] / medians[0], [tail, 100 - tail])
-    return float(low), float(high)
+    return percentile_interval(medians[1] / medians[0], level)
 
 
-def median_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
+def median_interval(values: Sequence[float], level: float = LEVEL) -> tuple[float, float]:
     """Percentile bootstrap interval of the median."""
-    rng = np.random.default_rng(seed_of(values))
-    tail = (1 - level) / 2 * 100
-    low, high = np.percentile(resampled_medians(values, rng), [tail, 100 - tail])
-    return float(low), float(high)
+    return percentile_interval(resampled_medians(values, np.random.default_rng(seed_of(values))), level)
 
 
 def variance(values: Sequence[float]) -> float:
@@ -197,8 +201,7 @@ class Strata(Contrast):
         for old, new in self.nights:
             for sign, values in ((-1, old), (1, new)):
                 total += sign * np.log(resampled_medians(values, rng))
-        low, high = np.percentile(np.exp(total / len(self.nights)), [2.5, 97.5])
-        return float(low), float(high)
+        return percentile_interval(np.exp(total / len(self.nights)), LEVEL)
 
     @cached_property
     def p(self) -> float:

@@ -3,7 +3,8 @@
 the lab that is booted with a bare Debian 13.
 
 The container is one of Podman's: namespaces, dropped capabilities, a cgroup that admits the named devices, the seccomp
-profile. What it lacks is an image from a registry and a network.
+profile. What it lacks is an image from a registry and a network. Some are of an ordinary user (rootless), whom the devices
+belong to, in a user namespace of his and without a cgroup.
 """
 
 import json
@@ -22,14 +23,30 @@ from dmabuf_lab import root
 ENGINE = "external:/src/build/lab/engine/libdmabuf.so"
 JOB = f"--name=t --filename=/dev/nvme0n1 --direct=1 --bs=16k --size=4m --ioengine={ENGINE} --dmabuf_report=/out/REPORT"
 IN_FLIGHT = "--iodepth=16 --rw=randrw --verify=crc32c"
-PACKAGES = {"image": "libaio1t64 libdrm2 libnuma1 liburing2 python3 zlib1g", "host": "jq mount podman"}
+PACKAGES = {"image": "libaio1t64 libdrm2 libnuma1 liburing2 python3 zlib1g", "host": "jq mount passwd podman uidmap"}
 # Debian's Podman is Docker's command here; its storage and its cgroups need no systemd so.
-DOCKER = "docker() { podman --storage-driver vfs --cgroup-manager cgroupfs \"$@\"; }\n"
+PODMAN = "podman --storage-driver vfs --cgroup-manager cgroupfs"
+USER = 1000
+DOCKER = f"""docker() {{ {PODMAN} "$@"; }}
+useradd -m -u {USER} user
+mkdir -p /run/user/{USER}
+chown user /run/user/{USER} /dev/dmabuf_rw /dev/udmabuf /dev/nvme0n1
+chmod 777 /share
+users_docker() (
+    ulimit -l unlimited
+    setpriv --reuid {USER} --regid {USER} --init-groups env HOME=/home/user XDG_RUNTIME_DIR=/run/user/{USER} {PODMAN} "$@"
+)
+"""
+# What the page's command is for these: the user's own, without root.
+ROOTLESS = "without root, "
 PROFILE = "/usr/share/containers/seccomp.json"
 # By name: what of the page's command is left out, and what runs in the container.
 CASES = {
     **{f"as the page says, {datapath}": ("", f"fio {JOB} {IN_FLIGHT} --dmabuf_datapath={datapath}")
        for datapath in ("premapped", "registered", "bvec", "auto")},
+    **{f"{ROOTLESS}{datapath}": ("", f"fio {JOB} {IN_FLIGHT} --dmabuf_datapath={datapath}")
+       for datapath in ("premapped", "registered", "bvec", "auto")},
+    f"{ROOTLESS}without the profile": (r" --security-opt \S+", f"fio {JOB} {IN_FLIGHT}"),
     "without the profile": (r" --security-opt \S+", f"fio {JOB} {IN_FLIGHT}"),
     "by ioctl": (r" --security-opt \S+", f"fio {JOB} --rw=randread --dmabuf_datapath=premapped --dmabuf_submit=ioctl"),
     "preflight": (r" --security-opt \S+", "python3 -B /src/scripts/dmabuf-qual preflight /dev/nvme0n1"),
@@ -63,12 +80,14 @@ def script() -> str:
     """What the guest runs: one container for each case."""
     profile, run = recipe()
     lines = ["cd /tmp", "mount -t cgroup2 none /sys/fs/cgroup", DOCKER, f"cp {PROFILE} default.json", profile]
-    for number, (without, program) in enumerate(CASES.values()):
+    for number, (name, (without, program)) in enumerate(CASES.items()):
         command = re.sub(without, "", run, count=1) if without else run
         assert (command == run) == (not without), without
         own = f"--rm --network none --log-driver none -v /src:/src:ro -v /share:/out --rootfs /image {program}"
         command = command.replace("/dev/nvme1n1", "/dev/nvme0n1").replace("IMAGE fio …", own)
         command = command.replace("REPORT", f"report-{number}")
+        if name.startswith(ROOTLESS):
+            command = f"users_{command}"
         lines.append(f"{command} >/share/said-{number} 2>&1; echo $? >/share/status-{number}")
     return "\n".join(lines) + "\n"
 
@@ -88,6 +107,8 @@ def _ended(suite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dic
             subprocess.run(["cp", "-a", "--reflink=auto", str(bare.path), str(image)], check=True)
             shutil.copy2(lab.path / "usr/local/bin/fio", image / "usr/local/bin/fio")
             bare.check(f"apt-get -qq install {PACKAGES['host']}", "/")
+            # Containers without root have no image but the user's own.
+            subprocess.run(["chown", "-R", f"{USER}:{USER}", str(image)], check=True)
             image.rename(bare.inside("/image"))
         finally:
             shutil.rmtree(image, ignore_errors=True)
@@ -108,8 +129,9 @@ def read(share: Path, number: int) -> Ended:
 
 
 @pytest.mark.parametrize("datapath", ["premapped", "registered", "bvec", "auto"])
-def test_a_job_in_a_container_made_by_the_page_is_proven(ended: dict[str, Ended], datapath: str) -> None:
-    one = ended[f"as the page says, {datapath}"]
+@pytest.mark.parametrize("whose", ["as the page says, ", ROOTLESS])
+def test_a_job_in_a_container_made_by_the_page_is_proven(ended: dict[str, Ended], whose: str, datapath: str) -> None:
+    one = ended[whose + datapath]
     assert one.status == 0, one.said
     wanted = "premapped" if datapath == "auto" else datapath
     assert (one.report["datapath"], one.report["proven"]) == (wanted, True), one.report
@@ -117,8 +139,9 @@ def test_a_job_in_a_container_made_by_the_page_is_proven(ended: dict[str, Ended]
     assert isinstance(issued, dict) and issued["write_bytes"] > 0 and issued["read_bytes"] >= 4 << 20
 
 
-def test_podmans_own_profile_forbids_io_uring_and_that_is_named(ended: dict[str, Ended]) -> None:
-    one = ended["without the profile"]
+@pytest.mark.parametrize("whose", ["", ROOTLESS])
+def test_podmans_own_profile_forbids_io_uring_and_that_is_named(ended: dict[str, Ended], whose: str) -> None:
+    one = ended[f"{whose}without the profile"]
     assert one.status != 0 and not one.report
     for words in ("io_uring is forbidden here (ENOSYS) although /proc/sys/kernel/io_uring_disabled is 0", "seccomp",
                   "dmabuf_submit=ioctl"):

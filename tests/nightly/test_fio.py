@@ -52,7 +52,7 @@ def test_a_proven_run_is_valid() -> None:
         ([job()], {**REPORT, "issued": {"reads": 9, "writes": 0}}, 0, CASE, "inconclusive", "counted 9"),
         ([job(error=71)], {**REPORT, "proven": False}, 1, CASE, "inconclusive", "not proven"),
         ([job(error=5)], REPORT, 1, CASE, "failed", "Input/output error"),
-        ([job(error=524)], REPORT, 1, CASE, "failed", "Not supported, the kernel's own ENOTSUPP (error 524)"),
+        ([job(error=524)], REPORT, 1, CASE, "failed", "Not supported, the kernel's own errno 524 (error 524)"),
         ([job()], REPORT, 1, CASE, "failed", "status 1"),
         ([job()], REPORT, 0, Case("c", Path(), runtime=20.0), "inconclusive", "10 s instead of 20 s"),
         ([job()], REPORT, 0, Case("c", Path(), runtime=10.0, datapath="bvec"), "inconclusive",

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <functional>
 #include <gtest/gtest.h>
+#include <memory>
 #include <string>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -65,6 +66,47 @@ private:
   UniqueFd fd_;
   MappedRange map_;
 };
+
+/// A vendor's library with two GPUs, as its calls answer: the part that all vendors have. Code:
+/// what its calls return, 0 for success.
+template <class Code> struct FakeGpus {
+  CallScript script;
+  Code code = 999; ///< an unknown error; what a call that fails answers
+  int devices = 2;
+  size_t asked_bytes = 0;
+  std::string used_pci;
+  std::unique_ptr<FakeMemory> memory;
+
+  /// What a call answers that does nothing more.
+  Code answer(const char *name) { return script.fail(name) ? code : Code{}; }
+
+  Code count(const char *name, int *number) {
+    *number = devices;
+    return answer(name);
+  }
+
+  /// GPU 1 has every PCI address.
+  Code find(const char *name, int *device, const char *pci) {
+    used_pci = pci;
+    *device = 1;
+    return answer(name);
+  }
+
+  /// The memory of a call that answered `result`; nothing where it failed.
+  void take_memory(Code result, size_t bytes) {
+    if (result)
+      return;
+    asked_bytes = bytes;
+    memory = std::make_unique<FakeMemory>(bytes);
+    script.held++;
+  }
+};
+
+/// A fake as it is at the beginning of a test, and its script.
+template <class Fake> CallScript &start_afresh(Fake &fake) {
+  fake = Fake();
+  return fake.script;
+}
 
 /// Allocates once without failure, to learn the calls, then once for each of them with that one
 /// failing: each must be an error of one sentence, with nothing left behind. `reset` gives a fresh

@@ -10,17 +10,13 @@
 #include <cstdio>
 #include <cstring>
 #include <map>
-#include <memory>
 #include <string>
 #include <vector>
 
 namespace dmabuf {
 
 /// The driver API as it answers: the state of each of its calls.
-struct FakeCuda {
-  CallScript script;
-  CuResult code = 999; ///< CUDA_ERROR_UNKNOWN; what a call that fails answers
-  int devices = 2;
+struct FakeCuda : FakeGpus<CuResult> {
   std::map<int, int> attributes = {{kCuDmaBufSupported, 1},
                                    {kCuWritesOrdering, kCuOrderedForOwner},
                                    {kCuFlushOptions, kCuFlushByHost},
@@ -35,17 +31,14 @@ struct FakeCuda {
   bool mapped = false, accessible = false;
   bool odd_pointer = false;
   int export_fd_count = 0;
-  size_t asked_bytes = 0;
   CuDevice used_device = -1;
-  std::string used_pci;
-  std::unique_ptr<FakeMemory> memory;
 };
 
 inline FakeCuda fake;
 inline thread_local int pushed = 0;
 inline CuContext_ *const kContext = reinterpret_cast<CuContext_ *>(0x1234);
 
-inline CuResult answer(const char *name) { return fake.script.fail(name) ? fake.code : kCuSuccess; }
+inline CuResult answer(const char *name) { return fake.answer(name); }
 
 inline CuPointer base() { return reinterpret_cast<CuPointer>(fake.memory->data()); }
 
@@ -72,11 +65,7 @@ inline const CudaApi kApi = {
           *name = result == kCuOutOfMemory ? "CUDA_ERROR_OUT_OF_MEMORY" : nullptr;
           return *name ? kCuSuccess : 1;
         },
-    .device_count =
-        [](int *count) {
-          *count = fake.devices;
-          return answer("cuDeviceGetCount");
-        },
+    .device_count = [](int *count) { return fake.count("cuDeviceGetCount", count); },
     .device_get =
         [](CuDevice *device, int number) {
           *device = number;
@@ -84,9 +73,7 @@ inline const CudaApi kApi = {
         },
     .device_by_pci =
         [](CuDevice *device, const char *pci) {
-          fake.used_pci = pci;
-          *device = 1;
-          return answer("cuDeviceGetByPCIBusId");
+          return fake.find("cuDeviceGetByPCIBusId", device, pci);
         },
     .device_pci =
         [](char *pci, int bytes, CuDevice device) {
@@ -141,12 +128,9 @@ inline const CudaApi kApi = {
     .allocate =
         [](CuPointer *pointer, size_t bytes) {
           const CuResult result = in_context("cuMemAlloc");
-          if (!result) {
-            fake.asked_bytes = bytes;
-            fake.memory = std::make_unique<FakeMemory>(bytes);
+          fake.take_memory(result, bytes);
+          if (!result)
             *pointer = base() + (fake.odd_pointer ? 256 : 0);
-            fake.script.held++;
-          }
           return result;
         },
     .free =
@@ -250,12 +234,9 @@ inline const CudaApi kApi = {
           EXPECT_EQ(prop->compression, 0);
           EXPECT_EQ(flags, 0U);
           const CuResult result = in_context("cuMemCreate");
-          if (!result) {
-            fake.asked_bytes = bytes;
-            fake.memory = std::make_unique<FakeMemory>(bytes);
+          fake.take_memory(result, bytes);
+          if (!result)
             *handle = 77;
-            fake.script.held++;
-          }
           return result;
         },
     .release_memory =
@@ -305,8 +286,7 @@ inline const CudaApi kApi = {
 
 inline CallScript &reset() {
   EXPECT_EQ(pushed, 0);
-  fake = FakeCuda();
-  return fake.script;
+  return start_afresh(fake);
 }
 
 inline Result<DmaBuf> allocate(const char *device = "", uint64_t bytes = 3 * kMiB) {

@@ -6,28 +6,21 @@
 
 #include <cerrno>
 #include <cstring>
-#include <memory>
 
 namespace dmabuf {
 namespace {
 
-struct FakeHip {
-  CallScript script;
-  HipError code = 999; ///< hipErrorUnknown; what a call that fails answers
-  int devices = 2;
+struct FakeHip : FakeGpus<HipError> {
   uint64_t offset = 0; ///< where the memory lies in its dma-buf
   HsaStatus info = 0;  ///< what hsa_system_get_info answers
   bool exports = true; ///< and says
   int exported = -1;   ///< the descriptor that ROCm gave
-  size_t asked_bytes = 0;
-  std::string used_pci;
-  std::unique_ptr<FakeMemory> memory;
 };
 
 FakeHip fake;
 thread_local int current = -1;
 
-HipError answer(const char *name) { return fake.script.fail(name) ? fake.code : kHipSuccess; }
+HipError answer(const char *name) { return fake.answer(name); }
 
 /// A call that acts on the thread's device.
 HipError on_device(const char *name) {
@@ -42,16 +35,10 @@ const HipApi kApi = {
           return answer("hipInit");
         },
     .error_name = [](HipError) { return "hipErrorMadeUp"; },
-    .device_count =
-        [](int *count) {
-          *count = fake.devices;
-          return answer("hipGetDeviceCount");
-        },
+    .device_count = [](int *count) { return fake.count("hipGetDeviceCount", count); },
     .device_by_pci =
         [](int *device, const char *pci) {
-          fake.used_pci = pci;
-          *device = 1;
-          return answer("hipDeviceGetByPCIBusId");
+          return fake.find("hipDeviceGetByPCIBusId", device, pci);
         },
     .device_pci =
         [](char *pci, int bytes, int device) {
@@ -75,12 +62,9 @@ const HipApi kApi = {
     .allocate =
         [](void **pointer, size_t bytes) {
           const HipError result = on_device("hipMalloc");
-          if (!result) {
-            fake.asked_bytes = bytes;
-            fake.memory = std::make_unique<FakeMemory>(bytes);
+          fake.take_memory(result, bytes);
+          if (!result)
             *pointer = fake.memory->data();
-            fake.script.held++;
-          }
           return result;
         },
     .free =
@@ -128,9 +112,8 @@ const HipApi kApi = {
 };
 
 CallScript &reset() {
-  fake = FakeHip();
   current = -1;
-  return fake.script;
+  return start_afresh(fake);
 }
 
 Result<DmaBuf> allocate(const char *device = "", uint64_t bytes = 3 * kMiB) {

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // libdmabuf_rw as programs have it: what its calls put into a submission, and what it says.
+#include "base/error.hpp"
+
 #include <cerrno>
 #include <cstring>
 #include <fstream>
@@ -197,6 +199,16 @@ TEST(Words, OfCompletionsThatAreNotTheModules) {
   EXPECT_NE(said(-ECANCELED, 4096).find("cancelled"), std::string::npos);
   EXPECT_EQ(said(-5000, 4096), "errno 5000");
   EXPECT_EQ(said(-524, 4096), "ENOTSUPP (Not supported, the kernel's own errno 524)");
+}
+
+TEST(Words, AnErrnoIsCalledAsTheEngineCallsIt) {
+  for (int code = 1; code < 1000; code++) {
+    if (code == EAGAIN || code == ECANCELED)
+      continue; // these have sentences of their own
+    char text[256];
+    drw_result_text(nullptr, 0, -code, 4096, text, sizeof(text));
+    EXPECT_EQ("read: " + std::string(text), dmabuf::errno_text("read", code));
+  }
 }
 
 /// All names of a pattern's first group in a file.
