@@ -8,6 +8,7 @@
 #include <functional>
 #include <linux/fiemap.h>
 #include <linux/fs.h>
+#include <linux/fsverity.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -450,6 +451,73 @@ void given_later(const FileSystem &fs, const DmaBuf &buffer, bool by_ring) {
   report().check(!(after.st_mode & S_ISUID), fs.name() + ": it takes set-user-ID away");
 }
 
+void shell(const std::string &line) {
+  if (std::system(line.c_str()) != 0)
+    die(line + " failed");
+}
+
+// What becomes of the file, of its mount and of its device while it is held counts from the next
+// I/O on, which needs nothing else to be done first.
+void changed_meanwhile(const FileSystem &fs, const DmaBuf &buffer) {
+  const std::string path = fs.path("changed");
+  make_file(path, file_bytes, 5);
+  const Session session;
+  Ring ring(8, 0);
+  const HeldFile held(session, buffer.fd(), path);
+  const auto refused_now = [&](const std::string &what, Direction direction, std::uint32_t reason) {
+    for (Ring *const way : {&ring, static_cast<Ring *>(nullptr)}) {
+      const int got = held.move(way, direction, 0, block, 0);
+      report().check(got == -EPERM && held.info().last_reason == reason,
+                     std::format("{}: {} of {} is refused", fs.name(), name_of(direction), what),
+                     std::format("{}, {}", errno_name(got), reason_name(held.info().last_reason)));
+    }
+  };
+  const auto written = [&](const std::string &what) {
+    bool at_once = false;
+    int got = 0;
+    for (int tries = 0; tries < 20 && !at_once; ++tries) {
+      const std::uint64_t until = held.info().deferred;
+      got = held.move(&ring, Direction::Write, 0, block, 0);
+      at_once = got == static_cast<int>(block) && held.info().deferred == until;
+    }
+    report().check(at_once, fs.name() + ": a write " + what + ", without a worker",
+                   errno_name(got));
+  };
+  struct Turn {
+    std::string what, on, off;
+    std::uint32_t reason;
+  };
+  const Turn turns[] = {
+      {"an immutable file", "chattr +i " + path, "chattr -i " + path, DMABUF_RW_REASON_FILE_KIND},
+      {"a file to append to", "chattr +a " + path, "chattr -a " + path, DMABUF_RW_REASON_FILE_KIND},
+      {"a device that is read-only", "sync && blockdev --setro " + fs.node(),
+       "blockdev --setrw " + fs.node(), DMABUF_RW_REASON_READ_ONLY},
+  };
+  written("before it");
+  for (const Turn &turn : turns) {
+    shell(turn.on);
+    refused_now(turn.what, Direction::Write, turn.reason);
+    const int got = held.move(&ring, Direction::Read, 0, block, 0);
+    report().check(got == static_cast<int>(block), fs.name() + ": a read of " + turn.what,
+                   errno_name(got));
+    shell(turn.off);
+    written("after " + turn.what);
+  }
+  if (fs.name().starts_with("xfs") || !ext4_has_verity()) {
+    report().note(fs.name() + ": fs-verity is not tried");
+    return;
+  }
+  const UniqueFd reader(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  fsverity_enable_arg arg{};
+  arg.version = 1;
+  arg.hash_algorithm = FS_VERITY_HASH_ALG_SHA256;
+  arg.block_size = block;
+  if (::ioctl(reader.get(), FS_IOC_ENABLE_VERITY, &arg) != 0)
+    die("fs-verity: " + errno_name(errno));
+  for (const Direction direction : {Direction::Read, Direction::Write})
+    refused_now("a file with fs-verity", direction, DMABUF_RW_REASON_FILE_KIND);
+}
+
 // A page that somebody has in the page cache is the new one after a write.
 void page_cache(const FileSystem &fs, const DmaBuf &buffer) {
   const std::string path = fs.path("cached");
@@ -536,6 +604,7 @@ void test_held(const FileSystem &fs) {
   told_at_the_end(fs, buffer);
   given_later(fs, buffer, true);
   given_later(fs, buffer, false);
+  changed_meanwhile(fs, buffer);
   page_cache(fs, buffer);
   killed(fs, buffer);
 }
