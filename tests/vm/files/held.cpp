@@ -2,6 +2,9 @@
 // What is refused to everybody, root among them, while a file is held; and works when it is not.
 #include "files.hpp"
 
+#include "lib/hurt.hpp"
+#include "lib/interrupt.hpp"
+
 #include <csignal>
 #include <fcntl.h>
 #include <filesystem>
@@ -9,6 +12,7 @@
 #include <linux/fiemap.h>
 #include <linux/fs.h>
 #include <linux/fsverity.h>
+#include <poll.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -411,6 +415,38 @@ void told_at_the_end(const FileSystem &fs, const DmaBuf &buffer) {
   }
 }
 
+// What a child that has mapped a file and its parent tell each other.
+class Talk {
+public:
+  Talk() {
+    if (::pipe2(to_child_, O_CLOEXEC) != 0 || ::pipe2(to_parent_, O_CLOEXEC) != 0)
+      die("pipe: " + errno_name(errno));
+  }
+  Talk(const Talk &) = delete;
+  Talk &operator=(const Talk &) = delete;
+  ~Talk() {
+    for (const int fd : {to_child_[0], to_child_[1], to_parent_[0], to_parent_[1]})
+      ::close(fd);
+  }
+  void tell_parent() const { tell(to_parent_[1]); }
+  void tell_child() const { tell(to_child_[1]); }
+  void wait_for_parent() const { hear(to_child_[0]); }
+  void wait_for_child() const { hear(to_parent_[0]); }
+
+private:
+  static void tell(int fd) {
+    if (::write(fd, "", 1) != 1)
+      die("pipe: " + errno_name(errno));
+  }
+  static void hear(int fd) {
+    pollfd there{.fd = fd, .events = POLLIN, .revents = 0};
+    char byte = 0;
+    if (::poll(&there, 1, 60000) != 1 || ::read(fd, &byte, 1) != 1)
+      die("the other process says nothing");
+  }
+  int to_child_[2]{}, to_parent_[2]{};
+};
+
 // What root gives a file while it is held is taken off by its next write, as by any write. That of
 // a ring is sent by a worker of io_uring.
 void given_later(const FileSystem &fs, const DmaBuf &buffer, bool by_ring) {
@@ -418,36 +454,80 @@ void given_later(const FileSystem &fs, const DmaBuf &buffer, bool by_ring) {
   make_file(path, file_bytes, 5);
   if (::chown(path.c_str(), 65534, 65534) != 0)
     die("chown: " + errno_name(errno));
-  int to_child[2], to_parent[2];
-  if (::pipe(to_child) != 0 || ::pipe(to_parent) != 0)
-    die("pipe");
+  const Talk talk;
   const Session session;
   const pid_t child = ::fork();
   if (child == 0) {
-    char go = 0;
     become_nobody();
     const HeldFile held(session, buffer.fd(), path);
     Ring ring(8, 0);
-    if (held.error() || ::write(to_parent[1], "m", 1) != 1 || ::read(to_child[0], &go, 1) != 1)
+    if (held.error())
       ::_exit(exit_setup);
+    talk.tell_parent();
+    talk.wait_for_parent();
     ::_exit(held.move(by_ring ? &ring : nullptr, Direction::Write, 0, block, 0) ==
                     static_cast<int>(block)
                 ? exit_pass
                 : exit_fail);
   }
-  char mapped = 0;
-  ::close(to_parent[1]);
-  if (::read(to_parent[0], &mapped, 1) != 1 || ::chmod(path.c_str(), 04755) != 0 ||
-      ::write(to_child[1], "g", 1) != 1)
-    die("the child does not map");
+  talk.wait_for_child();
+  if (::chmod(path.c_str(), 04755) != 0)
+    die("chmod: " + errno_name(errno));
+  talk.tell_child();
   int status = -1;
   ::waitpid(child, &status, 0);
-  for (const int fd : {to_child[0], to_child[1], to_parent[0]})
-    ::close(fd);
   report().check(status == 0, fs.name() + ": a write of a file that became set-user-ID",
                  std::format("status {:#x}", status));
   struct stat after{};
   ::stat(path.c_str(), &after);
+  report().check(!(after.st_mode & S_ISUID), fs.name() + ": it takes set-user-ID away");
+}
+
+// The same while a write is with the drive, which then fails it once: the thread of the kernel that
+// sends it again has the rights to leave set-user-ID where it is, and the user has not.
+void given_meanwhile(const FileSystem &fs, const DmaBuf &buffer) {
+  constexpr unsigned medium_error = 0x281; // and it may be sent again
+  const std::string path = fs.path("meanwhile");
+  make_file(path, file_bytes, 5);
+  if (::chown(path.c_str(), 65534, 65534) != 0)
+    die("chown: " + errno_name(errno));
+  const Hurt hurt;
+  const Talk talk;
+  const Session session;
+  const pid_t child = ::fork();
+  if (child == 0) {
+    become_nobody();
+    const HeldFile held(session, buffer.fd(), path);
+    Ring ring(8, 0);
+    // What is due at the first write is done.
+    if (held.error() || held.move(&ring, Direction::Write, 0, block, 0) != static_cast<int>(block))
+      ::_exit(exit_setup);
+    talk.tell_parent();
+    talk.wait_for_parent();
+    const int got = held.move(&ring, Direction::Write, 0, block, 0);
+    ::_exit(got == static_cast<int>(block) ? exit_pass : exit_fail);
+  }
+  talk.wait_for_child();
+  hurt.lie("dmabuf_rw:single_file_write_end", medium_error, 1);
+  drive_interrupt().mask();
+  talk.tell_child();
+  ::usleep(300000);
+  const int before = hurt.lies();
+  if (::chmod(path.c_str(), 04755) != 0)
+    die("chmod: " + errno_name(errno));
+  ::usleep(100000);
+  struct stat given{}, after{};
+  ::stat(path.c_str(), &given);
+  drive_interrupt().unmask();
+  int status = -1;
+  ::waitpid(child, &status, 0);
+  const int lies = hurt.lies();
+  hurt.lie_off();
+  ::stat(path.c_str(), &after);
+  report().check(before == 0 && lies == 1 && (given.st_mode & S_ISUID) && status == 0,
+                 fs.name() + ": a write fails once, of a file that has become set-user-ID",
+                 std::format("{} and {} commands failed, mode {:o}, status {:#x}", before, lies,
+                             given.st_mode, status));
   report().check(!(after.st_mode & S_ISUID), fs.name() + ": it takes set-user-ID away");
 }
 
@@ -604,6 +684,7 @@ void test_held(const FileSystem &fs) {
   told_at_the_end(fs, buffer);
   given_later(fs, buffer, true);
   given_later(fs, buffer, false);
+  given_meanwhile(fs, buffer);
   changed_meanwhile(fs, buffer);
   page_cache(fs, buffer);
   killed(fs, buffer);
