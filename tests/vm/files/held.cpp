@@ -636,6 +636,55 @@ void page_cache(const FileSystem &fs, const DmaBuf &buffer) {
   }
 }
 
+// Whoever is killed while MAP asks the file system about one piece after the other waits for the
+// answer about this one, and holds nothing any more.
+void killed_in_map(const FileSystem &fs, const DmaBuf &buffer) {
+  constexpr unsigned answer_ms = 20;
+  const std::string path = fs.path("asked");
+  const PiecesFile file(fs, "asked", file_bytes, 32768, 5);
+  const int pieces = static_cast<int>(places(path).size());
+  const Hurt hurt;
+  const Talk talk;
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const Session session;
+    talk.tell_parent();
+    talk.wait_for_parent();
+    const HeldFile held(session, buffer.fd(), path, DMABUF_RW_DIR_READ);
+    ::_exit(held.error() ? exit_fail : exit_pass);
+  }
+  talk.wait_for_child();
+  hurt.slow_thread("bmap", answer_ms, child);
+  talk.tell_child();
+  const bool asks = wait_for([&] { return hurt.slowed() >= 5; }, 60);
+  const int before = hurt.slowed();
+  ::kill(child, SIGKILL);
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  const int after = hurt.slowed();
+  hurt.slow_off();
+  report().check(asks && WIFSIGNALED(status), fs.name() + ": MAP is killed while it asks",
+                 std::format("{} questions, status {:#x}", before, status));
+  // Each piece takes two questions or more.
+  report().check(pieces > 100 && after < before + 20,
+                 fs.name() + ": it asks no further about a file in many pieces",
+                 std::format("{} pieces, {} questions before, {} in all", pieces, before, after));
+  const auto can_write = [&] { return !!UniqueFd(::open(path.c_str(), O_RDWR | O_CLOEXEC)); };
+  report().check(wait_for(can_write, 30), fs.name() + ": the file is not held then",
+                 errno_name(errno));
+  file_holds(fs.name() + ": the file is whole", path, 5);
+  {
+    const Session session;
+    const HeldFile held(session, buffer.fd(), path);
+    report().check(held.error() == 0 && !can_write(), fs.name() + ": the next MAP holds it",
+                   errno_name(held.error()));
+    const int got = held.move(nullptr, Direction::Write, 0, block, 0);
+    report().check(got == static_cast<int>(block), fs.name() + ": and can write it",
+                   errno_name(got));
+  }
+  ::unlink(path.c_str());
+}
+
 // Whoever is killed holds nothing any more.
 void killed(const FileSystem &fs, const DmaBuf &buffer) {
   const std::string path = fs.path("killed");
@@ -687,6 +736,7 @@ void test_held(const FileSystem &fs) {
   given_meanwhile(fs, buffer);
   changed_meanwhile(fs, buffer);
   page_cache(fs, buffer);
+  killed_in_map(fs, buffer);
   killed(fs, buffer);
 }
 
