@@ -93,6 +93,30 @@ file_check(const struct dmabuf_rw_mapping *m, const struct dmabuf_rw_io_args *ar
 }
 
 /*
+ * Is this I/O one of those that file_check() has nothing against, all of which is before
+ * the end of the file, and before which no time has to be set? All of that in a
+ * few words. If not, file_check() says why, or that it is something else.
+ */
+static __always_inline bool file_usual(const struct dmabuf_rw_mapping *m,
+				       const struct dmabuf_rw_io_args *args)
+{
+	const struct dmabuf_rw_file_use *use = m->target.use;
+	const struct inode *inode = file_inode(m->target.file);
+	unsigned int flags = READ_ONCE(inode->i_flags);
+	u64 bytes = use->extents->bytes;
+
+	if (args->file_offset >= bytes || args->length > bytes - args->file_offset ||
+	    use->extents->top > bdev_nr_bytes(m->target.bdev))
+		return false;
+	if (!args_write(args))
+		return !(flags & S_VERITY);
+	/* S_NOSEC is what dmabuf_rw_file_due() asks for besides the time. */
+	flags &= S_VERITY | S_IMMUTABLE | S_APPEND | S_IMA | S_NOSEC;
+	return flags == S_NOSEC && !sb_rdonly(inode->i_sb) && !bdev_read_only(m->target.bdev) &&
+	       atomic_read(&inode->i_writecount) == -1 && !dmabuf_rw_file_touch_due(use);
+}
+
+/*
  * An I/O, inside the dma-buf and in a direction that is mapped, against its
  * target as it is now. Whether it is aligned is seen with the command, in which
  * the size of the block cannot change any more.

@@ -37,7 +37,8 @@ static struct dmabuf_rw_result extents_add(struct dmabuf_rw_extents *x, u32 *roo
 		want = *room ? *room * 2 : 16;
 		if (want > DMABUF_RW_MAX_EXTENTS)
 			return dmabuf_rw_fail(-EMFILE, DMABUF_RW_REASON_LIMIT);
-		more = kvmalloc_array(want, sizeof(*more), GFP_KERNEL_ACCOUNT);
+		/* And one for the end. */
+		more = kvmalloc_array(want + 1, sizeof(*more), GFP_KERNEL_ACCOUNT);
 		if (!more)
 			return dmabuf_rw_fail(-ENOMEM, DMABUF_RW_REASON_NO_MEMORY);
 		if (x->nr)
@@ -113,6 +114,31 @@ static struct dmabuf_rw_result extents_walk(struct inode *inode, struct dmabuf_r
 	return DMABUF_RW_OK;
 }
 
+/*
+ * The file in stretches of the same length, at most two for each extent: an I/O finds its
+ * extent by the stretch.
+ */
+static struct dmabuf_rw_result extents_index(struct dmabuf_rw_extents *x)
+{
+	u64 stretch, nr, last = x->covered - 1;
+	u32 extent = 0;
+
+	x->at[x->nr].start = x->covered;
+	while (last >> x->shift >= 2 * (u64)x->nr)
+		x->shift++;
+	nr = (last >> x->shift) + 1;
+	x->first = kvmalloc_array(nr + 1, sizeof(*x->first), GFP_KERNEL_ACCOUNT);
+	if (!x->first)
+		return dmabuf_rw_fail(-ENOMEM, DMABUF_RW_REASON_NO_MEMORY);
+	for (stretch = 0; stretch < nr; stretch++) {
+		while (x->at[extent + 1].start <= stretch << x->shift)
+			extent++;
+		x->first[stretch] = extent;
+	}
+	x->first[nr] = x->nr - 1;
+	return DMABUF_RW_OK;
+}
+
 /**
  * dmabuf_rw_extents_look - ask the file system where a file is
  * @inode: a regular file; nothing changes its blocks until the extents are freed
@@ -132,6 +158,8 @@ struct dmabuf_rw_result dmabuf_rw_extents_look(struct inode *inode,
 		return dmabuf_rw_fail(-ENXIO, DMABUF_RW_REASON_FILE_HOLE);
 	extents->covered = round_up(extents->bytes, (u64)i_blocksize(inode));
 	result = extents_walk(inode, extents);
+	if (!result.error)
+		result = extents_index(extents);
 	if (result.error)
 		dmabuf_rw_extents_free(extents);
 	return result;
@@ -144,5 +172,6 @@ struct dmabuf_rw_result dmabuf_rw_extents_look(struct inode *inode,
 void dmabuf_rw_extents_free(struct dmabuf_rw_extents *extents)
 {
 	kvfree(extents->at);
+	kvfree(extents->first);
 	*extents = (struct dmabuf_rw_extents){};
 }

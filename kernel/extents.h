@@ -23,7 +23,9 @@ struct dmabuf_rw_extents {
 	u64 covered;	/* the same, with the whole of the last block */
 	u64 top;	/* its last byte on the block device, and one */
 	u32 nr;		/* at least one; the first begins at 0 */
-	struct dmabuf_rw_extent *at;
+	u8 shift;	/* turns an offset into its stretch */
+	struct dmabuf_rw_extent *at;	/* @nr; and the end, as if another began there */
+	u32 *first;	/* of each stretch: the extent that it begins in; and the last extent */
 };
 
 struct dmabuf_rw_result dmabuf_rw_extents_look(struct inode *inode,
@@ -36,12 +38,14 @@ void dmabuf_rw_extents_free(struct dmabuf_rw_extents *extents);
  * @offset: in the file, below @x->covered
  * @run: out: bytes from there on that follow each other on the disk
  *
- * Context: any. Looks at the binary logarithm of @x->nr of them.
+ * Context: any. Looks among those of one stretch of the file, in which there are one
+ * or two if they are alike; at no more than the binary logarithm of @x->nr.
  * Return: what to add to @offset.
  */
 static inline u64 dmabuf_rw_extents_find(const struct dmabuf_rw_extents *x, u64 offset, u64 *run)
 {
-	u32 low = 0, high = x->nr;
+	const u32 *first = x->first + (offset >> x->shift);
+	u32 low = first[0], high = first[1] + 1;
 
 	while (high - low > 1) {
 		u32 middle = low + (high - low) / 2;
@@ -51,7 +55,7 @@ static inline u64 dmabuf_rw_extents_find(const struct dmabuf_rw_extents *x, u64 
 		else
 			high = middle;
 	}
-	*run = (high < x->nr ? x->at[high].start : x->covered) - offset;
+	*run = x->at[low + 1].start - offset;
 	return x->at[low].base;
 }
 

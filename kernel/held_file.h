@@ -43,6 +43,18 @@ int dmabuf_rw_file_touch(struct dmabuf_rw_file_use *use);
 void dmabuf_rw_file_thaw_wait(struct dmabuf_rw_file_use *use);
 
 /**
+ * dmabuf_rw_file_touch_due - was the time of the file set long ago?
+ * @use: of a mapping that writes
+ *
+ * Context: any.
+ * Return: whether it was.
+ */
+static inline bool dmabuf_rw_file_touch_due(const struct dmabuf_rw_file_use *use)
+{
+	return time_after_eq(jiffies, READ_ONCE(use->touch));
+}
+
+/**
  * dmabuf_rw_file_due - is the time of the file to be set before it is written?
  * @use: of a mapping that writes
  *
@@ -52,7 +64,7 @@ void dmabuf_rw_file_thaw_wait(struct dmabuf_rw_file_use *use);
 static inline bool dmabuf_rw_file_due(const struct dmabuf_rw_file_use *use)
 {
 	/* Or it was given set-user-ID or capabilities, which a write takes off. */
-	return time_after_eq(jiffies, READ_ONCE(use->touch)) || !IS_NOSEC(file_inode(use->file));
+	return dmabuf_rw_file_touch_due(use) || !IS_NOSEC(file_inode(use->file));
 }
 
 /**

@@ -21,6 +21,11 @@
 #include "session.h"
 #include "sqe.h"
 
+/* An issue() that is not a part of its caller. A structure would go by way of memory. */
+typedef int io_issue_apart_fn(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
+			      unsigned int issue_flags, u64 buffer_offset, u64 file_offset,
+			      u32 length);
+
 /* What the SQE asks for. */
 static inline int io_read_sqe(struct io_uring_cmd *cmd, unsigned int issue_flags, u32 direction,
 			      struct dmabuf_rw_io_args *args, u32 *handle)
@@ -65,11 +70,16 @@ static noinline int io_otherwise(struct io_uring_cmd *cmd, unsigned int issue_fl
 	return ret;
 }
 
-/* @ops of a mapping nearly always, and their issue(), which becomes a part of this. */
+/*
+ * @ops of a mapping nearly always, and their issue(), which becomes a part of this. That of
+ * @others is called by its name, with its arguments in registers.
+ */
 static __always_inline int io_issue(struct io_uring_cmd *cmd, unsigned int issue_flags,
 				    const struct dmabuf_rw_io_args *args, u32 handle,
 				    const struct dmabuf_rw_path_ops *ops,
-				    dmabuf_rw_issue_fn *usual)
+				    dmabuf_rw_issue_fn *usual,
+				    const struct dmabuf_rw_path_ops *others,
+				    io_issue_apart_fn *apart)
 {
 	const struct dmabuf_rw_session *session = cmd->file->private_data;
 	bool wait = !(issue_flags & IO_URING_F_NONBLOCK);
@@ -96,8 +106,13 @@ static __always_inline int io_issue(struct io_uring_cmd *cmd, unsigned int issue
 	if (unlikely(!alive))
 		return -ENOENT;
 
-	if (likely(held && m->ops == ops && !dmabuf_rw_io_check(m, args).error))
-		return usual(cmd, m, args, issue_flags);
+	if (likely(held && !dmabuf_rw_io_check(m, args).error)) {
+		if (likely(m->ops == ops))
+			return usual(cmd, m, args, issue_flags);
+		if (m->ops == others)
+			return apart(cmd, m, issue_flags, args->buffer_offset, args->file_offset,
+				     args->length);
+	}
 	return io_otherwise(cmd, issue_flags, *args, m, held);
 }
 

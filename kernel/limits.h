@@ -21,7 +21,7 @@
 #define DMABUF_RW_MAX_REGISTERED ((u64)U32_MAX & PAGE_MASK)
 #define DMABUF_RW_MAX_BVEC	BIT_ULL(38)	/* its arrays are less than 2 GiB */
 #define DMABUF_RW_MAX_RW_BUFFER	BIT_ULL(40)
-#define DMABUF_RW_MAX_EXTENTS	BIT(20)		/* of a file; 16 MiB of them */
+#define DMABUF_RW_MAX_EXTENTS	BIT(20)		/* of a file; 24 MiB with their index */
 #define DMABUF_RW_WAIT_MS	30000U		/* longest wait without CONFIG */
 #define DMABUF_RW_MAX_TIMEOUT_MS 3600000U
 

@@ -156,13 +156,6 @@ single_ends(DMABUF_RW_END_IO_ARGS, u32 direction, bool polled, bool file)
 			    polled && DMABUF_RW_POLLED_BY_OWN_RING(cmd));
 }
 
-static u32 single_direction(const struct request *rq)
-{
-	struct io_uring_cmd *cmd = rq->end_io_data;
-
-	return dmabuf_rw_pdu(cmd)->flags & IO_WRITE ? DMABUF_RW_DIR_WRITE : DMABUF_RW_DIR_READ;
-}
-
 static enum rq_end_io_ret single_read_end(DMABUF_RW_END_IO_ARGS)
 {
 	return DMABUF_RW_END_IO_CALL(single_ends, DMABUF_RW_DIR_READ, false, false);
@@ -183,14 +176,24 @@ static enum rq_end_io_ret single_polled_write_end(DMABUF_RW_END_IO_ARGS)
 	return DMABUF_RW_END_IO_CALL(single_ends, DMABUF_RW_DIR_WRITE, true, false);
 }
 
-static enum rq_end_io_ret single_file_end(DMABUF_RW_END_IO_ARGS)
+static enum rq_end_io_ret single_file_write_end(DMABUF_RW_END_IO_ARGS)
 {
-	return DMABUF_RW_END_IO_CALL(single_ends, single_direction(rq), false, true);
+	return DMABUF_RW_END_IO_CALL(single_ends, DMABUF_RW_DIR_WRITE, false, true);
 }
 
-static enum rq_end_io_ret single_polled_file_end(DMABUF_RW_END_IO_ARGS)
+static enum rq_end_io_ret single_polled_file_write_end(DMABUF_RW_END_IO_ARGS)
 {
-	return DMABUF_RW_END_IO_CALL(single_ends, single_direction(rq), true, true);
+	return DMABUF_RW_END_IO_CALL(single_ends, DMABUF_RW_DIR_WRITE, true, true);
+}
+
+/* What ends an I/O of this kind. A read of a file ends as that of a device. */
+static __always_inline rq_end_io_fn *single_end(u32 direction, bool polled, bool file)
+{
+	if (direction == DMABUF_RW_DIR_READ)
+		return polled ? single_polled_read_end : single_read_end;
+	if (file)
+		return polled ? single_polled_file_write_end : single_file_write_end;
+	return polled ? single_polled_write_end : single_write_end;
 }
 
 /*
@@ -222,6 +225,21 @@ static noinline int several_issue(struct io_uring_cmd *cmd, struct dmabuf_rw_map
 	return ret;
 }
 
+/* An I/O on a file that is not one of the usual: refused, to be sent by a worker, or in parts. */
+static noinline int file_issue_otherwise(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
+					 const struct dmabuf_rw_io_args args)
+{
+	struct dmabuf_rw_result result = file_check(m, &args);
+
+	if (result.error)
+		return dmabuf_rw_io_refuse(m, result);
+	if (cache_in_the_way(m, &args) || dmabuf_rw_io_fenced(m, &args))
+		return dmabuf_rw_io_defer(m);
+	if (args_write(&args) && dmabuf_rw_file_due(m->target.use))
+		return dmabuf_rw_io_defer(m);
+	return several_issue(cmd, m, args);
+}
+
 /* An I/O on a device, or on a file that is held. */
 static __always_inline int issue_any(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 				     const struct dmabuf_rw_io_args *args,
@@ -235,21 +253,26 @@ static __always_inline int issue_any(struct io_uring_cmd *cmd, struct dmabuf_rw_
 	struct request *rq;
 	int ret;
 
-	result = file ? file_check(m, args) : device_check(m, args);
-	if (unlikely(result.error))
-		return dmabuf_rw_io_refuse(m, result);
+	if (file) {
+		if (unlikely(!file_usual(m, args)))
+			return file_issue_otherwise(cmd, m, *args);
+	} else {
+		result = device_check(m, args);
+		if (unlikely(result.error))
+			return dmabuf_rw_io_refuse(m, result);
+	}
 	if (unlikely(cache_in_the_way(m, args) || dmabuf_rw_io_fenced(m, args)))
 		return dmabuf_rw_io_defer(m);
 	if (file) {
+		const struct dmabuf_rw_extents *extents = m->target.use->extents;
 		u64 run;
 
-		if (args_write(args) && unlikely(dmabuf_rw_file_due(m->target.use)))
-			return dmabuf_rw_io_defer(m);
-		base = dmabuf_rw_extents_find(m->target.use->extents, args->file_offset, &run);
-		most = min_t(u64, most, run);
-		/* A part of the last block: fewer bytes moved than asked for. */
-		if (unlikely(io_moves(m, args) != args->length))
-			most = 0;
+		if (likely(extents->nr == 1)) {
+			base = extents->at->base;
+		} else {
+			base = dmabuf_rw_extents_find(extents, args->file_offset, &run);
+			most = min_t(u64, most, run);
+		}
 	}
 	/* Parts are not polled for: a command has room for one request. */
 	if (unlikely(args->length > most))
@@ -271,10 +294,7 @@ static __always_inline int issue_any(struct io_uring_cmd *cmd, struct dmabuf_rw_
 		blk_mq_free_request(rq);
 		return dmabuf_rw_io_defer(m);
 	}
-	if (file)
-		rq->end_io = single_file_end;
-	else
-		rq->end_io = args_write(args) ? single_write_end : single_read_end;
+	rq->end_io = single_end(args->direction, false, file);
 	rq->end_io_data = cmd;
 	io->m = m;
 	io->file_offset = args->file_offset;
@@ -283,11 +303,7 @@ static __always_inline int issue_any(struct io_uring_cmd *cmd, struct dmabuf_rw_
 	io->flags = args_write(args) ? IO_WRITE : 0;
 	/* As blk_rq_is_poll() says. */
 	if ((issue_flags & IO_URING_F_IOPOLL) && rq->mq_hctx->type == HCTX_TYPE_POLL) {
-		if (file)
-			rq->end_io = single_polled_file_end;
-		else
-			rq->end_io = args_write(args) ? single_polled_write_end :
-							single_polled_read_end;
+		rq->end_io = single_end(args->direction, true, file);
 		io->flags |= IO_POLLED | rq->mq_hctx->queue_num << IO_QUEUE_SHIFT |
 			     (this_cpu_inc_return(poll_order) & IO_ORDER_MASK) << IO_ORDER_SHIFT;
 	}
@@ -320,10 +336,36 @@ premapped_issue(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 	return issue_any(cmd, m, args, issue_flags, false);
 }
 
+/* Apart: where the compiler takes it for unlikely, it makes it small and slow. */
+static noinline int file_issue_read(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
+				    unsigned int issue_flags, u64 buffer_offset, u64 file_offset,
+				    u32 length)
+{
+	const struct dmabuf_rw_io_args args = {
+		buffer_offset, file_offset, length, DMABUF_RW_DIR_READ,
+	};
+
+	return issue_any(cmd, m, &args, issue_flags, true);
+}
+
+static noinline int file_issue_write(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
+				     unsigned int issue_flags, u64 buffer_offset, u64 file_offset,
+				     u32 length)
+{
+	const struct dmabuf_rw_io_args args = {
+		buffer_offset, file_offset, length, DMABUF_RW_DIR_WRITE,
+	};
+
+	return issue_any(cmd, m, &args, issue_flags, true);
+}
+
+/* As every datapath has it; issue_one() below knows the two. */
 static int premapped_file_issue(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 				const struct dmabuf_rw_io_args *args, unsigned int issue_flags)
 {
-	return issue_any(cmd, m, args, issue_flags, true);
+	io_issue_apart_fn *issue = args_write(args) ? file_issue_write : file_issue_read;
+
+	return issue(cmd, m, issue_flags, args->buffer_offset, args->file_offset, args->length);
 }
 
 /* What a premapped mapping of a file that is held does with an I/O. */
@@ -425,8 +467,9 @@ static __always_inline int issue_one(struct io_uring_cmd *cmd, unsigned int issu
 	ret = io_read_sqe(cmd, issue_flags, direction, &args, &handle);
 	if (unlikely(ret))
 		return ret;
-	ret = io_issue(cmd, issue_flags, &args, handle, &dmabuf_rw_premapped_ops,
-		       premapped_issue);
+	ret = io_issue(cmd, issue_flags, &args, handle, &dmabuf_rw_premapped_ops, premapped_issue,
+		       &dmabuf_rw_premapped_file_ops,
+		       direction == DMABUF_RW_DIR_WRITE ? file_issue_write : file_issue_read);
 	if (likely(ret != -EAGAIN))
 		return ret;
 	if (!DMABUF_RW_SQE_KEPT)

@@ -2,12 +2,17 @@
 // What is refused to everybody, root among them, while a file is held; and works when it is not.
 #include "files.hpp"
 
+#include "lib/hurt.hpp"
+#include "lib/interrupt.hpp"
+
 #include <csignal>
 #include <fcntl.h>
 #include <filesystem>
 #include <functional>
 #include <linux/fiemap.h>
 #include <linux/fs.h>
+#include <linux/fsverity.h>
+#include <poll.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -410,6 +415,38 @@ void told_at_the_end(const FileSystem &fs, const DmaBuf &buffer) {
   }
 }
 
+// What a child that has mapped a file and its parent tell each other.
+class Talk {
+public:
+  Talk() {
+    if (::pipe2(to_child_, O_CLOEXEC) != 0 || ::pipe2(to_parent_, O_CLOEXEC) != 0)
+      die("pipe: " + errno_name(errno));
+  }
+  Talk(const Talk &) = delete;
+  Talk &operator=(const Talk &) = delete;
+  ~Talk() {
+    for (const int fd : {to_child_[0], to_child_[1], to_parent_[0], to_parent_[1]})
+      ::close(fd);
+  }
+  void tell_parent() const { tell(to_parent_[1]); }
+  void tell_child() const { tell(to_child_[1]); }
+  void wait_for_parent() const { hear(to_child_[0]); }
+  void wait_for_child() const { hear(to_parent_[0]); }
+
+private:
+  static void tell(int fd) {
+    if (::write(fd, "", 1) != 1)
+      die("pipe: " + errno_name(errno));
+  }
+  static void hear(int fd) {
+    pollfd there{.fd = fd, .events = POLLIN, .revents = 0};
+    char byte = 0;
+    if (::poll(&there, 1, 60000) != 1 || ::read(fd, &byte, 1) != 1)
+      die("the other process says nothing");
+  }
+  int to_child_[2]{}, to_parent_[2]{};
+};
+
 // What root gives a file while it is held is taken off by its next write, as by any write. That of
 // a ring is sent by a worker of io_uring.
 void given_later(const FileSystem &fs, const DmaBuf &buffer, bool by_ring) {
@@ -417,37 +454,148 @@ void given_later(const FileSystem &fs, const DmaBuf &buffer, bool by_ring) {
   make_file(path, file_bytes, 5);
   if (::chown(path.c_str(), 65534, 65534) != 0)
     die("chown: " + errno_name(errno));
-  int to_child[2], to_parent[2];
-  if (::pipe(to_child) != 0 || ::pipe(to_parent) != 0)
-    die("pipe");
+  const Talk talk;
   const Session session;
   const pid_t child = ::fork();
   if (child == 0) {
-    char go = 0;
     become_nobody();
     const HeldFile held(session, buffer.fd(), path);
     Ring ring(8, 0);
-    if (held.error() || ::write(to_parent[1], "m", 1) != 1 || ::read(to_child[0], &go, 1) != 1)
+    if (held.error())
       ::_exit(exit_setup);
+    talk.tell_parent();
+    talk.wait_for_parent();
     ::_exit(held.move(by_ring ? &ring : nullptr, Direction::Write, 0, block, 0) ==
                     static_cast<int>(block)
                 ? exit_pass
                 : exit_fail);
   }
-  char mapped = 0;
-  ::close(to_parent[1]);
-  if (::read(to_parent[0], &mapped, 1) != 1 || ::chmod(path.c_str(), 04755) != 0 ||
-      ::write(to_child[1], "g", 1) != 1)
-    die("the child does not map");
+  talk.wait_for_child();
+  if (::chmod(path.c_str(), 04755) != 0)
+    die("chmod: " + errno_name(errno));
+  talk.tell_child();
   int status = -1;
   ::waitpid(child, &status, 0);
-  for (const int fd : {to_child[0], to_child[1], to_parent[0]})
-    ::close(fd);
   report().check(status == 0, fs.name() + ": a write of a file that became set-user-ID",
                  std::format("status {:#x}", status));
   struct stat after{};
   ::stat(path.c_str(), &after);
   report().check(!(after.st_mode & S_ISUID), fs.name() + ": it takes set-user-ID away");
+}
+
+// The same while a write is with the drive, which then fails it once: the thread of the kernel that
+// sends it again has the rights to leave set-user-ID where it is, and the user has not.
+void given_meanwhile(const FileSystem &fs, const DmaBuf &buffer) {
+  constexpr unsigned medium_error = 0x281; // and it may be sent again
+  const std::string path = fs.path("meanwhile");
+  make_file(path, file_bytes, 5);
+  if (::chown(path.c_str(), 65534, 65534) != 0)
+    die("chown: " + errno_name(errno));
+  const Hurt hurt;
+  const Talk talk;
+  const Session session;
+  const pid_t child = ::fork();
+  if (child == 0) {
+    become_nobody();
+    const HeldFile held(session, buffer.fd(), path);
+    Ring ring(8, 0);
+    // What is due at the first write is done.
+    if (held.error() || held.move(&ring, Direction::Write, 0, block, 0) != static_cast<int>(block))
+      ::_exit(exit_setup);
+    talk.tell_parent();
+    talk.wait_for_parent();
+    const int got = held.move(&ring, Direction::Write, 0, block, 0);
+    ::_exit(got == static_cast<int>(block) ? exit_pass : exit_fail);
+  }
+  talk.wait_for_child();
+  hurt.lie("dmabuf_rw:single_file_write_end", medium_error, 1);
+  drive_interrupt().mask();
+  talk.tell_child();
+  ::usleep(300000);
+  const int before = hurt.lies();
+  if (::chmod(path.c_str(), 04755) != 0)
+    die("chmod: " + errno_name(errno));
+  ::usleep(100000);
+  struct stat given{}, after{};
+  ::stat(path.c_str(), &given);
+  drive_interrupt().unmask();
+  int status = -1;
+  ::waitpid(child, &status, 0);
+  const int lies = hurt.lies();
+  hurt.lie_off();
+  ::stat(path.c_str(), &after);
+  report().check(before == 0 && lies == 1 && (given.st_mode & S_ISUID) && status == 0,
+                 fs.name() + ": a write fails once, of a file that has become set-user-ID",
+                 std::format("{} and {} commands failed, mode {:o}, status {:#x}", before, lies,
+                             given.st_mode, status));
+  report().check(!(after.st_mode & S_ISUID), fs.name() + ": it takes set-user-ID away");
+}
+
+void shell(const std::string &line) {
+  if (std::system(line.c_str()) != 0)
+    die(line + " failed");
+}
+
+// What becomes of the file, of its mount and of its device while it is held counts from the next
+// I/O on, which needs nothing else to be done first.
+void changed_meanwhile(const FileSystem &fs, const DmaBuf &buffer) {
+  const std::string path = fs.path("changed");
+  make_file(path, file_bytes, 5);
+  const Session session;
+  Ring ring(8, 0);
+  const HeldFile held(session, buffer.fd(), path);
+  const auto refused_now = [&](const std::string &what, Direction direction, std::uint32_t reason) {
+    for (Ring *const way : {&ring, static_cast<Ring *>(nullptr)}) {
+      const int got = held.move(way, direction, 0, block, 0);
+      report().check(got == -EPERM && held.info().last_reason == reason,
+                     std::format("{}: {} of {} is refused", fs.name(), name_of(direction), what),
+                     std::format("{}, {}", errno_name(got), reason_name(held.info().last_reason)));
+    }
+  };
+  const auto written = [&](const std::string &what) {
+    bool at_once = false;
+    int got = 0;
+    for (int tries = 0; tries < 20 && !at_once; ++tries) {
+      const std::uint64_t until = held.info().deferred;
+      got = held.move(&ring, Direction::Write, 0, block, 0);
+      at_once = got == static_cast<int>(block) && held.info().deferred == until;
+    }
+    report().check(at_once, fs.name() + ": a write " + what + ", without a worker",
+                   errno_name(got));
+  };
+  struct Turn {
+    std::string what, on, off;
+    std::uint32_t reason;
+  };
+  const Turn turns[] = {
+      {"an immutable file", "chattr +i " + path, "chattr -i " + path, DMABUF_RW_REASON_FILE_KIND},
+      {"a file to append to", "chattr +a " + path, "chattr -a " + path, DMABUF_RW_REASON_FILE_KIND},
+      {"a device that is read-only", "sync && blockdev --setro " + fs.node(),
+       "blockdev --setrw " + fs.node(), DMABUF_RW_REASON_READ_ONLY},
+  };
+  written("before it");
+  for (const Turn &turn : turns) {
+    shell(turn.on);
+    refused_now(turn.what, Direction::Write, turn.reason);
+    const int got = held.move(&ring, Direction::Read, 0, block, 0);
+    report().check(got == static_cast<int>(block), fs.name() + ": a read of " + turn.what,
+                   errno_name(got));
+    shell(turn.off);
+    written("after " + turn.what);
+  }
+  if (fs.name().starts_with("xfs") || !ext4_has_verity()) {
+    report().note(fs.name() + ": fs-verity is not tried");
+    return;
+  }
+  const UniqueFd reader(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  fsverity_enable_arg arg{};
+  arg.version = 1;
+  arg.hash_algorithm = FS_VERITY_HASH_ALG_SHA256;
+  arg.block_size = block;
+  if (::ioctl(reader.get(), FS_IOC_ENABLE_VERITY, &arg) != 0)
+    die("fs-verity: " + errno_name(errno));
+  for (const Direction direction : {Direction::Read, Direction::Write})
+    refused_now("a file with fs-verity", direction, DMABUF_RW_REASON_FILE_KIND);
 }
 
 // A page that somebody has in the page cache is the new one after a write.
@@ -486,6 +634,55 @@ void page_cache(const FileSystem &fs, const DmaBuf &buffer) {
             !compare_words(found, wanted),
         fs.name() + ": a reader of the page cache sees what was written", errno_name(got));
   }
+}
+
+// Whoever is killed while MAP asks the file system about one piece after the other waits for the
+// answer about this one, and holds nothing any more.
+void killed_in_map(const FileSystem &fs, const DmaBuf &buffer) {
+  constexpr unsigned answer_ms = 20;
+  const std::string path = fs.path("asked");
+  const PiecesFile file(fs, "asked", file_bytes, 32768, 5);
+  const int pieces = static_cast<int>(places(path).size());
+  const Hurt hurt;
+  const Talk talk;
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const Session session;
+    talk.tell_parent();
+    talk.wait_for_parent();
+    const HeldFile held(session, buffer.fd(), path, DMABUF_RW_DIR_READ);
+    ::_exit(held.error() ? exit_fail : exit_pass);
+  }
+  talk.wait_for_child();
+  hurt.slow_thread("bmap", answer_ms, child);
+  talk.tell_child();
+  const bool asks = wait_for([&] { return hurt.slowed() >= 5; }, 60);
+  const int before = hurt.slowed();
+  ::kill(child, SIGKILL);
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  const int after = hurt.slowed();
+  hurt.slow_off();
+  report().check(asks && WIFSIGNALED(status), fs.name() + ": MAP is killed while it asks",
+                 std::format("{} questions, status {:#x}", before, status));
+  // Each piece takes two questions or more.
+  report().check(pieces > 100 && after < before + 20,
+                 fs.name() + ": it asks no further about a file in many pieces",
+                 std::format("{} pieces, {} questions before, {} in all", pieces, before, after));
+  const auto can_write = [&] { return !!UniqueFd(::open(path.c_str(), O_RDWR | O_CLOEXEC)); };
+  report().check(wait_for(can_write, 30), fs.name() + ": the file is not held then",
+                 errno_name(errno));
+  file_holds(fs.name() + ": the file is whole", path, 5);
+  {
+    const Session session;
+    const HeldFile held(session, buffer.fd(), path);
+    report().check(held.error() == 0 && !can_write(), fs.name() + ": the next MAP holds it",
+                   errno_name(held.error()));
+    const int got = held.move(nullptr, Direction::Write, 0, block, 0);
+    report().check(got == static_cast<int>(block), fs.name() + ": and can write it",
+                   errno_name(got));
+  }
+  ::unlink(path.c_str());
 }
 
 // Whoever is killed holds nothing any more.
@@ -536,7 +733,10 @@ void test_held(const FileSystem &fs) {
   told_at_the_end(fs, buffer);
   given_later(fs, buffer, true);
   given_later(fs, buffer, false);
+  given_meanwhile(fs, buffer);
+  changed_meanwhile(fs, buffer);
   page_cache(fs, buffer);
+  killed_in_map(fs, buffer);
   killed(fs, buffer);
 }
 

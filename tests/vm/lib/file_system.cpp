@@ -46,6 +46,11 @@ const How &how(std::string_view type) {
 
 } // namespace
 
+bool ext4_has_verity() {
+  must("modprobe -q ext4");
+  return std::filesystem::exists("/sys/fs/ext4/features/verity");
+}
+
 FileSystem::FileSystem(const std::string &type, std::uint64_t start, std::uint64_t bytes,
                        const char *options)
     : type_(type), name_(start ? std::format("{} on a partition from byte {}", type, start) : type),
@@ -53,7 +58,8 @@ FileSystem::FileSystem(const std::string &type, std::uint64_t start, std::uint64
   if (start)
     node_ = partition_.emplace(drive, start, bytes).node();
   std::filesystem::create_directories(mount_point);
-  must(std::format("mkfs.{} -q {} {}", type, how(type).make, node_));
+  const std::string more = type == "ext4" && ext4_has_verity() ? "-O verity " : "";
+  must(std::format("mkfs.{} -q {} {}{}", type, how(type).make, more, node_));
   if (::mount(node_.c_str(), mount_point, type.c_str(), 0, options) != 0)
     die(std::format("mount of {}: {}", name_, errno_name(errno)));
 }

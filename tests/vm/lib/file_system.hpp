@@ -15,6 +15,9 @@ namespace vmtest {
 
 inline constexpr const char mount_point[] = "/tmp/files.mount";
 
+// Whether this kernel's ext4 can have files with fs-verity. A file system is made so then.
+bool ext4_has_verity();
+
 // A file system on a part of the drive, mounted at mount_point for as long as the object lives.
 class FileSystem {
 public:

@@ -2,6 +2,7 @@
 // A datapath for the loop: submission entries by slot, and what is to be done afterwards.
 #pragma once
 
+#include "lib/interrupt.hpp"
 #include "measure.hpp"
 
 #include <array>
@@ -80,23 +81,5 @@ private:
 };
 
 std::unique_ptr<Datapath> make_datapath(const Case &what);
-
-/// The drive's MSI-X interrupts, held back by the function mask in its configuration space.
-class DriveInterrupt {
-public:
-  DriveInterrupt();
-  ~DriveInterrupt() { unmask(); } // also when the program gives up
-  void mask() { write(static_cast<std::uint16_t>(control_ | function_mask)); }
-  void unmask() { write(control_); }
-
-private:
-  static constexpr std::uint16_t function_mask = 0x4000;
-  void write(std::uint16_t value);
-  UniqueFd config_;
-  off_t at_ = 0;
-  std::uint16_t control_ = 0;
-};
-
-DriveInterrupt &drive_interrupt();
 
 } // namespace measure

@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
-#include "datapath.hpp"
+#include "interrupt.hpp"
+
+#include "report.hpp"
 
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
+#include <format>
 #include <glob.h>
+#include <string>
 #include <unistd.h>
 
-namespace measure {
+namespace vmtest {
 
 namespace {
 
@@ -53,4 +57,4 @@ DriveInterrupt &drive_interrupt() {
   return interrupt;
 }
 
-} // namespace measure
+} // namespace vmtest
