@@ -211,6 +211,29 @@ int error_reason(struct drw_error *error, uint32_t reason, int code, const char 
 	return -code;
 }
 
+/* The first line of a small file; "" if it cannot be read. */
+static void first_line(const char *path, char *line, int size)
+{
+	FILE *file = fopen(path, "re");
+
+	line[0] = '\0';
+	if (!file)
+		return;
+	if (!fgets(line, size, file))
+		line[0] = '\0';
+	fclose(file);
+}
+
+/* Secure Boot locks Linux down: "none [integrity] confidentiality". A parameter of Linux asks for signatures alone. */
+static int signed_modules_only(void)
+{
+	char lockdown[128], enforce[8];
+
+	first_line("/sys/kernel/security/lockdown", lockdown, sizeof(lockdown));
+	first_line("/sys/module/module/parameters/sig_enforce", enforce, sizeof(enforce));
+	return (lockdown[0] && !strstr(lockdown, "[none]")) || enforce[0] == 'Y';
+}
+
 size_t drw_open_text(char *buffer, size_t size, int code)
 {
 	struct text text = text_begin(buffer, size);
@@ -225,6 +248,11 @@ size_t drw_open_text(char *buffer, size_t size, int code)
 			text_add(&text, "there is no " DMABUF_RW_DEVICE " here, though the dmabuf_rw "
 				 "kernel module is loaded; give the container this device (docker "
 				 "run --device " DMABUF_RW_DEVICE ")");
+		else if (signed_modules_only())
+			text_add(&text, "there is no " DMABUF_RW_DEVICE ": the dmabuf_rw kernel module "
+				 "is not loaded, and this kernel takes signed modules only (Secure Boot); "
+				 "sign it with a key that is enrolled, then load it (modprobe dmabuf_rw): "
+				 "docs/kernel-module.md, Secure Boot");
 		else
 			text_add(&text, "there is no " DMABUF_RW_DEVICE ": the dmabuf_rw kernel module "
 				 "is not loaded; load it (modprobe dmabuf_rw)");

@@ -50,6 +50,12 @@ class System:
         except ValueError:
             return None
 
+    def signed_modules_only(self) -> bool:
+        """Whether the kernel takes modules only with a signature: Secure Boot locks it down, or it was told so."""
+        lockdown = self.read("/sys/kernel/security/lockdown")
+        locked = lockdown != "" and "[none]" not in lockdown
+        return locked or self.read("/sys/module/module/parameters/sig_enforce") == "Y"
+
     def data(self, name: str) -> bytes:
         """A file's bytes, as many as may be read; nothing when it is not there."""
         try:

@@ -22,6 +22,7 @@ from . import (
     matrix,
     root,
     runner,
+    secure_boot,
     stock_kernel,
 )
 from .errors import LabError
@@ -187,6 +188,12 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
         help="a log of the writes and flushes that this drive gets, in the format of dm-log-writes",
     )
     parser.add_argument(
+        "--secure-boot",
+        action="store_true",
+        help="UEFI with Secure Boot, and our modules signed with a key made for this run; the firmware is "
+        "fetched when it is first asked for",
+    )
+    parser.add_argument(
         "--expect",
         action="append",
         default=[],
@@ -310,6 +317,7 @@ def request(args: argparse.Namespace) -> runner.Request:
         nodes=args.nodes,
         drive_gib=args.drive_gib,
         writes=args.writes,
+        secure_boot=args.secure_boot,
         expect=tuple(args.expect),
         console=args.console,
         log=args.log,
@@ -337,6 +345,7 @@ def _show(as_json: bool) -> None:
         fetched = None if series.setup else stock_kernel.find(series)
         release = fetched.release if fetched else "not fetched"
         print(f"kernel:  {series.name}: {info['kernels'].get(series.name, release)}")
+    print(f"firmware: {'fetched' if secure_boot.find() else 'not fetched'} (--secure-boot)")
     made = arm64.find()
     print(f"arm64:   {made.path if made else 'not fetched'}")
     for name, about in built.items():
@@ -351,7 +360,7 @@ def _show(as_json: bool) -> None:
 def _clean(everything: bool) -> None:
     for arch in config.ARCHITECTURES:
         shutil.rmtree(build.checkout() / build.build_dir(arch), ignore_errors=True)
-    kept = arm64.remove(everything)
+    kept = arm64.remove(everything) + secure_boot.remove(everything)
     kept += debug_kernel.remove(root.load(), everything) + stock_kernel.remove(everything)
     kept += kernel_tree.remove() + root.remove(everything)
     for path in kept:

@@ -15,7 +15,7 @@ from .guest_kernel import GuestKernel
 # up. virtio_gpu comes before vgem so that it is /dev/dri/card0.
 FIRST_MODULES = ("virtio_pci", "virtio_console", "9pnet_virtio", "9p", "overlay")
 SECOND_MODULES = ("nvme", "virtio_blk", "virtio_gpu", "vgem", "vfio_pci")
-FOLDERS = ("bin", "dev", "lower", "modules", "new", "proc", "rw", "sys")
+FOLDERS = ("bin", "dev", "firmware", "lower", "modules", "new", "proc", "rw", "sys")
 
 
 def _member(name: str, mode: int, data: bytes) -> bytes:
@@ -76,14 +76,16 @@ def _module(path: Path) -> bytes:
     raise LabError(f"cannot read the compression of {path.name}")
 
 
-def make(root: Path, kernel: GuestKernel, spec: Mapping[str, Any], share: bool) -> bytes:
+def make(
+    root: Path, kernel: GuestKernel, spec: Mapping[str, Any], share: bool, firmware: bool = False
+) -> bytes:
     """The initramfs for a kernel and the lab root, with the agent's instructions in it."""
     modules = kernel.modules
     here = Path(__file__).parent / "guest"
     listing = (modules / "modules.dep").read_text()
     builtin = (modules / "modules.builtin").read_text()
     first = load_order(listing, FIRST_MODULES, builtin)
-    second = load_order(listing, SECOND_MODULES, builtin)
+    second = load_order(listing, (*SECOND_MODULES, *(["efivarfs"] if firmware else [])), builtin)
     second = [path for path in second if path not in first]
     files = {
         "init": (0o755, (here / "init").read_bytes()),
@@ -99,6 +101,8 @@ def make(root: Path, kernel: GuestKernel, spec: Mapping[str, Any], share: bool) 
             files[f"modules/{_plain_name(path)}"] = (0o644, _module(modules / path))
     if share:
         files["want-share"] = (0o644, b"")
+    if firmware:
+        files["want-firmware"] = (0o644, b"")
     if not modules.is_relative_to(root):
         files["want-modules"] = (0o644, b"")
     if kernel.arch == "arm64":

@@ -3,6 +3,7 @@
 
 import errno
 import json
+import shutil
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,19 @@ from pathlib import Path
 from . import config
 from .errors import LabError
 from .guest_kernel import GuestKernel
+
+
+@dataclass(frozen=True)
+class Firmware:
+    """UEFI. code: the firmware; shim: what it starts first, and grub: what that starts; guest: a folder shown over the guest's root;
+    variables: what its flash holds, with the keys that are enrolled.
+    """
+
+    code: Path
+    shim: Path
+    grub: Path
+    guest: Path
+    variables: bytes
 
 
 @dataclass(frozen=True)
@@ -60,6 +74,8 @@ class Machine:
     incoherent: bool = False
     drive_gib: int = 1
     writes: Path | None = None
+    # UEFI with Secure Boot, in place of QEMU's BIOS.
+    firmware: Firmware | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +96,10 @@ class Descriptors:
     qmp: tuple[int, ...] = ()
     # With Machine.writes: the log.
     writes: int | None = None
+    # With Machine.firmware: its variables.
+    variables: int | None = None
+    # With Machine.firmware: the folder that is shown as the disk that it boots from.
+    boot: Path | None = None
 
     def all(self) -> list[int]:
         """Every descriptor to keep open in the child."""
@@ -87,7 +107,7 @@ class Descriptors:
 
     def files(self) -> list[int]:
         """Those that are files, made for this machine."""
-        some = [fd for fd in (self.errors, self.device_tree, self.writes) if fd is not None]
+        some = [fd for fd in (self.errors, self.device_tree, self.writes, self.variables) if fd is not None]
         return [self.initrd, self.nvme, self.virtio, *self.formats, *some]
 
 
@@ -296,10 +316,42 @@ def _board(machine: Machine) -> list[str]:
         # Every PCI device is behind the SMMU.
         smmu = "" if machine.iommu == "off" else ",iommu=smmuv3"
         return ["-machine", f"virt,gic-version=3{smmu}", "-cpu", machine.cpu or config.ARM64_CPU]
-    words = ["-machine", "q35,kernel-irqchip=off", "-cpu", machine.cpu or config.DEFAULT_CPU]
+    # Only system management mode may write the flash that holds the keys.
+    smm = ",smm=on" if machine.firmware else ""
+    words = ["-machine", f"q35,kernel-irqchip=off{smm}", "-cpu", machine.cpu or config.DEFAULT_CPU]
     if machine.iommu != "off":
         words += ["-device", "intel-iommu,aw-bits=48"]
     return words
+
+
+# Where a disk with a boot loader has it: the firmware looks there for shim, and shim beside itself.
+SHIM, GRUB, GRUB_CONFIG = "EFI/BOOT/BOOTX64.EFI", "EFI/BOOT/grubx64.efi", "EFI/debian/grub.cfg"
+
+
+def boot_disk(folder: Path, firmware: Firmware, kernel: Path, initrd: bytes, parameters: str) -> None:
+    """Fills a folder that QEMU shows as a disk with what the firmware boots.
+
+    QEMU's own -kernel writes into the kernel's header, and its signature is wrong then.
+    """
+    for name, source in ((SHIM, firmware.shim), (GRUB, firmware.grub), ("vmlinuz", kernel)):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, folder / name)
+    (folder / "initrd").write_bytes(initrd)
+    (folder / GRUB_CONFIG).parent.mkdir(parents=True)
+    (folder / GRUB_CONFIG).write_text(f"linux /vmlinuz {parameters}\ninitrd /initrd\nboot\n")
+
+
+def _firmware(firmware: Firmware, variables: int, disk: Path) -> list[str]:
+    """The flash, and the disk that the firmware boots from, which the guest has no driver for."""
+    flash = "if=pflash,format=raw"
+    return [
+        *("-global", "driver=cfi.pflash01,property=secure,value=on"),
+        *("-global", "ICH9-LPC.disable_s3=1"),
+        *("-drive", f"{flash},unit=0,readonly=on,file={firmware.code}"),
+        *("-drive", f"{flash},unit=1,file.locking=off,file=/proc/self/fd/{variables}"),
+        *("-drive", f"if=none,id=boot,format=raw,snapshot=on,file=fat:{disk}"),
+        *("-device", "ide-hd,drive=boot,bootindex=0"),
+    ]
 
 
 def dump_tree(root: Path, machine: Machine, file: Path) -> list[str]:
@@ -336,10 +388,14 @@ def arguments(
         *("-m", f"{machine.memory_mib}M"),
         *_nodes(machine),
         *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-net", "none"),
-        *("-kernel", str(kernel.image)),
-        *("-initrd", f"/proc/self/fd/{fds.initrd}"),
-        *("-append", kernel_parameters(machine)),
     ]
+    if machine.firmware is None:
+        words += ["-kernel", str(kernel.image)]
+        words += ["-initrd", f"/proc/self/fd/{fds.initrd}"]
+        words += ["-append", kernel_parameters(machine)]
+    if machine.firmware is not None and fds.variables is not None and fds.boot is not None:
+        words += _firmware(machine.firmware, fds.variables, fds.boot)
+        words += _share("firmware", machine.firmware.guest, True)
     if fds.device_tree is not None:
         words += ["-dtb", f"/proc/self/fd/{fds.device_tree}"]
     if machine.icount:

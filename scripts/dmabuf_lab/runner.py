@@ -13,9 +13,14 @@ from typing import Any
 
 from dmabuf_common.verdict import EXIT_ERROR
 
-from . import arm64, build, config, guest_kernel, qemu, root, verdict, vm
+from . import arm64, build, config, guest_kernel, qemu, root, secure_boot, verdict, vm
 from .errors import LabError
 from .progress import say
+
+
+# Where a guest with Secure Boot has our modules with a signature: the same names as where they are built.
+SIGNED = "/run/lab/signed"
+SIGNED_BESIDES = ("testexp/dmabuf_testexp.ko", "testmod/dmabuf_hurt.ko")
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,7 @@ class Request:
     nodes: int = 1
     drive_gib: int = 1
     writes: Path | None = None
+    secure_boot: bool = False
     expect: tuple[str, ...] = ()
     console: bool = False
     log: Path | None = None
@@ -93,7 +99,9 @@ def guest_environment(
     return environment
 
 
-def _machine(request: Request, kernel: guest_kernel.GuestKernel) -> qemu.Machine:
+def _machine(
+    request: Request, kernel: guest_kernel.GuestKernel, firmware: qemu.Firmware | None = None
+) -> qemu.Machine:
     if request.icount_shift is not None and not request.icount:
         raise LabError("--icount-shift says how long an instruction takes, and needs --icount")
     if request.plugin and request.arch == "arm64":
@@ -136,6 +144,7 @@ def _machine(request: Request, kernel: guest_kernel.GuestKernel) -> qemu.Machine
         nodes=request.nodes,
         drive_gib=request.drive_gib,
         writes=request.writes,
+        firmware=firmware,
         shell=request.shell,
     )
 
@@ -187,6 +196,10 @@ def check_kernel(request: Request) -> None:
         raise LabError(f"pages of {request.pages} are for arm64: give --arch arm64, too")
     if request.arch == "arm64" and request.kernel_tree is not None:
         raise LabError("--kernel-tree is for amd64")
+    if request.secure_boot and request.arch == "arm64":
+        raise LabError("--secure-boot is for guests of amd64")
+    if request.secure_boot and (request.kernel_tree is not None or request.kernel in config.DEBUG_FLAVOURS):
+        raise LabError("--secure-boot boots kernels that Debian signed, and this one was built here")
 
 
 @contextmanager
@@ -201,6 +214,31 @@ def _place(request: Request, lab: root.Root) -> Iterator[Place]:
         yield Place(kernel, lab.path, lab, lab.path)
 
 
+def _firmware(
+    stack: ExitStack, request: Request, lab: root.Root
+) -> tuple[qemu.Firmware | None, secure_boot.Key | None]:
+    """With --secure-boot: the firmware, and a key for this run that its variables have enrolled."""
+    if not request.secure_boot:
+        return None, None
+    made = stack.enter_context(secure_boot.in_use())
+    key = secure_boot.make_key(lab)
+    variables = secure_boot.enrol(made.variables.read_bytes(), key.certificate)
+    return qemu.Firmware(made.code, made.shim, made.grub, made.guest, variables), key
+
+
+def signed_modules(key: secure_boot.Key, ko: str | None) -> tuple[str | None, dict[str, Any]]:
+    """Where the guest has the signed module, and what the agent needs to know to sign it and its likes."""
+    modules = []
+    if ko is not None:
+        built = Path(ko).parent
+        here = build.checkout() / built.relative_to(config.GUEST_SOURCE)
+        for name in (Path(ko).name, *SIGNED_BESIDES):
+            if (here / name).is_file():
+                modules.append((str(built / name), f"{SIGNED}/{name}"))
+        ko = modules[0][1]
+    return ko, {**key.spec(), "modules": modules}
+
+
 def run(request: Request) -> int:
     """Runs one command in a fresh guest and returns the exit status of `dmabuf-lab run`."""
     argv = guest_argv(request.command)
@@ -209,14 +247,19 @@ def run(request: Request) -> int:
         stack.enter_context(root.in_use(lab))
         place = stack.enter_context(_place(request, lab))
         kernel = place.kernel
-        machine = _machine(request, kernel)
+        firmware, key = _firmware(stack, request, lab)
+        machine = _machine(request, kernel, firmware)
         ko = _products(request, place.compilers, kernel)
+        signed = None
+        if key is not None:
+            ko, signed = signed_modules(key, ko)
         spec: dict[str, Any] = {
             "argv": argv,
             "env": guest_environment(machine, ko, request.env),
             "cwd": config.GUEST_SOURCE,
             "devices": [path for path in qemu.guest_devices(machine) if path not in kernel.lacks],
             "module": ko,
+            "secure_boot": signed,
             "shell": request.shell,
             "terminal": "/dev/ttyAMA1" if kernel.arch == "arm64" else "/dev/ttyS1",
             "debug": kernel.debug,

@@ -88,7 +88,8 @@ def in_use(kernel: StockKernel) -> Iterator[StockKernel]:
         yield kernel
 
 
-def _extract(folder: Path, into: Path) -> None:
+def extract(folder: Path, into: Path) -> None:
+    """Unpacks the binary packages of a folder."""
     for package in sorted(folder.glob("*.deb")):
         result = subprocess.run(
             ["dpkg-deb", "--extract", str(package), str(into)], capture_output=True, text=True
@@ -161,11 +162,11 @@ def _make(lab: root.Root, series: config.KernelSeries, mirror: str, work: Path) 
     for name in (*headers, *images):
         # Programs that run while a module is built are for this machine.
         foreign = series.arch != "amd64" and name.startswith("linux-kbuild-")
-        _extract(private.download(f"{name}:amd64" if foreign else name), unpacked)
+        extract(private.download(f"{name}:amd64" if foreign else name), unpacked)
     place_headers(unpacked, item / "src", release)
     place_image(unpacked, item, release)
     for name in series.compiler:
-        _extract(private.download(name), work / "compiler")
+        extract(private.download(name), work / "compiler")
     if series.compiler:
         place_compiler(work / "compiler", item / "src")
     bind = chroot.Bind(item, MOUNT, read_only=False)

@@ -144,7 +144,14 @@ class Guest:
             self.selector.register(self.channels[name], selectors.EVENT_READ, name)
         qmp = socket.socketpair() if machine.qmp else ()
         emulator = emulator or root
-        archive = initramfs.make(root, kernel, spec, machine.share is not None)
+        archive = initramfs.make(
+            root, kernel, spec, machine.share is not None, machine.firmware is not None
+        )
+        boot = None
+        if machine.firmware is not None:
+            self.boot_disk = tempfile.TemporaryDirectory(prefix="dmabuf-lab-")
+            boot = Path(self.boot_disk.name)
+            qemu.boot_disk(boot, machine.firmware, kernel.image, archive, qemu.kernel_parameters(machine))
         fds = qemu.Descriptors(
             initrd=_anonymous_file(data=archive),
             nvme=_anonymous_file(size=machine.drive_gib * config.DISK_BYTES),
@@ -159,6 +166,8 @@ class Guest:
             else None,
             qmp=tuple(end.fileno() for end in qmp),
             writes=None if machine.writes is None else _log(machine.writes),
+            variables=_anonymous_file(data=machine.firmware.variables) if machine.firmware else None,
+            boot=boot,
         )
         self.errors = tempfile.TemporaryFile(prefix="dmabuf-lab-")
         self.process = subprocess.Popen(

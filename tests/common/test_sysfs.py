@@ -36,6 +36,19 @@ def test_what_is_not_there_is_nothing(tmp_path: Path) -> None:
     assert (system.controller("sda"), system.nvme_controller("sda")) == ("", "")
 
 
+def test_a_kernel_that_is_locked_down_or_was_told_so_takes_signed_modules_only(tmp_path: Path) -> None:
+    system = System(tmp_path)
+    assert not system.signed_modules_only()
+    put(tmp_path, "/sys/kernel/security/lockdown", "[none] integrity confidentiality\n")
+    put(tmp_path, "/sys/module/module/parameters/sig_enforce", "N\n")
+    assert not system.signed_modules_only()
+    put(tmp_path, "/sys/kernel/security/lockdown", "none [integrity] confidentiality\n")
+    assert system.signed_modules_only()
+    put(tmp_path, "/sys/kernel/security/lockdown", "[none] integrity confidentiality\n")
+    put(tmp_path, "/sys/module/module/parameters/sig_enforce", "Y\n")
+    assert system.signed_modules_only()
+
+
 def test_numbers_folders_and_links_are_those_of_the_root(tmp_path: Path) -> None:
     put(tmp_path, "/sys/b/n", "-1\n")
     put(tmp_path, "/sys/b/m", "m")

@@ -29,8 +29,9 @@ PARSERS = {
     "gpu-check": "dmabuf_gpu.cli",
 }
 # Programs of others. What they are told is not looked at.
-FOREIGN = ("addgroup", "apt", "apt-get", "ctest", "curl", "docker", "echo", "git", "ldconfig", "qemu", "scp", "ssh",
+FOREIGN = ("addgroup", "apt", "apt-get", "ctest", "curl", "docker", "echo", "git", "ldconfig", "qemu", "reboot", "scp", "ssh",
            "udevadm", "./load-module", "./drive")
+CERTIFICATE = "/var/lib/dkms/mok.pub"
 MODULES = {"dmabuf_rw", "dmabuf_testexp", "vfio-pci", "vfio_iommu_type1", "udmabuf"}
 
 
@@ -181,9 +182,21 @@ def nothing(words: list[str]) -> None:
     need(not words, f"it takes no {words}")
 
 
+def mokutil(words: list[str]) -> None:
+    """With the certificate that DKMS has, or alone."""
+    need(words in (["--sb-state"], *([option, CERTIFICATE] for option in ("--import", "--test-key"))),
+         f"mokutil: it has no {words}")
+
+
+def sign(words: list[str]) -> None:
+    """A hash, key and certificate of DKMS, and a module."""
+    need(words[:3] == ["sha256", "/var/lib/dkms/mok.key", CERTIFICATE], f"sign-file: {words}")
+    module(words[3:])
+
+
 DO: dict[str, Callable[[list[str]], None]] = {
     "fio": fio, "dmabuf-integrity": integrity, "cmake": cmake, "make": make, "modprobe": module, "insmod": module,
-    "check": check, "cp": files, "systemctl": units, "cc": cc, "git": then, "demo": nothing, "hand_out.py": lambda _: None,
+    "check": check, "cp": files, "systemctl": units, "cc": cc, "mokutil": mokutil, "sign-file": sign, "git": then, "demo": nothing, "hand_out.py": lambda _: None,
     "pkg-config": lambda words: need(words[-1] == "libdmabuf_rw", f"pkg-config: no {words}"),
 }
 

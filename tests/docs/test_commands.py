@@ -65,7 +65,7 @@ def blocks(text: str) -> list[tuple[str, str]]:
 
 def first_program(block: str) -> str:
     """The program that a block starts first; "" for what begins otherwise."""
-    line = re.sub(r"^(?:\w+=\S* )+", "", block.split("\n")[0])
+    line = re.sub(r"^(?:\w+=\S* )+", "", block.split("\n")[0].replace("$(uname -r)", "RELEASE"))
     if line.startswith("--"):
         return "fio"  # options alone
     word = line.split()[0]
@@ -109,6 +109,7 @@ def run(block: str, place: Path) -> tuple[int, str]:
     (work / "default.json").write_text('{"syscalls": []}')
     text = block.replace("/sys/bus/", f"{work}/sys/bus/").replace("--notify ", "dmabuf-nightly run plan.toml --notify ")
     text = re.sub(r"^--dmabuf", "fio --dmabuf", text)
+    text = text.replace("/lib/modules/$(uname -r)/build/scripts/", "")
     # The last lines: what was started beside it has ended.
     env = {"PATH": str(place / "bin"), "HOME": str(place), "DMABUF_ROOT": str(ROOT), "WRONG": str(place / "wrong"),
            "ENGINE": "libdmabuf.so", "DEV": "/dev/nvme0n1"}
@@ -140,6 +141,8 @@ def test_there_are_blocks() -> None:
     "cmake --preset none",
     "make -C kernel none",
     "insmod dmabuf_none.ko",
+    "mokutil --import none.pub",
+    "sign-file sha256 none.key /var/lib/dkms/mok.pub dmabuf_rw.ko",
     "none --option",
     "dmabuf-integrity none --device x",
     "./scripts/none",

@@ -98,7 +98,7 @@ def test_its_packages_are_of_arm64_but_for_the_programs_that_build_modules(
             (into / name).write_text("")
 
     monkeypatch.setattr(stock_kernel, "PrivateApt", Archive)
-    monkeypatch.setattr(stock_kernel, "_extract", extract)
+    monkeypatch.setattr(stock_kernel, "extract", extract)
     monkeypatch.setattr(root, "debian_mirror", lambda: "mirror")
     monkeypatch.setattr(chroot, "need_root", lambda: None)
     monkeypatch.setattr(chroot, "check", lambda *_words, **_more: "")

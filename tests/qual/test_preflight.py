@@ -131,6 +131,19 @@ def test_a_module_without_its_device_is_a_containers_fault(root: Path) -> None:
     assert bad(preflight.module(System(root))) == []
 
 
+def test_where_signed_modules_are_asked_for_preflight_says_so(root: Path) -> None:
+    put(root, "/sys/kernel/security/lockdown", "[none] integrity confidentiality")
+    (check,) = preflight.module(System(root))
+    assert (check.text, check.remedy) == ("dmabuf_rw is not loaded", "modprobe dmabuf_rw")
+    put(root, "/sys/kernel/security/lockdown", "none [integrity] confidentiality")
+    (check,) = preflight.module(System(root))
+    assert check.level == preflight.RED and "signed modules only (Secure Boot)" in check.text
+    assert "key that is enrolled" in check.remedy and "docs/kernel-module.md, Secure Boot" in check.remedy
+    put(root, "/sys/module/dmabuf_rw/version", "0.1.0")
+    put(root, "/dev/dmabuf_rw", "")
+    assert bad(preflight.module(System(root))) == []
+
+
 def test_limits_of_udmabuf_and_what_is_not_there(root: Path) -> None:
     assert bad(preflight.module(System(root))) == ["module"]
     assert bad(preflight.udmabuf(System(root), 64)) == ["udmabuf"]

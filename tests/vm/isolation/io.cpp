@@ -84,21 +84,10 @@ int answer(const Bed &bed, unsigned flags, int error) {
   return (flags & IOSQE_ASYNC) && !(query.features & DMABUF_RW_FEAT_ASYNC) ? EOPNOTSUPP : error;
 }
 
-} // namespace
-
-void test_io_ranges(const IsolationOptions &options) {
-  Bed bed(options);
-  dmabuf_rw_query query{};
-  bed.session.query(query);
-  const std::uint64_t device = block_device_bytes(bed.plain.get());
-  DiskRegion region(bed.plain.get(), disk_base, region_bytes);
-  region.lay_down_all(6);
-
-  auto entry = map_entry(bed.buffer.fd(), bed.target.get(), Path::Premapped);
-  if (!expect("MAP", bed.session.map_one(entry), {0}))
-    return;
+void premapped_ranges(Bed &bed, DiskRegion &region, const dmabuf_rw_map_entry &entry,
+                      const std::vector<Range> &bad) {
   for (const Direction direction : {Direction::Read, Direction::Write})
-    for (const Range &range : bad_ranges(bed.buffer.size(), device, query.max_io_bytes)) {
+    for (const Range &range : bad) {
       if (range.buffer_offset < page && range.buffer_offset % entry.buffer_align == 0 &&
           range.buffer_offset + range.length <= bed.buffer.size() &&
           range.file_offset == disk_base && range.length == page)
@@ -123,10 +112,10 @@ void test_io_ranges(const IsolationOptions &options) {
                      info.read_bytes == 0 && info.write_bytes == 0,
                  "no bad range reached the drive",
                  std::format("{} commands", static_cast<std::uint64_t>(info.commands)));
+}
 
-  // The same through the registered path, where io_uring itself does the checks.
-  if (pages_path() != Path::Registered)
-    return report().skip("ranges of a registered buffer", "this kernel has no registered path");
+// The same through the registered path, where io_uring itself does the checks.
+void registered_ranges(Bed &bed, DiskRegion &region) {
   bed.ring.make_buffer_table(1);
   Mover registered(bed.session, bed.ring, bed.buffer.fd(), bed.target.get(), Path::Registered);
   if (!expect("MAP registered", registered.error(), {0}))
@@ -145,17 +134,17 @@ void test_io_ranges(const IsolationOptions &options) {
              registered.transfer(direction, range.buffer_offset, range.length, range.file_offset),
              {EFAULT, EINVAL, EOVERFLOW});
   expect_untouched("after bad registered ranges", bed, region);
+}
 
-  // bvec: the module guards the dma-buf, the target its own range.
+// bvec: the module guards the dma-buf, the target its own range.
+void bvec_ranges(Bed &bed, DiskRegion &region, std::uint64_t device,
+                 const std::vector<Range> &bad) {
+  const std::uint64_t size = bed.buffer.size();
   dmabuf_rw_map_entry bvec = map_entry(bed.buffer.fd(), bed.target.get(), Path::Bvec);
-  if (!(query.features & DMABUF_RW_FEAT_BVEC)) {
-    report().skip("ranges, bvec", "QUERY does not offer it");
-    return;
-  }
   if (!expect("MAP bvec", bed.session.map_one(bvec), {0}))
     return;
   for (const Direction direction : {Direction::Read, Direction::Write})
-    for (const Range &range : bad_ranges(size, device, query.max_io_bytes)) {
+    for (const Range &range : bad) {
       const bool in_buffer = range.buffer_offset <= size &&
                              range.length <= size - range.buffer_offset && range.length != 0;
       if (in_buffer && range.buffer_offset % 4 == 0 && range.file_offset >= device &&
@@ -174,44 +163,35 @@ void test_io_ranges(const IsolationOptions &options) {
   expect_untouched("after bad bvec ranges", bed, region);
 }
 
-void test_handles(const IsolationOptions &options) {
-  Bed bed(options);
-  DiskRegion region(bed.plain.get(), disk_base, region_bytes);
-  region.lay_down_all(7);
-  auto mine = map_entry(bed.buffer.fd(), bed.target.get(), Path::Premapped);
-  auto stale = mine;
-  if (!expect("MAP", bed.session.map_one(mine), {0}) ||
-      !expect("MAP", bed.session.map_one(stale), {0}))
-    return;
-  expect("UNMAP", bed.session.unmap_one(stale.handle), {0});
-  const auto try_io = [&](const std::string &name, std::uint32_t handle) {
-    for (const Direction direction : {Direction::Read, Direction::Write})
-      for (const unsigned flags : {0u, unsigned{IOSQE_ASYNC}})
-        expect(std::format("{} of {}", name_of(direction), name),
-               premapped(bed, direction, handle, 0, page, disk_base, 0, flags),
-               {answer(bed, flags, ENOENT)});
-  };
-  try_io("a stale handle", stale.handle);
-  expect("UNMAP of a stale handle", bed.session.unmap_one(stale.handle), {ENOENT});
+// I/O of a handle that this session does not have.
+void no_io(Bed &bed, const std::string &name, std::uint32_t handle) {
+  for (const Direction direction : {Direction::Read, Direction::Write})
+    for (const unsigned flags : {0u, unsigned{IOSQE_ASYNC}})
+      expect(std::format("{} of {}", name_of(direction), name),
+             premapped(bed, direction, handle, 0, page, disk_base, 0, flags),
+             {answer(bed, flags, ENOENT)});
+}
 
-  // A handle of another session, with and without a mapping of the same number here.
-  {
-    Session other;
-    std::vector<dmabuf_rw_map_entry> theirs(
-        8, map_entry(bed.buffer.fd(), bed.target.get(), Path::Premapped));
-    expect("MAP in another session", other.map(theirs), {0});
-    for (const auto &entry : theirs) {
-      if (entry.handle == mine.handle)
-        continue;
-      try_io("a handle of another session", entry.handle);
-      dmabuf_rw_info info{};
-      expect("INFO of a handle of another session", bed.session.info(entry.handle, info), {ENOENT});
-      expect("UNMAP of a handle of another session", bed.session.unmap_one(entry.handle), {ENOENT});
-    }
+// A handle of another session, with and without a mapping of the same number here.
+void anothers_handles(Bed &bed, const dmabuf_rw_map_entry &mine) {
+  Session other;
+  std::vector<dmabuf_rw_map_entry> theirs(
+      8, map_entry(bed.buffer.fd(), bed.target.get(), Path::Premapped));
+  expect("MAP in another session", other.map(theirs), {0});
+  for (const auto &entry : theirs) {
+    if (entry.handle == mine.handle)
+      continue;
+    no_io(bed, "a handle of another session", entry.handle);
     dmabuf_rw_info info{};
-    expect("the other session's mapping lives on", other.info(theirs[7].handle, info), {0});
+    expect("INFO of a handle of another session", bed.session.info(entry.handle, info), {ENOENT});
+    expect("UNMAP of a handle of another session", bed.session.unmap_one(entry.handle), {ENOENT});
   }
-  std::mt19937 random(static_cast<unsigned>(options.seed));
+  dmabuf_rw_info info{};
+  expect("the other session's mapping lives on", other.info(theirs[7].handle, info), {0});
+}
+
+void random_handles(Bed &bed, unsigned seed, const dmabuf_rw_map_entry &mine) {
+  std::mt19937 random(seed);
   for (int i = 0; i < 500; ++i) {
     const std::uint32_t handle =
         i % 4 ? static_cast<std::uint32_t>(random()) : static_cast<std::uint32_t>(random() % 4096);
@@ -220,10 +200,13 @@ void test_handles(const IsolationOptions &options) {
     dmabuf_rw_info info{};
     expect("INFO of a random handle", bed.session.info(handle, info), {ENOENT});
     if (i % 5 == 0)
-      try_io("a random handle", handle);
+      no_io(bed, "a random handle", handle);
     expect("UNMAP of a random handle", bed.session.unmap_one(handle), {ENOENT});
   }
-  // The handle numbers of what was unmapped are not given out again at once.
+}
+
+// The handle numbers of what was unmapped are not given out again at once.
+void handles_again(Bed &bed, dmabuf_rw_map_entry stale, const dmabuf_rw_map_entry &mine) {
   for (int i = 0; i < 16; ++i) {
     auto next = map_entry(bed.buffer.fd(), bed.target.get(), Path::Premapped);
     expect("MAP again", bed.session.map_one(next), {0});
@@ -232,9 +215,12 @@ void test_handles(const IsolationOptions &options) {
     stale = next;
     expect("UNMAP again", bed.session.unmap_one(next.handle), {0});
   }
-  expect_untouched("after bad handles", bed, region);
+}
 
-  // The mapping holds what it needs: both files may be closed.
+// The mapping holds what it needs: both files may be closed. Closing the session ends everything
+// made in it.
+void life_of_a_mapping(Bed &bed, DiskRegion &region, const IsolationOptions &options,
+                       const dmabuf_rw_map_entry &mine) {
   bed.target.reset();
   const std::uint64_t offset = disk_base + 4096;
   expect_bytes("read after the target was closed",
@@ -246,7 +232,6 @@ void test_handles(const IsolationOptions &options) {
     report().check(!wrong, "data read after the target was closed",
                    wrong ? describe(*wrong, 8192) : "");
   }
-  // And closing the session ends everything made in it.
   const UniqueFd again = open_target(options.nvme);
   Session other;
   auto witness = map_entry(bed.buffer.fd(), again.get(), Path::Premapped);
@@ -259,6 +244,48 @@ void test_handles(const IsolationOptions &options) {
   expect("INFO after the session", other.info(witness.handle, info), {0});
   report().check(info.shared == 1, "the session's mapping went with it",
                  std::format("{}", info.shared));
+}
+
+} // namespace
+
+void test_io_ranges(const IsolationOptions &options) {
+  Bed bed(options);
+  dmabuf_rw_query query{};
+  bed.session.query(query);
+  const std::uint64_t device = block_device_bytes(bed.plain.get());
+  DiskRegion region(bed.plain.get(), disk_base, region_bytes);
+  region.lay_down_all(6);
+
+  auto entry = map_entry(bed.buffer.fd(), bed.target.get(), Path::Premapped);
+  if (!expect("MAP", bed.session.map_one(entry), {0}))
+    return;
+  const std::vector<Range> bad = bad_ranges(bed.buffer.size(), device, query.max_io_bytes);
+  premapped_ranges(bed, region, entry, bad);
+  if (pages_path() != Path::Registered)
+    return report().skip("ranges of a registered buffer", "this kernel has no registered path");
+  registered_ranges(bed, region);
+  if (!(query.features & DMABUF_RW_FEAT_BVEC))
+    return report().skip("ranges, bvec", "QUERY does not offer it");
+  bvec_ranges(bed, region, device, bad);
+}
+
+void test_handles(const IsolationOptions &options) {
+  Bed bed(options);
+  DiskRegion region(bed.plain.get(), disk_base, region_bytes);
+  region.lay_down_all(7);
+  auto mine = map_entry(bed.buffer.fd(), bed.target.get(), Path::Premapped);
+  auto stale = mine;
+  if (!expect("MAP", bed.session.map_one(mine), {0}) ||
+      !expect("MAP", bed.session.map_one(stale), {0}))
+    return;
+  expect("UNMAP", bed.session.unmap_one(stale.handle), {0});
+  no_io(bed, "a stale handle", stale.handle);
+  expect("UNMAP of a stale handle", bed.session.unmap_one(stale.handle), {ENOENT});
+  anothers_handles(bed, mine);
+  random_handles(bed, static_cast<unsigned>(options.seed), mine);
+  handles_again(bed, stale, mine);
+  expect_untouched("after bad handles", bed, region);
+  life_of_a_mapping(bed, region, options, mine);
 }
 
 } // namespace vmtest

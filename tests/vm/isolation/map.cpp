@@ -237,6 +237,42 @@ void test_calls(const IsolationOptions &options) {
                  "mmap() of the session");
 }
 
+namespace {
+
+// Fields with numbers that mean nothing.
+void bad_numbers(const Bed &bed, const dmabuf_rw_map_entry &good) {
+  using Entry = dmabuf_rw_map_entry;
+  constexpr std::uint32_t known = DMABUF_RW_MAP_READ_FUA | DMABUF_RW_MAP_HOLD_FILE;
+  std::vector<std::uint32_t> unknown;
+  for (unsigned bit = 0; bit < 32; ++bit)
+    if ((1u << bit) & ~known)
+      unknown.push_back(1u << bit);
+  const struct {
+    const char *name;
+    __u32 Entry::*field;
+    std::vector<std::uint32_t> values;
+  } numbers[] = {
+      {"flags", &Entry::flags, unknown},
+      {"path", &Entry::path, {4u, 5u, 64u, 0x80000001u, ~0u}},
+      {"directions", &Entry::directions, {0u, 4u, 7u, ~0u}},
+      {"max_command_hint", &Entry::max_command_hint, {1u, 512u, 4097u, ~0u}},
+  };
+  for (const auto &[name, field, values] : numbers)
+    for (const std::uint32_t value : values) {
+      auto entry = good;
+      entry.*field = value;
+      expect_refused(std::string("MAP ") + name, bed.session, entry, {EINVAL},
+                     {DMABUF_RW_REASON_ARGUMENT});
+    }
+  for (std::size_t i = 0; i < std::size(good.reserved); ++i) {
+    auto entry = good;
+    entry.reserved[i] = 1;
+    expect_refused("MAP reserved", bed.session, entry, {EINVAL}, {DMABUF_RW_REASON_ARGUMENT});
+  }
+}
+
+} // namespace
+
 void test_map_arguments(const IsolationOptions &options) {
   Bed bed(options);
   const auto good = map_entry(bed.buffer.fd(), bed.target.get(), Path::Premapped);
@@ -247,29 +283,7 @@ void test_map_arguments(const IsolationOptions &options) {
     entry = good;
   };
 
-  constexpr std::uint32_t known = DMABUF_RW_MAP_READ_FUA | DMABUF_RW_MAP_HOLD_FILE;
-  for (unsigned bit = 0; bit < 32; ++bit) {
-    entry.flags = (1u << bit) & ~known;
-    if (entry.flags)
-      refused("flags", {EINVAL}, {DMABUF_RW_REASON_ARGUMENT});
-  }
-  for (std::size_t i = 0; i < std::size(entry.reserved); ++i) {
-    entry.reserved[i] = 1;
-    refused("reserved", {EINVAL}, {DMABUF_RW_REASON_ARGUMENT});
-  }
-  for (const std::uint32_t path : {4u, 5u, 64u, 0x80000001u, ~0u}) {
-    entry.path = path;
-    refused("path", {EINVAL}, {DMABUF_RW_REASON_ARGUMENT});
-  }
-  for (const std::uint32_t directions : {0u, 4u, 7u, ~0u}) {
-    entry.directions = directions;
-    refused("directions", {EINVAL}, {DMABUF_RW_REASON_ARGUMENT});
-  }
-  for (const std::uint32_t hint : {1u, 512u, 4097u, ~0u}) {
-    entry.max_command_hint = hint;
-    refused("max_command_hint", {EINVAL}, {DMABUF_RW_REASON_ARGUMENT});
-  }
-
+  bad_numbers(bed, good);
   const UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
   constexpr int closed = 1000; // far above what is open here
   for (const std::uint32_t fd : {std::uint32_t{closed}, ~0u, 0x7FFFFFFFu}) {
