@@ -220,7 +220,8 @@ def parser() -> argparse.ArgumentParser:
         "--flavour",
         choices=tuple(config.DEBUG_FLAVOURS),
         default=config.DEBUG_KERNEL,
-        help="debug: KASAN, lockdep and more; kcsan: KCSAN, for data races (default: %(default)s)",
+        help="debug: KASAN, lockdep and more; kcsan: KCSAN, for data races; debug-rt: lockdep on a real-time "
+        "kernel (default: %(default)s)",
     )
     run = commands.add_parser(
         "run",

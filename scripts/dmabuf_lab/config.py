@@ -82,7 +82,11 @@ ARM64_KERNELS = tuple(
 DEBUG_SERIES = "7.3"
 DEBUG_KERNEL = "debug"
 # The debug kernels, as given to --kernel: the file with what each has that debug-kernel.config has not.
-DEBUG_FLAVOURS: dict[str, str | None] = {DEBUG_KERNEL: None, "kcsan": "kcsan-kernel.config"}
+DEBUG_FLAVOURS: dict[str, str | None] = {
+    DEBUG_KERNEL: None,
+    "kcsan": "kcsan-kernel.config",
+    "debug-rt": "debug-rt-kernel.config",
+}
 
 FIO_VERSION = "3.41"
 # The fio that the tests of the host bring: one whose source the archive keeps, and another than the lab's.
