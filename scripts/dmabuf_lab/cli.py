@@ -173,6 +173,12 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
         help="NUMA nodes that memory and CPUs are dealt out to (default: 1)",
     )
     parser.add_argument(
+        "--topology",
+        action="store_true",
+        help="two NUMA nodes, and five more NVMe drives: behind two root ports, two behind a PCIe switch that has a "
+        "BAR, too, and one on node 1",
+    )
+    parser.add_argument(
         "--drive-gib",
         type=int,
         choices=range(1, 65),
@@ -311,6 +317,7 @@ def request(args: argparse.Namespace) -> runner.Request:
         nodes=args.nodes,
         drive_gib=args.drive_gib,
         writes=args.writes,
+        topology=args.topology,
         expect=tuple(args.expect),
         console=args.console,
         log=args.log,

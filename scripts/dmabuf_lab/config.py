@@ -279,6 +279,18 @@ FORMATS = (
     # The drive makes and strips no more than the protection information.
     ("protection information in 64 bytes of metadata", "ms=64,pi=1"),
 )
+# The drives that --topology adds, by what follows "lab-" in their serial numbers, and the port of each.
+BRANCHES = {
+    "port-a": "root port",
+    "port-b": "root port",
+    "left": "switch",
+    "right": "switch",
+    "far": "node 1",
+}
+BRANCH_BYTES = 256 << 20
+# The other root complex's first bus, which leaves the first one more than QEMU ever needs.
+FAR_BUS = 128
+
 # As much as the smallest drive that dmabuf-qual takes has, and more.
 FORMAT_BYTES = 128 << 20
 

@@ -52,6 +52,7 @@ class Request:
     nodes: int = 1
     drive_gib: int = 1
     writes: Path | None = None
+    topology: bool = False
     expect: tuple[str, ...] = ()
     console: bool = False
     log: Path | None = None
@@ -102,6 +103,8 @@ def _machine(request: Request, kernel: guest_kernel.GuestKernel) -> qemu.Machine
         raise LabError("--plugin is for guests of amd64")
     if request.switch and not request.p2p:
         raise LabError("--switch says where --p2p has its devices, and needs --p2p")
+    if request.topology and (request.p2p or request.paths or request.arch == "arm64"):
+        raise LabError("--topology has a BAR and ports of its own, for amd64: not with --p2p, --paths or --arch arm64")
     if request.paths and not request.multipath:
         raise LabError("--paths makes a multipath head, and does not go with --no-multipath")
     if request.arch != "arm64" and request.incoherent:
@@ -135,9 +138,11 @@ def _machine(request: Request, kernel: guest_kernel.GuestKernel) -> qemu.Machine
         formats=request.formats,
         errors=request.errors,
         paths=request.paths,
-        nodes=request.nodes,
+        # The far drive is on the second one.
+        nodes=max(request.nodes, 2) if request.topology else request.nodes,
         drive_gib=request.drive_gib,
         writes=request.writes,
+        topology=request.topology,
         shell=request.shell,
     )
 
