@@ -174,6 +174,12 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
         help="NUMA nodes that memory and CPUs are dealt out to (default: 1)",
     )
     parser.add_argument(
+        "--topology",
+        action="store_true",
+        help="two NUMA nodes, and five more NVMe drives: behind two root ports, two behind a PCIe switch that has a "
+        "BAR, too, and one on node 1",
+    )
+    parser.add_argument(
         "--drive-gib",
         type=int,
         choices=range(1, 65),
@@ -227,7 +233,8 @@ def parser() -> argparse.ArgumentParser:
         "--flavour",
         choices=tuple(config.DEBUG_FLAVOURS),
         default=config.DEBUG_KERNEL,
-        help="debug: KASAN, lockdep and more; kcsan: KCSAN, for data races (default: %(default)s)",
+        help="debug: KASAN, lockdep and more; kcsan: KCSAN, for data races; debug-rt: lockdep on a real-time "
+        "kernel (default: %(default)s)",
     )
     run = commands.add_parser(
         "run",
@@ -318,6 +325,7 @@ def request(args: argparse.Namespace) -> runner.Request:
         drive_gib=args.drive_gib,
         writes=args.writes,
         secure_boot=args.secure_boot,
+        topology=args.topology,
         expect=tuple(args.expect),
         console=args.console,
         log=args.log,

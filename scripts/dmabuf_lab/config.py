@@ -82,7 +82,11 @@ ARM64_KERNELS = tuple(
 DEBUG_SERIES = "7.3"
 DEBUG_KERNEL = "debug"
 # The debug kernels, as given to --kernel: the file with what each has that debug-kernel.config has not.
-DEBUG_FLAVOURS: dict[str, str | None] = {DEBUG_KERNEL: None, "kcsan": "kcsan-kernel.config"}
+DEBUG_FLAVOURS: dict[str, str | None] = {
+    DEBUG_KERNEL: None,
+    "kcsan": "kcsan-kernel.config",
+    "debug-rt": "debug-rt-kernel.config",
+}
 
 FIO_VERSION = "3.41"
 # The fio that the tests of the host bring: one whose source the archive keeps, and another than the lab's.
@@ -278,6 +282,18 @@ FORMATS = (
     # The drive makes and strips no more than the protection information.
     ("protection information in 64 bytes of metadata", "ms=64,pi=1"),
 )
+# The drives that --topology adds, by what follows "lab-" in their serial numbers, and the port of each.
+BRANCHES = {
+    "port-a": "root port",
+    "port-b": "root port",
+    "left": "switch",
+    "right": "switch",
+    "far": "node 1",
+}
+BRANCH_BYTES = 256 << 20
+# The other root complex's first bus, which leaves the first one more than QEMU ever needs.
+FAR_BUS = 128
+
 # As much as the smallest drive that dmabuf-qual takes has, and more.
 FORMAT_BYTES = 128 << 20
 

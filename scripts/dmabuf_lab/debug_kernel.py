@@ -40,11 +40,15 @@ REPORT_EVERY_S = 60.0
 # Where the build folder, or a finished kernel, is mounted in the lab root.
 MOUNT = "/share"
 
+# With CONFIG_EXPERT, allnoconfig turns off what every other kernel has (futexes, say): it comes second.
 BUILD_SCRIPT = f"""\
 set -e
 cd {MOUNT}/linux
 if [ ! -e .config ]; then
-	make -s KCONFIG_ALLCONFIG={MOUNT}/fragment allnoconfig
+	grep -v '^CONFIG_EXPERT=' {MOUNT}/fragment >{MOUNT}/first
+	make -s KCONFIG_ALLCONFIG={MOUNT}/first allnoconfig
+	cat {MOUNT}/fragment >>.config
+	make -s olddefconfig 2>>{MOUNT}/log
 fi
 """
 

@@ -43,7 +43,8 @@ class Machine:
     plain disk; nodes: NUMA nodes that memory and CPUs are dealt out to; plugin: a plug-in that QEMU
     loads, FILE[,NAME=VALUE...], or "" for none; debug: the kernel is the debug kernel; arch: the
     architecture; drive_gib: the size of the first NVMe drive; writes: a log of what the guest writes to
-    it, in order (see the lab's page).
+    it, in order (see the lab's page); topology: one more drive for each of config.BRANCHES, two of them
+    behind root ports, two behind a switch that has a PCI BAR (ivshmem), too, and one on NUMA node 1.
     """
 
     release: str
@@ -76,6 +77,7 @@ class Machine:
     writes: Path | None = None
     # UEFI with Secure Boot, in place of QEMU's BIOS.
     firmware: Firmware | None = None
+    topology: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,8 @@ class Descriptors:
     variables: int | None = None
     # With Machine.firmware: the folder that is shown as the disk that it boots from.
     boot: Path | None = None
+    # With Machine.topology: a disk for each of config.BRANCHES.
+    branches: tuple[int, ...] = ()
 
     def all(self) -> list[int]:
         """Every descriptor to keep open in the child."""
@@ -108,7 +112,7 @@ class Descriptors:
     def files(self) -> list[int]:
         """Those that are files, made for this machine."""
         some = [fd for fd in (self.errors, self.device_tree, self.writes, self.variables) if fd is not None]
-        return [self.initrd, self.nvme, self.virtio, *self.formats, *some]
+        return [self.initrd, self.nvme, self.virtio, *self.formats, *self.branches, *some]
 
 
 CONSOLE = "console"
@@ -301,6 +305,34 @@ def _ports(machine: Machine) -> list[str]:
     return words
 
 
+def _branches(fds: Descriptors) -> list[str]:
+    """The drives of config.BRANCHES, the bridges that they are behind, and a BAR."""
+    made = [
+        "pcie-root-port,bus=pcie.0,id=trunk,slot=100,chassis=100",
+        "x3130-upstream,id=fork,bus=trunk",
+        f"pxb-pcie,id=other-root,bus=pcie.0,bus_nr={config.FAR_BUS},numa_node=1",
+    ]
+    kinds = {
+        "root port": "pcie-root-port,bus=pcie.0",
+        "switch": "xio3130-downstream,bus=fork",
+        "node 1": "pcie-root-port,bus=other-root",
+    }
+    places = [*config.BRANCHES.items(), ("bar", "switch")]
+    for number, (name, place) in enumerate(places, 101):
+        made.append(f"{kinds[place]},id=to-{name},slot={number},chassis={number}")
+    words = [word for device in made for word in ("-device", device)]
+    for name, fd in zip(config.BRANCHES, fds.branches, strict=True):
+        words += _drive(f"drive-{name}", fd)
+        words += ["-device", f"nvme,id={name},serial=lab-{name},drive=drive-{name},bus=to-{name}"]
+    return [*words, *_bar("to-bar")]
+
+
+def _bar(port: str) -> list[str]:
+    """A function that is nothing but memory."""
+    memory = f"memory-backend-ram,id=bar,size={config.P2P_BAR_MIB}M,share=on"
+    return ["-object", memory, "-device", f"ivshmem-plain,memdev=bar,bus={port}"]
+
+
 def _share(tag: str, path: Path, read_only: bool) -> list[str]:
     if "," in str(path):
         raise LabError(f"QEMU cannot export a path that has a comma in it: {path}")
@@ -407,15 +439,13 @@ def arguments(
         words += _share("modules", kernel.modules, True)
     if machine.share is not None:
         words += _share("share", machine.share, False)
-    if _has_ports(machine):
+    if _has_ports(machine) or machine.topology:
         if machine.arch == "amd64":
             # The slots' own hot-plug, as real machines have it for drives, not the firmware's.
             words += ["-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"]
         words += _ports(machine)
     if machine.p2p:
-        bar = f"memory-backend-ram,id=bar,size={config.P2P_BAR_MIB}M,share=on"
-        words += ["-object", bar]
-        words += ["-device", f"ivshmem-plain,memdev=bar,bus={_root_ports(machine)['bar']}"]
+        words += _bar(_root_ports(machine)["bar"])
     words += _disks(machine, fds)
     words += ["-device", "virtio-gpu-pci"]
     words += ["-chardev", f"socket,id={CONSOLE},fd={fds.channels[CONSOLE]}"]
@@ -433,6 +463,9 @@ def arguments(
         ident = name.replace(".", "-")
         words += ["-chardev", f"socket,id={ident},fd={fds.channels[name]}"]
         words += ["-device", f"virtserialport,chardev={ident},name={name}"]
+    if machine.topology:
+        # The last ones: QEMU puts a device that names no bus on the root complex that it made last.
+        words += _branches(fds)
     return words
 
 
@@ -474,6 +507,9 @@ def guest_devices(machine: Machine) -> Sequence[str]:
         more += [f"{drive}n{number}" for number in range(1, len(config.FORMATS) + 1)]
     if machine.errors:
         more.append(errors_device(machine))
+    if machine.topology:
+        first = 1 + len(_more_drives(machine))
+        more += [f"/dev/nvme{first + number}n1" for number in range(len(config.BRANCHES))]
     return (
         *more,
         "/dev/nvme0n1",

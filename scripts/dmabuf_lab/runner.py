@@ -58,6 +58,7 @@ class Request:
     drive_gib: int = 1
     writes: Path | None = None
     secure_boot: bool = False
+    topology: bool = False
     expect: tuple[str, ...] = ()
     console: bool = False
     log: Path | None = None
@@ -108,6 +109,8 @@ def _machine(
         raise LabError("--plugin is for guests of amd64")
     if request.switch and not request.p2p:
         raise LabError("--switch says where --p2p has its devices, and needs --p2p")
+    if request.topology and (request.p2p or request.paths or request.arch == "arm64"):
+        raise LabError("--topology has a BAR and ports of its own, for amd64: not with --p2p, --paths or --arch arm64")
     if request.paths and not request.multipath:
         raise LabError("--paths makes a multipath head, and does not go with --no-multipath")
     if request.arch != "arm64" and request.incoherent:
@@ -141,10 +144,12 @@ def _machine(
         formats=request.formats,
         errors=request.errors,
         paths=request.paths,
-        nodes=request.nodes,
+        # The far drive is on the second one.
+        nodes=max(request.nodes, 2) if request.topology else request.nodes,
         drive_gib=request.drive_gib,
         writes=request.writes,
         firmware=firmware,
+        topology=request.topology,
         shell=request.shell,
     )
 

@@ -160,6 +160,9 @@ class Guest:
             formats=tuple(
                 _anonymous_file(size=config.FORMAT_BYTES) for _ in config.FORMATS if machine.formats
             ),
+            branches=tuple(
+                _anonymous_file(size=config.BRANCH_BYTES) for _ in config.BRANCHES if machine.topology
+            ),
             errors=_anonymous_file(size=config.ERRORS_BYTES) if machine.errors else None,
             device_tree=_anonymous_file(data=_device_tree(emulator, machine))
             if machine.incoherent

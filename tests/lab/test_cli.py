@@ -47,7 +47,7 @@ def test_all_machine_options_arrive() -> None:
         *("run", "--kernel", "6.12", "--iommu", "strict", "--smp", "4", "--memory", "512"),
         *("--p2p", "--switch", "--no-module", "--no-build", "--no-multipath", "--timeout", "7.5"),
         *("--append", "a=b c", "--share", "/tmp", "--formats", "--errors",
-          "--nodes", "2", "--drive-gib", "8", "--writes", "/tmp/log", "--", "ls", "--color", "-l"),
+          "--nodes", "2", "--topology", "--drive-gib", "8", "--writes", "/tmp/log", "--", "ls", "--color", "-l"),
     )
     assert request == runner.Request(
         command=["ls", "--color", "-l"],
@@ -66,9 +66,21 @@ def test_all_machine_options_arrive() -> None:
         formats=True,
         errors=True,
         nodes=2,
+        topology=True,
         drive_gib=8,
         writes=Path("/tmp/log"),
     )
+
+
+def test_a_topology_has_two_nodes_and_no_other_ports() -> None:
+    kernel = GuestKernel("7.3", Path("/boot/vmlinuz"), Path("/modules"))
+    machine = runner._machine(parse("run", "--topology", "--", "true"), kernel)
+    assert (machine.topology, machine.nodes) == (True, 2)
+    assert runner._machine(parse("run", "--topology", "--nodes", "3", "--", "true"), kernel).nodes == 3
+    assert runner._machine(parse("run", "--", "true"), kernel).nodes == 1
+    for other in (("--p2p",), ("--paths", "2"), ("--arch", "arm64")):
+        with pytest.raises(LabError, match="not with --p2p, --paths or --arch arm64"):
+            runner._machine(parse("run", "--topology", *other, "--", "true"), kernel)
 
 
 def test_a_plugin_reaches_the_machine() -> None:

@@ -76,6 +76,13 @@ def test_the_kernel_for_data_races_has_kcsan_in_place_of_kasan_and_lockdep() -> 
         assert debug_kernel.has(flavour, setting) == on
 
 
+def test_the_real_time_one_looks_for_locks_that_sleep_where_nothing_may() -> None:
+    for setting in ("PREEMPT_RT", "DEBUG_ATOMIC_SLEEP", "PROVE_LOCKING", "PROVE_RAW_LOCK_NESTING"):
+        assert debug_kernel.has("debug-rt", f"CONFIG_{setting}")
+    assert not debug_kernel.has("debug", "CONFIG_PREEMPT_RT")
+    assert debug_kernel.has("debug-rt", "CONFIG_DMA_API_DEBUG") and not debug_kernel.has("debug-rt", "CONFIG_KASAN")
+
+
 def test_every_change_is_one() -> None:
     # A setting that debug-kernel.config has not, or has with the same value, need not be turned off.
     base, _ = debug_kernel.wanted(debug_kernel.fragment())

@@ -22,6 +22,7 @@ def options(machine: qemu.Machine, name: str) -> list[str]:
         errors=90 if machine.errors else None,
         qmp=(30, 31) if machine.qmp else (),
         writes=91 if machine.writes else None,
+        branches=tuple(range(100, 100 + len(config.BRANCHES))) if machine.topology else (),
     )
     words = qemu.arguments(Path("/root"), KERNEL, Path("/checkout"), machine, fds)
     return [value for option, value in zip(words, words[1:], strict=False) if option == name]
@@ -187,6 +188,33 @@ def test_a_switch_has_a_port_for_each_device_in_the_order_of_the_root_ports() ->
         bus = [one["bus"] for one in switched if one["driver"] == driver]
         assert bus == [one["bus"] for one in plain if one["driver"] == driver]
         assert bus[0] in [one["id"] for one in ports]
+
+
+def test_a_topology_has_a_drive_on_every_branch() -> None:
+    machine = qemu.Machine("7.3", topology=True, nodes=2)
+    found = devices(machine)
+    by_id = {one["id"]: one for one in found if "id" in one}
+    drives = {one["serial"]: one for one in found if one["driver"] == "nvme"}
+    assert set(drives) == {"lab-nvme", *(f"lab-{name}" for name in config.BRANCHES)}
+    assert "bus" not in drives["lab-nvme"]
+    assert len({one["drive"] for one in drives.values()}) == len(drives)
+    above = {name: by_id[drives[f"lab-{name}"]["bus"]] for name in config.BRANCHES}
+    assert len({port["id"] for port in above.values()}) == len(above)
+    (memory,) = [one for one in found if one["driver"] == "ivshmem-plain"]
+    switch = [above["left"], above["right"], by_id[memory["bus"]]]
+    assert {(port["driver"], port["bus"]) for port in switch} == {("xio3130-downstream", "fork")}
+    assert by_id["fork"]["driver"] == "x3130-upstream"
+    for name in ("port-a", "port-b"):
+        assert (above[name]["driver"], above[name]["bus"]) == ("pcie-root-port", "pcie.0")
+    root = by_id[above["far"]["bus"]]
+    assert (root["driver"], root["numa_node"]) == ("pxb-pcie", "1")
+    # QEMU puts what names no bus on the root complex that was made last.
+    made = [one["driver"] for one in found]
+    assert all("bus" in one for one in found[made.index("pxb-pcie") :])
+    slots = [one["slot"] for one in found if "slot" in one]
+    assert len(set(slots)) == len(slots)
+    assert "/dev/nvme5n1" in qemu.guest_devices(machine)
+    assert "/dev/nvme1n1" not in qemu.guest_devices(qemu.Machine("7.3"))
 
 
 def test_a_log_of_writes_is_between_the_drive_and_its_disk() -> None:

@@ -229,7 +229,7 @@ def test_what_the_default_run_needs_is_what_set_up_brings(lab: root.Root) -> Non
 
 def test_each_stock_kernel_can_be_asked_for(lab: root.Root) -> None:
     assert guest_kernel.names()[0] == "7.3"
-    assert {"6.1", "6.12", "7.2", "7.3", "7.3-rt", "debug", "kcsan"} == set(guest_kernel.names())
+    assert {"6.1", "6.12", "7.2", "7.3", "7.3-rt", "debug", "kcsan", "debug-rt"} == set(guest_kernel.names())
 
 
 def test_in_use_fetches_it(
