@@ -94,3 +94,9 @@ add_test(NAME vm.smoke.incoherent_arm64
   COMMAND ${CMAKE_SOURCE_DIR}/scripts/dmabuf-lab run --arch arm64 --pages 16k --incoherent --iommu off
     --timeout 800 -- ${programs}/bounce)
 set_tests_properties(vm.smoke.incoherent_arm64 PROPERTIES LABELS "matrix;fetched" TIMEOUT 1800)
+
+# Secure Boot, with a key that signs modules as DKMS does. The firmware is fetched when it is first asked for.
+add_test(NAME vm.secure_boot
+  COMMAND ${CMAKE_SOURCE_DIR}/scripts/dmabuf-lab run --secure-boot --timeout 800 --
+    ${python}/fio/secure_boot.py)
+set_tests_properties(vm.secure_boot PROPERTIES LABELS "matrix;fetched" TIMEOUT 1800)
