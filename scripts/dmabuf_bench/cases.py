@@ -19,6 +19,8 @@ SCHEDULER = SCHEDULERS[0]
 MDTS = 9
 LONGEST_COMMAND = 4096 << MDTS
 LONGEST_BLOCK = 1 << 30
+# Batches of a repeat on a polled ring, whose batches have two levels, 4 % apart; the program's own number is 40.
+POLLED_BATCHES = 160
 # Words of a case that are said or not.
 FLAGS = ("writes", "polled", "free", "each")
 
@@ -60,6 +62,8 @@ class IoCase:
             words.append(f"ranges={self.ranges}")
         if self.file:
             words.append(f"file={self.file}")
+        if self.polled:
+            words.append(f"batches={POLLED_BATCHES}")
         if self.path == "premapped":
             # The drive's limit, which the block layer hides behind an IOMMU.
             words.append(f"hint={self.command}")
