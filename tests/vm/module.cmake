@@ -47,6 +47,12 @@ add_vm_test(paths LAB --no-multipath COMMAND ${python}/qual/routes.py disk)
 add_vm_test(paths.head LAB --paths 2 COMMAND ${python}/qual/routes.py head)
 add_vm_test(paths.bar LAB ${bar} COMMAND ${python}/qual/routes.py bar)
 add_vm_test(paths.no_route LAB ${bar} --cpu qemu64 COMMAND ${python}/qual/routes.py no-route)
+# Drives on every branch of a machine; the BAR is behind the switch, and a BAR needs an IOMMU here.
+set(topology --topology --memory 4096)
+add_vm_test(topology LAB ${topology} --iommu strict COMMAND
+  ${programs}/branches && ${python}/fio/topology.py bar)
+add_vm_test(topology.no_iommu LAB ${topology} --iommu off COMMAND
+  ${programs}/branches && ${python}/fio/topology.py)
 # One namespace by two names.
 add_vm_test(drive_claim LAB --paths 2 --append nvme_core.multipath=N COMMAND ${python}/drive/claim.py)
 add_vm_test(fio.no_cpu_map COMMAND ${python}/fio/device.py testexp)
