@@ -128,7 +128,7 @@ Made make_dumb(std::string_view driver, std::size_t bytes, Access access) {
   if (!card)
     return std::unexpected(std::format("no DRM device of driver {}", driver));
   drm_mode_create_dumb create{};
-  create.width = page / 4; // one page per line
+  create.width = static_cast<std::uint32_t>(page / 4); // one page per line
   create.height = static_cast<std::uint32_t>(bytes / page);
   create.bpp = 32;
   if (drmIoctl(card.get(), DRM_IOCTL_MODE_CREATE_DUMB, &create) != 0)
