@@ -5,6 +5,7 @@
 #ifndef DMABUF_RW_EXTENTS_H
 #define DMABUF_RW_EXTENTS_H
 
+#include <linux/nospec.h>
 #include <linux/types.h>
 
 #include "result.h"
@@ -44,9 +45,14 @@ void dmabuf_rw_extents_free(struct dmabuf_rw_extents *extents);
  */
 static inline u64 dmabuf_rw_extents_find(const struct dmabuf_rw_extents *x, u64 offset, u64 *run)
 {
-	const u32 *first = x->first + (offset >> x->shift);
-	u32 low = first[0], high = first[1] + 1;
+	const u32 *first;
+	u32 low, high;
 
+	/* The check whether it is below may have been foretold. */
+	offset = array_index_nospec(offset, x->covered);
+	first = x->first + (offset >> x->shift);
+	low = first[0];
+	high = first[1] + 1;
 	while (high - low > 1) {
 		u32 middle = low + (high - low) / 2;
 

@@ -250,8 +250,9 @@ size_t drw_open_text(char *buffer, size_t size, int code)
 				 "run --device " DMABUF_RW_DEVICE ")");
 		else if (signed_modules_only())
 			text_add(&text, "there is no " DMABUF_RW_DEVICE ": the dmabuf_rw kernel module "
-				 "is not loaded, and this kernel takes signed modules only (Secure Boot); "
-				 "sign it with a key that is enrolled, then load it (modprobe dmabuf_rw): "
+				 "is not loaded; load it (modprobe dmabuf_rw). This kernel takes signed "
+				 "modules only (Secure Boot, or a parameter of Linux): if it rejects the "
+				 "module's key, sign it with one that is enrolled: "
 				 "docs/kernel-module.md, Secure Boot");
 		else
 			text_add(&text, "there is no " DMABUF_RW_DEVICE ": the dmabuf_rw kernel module "

@@ -139,6 +139,10 @@ static ssize_t freeze_write(struct file *file, const char __user *data, size_t c
 	opened = filp_open(path, O_RDONLY | O_LARGEFILE, 0);
 	if (IS_ERR(opened))
 		return PTR_ERR(opened);
+	if (!S_ISBLK(file_inode(opened)->i_mode)) {
+		filp_close(opened, NULL);
+		return -ENOTBLK;
+	}
 
 	q = bdev_get_queue(I_BDEV(opened->f_mapping->host));
 	queue_freeze(q);

@@ -11,6 +11,7 @@ from . import lab, profiles
 from .cases import IoCase
 from .errors import BenchError
 from .goals import Goal, Verdict
+from .progress import say
 from .samples import Sample
 
 JOBS = 4
@@ -37,18 +38,27 @@ def files(output: str, repeats: int) -> list[int]:
     return found
 
 
-def costs(counted: Sequence[profiles.Counts], symbols: profiles.Symbols, jobs: Sequence[int], depth: int) -> list[float]:
-    """Instructions per I/O of each file: of the functions that no gap has.
+def costs(counted: Sequence[profiles.Counts], symbols: profiles.Symbols, jobs: Sequence[int],
+          depth: int) -> tuple[list[float], float]:
+    """Instructions per I/O of each file, and how much of what batches have beyond gaps is in them.
 
-    What runs in a gap, too, is of the timer's ticks, of the scheduler and of whoever commands the jobs. How much of it
-    there is depends on how long the drive takes.
+    Of modules, which are what an I/O runs through, all that a batch has beyond a gap; of the kernel itself, the
+    functions that no gap has. What else runs in a gap is of the timer's ticks, of the scheduler and of whoever
+    commands the jobs; how much of it there is depends on how long the drive takes.
     """
     others = {symbols.name(address) for counts in counted for address, _, gap in counts.rows if gap}
-    found = []
+    found, kept, whole = [], 0.0, 0.0
     for counts, count in zip(counted, jobs, strict=True):
-        of_io = sum(batch for address, batch, _ in counts.rows if symbols.name(address) not in others)
-        found.append(of_io / counts.batches / depth / count)
-    return found
+        of_io = 0.0
+        for address, batch, gap in counts.rows:
+            name = symbols.name(address)
+            cost = batch / counts.batches - gap / counts.gaps
+            whole += cost / depth / count
+            if profiles.module_of(name) != "kernel" or name not in others:
+                of_io += cost
+        found.append(of_io / depth / count)
+        kept += found[-1]
+    return found, kept / whole
 
 
 def measure(repeats: int) -> tuple[Sample, Sample]:
@@ -62,7 +72,8 @@ def measure(repeats: int) -> tuple[Sample, Sample]:
         names = [share / (f"counts.{nth}" if nth else "counts") for nth in range(len(jobs))]
         counted = [profiles.parse(name.read_text()) for name in names]
         symbols = profiles.Symbols((share / "symbols").read_text().splitlines())
-    found = costs(counted, symbols, jobs, CASE.depth)[2:]
+    found, share = costs(counted[2:], symbols, jobs[2:], CASE.depth)
+    say(f"{share:.0%} of what batches execute beyond gaps is compared")
     return Sample(CASE, found[1::2]), Sample(CASE, found[::2])
 
 

@@ -32,9 +32,9 @@ class Sample:
         """Its bootstrap 95 % interval."""
         return stats.median_interval(self.values)
 
-    def noisy(self) -> bool:
+    def noisy(self, most: float = NOISY) -> bool:
         """Do the repeats differ by more than they may?"""
-        return stats.relative_mad(self.values) > NOISY
+        return stats.relative_mad(self.values) > most
 
 
 def parse(text: str, cases: Sequence[Case], repeats: int) -> list[Sample]:

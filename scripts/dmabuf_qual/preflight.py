@@ -44,9 +44,9 @@ def module(system: System) -> list[Check]:
     """dmabuf_rw."""
     if not system.exists("/sys/module/dmabuf_rw"):
         if system.signed_modules_only():
-            return [Check("module", RED, "dmabuf_rw is not loaded, and this kernel takes signed modules only "
-                          "(Secure Boot)", "sign it with a key that is enrolled, then modprobe dmabuf_rw: "
-                          "docs/kernel-module.md, Secure Boot")]
+            return [Check("module", RED, "dmabuf_rw is not loaded. This kernel takes signed modules only "
+                          "(Secure Boot, or a parameter of Linux)", "modprobe dmabuf_rw; if its key is rejected, sign it "
+                          "with one that is enrolled: docs/kernel-module.md, Secure Boot")]
         return [Check("module", RED, "dmabuf_rw is not loaded", "modprobe dmabuf_rw")]
     if not system.exists("/dev/dmabuf_rw"):
         return [Check("module", RED, "dmabuf_rw is loaded, and there is no /dev/dmabuf_rw here",

@@ -95,8 +95,10 @@ def script() -> str:
 @pytest.fixture(name="ended", scope="module")
 def _ended(suite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Ended]]:
     lab = root.load()
-    if suite != "trixie" or lab is None:
+    if suite != "trixie":
         pytest.skip("the lab and its fio are of Debian 13")
+    if lab is None:
+        pytest.fail("the lab is not set up: scripts/dmabuf-lab setup")
     share = tmp_path_factory.mktemp("container")
     with bare_root.bare(suite) as bare:
         bare.write("/etc/apt/apt.conf.d/99yes", 'APT::Get::Assume-Yes "true";\nAPT::Install-Recommends "false";\n')

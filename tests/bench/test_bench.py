@@ -15,6 +15,7 @@ from dmabuf_common.verdict import EXIT_ERROR, EXIT_FAIL
 
 HOST = IoCase("host")
 FAST = IoCase("premapped")
+SLOW = IoCase("premapped", bs=8192)
 
 
 def lines(values: dict[int, list[float]], **other: float) -> str:
@@ -113,6 +114,21 @@ def test_the_worst_boot_decides() -> None:
     assert not goals.judge(goal(0.6001), boots).holds
 
 
+def test_the_pair_whose_interval_is_worst_decides() -> None:
+    pairs = ((FAST, HOST), (SLOW, HOST))
+    boots = {name: [sample(HOST, 1000), sample(FAST, 490), Sample(SLOW, [460, 461, 462, 463, 520], {})]
+             for name in ("off", "strict")}
+    verdict = goals.judge(replace(goal(0.5), pairs=pairs), boots)
+    assert not verdict.holds and verdict.interval[1] > 0.5
+
+
+def test_a_drive_that_was_late_again_and_again_holds_no_goal() -> None:
+    for gap, holds in ((3000, True), (6000, False)):
+        late = Sample(FAST, [300] * 7, {"gap_us": [3000] * 6 + [gap]})
+        boots = {name: [sample(HOST, 1000), late] for name in ("off", "strict")}
+        assert goals.judge(goal(), boots).holds is holds
+
+
 def test_noise_holds_no_goal() -> None:
     noise = Sample(FAST, [1, 2, 3, 4, 5, 6, 7], {})
     boots = {name: [sample(HOST, 1000), noise] for name in ("off", "strict")}
@@ -168,18 +184,31 @@ def test_every_goal_can_be_judged_and_missed() -> None:
 
 def test_a_goal_beyond_the_module_is_shown_and_does_not_decide() -> None:
     boots = {name: [sample(HOST, 1000), sample(FAST, 960)] for name in ("off", "strict")}
-    verdict = goals.judge(replace(goal(), beyond=True), boots)
+    verdict = goals.judge(replace(goal(), beyond=1.1), boots)
     assert not verdict.holds
     assert "beyond this module" in table.of_verdicts([verdict]) and "0.960" in table.of_verdicts([verdict])
+    assert verdict.decides and not goals.judge(replace(goal(), beyond=0.95), boots).decides
+    noise = {name: [sample(HOST, 1000), Sample(FAST, [500, 700, 900, 1000, 1200], {})] for name in boots}
+    assert "differ" in goals.judge(replace(goal(), beyond=2), noise).word
     assert [g.name for g in goals.GOALS if g.beyond] == ["premapped polled ÷ by interrupt, 4 KiB"]
 
 
 def test_jobs_are_counted_without_what_runs_in_gaps() -> None:
     # Two batches of two I/Os each: a, and t, the tick, which the other one's gaps show.
     one = profiles.parse("batches 2\ngaps 2\n1010 400 0\n2000 90 0\n")
-    four = profiles.parse("batches 2\ngaps 2\n1010 1616 0\n2000 80 7\n")
+    four = profiles.parse("batches 2\ngaps 2\n1010 1616 0\n2000 80 8\n")
     symbols = profiles.Symbols(["0000 t start", "1000 T a", "2000 t tick"])
-    assert jobs.costs([one, four], symbols, [1, 4], 2) == [100, 101]
+    found, share = jobs.costs([one, four], symbols, [1, 4], 2)
+    assert found == [100, 101]
+    assert share == pytest.approx(201 / (201 + 90 / 4 + 72 / 16))
+
+
+def test_what_a_gap_has_of_a_module_is_subtracted_and_not_left_out() -> None:
+    one = profiles.parse("batches 2\ngaps 2\n1010 400 0\n2000 40 4\n")
+    four = profiles.parse("batches 2\ngaps 2\n1010 1600 0\n2000 800 0\n")
+    symbols = profiles.Symbols(["0000 t start", "1000 T a", "2000 t issue [dmabuf_rw]"])
+    found, share = jobs.costs([one, four], symbols, [1, 4], 2)
+    assert found == [109, 150] and share == 1
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,12 @@ def around(ratio: float, count: int, width: float = 0.01) -> list[float]:
     return [ratio + width * (i - (count - 1) / 2) / count for i in range(count)]
 
 
-@pytest.mark.parametrize("count,rank", [(7, 1), (21, 6), (35, 12)])
+@pytest.mark.parametrize("count,rank", [(7, 1), (21, 5), (35, 11)])
 def test_the_interval_leaves_out_as_many_pairs_as_the_sign_test_allows(count: int, rank: int) -> None:
-    """So many or more heads of `count` coins come by chance less than once in 40, one fewer more often."""
+    """So many or more heads of `count` coins come by chance less than once in 100, one fewer more often."""
     def tail(most: int) -> float:
         return sum(math.comb(count, n) for n in range(most + 1)) / 2**count
-    assert tail(rank - 1) <= 0.025 < tail(rank)
+    assert tail(rank - 1) <= 0.01 < tail(rank)
     assert bench_parity.interval(range(count)) == (rank - 1, count - rank)
 
 
@@ -42,6 +42,6 @@ def test_a_few_pairs_that_the_machine_spoilt_decide_nothing() -> None:
 
 
 def test_cpu_time_is_that_of_the_job_for_each_io() -> None:
-    run = {"usr_cpu": 10.0, "sys_cpu": 15.0, "job_runtime": 4000, "read": {"total_ios": 500_000, "iops": 125_000.0}}
-    assert bench_parity.cost("cpu", run) == pytest.approx(2.0)  # 25 % of 4 s
+    run = {"cpu_s": 1.0, "read": {"total_ios": 500_000, "iops": 125_000.0}}
+    assert bench_parity.cost("cpu", run) == pytest.approx(2.0)
     assert bench_parity.cost("iops", run) == pytest.approx(8.0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The whole program with real fio, its own engines, and rates that are set: 1000 IOPS is good."""
+"""The whole program with real fio, its own engines, and rates that are set: 400 IOPS is good."""
 
 import csv
 import json
@@ -64,7 +64,7 @@ class Lab:
         (folder / "bin/fio").chmod(0o755)
         self.env = {**os.environ, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
 
-    def plan(self, rate: int = 1000, more: str = "") -> None:
+    def plan(self, rate: int = 400, more: str = "") -> None:
         text = PLAN.format(folder=self.folder, rate=rate, more=more)
         (self.folder / "p.toml").write_text(text)
 
@@ -106,7 +106,7 @@ def test_a_slower_night_is_confirmed_by_reruns_and_bisect_agrees(lab: Lab) -> No
     again = lab.run("baseline", "pin", "--plan", "p", "--last", "1")
     assert again.returncode == 2 and "--replace" in again.stderr
 
-    lab.rate(400)
+    lab.rate(160)
     slow = lab.run("run", "p.toml", "--report", "out")
     assert slow.returncode == 1, slow.stdout + slow.stderr
     assert "read_iops is" in slow.stdout and "both reruns agree" in slow.stdout
@@ -120,15 +120,15 @@ def test_a_slower_night_is_confirmed_by_reruns_and_bisect_agrees(lab: Lab) -> No
     assert still.returncode == 1 and "as it was since night 2" in still.stdout
     assert lab.states(3) == ["done"] * 5  # known already: no rerun
 
-    lab.rate(1000)
+    lab.rate(400)
     unknown = lab.bisect()
     assert unknown.returncode == 255 and "--known-good" in unknown.stderr
     known = lab.bisect("--known-good")
     assert known.returncode == 0, known.stdout + known.stderr
-    lab.rate(400)
+    lab.rate(160)
     bad = lab.bisect()
     assert (bad.returncode, bad.stdout[:3]) == (1, "bad")
-    lab.rate(1000)
+    lab.rate(400)
     good = lab.bisect()
     assert (good.returncode, good.stdout[:4]) == (0, "good")
     unbuilt = lab.bisect("--build", "false")
@@ -138,7 +138,7 @@ def test_a_slower_night_is_confirmed_by_reruns_and_bisect_agrees(lab: Lab) -> No
     assert lab.run("export", "--plan", "p", "--csv", "csv").returncode == 0
     rows = list(csv.DictReader((lab.folder / "csv/c-local.csv").open()))
     assert [row["night"] for row in rows] == ["1", "2", "3"]  # what bisect ran is no part of it
-    assert float(rows[1]["read_iops"]) == pytest.approx(400, rel=0.2)
+    assert float(rows[1]["read_iops"]) == pytest.approx(160, rel=0.2)
     assert "time_column: time" in (lab.folder / "csv/otava.yaml").read_text()
 
 
@@ -208,7 +208,7 @@ def test_a_changed_plan_cannot_be_resumed(lab: Lab) -> None:
     wait_for(lambda: lab.store.exists() and "done" in lab.states())
     child.send_signal(signal.SIGINT)
     child.wait()
-    lab.plan(rate=900)
+    lab.plan(rate=360)
     refused = lab.run("run", "p.toml", "--resume")
     assert refused.returncode == 2 and "another text of plan p" in refused.stderr
 
@@ -264,15 +264,15 @@ def test_two_hosts_go_into_one_store(lab: Lab, servers: list[int]) -> None:
         command = json.dumps([sys.executable, "-B", str(PROGRAM), "fingerprint", "--target", "{target}"])
         hosts += (
             f'[hosts.h{number}]\naddress = "127.0.0.1,{port}"\nfingerprint = {command}\n'
-            f"parameters = {{ RATE = {1000 * number} }}\n"
+            f"parameters = {{ RATE = {400 * number} }}\n"
         )
     lab.plan(more=hosts)
     ran = lab.run("run", "p.toml", "--report", "out")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     found = document.load(lab.folder / "out/results.json")
     rates = {m.host: m.metrics[0].value for m in found.measurements}
-    assert rates["h1"] == pytest.approx(1000, rel=0.05)
-    assert rates["h2"] == pytest.approx(2000, rel=0.05)
+    assert rates["h1"] == pytest.approx(400, rel=0.05)
+    assert rates["h2"] == pytest.approx(800, rel=0.05)
     assert any(fact.name == "h2: fio" for fact in found.environment)
 
 
@@ -280,7 +280,7 @@ def test_a_machine_measures_and_another_one_finds_it_slower(lab: Lab, tmp_path: 
     """What judges gets a copy of the store every morning, and has only that."""
     lab.plan()
     ended = []
-    for night, rate in enumerate([1000] * 6 + [400] * 3, 1):
+    for night, rate in enumerate([400] * 6 + [160] * 3, 1):
         lab.rate(rate)
         measured = lab.run("run", "p.toml", "--measure")
         assert measured.returncode == 0, measured.stdout + measured.stderr

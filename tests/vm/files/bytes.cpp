@@ -16,6 +16,9 @@ namespace {
 
 constexpr std::uint64_t file_bytes = 8u << 20;
 constexpr std::uint64_t piece = 32u << 10;
+// Of a file whose pieces are unlike: one long one, and short ones behind it, of which many share a
+// stretch of the module's index of the file.
+constexpr std::uint64_t whole = 7u << 20, short_piece = 8u << 10;
 // An I/O of this size is in two pieces or more, wherever it begins.
 constexpr std::uint32_t across = 96u << 10;
 constexpr std::uint32_t block = 4096;
@@ -98,11 +101,12 @@ bool move_all(const HeldFile &held, Ring *ring, Direction direction, std::uint32
   return true;
 }
 
-void both_ways(const FileSystem &fs, Memory &memory, const std::string &what) {
+void both_ways(const FileSystem &fs, Memory &memory, const std::string &what, bool unlike) {
   const std::string path = fs.path("pieces");
   const Session session;
   Ring ring(8);
-  const PiecesFile file(fs, "pieces", file_bytes, piece, 3);
+  const PiecesFile file(fs, "pieces", file_bytes, unlike ? short_piece : piece, 3,
+                        unlike ? whole : 0);
   std::uint32_t generation = 4;
   for (const std::uint32_t length : {block, across, static_cast<std::uint32_t>(1u << 20)})
     for (const bool by_ring : {true, false}) {
@@ -187,7 +191,9 @@ void last_block(const FileSystem &fs, Memory &memory) {
 
 void test_kind(const FileSystem &fs, Kind kind) {
   Memory memory(kind);
-  both_ways(fs, memory, std::string(name_of(kind)));
+  both_ways(fs, memory, std::string(name_of(kind)), false);
+  if (kind == Kind::Pages)
+    both_ways(fs, memory, std::string(name_of(kind)) + ", unlike pieces", true);
   last_block(fs, memory);
 }
 

@@ -75,6 +75,7 @@ def several_drives(tally: Tally, found: dict[str, str]) -> None:
             tally.same(lay.status, 0, f"{name}: written, {lay.said()}")
             tally.same(counted, dict.fromkeys(found.values(), SIZE), f"{name}: bytes written to each drive")
             tally.same(look.status, 0, f"{name}: verified, {look.said()}")
+            tally.same(sum(each["read"]["io_bytes"] for each in look.jobs), SIZE * len(found), f"{name}: bytes verified")
             tally.same([each["error"] for each in look.jobs], [0], f"{name}: fio's error")
             reports = [*lay.reports, *look.reports]
             if tally.same(len(reports), 1, f"{name}: report lines"):

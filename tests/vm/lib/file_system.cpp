@@ -122,13 +122,14 @@ std::vector<std::uint64_t> ends_of_pieces(int fd, std::size_t pieces) {
 } // namespace
 
 PiecesFile::PiecesFile(const FileSystem &fs, const std::string &file, std::uint64_t bytes,
-                       std::uint64_t piece, std::uint32_t generation)
+                       std::uint64_t piece, std::uint32_t generation, std::uint64_t whole)
     : node_(fs.node()), piece_(piece) {
   const std::string path = fs.path(file);
+  const std::uint64_t apart = bytes - whole;
   // Every second piece is taken out, and the rest moves together; the last one stays to the end.
-  make_file(path, 2 * bytes + piece, taken_out);
+  make_file(path, whole + 2 * apart + piece, taken_out);
   const UniqueFd fd(::open(path.c_str(), O_RDWR | O_CLOEXEC));
-  for (std::uint64_t at = piece; at <= bytes; at += piece)
+  for (std::uint64_t at = whole + piece; at <= bytes; at += piece)
     if (::fallocate(fd.get(), FALLOC_FL_COLLAPSE_RANGE, static_cast<off_t>(at),
                     static_cast<off_t>(piece)) != 0)
       die(path + ": FALLOC_FL_COLLAPSE_RANGE: " + errno_name(errno));
@@ -137,7 +138,7 @@ PiecesFile::PiecesFile(const FileSystem &fs, const std::string &file, std::uint6
   fill_file(fd.get(), path, bytes, generation);
   gaps_ = ends_of_pieces(fd.get(), bytes / piece);
   between_ = between();
-  if (gaps_.size() < bytes / piece / 2)
+  if (gaps_.size() < apart / piece / 2)
     die(path + ": its pieces do not lie apart");
 }
 

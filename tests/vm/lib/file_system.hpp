@@ -49,7 +49,7 @@ void make_file(const std::string &path, std::uint64_t bytes, std::uint32_t gener
 class PiecesFile {
 public:
   PiecesFile(const FileSystem &fs, const std::string &file, std::uint64_t bytes,
-             std::uint64_t piece, std::uint32_t generation);
+             std::uint64_t piece, std::uint32_t generation, std::uint64_t whole = 0);
   // Whether what lies between the pieces is as it was when the file was made.
   bool between_untouched() const { return between() == between_; }
 

@@ -169,7 +169,9 @@ public:
     const Counts before = path_->counts();
     const double cost = free_ ? run_free() : run_held();
     const Counts after = path_->counts();
-    Figures figures{{"instructions", cost}, {"redone", static_cast<double>(redone_)}};
+    Figures figures{{"instructions", cost},
+                    {"redone", static_cast<double>(redone_)},
+                    {"gap_us", static_cast<double>(gap_us_)}};
     if (after.ios > before.ios)
       figures.emplace_back("commands", static_cast<double>(after.commands - before.commands) /
                                            static_cast<double>(after.ios - before.ios));

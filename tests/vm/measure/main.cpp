@@ -17,6 +17,7 @@
 #include <fstream>
 #include <numeric>
 #include <random>
+#include <unistd.h>
 
 namespace {
 
@@ -78,6 +79,12 @@ void make_memory(const std::vector<Case> &cases) {
     memory_of(kind, bytes);
 }
 
+// The clock counts the instructions of all CPUs, and one of them is kept from going idle.
+void need_one_cpu() {
+  if (::sysconf(_SC_NPROCESSORS_ONLN) != 1)
+    die("this measures on one CPU");
+}
+
 } // namespace
 
 int main(int argc, char **argv) {
@@ -90,6 +97,7 @@ int main(int argc, char **argv) {
   }
   if (argc != 3)
     die("usage: measure PLAN REPEATS | measure busy COMMAND... | measure jobs REPEATS CASE");
+  need_one_cpu();
   const auto cases = read_plan(argv[1]);
   const auto repeats = static_cast<unsigned>(std::strtoul(argv[2], nullptr, 10));
   make_memory(cases);
