@@ -73,7 +73,9 @@ def several_drives(tally: Tally, found: dict[str, str]) -> None:
                 counted = {device: written(device) - before[device] for device in found.values()}
                 look = fio([*second, *job(names, "--rw=randwrite", "--verify_only=1")])
             tally.same(lay.status, 0, f"{name}: written, {lay.said()}")
-            tally.same(counted, dict.fromkeys(found.values(), SIZE), f"{name}: bytes written to each drive")
+            # The block layer counts what premapped sends for nobody: there plain reads of a drive that was emptied have to do.
+            if (datapath, direction) != ("premapped", "write"):
+                tally.same(counted, dict.fromkeys(found.values(), SIZE), f"{name}: bytes written to each drive")
             tally.same(look.status, 0, f"{name}: verified, {look.said()}")
             tally.same(sum(each["read"]["io_bytes"] for each in look.jobs), SIZE * len(found), f"{name}: bytes verified")
             tally.same([each["error"] for each in look.jobs], [0], f"{name}: fio's error")

@@ -3,6 +3,7 @@
 #include "worker.hpp"
 
 #include <csignal>
+#include <sys/prctl.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <thread>
@@ -18,10 +19,15 @@ namespace {
 long fork(Worker &worker, Args &args) {
   const std::uint64_t how = args.next(), calls = args.next();
   const std::uint32_t here = worker.position();
-  const pid_t child = ::fork();
+  const pid_t self = ::getpid(), child = ::fork();
   if (child < 0)
     return -errno;
   if (child == 0) {
+    // Gone with its parent, which may be killed before it can kill: who is left would go on for
+    // ever.
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (::getppid() != self)
+      ::_exit(0);
     worker.run_next(calls, true);
     if (how == 1) {
       char name[] = "/bin/true";
