@@ -53,6 +53,8 @@ add_vm_test(topology LAB ${topology} --iommu strict COMMAND
   ${programs}/branches && ${python}/fio/topology.py bar)
 add_vm_test(topology.no_iommu LAB ${topology} --iommu off COMMAND
   ${programs}/branches && ${python}/fio/topology.py)
+# With --matrix only: the same for minutes.
+set_tests_properties(vm.topology.no_iommu PROPERTIES LABELS "matrix;fetched")
 # One namespace by two names.
 add_vm_test(drive_claim LAB --paths 2 --append nvme_core.multipath=N COMMAND ${python}/drive/claim.py)
 add_vm_test(fio.no_cpu_map COMMAND ${python}/fio/device.py testexp)
