@@ -85,7 +85,7 @@ def said_why(tally: Tally) -> None:
     shown = run(sys.executable, QUAL, "preflight", DEV).stdout
     for who, text in (("engine", engine.stderr), ("preflight", shown)):
         tally.check("takes signed modules only (Secure Boot, or a parameter of Linux)" in text, f"{who}: the cause", text)
-        tally.check("a key that is enrolled" in text and "docs/kernel-module.md, Secure Boot" in text,
+        tally.check("with one that is enrolled" in text and "docs/kernel-module.md, Secure Boot" in text,
                     f"{who}: the way out", text)
 
 

@@ -51,7 +51,7 @@ def said_why(tally: Tally) -> None:
     for who, text in (("engine", engine.stderr), ("preflight", shown)):
         text = " ".join(text.split())
         tally.check("takes signed modules only (Secure Boot, or a parameter of Linux)" in text, f"{who}: the cause", text)
-        tally.check("a key that is enrolled" in text and "docs/kernel-module.md, Secure Boot" in text,
+        tally.check("with one that is enrolled" in text and "docs/kernel-module.md, Secure Boot" in text,
                     f"{who}: the way out", text)
 
 
