@@ -15,27 +15,20 @@ import sys
 from pathlib import Path
 
 from fio.harness import DEV, ENGINE, Tally, fio, module_users, need_engine
+from fio.signing import (
+    LOCKDOWN, OTHER_CERTIFICATE, QUAL, UNSIGNED, another_key_refused, open_errno, run, said_why, sign_with_another_key,
+    unsigned_refused,
+)
 
-KERNEL = os.uname().release
 SIGNED = os.environ.get("DMABUF_RW_KO", "")
-UNSIGNED = f"/src/build/lab/kernel/{KERNEL}/dmabuf_rw.ko"
 HURT = "/run/lab/signed/testmod/dmabuf_hurt.ko"
 PROGRAMS = "/src/build/lab/tests/vm"
-QUAL = "/src/scripts/dmabuf-qual"
-SIGN_FILE = f"/lib/modules/{KERNEL}/build/scripts/sign-file"
 # Where DKMS has its own.
 CERTIFICATE = "/var/lib/dkms/mok.pub"
 SECURE_BOOT = Path("/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c")
-LOCKDOWN = Path("/sys/kernel/security/lockdown")
 # The whole of isolation takes longer; these are what the smoke test of each kernel has.
 CORE = ("modes", "handles", "ranges", "commands", "partition")
 LONG_S = 400
-
-
-def run(*words: str, limit_s: float = 60) -> subprocess.CompletedProcess[str]:
-    """A program with all that it says in stdout."""
-    return subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                          timeout=limit_s, check=False)
 
 
 def locked(tally: Tally) -> None:
@@ -49,44 +42,18 @@ def locked(tally: Tally) -> None:
     tally.check("is already enrolled" in known, "mokutil knows the key", known)
 
 
-def sign(key: str, certificate: str, target: str) -> bool:
-    """Signs a copy of the module, as DKMS does it."""
-    return run(SIGN_FILE, "sha256", key, certificate, UNSIGNED, target).returncode == 0
-
-
 def refused(tally: Tally) -> None:
     """What no enrolled key signed is not loaded."""
-    said = run("insmod", UNSIGNED)
-    tally.check(said.returncode != 0, "unsigned: refused", said.stdout)
-    tally.check("Key was rejected by service" in said.stdout, "unsigned: in these words", said.stdout)
-    made = run("openssl", "req", "-new", "-x509", "-nodes", "-newkey", "rsa:2048", "-subj", "/CN=nobody",
-               "-outform", "DER", "-keyout", "/tmp/other.key", "-out", "/tmp/other.pub")
-    tally.check(made.returncode == 0 and sign("/tmp/other.key", "/tmp/other.pub", "/tmp/other.ko"),
-                "another key: made, and it signs", made.stdout)
-    unknown = run("mokutil", "--test-key", "/tmp/other.pub").stdout
+    unsigned_refused(tally)
+    sign_with_another_key(tally)
+    unknown = run("mokutil", "--test-key", OTHER_CERTIFICATE).stdout
     tally.check("is not enrolled" in unknown, "another key: mokutil does not know it", unknown)
     # What the user asks for with a password; the firmware's screen would ask for it at the next boot.
-    asked = subprocess.run(["mokutil", "--import", "/tmp/other.pub"], input="password\npassword\n", text=True,
+    asked = subprocess.run(["mokutil", "--import", OTHER_CERTIFICATE], input="password\npassword\n", text=True,
                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60, check=False)
     tally.check(asked.returncode == 0 and "CN=nobody" in run("mokutil", "--list-new").stdout,
                 "mokutil --import: the request is there for the next boot", asked.stdout)
-    said = run("insmod", "/tmp/other.ko")
-    tally.check(said.returncode != 0 and "Key was rejected by service" in said.stdout,
-                "signed with another key: refused", said.stdout)
-    tally.same(module_users(), -1, "no module is loaded")
-
-
-def said_why(tally: Tally) -> None:
-    """Without the module, each tool names the cause and the way out."""
-    job = ["--name=s", f"--filename={DEV}", "--direct=1", "--rw=read", "--bs=4k", "--size=1m",
-           f"--ioengine={ENGINE}", "--dmabuf_exporter=udmabuf", "--dmabuf_datapath=premapped"]
-    engine = fio(job)
-    tally.check(engine.status > 0, "engine: fails", engine.said())
-    shown = run(sys.executable, QUAL, "preflight", DEV).stdout
-    for who, text in (("engine", engine.stderr), ("preflight", shown)):
-        tally.check("takes signed modules only (Secure Boot, or a parameter of Linux)" in text, f"{who}: the cause", text)
-        tally.check("with one that is enrolled" in text and "docs/kernel-module.md, Secure Boot" in text,
-                    f"{who}: the way out", text)
+    another_key_refused(tally)
 
 
 def documented() -> str:
@@ -121,15 +88,6 @@ def works(tally: Tally) -> None:
         report = done.reports[-1] if done.reports else {}
         tally.check(done.status == 0 and report.get("proven") is True, f"fio {rw}: proven", done.said())
         tally.same(report.get("issued", {}).get(count), 256, f"fio {rw}: the number of I/Os")
-
-
-def open_errno(path: str, flags: int) -> int:
-    """What open() of it fails with; 0 if it does not."""
-    try:
-        os.close(os.open(path, flags))
-    except OSError as error:
-        return error.errno or -1
-    return 0
 
 
 def forbidden(tally: Tally) -> None:
