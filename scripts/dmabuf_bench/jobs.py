@@ -72,8 +72,8 @@ def measure(repeats: int) -> tuple[Sample, Sample]:
         names = [share / (f"counts.{nth}" if nth else "counts") for nth in range(len(jobs))]
         counted = [profiles.parse(name.read_text()) for name in names]
         symbols = profiles.Symbols((share / "symbols").read_text().splitlines())
-    found, share = costs(counted[2:], symbols, jobs[2:], CASE.depth)
-    say(f"{share:.0%} of what batches execute beyond gaps is compared")
+    found, compared = costs(counted[2:], symbols, jobs[2:], CASE.depth)
+    say(f"{compared:.0%} of what batches execute beyond gaps is compared")
     return Sample(CASE, found[1::2]), Sample(CASE, found[::2])
 
 
