@@ -142,7 +142,7 @@ private:
     }
     if (!found && ended && watched_s_ - moved_s_ >= options_.hang_seconds) {
       found = true;
-      report().fail("a process whose threads have ended goes", describe_task(child, child));
+      report().fail("a process whose threads have ended goes", describe_process(child));
     }
     if (!found)
       return false;
@@ -151,21 +151,26 @@ private:
     int status = 0;
     while (::waitpid(child, &status, WNOHANG) == 0 && watched_s_ < end)
       look();
-    report().check(watched_s_ < end, "the process can be killed",
-                   std::format("it is still there after {} s", options_.hang_seconds));
+    if (!report().check(watched_s_ < end, "the process can be killed",
+                        std::format("it is still there after {} s", options_.hang_seconds)))
+      report().note(describe_process(child));
     return true;
   }
 
   std::string describe_hang(pid_t child, const ThreadState &state) {
     return std::format("call {} of\n{}{}", state.at.load() + 1, to_text(state.running),
-                       describe_task(child, state.tid));
+                       describe_process(child));
   }
 
-  static std::string describe_task(pid_t process, pid_t task) {
+  // All tasks: the one that a call hangs in may be gone, and another of the process be what holds
+  // it.
+  static std::string describe_process(pid_t process) {
     std::stringstream text;
-    const auto folder = std::format("/proc/{}/task/{}/", process, task);
-    for (const char *file : {"stack", "syscall", "wchan"})
-      text << std::ifstream(folder + file).rdbuf() << '\n';
+    std::error_code gone;
+    std::filesystem::directory_iterator task(std::format("/proc/{}/task", process), gone);
+    for (; !gone && task != std::filesystem::directory_iterator(); task.increment(gone))
+      for (const char *file : {"comm", "stat", "stack", "syscall", "wchan"})
+        text << std::ifstream(task->path() / file).rdbuf() << '\n';
     return text.str();
   }
 

@@ -141,9 +141,9 @@ World::~World() {
   if (::chown(DMABUF_RW_DEVICE, 0, 0) != 0)
     report().fail("chown of " DMABUF_RW_DEVICE, std::strerror(errno));
   // Rings of processes that were killed let go of their files a little later.
-  const auto soon = [](const std::string &name, auto call) {
+  const double end = now_s() + 60;
+  const auto soon = [end](const std::string &name, auto call) {
     int status = -1;
-    const double end = now_s() + 60;
     while ((status = call()) != 0 && now_s() < end)
       ::usleep(50000);
     report().check(status == 0, name, std::strerror(errno));
