@@ -11,7 +11,6 @@
 #include "result.h"
 
 int dmabuf_rw_resv_lock(struct dma_buf *dmabuf);
-bool dmabuf_rw_fences_pending(struct dma_resv *resv, bool overwrites);
 struct dmabuf_rw_result dmabuf_rw_wait_fences(struct dma_buf *dmabuf, bool overwrites, u32 ms);
 
 /**
@@ -21,9 +20,12 @@ struct dmabuf_rw_result dmabuf_rw_wait_fences(struct dma_buf *dmabuf, bool overw
  *	looks waits for those who write
  *
  * Reading the pointer is enough when the buffer never had a fence, the usual
- * case for storage, and when all were taken off that it had.
+ * case for storage. A GPU's driver leaves fences that have signalled on its
+ * buffers, and the list is changed in place, so that each look has to be at all
+ * of them. They are not ours to take off: dma_resv's unlocked walk, in which
+ * others wait, does not end where a list has become none.
  *
- * Context: process.
+ * Context: any.
  * Return: whether it must.
  */
 static inline bool dmabuf_rw_fenced(const struct dma_buf *dmabuf, bool overwrites)
@@ -32,7 +34,7 @@ static inline bool dmabuf_rw_fenced(const struct dma_buf *dmabuf, bool overwrite
 
 	if (likely(!rcu_access_pointer(resv->fences)))
 		return false;
-	return dmabuf_rw_fences_pending(resv, overwrites);
+	return !dma_resv_test_signaled(resv, dma_resv_usage_rw(overwrites));
 }
 
 #endif /* DMABUF_RW_FENCE_H */

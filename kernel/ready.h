@@ -65,7 +65,7 @@ static inline bool dmabuf_rw_io_enter(struct dmabuf_rw_mapping *m)
  *
  * A kernel thread cannot be killed, so it waits no longer than by default.
  *
- * Context: process.
+ * Context: any.
  * Return: milliseconds.
  */
 static inline u32 dmabuf_rw_wait_ms(const struct dmabuf_rw_mapping *m)
@@ -80,7 +80,7 @@ static inline u32 dmabuf_rw_wait_ms(const struct dmabuf_rw_mapping *m)
  *
  * A read of the target overwrites the buffer, a write only looks at it.
  *
- * Context: process.
+ * Context: any.
  * Return: whether it must.
  */
 static inline bool dmabuf_rw_io_fenced(const struct dmabuf_rw_mapping *m,

@@ -3,7 +3,10 @@
 
 #include <atomic>
 #include <csignal>
+#include <linux/dma-buf.h>
 #include <optional>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <thread>
 #include <vector>
@@ -116,7 +119,9 @@ void late_fence(Bed &bed, DiskRegion &region, const Usage &usage, Direction dire
   const int result = bed.transfer(direction);
   const double took = now_s() - begin;
   report().check(result == static_cast<int>(bytes), name + ": result", errno_name(result));
-  report().check(took >= delay_ms / 1000.0, name + ": waits",
+  // On a busy machine a guest's timers come some ticks early, as it makes up for ticks that it
+  // missed.
+  report().check(idle(buffer) && took >= delay_ms / 2000.0, name + ": waits",
                  std::format("{:.0f} ms", took * 1000));
   // To a worker it goes only from a ring; once, or twice where the target itself would have to
   // wait.
@@ -263,39 +268,96 @@ void killed(const InvalidateOptions &options, const TestBuffer &buffer) {
   report().check(buffer.signal() == 0, name + ": FENCE_SIGNAL");
 }
 
-// Fences that have all signalled are taken off by an I/O; not while one is left that has not, even
-// if the I/O need not wait for it. And one that comes later is waited for.
-void taken_off(const InvalidateOptions &options, const Testexp &testexp, const Way &way,
-               DiskRegion &region) {
+// The fences of a buffer are its users': an I/O takes none off, signalled or not. And one that
+// comes later is waited for.
+void left_alone(const InvalidateOptions &options, const Testexp &testexp, const Way &way,
+                DiskRegion &region) {
   const std::string name = name_of(way) + ": fences that have signalled";
-  constexpr std::uint32_t little = 4096, delay_ms = 250;
+  constexpr std::uint32_t little = 4096, signalled = 3;
   Bed bed(options, testexp, way);
   const TestBuffer &buffer = bed.buffer();
   const auto write = [&] { return bed.transfer(Direction::Write, little); };
-  report().check(buffer.add_signalled(DMABUF_TESTEXP_USAGE_WRITE, 3) == 0,
+  report().check(buffer.add_signalled(DMABUF_TESTEXP_USAGE_WRITE, signalled) == 0,
                  name + ": FENCES_SIGNALLED");
+  const long before = listed_fences();
+  for (int tries = 0; tries < 3; ++tries, ::usleep(20000))
+    report().check(write() == static_cast<int>(little), name + ": result");
+  report().check(listed_fences() == before && (before < 0 || before >= signalled),
+                 name + ": all are left",
+                 std::format("{} listed, {} before", listed_fences(), before));
   bed.fence(DMABUF_TESTEXP_USAGE_READ, 0);
-  // A fence that was found to stay is not looked at again in the same tick.
-  for (int tries = 0; tries < 3; ++tries, ::usleep(20000)) {
-    const int result = write();
-    report().check(result == static_cast<int>(little), name + ", and one that has not: result",
-                   errno_name(result));
-    report().check(!idle(buffer), name + ", and one that has not: it stays on the buffer");
-  }
+  report().check(write() == static_cast<int>(little), name + ", and one that has not: result");
+  report().check(!idle(buffer), name + ", and one that has not: it stays on the buffer");
   report().check(buffer.signal() == 0 && idle(buffer), name + ": FENCE_SIGNAL");
-  const bool moves = way.path == Path::Premapped && testexp.can_move();
-  if (moves) {
+  if (way.path == Path::Premapped && testexp.can_move()) {
     bed.fence(DMABUF_TESTEXP_USAGE_BOOKKEEP, 0);
     report().check(write() == static_cast<int>(little), name + ", and a bookkeep one: result");
     report().check(buffer.move(100) == -ETIMEDOUT,
                    name + ", and a bookkeep one: a move waits for it");
     report().check(buffer.signal() == 0, name + ": FENCE_SIGNAL of the bookkeep one");
   }
-  ::usleep(20000);
-  report().check(write() == static_cast<int>(little), name + ": result");
-  if (const long left = listed_fences(); left >= 0)
-    report().check(left == 0, name + ": none is left", std::format("{} listed", left));
   late_fence(bed, region, usages[0], Direction::Read, 60);
+}
+
+// Threads that wait for the buffer's fences again and again until `stop`: some by the framework's
+// own call, some by I/O. Exit status 0: all went on to the end, and no I/O failed.
+[[noreturn]] void wait_for_fences(const InvalidateOptions &options, const TestBuffer &buffer,
+                                  const std::atomic<bool> &stop) {
+  constexpr int waiters = 5, users = 2;
+  std::atomic<int> failed = 0;
+  std::vector<std::jthread> threads;
+  for (int i = 0; i < waiters; ++i)
+    threads.emplace_back([&] {
+      while (!stop)
+        for (const __u64 end : {__u64{DMA_BUF_SYNC_START}, __u64{DMA_BUF_SYNC_END}}) {
+          dma_buf_sync sync{.flags = DMA_BUF_SYNC_READ | end};
+          failed += ::ioctl(buffer.fd(), DMA_BUF_IOCTL_SYNC, &sync) != 0;
+        }
+    });
+  for (int i = 0; i < users; ++i)
+    threads.emplace_back([&] {
+      const UniqueFd target = open_target(options.nvme);
+      Session session;
+      Ring ring(8, 0);
+      Mover mover(session, ring, buffer.fd(), target.get(), Path::Premapped);
+      while (!stop)
+        failed += mover.waited(Direction::Read, 0, 4096, disk_base) != 4096;
+    });
+  threads.clear();
+  ::_exit(failed ? 1 : 0);
+}
+
+// Whoever waits for a buffer's fences goes on when they signal, whatever I/O looks at them then:
+// Linux walks the list without a lock.
+void waiters_go_on(const InvalidateOptions &options, const Testexp &testexp) {
+  const std::string name = "many wait for fences that signal";
+  constexpr int rounds = 300;
+  constexpr double patience_s = 60;
+  const TestBuffer buffer = testexp.make(gpu_buffer(bytes, options.seed));
+  void *shared = ::mmap(nullptr, sizeof(std::atomic<bool>), PROT_READ | PROT_WRITE,
+                        MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (shared == MAP_FAILED)
+    die("no memory to share");
+  auto &stop = *new (shared) std::atomic<bool>(false);
+  std::fflush(stdout);
+  const pid_t child = ::fork();
+  if (child == 0)
+    wait_for_fences(options, buffer, stop);
+  for (int round = 0; round < rounds; ++round) {
+    const int added = buffer.add_fence(DMABUF_TESTEXP_USAGE_WRITE, 0, DMABUF_TESTEXP_FENCE_NEVER);
+    report().check(added == 0, name + ": FENCE_ADD", errno_name(added));
+    ::usleep(2000);
+    report().check(buffer.signal() == 0, name + ": FENCE_SIGNAL");
+  }
+  stop = true;
+  int status = -1;
+  const double begin = now_s();
+  while (::waitpid(child, &status, WNOHANG) == 0 && now_s() - begin < patience_s)
+    ::usleep(20000);
+  if (!report().check(status == 0, name + ": they go on",
+                      std::format("wait status 0x{:x} after {:.0f} s", status, now_s() - begin)))
+    ::kill(child, SIGKILL);
+  ::munmap(shared, sizeof(std::atomic<bool>));
 }
 
 } // namespace
@@ -321,9 +383,10 @@ void test_fences(const InvalidateOptions &options, const Testexp &testexp) {
     for (const Direction direction : {Direction::Read, Direction::Write})
       never(options, testexp, way, direction, region);
     configured_later(options, testexp, way);
-    taken_off(options, testexp, way, region);
+    left_alone(options, testexp, way, region);
   }
   killed(options, buffer);
+  waiters_go_on(options, testexp);
 
   const std::string name = "MOVE and a fence that never signals";
   if (const int error =
