@@ -42,7 +42,10 @@ endfunction()
 
 set(programs /src/build/lab/tests/vm)
 add_debug_test(isolation PART TIMEOUT 600 COMMAND ${programs}/isolation)
-add_debug_test(invalidate PART TIMEOUT 900 COMMAND ${programs}/invalidate --quick && ${programs}/watch)
+# Waiting for fences, by the clock, is left to the whole one.
+add_debug_test(invalidate PART TIMEOUT 900 COMMAND
+  ${programs}/invalidate --quick load kill revoke refusals sharing twins)
+add_debug_test(invalidate.whole TIMEOUT 1200 COMMAND ${programs}/invalidate --quick && ${programs}/watch)
 # A kernel mapping that an exporter cannot make is a warning of the dma-buf framework.
 add_debug_test(faults PART TIMEOUT 600
   LAB --errors --expect "WARNING: drivers/dma-buf/dma-buf.c:\\d+ at dma_buf_vmap\\+"

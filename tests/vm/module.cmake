@@ -21,6 +21,7 @@ add_vm_test(large LAB --memory 7168 COMMAND ${programs}/large)
 add_vm_test(formats LAB --formats COMMAND ${programs}/formats --allow-skip 'extended metadata' && ${programs}/drives)
 add_vm_test(formats.kernel_6_12 LAB --formats --kernel 6.12 COMMAND
   ${programs}/formats --allow-skip 'extended metadata' --allow-skip '16 KiB blocks' && ${programs}/drives)
+only_with_matrix(formats.kernel_6_12)
 add_vm_test(p2p LAB --p2p --iommu strict COMMAND
   ${programs}/p2p && ${python}/qual/machine.py peer)
 # Linux trusts peer-to-peer through the host bridge of some processors only; not of this one.
@@ -50,11 +51,10 @@ add_vm_test(paths.no_route LAB ${bar} --cpu qemu64 COMMAND ${python}/qual/routes
 # Drives on every branch of a machine; the BAR is behind the switch, and a BAR needs an IOMMU here.
 set(topology --topology --memory 4096)
 add_vm_test(topology LAB ${topology} --iommu strict COMMAND
-  ${programs}/branches && ${python}/fio/topology.py bar)
+  ${programs}/branches --node 1 && ${python}/fio/topology.py bar)
 add_vm_test(topology.no_iommu LAB ${topology} --iommu off COMMAND
   ${programs}/branches && ${python}/fio/topology.py)
-# With --matrix only: the same for minutes.
-set_tests_properties(vm.topology.no_iommu PROPERTIES LABELS "matrix;fetched")
+only_with_matrix(topology.no_iommu)
 # One namespace by two names.
 add_vm_test(drive_claim LAB --paths 2 --append nvme_core.multipath=N COMMAND ${python}/drive/claim.py)
 add_vm_test(fio.no_cpu_map COMMAND ${python}/fio/device.py testexp)
@@ -76,6 +76,7 @@ set(ranges "--with-pages 0x30000000,16M --without-pages 0x28000000,16M")
 add_vm_test(testexp.carveout LAB ${carved} COMMAND ${programs}/testexp ${ranges})
 add_vm_test(testexp.carveout_6_12 LAB --kernel 6.12 ${carved} COMMAND
   ${programs}/testexp ${ranges})
+only_with_matrix(testexp.kernel_6_12 testexp.carveout_6_12)
 add_vm_test(invalidate COMMAND ${programs}/invalidate --quick && ${programs}/watch)
 
 # A dma-buf as a file, and RW.

@@ -4,7 +4,8 @@
 // and in its own part of the dma-buf, each direction alone; then data goes from drive to drive by
 // way of the dma-buf.
 //
-// usage: branches        (dmabuf-lab run --topology --memory 4096)
+// usage: branches [--node N]        (dmabuf-lab run --topology --memory 4096)
+// --node: memory of this node only.
 // Destroys the data on every NVMe drive.
 #include "lib/exporter.hpp"
 #include "lib/report.hpp"
@@ -241,7 +242,7 @@ private:
   bool ok_ = true;
 };
 
-void run() {
+void run(const std::vector<int> &nodes) {
   const auto all = drives();
   for (const Drive &drive : all) {
     report().note(std::format("{} is {} on node {}", drive.serial, drive.device, drive.node));
@@ -249,7 +250,7 @@ void run() {
                    drive.serial + ": its NUMA node", std::to_string(drive.node));
   }
   std::uint32_t generation = 1;
-  for (const int node : {0, 1}) {
+  for (const int node : nodes) {
     bind_memory(policy_bind, node);
     const auto memfd = make_memfd(Exporter::Udmabuf, buffer_bytes);
     if (!memfd)
@@ -279,8 +280,12 @@ void run() {
 int main(int argc, char **argv) {
   using namespace vmtest;
   report().take_options(argc, argv);
-  if (argc > 1)
-    die("usage: branches [--allow-skip NAME]...");
-  run();
+  std::vector<int> nodes{0, 1};
+  if (const std::string_view node = argc == 3 ? argv[2] : "";
+      (node == "0" || node == "1") && std::string_view(argv[1]) == "--node")
+    nodes = {node[0] - '0'};
+  else if (argc > 1)
+    die("usage: branches [--node N] [--allow-skip NAME]...");
+  run(nodes);
   return report().finish("branches");
 }
