@@ -240,6 +240,29 @@ static noinline int file_issue_otherwise(struct io_uring_cmd *cmd, struct dmabuf
 	return several_issue(cmd, m, args);
 }
 
+/* What the end of the I/O looks at, which may come as soon as the command is sent. */
+static __always_inline void single_prepare(struct request *rq, struct io_uring_cmd *cmd,
+					   struct dmabuf_rw_mapping *m,
+					   const struct dmabuf_rw_io_args *args,
+					   unsigned int issue_flags, bool file)
+{
+	struct dmabuf_rw_pdu *io = dmabuf_rw_pdu(cmd);
+
+	rq->end_io = single_end(args->direction, false, file);
+	rq->end_io_data = cmd;
+	io->m = m;
+	io->file_offset = args->file_offset;
+	io->buffer_offset = args->buffer_offset;
+	io->length = args->length;
+	io->flags = args_write(args) ? IO_WRITE : 0;
+	/* As blk_rq_is_poll() says. */
+	if ((issue_flags & IO_URING_F_IOPOLL) && rq->mq_hctx->type == HCTX_TYPE_POLL) {
+		rq->end_io = single_end(args->direction, true, file);
+		io->flags |= IO_POLLED | rq->mq_hctx->queue_num << IO_QUEUE_SHIFT |
+			     (this_cpu_inc_return(poll_order) & IO_ORDER_MASK) << IO_ORDER_SHIFT;
+	}
+}
+
 /* An I/O on a device, or on a file that is held. */
 static __always_inline int issue_any(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 				     const struct dmabuf_rw_io_args *args,
@@ -294,19 +317,7 @@ static __always_inline int issue_any(struct io_uring_cmd *cmd, struct dmabuf_rw_
 		blk_mq_free_request(rq);
 		return dmabuf_rw_io_defer(m);
 	}
-	rq->end_io = single_end(args->direction, false, file);
-	rq->end_io_data = cmd;
-	io->m = m;
-	io->file_offset = args->file_offset;
-	io->buffer_offset = args->buffer_offset;
-	io->length = args->length;
-	io->flags = args_write(args) ? IO_WRITE : 0;
-	/* As blk_rq_is_poll() says. */
-	if ((issue_flags & IO_URING_F_IOPOLL) && rq->mq_hctx->type == HCTX_TYPE_POLL) {
-		rq->end_io = single_end(args->direction, true, file);
-		io->flags |= IO_POLLED | rq->mq_hctx->queue_num << IO_QUEUE_SHIFT |
-			     (this_cpu_inc_return(poll_order) & IO_ORDER_MASK) << IO_ORDER_SHIFT;
-	}
+	single_prepare(rq, cmd, m, args, issue_flags, file);
 	trace_dmabuf_rw_submit(m->session, m->handle, args->direction, args->file_offset,
 			       args->buffer_offset, args->length);
 	if (likely(current->plug && !m->target.head)) {

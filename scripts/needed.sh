@@ -11,6 +11,15 @@ need_root() {
 	[ "$(id -u)" = 0 ] || fail "$1; run it as root"
 }
 
+# Says now and then how much apt-get has fetched: a mirror may be slow. The program that ends this may not wait for sleep.
+tell_progress() {
+	before=$(fetched_mib)
+	while sleep "${every_s:-30}" >/dev/null 2>&1; do
+		say "apt-get is still at work; $(($(fetched_mib) - before)) MiB of packages have come"
+	done
+}
+fetched_mib() { du -sm /var/cache/apt/archives | cut -f1; }
+
 # Installs those of the packages that are missing. $@: names of packages
 need_packages() {
 	missing=
@@ -28,7 +37,13 @@ need_packages() {
 	# shellcheck disable=SC2086 # names of packages, each a word
 	set -- apt-get -qq -y -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 install \
 		--no-install-recommends $missing
-	"$@" >/dev/null 2>&1 && return 0
-	apt-get -qq update >&2 && "$@" >&2 && return 0
+	tell_progress &
+	teller=$!
+	trap 'kill "$teller"' EXIT
+	if "$@" >/dev/null 2>&1 || { apt-get -qq update >&2 && "$@" >&2; }; then
+		trap - EXIT
+		kill "$teller"
+		return 0
+	fi
 	fail "apt-get cannot install$missing; it says above why. Mend that, and start again"
 }

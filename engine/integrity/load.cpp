@@ -29,113 +29,137 @@ std::string where(const Flight &f, const Wrong &wrong) {
               static_cast<ull>(wrong.expected));
 }
 
+/// Many I/Os of one direction.
+class Load {
+public:
+  Load(const Options &options, Mover &mover, Region &region, Way way, Outcome &outcome)
+      : options_(options), mover_(mover), memory_(mover.memory()), region_(region), way_(way),
+        outcome_(outcome), busy_(region.size() / kCell), dice_(options.seed),
+        generation_(options.generation) {}
+
+  Result<void> run() {
+    if (auto ok = region_.lay_down(reads() ? options_.generation : kDrivePoison); !ok)
+      return ok;
+    const auto depth = static_cast<unsigned>(
+        std::min<uint64_t>({options_.depth, mover_.size() / kCell, busy_.size() / 2}));
+    if (!depth)
+      return fail(EINVAL, "the buffer or the region is too small for a load");
+    flights_.resize(depth);
+    memory_.begin_cpu();
+    memory_.poison(0, memory_.size());
+    memory_.end_cpu();
+    for (unsigned slot = 0; slot < depth; slot++)
+      start(slot);
+    while (in_flight_)
+      if (auto ok = mover_.reap(
+              [this](uint64_t id, int result) { ended(static_cast<unsigned>(id), result); });
+          !ok)
+        return ok;
+    if (!trouble_.empty())
+      return fail(EIO, trouble_);
+    if (auto ok = memory_.trouble(); !ok)
+      return ok;
+    name_load(outcome_);
+    return reads() ? Result<void>{} : look_at_drive();
+  }
+
+private:
+  bool reads() const { return way_ == Way::read; }
+
+  /// A cell belongs to one I/O at a time, so that what it must hold is known.
+  void start(unsigned slot) {
+    Flight &f = flights_[slot];
+    do
+      f.cell = dice_() % busy_.size();
+    while (busy_[f.cell]);
+    busy_[f.cell] = true;
+    f.bytes = region_.block() * (1 + dice_() % (kCell / region_.block()));
+    f.bytes = std::min<uint64_t>(f.bytes, kCell >> dice_() % 6);
+    f.drive_offset = region_.begin() + f.cell * kCell;
+    if (!reads()) {
+      generation_ = std::min(generation_ + 1, kLastGeneration);
+      memory_.begin_cpu();
+      memory_.put(generation_, slot * kCell, f.bytes, f.drive_offset);
+      memory_.end_cpu();
+      fill(region_.expected(f.drive_offset, f.bytes), generation_, f.drive_offset);
+    }
+    mover_.queue(way_, slot * kCell, static_cast<uint32_t>(f.bytes), f.drive_offset, slot);
+    in_flight_++;
+  }
+
+  void ended(unsigned slot, int result) {
+    const Flight &f = flights_[slot];
+    in_flight_--;
+    outcome_.transfers++;
+    busy_[f.cell] = false;
+    if (result != static_cast<int>(f.bytes))
+      outcome_.find("IO_ERROR", strf("%llu bytes at drive offset %llu gave %s",
+                                     static_cast<ull>(f.bytes), static_cast<ull>(f.drive_offset),
+                                     result < 0 ? dmabuf::errno_name(result).c_str() : "too few"));
+    else if (reads())
+      check(slot);
+    moved_ += f.bytes;
+    if (moved_ < options_.load_bytes && trouble_.empty())
+      start(slot);
+  }
+
+  void check(unsigned slot) {
+    const Flight &f = flights_[slot];
+    memory_.begin_cpu();
+    const auto found = memory_.look(slot * kCell, f.bytes);
+    const auto expected = region_.expected(f.drive_offset, f.bytes);
+    const Wrong wrong =
+        compare(found, expected, kBufferPoison, options_.generation, region_.drive_bytes());
+    outcome_.compared += f.bytes;
+    if (wrong.words) {
+      const auto plain = again_.at(0, f.bytes);
+      if (auto ok = region_.read(plain, f.drive_offset); !ok)
+        trouble_ = ok.error().message;
+      else if (std::ranges::equal(plain, found))
+        outcome_.find("DRIVE_CORRUPTED", "plain reads give the same wrong data: " + where(f, wrong),
+                      wrong.words);
+      else
+        judge(wrong, way_, true, where(f, wrong), outcome_);
+    }
+    memory_.poison(slot * kCell, kCell);
+    memory_.end_cpu();
+  }
+
+  /// After writes.
+  Result<void> look_at_drive() {
+    for (uint64_t at = 0; at + kCell <= region_.size(); at += kCell) {
+      const uint64_t offset = region_.begin() + at;
+      if (auto ok = region_.read(again_.words(), offset); !ok)
+        return ok;
+      const Wrong wrong = compare(again_.words(), region_.expected(offset, kCell), kDrivePoison,
+                                  generation_, region_.drive_bytes());
+      outcome_.compared += kCell;
+      judge(wrong, way_, true, where({0, kCell, offset}, wrong), outcome_);
+    }
+    name_load(outcome_);
+    return {};
+  }
+
+  const Options &options_;
+  Mover &mover_;
+  BufferMemory &memory_;
+  Region &region_;
+  Way way_;
+  Outcome &outcome_;
+  std::vector<Flight> flights_;
+  std::vector<bool> busy_; ///< cells
+  std::mt19937 dice_;
+  HostBuffer again_{kCell}; ///< what plain reads give
+  uint32_t generation_;
+  uint64_t moved_ = 0;
+  unsigned in_flight_ = 0;
+  std::string trouble_;
+};
+
 } // namespace
 
 Result<void> load(const Options &options, Mover &mover, Region &region, Way way, Outcome &outcome) {
-  const bool read = way == Way::read;
-  if (auto ok = region.lay_down(read ? options.generation : kDrivePoison); !ok)
-    return ok;
-  const uint64_t cells = region.size() / kCell;
-  const unsigned depth =
-      static_cast<unsigned>(std::min<uint64_t>({options.depth, mover.size() / kCell, cells / 2}));
-  if (!depth)
-    return fail(EINVAL, "the buffer or the region is too small for a load");
-  std::vector<Flight> flights(depth);
-  std::vector<bool> busy(cells);
-  std::mt19937 dice(options.seed);
-  HostBuffer again(kCell);
-  uint32_t generation = options.generation;
-  uint64_t moved = 0;
-  unsigned in_flight = 0;
-  std::string trouble;
-  BufferMemory &memory = mover.memory();
-  memory.begin_cpu();
-  memory.poison(0, memory.size());
-  memory.end_cpu();
-
-  // A cell belongs to one I/O at a time, so that what it must hold is known.
-  const auto start = [&](unsigned slot) {
-    Flight &f = flights[slot];
-    do
-      f.cell = dice() % cells;
-    while (busy[f.cell]);
-    busy[f.cell] = true;
-    f.bytes = region.block() * (1 + dice() % (kCell / region.block()));
-    f.bytes = std::min<uint64_t>(f.bytes, kCell >> dice() % 6);
-    f.drive_offset = region.begin() + f.cell * kCell;
-    if (!read) {
-      generation = std::min(generation + 1, kLastGeneration);
-      memory.begin_cpu();
-      memory.put(generation, slot * kCell, f.bytes, f.drive_offset);
-      memory.end_cpu();
-      fill(region.expected(f.drive_offset, f.bytes), generation, f.drive_offset);
-    }
-    mover.queue(way, slot * kCell, static_cast<uint32_t>(f.bytes), f.drive_offset, slot);
-    in_flight++;
-  };
-  const auto check = [&](unsigned slot) {
-    const Flight &f = flights[slot];
-    memory.begin_cpu();
-    const auto found = memory.look(slot * kCell, f.bytes);
-    const auto expected = region.expected(f.drive_offset, f.bytes);
-    const Wrong wrong =
-        compare(found, expected, kBufferPoison, options.generation, region.drive_bytes());
-    outcome.compared += f.bytes;
-    if (wrong.words) {
-      const auto plain = again.at(0, f.bytes);
-      if (auto ok = region.read(plain, f.drive_offset); !ok)
-        trouble = ok.error().message;
-      else if (std::ranges::equal(plain, found))
-        outcome.find("DRIVE_CORRUPTED", "plain reads give the same wrong data: " + where(f, wrong),
-                     wrong.words);
-      else
-        judge(wrong, way, true, where(f, wrong), outcome);
-    }
-    memory.poison(slot * kCell, kCell);
-    memory.end_cpu();
-  };
-
-  for (unsigned slot = 0; slot < depth; slot++)
-    start(slot);
-  while (in_flight) {
-    auto ok = mover.reap([&](uint64_t id, int result) {
-      const auto slot = static_cast<unsigned>(id);
-      Flight &f = flights[slot];
-      in_flight--;
-      outcome.transfers++;
-      busy[f.cell] = false;
-      if (result != static_cast<int>(f.bytes))
-        outcome.find("IO_ERROR", strf("%llu bytes at drive offset %llu gave %s",
-                                      static_cast<ull>(f.bytes), static_cast<ull>(f.drive_offset),
-                                      result < 0 ? dmabuf::errno_name(result).c_str() : "too few"));
-      else if (read)
-        check(slot);
-      moved += f.bytes;
-      if (moved < options.load_bytes && trouble.empty())
-        start(slot);
-    });
-    if (!ok)
-      return ok;
-  }
-  if (!trouble.empty())
-    return fail(EIO, trouble);
-  if (auto ok = memory.trouble(); !ok)
-    return ok;
-  name_load(outcome);
-  if (read)
-    return {};
-  HostBuffer plain(kCell);
-  for (uint64_t at = 0; at + kCell <= region.size(); at += kCell) {
-    const uint64_t offset = region.begin() + at;
-    if (auto ok = region.read(plain.words(), offset); !ok)
-      return ok;
-    const Wrong wrong = compare(plain.words(), region.expected(offset, kCell), kDrivePoison,
-                                generation, region.drive_bytes());
-    outcome.compared += kCell;
-    judge(wrong, way, true, where({0, kCell, offset}, wrong), outcome);
-  }
-  name_load(outcome);
-  return {};
+  return Load(options, mover, region, way, outcome).run();
 }
 
 Result<Outcome> run_load(const Options &options) {

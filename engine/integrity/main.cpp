@@ -165,103 +165,110 @@ struct Words {
   std::vector<std::string> rest;  ///< all except these and the drive
 };
 
+enum {
+  dev = 1,
+  dev_fd,
+  for_guard,
+  exporter,
+  exporter_dev,
+  path,
+  offset,
+  bytes,
+  buffer,
+  moves,
+  depth,
+  command,
+  generation,
+  seed,
+  limit,
+  asked
+};
+
+constexpr option kOptions[] = {{"help", 0, nullptr, asked},
+                               {"device", 1, nullptr, dev},
+                               {"device-fd", 1, nullptr, dev_fd},
+                               {"serial", 1, nullptr, for_guard},
+                               {"wwid", 1, nullptr, for_guard},
+                               {"nsid", 1, nullptr, for_guard},
+                               {"overwrite-signature", 1, nullptr, for_guard},
+                               {"exporter", 1, nullptr, exporter},
+                               {"exporter-device", 1, nullptr, exporter_dev},
+                               {"datapath", 1, nullptr, path},
+                               {"offset", 1, nullptr, offset},
+                               {"bytes", 1, nullptr, bytes},
+                               {"buffer", 1, nullptr, buffer},
+                               {"load", 1, nullptr, moves},
+                               {"depth", 1, nullptr, depth},
+                               {"max-command", 1, nullptr, command},
+                               {"generation", 1, nullptr, generation},
+                               {"seed", 1, nullptr, seed},
+                               {"limit-ms", 1, nullptr, limit},
+                               {nullptr, 0, nullptr, 0}};
+
+/// What one option says.
+void take(Options &o, int c) {
+  switch (c) {
+  case dev:
+    o.device = optarg;
+    break;
+  case dev_fd:
+    o.device_fd = descriptor(optarg);
+    break;
+  case for_guard:
+    break;
+  case exporter:
+    o.exporter = exporter_kind(optarg);
+    break;
+  case exporter_dev:
+    o.exporter_device = optarg;
+    break;
+  case path:
+    o.path = module_path(optarg);
+    break;
+  case offset:
+    o.offset = number(optarg);
+    break;
+  case bytes:
+    o.bytes = number(optarg);
+    break;
+  case buffer:
+    o.buffer_bytes = number(optarg);
+    break;
+  case moves:
+    o.load_bytes = number(optarg);
+    break;
+  case depth:
+    o.depth = static_cast<unsigned>(number(optarg));
+    break;
+  case command:
+    o.max_command = number(optarg);
+    break;
+  case generation:
+    o.generation = static_cast<uint32_t>(number(optarg));
+    break;
+  case seed:
+    o.seed = static_cast<uint32_t>(number(optarg));
+    break;
+  case limit:
+    o.limit_ms = static_cast<unsigned>(number(optarg));
+    break;
+  case asked:
+    help(stdout);
+    std::exit(0);
+  default:
+    usage("unknown option");
+  }
+}
+
 Words parse(int argc, char **argv) {
-  enum {
-    dev = 1,
-    dev_fd,
-    for_guard,
-    exporter,
-    exporter_dev,
-    path,
-    offset,
-    bytes,
-    buffer,
-    moves,
-    depth,
-    command,
-    generation,
-    seed,
-    limit,
-    asked
-  };
-  const option known[] = {{"help", 0, nullptr, asked},
-                          {"device", 1, nullptr, dev},
-                          {"device-fd", 1, nullptr, dev_fd},
-                          {"serial", 1, nullptr, for_guard},
-                          {"wwid", 1, nullptr, for_guard},
-                          {"nsid", 1, nullptr, for_guard},
-                          {"overwrite-signature", 1, nullptr, for_guard},
-                          {"exporter", 1, nullptr, exporter},
-                          {"exporter-device", 1, nullptr, exporter_dev},
-                          {"datapath", 1, nullptr, path},
-                          {"offset", 1, nullptr, offset},
-                          {"bytes", 1, nullptr, bytes},
-                          {"buffer", 1, nullptr, buffer},
-                          {"load", 1, nullptr, moves},
-                          {"depth", 1, nullptr, depth},
-                          {"max-command", 1, nullptr, command},
-                          {"generation", 1, nullptr, generation},
-                          {"seed", 1, nullptr, seed},
-                          {"limit-ms", 1, nullptr, limit},
-                          {nullptr, 0, nullptr, 0}};
   Words words;
   Options &o = words.options;
   int which = 0;
-  for (int c; (c = getopt_long(argc, argv, "", known, &which)) != -1;) {
+  for (int c; (c = getopt_long(argc, argv, "", kOptions, &which)) != -1;) {
     if (c != '?' && c != dev && c != dev_fd && c != asked)
       (c == for_guard ? words.guard : words.rest)
-          .push_back(dmabuf::strf("--%s=%s", known[which].name, optarg));
-    switch (c) {
-    case dev:
-      o.device = optarg;
-      break;
-    case dev_fd:
-      o.device_fd = descriptor(optarg);
-      break;
-    case for_guard:
-      break;
-    case exporter:
-      o.exporter = exporter_kind(optarg);
-      break;
-    case exporter_dev:
-      o.exporter_device = optarg;
-      break;
-    case path:
-      o.path = module_path(optarg);
-      break;
-    case offset:
-      o.offset = number(optarg);
-      break;
-    case bytes:
-      o.bytes = number(optarg);
-      break;
-    case buffer:
-      o.buffer_bytes = number(optarg);
-      break;
-    case moves:
-      o.load_bytes = number(optarg);
-      break;
-    case depth:
-      o.depth = static_cast<unsigned>(number(optarg));
-      break;
-    case command:
-      o.max_command = number(optarg);
-      break;
-    case generation:
-      o.generation = static_cast<uint32_t>(number(optarg));
-      break;
-    case seed:
-      o.seed = static_cast<uint32_t>(number(optarg));
-      break;
-    case limit:
-      o.limit_ms = static_cast<unsigned>(number(optarg));
-      break;
-    case asked:
-      help(stdout);
-      std::exit(0);
-    default:
-      usage("unknown option");
-    }
+          .push_back(dmabuf::strf("--%s=%s", kOptions[which].name, optarg));
+    take(o, c);
   }
   if (optind + 1 != argc)
     usage("one case is expected");

@@ -51,6 +51,50 @@ Result<void> check_submit(const JobConfig &config) {
   return {};
 }
 
+/// What dmabuf_ranges can be combined with.
+Result<void> check_ranges(const JobConfig &config) {
+  if (config.ranges < 2)
+    return {};
+  if (config.iodepth < 2 || config.iodepth_batch < 2)
+    return fail(EINVAL, strf("dmabuf_ranges=%u puts I/Os that are submitted together into one "
+                             "command, and here each is submitted alone; set iodepth and "
+                             "iodepth_batch to more than 1, or drop it",
+                             config.ranges));
+  if (config.buffer_per_slot)
+    return fail(EINVAL, strf("dmabuf_ranges=%u is for I/Os of one dma-buf, and with "
+                             "dmabuf_buffers=io_u each has its own; drop one of the two",
+                             config.ranges));
+  for (const auto &[set, name] :
+       {std::pair(config.hipri, "hipri"), std::pair(config.force_async != 0, "force_async")})
+    if (set)
+      return fail(EINVAL, strf("%s is a setting of single I/Os, which share commands with "
+                               "dmabuf_ranges=%u; drop one of the two",
+                               name, config.ranges));
+  return {};
+}
+
+/// What dmabuf_buffers=io_u can be combined with.
+Result<void> check_slots(const JobConfig &config) {
+  if (!config.buffer_per_slot)
+    return {};
+  const DatapathTraits &can = traits(config.datapath);
+  if (!can.dmabuf_memory)
+    return fail(EINVAL, strf("dmabuf_buffers=io_u is about dma-bufs as I/O memory, which "
+                             "dmabuf_datapath=%s does not have; drop it",
+                             can.name));
+  if (config.max_bs % kPage || config.mem_align % kPage)
+    return fail(EINVAL, "with dmabuf_buffers=io_u each I/O slot is made of whole pages; set bs and "
+                        "iomem_align to multiples of 4k, or drop it");
+  if (config.hugepages)
+    return fail(EINVAL, "dmabuf_buffers=io_u does not go with dmabuf_hugepages=1, whose pages are "
+                        "longer than an I/O slot; drop one of the two");
+  if (config.iodepth > kMaxFixedBuffers)
+    return fail(EINVAL, strf("iodepth=%u is more than the %u dma-bufs a ring can register; lower "
+                             "iodepth, or drop dmabuf_buffers=io_u",
+                             config.iodepth, kMaxFixedBuffers));
+  return {};
+}
+
 } // namespace
 
 std::string ranges_note(const JobConfig &config) {
@@ -162,22 +206,8 @@ Result<void> check_config(const JobConfig &config) {
     return ok;
   if (config.hipri && !config.direct)
     return fail(EINVAL, "hipri polls the drive and needs O_DIRECT; add direct=1");
-  if (config.ranges > 1 && (config.iodepth < 2 || config.iodepth_batch < 2))
-    return fail(EINVAL, strf("dmabuf_ranges=%u puts I/Os that are submitted together into one "
-                             "command, and here each is submitted alone; set iodepth and "
-                             "iodepth_batch to more than 1, or drop it",
-                             config.ranges));
-  if (config.ranges > 1 && config.buffer_per_slot)
-    return fail(EINVAL, strf("dmabuf_ranges=%u is for I/Os of one dma-buf, and with "
-                             "dmabuf_buffers=io_u each has its own; drop one of the two",
-                             config.ranges));
-  if (config.ranges > 1)
-    for (const auto &[set, name] :
-         {std::pair(config.hipri, "hipri"), std::pair(config.force_async != 0, "force_async")})
-      if (set)
-        return fail(EINVAL, strf("%s is a setting of single I/Os, which share commands with "
-                                 "dmabuf_ranges=%u; drop one of the two",
-                                 name, config.ranges));
+  if (auto ok = check_ranges(config); !ok)
+    return ok;
   if (can.needs_direct && !config.direct)
     return fail(EINVAL, strf("dmabuf_datapath=%s bypasses the page cache and needs O_DIRECT; add "
                              "direct=1",
@@ -191,24 +221,8 @@ Result<void> check_config(const JobConfig &config) {
     return fail(EINVAL, strf("dmabuf_timeout_ms is a setting of the kernel module, which "
                              "dmabuf_datapath=%s, dmabuf_submit=%s does not use; drop it",
                              path, submit_name(config.submit)));
-  if (config.buffer_per_slot) {
-    if (!can.dmabuf_memory)
-      return fail(EINVAL, strf("dmabuf_buffers=io_u is about dma-bufs as I/O memory, which "
-                               "dmabuf_datapath=%s does not have; drop it",
-                               path));
-    if (config.max_bs % kPage || config.mem_align % kPage)
-      return fail(EINVAL,
-                  "with dmabuf_buffers=io_u each I/O slot is made of whole pages; set bs and "
-                  "iomem_align to multiples of 4k, or drop it");
-    if (config.hugepages)
-      return fail(EINVAL,
-                  "dmabuf_buffers=io_u does not go with dmabuf_hugepages=1, whose pages are "
-                  "longer than an I/O slot; drop one of the two");
-    if (config.iodepth > kMaxFixedBuffers)
-      return fail(EINVAL, strf("iodepth=%u is more than the %u dma-bufs a ring can register; lower "
-                               "iodepth, or drop dmabuf_buffers=io_u",
-                               config.iodepth, kMaxFixedBuffers));
-  }
+  if (auto ok = check_slots(config); !ok)
+    return ok;
   if (config.remap_every && !can.maps_dmabuf)
     return fail(EINVAL, strf("dmabuf_remap_every maps the dma-buf for the drive again, which "
                              "dmabuf_datapath=%s never does; drop it",

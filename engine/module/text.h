@@ -6,6 +6,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 struct drw_error;
 
 /* @length is that of the whole text, of which @size - 1 bytes are in @buffer. */
@@ -22,8 +26,26 @@ void text_add_errno(struct text *text, int code);
 /* "<sentence> (<name>, <errno>)" */
 void text_add_cause(struct text *text, uint32_t reason, int code);
 
+/* What of a machine decides why the device cannot be opened. */
+struct machine {
+	int module_loaded;
+	int signed_modules_only;
+};
+
+/*
+ * By what Linux says. Secure Boot locks it down, "none [integrity] confidentiality"; a parameter asks for signatures
+ * alone, "Y". Each is "" where there is no such file.
+ */
+int signed_modules_only(const char *lockdown, const char *sig_enforce);
+/* drw_open_text() on a machine. */
+size_t open_text(char *buffer, size_t size, int code, struct machine machine);
+
 /* Fills @error, if there is one, and returns -@code. */
 int error_plain(struct drw_error *error, int code, const char *what);
 int error_reason(struct drw_error *error, uint32_t reason, int code, const char *what);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif /* DMABUF_MODULE_TEXT_H */

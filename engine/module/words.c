@@ -224,17 +224,29 @@ static void first_line(const char *path, char *line, int size)
 	fclose(file);
 }
 
-/* Secure Boot locks Linux down: "none [integrity] confidentiality". A parameter of Linux asks for signatures alone. */
-static int signed_modules_only(void)
+int signed_modules_only(const char *lockdown, const char *sig_enforce)
+{
+	return (lockdown[0] && !strstr(lockdown, "[none]")) || sig_enforce[0] == 'Y';
+}
+
+static struct machine this_machine(void)
 {
 	char lockdown[128], enforce[8];
 
 	first_line("/sys/kernel/security/lockdown", lockdown, sizeof(lockdown));
 	first_line("/sys/module/module/parameters/sig_enforce", enforce, sizeof(enforce));
-	return (lockdown[0] && !strstr(lockdown, "[none]")) || enforce[0] == 'Y';
+	return (struct machine){
+		.module_loaded = !access("/sys/module/dmabuf_rw", F_OK),
+		.signed_modules_only = signed_modules_only(lockdown, enforce),
+	};
 }
 
 size_t drw_open_text(char *buffer, size_t size, int code)
+{
+	return open_text(buffer, size, code, this_machine());
+}
+
+size_t open_text(char *buffer, size_t size, int code, struct machine machine)
 {
 	struct text text = text_begin(buffer, size);
 	const char *words;
@@ -244,11 +256,11 @@ size_t drw_open_text(char *buffer, size_t size, int code)
 	case ENODEV:
 	case ENXIO:
 		/* A container sees which modules its host has, and of the devices those it was given. */
-		if (!access("/sys/module/dmabuf_rw", F_OK))
+		if (machine.module_loaded)
 			text_add(&text, "there is no " DMABUF_RW_DEVICE " here, though the dmabuf_rw "
 				 "kernel module is loaded; give the container this device (docker "
 				 "run --device " DMABUF_RW_DEVICE ")");
-		else if (signed_modules_only())
+		else if (machine.signed_modules_only)
 			text_add(&text, "there is no " DMABUF_RW_DEVICE ": the dmabuf_rw kernel module "
 				 "is not loaded; load it (modprobe dmabuf_rw). This kernel takes signed "
 				 "modules only (Secure Boot, or a parameter of Linux): if it rejects the "

@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The host's apt: its mirrors and download settings, and the few packages that the host needs."""
 
+import errno
 import os
 import re
 import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from .errors import LabError
-from .progress import step
+from .errors import BrokenOff, LabError
+from .progress import fetching
+
+# Where the host's apt-get puts what it fetches.
+ARCHIVES = Path("/var/cache/apt/archives")
 
 INDEX_FORMAT = "$(SITE)|$(RELEASE)|$(COMPONENT)|$(CREATED_BY)|$(ORIGIN)"
 
@@ -24,6 +29,23 @@ _CARRIED = re.compile(
     r"^Acquire::(?:(?:https?|ftp)::|Check-Valid-Until\b|Check-Date\b|Retries\b|Max-ValidTime\b"
     r"|ForceIPv[46]\b|AllowInsecureRepositories\b)"
 )
+
+
+# What apt says of a file that did not come, and why.
+_NOT_FETCHED = re.compile(r"^[EW]: Failed to fetch (\S+)\s+(\S.*?)(?: \[IP: [^]]*\])?$", re.MULTILINE)
+
+
+def failure(said: str, otherwise: str) -> LabError:
+    """Why apt failed, by what it said: the network, and nothing else, is a BrokenOff."""
+    full = os.strerror(errno.ENOSPC)
+    if full in said:
+        return LabError(f"the disk is full ({full}): make room, or set DMABUF_LAB_CACHE to a folder with more, and run "
+                        "this again")
+    found = _NOT_FETCHED.search(said)
+    # What the archive does not have will not be there at another try.
+    if found is None or found[2].startswith("404 "):
+        return LabError(otherwise)
+    return BrokenOff(f"{found[1]} could not be fetched: {found[2]}; when the archive answers, run this again")
 
 
 @dataclass(frozen=True)
@@ -119,10 +141,10 @@ def install(packages: Iterable[str]) -> None:
     options = ["-y", "-qq", "-o", "Dpkg::Use-Pty=0", "-o", "DPkg::Lock::Timeout=300"]
     argv = ["apt-get", *options, "install", "--no-install-recommends", *needed]
     environment = ["env", "DEBIAN_FRONTEND=noninteractive"]
-    with step(f"installing on the host: {' '.join(needed)}"):
+    with fetching(f"installing on the host: {' '.join(needed)}", ARCHIVES):
         result = subprocess.run([*environment, *argv], capture_output=True, text=True)
         if result.returncode != 0:
             _output(["apt-get", "-qq", "update"])
             result = subprocess.run([*environment, *argv], capture_output=True, text=True)
         if result.returncode != 0:
-            raise LabError(f"apt-get cannot install {' '.join(needed)}: {result.stderr.strip()}")
+            raise failure(result.stderr, f"apt-get cannot install {' '.join(needed)}: {result.stderr.strip()}")

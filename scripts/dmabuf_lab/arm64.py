@@ -22,7 +22,7 @@ from dmabuf_common.clock import now
 
 from . import apt, cache, chroot, config, fio_source, root
 from .errors import LabError
-from .progress import say, step
+from .progress import fetching, say, step
 
 # Raise it when what is made of the packages changes.
 RECIPE_VERSION = 1
@@ -149,12 +149,12 @@ def prepare_guest(guest: Path) -> None:
 def _make(work: Path, mirrors: apt.Mirrors) -> dict[str, Any]:
     tools, guest = work / "tools", work / "root"
     settings = apt.host_settings()
-    with step("fetching the cross compilers and the emulator for arm64"):
+    with fetching("fetching the cross compilers and the emulator for arm64", tools):
         root.debootstrap(
             tools, mirrors, settings, config.ARM64_TOOLS, architectures="amd64,arm64", variant="apt"
         )
         prepare_tools(tools)
-    with step("fetching the root of arm64 guests"):
+    with fetching("fetching the root of arm64 guests", guest):
         root.debootstrap(
             guest, mirrors, settings, config.ARM64_GUEST, architectures="arm64", variant="extract"
         )

@@ -25,6 +25,8 @@ def folder() -> Path:
         usable = os.access(path, os.W_OK | os.X_OK)
     except PermissionError:
         usable = False
+    except OSError as error:
+        raise LabError(f"the cache folder {path} cannot be made: {error.strerror}; set DMABUF_LAB_CACHE") from error
     if not usable:
         raise LabError(f"nothing can be kept in {path} by this user: run it as root, or set DMABUF_LAB_CACHE")
     return path

@@ -48,7 +48,7 @@ in the guest:
 """
 
 
-def _machine_options(parser: argparse.ArgumentParser) -> None:
+def _kernel_options(parser: argparse.ArgumentParser) -> None:
     names = guest_kernel.names()
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
@@ -83,6 +83,15 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
         help="with --arch arm64: PCI devices do not look into the CPU's caches, as on some boards",
     )
     parser.add_argument(
+        "--secure-boot",
+        action="store_true",
+        help="UEFI with Secure Boot, and our modules signed with a key made for this run; the firmware is "
+        "fetched when it is first asked for",
+    )
+
+
+def _machine_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--iommu",
         choices=("off", "lazy", "strict"),
         default="lazy",
@@ -116,6 +125,31 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plugin", default="", metavar="FILE[,NAME=VALUE]",
                         help="a plug-in that QEMU loads, such as build/lab/tests/vm/libcount.so")
     parser.add_argument(
+        "--cpu",
+        metavar="MODEL",
+        help=f"QEMU's CPU model (default: {config.DEFAULT_CPU}; arm64: {config.ARM64_CPU})",
+    )
+    parser.add_argument(
+        "--qmp", action="store_true", help="the guest may command its QEMU (port lab.qmp)"
+    )
+    parser.add_argument(
+        "--nodes",
+        type=int,
+        choices=range(1, 5),
+        default=1,
+        metavar="N",
+        help="NUMA nodes that memory and CPUs are dealt out to (default: 1)",
+    )
+    parser.add_argument(
+        "--topology",
+        action="store_true",
+        help="two NUMA nodes, and five more NVMe drives: behind two root ports, two behind a PCIe switch that has a "
+        "BAR, too, and one on node 1",
+    )
+
+
+def _drive_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--no-multipath", action="store_true", help="the kernel's NVMe driver without multipath"
     )
     parser.add_argument(
@@ -124,26 +158,6 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
         choices=range(12),
         metavar="N",
         help="the NVMe drive moves at most 4 KiB << N in a command, 0: no limit (QEMU's own is 7)",
-    )
-    parser.add_argument("--share", type=Path, metavar="DIR", help="shown read-write at /share")
-    parser.add_argument("--root", type=Path, metavar="DIR",
-                        help="a root that you made, with python3, in place of the lab's; the guest does not change it")
-    parser.add_argument("--no-module", action="store_true", help="do not load dmabuf_rw.ko")
-    parser.add_argument("--no-build", action="store_true", help="take what was built before")
-    parser.add_argument(
-        "--timeout",
-        type=arguments.seconds,
-        metavar="SECONDS",
-        help=f"end the guest after this time (default: {config.DEFAULT_TIMEOUT_S}; "
-        f"debug kernel: {config.DEBUG_TIMEOUT_S}; shell: a day)",
-    )
-    parser.add_argument(
-        "--cpu",
-        metavar="MODEL",
-        help=f"QEMU's CPU model (default: {config.DEFAULT_CPU}; arm64: {config.ARM64_CPU})",
-    )
-    parser.add_argument(
-        "--qmp", action="store_true", help="the guest may command its QEMU (port lab.qmp)"
     )
     parser.add_argument(
         "--formats",
@@ -166,20 +180,6 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
         help="the first NVMe drive as a multipath head with N paths (default: a plain disk)",
     )
     parser.add_argument(
-        "--nodes",
-        type=int,
-        choices=range(1, 5),
-        default=1,
-        metavar="N",
-        help="NUMA nodes that memory and CPUs are dealt out to (default: 1)",
-    )
-    parser.add_argument(
-        "--topology",
-        action="store_true",
-        help="two NUMA nodes, and five more NVMe drives: behind two root ports, two behind a PCIe switch that has a "
-        "BAR, too, and one on node 1",
-    )
-    parser.add_argument(
         "--drive-gib",
         type=int,
         choices=range(1, 65),
@@ -193,11 +193,20 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a log of the writes and flushes that this drive gets, in the format of dm-log-writes",
     )
+
+
+def _run_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--share", type=Path, metavar="DIR", help="shown read-write at /share")
+    parser.add_argument("--root", type=Path, metavar="DIR",
+                        help="a root that you made, with python3, in place of the lab's; the guest does not change it")
+    parser.add_argument("--no-module", action="store_true", help="do not load dmabuf_rw.ko")
+    parser.add_argument("--no-build", action="store_true", help="take what was built before")
     parser.add_argument(
-        "--secure-boot",
-        action="store_true",
-        help="UEFI with Secure Boot, and our modules signed with a key made for this run; the firmware is "
-        "fetched when it is first asked for",
+        "--timeout",
+        type=arguments.seconds,
+        metavar="SECONDS",
+        help=f"end the guest after this time (default: {config.DEFAULT_TIMEOUT_S}; "
+        f"debug kernel: {config.DEBUG_TIMEOUT_S}; shell: a day)",
     )
     parser.add_argument(
         "--expect",
@@ -213,6 +222,14 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--console", action="store_true", help="show the console on stderr, live")
     parser.add_argument("--log", type=Path, metavar="FILE", help="write console and kernel log")
+
+
+def _guest_options(parser: argparse.ArgumentParser) -> None:
+    """What `run` and `shell` have in common."""
+    _kernel_options(parser)
+    _machine_options(parser)
+    _drive_options(parser)
+    _run_options(parser)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -242,7 +259,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    _machine_options(run)
+    _guest_options(run)
     run.add_argument(
         "words",
         nargs="+",
@@ -250,7 +267,7 @@ def parser() -> argparse.ArgumentParser:
         help="after --; a single word is a line for the guest's shell",
     )
     shell = commands.add_parser("shell", help="an interactive shell in a fresh guest")
-    _machine_options(shell)
+    _guest_options(shell)
     commands.add_parser(
         "lint",
         help="checkpatch, kernel-doc, sparse, W=1 and circles of calls on the modules' sources",

@@ -4,3 +4,7 @@
 
 class LabError(Exception):
     """The lab itself could not do its work; the text is one sentence that names the cause."""
+
+
+class BrokenOff(LabError):
+    """A download ended half-way: the same command can simply be run again."""

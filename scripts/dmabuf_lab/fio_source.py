@@ -11,9 +11,9 @@ from pathlib import Path
 from dmabuf_common import files
 
 from . import apt, cache, config
-from .errors import LabError
+from .errors import BrokenOff, LabError
 from .private_apt import PrivateApt
-from .progress import step
+from .progress import fetching
 
 # For a user to fetch from, where the archive lacks a fio. The lab itself fetches from the host's own mirror only.
 FIO_REPOSITORY = "https://git.kernel.org/pub/scm/linux/kernel/git/axboe/fio.git"
@@ -102,7 +102,7 @@ def get(version: str, mirror: str | None) -> Path:
         if mirror is None:
             raise LabError(f"no Debian archive is known to fetch fio's source from\n{elsewhere(version)}")
         private = PrivateApt(base / "apt")
-        with step(f"fetching the source of fio {version}"):
+        with fetching(f"fetching the source of fio {version}", base / "apt"):
             seen: list[str] = []
             reached = False
             for suite in suites(apt.host_suite()):
@@ -116,6 +116,8 @@ def get(version: str, mirror: str | None) -> Path:
                     continue
                 try:
                     tarball = _tarball(private, chosen)
+                except BrokenOff:
+                    raise
                 except LabError as error:
                     # A mirror may list what it does not keep.
                     raise LabError(f"{error}\n{elsewhere(version)}") from error

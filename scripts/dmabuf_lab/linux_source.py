@@ -11,7 +11,7 @@ from pathlib import Path
 from . import apt, cache, config, root
 from .errors import LabError
 from .private_apt import PrivateApt
-from .progress import step
+from .progress import fetching, step
 
 PACKAGE = f"linux-source-{config.DEBUG_SERIES}"
 
@@ -83,7 +83,7 @@ def get() -> LinuxSource:
         mirror = apt.host_mirrors().main or root.debian_mirror()
         if mirror is None:
             raise LabError("no Debian archive is known to fetch Linux's source from")
-        with step(f"fetching {PACKAGE} (160 MB)"):
+        with fetching(f"fetching {PACKAGE} (160 MB)", base):
             _fetch(base, mirror)
         found = _cached()
     if found is None:

@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from .errors import LabError
+from . import apt
 from .progress import say
 
 KEYRINGS = (
@@ -99,5 +99,5 @@ class PrivateApt:
         words: Sequence[str] = ("-qq", *command, package)
         status, _, error = self._run("apt-get", *words, cwd=into)
         if status != 0:
-            raise LabError(f"cannot download {package}: {error}")
+            raise apt.failure(error, f"cannot download {package}: {error}")
         return into

@@ -20,7 +20,7 @@ from dmabuf_common.clock import now
 
 from . import apt, cache, chroot, config, fio_source, kernels
 from .errors import LabError
-from .progress import say, step
+from .progress import fetching, say, step
 
 # Raise it when what is done to the root changes in a way that the configuration does not show.
 RECIPE_VERSION = 1
@@ -116,7 +116,7 @@ def debootstrap(
     # In namespaces of its own, so that it and all it starts and mounts end with this process.
     argv = ["setpriv", "--pdeathsig", "KILL"]
     argv += ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]
-    argv += ["mmdebstrap", "--quiet", "--mode=root", f"--variant={variant}", "--format=directory"]
+    argv += ["mmdebstrap", "--mode=root", f"--variant={variant}", "--format=directory"]
     argv += [f"--architectures={architectures}", "--components=main", f"--include={','.join(packages)}"]
     argv += [f"--aptopt={setting}" for setting in (*settings, 'Acquire::Languages "none"')]
     argv += ["--aptopt=APT::Install-Recommends false"]
@@ -128,7 +128,7 @@ def debootstrap(
     result = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if result.returncode != 0:
         tail = "\n".join(result.stderr.strip().splitlines()[-15:])
-        raise LabError(f"mmdebstrap failed with status {result.returncode}:\n{tail}")
+        raise apt.failure(result.stderr, f"mmdebstrap failed with status {result.returncode}:\n{tail}")
 
 
 def _mirror_of(target: Path) -> str | None:
@@ -146,11 +146,19 @@ def debian_mirror() -> str | None:
     return apt.host_mirrors().main or _mirror_of(root_path())
 
 
+def _fetch(target: Path, command: list[str], what: str, network: list[chroot.Bind], cwd: str = "/") -> str:
+    """A command in the root that may need the network; what it printed."""
+    try:
+        return chroot.check(target, command, what, read_only=False, binds=network, cwd=cwd)
+    except LabError as error:
+        raise apt.failure(str(error), str(error)) from error
+
+
 def _kernel(target: Path, series: config.KernelSeries, network: list[chroot.Bind]) -> str:
     """Installs the newest kernel of a series with headers, without its boot-time hooks."""
 
     def inside(command: list[str], what: str, cwd: str = "/") -> str:
-        return chroot.check(target, command, what, read_only=False, binds=network, cwd=cwd)
+        return _fetch(target, command, what, network, cwd)
 
     names = inside(["apt-cache", "pkgnames", "linux-image-"], "apt-cache").split()
     image = kernels.newest(names, series.version, series.flavour)
@@ -220,7 +228,7 @@ def _make(target: Path) -> None:
         for path in ("/etc/resolv.conf", "/etc/hosts")
         if Path(path).exists()
     ]
-    with step(f"making a Debian {config.SUITE} root"):
+    with fetching(f"making a Debian {config.SUITE} root", target):
         debootstrap(target, mirrors, settings, config.PACKAGES)
         for bind in network:
             place = target / bind.target.lstrip("/")
@@ -234,16 +242,16 @@ def _make(target: Path) -> None:
                 file.write(f"deb {mirror} {config.BACKPORTS} main\n")
         for name in ("src", "share"):
             (target / name).mkdir()
-        chroot.check(
-            target, ["apt-get", "-qq", "update"], "apt-get update", read_only=False, binds=network
-        )
+        # Without a network it would else warn, end with 0, and know of no package.
+        update = ["apt-get", "-qq", "-o", "APT::Update::Error-Mode=any", "update"]
+        _fetch(target, update, "apt-get update", network)
     fio = fio_source.get(config.FIO_VERSION, mirror)
     releases = {}
     # fio is compiled while kernels are fetched and unpacked; they touch different parts of the root.
     with ThreadPoolExecutor(1) as pool:
         compiled = pool.submit(_build_fio, target, fio)
         for series in config.SETUP_KERNELS:
-            with step(f"installing the newest {series.name} kernel"):
+            with fetching(f"installing the newest {series.name} kernel", target):
                 releases[series.name] = _kernel(target, series, network)
                 say(f"the {series.name} kernel is {releases[series.name]}")
         with step(f"building fio {config.FIO_VERSION}"):

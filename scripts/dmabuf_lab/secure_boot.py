@@ -29,7 +29,7 @@ from dmabuf_common.clock import now
 from . import cache, chroot, config, root, stock_kernel
 from .errors import LabError
 from .private_apt import PrivateApt
-from .progress import step
+from .progress import fetching
 
 # Raise it when what is made of the packages changes.
 RECIPE_VERSION = 1
@@ -185,7 +185,7 @@ def get() -> SecureBoot:
         work = target.with_name(f"{target.name}.tmp.{os.getpid()}")
         work.mkdir()
         try:
-            with step("fetching the firmware for Secure Boot (7 MB, once)"):
+            with fetching("fetching the firmware for Secure Boot (7 MB, once)", work):
                 info = _fetch(mirror, work)
             files.write_json(work / "item/info.json", info)
             (work / "item").rename(target)

@@ -28,7 +28,7 @@ from dmabuf_common.clock import now
 from . import apt, cache, chroot, config, kernels, root
 from .errors import LabError
 from .private_apt import PrivateApt
-from .progress import say, step
+from .progress import fetching, say
 
 # Raise it when what is made of the packages changes.
 RECIPE_VERSION = 1
@@ -203,7 +203,7 @@ def get(lab: root.Root, series: config.KernelSeries) -> StockKernel:
         work = target.with_name(f"{target.name}.tmp.{os.getpid()}")
         work.mkdir()
         try:
-            with step(f"fetching the newest {series.name} kernel (100 MB, once)"):
+            with fetching(f"fetching the newest {series.name} kernel (100 MB, once)", work):
                 info = _make(lab, series, mirror, work)
             files.write_json(work / "item/info.json", info)
             (work / "item").rename(target)

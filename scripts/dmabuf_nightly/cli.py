@@ -50,43 +50,40 @@ exit status:
 if TYPE_CHECKING:
     from .judged import Judgement
 
+    # What the parsers of the commands are added to.
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
 FORMATS = model.FORMATS
 STORE = Path("nightly.db")
 
 
-def parser() -> argparse.ArgumentParser:
-    """The argument parser of dmabuf-nightly."""
-    top = argparse.ArgumentParser(
-        prog="dmabuf-nightly",
-        description="Runs fio plans night by night, stores every run, says what became slower.",
-        epilog=EXAMPLES,
+def _add(commands: "Commands", name: str, text: str, store: bool = True) -> argparse.ArgumentParser:
+    made = commands.add_parser(
+        name, help=text, description=text, epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    if store:
+        made.add_argument("--store", type=Path, default=STORE, metavar="FILE",
+                          help="the SQLite store (default: %(default)s)")
+    return made
 
-    def add(name: str, text: str, store: bool = True) -> argparse.ArgumentParser:
-        made = commands.add_parser(
-            name, help=text, description=text, epilog=EXAMPLES,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        if store:
-            made.add_argument("--store", type=Path, default=STORE, metavar="FILE",
-                              help="the SQLite store (default: %(default)s)")
-        return made
 
-    def judged(made: argparse.ArgumentParser) -> None:
-        made.add_argument("--need-baseline", action="store_true",
-                          help="what has no baseline is inconclusive, not good")
-        made.add_argument("--notify", metavar="COMMAND",
-                          help="run by sh when the night came to something else than the one before; "
-                          "it reads the verdict as JSON")
+def _judged(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--need-baseline", action="store_true",
+                      help="what has no baseline is inconclusive, not good")
+    made.add_argument("--notify", metavar="COMMAND",
+                      help="run by sh when the night came to something else than the one before; "
+                      "it reads the verdict as JSON")
 
-    def reports(made: argparse.ArgumentParser) -> None:
-        made.add_argument("--report", type=Path, metavar="DIR", help="write the reports there")
-        made.add_argument("--format", action="append", choices=FORMATS, default=[],
-                          help="only these reports (default: all)")
 
-    run = add("run", "run a plan, judge it, rerun what is suspect")
+def _reports(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--report", type=Path, metavar="DIR", help="write the reports there")
+    made.add_argument("--format", action="append", choices=FORMATS, default=[],
+                      help="only these reports (default: all)")
+
+
+def _add_run(commands: "Commands") -> None:
+    run = _add(commands, "run", "run a plan, judge it, rerun what is suspect")
     run.add_argument("plan", type=Path, metavar="PLAN.toml")
     run.add_argument("--resume", action="store_true",
                      help="go on with an interrupted night; a new one when there is none")
@@ -96,24 +93,31 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--measure", action="store_true",
                      help="only run and store: `analyze` judges, here or elsewhere")
     run.add_argument("--dry-run", action="store_true", help="only show what would run")
-    reports(run)
-    judged(run)
-    again = add("analyze", "judge a stored night again, by the plan it was run with")
+    _reports(run)
+    _judged(run)
+
+
+def _add_stored(commands: "Commands") -> None:
+    """What is done with nights that are stored."""
+    again = _add(commands, "analyze", "judge a stored night again, by the plan it was run with")
     again.add_argument("--plan", help="of this plan (default: of the last night)")
     again.add_argument("--night", type=int, help="default: the last")
-    reports(again)
-    judged(again)
-    report = add("report", "write the reports of a stored night")
+    _reports(again)
+    _judged(again)
+    report = _add(commands, "report", "write the reports of a stored night")
     report.add_argument("--plan", help="of this plan (default: of the last night)")
     report.add_argument("--night", type=int, help="default: the last")
     report.add_argument("--out", type=Path, required=True, metavar="DIR", dest="report")
     report.add_argument("--format", action="append", choices=FORMATS, default=[])
-    public = add("publish", "write a page of a night, and a list of the nights, for anybody to see")
+    public = _add(commands, "publish", "write a page of a night, and a list of the nights, for anybody to see")
     public.add_argument("--plan", required=True, metavar="NAME")
     public.add_argument("--night", type=int, help="default: the last that was judged")
     public.add_argument("--out", type=Path, required=True, metavar="DIR")
-    nights = add("nights", "list the stored nights")
+    nights = _add(commands, "nights", "list the stored nights")
     nights.add_argument("--plan")
+
+
+def _add_baseline(commands: "Commands") -> None:
     base = commands.add_parser("baseline", help="pin or show baselines; they never move by themselves")
     actions = base.add_subparsers(dest="action", required=True, metavar="ACTION")
     for name, text in (("pin", "pin nights as the baseline"), ("show", "show what is pinned")):
@@ -127,7 +131,10 @@ def parser() -> argparse.ArgumentParser:
             made.add_argument("--case", action="append", default=[])
             made.add_argument("--note", default="")
             made.add_argument("--replace", action="store_true", help="instead of what is pinned")
-    step = add("bisect", "judge this commit, for git bisect run")
+
+
+def _add_bisect(commands: "Commands") -> None:
+    step = _add(commands, "bisect", "judge this commit, for git bisect run")
     step.add_argument("plan", type=Path, metavar="PLAN.toml")
     step.add_argument("--case", required=True)
     step.add_argument("--metric", required=True)
@@ -138,7 +145,10 @@ def parser() -> argparse.ArgumentParser:
     step.add_argument("--known-good", action="store_true",
                       help="this commit is good: measure it, for the steps to be compared with")
     step.add_argument("--label", default="")
-    known = add("acknowledge", "what a night confirmed is known: it fails no more, unless it is worse")
+
+
+def _add_acknowledge(commands: "Commands") -> None:
+    known = _add(commands, "acknowledge", "what a night confirmed is known: it fails no more, unless it is worse")
     known.add_argument("--plan", required=True, metavar="NAME")
     known.add_argument("--case", required=True)
     known.add_argument("--metric", required=True)
@@ -152,24 +162,41 @@ def parser() -> argparse.ArgumentParser:
     how = known.add_mutually_exclusive_group(required=True)
     how.add_argument("--note", help="why it is so; in every report from then on")
     how.add_argument("--end", action="store_true", help="it fails again")
-    old = add("prune", "remove fio's output and the latency bins of old nights; figures stay")
+
+
+def _add_tools(commands: "Commands") -> None:
+    """What is made of a store, and what needs none."""
+    old = _add(commands, "prune", "remove fio's output and the latency bins of old nights; figures stay")
     old.add_argument("--keep", type=arguments.positive, required=True, metavar="N",
                      help="the last N nights of each plan keep all")
     old.add_argument("--plan", metavar="NAME")
-    out = add("export", "write the history as CSV, or the last judged night as OpenMetrics")
+    out = _add(commands, "export", "write the history as CSV, or the last judged night as OpenMetrics")
     out.add_argument("--plan", required=True, metavar="NAME")
     out.add_argument("--csv", type=Path, metavar="DIR", help="a file per series, a row per night")
     out.add_argument("--openmetrics", type=Path, metavar="FILE", help="e.g. for Prometheus")
-    facts = add("fingerprint", "print this machine's fingerprint as JSON", store=False)
+    facts = _add(commands, "fingerprint", "print this machine's fingerprint as JSON", store=False)
     facts.add_argument("--target", required=True, help="the drive or file that is measured")
     facts.add_argument("--engine", default="", help="the engine's file")
     facts.add_argument("--memory", default="", metavar="DEVICE",
                        help="whose memory is used: a PCI address or /dev/dri/card0")
-    test = add("selftest", "judge made-up histories, say how often that is wrong", store=False)
+    test = _add(commands, "selftest", "judge made-up histories, say how often that is wrong", store=False)
     test.add_argument("--power", action="store_true",
                       help="instead: how large a slow-down must be to be found")
     test.add_argument("--seed", type=int, default=20, metavar="N", help="of the nights that are drawn (default: %(default)s)")
     test.add_argument("--share", type=arguments.share, default=1.0, help="of the trials, for a quick look")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The argument parser of dmabuf-nightly."""
+    top = argparse.ArgumentParser(
+        prog="dmabuf-nightly",
+        description="Runs fio plans night by night, stores every run, says what became slower.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add in (_add_run, _add_stored, _add_baseline, _add_bisect, _add_acknowledge, _add_tools):
+        add(commands)
     return top
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from dmabuf_lab import apt, private_apt
+from dmabuf_lab.errors import BrokenOff
 
 BOOKWORM = """\
 http://archive.invalid/debian-security|bookworm-security|main|Packages|Debian
@@ -47,6 +48,17 @@ def test_an_archive_that_cannot_be_reached_is_told_from_one_that_lacks_something
         mirror = f"http://127.0.0.1:{nobody.getsockname()[1]}/debian"
         assert not private_apt.PrivateApt(tmp_path).use(mirror, "bookworm", "deb")
     assert "bookworm cannot be asked: E: Failed to fetch" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_told_from_a_network_that_broke_off() -> None:
+    """apt says both, the first one in words that it also has for files that did not come."""
+    full = apt.failure("E: Failed to fetch a://b/c  Write error - write (28: No space left on device)\n", "else")
+    assert str(full).startswith("the disk is full") and not isinstance(full, BrokenOff)
+    broken = apt.failure("W: x\nE: Failed to fetch a://b/c  Connection failed [IP: 192.0.2.1 80]\nE: Some\n", "else")
+    assert str(broken) == "a://b/c could not be fetched: Connection failed; when the archive answers, run this again"
+    assert isinstance(broken, BrokenOff)
+    assert str(apt.failure("E: Failed to fetch a://b/c  404  Not Found [IP: 192.0.2.1 80]\n", "else")) == "else"
+    assert str(apt.failure("E: Unable to locate package x\n", "else")) == "else"
 
 
 def test_no_output_means_no_mirror() -> None:

@@ -88,15 +88,16 @@ def test_the_table_is_aligned(demo: ModuleType) -> None:
 SCRIPTS = GUEST.parents[1]
 
 
-def start(folder: Path, info: str, setup: int = 0, run: int = 0) -> tuple[int, list[str], str]:
-    """scripts/demo with a lab that only notes what it is asked for: its status, what it said and printed, and the notes."""
+def start(folder: Path, info: str, setup: int = 0, run: int = 0, ended: int = 0) -> tuple[int, list[str], str]:
+    """scripts/demo with a lab that only notes what it is asked for: its status, what it said and printed, and the notes.
+    ended: the status of `info`."""
     (folder / "scripts").mkdir()
     for name in ("demo", "needed.sh"):
         shutil.copy(SCRIPTS / name, folder / "scripts")
     lab = f'''#!/bin/sh
 echo "$1" >>{folder}/asked
 case $1 in
-info) echo '{info}' ;;
+info) echo '{info}'; exit {ended} ;;
 setup) echo "lab: setting up" >&2; exit {setup} ;;
 run) echo "lab: running" >&2; exit {run} ;;
 esac
@@ -125,6 +126,12 @@ def test_with_a_lab_the_demo_promises_no_set_up(tmp_path: Path) -> None:
     status, said, _ = start(tmp_path, "made:    2026-11-27 in 240 s")
     assert status == 0
     assert said[0].startswith("demo: the lab is set up;") and "three steps" not in said[0]
+
+
+def test_a_lab_that_can_be_kept_nowhere_ends_the_demo_with_one_sentence(tmp_path: Path) -> None:
+    """Which is the lab's: nothing is promised, and nothing is tried."""
+    status, said, asked = start(tmp_path, "dmabuf-lab: the cache folder must be an absolute path, not here", ended=2)
+    assert (status, said, asked.split()) == (2, [], ["info"])
 
 
 def test_a_demo_that_fails_says_so_and_has_that_status(tmp_path: Path) -> None:

@@ -178,6 +178,14 @@ def test_another_fio_than_was_asked_for_is_refused(monkeypatch: pytest.MonkeyPat
         fio_program.get("3.30", None)
 
 
+@pytest.mark.parametrize("name", ["file", "file/folder"])
+def test_a_cache_in_the_place_of_a_file_is_said_in_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("DMABUF_LAB_CACHE", str(tmp_path / name))
+    with pytest.raises(LabError, match=f"/{name} cannot be made: .*; set DMABUF_LAB_CACHE"):
+        cache.folder()
+
+
 def test_a_cache_that_cannot_be_made_is_said_in_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def refuse(*_words: object, **_more: object) -> None:
         raise PermissionError(13, "Permission denied", "/nonexistent")

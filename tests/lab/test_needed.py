@@ -2,6 +2,7 @@
 """What scripts/demo and scripts/check install, with an apt that only says what it was asked for."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -10,17 +11,18 @@ import pytest
 NEEDED = Path(__file__).resolve().parents[2] / "scripts/needed.sh"
 
 
-def need(folder: Path, state: str, *, root: bool = True) -> tuple[int, str, str]:
-    """The status, what was said, and what apt-get was asked for, of a package in a state of dpkg's."""
+def need(folder: Path, state: str, *, root: bool = True, then: str = "true") -> tuple[int, str, str]:
+    """The status, what was said, and what apt-get was asked for, of a package in a state of dpkg's. then: what else apt-get
+    does."""
     programs = {
         "dpkg-query": f"printf '%s' '{state}'",
-        "apt-get": f'echo "$@" >>{folder}/asked',
+        "apt-get": f'echo "$@" >>{folder}/asked; {then}',
         "id": f"echo {0 if root else 1000}",
     }
     for name, text in programs.items():
         (folder / name).write_text(f"#!/bin/sh\n{text}\n")
         (folder / name).chmod(0o755)
-    script = f"set -eu; program=test; . {NEEDED}; need_packages some-package"
+    script = f"set -eu; program=test; every_s=0.2; . {NEEDED}; need_packages some-package; say goes on"
     path = {"PATH": f"{folder}:{os.environ['PATH']}"}
     done = subprocess.run(["sh", "-c", script], env=path, text=True, capture_output=True, check=False)
     asked = folder / "asked"
@@ -29,7 +31,7 @@ def need(folder: Path, state: str, *, root: bool = True) -> tuple[int, str, str]
 
 @pytest.mark.parametrize("state", ["ii ", "hi ", "ri ", "ii ii "])
 def test_a_package_that_is_there_is_not_asked_for(tmp_path: Path, state: str) -> None:
-    assert need(tmp_path, state, root=False) == (0, "", "")
+    assert need(tmp_path, state, root=False) == (0, "test: goes on\n", "")
 
 
 @pytest.mark.parametrize("state", ["", "un ", "rc ", "iU ", "iF ", "iH "])
@@ -41,3 +43,21 @@ def test_one_that_is_not_is_installed_by_root(tmp_path: Path, state: str) -> Non
 def test_another_user_is_told_what_is_missing(tmp_path: Path) -> None:
     assert need(tmp_path, "rc ", root=False) == (
         1, "test: these packages are missing: some-package; run it as root\n", "")
+
+
+def test_a_slow_mirror_is_waited_for_and_it_is_told_how_far_it_is(tmp_path: Path) -> None:
+    status, said, _ = need(tmp_path, "", then="sleep 1.5")
+    lines = said.splitlines()
+    assert status == 0 and lines[0].startswith("test: installing some-package (some minutes, by the network)")
+    told = [line for line in lines if re.search(r"; \d+ MiB of packages have come$", line)]
+    assert len(told) >= 3 and lines == [lines[0], *told, "test: goes on"]
+
+
+def test_a_network_that_breaks_off_ends_it_with_apts_reason_and_a_sentence(tmp_path: Path) -> None:
+    status, said, asked = need(tmp_path, "", then="echo E: Failed to fetch it: the connection was closed >&2; exit 100")
+    assert status == 1
+    assert [line for line in said.splitlines() if "test:" not in line] == ["E: Failed to fetch it: the connection was closed"]
+    assert said.splitlines()[-1] == "test: apt-get cannot install some-package; it says above why. Mend that, and start again"
+    assert "update" in asked
+    need(tmp_path, "")
+    assert len((tmp_path / "asked").read_text().splitlines()) == len(asked.splitlines()) + 1, "it can be started again"

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // libdmabuf_rw as programs have it: what its calls put into a submission, and what it says.
 #include "base/error.hpp"
+#include "module/text.h"
 
 #include <cerrno>
 #include <cstring>
@@ -13,6 +14,7 @@
 #include <set>
 #include <string>
 #include <unistd.h>
+#include <utility>
 
 namespace {
 
@@ -209,6 +211,52 @@ TEST(Words, AnErrnoIsCalledAsTheEngineCallsIt) {
     drw_result_text(nullptr, 0, -code, 4096, text, sizeof(text));
     EXPECT_EQ("read: " + std::string(text), dmabuf::errno_text("read", code));
   }
+}
+
+std::string opened(int code, machine where) {
+  char text[512] = {};
+  const size_t length = open_text(text, sizeof(text), code, where);
+  EXPECT_EQ(length, std::strlen(text));
+  return text;
+}
+
+TEST(Words, OfADeviceThatIsNotThereAreThoseOfTheMachine) {
+  for (const int code : {ENOENT, ENODEV, ENXIO}) {
+    const std::string plain = opened(code, {0, 0}), locked = opened(code, {0, 1});
+    EXPECT_TRUE(plain.ends_with("is not loaded; load it (modprobe dmabuf_rw)")) << plain;
+    EXPECT_TRUE(locked.starts_with(plain + ". This kernel takes signed modules only")) << locked;
+    EXPECT_TRUE(locked.ends_with("docs/kernel-module.md, Secure Boot")) << locked;
+    for (const int signed_only : {0, 1}) {
+      const std::string loaded = opened(code, {1, signed_only});
+      EXPECT_NE(loaded.find("though the dmabuf_rw kernel module is loaded"), std::string::npos);
+      EXPECT_TRUE(loaded.ends_with("(docker run --device /dev/dmabuf_rw)")) << loaded;
+    }
+  }
+}
+
+TEST(Words, OfADeviceThatCannotBeOpenedNameItsErrnoAndAWayOut) {
+  const std::pair<int, const char *> said[] = {
+      {EACCES, "may not be opened (EACCES)"},       {EPERM, "may not be opened (EPERM)"},
+      {EMFILE, "too many open files (EMFILE)"},     {ENFILE, "too many open files (ENFILE)"},
+      {EUSERS, "no session left for this user (E"}, {ENOSPC, "left for this user (ENOSPC)"},
+      {EIO, ": EIO (Input/output error)"}};
+  for (const auto &[code, words] : said) {
+    const std::string text = opened(code, {1, 1});
+    EXPECT_NE(text.find(words), std::string::npos) << text;
+    EXPECT_EQ(text, opened(code, {0, 0}));
+    EXPECT_EQ(text.find("; ") == std::string::npos && text.find(": it ") == std::string::npos,
+              code == EIO)
+        << text;
+  }
+}
+
+TEST(Words, AKernelTakesSignedModulesOnlyWhereItIsLockedDownOrToldTo) {
+  EXPECT_FALSE(signed_modules_only("", ""));
+  EXPECT_FALSE(signed_modules_only("[none] integrity confidentiality\n", "N\n"));
+  EXPECT_TRUE(signed_modules_only("none [integrity] confidentiality\n", "N\n"));
+  EXPECT_TRUE(signed_modules_only("none integrity [confidentiality]\n", ""));
+  EXPECT_TRUE(signed_modules_only("[none] integrity confidentiality\n", "Y\n"));
+  EXPECT_TRUE(signed_modules_only("", "Y\n"));
 }
 
 /// All names of a pattern's first group in a file.

@@ -149,77 +149,55 @@ void executed(const FileSystem &fs, const DmaBuf &buffer) {
       fs.name() + ": it has ended, and is written");
 }
 
-void racing(const FileSystem &fs, const DmaBuf &buffer) {
-  const std::string path = fs.path("mine");
-  make_file(path, file_bytes, own);
-  std::atomic<bool> stop = false;
-  std::atomic<unsigned> punched = 0, refused_changes = 0;
+// The file's blocks are taken away, and given to another user, while the file is mapped and read.
+class Race {
+public:
+  explicit Race(const FileSystem &fs) : fs_(fs), path_(fs.path("mine")) {
+    make_file(path_, file_bytes, own);
+    threads_.emplace_back([this] { change(0); });
+    threads_.emplace_back([this] { change(1); });
+    threads_.emplace_back([this] { other(); });
+  }
+  Race(const Race &) = delete;
+  Race &operator=(const Race &) = delete;
+  ~Race() { stop(); }
 
-  // Takes the file's blocks away, and gives it new ones: written back or not, or only a moment
-  // later.
-  const auto change = [&](unsigned how) {
-    std::vector<Word> words(65536 / 8);
-    for (unsigned round = how; !stop; ++round, ::usleep(3000)) {
-      UniqueFd file(::open(path.c_str(), O_RDWR | O_CLOEXEC));
-      if (!file) {
-        ++refused_changes;
+  void run(const DmaBuf &buffer) {
+    const Session session;
+    Ring ring(8);
+    const double begin = now_s();
+    while (!enough_seen() && now_s() - begin < limit_s) {
+      const HeldFile held(session, buffer.fd(), path_, DMABUF_RW_DIR_READ);
+      if (held.error()) {
+        ++refused_maps_;
+        ::usleep(100);
+        holes_ += held.entry().reason == DMABUF_RW_REASON_FILE_HOLE;
         continue;
       }
-      const off_t at = static_cast<off_t>(round % 16 * 65536);
-      if (round % 2)
-        ::fallocate(file.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at, 65536);
-      else if (::ftruncate(file.get(), at) == 0 && ::ftruncate(file.get(), file_bytes) != 0)
-        break;
-      ++punched;
-      if (round % 3 == 0) {
-        file.reset();
-        ::usleep(1000);
-        file = UniqueFd(::open(path.c_str(), O_RDWR | O_CLOEXEC));
-        if (!file)
-          continue;
-      }
-      for (std::uint64_t fill = 0; fill < file_bytes; fill += 65536) {
-        fill_pattern(words, own, fill);
-        if (::pwrite(file.get(), words.data(), 65536, static_cast<off_t>(fill)) != 65536)
-          break;
-      }
-      if (round % 5 == 0)
-        ::fdatasync(file.get());
+      ++mapped_;
+      read(buffer, ring, held);
     }
-  };
-  // The other user: writes files anew in whatever blocks are free.
-  const auto other = [&] {
-    std::vector<Word> words(65536 / 8);
-    for (unsigned round = 0; !stop; ++round) {
-      const std::string name = fs.path(std::format("other.{}", round % 8));
-      const UniqueFd file(::open(name.c_str(), O_CREAT | O_TRUNC | O_RDWR | O_CLOEXEC, 0600));
-      for (std::uint64_t at = 0; at < file_bytes; at += 65536) {
-        fill_pattern(words, secret, at);
-        if (::pwrite(file.get(), words.data(), 65536, static_cast<off_t>(at)) != 65536)
-          break;
-      }
-      ::fdatasync(file.get());
-      ::usleep(3000);
-    }
-  };
-  std::vector<std::jthread> threads;
-  threads.emplace_back(change, 0u);
-  threads.emplace_back(change, 1u);
-  threads.emplace_back(other);
+    stop();
+    report().check(secrets_ == 0, fs_.name() + ": no byte of another's file is ever read",
+                   std::format("{} words", secrets_));
+    report().check(
+        enough_seen(), fs_.name() + ": the race was run",
+        std::format("{} mapped, {} holes, {} changes", mapped_, holes_, punched_.load()));
+    report().note(std::format(
+        "{}: mapped {} times, refused {} times ({} for holes); blocks taken away {} times, "
+        "refused {} times",
+        fs_.name(), mapped_, refused_maps_, holes_, punched_.load(), refused_changes_.load()));
+  }
 
-  const Session session;
-  Ring ring(8);
-  unsigned mapped = 0, refused_maps = 0, secrets = 0, holes = 0;
-  const double begin = now_s();
-  while ((mapped < enough || holes < enough || punched < enough) && now_s() - begin < limit_s) {
-    const HeldFile held(session, buffer.fd(), path, DMABUF_RW_DIR_READ);
-    if (held.error()) {
-      ++refused_maps;
-      ::usleep(100);
-      holes += held.entry().reason == DMABUF_RW_REASON_FILE_HOLE;
-      continue;
-    }
-    ++mapped;
+private:
+  bool enough_seen() const { return mapped_ >= enough && holes_ >= enough && punched_ >= enough; }
+
+  void stop() {
+    stop_ = true;
+    threads_.clear();
+  }
+
+  void read(const DmaBuf &buffer, Ring &ring, const HeldFile &held) {
     for (unsigned i = 0; i < 4; ++i) {
       {
         const CpuAccess access(buffer, true);
@@ -227,25 +205,70 @@ void racing(const FileSystem &fs, const DmaBuf &buffer) {
       }
       const int got = held.move(&ring, Direction::Read, 0, file_bytes, 0);
       if (got != static_cast<int>(file_bytes)) {
-        report().fail(fs.name() + ": a read of what is mapped", errno_name(got));
-        break;
+        report().fail(fs_.name() + ": a read of what is mapped", errno_name(got));
+        return;
       }
       const CpuAccess access(buffer, false);
-      secrets += static_cast<unsigned>(std::ranges::count_if(buffer.words(), is_secret));
+      secrets_ += static_cast<unsigned>(std::ranges::count_if(buffer.words(), is_secret));
     }
   }
-  stop = true;
-  threads.clear();
-  report().check(secrets == 0, fs.name() + ": no byte of another's file is ever read",
-                 std::format("{} words", secrets));
-  report().check(mapped >= enough && holes >= enough && punched >= enough,
-                 fs.name() + ": the race was run",
-                 std::format("{} mapped, {} holes, {} changes", mapped, holes, punched.load()));
-  report().note(std::format(
-      "{}: mapped {} times, refused {} times ({} for holes); blocks taken away {} times, "
-      "refused {} times",
-      fs.name(), mapped, refused_maps, holes, punched.load(), refused_changes.load()));
-}
+
+  // Takes the file's blocks away, and gives it new ones: written back or not, or only a moment
+  // later.
+  void change(unsigned how) {
+    for (unsigned round = how; !stop_; ++round, ::usleep(3000)) {
+      UniqueFd file(::open(path_.c_str(), O_RDWR | O_CLOEXEC));
+      if (!file) {
+        ++refused_changes_;
+        continue;
+      }
+      const off_t at = static_cast<off_t>(round % 16 * 65536);
+      if (round % 2)
+        ::fallocate(file.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at, 65536);
+      else if (::ftruncate(file.get(), at) == 0 && ::ftruncate(file.get(), file_bytes) != 0)
+        break;
+      ++punched_;
+      if (round % 3 == 0) {
+        file.reset();
+        ::usleep(1000);
+        file = UniqueFd(::open(path_.c_str(), O_RDWR | O_CLOEXEC));
+        if (!file)
+          continue;
+      }
+      write_all(file.get(), own);
+      if (round % 5 == 0)
+        ::fdatasync(file.get());
+    }
+  }
+
+  // The other user: writes files anew in whatever blocks are free.
+  void other() {
+    for (unsigned round = 0; !stop_; ++round) {
+      const std::string name = fs_.path(std::format("other.{}", round % 8));
+      const UniqueFd file(::open(name.c_str(), O_CREAT | O_TRUNC | O_RDWR | O_CLOEXEC, 0600));
+      write_all(file.get(), secret);
+      ::fdatasync(file.get());
+      ::usleep(3000);
+    }
+  }
+
+  // Up to the first write that does not succeed.
+  static void write_all(int file, std::uint32_t generation) {
+    std::vector<Word> words(65536 / 8);
+    for (std::uint64_t at = 0; at < file_bytes; at += 65536) {
+      fill_pattern(words, generation, at);
+      if (::pwrite(file, words.data(), 65536, static_cast<off_t>(at)) != 65536)
+        break;
+    }
+  }
+
+  const FileSystem &fs_;
+  const std::string path_;
+  std::atomic<bool> stop_ = false;
+  std::atomic<unsigned> punched_ = 0, refused_changes_ = 0;
+  unsigned mapped_ = 0, refused_maps_ = 0, secrets_ = 0, holes_ = 0;
+  std::vector<std::jthread> threads_;
+};
 
 } // namespace
 
@@ -257,7 +280,7 @@ void test_hostile(const FileSystem &fs) {
   sandboxed(fs, buffer);
   joined(fs, buffer);
   executed(fs, buffer);
-  racing(fs, buffer);
+  Race(fs).run(buffer);
 }
 
 } // namespace vmtest

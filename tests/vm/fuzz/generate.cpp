@@ -117,146 +117,201 @@ std::uint64_t Generator::bytes() {
   return random_.below(20000);
 }
 
+std::uint64_t Generator::in(const Pool &pool) {
+  return static_cast<std::uint64_t>(pool.first) + random_.below(static_cast<unsigned>(pool.count));
+}
+
+std::uint64_t Generator::boundary32() { return boundary() & 0xFFFFFFFF; }
+
+std::uint64_t Generator::session() {
+  // Mostly the first ones, so that handles meet their session.
+  return random_.chance(2, 3) ? fd(sessions.first, 3) : fd(sessions.first, sessions.count);
+}
+
+std::uint64_t Generator::target() {
+  if (random_.chance(1, 2)) // to begin with, what all datapaths take
+    return static_cast<std::uint64_t>(random_.chance(1, 2) ? targets.first
+                                                           : targets.first + targets.count - 1);
+  return fd(targets.first, targets.count);
+}
+
+std::uint64_t Generator::target_master() {
+  // Those that can be read and written, by one datapath or another.
+  constexpr std::uint64_t usual[] = {0, 0, 1, 4, 7, 8, 9, 10, 13, 22, 23};
+  return random_.chance(2, 3) ? random_.one_of<std::uint64_t>(usual)
+                              : random_.below(static_cast<unsigned>(targets.count));
+}
+
+std::uint64_t Generator::path() {
+  if (random_.chance(1, 40))
+    return boundary32();
+  return random_.chance(1, 2) ? DMABUF_RW_PATH_PREMAPPED : random_.below(DMABUF_RW_NR_PATHS);
+}
+
+// 1 … `last`, seldom anything.
+std::uint64_t Generator::directions(unsigned last) {
+  return random_.chance(1, 25) ? boundary32() : 1 + random_.below(last);
+}
+
+std::uint64_t Generator::zero() {
+  if (random_.chance(59, 60))
+    return 0;
+  return random_.chance(1, 2) ? 1ull << random_.below(64) : boundary();
+}
+
+std::uint64_t Generator::buffer_offset() {
+  switch (random_.below(8)) {
+  case 0:
+    return boundary();
+  case 1:
+    return random_.below(512) * 512;
+  case 2:
+    return random_.below(65536);
+  case 3:
+  case 4:
+    return 0;
+  default:
+    return random_.below(16) * 4096;
+  }
+}
+
+std::uint64_t Generator::file_offset() {
+  switch (random_.below(8)) {
+  case 0:
+    return boundary();
+  case 1:
+    return random_.below(8192) * 512;
+  default:
+    return random_.below(2048) * 4096;
+  }
+}
+
+std::uint64_t Generator::length() {
+  if (random_.chance(1, 8))
+    return boundary();
+  return random_.chance(1, 8) ? random_.below(256) * 512
+                              : random_.one_of<std::uint64_t>(usual_lengths);
+}
+
+std::uint64_t Generator::entries() {
+  if (random_.chance(1, 60)) {
+    // A thousand maps of one call take as long as thousands of calls.
+    constexpr std::uint64_t odd[] = {0, 1025, 0xFFFFFFFF}, dear[] = {1023, 1024};
+    return random_.chance(1, 50) ? random_.one_of<std::uint64_t>(dear)
+                                 : random_.one_of<std::uint64_t>(odd);
+  }
+  return random_.chance(3, 4) ? 1 : 1 + random_.below(8);
+}
+
+std::uint64_t Generator::map_flags() {
+  if (random_.chance(3, 4))
+    return 0;
+  return random_.chance(9, 10) ? random_.below(4) : boundary32();
+}
+
+std::uint64_t Generator::open_flags() {
+  constexpr std::uint64_t usual[] = {
+      O_RDWR, O_RDWR, O_RDONLY, O_WRONLY, O_RDWR | O_NONBLOCK, O_RDWR | O_CLOEXEC};
+  return random_.chance(1, 25) ? boundary32() : random_.one_of<std::uint64_t>(usual);
+}
+
+std::uint64_t Generator::rwf_flags() {
+  if (random_.chance(1, 2))
+    return 0;
+  return random_.chance(1, 10) ? boundary32() : 1ull << random_.below(9);
+}
+
+std::uint64_t Generator::sqe_flags() {
+  std::uint64_t flags = 0;
+  if (random_.chance(2, 3))
+    return 0;
+  do
+    flags |= 1ull << random_.below(7);
+  while (random_.chance(1, 3));
+  return flags;
+}
+
+std::uint64_t Generator::command_flags() {
+  if (random_.chance(14, 15))
+    return 0;
+  return random_.chance(3, 4) ? 1 + random_.below(3) : 1ull << random_.below(32);
+}
+
 std::uint64_t Generator::argument(const Arg &arg) {
-  using enum Kind;
-  const auto in = [&](const Pool &pool) {
-    return static_cast<std::uint64_t>(pool.first) +
-           random_.below(static_cast<unsigned>(pool.count));
-  };
   switch (arg.kind) {
-  case Session:
-    // Mostly the first ones, so that handles meet their session.
-    return random_.chance(2, 3) ? fd(sessions.first, 3) : fd(sessions.first, sessions.count);
-  case DmaBuf:
+  case Kind::Session:
+    return session();
+  case Kind::DmaBuf:
     return fd(dmabufs.first, dmabufs.count);
-  case Target:
-    if (random_.chance(1, 2)) // to begin with, what all datapaths take
-      return static_cast<std::uint64_t>(random_.chance(1, 2) ? targets.first
-                                                             : targets.first + targets.count - 1);
-    return fd(targets.first, targets.count);
-  case Object:
+  case Kind::Target:
+    return target();
+  case Kind::Object:
     return random_.chance(2, 3) ? in(rw_files) : in(dmabufs);
-  case RwSlot:
+  case Kind::RwSlot:
     return recent(recent_.rw, in(rw_files));
-  case DmaBufSlot:
+  case Kind::DmaBufSlot:
     return in(dmabufs);
-  case TargetSlot:
+  case Kind::TargetSlot:
     return in(targets);
-  case TargetMaster: {
-    // Those that can be read and written, by one datapath or another.
-    constexpr std::uint64_t usual[] = {0, 0, 1, 4, 7, 8, 9, 10, 13, 22, 23};
-    return random_.chance(2, 3) ? random_.one_of<std::uint64_t>(usual)
-                                : random_.below(static_cast<unsigned>(targets.count));
-  }
-  case SessionSlot:
+  case Kind::TargetMaster:
+    return target_master();
+  case Kind::SessionSlot:
     return in(sessions);
-  case Pipe:
+  case Kind::Pipe:
     return random_.below(static_cast<unsigned>(pipes.count) / 2);
-  case Ring:
+  case Kind::Ring:
     return recent(recent_.ring, random_.below(ring_slots));
-  case Place:
+  case Kind::Place:
     return random_.below(places);
-  case Handle:
+  case Kind::Handle:
     return recent(recent_.handle, random_.below(handle_slots));
-  case OfSession:
+  case Kind::OfSession:
     return random_.chance(19, 20) ? 0 : fd(sessions.first, sessions.count);
-  case Bend:
+  case Kind::Bend:
     return random_.chance(24, 25) ? 0 : random_.below(8);
-  case Path:
-    if (random_.chance(1, 40))
-      return boundary() & 0xFFFFFFFF;
-    return random_.chance(1, 2) ? DMABUF_RW_PATH_PREMAPPED : random_.below(DMABUF_RW_NR_PATHS);
-  case Directions:
-    if (random_.chance(1, 25))
-      return boundary() & 0xFFFFFFFF;
-    return 1 + random_.below(3);
-  case Direction:
-    if (random_.chance(1, 25))
-      return boundary() & 0xFFFFFFFF;
-    return 1 + random_.below(2);
-  case Zero:
-    if (random_.chance(59, 60))
-      return 0;
-    return random_.chance(1, 2) ? 1ull << random_.below(64) : boundary();
-  case Memory:
+  case Kind::Path:
+    return path();
+  case Kind::Directions:
+    return directions(3);
+  case Kind::Direction:
+    return directions(2);
+  case Kind::Zero:
+    return zero();
+  case Kind::Memory:
     return random_.chance(24, 25) ? 0 : 1 + random_.below(memory_kinds - 1);
-  case BufferOffset:
-    switch (random_.below(8)) {
-    case 0:
-      return boundary();
-    case 1:
-      return random_.below(512) * 512;
-    case 2:
-      return random_.below(65536);
-    case 3:
-    case 4:
-      return 0;
-    default:
-      return random_.below(16) * 4096;
-    }
-  case FileOffset:
-    switch (random_.below(8)) {
-    case 0:
-      return boundary();
-    case 1:
-      return random_.below(8192) * 512;
-    default:
-      return random_.below(2048) * 4096;
-    }
-  case Length:
-    if (random_.chance(1, 8))
-      return boundary();
-    return random_.chance(1, 8) ? random_.below(256) * 512
-                                : random_.one_of<std::uint64_t>(usual_lengths);
-  case Bytes:
+  case Kind::BufferOffset:
+    return buffer_offset();
+  case Kind::FileOffset:
+    return file_offset();
+  case Kind::Length:
+    return length();
+  case Kind::Bytes:
     return bytes();
-  case Position:
+  case Kind::Position:
     return random_.chance(1, 4) ? boundary() : random_.below(65536);
-  case Entries:
-    if (random_.chance(1, 60)) {
-      // A thousand maps of one call take as long as thousands of calls.
-      constexpr std::uint64_t odd[] = {0, 1025, 0xFFFFFFFF}, dear[] = {1023, 1024};
-      return random_.chance(1, 50) ? random_.one_of<std::uint64_t>(dear)
-                                   : random_.one_of<std::uint64_t>(odd);
-    }
-    return random_.chance(3, 4) ? 1 : 1 + random_.below(8);
-  case Timeout:
+  case Kind::Entries:
+    return entries();
+  case Kind::Timeout:
     return timeout();
-  case MapFlags:
-    if (random_.chance(3, 4))
-      return 0;
-    return random_.chance(9, 10) ? random_.below(4) : boundary() & 0xFFFFFFFF;
-  case OpenFlags: {
-    constexpr std::uint64_t usual[] = {
-        O_RDWR, O_RDWR, O_RDONLY, O_WRONLY, O_RDWR | O_NONBLOCK, O_RDWR | O_CLOEXEC};
-    return random_.chance(1, 25) ? boundary() & 0xFFFFFFFF : random_.one_of<std::uint64_t>(usual);
-  }
-  case RwfFlags:
-    if (random_.chance(1, 2))
-      return 0;
-    return random_.chance(1, 10) ? boundary() & 0xFFFFFFFF : 1ull << random_.below(9);
-  case SqeFlags: {
-    std::uint64_t flags = 0;
-    if (random_.chance(2, 3))
-      return 0;
-    do
-      flags |= 1ull << random_.below(7);
-    while (random_.chance(1, 3));
-    return flags;
-  }
-  case CommandFlags:
-    if (random_.chance(14, 15))
-      return 0;
-    return random_.chance(3, 4) ? 1 + random_.below(3) : 1ull << random_.below(32);
-  case RingFlags:
+  case Kind::MapFlags:
+    return map_flags();
+  case Kind::OpenFlags:
+    return open_flags();
+  case Kind::RwfFlags:
+    return rwf_flags();
+  case Kind::SqeFlags:
+    return sqe_flags();
+  case Kind::CommandFlags:
+    return command_flags();
+  case Kind::RingFlags:
     return ring_flags();
-  case Submit:
+  case Kind::Submit:
     return random_.chance(1, 2) ? 2 : random_.below(4);
-  case Index:
-    return random_.chance(1, 30) ? boundary() & 0xFFFFFFFF : random_.below(buffer_slots);
-  case Choice:
+  case Kind::Index:
+    return random_.chance(1, 30) ? boundary32() : random_.below(buffer_slots);
+  case Kind::Choice:
     return random_.below(arg.limit);
-  case Id:
+  case Kind::Id:
     return random_.below(testexp_ids);
   }
   return 0;

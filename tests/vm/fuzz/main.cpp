@@ -94,63 +94,59 @@ int open_trace(const char *path) {
   return coverage_fds + static_cast<int>(max_threads);
 }
 
-} // namespace
-
-} // namespace vmtest::fuzz
-
-int main(int argc, char **argv) {
-  using namespace vmtest;
-  using namespace vmtest::fuzz;
+// What the command line says.
+struct Words {
   Options options;
   std::string corpus_out;
+};
+
+constexpr option names[] = {
+    {"seed", 1, nullptr, 's'},        {"calls", 1, nullptr, 'c'},   {"seconds", 1, nullptr, 't'},
+    {"threads", 1, nullptr, 'n'},     {"corpus", 1, nullptr, 'i'},  {"corpus-out", 1, nullptr, 'o'},
+    {"trace", 1, nullptr, 'r'},       {"replay", 1, nullptr, 'p'},  {"life", 1, nullptr, 'l'},
+    {"no-coverage", 0, nullptr, 'x'}, {"hang", 1, nullptr, 'h'},    {"provoke", 1, nullptr, 'b'},
+    {"avoid-known", 0, nullptr, 'k'}, {"verbose", 0, nullptr, 'v'}, {}};
+
+void take(Words &words, int c) {
+  Options &options = words.options;
+  if (c == 's')
+    options.seed = number(optarg);
+  else if (c == 'c')
+    options.calls = number(optarg);
+  else if (c == 't')
+    options.seconds = static_cast<double>(number(optarg));
+  else if (c == 'n')
+    options.threads = static_cast<unsigned>(number(optarg));
+  else if (c == 'i')
+    options.corpus = programs_in(optarg);
+  else if (c == 'o')
+    words.corpus_out = optarg;
+  else if (c == 'r')
+    options.trace = open_trace(optarg);
+  else if (c == 'p')
+    options.replay = programs_in(optarg);
+  else if (c == 'l')
+    options.epoch_calls = number(optarg);
+  else if (c == 'x')
+    options.coverage = false;
+  else if (c == 'h')
+    options.hang_seconds = static_cast<double>(number(optarg));
+  else if (c == 'b')
+    options.provoke = optarg;
+  else if (c == 'k')
+    options.taste.avoid_known = true;
+  else if (c == 'v')
+    report().set_verbose(true);
+  else
+    die(usage);
+}
+
+Words parse(int argc, char **argv) {
+  Words words;
+  Options &options = words.options;
   options.seed = static_cast<std::uint64_t>(now_s() * 1e6);
-  static const option names[] = {{"seed", 1, nullptr, 's'},
-                                 {"calls", 1, nullptr, 'c'},
-                                 {"seconds", 1, nullptr, 't'},
-                                 {"threads", 1, nullptr, 'n'},
-                                 {"corpus", 1, nullptr, 'i'},
-                                 {"corpus-out", 1, nullptr, 'o'},
-                                 {"trace", 1, nullptr, 'r'},
-                                 {"replay", 1, nullptr, 'p'},
-                                 {"life", 1, nullptr, 'l'},
-                                 {"no-coverage", 0, nullptr, 'x'},
-                                 {"hang", 1, nullptr, 'h'},
-                                 {"provoke", 1, nullptr, 'b'},
-                                 {"avoid-known", 0, nullptr, 'k'},
-                                 {"verbose", 0, nullptr, 'v'},
-                                 {}};
-  for (int c; (c = getopt_long(argc, argv, "", names, nullptr)) != -1;) {
-    if (c == 's')
-      options.seed = number(optarg);
-    else if (c == 'c')
-      options.calls = number(optarg);
-    else if (c == 't')
-      options.seconds = static_cast<double>(number(optarg));
-    else if (c == 'n')
-      options.threads = static_cast<unsigned>(number(optarg));
-    else if (c == 'i')
-      options.corpus = programs_in(optarg);
-    else if (c == 'o')
-      corpus_out = optarg;
-    else if (c == 'r')
-      options.trace = open_trace(optarg);
-    else if (c == 'p')
-      options.replay = programs_in(optarg);
-    else if (c == 'l')
-      options.epoch_calls = number(optarg);
-    else if (c == 'x')
-      options.coverage = false;
-    else if (c == 'h')
-      options.hang_seconds = static_cast<double>(number(optarg));
-    else if (c == 'b')
-      options.provoke = optarg;
-    else if (c == 'k')
-      options.taste.avoid_known = true;
-    else if (c == 'v')
-      report().set_verbose(true);
-    else
-      die(usage);
-  }
+  for (int c; (c = getopt_long(argc, argv, "", names, nullptr)) != -1;)
+    take(words, c);
   if (optind != argc || options.threads < 1 || options.threads > max_threads ||
       options.epoch_calls < options.threads)
     die(usage);
@@ -159,7 +155,18 @@ int main(int argc, char **argv) {
     die(usage);
   if (!options.calls && !options.seconds && options.replay.empty())
     options.seconds = 10;
+  return words;
+}
 
+} // namespace
+
+} // namespace vmtest::fuzz
+
+int main(int argc, char **argv) {
+  using namespace vmtest;
+  using namespace vmtest::fuzz;
+  Words words = parse(argc, argv);
+  Options &options = words.options;
   prepare_actions();
   Shared &shared = make_shared();
   const bool coverage = options.coverage && open_coverage(options.threads);
@@ -180,7 +187,7 @@ int main(int argc, char **argv) {
     world.check_strays();
   }
   summarize(options, shared, took, query.features);
-  if (!corpus_out.empty())
-    write_corpus(corpus_out, shared);
+  if (!words.corpus_out.empty())
+    write_corpus(words.corpus_out, shared);
   return report().finish("fuzz");
 }

@@ -235,96 +235,124 @@ void wrong_directions(const std::string &who, const Session &session, const dmab
                  who + ": INFO tells that, too", reason_name(info.last_reason));
 }
 
-void refusals(const RwOptions &options, Path path) {
-  const std::string who = std::format("RW, {}", name_of(path));
-  const Session session, other;
-  const UniqueFd target = open_target(options.nvme), plain = open_target(options.nvme);
-  const DmaBuf buffer = must_make(Exporter::Udmabuf, bytes);
-  DiskRegion region(plain.get(), disk_base, bytes);
-  region.lay_down_all(5);
-  HostBuffer poison(bytes);
-  fill_pattern(poison.words(), buffer_poison, 0);
-  {
-    const CpuAccess access(buffer, true);
-    std::memcpy(buffer.words().data(), poison.words().data(), bytes);
+// RW of one mapping, refused in every way; then drive and dma-buf are as they were.
+class Refusals {
+public:
+  Refusals(const RwOptions &options, Path path)
+      : who_(std::format("RW, {}", name_of(path))), path_(path), target_(open_target(options.nvme)),
+        plain_(open_target(options.nvme)) {
+    region_.lay_down_all(5);
+    fill_pattern(poison_.words(), buffer_poison, 0);
+    const CpuAccess access(buffer_, true);
+    std::memcpy(buffer_.words().data(), poison_.words().data(), bytes);
   }
-  dmabuf_rw_query query{};
-  session.query(query);
-  const Mapped mapped(session, buffer.fd(), target.get(), path),
-      reads(session, buffer.fd(), target.get(), path, DMABUF_RW_DIR_READ),
-      writes(session, buffer.fd(), target.get(), path, DMABUF_RW_DIR_WRITE);
-  std::uint32_t gone = 0;
-  {
-    const Mapped shortly(session, buffer.fd(), target.get(), path);
-    gone = shortly.entry.handle;
+
+  void run() {
+    const Mapped mapped(session_, buffer_.fd(), target_.get(), path_),
+        reads(session_, buffer_.fd(), target_.get(), path_, DMABUF_RW_DIR_READ),
+        writes(session_, buffer_.fd(), target_.get(), path_, DMABUF_RW_DIR_WRITE);
+    good_ = rw_io(mapped.entry.handle, Direction::Read, 0, 4096, disk_base);
+    arguments();
+    ranges(mapped.entry.buffer_align);
+    wrong_directions(who_, session_, good_, reads.entry.handle, writes.entry.handle);
+    const Session other;
+    expect_rw(who_ + ": a handle of another session", other, good_, -ENOENT,
+              DMABUF_RW_REASON_HANDLE);
+    if (path_ == Path::Premapped)
+      read_only_drive();
+    expect_result(who_ + ": a structure that is not there",
+                  outcome(::ioctl(session_.fd(), DMABUF_RW_IOC_IO, nullptr)), -EFAULT);
+    const auto wrong = region_.check_all();
+    report().check(!wrong, who_ + ": the drive is as it was", wrong.value_or(""));
+    expect_buffer(who_ + ": the dma-buf is as it was", buffer_, poison_.words());
+    if (!older_kernel())
+      registered();
   }
-  const auto good = rw_io(mapped.entry.handle, Direction::Read, 0, 4096, disk_base);
-  const auto refused = [&](const std::string &what, auto spoil, int error, std::uint32_t reason) {
+
+private:
+  using Io = dmabuf_rw_io;
+
+  // In both directions.
+  void refused(const std::string &what, auto spoil, int error, std::uint32_t reason) {
     for (const Direction direction : {Direction::Read, Direction::Write}) {
-      dmabuf_rw_io io = good;
+      Io io = good_;
       io.direction = direction == Direction::Read ? DMABUF_RW_DIR_READ : DMABUF_RW_DIR_WRITE;
       spoil(io);
-      expect_rw(std::format("{}, {}: {}", who, name_of(direction), what), session, io, -error,
+      expect_rw(std::format("{}, {}: {}", who_, name_of(direction), what), session_, io, -error,
                 reason);
     }
-  };
-  using Io = dmabuf_rw_io;
-  for (const std::uint32_t handle : {0u, 1u, ~0u, gone, mapped.entry.handle ^ (1u << 20)})
-    refused(
-        std::format("handle 0x{:x}", handle), [=](Io &io) { io.handle = handle; }, ENOENT,
-        DMABUF_RW_REASON_HANDLE);
-  for (const std::uint32_t direction : {0u, 3u, 4u, ~0u})
-    refused(
-        std::format("direction {}", direction), [=](Io &io) { io.direction = direction; }, EINVAL,
-        DMABUF_RW_REASON_ARGUMENT);
-  for (int bit = 0; bit < 32; ++bit)
-    refused(
-        std::format("flag bit {}", bit), [=](Io &io) { io.flags = 1u << bit; }, EINVAL,
-        DMABUF_RW_REASON_ARGUMENT);
-  for (int i = 0; i < 2; ++i)
-    refused("padding", [=](Io &io) { io.reserved[i] = 1; }, EINVAL, DMABUF_RW_REASON_ARGUMENT);
-  const std::uint64_t disk = block_device_bytes(plain.get());
-  for (const BadRange &r : bad_ranges(bytes, disk, query.max_io_bytes)) {
-    // Past its end the block layer reads 0 bytes, and has no space for any.
-    const bool end = path == Path::Bvec && (r.position == disk || r.position == disk - 4096);
-    if (!end)
-      refused(
-          r.name,
-          [&](Io &io) {
-            io.buffer_offset = r.offset, io.length = r.length, io.file_offset = r.position;
-          },
-          EINVAL, DMABUF_RW_REASON_RANGE);
   }
-  if (mapped.entry.buffer_align > 1)
-    refused(
-        "a misaligned buffer offset", [](Io &io) { io.buffer_offset = 1; }, EINVAL,
-        DMABUF_RW_REASON_RANGE);
 
-  wrong_directions(who, session, good, reads.entry.handle, writes.entry.handle);
-  expect_rw(who + ": a handle of another session", other, good, -ENOENT, DMABUF_RW_REASON_HANDLE);
-  if (path == Path::Premapped) {
+  void arguments() {
+    std::uint32_t gone = 0;
+    {
+      const Mapped shortly(session_, buffer_.fd(), target_.get(), path_);
+      gone = shortly.entry.handle;
+    }
+    for (const std::uint32_t handle : {0u, 1u, ~0u, gone, good_.handle ^ (1u << 20)})
+      refused(
+          std::format("handle 0x{:x}", handle), [=](Io &io) { io.handle = handle; }, ENOENT,
+          DMABUF_RW_REASON_HANDLE);
+    for (const std::uint32_t direction : {0u, 3u, 4u, ~0u})
+      refused(
+          std::format("direction {}", direction), [=](Io &io) { io.direction = direction; }, EINVAL,
+          DMABUF_RW_REASON_ARGUMENT);
+    for (int bit = 0; bit < 32; ++bit)
+      refused(
+          std::format("flag bit {}", bit), [=](Io &io) { io.flags = 1u << bit; }, EINVAL,
+          DMABUF_RW_REASON_ARGUMENT);
+    for (int i = 0; i < 2; ++i)
+      refused("padding", [=](Io &io) { io.reserved[i] = 1; }, EINVAL, DMABUF_RW_REASON_ARGUMENT);
+  }
+
+  void ranges(std::uint32_t buffer_align) {
+    dmabuf_rw_query query{};
+    session_.query(query);
+    const std::uint64_t disk = block_device_bytes(plain_.get());
+    for (const BadRange &r : bad_ranges(bytes, disk, query.max_io_bytes)) {
+      // Past its end the block layer reads 0 bytes, and has no space for any.
+      const bool end = path_ == Path::Bvec && (r.position == disk || r.position == disk - 4096);
+      if (!end)
+        refused(
+            r.name,
+            [&](Io &io) {
+              io.buffer_offset = r.offset, io.length = r.length, io.file_offset = r.position;
+            },
+            EINVAL, DMABUF_RW_REASON_RANGE);
+    }
+    if (buffer_align > 1)
+      refused(
+          "a misaligned buffer offset", [](Io &io) { io.buffer_offset = 1; }, EINVAL,
+          DMABUF_RW_REASON_RANGE);
+  }
+
+  void read_only_drive() {
     int value = 1;
-    ::ioctl(plain.get(), BLKROSET, &value);
-    auto io = good;
+    ::ioctl(plain_.get(), BLKROSET, &value);
+    Io io = good_;
     io.direction = DMABUF_RW_DIR_WRITE;
-    expect_rw(who + ": write to a read-only drive", session, io, -EPERM,
+    expect_rw(who_ + ": write to a read-only drive", session_, io, -EPERM,
               DMABUF_RW_REASON_READ_ONLY);
     value = 0;
-    ::ioctl(plain.get(), BLKROSET, &value);
+    ::ioctl(plain_.get(), BLKROSET, &value);
   }
 
-  expect_result(who + ": a structure that is not there",
-                outcome(::ioctl(session.fd(), DMABUF_RW_IOC_IO, nullptr)), -EFAULT);
-  const auto wrong = region.check_all();
-  report().check(!wrong, who + ": the drive is as it was", wrong.value_or(""));
-  expect_buffer(who + ": the dma-buf is as it was", buffer, poison.words());
-  if (older_kernel())
-    return;
-  const Mapped registered(session, buffer.fd(), target.get(), Path::Registered);
-  auto io = good;
-  io.handle = registered.entry.handle;
-  expect_rw(who + ": a registered mapping", session, io, -EOPNOTSUPP, DMABUF_RW_REASON_HANDLE);
-}
+  void registered() {
+    const Mapped mapping(session_, buffer_.fd(), target_.get(), Path::Registered);
+    Io io = good_;
+    io.handle = mapping.entry.handle;
+    expect_rw(who_ + ": a registered mapping", session_, io, -EOPNOTSUPP, DMABUF_RW_REASON_HANDLE);
+  }
+
+  const std::string who_;
+  const Path path_;
+  const Session session_;
+  const UniqueFd target_, plain_;
+  const DmaBuf buffer_ = must_make(Exporter::Udmabuf, bytes);
+  DiskRegion region_{plain_.get(), disk_base, bytes};
+  HostBuffer poison_{bytes};
+  Io good_{};
+};
 
 // Until nobody is attached to the buffer, and nothing was written where it had been.
 void nothing_left(const TestBuffer &buffer, const std::string &name) {
@@ -464,7 +492,7 @@ void test_rw(const RwOptions &options) {
   for (const Path path : {Path::Premapped, Path::Bvec}) {
     for (const Exporter exporter : {Exporter::UdmabufScattered, Exporter::VirtioGpu})
       both_ways(options, exporter, path);
-    refusals(options, path);
+    Refusals(options, path).run();
   }
   page_cache(options);
   short_file();

@@ -182,106 +182,127 @@ void two_drives(Exporter exporter, const std::string &other) {
   hand.refused(name + ": the first is gone", a.handle, Direction::Read, ENOENT);
 }
 
+// The entries of one MAP.
+enum Entry : std::size_t {
+  Disk,
+  Part,
+  Other,
+  ReadOnly,
+  WritesOnly,
+  ReadsOnly,
+  Short,
+  Shorter,
+  DiskAgain,
+  PartAgain,
+  Count
+};
+
 // One MAP with an entry for every kind of target; each I/O goes where its entry said.
-void one_map(Exporter exporter, const std::string &other) {
-  const std::string name = std::format("one MAP, {}", name_of(exporter));
-  const DmaBuf buffer = make_buffer(exporter);
-  Partition partition(first_drive, part_start, part_bytes);
-  const UniqueFd plain = open_target(first_drive), far_plain = open_target(other);
-  const UniqueFd disk = open_target(first_drive), part = open_target(partition.node()),
-                 there = open_target(other),
-                 readable = open_target(first_drive, O_RDONLY | O_DIRECT | O_CLOEXEC);
-  DiskRegion on_disk(plain.get(), region_base, region_bytes),
-      in_part(plain.get(), part_start + region_base, region_bytes),
-      on_other(far_plain.get(), region_base, region_bytes);
-  on_disk.lay_down_all(1);
-  in_part.lay_down_all(2);
-  on_other.lay_down_all(3);
-
-  enum {
-    Disk,
-    Part,
-    Other,
-    ReadOnly,
-    WritesOnly,
-    ReadsOnly,
-    Short,
-    Shorter,
-    DiskAgain,
-    PartAgain,
-    Count
-  };
-  std::vector<dmabuf_rw_map_entry> entries(Count,
-                                           map_entry(buffer.fd(), disk.get(), Path::Premapped));
-  entries[Part].target_fd = entries[PartAgain].target_fd = static_cast<__u32>(part.get());
-  entries[Other].target_fd = static_cast<__u32>(there.get());
-  entries[ReadOnly].target_fd = static_cast<__u32>(readable.get());
-  entries[ReadOnly].directions = entries[ReadsOnly].directions = DMABUF_RW_DIR_READ;
-  entries[WritesOnly].directions = DMABUF_RW_DIR_WRITE;
-  entries[Short].max_command_hint = 32 * kib;
-  entries[Shorter].max_command_hint = 16 * kib;
-
-  Session session;
-  std::uint32_t count = 0;
-  const int error = session.map(entries, &count);
-  bool all = error == 0 && count == Count;
-  std::string why = errno_name(error);
-  for (const auto &entry : entries) {
-    all &= entry.error == 0;
-    if (entry.error)
-      why += std::format(", {} {}", errno_name(entry.error), reason_name(entry.reason));
+class OneMap {
+public:
+  OneMap(Exporter exporter, const std::string &other)
+      : name_(std::format("one MAP, {}", name_of(exporter))), buffer_(make_buffer(exporter)),
+        far_plain_(open_target(other)), there_(open_target(other)) {
+    on_disk_.lay_down_all(1);
+    in_part_.lay_down_all(2);
+    on_other_.lay_down_all(3);
   }
-  if (!report().check(all, name + ": MAP", why))
-    return;
-  const auto handle = [&](int which) { return entries[static_cast<std::size_t>(which)].handle; };
 
-  Hand hand(buffer, session);
-  std::uint32_t generation = 20;
-  struct {
-    const char *name;
-    int which;
-    DiskRegion *region;
-    bool reads, writes;
-  } const targets[] = {{"the disk", Disk, &on_disk, true, true},
-                       {"the partition", Part, &in_part, true, true},
-                       {"the other drive", Other, &on_other, true, true},
-                       {"a read-only descriptor", ReadOnly, &on_disk, true, false},
-                       {"for writes only", WritesOnly, &on_disk, false, true},
-                       {"for reads only", ReadsOnly, &on_disk, true, false},
-                       {"a hint of 32 KiB", Short, &on_disk, true, true},
-                       {"a hint of 16 KiB", Shorter, &on_disk, true, true},
-                       {"the disk again", DiskAgain, &on_disk, true, true},
-                       {"the partition again", PartAgain, &in_part, true, true}};
-  for (const auto &target : targets) {
-    const std::string what = std::format("{}, {}", name, target.name);
-    const std::uint64_t at = (generation % 7) * 16 * kib;
-    hand.poison();
-    if (target.reads)
-      hand.read(what, handle(target.which), *target.region, at, 8 * kib, 128 * kib,
-                region_base + at);
-    else
-      hand.refused(what + ": no read", handle(target.which), Direction::Read, EACCES);
-    if (target.writes)
-      hand.write(what, handle(target.which), *target.region, at + block, 64 * kib, 64 * kib,
-                 region_base + at + block, ++generation);
-    else
-      hand.refused(what + ": no write", handle(target.which), Direction::Write, EACCES);
-    check_regions(what, {&on_disk, &in_part, &on_other});
+  void run() {
+    if (!map())
+      return;
+    transfers();
+    infos();
   }
+
+private:
+  std::uint32_t handle(Entry which) const { return entries_[which].handle; }
+
+  bool map() {
+    entries_.assign(Count, map_entry(buffer_.fd(), disk_.get(), Path::Premapped));
+    entries_[Part].target_fd = entries_[PartAgain].target_fd = static_cast<__u32>(part_.get());
+    entries_[Other].target_fd = static_cast<__u32>(there_.get());
+    entries_[ReadOnly].target_fd = static_cast<__u32>(readable_.get());
+    entries_[ReadOnly].directions = entries_[ReadsOnly].directions = DMABUF_RW_DIR_READ;
+    entries_[WritesOnly].directions = DMABUF_RW_DIR_WRITE;
+    entries_[Short].max_command_hint = 32 * kib;
+    entries_[Shorter].max_command_hint = 16 * kib;
+    std::uint32_t count = 0;
+    const int error = session_.map(entries_, &count);
+    bool all = error == 0 && count == Count;
+    std::string why = errno_name(error);
+    for (const auto &entry : entries_) {
+      all &= entry.error == 0;
+      if (entry.error)
+        why += std::format(", {} {}", errno_name(entry.error), reason_name(entry.reason));
+    }
+    return report().check(all, name_ + ": MAP", why);
+  }
+
+  void transfers() {
+    Hand hand(buffer_, session_);
+    std::uint32_t generation = 20;
+    struct {
+      const char *name;
+      Entry which;
+      DiskRegion *region;
+      bool reads, writes;
+    } const targets[] = {{"the disk", Disk, &on_disk_, true, true},
+                         {"the partition", Part, &in_part_, true, true},
+                         {"the other drive", Other, &on_other_, true, true},
+                         {"a read-only descriptor", ReadOnly, &on_disk_, true, false},
+                         {"for writes only", WritesOnly, &on_disk_, false, true},
+                         {"for reads only", ReadsOnly, &on_disk_, true, false},
+                         {"a hint of 32 KiB", Short, &on_disk_, true, true},
+                         {"a hint of 16 KiB", Shorter, &on_disk_, true, true},
+                         {"the disk again", DiskAgain, &on_disk_, true, true},
+                         {"the partition again", PartAgain, &in_part_, true, true}};
+    for (const auto &target : targets) {
+      const std::string what = std::format("{}, {}", name_, target.name);
+      const std::uint64_t at = (generation % 7) * 16 * kib;
+      hand.poison();
+      if (target.reads)
+        hand.read(what, handle(target.which), *target.region, at, 8 * kib, 128 * kib,
+                  region_base + at);
+      else
+        hand.refused(what + ": no read", handle(target.which), Direction::Read, EACCES);
+      if (target.writes)
+        hand.write(what, handle(target.which), *target.region, at + block, 64 * kib, 64 * kib,
+                   region_base + at + block, ++generation);
+      else
+        hand.refused(what + ": no write", handle(target.which), Direction::Write, EACCES);
+      check_regions(what, {&on_disk_, &in_part_, &on_other_});
+    }
+  }
+
   // A hint is of its own entry only: the commands for 128 KiB in and 64 KiB out.
-  const auto commands = [&](int which) {
-    return std::uint64_t{info_of(session, handle(which)).commands};
-  };
-  report().check(commands(Short) == 6, name + ": commands with a hint of 32 KiB",
-                 std::to_string(commands(Short)));
-  report().check(commands(Shorter) == 12, name + ": commands with a hint of 16 KiB",
-                 std::to_string(commands(Shorter)));
-  report().check(commands(DiskAgain) < 6, name + ": commands without a hint",
-                 std::to_string(commands(DiskAgain)));
-  report().check(info_of(session, handle(Disk)).shared == Count - 1 &&
-                     info_of(session, handle(Other)).shared == 1,
-                 name + ": INFO.shared");
-}
+  void infos() const {
+    const auto commands = [&](Entry which) {
+      return std::uint64_t{info_of(session_, handle(which)).commands};
+    };
+    report().check(commands(Short) == 6, name_ + ": commands with a hint of 32 KiB",
+                   std::to_string(commands(Short)));
+    report().check(commands(Shorter) == 12, name_ + ": commands with a hint of 16 KiB",
+                   std::to_string(commands(Shorter)));
+    report().check(commands(DiskAgain) < 6, name_ + ": commands without a hint",
+                   std::to_string(commands(DiskAgain)));
+    report().check(info_of(session_, handle(Disk)).shared == Count - 1 &&
+                       info_of(session_, handle(Other)).shared == 1,
+                   name_ + ": INFO.shared");
+  }
+
+  std::string name_;
+  DmaBuf buffer_;
+  Partition partition_{first_drive, part_start, part_bytes};
+  UniqueFd plain_ = open_target(first_drive), far_plain_;
+  UniqueFd disk_ = open_target(first_drive), part_ = open_target(partition_.node()), there_,
+           readable_ = open_target(first_drive, O_RDONLY | O_DIRECT | O_CLOEXEC);
+  DiskRegion on_disk_{plain_.get(), region_base, region_bytes},
+      in_part_{plain_.get(), part_start + region_base, region_bytes},
+      on_other_{far_plain_.get(), region_base, region_bytes};
+  std::vector<dmabuf_rw_map_entry> entries_;
+  Session session_;
+};
 
 // A read-only disk: the entry for reads is mapped, the ones for writes beside it are not.
 void directions_in_one_map() {
@@ -321,7 +342,7 @@ int main(int argc, char **) {
   for (const Exporter exporter :
        those_there({Exporter::UdmabufScattered, Exporter::Heap, Exporter::VirtioGpu})) {
     two_drives(exporter, other);
-    one_map(exporter, other);
+    OneMap(exporter, other).run();
   }
   directions_in_one_map();
   report().note(std::format("{} MiB compared", compared_bytes() >> 20));

@@ -176,126 +176,176 @@ dmabuf_rw_map_entry must_map(const Session &session, dmabuf_rw_map_entry entry) 
   return entry;
 }
 
-// Everything once, in a known order.
-void known_sequence(const Testexp &testexp) {
-  const TestBuffer buffer = testexp.make(gpu_buffer(256 * kib, 5));
-  auto made = DmaBuf::create(Exporter::UdmabufScattered, 4 * mib);
+DmaBuf must_make(Exporter exporter, std::uint64_t bytes) {
+  auto made = DmaBuf::create(exporter, bytes);
   if (!made)
     die(made.error());
-  const DmaBuf plain = std::move(*made);
-  const UniqueFd target = open_target(node), cached = open_target(node, O_RDWR | O_CLOEXEC);
-  std::vector<Wanted> wanted;
-  Session session;
-  Ring ring(8);
-  const auto command = [&](std::uint32_t handle, Direction direction, std::uint64_t offset,
-                           std::uint32_t length, std::uint64_t position) {
-    return ring.command(session.fd(),
-                        direction == Direction::Read ? DMABUF_RW_URING_READ : DMABUF_RW_URING_WRITE,
-                        offset, length, {.file_offset = position, .handle = handle, .flags = 0});
-  };
-  std::uint64_t number = 0, invalidate_ns = 0;
-  std::vector<std::string> found;
-  {
+  return std::move(*made);
+}
+
+// Everything once, in a known order, and the events that each step must leave in the trace.
+class Sequence {
+public:
+  explicit Sequence(const Testexp &testexp)
+      : moves_(testexp.can_move()), buffer_(testexp.make(gpu_buffer(256 * kib, 5))) {}
+
+  // All steps, with a trace of them.
+  void run() {
     const Trace trace;
+    map();
+    premapped();
+    bvec();
+    refused();
+    move();
+    unmap();
+    found_ = trace.events();
+  }
+
+  void check() const {
+    check_events(found_, wanted_);
+    for (const std::string &event : found_) {
+      const auto at = event.find("wait_ns=");
+      if (at == std::string::npos)
+        continue;
+      const std::uint64_t wait_ns = std::stoull(event.substr(at + 8));
+      report().check(wait_ns > 0 && wait_ns <= invalidate_ns_,
+                     "trace: the time the exporter had to wait",
+                     std::format("{} ns of {}", wait_ns, invalidate_ns_));
+    }
+    const auto left = mappings();
+    report().check(
+        std::ranges::none_of(left, [&](const Row &row) { return row.session == number_; }),
+        "mappings: what was unmapped is not there");
+    report().note(std::format("{} events, session {}", found_.size(), number_));
+  }
+
+private:
+  void map() {
+    gpu_ = must_map(session_, map_entry(buffer_.fd(), target_.get(), Path::Premapped));
     // The session's number is the same in all of them; debugfs tells it.
-    const auto gpu = must_map(session, map_entry(buffer.fd(), target.get(), Path::Premapped));
     const auto rows = mappings();
-    const Row *row = row_of(rows, gpu.handle);
+    const Row *row = row_of(rows, gpu_.handle);
     if (!row)
       die("the mapping is not in debugfs");
-    number = row->session;
-    const auto map = [&](std::uint32_t handle, Path path, std::uint64_t bytes, unsigned segments,
-                         int error, unsigned reason) {
-      wanted.push_back({std::format("dmabuf_rw_map: session={} handle=0x{:x} path={} bytes={} "
-                                    "segments={} error={} reason={}",
-                                    number, handle, static_cast<unsigned>(path), bytes, segments,
-                                    error, reason)});
-    };
-    const auto io = [&](std::uint32_t handle, Direction direction, std::uint64_t offset,
-                        std::uint32_t length, std::uint64_t position, long result,
-                        bool again = false) {
-      wanted.push_back({std::format("dmabuf_rw_submit: session={} handle=0x{:x} {} file_offset={} "
-                                    "buffer_offset={} bytes={}",
-                                    number, handle, name_of(direction), position, offset, length),
-                        again});
-      wanted.push_back({std::format("dmabuf_rw_complete: session={} handle=0x{:x} {} result={}",
-                                    number, handle, name_of(direction), result)});
-    };
-    map(gpu.handle, Path::Premapped, buffer.size(), gpu.segments, 0, 0);
-    auto refused = map_entry(buffer.fd(), cached.get(), Path::Premapped);
-    report().check(session.map_one(refused) == -EOPNOTSUPP, "MAP without O_DIRECT is refused");
-    map(0, Path::Premapped, 0, 0, -EOPNOTSUPP, DMABUF_RW_REASON_NOT_DIRECT);
-    const auto pages = must_map(session, map_entry(plain.fd(), target.get(), Path::Bvec));
-    map(pages.handle, Path::Bvec, plain.size(), pages.segments, 0, 0);
-    auto too_long = map_entry(plain.fd(), target.get(), Path::Premapped);
-    too_long.max_command_hint = 2 * mib; // more than QEMU's drive takes
-    too_long = must_map(session, too_long);
-    map(too_long.handle, Path::Premapped, plain.size(), too_long.segments, 0, 0);
+    number_ = row->session;
+    want_map(gpu_.handle, Path::Premapped, buffer_.size(), gpu_.segments);
+    const UniqueFd cached = open_target(node, O_RDWR | O_CLOEXEC);
+    auto refused = map_entry(buffer_.fd(), cached.get(), Path::Premapped);
+    report().check(session_.map_one(refused) == -EOPNOTSUPP, "MAP without O_DIRECT is refused");
+    want_map(0, Path::Premapped, 0, 0, -EOPNOTSUPP, DMABUF_RW_REASON_NOT_DIRECT);
+    pages_ = must_map(session_, map_entry(plain_.fd(), target_.get(), Path::Bvec));
+    want_map(pages_.handle, Path::Bvec, plain_.size(), pages_.segments);
+    too_long_ = map_entry(plain_.fd(), target_.get(), Path::Premapped);
+    too_long_.max_command_hint = 2 * mib; // more than QEMU's drive takes
+    too_long_ = must_map(session_, too_long_);
+    want_map(too_long_.handle, Path::Premapped, plain_.size(), too_long_.segments);
+  }
 
-    report().check(command(gpu.handle, Direction::Read, 4096, 65536, disk_base + 512) == 65536,
+  void premapped() {
+    report().check(command(gpu_.handle, Direction::Read, 4096, 65536, disk_base + 512) == 65536,
                    "read, premapped");
-    io(gpu.handle, Direction::Read, 4096, 65536, disk_base + 512, 65536);
-    report().check(command(gpu.handle, Direction::Write, 8192, 4096, disk_base + mib) == 4096,
+    want_io(gpu_.handle, Direction::Read, 4096, 65536, disk_base + 512, 65536);
+    report().check(command(gpu_.handle, Direction::Write, 8192, 4096, disk_base + mib) == 4096,
                    "write, premapped");
-    io(gpu.handle, Direction::Write, 8192, 4096, disk_base + mib, 4096);
-    dmabuf_rw_io waited{};
-    waited.handle = gpu.handle;
-    waited.direction = DMABUF_RW_DIR_READ;
-    waited.buffer_offset = 12288;
-    waited.file_offset = disk_base;
-    waited.length = 8192;
-    report().check(session.io(waited) == 0, "read, premapped, waited for");
-    io(gpu.handle, Direction::Read, 12288, 8192, disk_base, 8192);
-    report().check(command(pages.handle, Direction::Read, 0, 4096, disk_base) == 4096,
+    want_io(gpu_.handle, Direction::Write, 8192, 4096, disk_base + mib, 4096);
+    report().check(waited(gpu_.handle, DMABUF_RW_DIR_READ) == 0, "read, premapped, waited for");
+    want_io(gpu_.handle, Direction::Read, 12288, 8192, disk_base, 8192);
+  }
+
+  void bvec() {
+    report().check(command(pages_.handle, Direction::Read, 0, 4096, disk_base) == 4096,
                    "read, bvec");
     // Once more from a worker where the block layer would have had to wait.
-    io(pages.handle, Direction::Read, 0, 4096, disk_base, 4096, true);
-    waited.handle = pages.handle;
-    waited.direction = DMABUF_RW_DIR_WRITE;
-    report().check(session.io(waited) == 0, "write, bvec, waited for");
-    io(pages.handle, Direction::Write, 12288, 8192, disk_base, 8192);
-    const int error = command(too_long.handle, Direction::Read, 0, 2 * mib, disk_base);
+    want_io(pages_.handle, Direction::Read, 0, 4096, disk_base, 4096, true);
+    report().check(waited(pages_.handle, DMABUF_RW_DIR_WRITE) == 0, "write, bvec, waited for");
+    want_io(pages_.handle, Direction::Write, 12288, 8192, disk_base, 8192);
+  }
+
+  void refused() {
+    const int error = command(too_long_.handle, Direction::Read, 0, 2 * mib, disk_base);
     report().check(error < 0, "a command that is too long fails", errno_name(error));
-    io(too_long.handle, Direction::Read, 0, 2 * mib, disk_base, error);
+    want_io(too_long_.handle, Direction::Read, 0, 2 * mib, disk_base, error);
     // What is refused before the drive is asked is not seen.
-    report().check(command(gpu.handle, Direction::Read, 0, 513, disk_base) == -EINVAL,
+    report().check(command(gpu_.handle, Direction::Read, 0, 513, disk_base) == -EINVAL,
                    "a length that is no block is refused");
-    if (testexp.can_move()) {
-      report().check(buffer.move(0, &invalidate_ns) == 0, "MOVE");
-      wanted.push_back(
-          {std::format(R"(dmabuf_rw_invalidate: dmabuf_inode={} mappings=1 wait_ns=\d+)",
-                       inode_of(buffer.fd()))});
-      check_row("memory that was moved", session, gpu.handle, "premapped", "invalidated",
-                buffer.fd());
-      report().check(command(gpu.handle, Direction::Read, 0, 4096, disk_base) == 4096,
-                     "read after MOVE");
-      io(gpu.handle, Direction::Read, 0, 4096, disk_base, 4096);
-    } else {
-      report().skip("MOVE", "this kernel pins mapped buffers");
-    }
-    check_row("premapped", session, gpu.handle, "premapped", "live", buffer.fd());
-    check_row("bvec", session, pages.handle, "bvec", "live", plain.fd());
-    check_row("one with an error", session, too_long.handle, "premapped", "live", plain.fd());
-    const std::uint32_t handles[] = {gpu.handle, pages.handle, too_long.handle};
-    report().check(session.unmap(handles) == 0, "UNMAP");
+  }
+
+  void move() {
+    if (!moves_)
+      return report().skip("MOVE", "this kernel pins mapped buffers");
+    report().check(buffer_.move(0, &invalidate_ns_) == 0, "MOVE");
+    wanted_.push_back(
+        {std::format(R"(dmabuf_rw_invalidate: dmabuf_inode={} mappings=1 wait_ns=\d+)",
+                     inode_of(buffer_.fd()))});
+    check_row("memory that was moved", session_, gpu_.handle, "premapped", "invalidated",
+              buffer_.fd());
+    report().check(command(gpu_.handle, Direction::Read, 0, 4096, disk_base) == 4096,
+                   "read after MOVE");
+    want_io(gpu_.handle, Direction::Read, 0, 4096, disk_base, 4096);
+  }
+
+  void unmap() {
+    check_row("premapped", session_, gpu_.handle, "premapped", "live", buffer_.fd());
+    check_row("bvec", session_, pages_.handle, "bvec", "live", plain_.fd());
+    check_row("one with an error", session_, too_long_.handle, "premapped", "live", plain_.fd());
+    const std::uint32_t handles[] = {gpu_.handle, pages_.handle, too_long_.handle};
+    report().check(session_.unmap(handles) == 0, "UNMAP");
     for (const std::uint32_t handle : handles)
-      wanted.push_back({std::format("dmabuf_rw_unmap: session={} handle=0x{:x}", number, handle)});
-    found = trace.events();
+      wanted_.push_back(
+          {std::format("dmabuf_rw_unmap: session={} handle=0x{:x}", number_, handle)});
   }
-  check_events(found, wanted);
-  for (const std::string &event : found) {
-    const auto at = event.find("wait_ns=");
-    if (at == std::string::npos)
-      continue;
-    const std::uint64_t wait_ns = std::stoull(event.substr(at + 8));
-    report().check(wait_ns > 0 && wait_ns <= invalidate_ns,
-                   "trace: the time the exporter had to wait",
-                   std::format("{} ns of {}", wait_ns, invalidate_ns));
+
+  int command(std::uint32_t handle, Direction direction, std::uint64_t offset, std::uint32_t length,
+              std::uint64_t position) {
+    return ring_.command(
+        session_.fd(), direction == Direction::Read ? DMABUF_RW_URING_READ : DMABUF_RW_URING_WRITE,
+        offset, length, {.file_offset = position, .handle = handle, .flags = 0});
   }
-  const auto left = mappings();
-  report().check(std::ranges::none_of(left, [&](const Row &row) { return row.session == number; }),
-                 "mappings: what was unmapped is not there");
-  report().note(std::format("{} events, session {}", found.size(), number));
+
+  int waited(std::uint32_t handle, std::uint32_t direction) {
+    dmabuf_rw_io io{};
+    io.handle = handle;
+    io.direction = direction;
+    io.buffer_offset = 12288;
+    io.file_offset = disk_base;
+    io.length = 8192;
+    return session_.io(io);
+  }
+
+  void want_map(std::uint32_t handle, Path path, std::uint64_t bytes, unsigned segments,
+                int error = 0, unsigned reason = 0) {
+    wanted_.push_back({std::format("dmabuf_rw_map: session={} handle=0x{:x} path={} bytes={} "
+                                   "segments={} error={} reason={}",
+                                   number_, handle, static_cast<unsigned>(path), bytes, segments,
+                                   error, reason)});
+  }
+
+  void want_io(std::uint32_t handle, Direction direction, std::uint64_t offset,
+               std::uint32_t length, std::uint64_t position, long result, bool again = false) {
+    wanted_.push_back({std::format("dmabuf_rw_submit: session={} handle=0x{:x} {} file_offset={} "
+                                   "buffer_offset={} bytes={}",
+                                   number_, handle, name_of(direction), position, offset, length),
+                       again});
+    wanted_.push_back({std::format("dmabuf_rw_complete: session={} handle=0x{:x} {} result={}",
+                                   number_, handle, name_of(direction), result)});
+  }
+
+  bool moves_;
+  TestBuffer buffer_;
+  DmaBuf plain_ = must_make(Exporter::UdmabufScattered, 4 * mib);
+  UniqueFd target_ = open_target(node);
+  Session session_;
+  Ring ring_{8};
+  dmabuf_rw_map_entry gpu_{}, pages_{}, too_long_{};
+  std::uint64_t number_ = 0, invalidate_ns_ = 0; // the session's, in the trace; of MOVE
+  std::vector<Wanted> wanted_;
+  std::vector<std::string> found_;
+};
+
+void known_sequence(const Testexp &testexp) {
+  Sequence sequence(testexp);
+  sequence.run();
+  sequence.check();
 }
 
 // The list is read, and holds what it should, while mappings come and go, move and do I/O.
