@@ -166,8 +166,7 @@ static ssize_t bvec_call_buffered(struct bvec_io *io)
 {
 	/* A read of the target writes the buffer. */
 	bool fills = !bvec_writes(io);
-	enum dma_data_direction dir = dmabuf_rw_cpu_direction(io->m->dmabuf,
-							      io->args.length, fills);
+	enum dma_data_direction dir = dmabuf_rw_cpu_direction(fills);
 	struct dma_buf *dmabuf = io->m->dmabuf;
 	ssize_t result;
 	int ret;
