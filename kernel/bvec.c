@@ -30,6 +30,7 @@ struct bvec_io {
 	const struct cred *rights;	/* a personality's, for what task work does; or NULL */
 	long result;
 	bool freeze_held;	/* the superblock's, for a write to a regular file */
+	bool announced;		/* the exporter is told; the call returns at the I/O's end */
 };
 
 static struct kmem_cache *bvec_io_cache;
@@ -161,13 +162,34 @@ static ssize_t bvec_call(struct bvec_io *io)
 	return result;
 }
 
-/* Through the page cache the CPU copies: the exporter is told before and after. */
-static ssize_t bvec_call_buffered(struct bvec_io *io)
+/*
+ * May the CPU copy in the course of this direct I/O? File systems do so with what
+ * they compress or sum, keep in the journal, or cannot take without a whole block;
+ * and they begin to, for a file whose data is to go through the journal, or that gets
+ * fs-verity, after it was mapped. Where a device moves the bytes all the same, to tell
+ * the exporter does no harm.
+ */
+static bool bvec_cpu_may_copy(const struct dmabuf_rw_mapping *m,
+			      const struct dmabuf_rw_io_args *args)
+{
+	const struct address_space *mapping = m->target.file->f_mapping;
+	const struct dma_buf_ops *ops = m->dmabuf->ops;
+	const struct inode *inode = mapping->host;
+
+	if (!ops->begin_cpu_access && !ops->end_cpu_access)
+		return false;
+	if (READ_ONCE(mapping->a_ops) != m->target.direct_aops || IS_VERITY(inode))
+		return true;
+	return S_ISREG(inode->i_mode) &&
+		((args->file_offset | args->length) & (i_blocksize(inode) - 1));
+}
+
+/* The CPU copies, or may: the exporter is told before and after. */
+static ssize_t bvec_call_announced(struct bvec_io *io)
 {
 	/* A read of the target writes the buffer. */
 	bool fills = !bvec_writes(io);
-	enum dma_data_direction dir = dmabuf_rw_cpu_direction(io->m->dmabuf,
-							      io->args.length, fills);
+	enum dma_data_direction dir = dmabuf_rw_cpu_direction(fills);
 	struct dma_buf *dmabuf = io->m->dmabuf;
 	ssize_t result;
 	int ret;
@@ -183,9 +205,7 @@ static ssize_t bvec_call_buffered(struct bvec_io *io)
 
 static ssize_t bvec_call_any(struct bvec_io *io)
 {
-	if (io->kiocb.ki_flags & IOCB_DIRECT)
-		return bvec_call(io);
-	return bvec_call_buffered(io);
+	return io->announced ? bvec_call_announced(io) : bvec_call(io);
 }
 
 static void bvec_put(struct bvec_io *io)
@@ -244,19 +264,27 @@ static void bvec_finish_here(struct bvec_io *io, ssize_t result, unsigned int is
 
 static void bvec_complete(struct kiocb *kiocb, long result);
 
-/* Anew for each call of the target, which may have changed it. */
-static void bvec_kiocb_make(struct bvec_io *io, bool nowait)
+/*
+ * Anew for each call of the target, which may have changed it. Without ki_complete()
+ * the call returns when the I/O has ended.
+ */
+static void bvec_kiocb_make(struct bvec_io *io)
 {
 	init_sync_kiocb(&io->kiocb, io->m->target.file);
-	/*
-	 * Through the page cache the CPU copies, and the exporter is told when it
-	 * has: then the call returns when the I/O has ended. Some network file
-	 * systems would come back before that.
-	 */
-	if (io->kiocb.ki_flags & IOCB_DIRECT)
-		io->kiocb.ki_complete = bvec_complete;
+	io->announced = !(io->kiocb.ki_flags & IOCB_DIRECT) || bvec_cpu_may_copy(io->m, &io->args);
 	if (bvec_writes(io))
 		io->kiocb.ki_flags |= IOCB_WRITE;
+}
+
+/*
+ * The same for an I/O that may end in another task. Not where the exporter is told
+ * when the CPU has copied: some network file systems would come back before that.
+ */
+static void bvec_kiocb_make_async(struct bvec_io *io, bool nowait)
+{
+	bvec_kiocb_make(io);
+	if (!io->announced)
+		io->kiocb.ki_complete = bvec_complete;
 	if (nowait)
 		io->kiocb.ki_flags |= IOCB_NOWAIT;
 }
@@ -298,7 +326,7 @@ static void bvec_task_work(DMABUF_RW_TW_ARGS)
 		return;
 	}
 	this_cpu_inc(io->m->counts->deferred);
-	bvec_kiocb_make(io, false);
+	bvec_kiocb_make_async(io, false);
 	/* As bvec_call_held(); and the rights are @io's, and in use until we are back. */
 	refcount_inc(&io->refs);
 	own = dmabuf_rw_rights_use(io->rights);
@@ -377,11 +405,12 @@ static int bvec_start(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 	if (nowait)
 		io->rights = dmabuf_rw_rights_lent();
 	dmabuf_rw_pdu(cmd)->bvec = io;
-	bvec_kiocb_make(io, nowait);
+	bvec_kiocb_make_async(io, nowait);
 	/* @io's: keeps the file for what comes after the buffer was given back. */
 	refcount_inc(&m->refs);
 
-	result = bvec_call_held(io);
+	/* An exporter that is told may take its time. */
+	result = nowait && io->announced ? -EAGAIN : bvec_call_held(io);
 	if (result == -EIOCBQUEUED)
 		return -EIOCBQUEUED;
 	if (nowait && bvec_refuses_nowait(result)) {
@@ -438,10 +467,7 @@ static struct dmabuf_rw_result bvec_run(struct dmabuf_rw_mapping *m,
 		return result;
 	}
 	bvec_trace(m, args);
-	/* Without ki_complete() the call returns when the I/O has ended. */
-	init_sync_kiocb(&io.kiocb, m->target.file);
-	if (bvec_writes(&io))
-		io.kiocb.ki_flags |= IOCB_WRITE;
+	bvec_kiocb_make(&io);
 	io.result = bvec_result(bvec_call_any(&io));
 	bvec_account(&io);
 	bvec_notify(&io);

@@ -63,23 +63,19 @@ struct page *dmabuf_rw_view_page(void *address)
 
 /**
  * dmabuf_rw_cpu_direction - what an exporter is told of an access by the CPU
- * @dmabuf: the memory
- * @bytes: how many of it
  * @fills: the CPU writes the buffer
  *
- * A write of a part leaves the rest as it was. An exporter may keep a cache or a
- * copy of the whole for the CPU, which it must make valid first: so such a write
- * is announced as both ways.
+ * A write of a part leaves the rest as it was, and a write of all may end early: at
+ * the end of a file, or of what the caller has. An exporter may keep a cache or a
+ * copy of the whole for the CPU, which it must make valid first: so a write is
+ * announced as both ways.
  *
  * Context: any.
  * Return: the direction for dma_buf_begin_cpu_access() and its end.
  */
-enum dma_data_direction dmabuf_rw_cpu_direction(const struct dma_buf *dmabuf, size_t bytes,
-						bool fills)
+enum dma_data_direction dmabuf_rw_cpu_direction(bool fills)
 {
-	if (!fills)
-		return DMA_FROM_DEVICE;
-	return bytes == dmabuf->size ? DMA_TO_DEVICE : DMA_BIDIRECTIONAL;
+	return fills ? DMA_BIDIRECTIONAL : DMA_FROM_DEVICE;
 }
 
 /**

@@ -19,8 +19,7 @@ bool dmabuf_rw_view_is_io(const struct dmabuf_rw_view *view);
 ssize_t dmabuf_rw_view_move(struct dmabuf_rw_view *view, u64 position, struct iov_iter *iter,
 			    bool write);
 struct page *dmabuf_rw_view_page(void *address);
-enum dma_data_direction dmabuf_rw_cpu_direction(const struct dma_buf *dmabuf, size_t bytes,
-						bool fills);
+enum dma_data_direction dmabuf_rw_cpu_direction(bool fills);
 bool dmabuf_rw_view_repeats(struct page *previous, struct page *page);
 
 #endif /* DMABUF_RW_CPU_VIEW_H */

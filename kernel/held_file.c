@@ -238,6 +238,21 @@ static bool use_is_plain(struct file *file)
 		(stat.result_mask & STATX_DIOALIGN) && stat.dio_offset_align;
 }
 
+/**
+ * dmabuf_rw_file_is_direct - does a device move the bytes of a file's direct I/O?
+ * @file: a regular file
+ *
+ * So it is with whole blocks of a plain file, on file systems whose code was read, as
+ * long as the file's address_space_operations stay and it gets no fs-verity.
+ *
+ * Context: process; may sleep.
+ * Return: false if the CPU may copy them.
+ */
+bool dmabuf_rw_file_is_direct(struct file *file)
+{
+	return use_file_system_known(file_inode(file)->i_sb) && use_is_plain(file);
+}
+
 /* May the caller do that to this file? */
 static struct dmabuf_rw_result use_check(struct file *file, u32 directions)
 {

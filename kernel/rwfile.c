@@ -143,8 +143,7 @@ static int rwfile_begin(const struct rwfile *rw, enum dma_data_direction dir, bo
 static ssize_t rwfile_copy(struct rwfile *rw, u64 position, struct iov_iter *iter, bool write,
 			   bool nowait)
 {
-	enum dma_data_direction dir = dmabuf_rw_cpu_direction(dmabuf_rw_view_dmabuf(rw->view),
-							      iov_iter_count(iter), write);
+	enum dma_data_direction dir = dmabuf_rw_cpu_direction(write);
 	struct dma_buf *dmabuf = dmabuf_rw_view_dmabuf(rw->view);
 	ssize_t moved;
 	int ret;

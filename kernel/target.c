@@ -234,6 +234,8 @@ struct dmabuf_rw_result dmabuf_rw_target_file(struct dmabuf_rw_target *target,
 	if (((directions & DMABUF_RW_DIR_READ) && !file->f_op->read_iter) ||
 	    ((directions & DMABUF_RW_DIR_WRITE) && !file->f_op->write_iter))
 		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NOT_FILE);
+	if (S_ISBLK(inode->i_mode) || dmabuf_rw_file_is_direct(file))
+		target->direct_aops = file->f_mapping->a_ops;
 	target->file = get_file(file);
 	return DMABUF_RW_OK;
 }

@@ -262,7 +262,8 @@ class Boots:
             sys.executable,
             *(str(self.tree.path / "scripts/dmabuf-lab"), "run", "--kernel", self.kernel),
             *("--no-module", "--no-build", "--timeout", f"{limit_s:.0f}"),
-            *("--share", str(self.share), "--log", str(log), *options),
+            *("--share", str(self.share), "--log", str(log)),
+            *(word.replace("$SHARE", str(self.share)) for word in options),
             *("--", "/usr/bin/python3", "-B"),
             *(f"{config.GUEST_SOURCE}/scripts/dmabuf_mutate/guest.py", "/share"),
         ]

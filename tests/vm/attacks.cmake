@@ -12,7 +12,7 @@ add_vm_test(attacks
     --expect "Using fanotify permission checks may lead to deadlock. tainting kernel"
   COMMAND
   ${programs}/attacks publish durability dead-task heirless crowd killed late-fence stale-sqe stale-copy uncounted
-    checks file-rules personality busy-file debugfs polled-cache cpu-access pin late-return flags)
+    checks file-rules personality busy-file debugfs polled-cache cpu-access cpu-copies pin late-return flags)
 # A queue that can be frozen by its name, one mapping for each page, and a disk that is found until its
 # driver has left.
 add_vm_test(attacks.plain_disk LAB --no-multipath --iommu off COMMAND

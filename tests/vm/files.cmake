@@ -16,7 +16,7 @@ only_with_matrix(files.6.12.xfs)
 set(writes ${CMAKE_CURRENT_BINARY_DIR}/power_cut)
 file(MAKE_DIRECTORY ${writes})
 add_vm_test(files.power_cut LAB --share ${writes} --writes ${writes}/writes
-  COMMAND ${python}/files/power_cut.py ext4 xfs)
+  COMMAND ${python}/files/power_cut.py ext4 xfs && ${python}/files/durable.py ext4 xfs raw)
 add_test(NAME soak.files.power_cut
   COMMAND ${CMAKE_SOURCE_DIR}/scripts/dmabuf-lab run --timeout 3000 --share ${writes} --writes ${writes}/writes --
     "${python}/files/power_cut.py --cuts 500 ext4 xfs")

@@ -27,6 +27,17 @@ constexpr unsigned patience = 200;
 // A file system may divide an I/O; that is no asking again.
 constexpr unsigned few = 20;
 
+// Of an exporter that is told of the CPU's access, for which a worker waits in the file's call; or
+// of one that is not.
+DmaBuf buffer_of(bool told) {
+  if (told)
+    return make_buffer(bytes);
+  auto buffer = DmaBuf::create(Exporter::Vgem, bytes);
+  if (!buffer)
+    die("vgem: " + buffer.error());
+  return std::move(*buffer);
+}
+
 // A file system with one file of `bytes`, which opens with or without O_DIRECT.
 class FuseFile {
 public:
@@ -55,6 +66,8 @@ public:
   // Reads and writes that arrived since the last question.
   unsigned asked() { return asked_.exchange(0); }
   unsigned asked_so_far() const { return asked_; }
+  // In a child, which is not to keep the server's side open when the server has gone.
+  void be_no_server() { device_.reset(); }
   // As a server that crashes: the kernel ends whatever it was asked.
   void die_now() {
     if (!server_.joinable())
@@ -171,9 +184,9 @@ int plainly(int fd, Direction direction) {
 
 // What io_uring would take for "again": the caller hears EBUSY, and the file is asked once. The
 // page cache has an answer of its own (EIO, of a page that could not be read).
-void again_for_good(FuseFile &file, bool direct) {
+void again_for_good(FuseFile &file, bool direct, bool told) {
   const UniqueFd target = open_target(file.path(), O_RDWR | O_CLOEXEC | (direct ? O_DIRECT : 0));
-  const DmaBuf buffer = make_buffer(bytes);
+  const DmaBuf buffer = buffer_of(told);
   Session session;
   Ring ring(8);
   Mover mover(session, ring, buffer.fd(), target.get(), Path::Bvec);
@@ -181,9 +194,10 @@ void again_for_good(FuseFile &file, bool direct) {
     die("MAP of a file of fuse: " + errno_name(mover.error()));
   for (const Direction direction : {Direction::Read, Direction::Write})
     for (const bool by_ring : {true, false}) {
-      const std::string what = std::format(
-          "a {} by {} of a file {} O_DIRECT that says EAGAIN for good", name_of(direction),
-          by_ring ? "io_uring" : "the ioctl", direct ? "with" : "without");
+      const std::string what = std::format("a {} by {} of a file {} O_DIRECT that says EAGAIN for "
+                                           "good, by an exporter that is{} told",
+                                           name_of(direction), by_ring ? "io_uring" : "the ioctl",
+                                           direct ? "with" : "without", told ? "" : " not");
       file.asked();
       const int result =
           by_ring ? mover.transfer(direction, 0, block, 0) : mover.waited(direction, 0, block, 0);
@@ -197,9 +211,9 @@ void again_for_good(FuseFile &file, bool direct) {
 }
 
 // Maps the file and waits for an I/O that does not end.
-[[noreturn]] void wait_for_ever(const std::string &path) {
+[[noreturn]] void wait_for_ever(const std::string &path, bool told) {
   const UniqueFd target = open_target(path);
-  const DmaBuf buffer = make_buffer(bytes);
+  const DmaBuf buffer = buffer_of(told);
   Session session;
   Ring ring(8);
   Mover mover(session, ring, buffer.fd(), target.get(), Path::Bvec);
@@ -210,13 +224,15 @@ void again_for_good(FuseFile &file, bool direct) {
 
 // Who waits for such a file and is killed keeps nobody else waiting, and leaves nothing behind when
 // its server has gone.
-void silent_for_good(FuseFile &file) {
+void silent_for_good(FuseFile &file, bool told) {
   file.be(FuseFile::Mood::Silent);
   file.asked();
   const int before = mappings_alive();
   const pid_t child = ::fork();
-  if (child == 0)
-    wait_for_ever(file.path());
+  if (child == 0) {
+    file.be_no_server();
+    wait_for_ever(file.path(), told);
+  }
   if (child < 0 || !wait_for([&] { return file.asked_so_far() > 0; }, 60)) {
     report().fail("a read of a file that says nothing", "it did not arrive there");
     return;
@@ -252,10 +268,12 @@ void silent_for_good(FuseFile &file) {
 } // namespace
 
 void attack_busy_file() {
-  FuseFile file;
-  again_for_good(file, true);
-  again_for_good(file, false);
-  silent_for_good(file);
+  for (const bool told : {true, false}) {
+    FuseFile file;
+    for (const bool direct : {true, false})
+      again_for_good(file, direct, told);
+    silent_for_good(file, told);
+  }
 }
 
 } // namespace vmtest

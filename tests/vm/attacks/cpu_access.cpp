@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <fcntl.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 
 namespace vmtest {
 
@@ -41,6 +42,42 @@ void check_contents(const TestBuffer &buffer, std::size_t offset, std::size_t le
   fill_pattern(want.words().subspan(offset / 8, length / 8), 6, attack_base);
   const auto wrong = compare_words(found.words(), want.words());
   report().check(!wrong, name, wrong ? describe(*wrong, 0) : "");
+}
+
+// A write of all of the buffer that stops short, at the end of the drive or of the caller's memory,
+// leaves the rest of the buffer as a device left it.
+void ends_early(const TestBuffer &buffer, Mover &mover, int file) {
+  constexpr std::size_t short_of = 8192;
+  const UniqueFd plain = open_target(drive);
+  const std::uint64_t end = block_device_bytes(plain.get()) - short_of;
+  HostBuffer host(short_of), found(bytes), want(bytes);
+  fill_pattern(host.words(), 6, end);
+  write_plain(plain.get(), host.words(), end);
+  // Of another generation each time: the exporter's copy for the CPU has an older one.
+  const auto check = [&](const char *what, std::uint32_t left_by_device) {
+    fill_pattern(want.words(), left_by_device, 0);
+    std::ranges::copy(host.words(), want.words().begin());
+    buffer.must_read(found.words(), 0);
+    const auto wrong = compare_words(found.words(), want.words());
+    report().check(!wrong, what, wrong ? describe(*wrong, 0) : "");
+  };
+  buffer.put_pattern(0, bytes, 8, 0);
+  const int got = mover.transfer(Direction::Read, 0, bytes, end);
+  report().check(got == short_of, "bvec, READ over the end of the drive", errno_name(got));
+  check("bvec, READ over the end of the drive: the rest stays", 8);
+
+  void *const memory =
+      ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED ||
+      ::mprotect(static_cast<char *>(memory) + short_of, bytes - short_of, PROT_NONE) != 0)
+    die("mmap: " + errno_name(errno));
+  std::ranges::copy(host.words(), static_cast<Word *>(memory));
+  buffer.put_pattern(0, bytes, 9, 0);
+  const ssize_t written = ::pwrite(file, memory, bytes, 0);
+  report().check(written == short_of, "rw fd, write of memory that ends",
+                 errno_name(written < 0 ? -errno : static_cast<int>(written)));
+  check("rw fd, write of memory that ends: the rest stays", 9);
+  ::munmap(memory, bytes);
 }
 
 void shadow(const Testexp &testexp) {
@@ -81,6 +118,7 @@ void shadow(const Testexp &testexp) {
                    errno_name(written < 0 ? -errno : written));
     check_contents(buffer, piece.offset, piece.length, "rw fd: " + where + " and nothing beside");
   }
+  ends_early(buffer, mover, file.get());
   // Out of it: the CPU sees what a device left there.
   buffer.put_pattern(0, bytes, 7, attack_base);
   const int put = mover.transfer(Direction::Write, 0, bytes, attack_base);

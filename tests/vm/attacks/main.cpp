@@ -46,6 +46,7 @@ constexpr struct Attack {
     {"late-send", attack_late_send, "--no-multipath"},
     {"prp-words", attack_prp_words, "--iommu off"},
     {"cpu-access", attack_cpu_access, ""},
+    {"cpu-copies", attack_cpu_copies, ""},
     {"carveout", attack_carveout, "--memory 3072 --append mem=4G"},
     {"multipath", attack_multipath, "--paths 2"},
     {"path-change", attack_path_change, "--paths 2"},

@@ -116,7 +116,11 @@ void attack_personality() {
   const std::string path = fs.path("file");
   make_file(path, bytes, generation);
   const Hurt hurt;
-  const DmaBuf buffer = make_buffer(bytes);
+  // An exporter that need not be told of the CPU: else all of it is a worker's.
+  auto made = DmaBuf::create(Exporter::Vgem, bytes);
+  if (!made)
+    die("vgem: " + made.error());
+  const DmaBuf buffer = std::move(*made);
   const UniqueFd target = open_target(path);
   Session session;
   Ring ring(8);

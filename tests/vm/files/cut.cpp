@@ -15,19 +15,8 @@ namespace vmtest {
 
 namespace {
 
-constexpr const char log_file[] = "/share/writes";
 constexpr std::uint64_t file_bytes = 1u << 20;
 constexpr std::uint32_t piece = 64u << 10;
-
-// The entries that the log has. Its first sector says so, which is written with the first of them.
-std::uint64_t log_entries() {
-  const UniqueFd file(::open(log_file, O_RDONLY | O_CLOEXEC));
-  std::uint64_t head[3] = {};
-  const ssize_t got = ::pread(file.get(), head, sizeof(head), 0);
-  if (!file || (got != 0 && got != sizeof(head)))
-    die(std::string(log_file) + ": " + errno_name(errno));
-  return head[2];
-}
 
 // For power_cut.py: WHAT, the generation of the whole file, and how long the log is.
 void say(const char *what, std::uint32_t generation) {

@@ -31,8 +31,9 @@ bool file_is(const std::string &what, const std::string &path, std::span<const W
 // One dma-buf mapped for one file that is held.
 class HeldFile {
 public:
+  // `open_flags`: of open(2), besides those that it needs.
   HeldFile(const Session &session, int dmabuf_fd, const std::string &path,
-           std::uint32_t directions = both_directions);
+           std::uint32_t directions = both_directions, int open_flags = 0);
   HeldFile(const HeldFile &) = delete;
   HeldFile &operator=(const HeldFile &) = delete;
   ~HeldFile() { release(); }
@@ -58,6 +59,10 @@ void refused(const std::string &what, const Session &session, int dmabuf_fd, int
              std::uint32_t reason, std::uint32_t directions = both_directions,
              Path path = Path::Premapped);
 
+// The entries that the log of the drive's writes has (dmabuf-lab run --writes): for programs that
+// make a power cut of it.
+std::uint64_t log_entries();
+
 // errno, negative, or 0.
 int result_of(long value);
 
@@ -73,6 +78,8 @@ void test_bar(const FileSystem &fs);
 void test_large(const std::string &type);
 void test_shrink(const std::string &type);
 void test_cut(const std::string &type);
+// `type`: also "raw", the drive itself.
+void test_durable(const std::string &type);
 void test_unknown(const std::string &type);
 
 } // namespace vmtest

@@ -4,7 +4,8 @@
 //
 // usage: files FILESYSTEM… [GROUP…], of: ext4 xfs; bytes refusals held hostile shrink unknown (all,
 // unless
-//        any is named); large (dmabuf-lab run --drive-gib 8), bar (--p2p), cut (of power_cut.py)
+//        any is named); large (dmabuf-lab run --drive-gib 8), bar (--p2p), cut and
+//        durable (of power_cut.py and durable.py, the latter of the type "raw", too)
 // Destroys data on /dev/nvme0n1.
 #include "files.hpp"
 
@@ -37,7 +38,8 @@ struct OwnGroup {
 constexpr OwnGroup own_groups[] = {{"shrink", test_shrink},
                                    {"unknown", test_unknown},
                                    {"large", test_large, true},
-                                   {"cut", test_cut, true}};
+                                   {"cut", test_cut, true},
+                                   {"durable", test_durable, true}};
 
 bool is_group(std::string_view name) {
   return std::ranges::contains(groups, name, &Group::name) ||

@@ -4,64 +4,26 @@
 
 usage: power_cut.py [--cuts N] [--seed N] FILESYSTEM…, of: ext4 xfs. The drive is one that loses its cache. It holds
 what came before its last flush, and of what came later nothing, or, in N cuts at any time, whichever sectors it
-had put down by then, in any order. QEMU's log does not know FUA: what the file systems send with it is known by what
-it is, an end of a commit or a record of a log. Runs in the lab's guest (dmabuf-lab run --writes FOLDER/writes --share FOLDER),
-and destroys the data on $DEV and /dev/vda. Exit status 0 pass, 1 fail, 2 usage.
+had put down by then, in any order. What had FUA is put down at its end (writes.py). Runs in the lab's
+guest (dmabuf-lab run --writes FOLDER/writes --share FOLDER), and destroys the data on $DEV and /dev/vda. Exit status 0 pass, 1 fail, 2 usage.
 """
 
 import argparse
 import array
 import os
 import random
-import struct
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from files.writes import FLUSH, FUA, SECTOR, Entry, commands, entries, logged, told, traced
 from fio.harness import Tally
 
-LOG, OTHER, MOUNT = Path("/share/writes"), "/dev/vda", Path("/tmp/power_cut")
+OTHER, MOUNT = "/dev/vda", Path("/tmp/power_cut")
 PROGRAM = "/src/build/lab/tests/vm/files"
-MAGIC, SECTOR = 0x6A736677736872, 512
-FLUSH, FUA, DISCARD = 1, 2, 4
-# How a block begins with which jbd2 ends a commit, and a record of xfs's log.
-WRITTEN_THROUGH = (bytes.fromhex("c03b399800000002"), bytes.fromhex("feedbabe"))
 FILE_BYTES = 1 << 20
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One of the log. data: empty for zeros."""
-
-    offset: int
-    length: int
-    flags: int
-    data: bytes
-
-
-def entries(begin: int) -> Iterator[Entry]:
-    """The log from there on, in order."""
-    with LOG.open("rb") as file:
-        magic, version, count, size = struct.unpack("<QQQI", file.read(28))
-        if (magic, version, size) != (MAGIC, 1, SECTOR):
-            sys.exit(f"setup: {LOG} is no log of writes")
-        at = SECTOR
-        for number in range(count):
-            file.seek(at)
-            sector, sectors, flags, _ = struct.unpack("<QQQQ", file.read(32))
-            length = 0 if flags & DISCARD else sectors * SECTOR
-            if number >= begin:
-                file.seek(at + SECTOR)
-                data = file.read(length)
-                yield Entry(sector * SECTOR, length, flags, b"" if data.count(0) == length else data)
-            at += SECTOR + length
-
-
-def through(entry: Entry) -> bool:
-    """Whether the drive has to put it down before it says that it is written."""
-    return bool(entry.flags & FUA) or entry.data.startswith(WRITTEN_THROUGH)
 
 
 def pieces(entry: Entry, chance: random.Random) -> Iterator[Entry]:
@@ -78,7 +40,7 @@ def kept(log: list[Entry], chance: random.Random | None = None) -> list[Entry]:
     later = log[last + 1:]
     held = log[:last + 1]
     for entry in later:
-        if through(entry):
+        if entry.flags & FUA:
             held.append(entry)
         elif chance:
             held += pieces(entry, chance)
@@ -164,7 +126,10 @@ def at_any_time(tally: Tally, system: str, log: list[Entry], marks: list[Mark], 
 
 def on(tally: Tally, system: str, chance: random.Random, cuts: int) -> None:
     """All of it on one file system."""
-    run = subprocess.run([PROGRAM, system, "cut"], stdout=subprocess.PIPE, text=True)
+    before = logged()
+    with traced():
+        run = subprocess.run([PROGRAM, system, "cut"], stdout=subprocess.PIPE, text=True)
+        sent = commands(tally)
     sys.stdout.write(run.stdout)
     tally.check(run.returncode == 0, f"{system}: it is written", run.stdout)
     said = [line.split() for line in run.stdout.splitlines()]
@@ -174,7 +139,9 @@ def on(tally: Tally, system: str, chance: random.Random, cuts: int) -> None:
                       f"{system}: what was written"):
         return
     begin = marks[0][2]
-    log, lost = list(entries(begin)), 0
+    tally.same(begin, before, f"{system}: nothing was written before")
+    log, lost = told(list(entries(begin)), sent, tally, system), 0
+    tally.check(any(entry.flags & FUA for entry in log), f"{system}: some writes have FUA")
     for what, generation, end in marks[1:]:
         name = f"{system}, generation {generation}"
         found = left(system, name, tally, kept(log[:end - begin]))

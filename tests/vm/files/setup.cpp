@@ -58,8 +58,8 @@ bool file_is(const std::string &what, const std::string &path, std::span<const W
 }
 
 HeldFile::HeldFile(const Session &session, int dmabuf_fd, const std::string &path,
-                   std::uint32_t directions)
-    : session_(session), file_(open_target(path, O_RDONLY | O_DIRECT | O_CLOEXEC)) {
+                   std::uint32_t directions, int open_flags)
+    : session_(session), file_(open_target(path, O_RDONLY | O_DIRECT | O_CLOEXEC | open_flags)) {
   entry_ = map_entry(dmabuf_fd, file_.get(), Path::Premapped, directions);
   entry_.flags = DMABUF_RW_MAP_HOLD_FILE;
   error_ = session_.map_one(entry_);
@@ -109,6 +109,17 @@ void refused(const std::string &what, const Session &session, int dmabuf_fd, int
                              errno_name(error), reason_name(reason)));
   if (got == 0)
     session.unmap_one(entry.handle);
+}
+
+std::uint64_t log_entries() {
+  constexpr const char path[] = "/share/writes";
+  const UniqueFd file(::open(path, O_RDONLY | O_CLOEXEC));
+  std::uint64_t head[3] = {};
+  // Its first sector says so, which is written with the first of them.
+  const ssize_t got = ::pread(file.get(), head, sizeof(head), 0);
+  if (!file || (got != 0 && got != sizeof(head)))
+    die(std::string(path) + ": " + errno_name(errno));
+  return head[2];
 }
 
 int result_of(long value) { return value < 0 ? -errno : 0; }

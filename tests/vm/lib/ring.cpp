@@ -83,13 +83,14 @@ void Ring::queue_window(int session_fd, std::uint32_t handle, std::uint32_t inde
 
 void Ring::queue_fixed(Direction direction, int target_fd, unsigned slot,
                        std::uint64_t buffer_offset, std::uint32_t length, std::uint64_t file_offset,
-                       std::uint64_t user_data) {
+                       std::uint64_t user_data, int rw_flags) {
   io_uring_sqe *entry = sqe();
   entry->opcode = direction == Direction::Read ? IORING_OP_READ_FIXED : IORING_OP_WRITE_FIXED;
   entry->fd = target_fd;
   entry->addr = buffer_offset;
   entry->len = length;
   entry->off = file_offset;
+  entry->rw_flags = rw_flags;
   entry->buf_index = static_cast<__u16>(slot);
   entry->user_data = user_data;
 }

@@ -40,8 +40,10 @@ public:
   // REGISTER of the `length` bytes from `offset` on only.
   void queue_window(int session_fd, std::uint32_t handle, std::uint32_t index, std::uint64_t offset,
                     std::uint32_t length, std::uint64_t user_data = 0);
+  // `rw_flags` is RWF_*.
   void queue_fixed(Direction direction, int target_fd, unsigned slot, std::uint64_t buffer_offset,
-                   std::uint32_t length, std::uint64_t file_offset, std::uint64_t user_data = 0);
+                   std::uint32_t length, std::uint64_t file_offset, std::uint64_t user_data = 0,
+                   int rw_flags = 0);
 
   int submit();
   // Submits, waits for at least one completion and calls back for each that is there.

@@ -28,7 +28,8 @@ from stacks.made import EXTENT, EXTENTS, Stack, Stacks
 
 TARGETS = "/src/build/lab/tests/vm/targets"
 # Pages, and device memory that the CPU does not map.
-EXPORTERS = "udmabuf-scattered,testexp-gpu"
+# The file systems that copy are called from a worker for udmabuf, which is told of it, and at once for vgem.
+EXPORTERS = "udmabuf-scattered,vgem,testexp-gpu"
 DATAPATHS = ("registered", "bvec")
 TRANSPORTS = ("loop", "tcp")
 UDMABUF = ["--dmabuf_exporter=udmabuf"]
