@@ -431,7 +431,8 @@ static noinline bool range_send(struct ranges *all, struct dmabuf_rw_range *rang
 		range_again(all, range);
 		return false;
 	}
-	ret = command_make(rq, m, &args, 0, args.length, device_base(&m->target));
+	ret = command_make(rq, m, args_write(&args), args.file_offset + device_base(&m->target),
+			   args.buffer_offset, args.length);
 	if (unlikely(ret)) {
 		blk_mq_free_request(rq);
 		range_refuse(m, range, dmabuf_rw_fail(ret, dmabuf_rw_reason_of(m, ret)));
@@ -501,8 +502,8 @@ static __always_inline u32 ranges_send_checked(struct ranges *all, u32 direction
 	shift = command_shift(rq);
 	for (;; range++, rq = next) {
 		next = range == last ? NULL : ranges_request(q, opf);
-		command_write(rq, m, write, control, shift, range->file_offset + base,
-			      range->buffer_offset, range->length);
+		command_write(rq, m, command_first_word(m, write), control, shift,
+			      range->file_offset + base, range->buffer_offset, range->length);
 		rq->end_io = write ? range_write_end : range_read_end;
 		rq->end_io_data = range;
 		trace_dmabuf_rw_submit(m->session, m->handle, direction, range->file_offset,
@@ -579,7 +580,8 @@ static struct dmabuf_rw_mapping *ranges_enter(const struct dmabuf_rw_session *se
 	/* A section of RCU, too. */
 	guard(preempt)();
 	m = dmabuf_rw_find_rcu(session, handle);
-	if (!m || m->ops != &dmabuf_rw_premapped_ops || !dmabuf_rw_io_tryget(&m->io))
+	if (!m || m->ops != &dmabuf_rw_premapped_ops || m->target.use ||
+	    !dmabuf_rw_io_tryget(&m->io))
 		return NULL;
 	/* As dmabuf_rw_io_enter(), without its own section of RCU. */
 	smp_rmb();
