@@ -34,6 +34,26 @@
 #include "session.h"
 #include "sqe.h"
 
+/* A range: what was asked for, and then what became of it. */
+struct range_io {
+	u64 file_offset;
+	u64 buffer_offset;
+	u32 length;
+	u32 moved;
+	union {
+		struct ranges *all;	/* until it has ended */
+		struct {
+			u32 error;
+			u32 reason;	/* RANGE_AGAIN: still to be sent, by a worker */
+		};
+		u64 outcome;		/* both, as user space has them */
+	};
+};
+static_assert(offsetof(struct range_io, reason) - offsetof(struct range_io, error) ==
+	      offsetof(struct dmabuf_rw_range, reason) - offsetof(struct dmabuf_rw_range, error));
+
+#define RANGE_AGAIN	U32_MAX
+
 /* All ranges of one command while it is under way. */
 struct ranges {
 	struct dmabuf_rw_mapping *m;	/* m->io held; with @held a reference instead */
@@ -44,7 +64,7 @@ struct ranges {
 	struct dmabuf_rw_range __user *user;
 	u32 direction;
 	u32 nr;
-	u32 longest, shortest;		/* bytes, of a range */
+	u32 span;			/* none is longer than this and one; U32_MAX if one has none */
 	u64 buffer_end, file_end;	/* the furthest, if no bit 63 is in the next two */
 	u64 memory;			/* the offsets in the buffer, or'ed */
 	u64 places;			/* the offsets in the target, and the lengths, or'ed */
@@ -52,18 +72,10 @@ struct ranges {
 	bool again;			/* some range is to be sent by a worker */
 	bool held;
 	struct work_struct work;
-	struct dmabuf_rw_range range[];	/* moved: its index, until it has ended */
+	struct range_io range[];
 };
 
-/* dmabuf_rw_range.reason of a range that is still to be sent, by a worker. */
-#define RANGE_AGAIN	U32_MAX
-
-static struct ranges *ranges_of(struct dmabuf_rw_range *range)
-{
-	return container_of(range - range->moved, struct ranges, range[0]);
-}
-
-static struct dmabuf_rw_io_args range_args(const struct dmabuf_rw_range *range, u32 direction)
+static struct dmabuf_rw_io_args range_args(const struct range_io *range, u32 direction)
 {
 	return (struct dmabuf_rw_io_args){
 		.buffer_offset = range->buffer_offset,
@@ -73,7 +85,7 @@ static struct dmabuf_rw_io_args range_args(const struct dmabuf_rw_range *range, 
 	};
 }
 
-static __always_inline void range_end(struct dmabuf_rw_range *range, u32 moved,
+static __always_inline void range_end(struct range_io *range, u32 moved,
 				      struct dmabuf_rw_result result)
 {
 	range->moved = moved;
@@ -87,39 +99,36 @@ static __always_inline void range_end(struct dmabuf_rw_range *range, u32 moved,
  */
 static int ranges_read(struct ranges *all)
 {
-	const struct dmabuf_rw_range __user *user = all->user;
+	const struct dmabuf_rw_range __user *user = all->user, *end = user + all->nr;
 	u64 buffer_end = 0, file_end = 0, memory = 0, places = 0;
-	u32 longest = 0, shortest = U32_MAX;
-	u32 i;
+	struct range_io *range = all->range;
+	u32 span = 0;
 
 	if (!user_read_access_begin(user, array_size(all->nr, sizeof(*user))))
 		return -EFAULT;
-	for (i = 0; i < all->nr; i++) {
-		struct dmabuf_rw_range *range = &all->range[i];
-		u64 buffer, place;
-		u32 length;
+	do {
+		u64 buffer, place, length;
 
-		unsafe_get_user(buffer, &user[i].buffer_offset, fault);
-		unsafe_get_user(place, &user[i].file_offset, fault);
-		unsafe_get_user(length, &user[i].length, fault);
+		unsafe_get_user(buffer, &user->buffer_offset, fault);
+		unsafe_get_user(place, &user->file_offset, fault);
+		unsafe_get_user(length, &user->length, fault);
 		range->buffer_offset = buffer;
 		range->file_offset = place;
 		range->length = length;
-		range_end(range, i, DMABUF_RW_OK);
+		range->all = all;
 		buffer_end = max(buffer_end, buffer + length);
 		file_end = max(file_end, place + length);
 		memory |= buffer;
 		places |= place | length;
-		longest = max(longest, length);
-		shortest = min(shortest, length);
-	}
+		span |= length - 1;
+		range++;
+	} while (++user != end);
 	user_read_access_end();
 	all->buffer_end = buffer_end;
 	all->file_end = file_end;
 	all->memory = memory;
 	all->places = places;
-	all->longest = longest;
-	all->shortest = shortest;
+	all->span = span;
 	return 0;
 
 fault:
@@ -209,20 +218,18 @@ static struct ranges *ranges_new(struct dmabuf_rw_range __user *user, u32 nr)
 /* Tell user space of each range. Ranges that ended well, or -EFAULT. */
 static s32 ranges_report(const struct ranges *all)
 {
-	struct dmabuf_rw_range __user *user = all->user;
+	struct dmabuf_rw_range __user *user = all->user, *end = user + all->nr;
+	const struct range_io *range = all->range;
 	s32 good = 0;
-	u32 i;
 
 	if (!user_write_access_begin(user, array_size(all->nr, sizeof(*user))))
 		return -EFAULT;
-	for (i = 0; i < all->nr; i++) {
-		const struct dmabuf_rw_range *range = &all->range[i];
-
-		unsafe_put_user(range->moved, &user[i].moved, fault);
-		unsafe_put_user(range->error, &user[i].error, fault);
-		unsafe_put_user(range->reason, &user[i].reason, fault);
+	do {
+		unsafe_put_user(range->moved, &user->moved, fault);
+		unsafe_put_user(range->outcome, (u64 __user *)&user->error, fault);
 		good += !range->error;
-	}
+		range++;
+	} while (++user != end);
 	user_write_access_end();
 	return good;
 
@@ -231,7 +238,7 @@ fault:
 	return -EFAULT;
 }
 
-static void range_refuse(struct dmabuf_rw_mapping *m, struct dmabuf_rw_range *range,
+static void range_refuse(struct dmabuf_rw_mapping *m, struct range_io *range,
 			 struct dmabuf_rw_result result)
 {
 	dmabuf_rw_note_error(m, result.error, result.reason);
@@ -240,7 +247,7 @@ static void range_refuse(struct dmabuf_rw_mapping *m, struct dmabuf_rw_range *ra
 
 /* One range, from where waiting is allowed. */
 static struct dmabuf_rw_result range_run(struct dmabuf_rw_mapping *m,
-					 struct dmabuf_rw_range *range, u32 direction)
+					 struct range_io *range, u32 direction)
 {
 	struct dmabuf_rw_io_args args = range_args(range, direction);
 	struct dmabuf_rw_result result = dmabuf_rw_io_check(m, &args);
@@ -265,7 +272,7 @@ static void ranges_run(struct ranges *all, bool again)
 	u32 i;
 
 	for (i = 0; i < all->nr; i++) {
-		struct dmabuf_rw_range *range = &all->range[i];
+		struct range_io *range = &all->range[i];
 
 		if (again && range->reason != RANGE_AGAIN)
 			continue;
@@ -339,16 +346,16 @@ static __always_inline void ranges_put(struct ranges *all, int nr)
 		ranges_end(all);
 }
 
-static void range_again(struct ranges *all, struct dmabuf_rw_range *range)
+static void range_again(struct ranges *all, struct range_io *range)
 {
 	range->reason = RANGE_AGAIN;
 	WRITE_ONCE(all->again, true);
 }
 
 /* The command of a range failed: the range is sent again, or has failed. */
-static void range_failed(struct dmabuf_rw_range *range, struct request *rq, int error)
+static void range_failed(struct range_io *range, struct request *rq, int error)
 {
-	struct ranges *all = ranges_of(range);
+	struct ranges *all = range->all;
 	struct dmabuf_rw_mapping *m = all->m;
 	u32 reason = dmabuf_rw_reason_of(m, error);
 
@@ -364,15 +371,15 @@ static void range_failed(struct dmabuf_rw_range *range, struct request *rq, int 
 /* A range whose command failed, or that somebody traces. */
 static noinline enum rq_end_io_ret range_ends_otherwise(struct request *rq, blk_status_t status)
 {
-	struct dmabuf_rw_range *range = rq->end_io_data;
+	struct range_io *range = rq->end_io_data;
 	int error = dmabuf_rw_nvme_result(rq, status);
-	struct ranges *all = ranges_of(range);
+	struct ranges *all = range->all;
 
 	if (error) {
 		range_failed(range, rq, error);
 	} else {
 		io_account(all->m, all->direction, range->length, 0, DMABUF_RW_REASON_NONE);
-		range->moved = range->length;
+		range_end(range, range->length, DMABUF_RW_OK);
 	}
 	ranges_put(all, 1);
 	return RQ_END_IO_FREE;
@@ -381,14 +388,14 @@ static noinline enum rq_end_io_ret range_ends_otherwise(struct request *rq, blk_
 static __always_inline enum rq_end_io_ret
 range_ends(DMABUF_RW_END_IO_ARGS, u32 direction)
 {
-	struct dmabuf_rw_range *range = rq->end_io_data;
-	struct ranges *all = ranges_of(range);
+	struct range_io *range = rq->end_io_data;
+	struct ranges *all = range->all;
 	u32 length = range->length;
 
 	if (unlikely(!dmabuf_rw_nvme_ended_well(rq, status) || trace_dmabuf_rw_complete_enabled()))
 		return range_ends_otherwise(rq, status);
 	dmabuf_rw_note_done(all->m, direction, length);
-	range->moved = length;
+	range_end(range, length, DMABUF_RW_OK);
 	ranges_put(all, 1);
 	return RQ_END_IO_FREE;
 }
@@ -412,7 +419,7 @@ static struct request *ranges_request(struct request_queue *q, blk_opf_t opf)
  * Send one range, which does not have to wait for anything but a request, and has
  * not been looked at. False: no command of it is under way.
  */
-static noinline bool range_send(struct ranges *all, struct dmabuf_rw_range *range)
+static noinline bool range_send(struct ranges *all, struct range_io *range)
 {
 	const struct dmabuf_rw_io_args args = range_args(range, all->direction);
 	struct dmabuf_rw_mapping *m = all->m;
@@ -453,22 +460,45 @@ static noinline bool range_send(struct ranges *all, struct dmabuf_rw_range *rang
 
 /*
  * Are all ranges inside the buffer and the target, and allowed? By one that ends where
- * the furthest do, and is as long as the longest. A range whose end is past what 64
+ * the furthest do, and is no shorter than the longest. A range whose end is past what 64
  * bits hold has bit 63 set in its offset, as its length has 32 bits.
  */
 static bool ranges_inside(const struct ranges *all)
 {
 	const struct dmabuf_rw_mapping *m = all->m;
+	const u32 length = all->span + 1;	/* 0 if a range has none: refused */
 	const struct dmabuf_rw_io_args args = {
-		.buffer_offset = all->buffer_end - all->longest,
-		.file_offset = all->file_end - all->longest,
-		.length = all->longest,
+		.buffer_offset = all->buffer_end - length,
+		.file_offset = all->file_end - length,
+		.length = length,
 		.direction = all->direction,
 	};
 
-	if (unlikely((all->memory | all->places) >> 63 || !all->shortest))
+	if (unlikely((all->memory | all->places) >> 63))
 		return false;
 	return !dmabuf_rw_io_check(m, &args).error && !device_check(m, &args).error;
+}
+
+/* What all commands of a mapping, and of a direction, have. */
+struct range_words {
+	__le64 first;
+	u64 base;
+	u16 control;
+};
+
+/* Send one range of those that are ranges_inside(). */
+static __always_inline void range_send_checked(struct dmabuf_rw_mapping *m, struct request *rq,
+					       struct range_io *range,
+					       const struct range_words *words,
+					       unsigned int shift, u32 direction)
+{
+	command_write(rq, m, words->first, words->control, shift,
+		      range->file_offset + words->base, range->buffer_offset, range->length);
+	rq->end_io = direction == DMABUF_RW_DIR_WRITE ? range_write_end : range_read_end;
+	rq->end_io_data = range;
+	trace_dmabuf_rw_submit(m->session, m->handle, direction, range->file_offset,
+			       range->buffer_offset, range->length);
+	blk_execute_rq_nowait(rq, false);
 }
 
 /*
@@ -483,9 +513,12 @@ static __always_inline u32 ranges_send_checked(struct ranges *all, u32 direction
 	const blk_opf_t opf = write ? REQ_OP_DRV_OUT : REQ_OP_DRV_IN;
 	struct dmabuf_rw_mapping *m = all->m;
 	struct request_queue *q = m->target.disk->queue;
-	const u64 base = device_base(&m->target);
-	const u16 control = command_control(m, write);
-	struct dmabuf_rw_range *range = all->range, *last = range + all->nr - 1;
+	const struct range_words words = {
+		.first = command_first_word(m, write),
+		.base = device_base(&m->target),
+		.control = command_control(m, write),
+	};
+	struct range_io *range = all->range, *last = range + all->nr - 1;
 	struct request *rq, *next;
 	unsigned int shift;
 	u32 sent;
@@ -495,23 +528,19 @@ static __always_inline u32 ranges_send_checked(struct ranges *all, u32 direction
 	rq = ranges_request(q, opf);
 	if (IS_ERR(rq))
 		return 0;
-	if (unlikely(command_check(rq, m, all->places | base, all->memory, all->longest))) {
+	if (unlikely(command_check(rq, m, all->places | words.base, all->memory,
+				   all->span + 1))) {
 		blk_mq_free_request(rq);
 		return 0;
 	}
 	shift = command_shift(rq);
-	for (;; range++, rq = next) {
-		next = range == last ? NULL : ranges_request(q, opf);
-		command_write(rq, m, command_first_word(m, write), control, shift,
-			      range->file_offset + base, range->buffer_offset, range->length);
-		rq->end_io = write ? range_write_end : range_read_end;
-		rq->end_io_data = range;
-		trace_dmabuf_rw_submit(m->session, m->handle, direction, range->file_offset,
-				       range->buffer_offset, range->length);
-		blk_execute_rq_nowait(rq, false);
-		if (IS_ERR_OR_NULL(next))
+	for (; range != last; range++, rq = next) {
+		next = ranges_request(q, opf);
+		if (IS_ERR(next))
 			break;
+		range_send_checked(m, rq, range, &words, shift, direction);
 	}
+	range_send_checked(m, rq, range, &words, shift, direction);
 	sent = range + 1 - all->range;
 	this_cpu_add(m->counts->commands, sent);
 	return sent;
@@ -528,6 +557,16 @@ static noinline u32 ranges_write_checked(struct ranges *all)
 	return ranges_send_checked(all, DMABUF_RW_DIR_WRITE);
 }
 
+/* The longest range, where all->span is not enough to say whether it is too long. */
+static noinline u32 ranges_longest(const struct ranges *all)
+{
+	u32 i, longest = 0;
+
+	for (i = 0; i < all->nr; i++)
+		longest = max(longest, all->range[i].length);
+	return longest;
+}
+
 /* Would any of them have to wait, or be several commands? m->io held. */
 static bool ranges_wait(const struct ranges *all)
 {
@@ -536,7 +575,8 @@ static bool ranges_wait(const struct ranges *all)
 
 	if (dmabuf_rw_fenced(m->dmabuf, all->direction == DMABUF_RW_DIR_READ))
 		return true;
-	if (all->longest > m->target.max_command)
+	if (unlikely(all->span >= m->target.max_command) &&
+	    ranges_longest(all) > m->target.max_command)
 		return true;
 	if (likely(!target_cached(m)))
 		return false;
