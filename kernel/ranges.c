@@ -3,10 +3,9 @@
  * READV and WRITEV: several ranges of one mapping in one command, each with a
  * result of its own, one completion for all.
  *
- * The array is copied once and then only the copy is looked at, but for the
- * results, which go to user space before the completion, from the task that
- * asked. Each range is an I/O like any other: it is checked, counted and traced
- * by itself, and one that fails has no part in what becomes of the others.
+ * The array and its copy are in ranges_array.c. Each range is an I/O like any other: it
+ * is checked, counted and traced by itself, and one that fails has no part in what
+ * becomes of the others.
  *
  * Those of a premapped mapping that can go at once do, one NVMe command each, by
  * one plug. They hold the mapping's percpu_ref together, until the last has
@@ -18,9 +17,6 @@
  * own.
  */
 #include <linux/blk-mq.h>
-#include <linux/percpu.h>
-#include <linux/slab.h>
-#include <linux/uaccess.h>
 #include <linux/workqueue.h>
 
 #include "compat.h"
@@ -30,50 +26,10 @@
 #include "limits.h"
 #include "premapped.h"
 #include "ranges.h"
+#include "ranges_array.h"
 #include "ready.h"
 #include "session.h"
 #include "sqe.h"
-
-/* A range: what was asked for, and then what became of it. */
-struct range_io {
-	u64 file_offset;
-	u64 buffer_offset;
-	u32 length;
-	u32 moved;
-	union {
-		struct ranges *all;	/* until it has ended */
-		struct {
-			u32 error;
-			u32 reason;	/* RANGE_AGAIN: still to be sent, by a worker */
-		};
-		u64 outcome;		/* both, as user space has them */
-	};
-};
-static_assert(offsetof(struct range_io, reason) - offsetof(struct range_io, error) ==
-	      offsetof(struct dmabuf_rw_range, reason) - offsetof(struct dmabuf_rw_range, error));
-
-#define RANGE_AGAIN	U32_MAX
-
-/* All ranges of one command while it is under way. */
-struct ranges {
-	struct dmabuf_rw_mapping *m;	/* m->io held; with @held a reference instead */
-	union {
-		struct io_uring_cmd *cmd;
-		struct ranges *next;	/* of the spare ones */
-	};
-	struct dmabuf_rw_range __user *user;
-	u32 direction;
-	u32 nr;
-	u32 span;			/* none is longer than this and one; U32_MAX if one has none */
-	u64 buffer_end, file_end;	/* the furthest, if no bit 63 is in the next two */
-	u64 memory;			/* the offsets in the buffer, or'ed */
-	u64 places;			/* the offsets in the target, and the lengths, or'ed */
-	atomic_t pending;		/* ranges that have not ended, and one for who sends them */
-	bool again;			/* some range is to be sent by a worker */
-	bool held;
-	struct work_struct work;
-	struct range_io range[];
-};
 
 static struct dmabuf_rw_io_args range_args(const struct range_io *range, u32 direction)
 {
@@ -91,151 +47,6 @@ static __always_inline void range_end(struct range_io *range, u32 moved,
 	range->moved = moved;
 	range->error = -result.error;
 	range->reason = result.reason;
-}
-
-/*
- * Copy the array, and learn what there is to know of all ranges together. Each word
- * is read once.
- */
-static int ranges_read(struct ranges *all)
-{
-	const struct dmabuf_rw_range __user *user = all->user, *end = user + all->nr;
-	u64 buffer_end = 0, file_end = 0, memory = 0, places = 0;
-	struct range_io *range = all->range;
-	u32 span = 0;
-
-	if (!user_read_access_begin(user, array_size(all->nr, sizeof(*user))))
-		return -EFAULT;
-	do {
-		u64 buffer, place, length;
-
-		unsafe_get_user(buffer, &user->buffer_offset, fault);
-		unsafe_get_user(place, &user->file_offset, fault);
-		unsafe_get_user(length, &user->length, fault);
-		range->buffer_offset = buffer;
-		range->file_offset = place;
-		range->length = length;
-		range->all = all;
-		buffer_end = max(buffer_end, buffer + length);
-		file_end = max(file_end, place + length);
-		memory |= buffer;
-		places |= place | length;
-		span |= length - 1;
-		range++;
-	} while (++user != end);
-	user_read_access_end();
-	all->buffer_end = buffer_end;
-	all->file_end = file_end;
-	all->memory = memory;
-	all->places = places;
-	all->span = span;
-	return 0;
-
-fault:
-	user_read_access_end();
-	return -EFAULT;
-}
-
-/*
- * What commands of up to so many ranges had, kept for the next ones on the same CPU:
- * most kernels zero what they allocate, which is dear, and each word is written anyway.
- */
-#define SPARE_RANGES	60U	/* 2 KiB */
-#define SPARE_MOST	8U
-
-struct ranges_spares {
-	struct ranges *first;
-	u32 nr;
-};
-
-static DEFINE_PER_CPU(struct ranges_spares, ranges_spares);
-
-static struct ranges *ranges_take_spare(void)
-{
-	struct ranges_spares *spares;
-	struct ranges *all;
-
-	guard(preempt)();
-	spares = this_cpu_ptr(&ranges_spares);
-	all = spares->first;
-	if (all) {
-		spares->first = all->next;
-		spares->nr--;
-	}
-	return all;
-}
-
-static bool ranges_keep_spare(struct ranges *all)
-{
-	struct ranges_spares *spares;
-
-	guard(preempt)();
-	spares = this_cpu_ptr(&ranges_spares);
-	if (all->nr > SPARE_RANGES || spares->nr == SPARE_MOST)
-		return false;
-	all->next = spares->first;
-	spares->first = all;
-	spares->nr++;
-	return true;
-}
-
-/* In a task. */
-static struct ranges *ranges_alloc(u32 nr)
-{
-	struct ranges *all = nr > SPARE_RANGES ? NULL : ranges_take_spare();
-
-	if (!all)
-		all = kmalloc(struct_size(all, range, max(nr, SPARE_RANGES)), GFP_KERNEL_ACCOUNT);
-	if (all)
-		all->nr = nr;
-	return all;
-}
-
-static void ranges_free(struct ranges *all)
-{
-	if (!ranges_keep_spare(all))
-		kfree(all);
-}
-
-static struct ranges *ranges_new(struct dmabuf_rw_range __user *user, u32 nr)
-{
-	struct ranges *all = ranges_alloc(nr);
-	int ret;
-
-	if (!all)
-		return ERR_PTR(-ENOMEM);
-	all->user = user;
-	all->again = false;
-	all->held = false;
-	ret = ranges_read(all);
-	if (ret) {
-		ranges_free(all);
-		return ERR_PTR(ret);
-	}
-	return all;
-}
-
-/* Tell user space of each range. Ranges that ended well, or -EFAULT. */
-static s32 ranges_report(const struct ranges *all)
-{
-	struct dmabuf_rw_range __user *user = all->user, *end = user + all->nr;
-	const struct range_io *range = all->range;
-	s32 good = 0;
-
-	if (!user_write_access_begin(user, array_size(all->nr, sizeof(*user))))
-		return -EFAULT;
-	do {
-		unsafe_put_user(range->moved, &user->moved, fault);
-		unsafe_put_user(range->outcome, (u64 __user *)&user->error, fault);
-		good += !range->error;
-		range++;
-	} while (++user != end);
-	user_write_access_end();
-	return good;
-
-fault:
-	user_write_access_end();
-	return -EFAULT;
 }
 
 static void range_refuse(struct dmabuf_rw_mapping *m, struct range_io *range,
@@ -308,8 +119,8 @@ static void ranges_task_work(DMABUF_RW_TW_ARGS)
 			ranges_drop(all);
 		dmabuf_rw_mapping_put(all->m);
 	}
-	result = unlikely(gone) ? -ECANCELED : ranges_report(all);
-	ranges_free(all);
+	result = unlikely(gone) ? -ECANCELED : dmabuf_rw_ranges_report(all);
+	dmabuf_rw_ranges_free(all);
 	dmabuf_rw_cmd_done(cmd, result, DMABUF_RW_TW_FLAGS);
 }
 
@@ -642,7 +453,7 @@ static int ranges_slowly(struct ranges *all, u32 handle, bool wait)
 	} else if (wait) {
 		all->m = m;
 		ranges_run(all, false);
-		ret = ranges_report(all);
+		ret = dmabuf_rw_ranges_report(all);
 	} else {
 		this_cpu_inc(m->counts->deferred);
 	}
@@ -667,7 +478,7 @@ static int ranges_begin(struct ranges *all, u32 handle, unsigned int issue_flags
 	} else {
 		ret = ranges_slowly(all, handle, wait);
 	}
-	ranges_free(all);
+	dmabuf_rw_ranges_free(all);
 	return ret;
 }
 
@@ -705,7 +516,7 @@ int dmabuf_rw_ranges_issue(struct io_uring_cmd *cmd, unsigned int issue_flags, u
 		return -EINVAL;
 	/* Not polled for: a command has room for one request. */
 	dmabuf_rw_pdu(cmd)->flags = 0;
-	all = ranges_new(u64_to_user_ptr(user), nr);
+	all = dmabuf_rw_ranges_new(u64_to_user_ptr(user), nr);
 	if (IS_ERR(all))
 		return PTR_ERR(all);
 	all->cmd = cmd;
@@ -714,23 +525,4 @@ int dmabuf_rw_ranges_issue(struct io_uring_cmd *cmd, unsigned int issue_flags, u
 	if (ret == -EAGAIN)
 		dmabuf_rw_sqe_keep(cmd);
 	return ret;
-}
-
-/**
- * dmabuf_rw_ranges_exit - free what was kept for the next commands
- *
- * Context: module exit, no command is under way.
- */
-void dmabuf_rw_ranges_exit(void)
-{
-	int cpu;
-
-	for_each_possible_cpu(cpu) {
-		struct ranges *all, *next;
-
-		for (all = per_cpu(ranges_spares, cpu).first; all; all = next) {
-			next = all->next;
-			kfree(all);
-		}
-	}
 }
