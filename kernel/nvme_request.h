@@ -20,10 +20,13 @@ struct dmabuf_rw_nvme_request {
 	struct nvme_command *cmd;
 	u64 result;
 	u8 genctr;
-	struct_group(attempt,
-		u8 retries;
-		u8 flags;
-	);
+	union {
+		struct {
+			u8 retries;
+			u8 flags;
+		};
+		u8 attempt[2];	/* both, to be cleared at once */
+	};
 	u16 status;
 };
 
@@ -107,7 +110,7 @@ static __always_inline void dmabuf_rw_nvme_init_here(struct request *rq)
 
 	/* In one register: the compiler takes one for each store of 16 bits. */
 	OPTIMIZER_HIDE_VAR(zero);
-	memcpy(&nr->attempt, &zero, sizeof(nr->attempt));
+	memcpy(nr->attempt, &zero, sizeof(nr->attempt));
 	nr->status = zero;
 	rq->rq_flags |= RQF_DONTPREP | RQF_QUIET;
 }

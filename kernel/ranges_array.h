@@ -28,6 +28,7 @@ struct range_io {
 		u64 outcome;		/* both, as user space has them */
 	};
 };
+
 static_assert(offsetof(struct range_io, reason) - offsetof(struct range_io, error) ==
 	      offsetof(struct dmabuf_rw_range, reason) - offsetof(struct dmabuf_rw_range, error));
 
@@ -43,7 +44,7 @@ struct ranges {
 	struct dmabuf_rw_range __user *user;
 	u32 direction;
 	u32 nr;
-	u32 span;			/* none is longer than this and one; U32_MAX if one has none */
+	u32 span;			/* none is longer than this + 1; U32_MAX: one is empty */
 	u64 buffer_end, file_end;	/* the furthest, if no bit 63 is in the next two */
 	u64 memory;			/* the offsets in the buffer, or'ed */
 	u64 places;			/* the offsets in the target, and the lengths, or'ed */
