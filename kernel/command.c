@@ -132,7 +132,8 @@ int dmabuf_rw_command_fill(struct request *rq, struct dmabuf_rw_mapping *m,
 	u64 run, base = target_base(&m->target, args->file_offset + done, &run);
 
 	*length = min_t(u64, min(args->length - done, m->target.max_command), run);
-	return command_make(rq, m, args, done, *length, base);
+	return command_make(rq, m, args_write(args), args->file_offset + done + base,
+			    args->buffer_offset + done, *length);
 }
 
 /**

@@ -82,7 +82,7 @@ file_check(const struct dmabuf_rw_mapping *m, const struct dmabuf_rw_io_args *ar
 	if (unlikely(check_add_overflow(args->file_offset, (u64)args->length, &end) ||
 		     end > limit || args->file_offset >= use->extents->bytes))
 		return dmabuf_rw_fail(-EINVAL, DMABUF_RW_REASON_RANGE);
-	if (unlikely(use->extents->top > bdev_nr_bytes(m->target.bdev)))
+	if (unlikely(use->extents->sectors > bdev_nr_sectors(m->target.bdev)))
 		return bdev_nr_sectors(m->target.bdev) ?
 			dmabuf_rw_fail(-EINVAL, DMABUF_RW_REASON_RANGE) :
 			dmabuf_rw_fail(-ENODEV, DMABUF_RW_REASON_DEVICE_GONE);
@@ -102,16 +102,18 @@ static __always_inline bool file_usual(const struct dmabuf_rw_mapping *m,
 {
 	const struct dmabuf_rw_file_use *use = m->target.use;
 	const struct inode *inode = file_inode(m->target.file);
-	unsigned int flags = READ_ONCE(inode->i_flags);
-	u64 bytes = use->extents->bytes;
+	unsigned int flags;
+	u64 left;
 
-	if (args->file_offset >= bytes || args->length > bytes - args->file_offset ||
-	    use->extents->top > bdev_nr_bytes(m->target.bdev))
+	/* There is no I/O of no bytes, at the end. */
+	if (check_sub_overflow(use->extents->bytes, args->file_offset, &left) ||
+	    args->length > left || use->extents->sectors > bdev_nr_sectors(m->target.bdev))
 		return false;
 	if (!args_write(args))
-		return !(flags & S_VERITY);
+		return !IS_VERITY(inode);
 	/* S_NOSEC is what dmabuf_rw_file_due() asks for besides the time. */
-	flags &= S_VERITY | S_IMMUTABLE | S_APPEND | S_IMA | S_NOSEC;
+	flags = READ_ONCE(inode->i_flags) &
+		(S_VERITY | S_IMMUTABLE | S_APPEND | S_IMA | S_NOSEC);
 	return flags == S_NOSEC && !sb_rdonly(inode->i_sb) && !bdev_read_only(m->target.bdev) &&
 	       atomic_read(&inode->i_writecount) == -1 && !dmabuf_rw_file_touch_due(use);
 }
@@ -224,21 +226,27 @@ static __always_inline int command_check(struct request *rq, struct dmabuf_rw_ma
 	return 0;
 }
 
+/* The first word of every command of a mapping. */
+static __always_inline __le64 command_first_word(const struct dmabuf_rw_mapping *m, bool write)
+{
+	return dmabuf_rw_nvme_first_word(write ? nvme_cmd_write : nvme_cmd_read,
+					 m->target.format.nsid);
+}
+
 /*
  * Write the command that command_check() has allowed: @length bytes from @place on
- * the disk, and @offset in the buffer. @control and @shift are those of the mapping,
- * and of the queue.
+ * the disk, and @offset in the buffer. @first and @control are those of the mapping,
+ * @shift that of the queue.
  */
 static __always_inline void command_write(struct request *rq, const struct dmabuf_rw_mapping *m,
-					  bool write, u16 control, unsigned int shift, u64 place,
+					  __le64 first, u16 control, unsigned int shift, u64 place,
 					  u64 offset, u32 length)
 {
 	const struct dmabuf_rw_nvme_format *format = &m->target.format;
 	u64 lba = place >> shift;
 	struct nvme_rw_command *command;
 
-	command = dmabuf_rw_nvme_command(rq, write ? nvme_cmd_write : nvme_cmd_read,
-					 format->nsid, lba, (length >> shift) - 1);
+	command = dmabuf_rw_nvme_command(rq, first, lba, (length >> shift) - 1);
 	if (unlikely(control)) {
 		command->control = cpu_to_le16(control);
 		command->reftag = cpu_to_le32(lower_32_bits(lba));
@@ -252,25 +260,16 @@ static __always_inline void command_write(struct request *rq, const struct dmabu
 	rq->timeout = 0;
 }
 
-/*
- * Make @rq the command for @length bytes of an I/O, @done bytes into it; @base is
- * what target_base() says of them. m->io is held.
- */
+/* Make @rq the command for @length bytes from @place on the disk. m->io is held. */
 static __always_inline int command_make(struct request *rq, struct dmabuf_rw_mapping *m,
-					const struct dmabuf_rw_io_args *args, u32 done,
-					u32 length, u64 base)
+					bool write, u64 place, u64 offset, u32 length)
 {
-	bool write = args_write(args);
-	u64 place, offset;
-	int ret;
+	int ret = command_check(rq, m, place | length, offset, length);
 
-	place = args->file_offset + done + base;
-	offset = args->buffer_offset + done;
-	ret = command_check(rq, m, place | length, offset, length);
 	if (unlikely(ret))
 		return ret;
-	command_write(rq, m, write, command_control(m, write), command_shift(rq), place, offset,
-		      length);
+	command_write(rq, m, command_first_word(m, write), command_control(m, write),
+		      command_shift(rq), place, offset, length);
 	this_cpu_inc(m->counts->commands);
 	return 0;
 }

@@ -100,7 +100,7 @@ static struct dmabuf_rw_result extents_walk(struct inode *inode, struct dmabuf_r
 			run /= 2;
 		if (place >= blocks || run > blocks - place)
 			return dmabuf_rw_fail(-EIO, DMABUF_RW_REASON_FILE_KIND);
-		x->top = max(x->top, (place + run) << inode->i_blkbits);
+		x->sectors = max(x->sectors, (place + run) << (inode->i_blkbits - SECTOR_SHIFT));
 		base = first + (place << inode->i_blkbits) - (block << inode->i_blkbits);
 		if (!x->nr || base != x->at[x->nr - 1].base) {
 			result = extents_add(x, &room, block << inode->i_blkbits, base);
@@ -123,6 +123,7 @@ static struct dmabuf_rw_result extents_index(struct dmabuf_rw_extents *x)
 	u64 stretch, nr, last = x->covered - 1;
 	u32 extent = 0;
 
+	x->base = x->at[0].base;
 	x->at[x->nr].start = x->covered;
 	while (last >> x->shift >= 2 * (u64)x->nr)
 		x->shift++;

@@ -22,7 +22,8 @@ struct dmabuf_rw_extent {
 struct dmabuf_rw_extents {
 	u64 bytes;	/* of the file */
 	u64 covered;	/* the same, with the whole of the last block */
-	u64 top;	/* its last byte on the block device, and one */
+	u64 sectors;	/* that the block device has at least: up to its last one there */
+	u64 base;	/* of the first extent */
 	u32 nr;		/* at least one; the first begins at 0 */
 	u8 shift;	/* turns an offset into its stretch */
 	struct dmabuf_rw_extent *at;	/* @nr; and the end, as if another began there */

@@ -21,11 +21,6 @@
 #include "session.h"
 #include "sqe.h"
 
-/* An issue() that is not a part of its caller. A structure would go by way of memory. */
-typedef int io_issue_apart_fn(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
-			      unsigned int issue_flags, u64 buffer_offset, u64 file_offset,
-			      u32 length);
-
 /* What the SQE asks for. */
 static inline int io_read_sqe(struct io_uring_cmd *cmd, unsigned int issue_flags, u32 direction,
 			      struct dmabuf_rw_io_args *args, u32 *handle)
@@ -44,14 +39,33 @@ static inline int io_read_sqe(struct io_uring_cmd *cmd, unsigned int issue_flags
 	return READ_ONCE(in->flags) ? -EINVAL : 0;
 }
 
-/* An I/O by another datapath than the usual one, or that has to wait, or is refused. */
+/* An I/O by another datapath than the usual one, or that has to wait. */
 static noinline int io_otherwise(struct io_uring_cmd *cmd, unsigned int issue_flags,
-				 const struct dmabuf_rw_io_args args, struct dmabuf_rw_mapping *m,
-				 bool held)
+				 const struct dmabuf_rw_io_args args, u32 handle)
 {
-	struct dmabuf_rw_result result = dmabuf_rw_io_check(m, &args);
+	struct dmabuf_rw_result result;
+	struct dmabuf_rw_mapping *m;
+	bool held = false, alive;
 	int ret;
 
+	/* A section of RCU, too. */
+	preempt_disable();
+	m = dmabuf_rw_find_rcu(cmd->file->private_data, handle);
+	if (!m || !m->ops->issue) {
+		preempt_enable();
+		return m ? -EOPNOTSUPP : -ENOENT;
+	}
+	if (issue_flags & IO_URING_F_NONBLOCK)
+		held = dmabuf_rw_io_tryget(&m->io);
+	/* As dmabuf_rw_io_enter(), without its own section of RCU. */
+	smp_rmb();
+	/* Stopped for now, or for ever? */
+	alive = held || refcount_inc_not_zero(&m->refs);
+	preempt_enable();
+	if (!alive)
+		return -ENOENT;
+
+	result = dmabuf_rw_io_check(m, &args);
 	if (held) {
 		if (result.error)
 			return dmabuf_rw_io_refuse(m, result);
@@ -70,21 +84,20 @@ static noinline int io_otherwise(struct io_uring_cmd *cmd, unsigned int issue_fl
 	return ret;
 }
 
-/*
- * @ops of a mapping nearly always, and their issue(), which becomes a part of this. That of
- * @others is called by its name, with its arguments in registers.
- */
+/* An I/O that goes past the buffer, or in a direction that is not mapped. */
+static noinline int io_refused(struct dmabuf_rw_mapping *m, const struct dmabuf_rw_io_args args)
+{
+	return dmabuf_rw_io_refuse(m, dmabuf_rw_io_check(m, &args));
+}
+
+/* @ops of a mapping nearly always, and their issue(), which becomes a part of this. */
 static __always_inline int io_issue(struct io_uring_cmd *cmd, unsigned int issue_flags,
 				    const struct dmabuf_rw_io_args *args, u32 handle,
 				    const struct dmabuf_rw_path_ops *ops,
-				    dmabuf_rw_issue_fn *usual,
-				    const struct dmabuf_rw_path_ops *others,
-				    io_issue_apart_fn *apart)
+				    dmabuf_rw_issue_fn *usual)
 {
 	const struct dmabuf_rw_session *session = cmd->file->private_data;
-	bool wait = !(issue_flags & IO_URING_F_NONBLOCK);
 	struct dmabuf_rw_mapping *m;
-	bool held = false, alive;
 
 	/* A datapath that polls says so. */
 	dmabuf_rw_pdu(cmd)->flags = 0;
@@ -92,28 +105,18 @@ static __always_inline int io_issue(struct io_uring_cmd *cmd, unsigned int issue
 	/* A section of RCU, too. */
 	preempt_disable();
 	m = dmabuf_rw_find_rcu(session, handle);
-	if (unlikely(!m || (m->ops != ops && !m->ops->issue))) {
+	if (unlikely(!m || m->ops != ops || !(issue_flags & IO_URING_F_NONBLOCK) ||
+		     !dmabuf_rw_io_tryget(&m->io))) {
 		preempt_enable();
-		return m ? -EOPNOTSUPP : -ENOENT;
+		return io_otherwise(cmd, issue_flags, *args, handle);
 	}
-	if (likely(!wait))
-		held = dmabuf_rw_io_tryget(&m->io);
 	/* As dmabuf_rw_io_enter(), without its own section of RCU. */
 	smp_rmb();
-	/* Stopped for now, or for ever? */
-	alive = held || refcount_inc_not_zero(&m->refs);
 	preempt_enable();
-	if (unlikely(!alive))
-		return -ENOENT;
 
-	if (likely(held && !dmabuf_rw_io_check(m, args).error)) {
-		if (likely(m->ops == ops))
-			return usual(cmd, m, args, issue_flags);
-		if (m->ops == others)
-			return apart(cmd, m, issue_flags, args->buffer_offset, args->file_offset,
-				     args->length);
-	}
-	return io_otherwise(cmd, issue_flags, *args, m, held);
+	if (unlikely(dmabuf_rw_io_check(m, args).error))
+		return io_refused(m, *args);
+	return usual(cmd, m, args, issue_flags);
 }
 
 #endif /* DMABUF_RW_IO_H */

@@ -24,6 +24,7 @@
 #include "pin.h"
 #include "premapped.h"
 #include "ranges.h"
+#include "ranges_array.h"
 #include "registered.h"
 #include "rwfile.h"
 #include "session.h"

@@ -129,7 +129,7 @@ static struct dmabuf_rw_result map_premapped_once(struct map_call *call,
 	result = dmabuf_rw_attach_join(attach, m);
 	if (result.error)
 		goto put_attach;
-	m->ops = hold ? &dmabuf_rw_premapped_file_ops : &dmabuf_rw_premapped_ops;
+	m->ops = &dmabuf_rw_premapped_ops;
 	return DMABUF_RW_OK;
 
 put_attach:

@@ -39,7 +39,8 @@ extern bool dmabuf_rw_nvme_init_known;
  */
 static __always_inline void dmabuf_rw_nvme_init_placed(struct request *rq)
 {
-	if (likely(READ_ONCE(dmabuf_rw_nvme_init_known)))
+	/* Written once, before the first command. */
+	if (likely(data_race(dmabuf_rw_nvme_init_known)))
 		dmabuf_rw_nvme_init_here(rq);
 	else
 		dmabuf_rw_nvme_init_anew(rq);

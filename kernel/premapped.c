@@ -240,85 +240,85 @@ static noinline int file_issue_otherwise(struct io_uring_cmd *cmd, struct dmabuf
 	return several_issue(cmd, m, args);
 }
 
-/* What the end of the I/O looks at, which may come as soon as the command is sent. */
-static __always_inline void single_prepare(struct request *rq, struct io_uring_cmd *cmd,
-					   struct dmabuf_rw_mapping *m,
-					   const struct dmabuf_rw_io_args *args,
-					   unsigned int issue_flags, bool file)
+/*
+ * What the end of the I/O looks at: before there is a request, so that nobody has to
+ * keep it until then.
+ */
+static __always_inline void single_note(struct dmabuf_rw_pdu *io, struct dmabuf_rw_mapping *m,
+					const struct dmabuf_rw_io_args *args)
 {
-	struct dmabuf_rw_pdu *io = dmabuf_rw_pdu(cmd);
-
-	rq->end_io = single_end(args->direction, false, file);
-	rq->end_io_data = cmd;
 	io->m = m;
 	io->file_offset = args->file_offset;
 	io->buffer_offset = args->buffer_offset;
 	io->length = args->length;
-	io->flags = args_write(args) ? IO_WRITE : 0;
-	/* As blk_rq_is_poll() says. */
-	if ((issue_flags & IO_URING_F_IOPOLL) && rq->mq_hctx->type == HCTX_TYPE_POLL) {
-		rq->end_io = single_end(args->direction, true, file);
-		io->flags |= IO_POLLED | rq->mq_hctx->queue_num << IO_QUEUE_SHIFT |
-			     (this_cpu_inc_return(poll_order) & IO_ORDER_MASK) << IO_ORDER_SHIFT;
-	}
+	if (args_write(args))
+		io->flags = IO_WRITE;
 }
 
-/* An I/O on a device, or on a file that is held. */
-static __always_inline int issue_any(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
-				     const struct dmabuf_rw_io_args *args,
-				     unsigned int issue_flags, bool file)
+/* An I/O on a device, or on a file that is held. A part of issue_one() below. */
+static __always_inline int
+premapped_issue(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
+		const struct dmabuf_rw_io_args *args, unsigned int issue_flags)
 {
 	struct dmabuf_rw_pdu *io = dmabuf_rw_pdu(cmd);
 	blk_opf_t opf = command_op(args) | REQ_NOWAIT;
 	u32 most = m->target.max_command;
-	u64 base = 0;
 	struct dmabuf_rw_result result;
 	struct request *rq;
+	u64 place;
 	int ret;
 
-	if (file) {
+	if (m->target.use) {
+		const struct dmabuf_rw_extents *extents = m->target.use->extents;
+		u64 run;
+
 		if (unlikely(!file_usual(m, args)))
 			return file_issue_otherwise(cmd, m, *args);
+		if (likely(extents->nr == 1)) {
+			place = args->file_offset + extents->base;
+		} else {
+			place = args->file_offset +
+				dmabuf_rw_extents_find(extents, args->file_offset, &run);
+			most = min_t(u64, most, run);
+		}
 	} else {
 		result = device_check(m, args);
 		if (unlikely(result.error))
 			return dmabuf_rw_io_refuse(m, result);
+		place = args->file_offset + device_base(&m->target);
 	}
 	if (unlikely(cache_in_the_way(m, args) || dmabuf_rw_io_fenced(m, args)))
 		return dmabuf_rw_io_defer(m);
-	if (file) {
-		const struct dmabuf_rw_extents *extents = m->target.use->extents;
-		u64 run;
-
-		if (likely(extents->nr == 1)) {
-			base = extents->at->base;
-		} else {
-			base = dmabuf_rw_extents_find(extents, args->file_offset, &run);
-			most = min_t(u64, most, run);
-		}
-	}
 	/* Parts are not polled for: a command has room for one request. */
 	if (unlikely(args->length > most))
 		return several_issue(cmd, m, *args);
 
-	if (issue_flags & IO_URING_F_IOPOLL)
+	single_note(io, m, args);
+	if (unlikely(issue_flags & IO_URING_F_IOPOLL))
 		opf |= REQ_POLLED;
 	rq = blk_mq_alloc_request(m->target.disk->queue, opf, BLK_MQ_REQ_NOWAIT);
 	/* A queue that is dying may be that of one controller of several. */
 	if (IS_ERR(rq))
 		return dmabuf_rw_io_defer(m);
-	ret = command_make(rq, m, args, 0, args->length, file ? base : device_base(&m->target));
+	ret = command_make(rq, m, args_write(args), place, args->buffer_offset, args->length);
 	if (unlikely(ret)) {
 		blk_mq_free_request(rq);
 		return dmabuf_rw_io_refuse(m, dmabuf_rw_fail(ret, dmabuf_rw_reason_of(m, ret)));
 	}
-	if (file && unlikely(!command_begin(m, args))) {
+	if (unlikely(!command_begin(m, args))) {
 		this_cpu_dec(m->counts->commands);
 		blk_mq_free_request(rq);
 		return dmabuf_rw_io_defer(m);
 	}
-	single_prepare(rq, cmd, m, args, issue_flags, file);
-	trace_dmabuf_rw_submit(m->session, m->handle, args->direction, args->file_offset,
+	rq->end_io = single_end(args->direction, false, m->target.use);
+	rq->end_io_data = cmd;
+	/* As blk_rq_is_poll() says. */
+	if (unlikely(issue_flags & IO_URING_F_IOPOLL) && rq->mq_hctx->type == HCTX_TYPE_POLL) {
+		rq->end_io = single_end(args->direction, true, m->target.use);
+		io->flags |= IO_POLLED | rq->mq_hctx->queue_num << IO_QUEUE_SHIFT |
+			     (this_cpu_inc_return(poll_order) & IO_ORDER_MASK) << IO_ORDER_SHIFT;
+	}
+	trace_dmabuf_rw_submit(m->session, m->handle, args->direction, io->file_offset,
 			       args->buffer_offset, args->length);
 	if (likely(current->plug && !m->target.head)) {
 		blk_execute_rq_nowait(rq, false);
@@ -328,8 +328,7 @@ static __always_inline int issue_any(struct io_uring_cmd *cmd, struct dmabuf_rw_
 	percpu_ref_get(&m->io);
 	if (unlikely(!single_send(m, rq))) {
 		io->flags = 0;
-		if (file)
-			command_end(m, args);
+		command_end(m, args);
 		this_cpu_dec(m->counts->commands);
 		blk_mq_free_request(rq);
 		percpu_ref_put(&m->io);
@@ -338,54 +337,6 @@ static __always_inline int issue_any(struct io_uring_cmd *cmd, struct dmabuf_rw_
 	percpu_ref_put(&m->io);
 	return -EIOCBQUEUED;
 }
-
-/* A part of issue_one() below. */
-static __always_inline int
-premapped_issue(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
-		const struct dmabuf_rw_io_args *args, unsigned int issue_flags)
-{
-	return issue_any(cmd, m, args, issue_flags, false);
-}
-
-/* Apart: where the compiler takes it for unlikely, it makes it small and slow. */
-static noinline int file_issue_read(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
-				    unsigned int issue_flags, u64 buffer_offset, u64 file_offset,
-				    u32 length)
-{
-	const struct dmabuf_rw_io_args args = {
-		buffer_offset, file_offset, length, DMABUF_RW_DIR_READ,
-	};
-
-	return issue_any(cmd, m, &args, issue_flags, true);
-}
-
-static noinline int file_issue_write(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
-				     unsigned int issue_flags, u64 buffer_offset, u64 file_offset,
-				     u32 length)
-{
-	const struct dmabuf_rw_io_args args = {
-		buffer_offset, file_offset, length, DMABUF_RW_DIR_WRITE,
-	};
-
-	return issue_any(cmd, m, &args, issue_flags, true);
-}
-
-/* As every datapath has it; issue_one() below knows the two. */
-static int premapped_file_issue(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
-				const struct dmabuf_rw_io_args *args, unsigned int issue_flags)
-{
-	io_issue_apart_fn *issue = args_write(args) ? file_issue_write : file_issue_read;
-
-	return issue(cmd, m, issue_flags, args->buffer_offset, args->file_offset, args->length);
-}
-
-/* What a premapped mapping of a file that is held does with an I/O. */
-const struct dmabuf_rw_path_ops dmabuf_rw_premapped_file_ops = {
-	.path = DMABUF_RW_PATH_PREMAPPED,
-	.issue = premapped_file_issue,
-	.send = dmabuf_rw_long_send,
-	.run = dmabuf_rw_long_run,
-};
 
 /* What a premapped mapping does with an I/O. */
 const struct dmabuf_rw_path_ops dmabuf_rw_premapped_ops = {
@@ -478,9 +429,8 @@ static __always_inline int issue_one(struct io_uring_cmd *cmd, unsigned int issu
 	ret = io_read_sqe(cmd, issue_flags, direction, &args, &handle);
 	if (unlikely(ret))
 		return ret;
-	ret = io_issue(cmd, issue_flags, &args, handle, &dmabuf_rw_premapped_ops, premapped_issue,
-		       &dmabuf_rw_premapped_file_ops,
-		       direction == DMABUF_RW_DIR_WRITE ? file_issue_write : file_issue_read);
+	ret = io_issue(cmd, issue_flags, &args, handle, &dmabuf_rw_premapped_ops,
+		       premapped_issue);
 	if (likely(ret != -EAGAIN))
 		return ret;
 	if (!DMABUF_RW_SQE_KEPT)

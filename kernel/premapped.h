@@ -10,7 +10,6 @@
 struct io_comp_batch;
 
 extern const struct dmabuf_rw_path_ops dmabuf_rw_premapped_ops;
-extern const struct dmabuf_rw_path_ops dmabuf_rw_premapped_file_ops;
 
 int dmabuf_rw_issue_read(struct io_uring_cmd *cmd, unsigned int issue_flags);
 int dmabuf_rw_issue_write(struct io_uring_cmd *cmd, unsigned int issue_flags);

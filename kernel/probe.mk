@@ -14,6 +14,11 @@
 # that does not compile the probe fails for another reason than the one it asks
 # for, and the build ends: no answer is taken from it.
 
+# $(call copy_changed,FILES,DIR): copies what differs, whichever is newer. An older
+# tree, such as one that was unpacked later, must not be built with parts of a newer.
+copy_changed = for file in $(1); do \
+	cmp -s $$file $(2)/$${file\#\#*/} || cp $$file $(2)/ || exit 1; done
+
 probe_rules := $(lastword $(MAKEFILE_LIST))
 probe_names := $(sort $(patsubst %.c,%,$(notdir $(probes))))
 

@@ -34,6 +34,12 @@ static u64 prp_lists(u64 pages, unsigned int variant)
 	return DIV_ROUND_UP_ULL(pages + variant * PRP_STAGGER, PRP_SLOTS);
 }
 
+/* Bytes of the entries before the list page of this number; links do not count. */
+static u64 prp_before(u64 number)
+{
+	return number * PRP_SLOTS * sizeof(__le64);
+}
+
 /* The next block of list pages, smaller ones when memory is fragmented. */
 static int prp_add_block(struct dmabuf_rw_prp *prp, u64 lists_left)
 {
@@ -85,8 +91,10 @@ int dmabuf_rw_prp_alloc(struct dmabuf_rw_prp *prp, struct device *dev, u64 bytes
 		if (prp_add_block(prp, all - done))
 			goto fail;
 		for (at = 0; at < block->bytes; at += DMABUF_RW_GRANULE) {
-			prp->list[0][done].cpu = block->cpu + at;
-			prp->list[0][done].dma = block->dma + at;
+			u64 before = prp_before(done < lists[0] ? done : done - lists[0]);
+
+			prp->list[0][done].cpu = (unsigned long)block->cpu + at - before;
+			prp->list[0][done].dma = block->dma + at - before;
 			done++;
 		}
 		cond_resched();
@@ -131,20 +139,22 @@ void dmabuf_rw_prp_fill(struct dmabuf_rw_prp *prp, struct sg_table *sgt)
 	unsigned int variant, i;
 
 	for (variant = 0; variant < prp->variants; variant++) {
-		struct dmabuf_rw_prp_page *list;
-		unsigned int slot;
-		__le64 *cpu;
+		struct dmabuf_rw_prp_page *list = prp->list[variant];
+		unsigned int slot = variant * PRP_STAGGER;
+		__le64 *cpu = prp_entry(list, 0);
+		u64 number = 0;
 
-		list = prp_find(prp, variant, 0, &slot);
-		cpu = list->cpu;
 		for_each_sgtable_dma_sg(sgt, sg, i) {
 			u64 left = sg_dma_len(sg) >> DMABUF_RW_GRANULE_SHIFT;
 			dma_addr_t dma = sg_dma_address(sg);
 
 			for (; left; left--, dma += DMABUF_RW_GRANULE) {
 				if (unlikely(slot == PRP_SLOTS)) {
-					cpu[PRP_SLOTS] = cpu_to_le64(list[1].dma);
-					cpu = (++list)->cpu;
+					u64 before = prp_before(++number);
+
+					list++;
+					cpu[PRP_SLOTS] = cpu_to_le64(list->dma + before);
+					cpu = (__le64 *)(list->cpu + before);
 					slot = 0;
 					cond_resched();
 				}

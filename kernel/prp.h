@@ -17,10 +17,14 @@ struct device;
 #define PRP_SLOTS	511U		/* data slots in a list page */
 #define PRP_STAGGER	256U
 
-/* One 4 KiB page of PRP entries as CPU and drive see it. */
+/*
+ * One 4 KiB page of PRP entries as CPU and drive see it: each address less the entries
+ * before this page, so that an entry is found by its position in the lists, and by no
+ * remainder.
+ */
 struct dmabuf_rw_prp_page {
-	__le64 *cpu;
-	dma_addr_t dma;
+	unsigned long cpu;
+	u64 dma;
 };
 
 /* A piece of coherent memory that holds a few of them. */
@@ -47,24 +51,26 @@ void dmabuf_rw_prp_fill(struct dmabuf_rw_prp *prp, struct sg_table *sgt);
 /*
  * A position divided by PRP_SLOTS is its product with this, shifted: a multiplication
  * where the compiler, who has to do it for all of 32 bits, makes seven instructions. The
- * reciprocal is too large by less than 2^-40, which must not add up to the next
- * multiple, 1 / PRP_SLOTS away.
+ * reciprocal is too large by less than 2^-39, which must not add up to the next
+ * multiple, 1 / PRP_SLOTS away. It has 31 bits, which an instruction of x86 can hold.
  */
-#define PRP_RECIPROCAL_SHIFT	40
+#define PRP_RECIPROCAL_SHIFT	39
 #define PRP_RECIPROCAL		(BIT_ULL(PRP_RECIPROCAL_SHIFT) / PRP_SLOTS + 1)
 #define PRP_MOST_POSITIONS	((DMABUF_RW_MAX_PREMAPPED >> DMABUF_RW_GRANULE_SHIFT) + PRP_STAGGER)
-static_assert(PRP_MOST_POSITIONS <= U32_MAX);
+static_assert(PRP_RECIPROCAL <= S32_MAX);
 static_assert(PRP_MOST_POSITIONS * PRP_SLOTS < BIT_ULL(PRP_RECIPROCAL_SHIFT));
 
-/* Where page @index is in the lists of @variant. */
+/* The page of the lists of @variant in which @position is. */
 static __always_inline struct dmabuf_rw_prp_page *
-prp_find(const struct dmabuf_rw_prp *prp, unsigned int variant, u32 index, unsigned int *slot)
+prp_find(const struct dmabuf_rw_prp *prp, unsigned int variant, u64 position)
 {
-	u32 position = index + variant * PRP_STAGGER;
-	u32 list = position * PRP_RECIPROCAL >> PRP_RECIPROCAL_SHIFT;
+	return &prp->list[variant][position * PRP_RECIPROCAL >> PRP_RECIPROCAL_SHIFT];
+}
 
-	*slot = position - list * PRP_SLOTS;
-	return &prp->list[variant][list];
+/* The entry at @position, which is in @page. */
+static __always_inline __le64 *prp_entry(const struct dmabuf_rw_prp_page *page, u64 position)
+{
+	return (__le64 *)(page->cpu + position * sizeof(__le64));
 }
 
 /**
@@ -81,29 +87,33 @@ static __always_inline void
 dmabuf_rw_prp_get(const struct dmabuf_rw_prp *prp, u64 offset, u32 length, __le64 *prp1,
 		  __le64 *prp2)
 {
-	u64 first = offset >> DMABUF_RW_GRANULE_SHIFT;
-	u32 within = offset & (DMABUF_RW_GRANULE - 1);
-	u32 pages = ((u64)within + length + DMABUF_RW_GRANULE - 1) >> DMABUF_RW_GRANULE_SHIFT;
-	struct dmabuf_rw_prp_page *list;
-	unsigned int slot;
+	u64 position = offset >> DMABUF_RW_GRANULE_SHIFT;
+	u64 within = offset & (DMABUF_RW_GRANULE - 1);
+	u64 end = within + length;
+	struct dmabuf_rw_prp_page *page;
+	u32 pages;
 
 	/* The caller has checked it; so that it holds under speculation, too. */
-	first = array_index_nospec(first, prp->pages);
-	list = prp_find(prp, 0, first, &slot);
-	*prp1 = cpu_to_le64(le64_to_cpu(list->cpu[slot]) + within);
-	if (pages == 1) {
-		*prp2 = 0;
+	position = array_index_nospec(position, prp->pages);
+	page = prp_find(prp, 0, position);
+	*prp1 = cpu_to_le64(le64_to_cpu(*prp_entry(page, position)) + within);
+	*prp2 = 0;
+	if (end <= DMABUF_RW_GRANULE)
 		return;
-	}
 
-	list = prp_find(prp, 0, first + 1, &slot);
-	if (pages == 2) {
-		*prp2 = list->cpu[slot];
+	position++;
+	page = prp_find(prp, 0, position);
+	if (end <= 2 * DMABUF_RW_GRANULE) {
+		*prp2 = *prp_entry(page, position);
 		return;
 	}
-	if ((slot + pages - 1) % PRP_SLOTS == 1)
-		list = prp_find(prp, 1, first + 1, &slot);
-	*prp2 = cpu_to_le64(list->dma + slot * sizeof(__le64));
+	pages = (end + DMABUF_RW_GRANULE - 1) >> DMABUF_RW_GRANULE_SHIFT;
+	/* The same for the slot: a page of the lists has PRP_SLOTS. */
+	if (((u32)position + pages - 1) % PRP_SLOTS == 1) {
+		position += PRP_STAGGER;
+		page = prp_find(prp, 1, position);
+	}
+	*prp2 = cpu_to_le64(page->dma + position * sizeof(__le64));
 }
 
 #endif /* DMABUF_RW_PRP_H */

@@ -3,10 +3,9 @@
  * READV and WRITEV: several ranges of one mapping in one command, each with a
  * result of its own, one completion for all.
  *
- * The array is copied once and then only the copy is looked at, but for the
- * results, which go to user space before the completion, from the task that
- * asked. Each range is an I/O like any other: it is checked, counted and traced
- * by itself, and one that fails has no part in what becomes of the others.
+ * The array and its copy are in ranges_array.c. Each range is an I/O like any other: it
+ * is checked, counted and traced by itself, and one that fails has no part in what
+ * becomes of the others.
  *
  * Those of a premapped mapping that can go at once do, one NVMe command each, by
  * one plug. They hold the mapping's percpu_ref together, until the last has
@@ -18,9 +17,6 @@
  * own.
  */
 #include <linux/blk-mq.h>
-#include <linux/percpu.h>
-#include <linux/slab.h>
-#include <linux/uaccess.h>
 #include <linux/workqueue.h>
 
 #include "compat.h"
@@ -30,40 +26,12 @@
 #include "limits.h"
 #include "premapped.h"
 #include "ranges.h"
+#include "ranges_array.h"
 #include "ready.h"
 #include "session.h"
 #include "sqe.h"
 
-/* All ranges of one command while it is under way. */
-struct ranges {
-	struct dmabuf_rw_mapping *m;	/* m->io held; with @held a reference instead */
-	union {
-		struct io_uring_cmd *cmd;
-		struct ranges *next;	/* of the spare ones */
-	};
-	struct dmabuf_rw_range __user *user;
-	u32 direction;
-	u32 nr;
-	u32 longest, shortest;		/* bytes, of a range */
-	u64 buffer_end, file_end;	/* the furthest, if no bit 63 is in the next two */
-	u64 memory;			/* the offsets in the buffer, or'ed */
-	u64 places;			/* the offsets in the target, and the lengths, or'ed */
-	atomic_t pending;		/* ranges that have not ended, and one for who sends them */
-	bool again;			/* some range is to be sent by a worker */
-	bool held;
-	struct work_struct work;
-	struct dmabuf_rw_range range[];	/* moved: its index, until it has ended */
-};
-
-/* dmabuf_rw_range.reason of a range that is still to be sent, by a worker. */
-#define RANGE_AGAIN	U32_MAX
-
-static struct ranges *ranges_of(struct dmabuf_rw_range *range)
-{
-	return container_of(range - range->moved, struct ranges, range[0]);
-}
-
-static struct dmabuf_rw_io_args range_args(const struct dmabuf_rw_range *range, u32 direction)
+static struct dmabuf_rw_io_args range_args(const struct range_io *range, u32 direction)
 {
 	return (struct dmabuf_rw_io_args){
 		.buffer_offset = range->buffer_offset,
@@ -73,7 +41,7 @@ static struct dmabuf_rw_io_args range_args(const struct dmabuf_rw_range *range, 
 	};
 }
 
-static __always_inline void range_end(struct dmabuf_rw_range *range, u32 moved,
+static __always_inline void range_end(struct range_io *range, u32 moved,
 				      struct dmabuf_rw_result result)
 {
 	range->moved = moved;
@@ -81,157 +49,7 @@ static __always_inline void range_end(struct dmabuf_rw_range *range, u32 moved,
 	range->reason = result.reason;
 }
 
-/*
- * Copy the array, and learn what there is to know of all ranges together. Each word
- * is read once.
- */
-static int ranges_read(struct ranges *all)
-{
-	const struct dmabuf_rw_range __user *user = all->user;
-	u64 buffer_end = 0, file_end = 0, memory = 0, places = 0;
-	u32 longest = 0, shortest = U32_MAX;
-	u32 i;
-
-	if (!user_read_access_begin(user, array_size(all->nr, sizeof(*user))))
-		return -EFAULT;
-	for (i = 0; i < all->nr; i++) {
-		struct dmabuf_rw_range *range = &all->range[i];
-		u64 buffer, place;
-		u32 length;
-
-		unsafe_get_user(buffer, &user[i].buffer_offset, fault);
-		unsafe_get_user(place, &user[i].file_offset, fault);
-		unsafe_get_user(length, &user[i].length, fault);
-		range->buffer_offset = buffer;
-		range->file_offset = place;
-		range->length = length;
-		range_end(range, i, DMABUF_RW_OK);
-		buffer_end = max(buffer_end, buffer + length);
-		file_end = max(file_end, place + length);
-		memory |= buffer;
-		places |= place | length;
-		longest = max(longest, length);
-		shortest = min(shortest, length);
-	}
-	user_read_access_end();
-	all->buffer_end = buffer_end;
-	all->file_end = file_end;
-	all->memory = memory;
-	all->places = places;
-	all->longest = longest;
-	all->shortest = shortest;
-	return 0;
-
-fault:
-	user_read_access_end();
-	return -EFAULT;
-}
-
-/*
- * What commands of up to so many ranges had, kept for the next ones on the same CPU:
- * most kernels zero what they allocate, which is dear, and each word is written anyway.
- */
-#define SPARE_RANGES	60U	/* 2 KiB */
-#define SPARE_MOST	8U
-
-struct ranges_spares {
-	struct ranges *first;
-	u32 nr;
-};
-
-static DEFINE_PER_CPU(struct ranges_spares, ranges_spares);
-
-static struct ranges *ranges_take_spare(void)
-{
-	struct ranges_spares *spares;
-	struct ranges *all;
-
-	guard(preempt)();
-	spares = this_cpu_ptr(&ranges_spares);
-	all = spares->first;
-	if (all) {
-		spares->first = all->next;
-		spares->nr--;
-	}
-	return all;
-}
-
-static bool ranges_keep_spare(struct ranges *all)
-{
-	struct ranges_spares *spares;
-
-	guard(preempt)();
-	spares = this_cpu_ptr(&ranges_spares);
-	if (all->nr > SPARE_RANGES || spares->nr == SPARE_MOST)
-		return false;
-	all->next = spares->first;
-	spares->first = all;
-	spares->nr++;
-	return true;
-}
-
-/* In a task. */
-static struct ranges *ranges_alloc(u32 nr)
-{
-	struct ranges *all = nr > SPARE_RANGES ? NULL : ranges_take_spare();
-
-	if (!all)
-		all = kmalloc(struct_size(all, range, max(nr, SPARE_RANGES)), GFP_KERNEL_ACCOUNT);
-	if (all)
-		all->nr = nr;
-	return all;
-}
-
-static void ranges_free(struct ranges *all)
-{
-	if (!ranges_keep_spare(all))
-		kfree(all);
-}
-
-static struct ranges *ranges_new(struct dmabuf_rw_range __user *user, u32 nr)
-{
-	struct ranges *all = ranges_alloc(nr);
-	int ret;
-
-	if (!all)
-		return ERR_PTR(-ENOMEM);
-	all->user = user;
-	all->again = false;
-	all->held = false;
-	ret = ranges_read(all);
-	if (ret) {
-		ranges_free(all);
-		return ERR_PTR(ret);
-	}
-	return all;
-}
-
-/* Tell user space of each range. Ranges that ended well, or -EFAULT. */
-static s32 ranges_report(const struct ranges *all)
-{
-	struct dmabuf_rw_range __user *user = all->user;
-	s32 good = 0;
-	u32 i;
-
-	if (!user_write_access_begin(user, array_size(all->nr, sizeof(*user))))
-		return -EFAULT;
-	for (i = 0; i < all->nr; i++) {
-		const struct dmabuf_rw_range *range = &all->range[i];
-
-		unsafe_put_user(range->moved, &user[i].moved, fault);
-		unsafe_put_user(range->error, &user[i].error, fault);
-		unsafe_put_user(range->reason, &user[i].reason, fault);
-		good += !range->error;
-	}
-	user_write_access_end();
-	return good;
-
-fault:
-	user_write_access_end();
-	return -EFAULT;
-}
-
-static void range_refuse(struct dmabuf_rw_mapping *m, struct dmabuf_rw_range *range,
+static void range_refuse(struct dmabuf_rw_mapping *m, struct range_io *range,
 			 struct dmabuf_rw_result result)
 {
 	dmabuf_rw_note_error(m, result.error, result.reason);
@@ -240,7 +58,7 @@ static void range_refuse(struct dmabuf_rw_mapping *m, struct dmabuf_rw_range *ra
 
 /* One range, from where waiting is allowed. */
 static struct dmabuf_rw_result range_run(struct dmabuf_rw_mapping *m,
-					 struct dmabuf_rw_range *range, u32 direction)
+					 struct range_io *range, u32 direction)
 {
 	struct dmabuf_rw_io_args args = range_args(range, direction);
 	struct dmabuf_rw_result result = dmabuf_rw_io_check(m, &args);
@@ -265,7 +83,7 @@ static void ranges_run(struct ranges *all, bool again)
 	u32 i;
 
 	for (i = 0; i < all->nr; i++) {
-		struct dmabuf_rw_range *range = &all->range[i];
+		struct range_io *range = &all->range[i];
 
 		if (again && range->reason != RANGE_AGAIN)
 			continue;
@@ -301,8 +119,8 @@ static void ranges_task_work(DMABUF_RW_TW_ARGS)
 			ranges_drop(all);
 		dmabuf_rw_mapping_put(all->m);
 	}
-	result = unlikely(gone) ? -ECANCELED : ranges_report(all);
-	ranges_free(all);
+	result = unlikely(gone) ? -ECANCELED : dmabuf_rw_ranges_report(all);
+	dmabuf_rw_ranges_free(all);
 	dmabuf_rw_cmd_done(cmd, result, DMABUF_RW_TW_FLAGS);
 }
 
@@ -339,16 +157,16 @@ static __always_inline void ranges_put(struct ranges *all, int nr)
 		ranges_end(all);
 }
 
-static void range_again(struct ranges *all, struct dmabuf_rw_range *range)
+static void range_again(struct ranges *all, struct range_io *range)
 {
 	range->reason = RANGE_AGAIN;
 	WRITE_ONCE(all->again, true);
 }
 
 /* The command of a range failed: the range is sent again, or has failed. */
-static void range_failed(struct dmabuf_rw_range *range, struct request *rq, int error)
+static void range_failed(struct range_io *range, struct request *rq, int error)
 {
-	struct ranges *all = ranges_of(range);
+	struct ranges *all = range->all;
 	struct dmabuf_rw_mapping *m = all->m;
 	u32 reason = dmabuf_rw_reason_of(m, error);
 
@@ -364,15 +182,15 @@ static void range_failed(struct dmabuf_rw_range *range, struct request *rq, int 
 /* A range whose command failed, or that somebody traces. */
 static noinline enum rq_end_io_ret range_ends_otherwise(struct request *rq, blk_status_t status)
 {
-	struct dmabuf_rw_range *range = rq->end_io_data;
+	struct range_io *range = rq->end_io_data;
 	int error = dmabuf_rw_nvme_result(rq, status);
-	struct ranges *all = ranges_of(range);
+	struct ranges *all = range->all;
 
 	if (error) {
 		range_failed(range, rq, error);
 	} else {
 		io_account(all->m, all->direction, range->length, 0, DMABUF_RW_REASON_NONE);
-		range->moved = range->length;
+		range_end(range, range->length, DMABUF_RW_OK);
 	}
 	ranges_put(all, 1);
 	return RQ_END_IO_FREE;
@@ -381,14 +199,14 @@ static noinline enum rq_end_io_ret range_ends_otherwise(struct request *rq, blk_
 static __always_inline enum rq_end_io_ret
 range_ends(DMABUF_RW_END_IO_ARGS, u32 direction)
 {
-	struct dmabuf_rw_range *range = rq->end_io_data;
-	struct ranges *all = ranges_of(range);
+	struct range_io *range = rq->end_io_data;
+	struct ranges *all = range->all;
 	u32 length = range->length;
 
 	if (unlikely(!dmabuf_rw_nvme_ended_well(rq, status) || trace_dmabuf_rw_complete_enabled()))
 		return range_ends_otherwise(rq, status);
 	dmabuf_rw_note_done(all->m, direction, length);
-	range->moved = length;
+	range_end(range, length, DMABUF_RW_OK);
 	ranges_put(all, 1);
 	return RQ_END_IO_FREE;
 }
@@ -412,7 +230,7 @@ static struct request *ranges_request(struct request_queue *q, blk_opf_t opf)
  * Send one range, which does not have to wait for anything but a request, and has
  * not been looked at. False: no command of it is under way.
  */
-static noinline bool range_send(struct ranges *all, struct dmabuf_rw_range *range)
+static noinline bool range_send(struct ranges *all, struct range_io *range)
 {
 	const struct dmabuf_rw_io_args args = range_args(range, all->direction);
 	struct dmabuf_rw_mapping *m = all->m;
@@ -431,7 +249,8 @@ static noinline bool range_send(struct ranges *all, struct dmabuf_rw_range *rang
 		range_again(all, range);
 		return false;
 	}
-	ret = command_make(rq, m, &args, 0, args.length, device_base(&m->target));
+	ret = command_make(rq, m, args_write(&args), args.file_offset + device_base(&m->target),
+			   args.buffer_offset, args.length);
 	if (unlikely(ret)) {
 		blk_mq_free_request(rq);
 		range_refuse(m, range, dmabuf_rw_fail(ret, dmabuf_rw_reason_of(m, ret)));
@@ -452,22 +271,45 @@ static noinline bool range_send(struct ranges *all, struct dmabuf_rw_range *rang
 
 /*
  * Are all ranges inside the buffer and the target, and allowed? By one that ends where
- * the furthest do, and is as long as the longest. A range whose end is past what 64
+ * the furthest do, and is no shorter than the longest. A range whose end is past what 64
  * bits hold has bit 63 set in its offset, as its length has 32 bits.
  */
 static bool ranges_inside(const struct ranges *all)
 {
 	const struct dmabuf_rw_mapping *m = all->m;
+	const u32 length = all->span + 1;	/* 0 if a range has none: refused */
 	const struct dmabuf_rw_io_args args = {
-		.buffer_offset = all->buffer_end - all->longest,
-		.file_offset = all->file_end - all->longest,
-		.length = all->longest,
+		.buffer_offset = all->buffer_end - length,
+		.file_offset = all->file_end - length,
+		.length = length,
 		.direction = all->direction,
 	};
 
-	if (unlikely((all->memory | all->places) >> 63 || !all->shortest))
+	if (unlikely((all->memory | all->places) >> 63))
 		return false;
 	return !dmabuf_rw_io_check(m, &args).error && !device_check(m, &args).error;
+}
+
+/* What all commands of a mapping, and of a direction, have. */
+struct range_words {
+	__le64 first;
+	u64 base;
+	u16 control;
+};
+
+/* Send one range of those that are ranges_inside(). */
+static __always_inline void range_send_checked(struct dmabuf_rw_mapping *m, struct request *rq,
+					       struct range_io *range,
+					       const struct range_words *words,
+					       unsigned int shift, u32 direction)
+{
+	command_write(rq, m, words->first, words->control, shift,
+		      range->file_offset + words->base, range->buffer_offset, range->length);
+	rq->end_io = direction == DMABUF_RW_DIR_WRITE ? range_write_end : range_read_end;
+	rq->end_io_data = range;
+	trace_dmabuf_rw_submit(m->session, m->handle, direction, range->file_offset,
+			       range->buffer_offset, range->length);
+	blk_execute_rq_nowait(rq, false);
 }
 
 /*
@@ -482,9 +324,12 @@ static __always_inline u32 ranges_send_checked(struct ranges *all, u32 direction
 	const blk_opf_t opf = write ? REQ_OP_DRV_OUT : REQ_OP_DRV_IN;
 	struct dmabuf_rw_mapping *m = all->m;
 	struct request_queue *q = m->target.disk->queue;
-	const u64 base = device_base(&m->target);
-	const u16 control = command_control(m, write);
-	struct dmabuf_rw_range *range = all->range, *last = range + all->nr - 1;
+	const struct range_words words = {
+		.first = command_first_word(m, write),
+		.base = device_base(&m->target),
+		.control = command_control(m, write),
+	};
+	struct range_io *range = all->range, *last = range + all->nr - 1;
 	struct request *rq, *next;
 	unsigned int shift;
 	u32 sent;
@@ -494,23 +339,19 @@ static __always_inline u32 ranges_send_checked(struct ranges *all, u32 direction
 	rq = ranges_request(q, opf);
 	if (IS_ERR(rq))
 		return 0;
-	if (unlikely(command_check(rq, m, all->places | base, all->memory, all->longest))) {
+	if (unlikely(command_check(rq, m, all->places | words.base, all->memory,
+				   all->span + 1))) {
 		blk_mq_free_request(rq);
 		return 0;
 	}
 	shift = command_shift(rq);
-	for (;; range++, rq = next) {
-		next = range == last ? NULL : ranges_request(q, opf);
-		command_write(rq, m, write, control, shift, range->file_offset + base,
-			      range->buffer_offset, range->length);
-		rq->end_io = write ? range_write_end : range_read_end;
-		rq->end_io_data = range;
-		trace_dmabuf_rw_submit(m->session, m->handle, direction, range->file_offset,
-				       range->buffer_offset, range->length);
-		blk_execute_rq_nowait(rq, false);
-		if (IS_ERR_OR_NULL(next))
+	for (; range != last; range++, rq = next) {
+		next = ranges_request(q, opf);
+		if (IS_ERR(next))
 			break;
+		range_send_checked(m, rq, range, &words, shift, direction);
 	}
+	range_send_checked(m, rq, range, &words, shift, direction);
 	sent = range + 1 - all->range;
 	this_cpu_add(m->counts->commands, sent);
 	return sent;
@@ -527,6 +368,16 @@ static noinline u32 ranges_write_checked(struct ranges *all)
 	return ranges_send_checked(all, DMABUF_RW_DIR_WRITE);
 }
 
+/* The longest range, where all->span is not enough to say whether it is too long. */
+static noinline u32 ranges_longest(const struct ranges *all)
+{
+	u32 i, longest = 0;
+
+	for (i = 0; i < all->nr; i++)
+		longest = max(longest, all->range[i].length);
+	return longest;
+}
+
 /* Would any of them have to wait, or be several commands? m->io held. */
 static bool ranges_wait(const struct ranges *all)
 {
@@ -535,7 +386,8 @@ static bool ranges_wait(const struct ranges *all)
 
 	if (dmabuf_rw_fenced(m->dmabuf, all->direction == DMABUF_RW_DIR_READ))
 		return true;
-	if (all->longest > m->target.max_command)
+	if (unlikely(all->span >= m->target.max_command) &&
+	    ranges_longest(all) > m->target.max_command)
 		return true;
 	if (likely(!target_cached(m)))
 		return false;
@@ -579,7 +431,8 @@ static struct dmabuf_rw_mapping *ranges_enter(const struct dmabuf_rw_session *se
 	/* A section of RCU, too. */
 	guard(preempt)();
 	m = dmabuf_rw_find_rcu(session, handle);
-	if (!m || m->ops != &dmabuf_rw_premapped_ops || !dmabuf_rw_io_tryget(&m->io))
+	if (!m || m->ops != &dmabuf_rw_premapped_ops || m->target.use ||
+	    !dmabuf_rw_io_tryget(&m->io))
 		return NULL;
 	/* As dmabuf_rw_io_enter(), without its own section of RCU. */
 	smp_rmb();
@@ -600,7 +453,7 @@ static int ranges_slowly(struct ranges *all, u32 handle, bool wait)
 	} else if (wait) {
 		all->m = m;
 		ranges_run(all, false);
-		ret = ranges_report(all);
+		ret = dmabuf_rw_ranges_report(all);
 	} else {
 		this_cpu_inc(m->counts->deferred);
 	}
@@ -625,7 +478,7 @@ static int ranges_begin(struct ranges *all, u32 handle, unsigned int issue_flags
 	} else {
 		ret = ranges_slowly(all, handle, wait);
 	}
-	ranges_free(all);
+	dmabuf_rw_ranges_free(all);
 	return ret;
 }
 
@@ -663,7 +516,7 @@ int dmabuf_rw_ranges_issue(struct io_uring_cmd *cmd, unsigned int issue_flags, u
 		return -EINVAL;
 	/* Not polled for: a command has room for one request. */
 	dmabuf_rw_pdu(cmd)->flags = 0;
-	all = ranges_new(u64_to_user_ptr(user), nr);
+	all = dmabuf_rw_ranges_new(u64_to_user_ptr(user), nr);
 	if (IS_ERR(all))
 		return PTR_ERR(all);
 	all->cmd = cmd;
@@ -672,23 +525,4 @@ int dmabuf_rw_ranges_issue(struct io_uring_cmd *cmd, unsigned int issue_flags, u
 	if (ret == -EAGAIN)
 		dmabuf_rw_sqe_keep(cmd);
 	return ret;
-}
-
-/**
- * dmabuf_rw_ranges_exit - free what was kept for the next commands
- *
- * Context: module exit, no command is under way.
- */
-void dmabuf_rw_ranges_exit(void)
-{
-	int cpu;
-
-	for_each_possible_cpu(cpu) {
-		struct ranges *all, *next;
-
-		for (all = per_cpu(ranges_spares, cpu).first; all; all = next) {
-			next = all->next;
-			kfree(all);
-		}
-	}
 }

@@ -10,6 +10,5 @@
 struct io_uring_cmd;
 
 int dmabuf_rw_ranges_issue(struct io_uring_cmd *cmd, unsigned int issue_flags, u32 direction);
-void dmabuf_rw_ranges_exit(void);
 
 #endif /* DMABUF_RW_RANGES_H */

@@ -148,6 +148,51 @@ void both_ways(const FileSystem &fs, Memory &memory, const std::string &what, bo
   ::unlink(path.c_str());
 }
 
+// The whole file by one command of many ranges, the last first.
+bool move_ranges(const HeldFile &held, const Session &session, Ring &ring, Direction direction) {
+  constexpr std::uint32_t length = 2 * piece;
+  std::vector<dmabuf_rw_range> ranges(file_bytes / length);
+  for (std::size_t i = 0; i < ranges.size(); ++i) {
+    const std::uint64_t at = (ranges.size() - 1 - i) * length;
+    ranges[i] = {.file_offset = at, .buffer_offset = at, .length = length};
+  }
+  const dmabuf_rw_uring_io io{.file_offset = 0, .handle = held.entry().handle, .flags = 0};
+  const int good = ring.command(
+      session.fd(), direction == Direction::Read ? DMABUF_RW_URING_READV : DMABUF_RW_URING_WRITEV,
+      reinterpret_cast<std::uintptr_t>(ranges.data()), static_cast<std::uint32_t>(ranges.size()),
+      io);
+  return report().check(good == static_cast<int>(ranges.size()) &&
+                            std::ranges::all_of(ranges,
+                                                [](const dmabuf_rw_range &range) {
+                                                  return range.moved == length && !range.error &&
+                                                         !range.reason;
+                                                }),
+                        std::format("{} ranges of a file: {}", ranges.size(), name_of(direction)),
+                        good < 0 ? errno_name(good) : std::to_string(good));
+}
+
+// Ranges are those of the file, not of the device that it is on.
+void ranges_of_file(const FileSystem &fs, Memory &memory) {
+  const std::string path = fs.path("ranges");
+  const Session session;
+  Ring ring(8);
+  const std::string what = fs.name() + ", ranges of a file";
+  make_file(path, file_bytes, 10);
+  const HeldFile held(session, memory.fd(), path);
+  if (!report().check(held.error() == 0, what + ": MAP", errno_name(held.error())))
+    return;
+  memory.put(buffer_poison);
+  if (!move_ranges(held, session, ring, Direction::Read))
+    return;
+  std::vector<Word> wanted(file_bytes / 8);
+  fill_pattern(wanted, 10, 0);
+  const auto bad = compare_words(memory.get(), wanted);
+  report().check(!bad, what + ": reads", bad ? describe(*bad, 0) : "");
+  memory.put(11);
+  if (move_ranges(held, session, ring, Direction::Write))
+    file_holds(what + ": writes", path, 11);
+}
+
 // A file that ends inside a block.
 void last_block(const FileSystem &fs, Memory &memory) {
   const std::string path = fs.path("tail");
@@ -195,6 +240,7 @@ void test_kind(const FileSystem &fs, Kind kind) {
   if (kind == Kind::Pages)
     both_ways(fs, memory, std::string(name_of(kind)) + ", unlike pieces", true);
   last_block(fs, memory);
+  ranges_of_file(fs, memory);
 }
 
 } // namespace
