@@ -163,6 +163,27 @@ static ssize_t bvec_call(struct bvec_io *io)
 }
 
 /*
+ * Does the CPU do a part of this direct I/O on a regular file whose bytes a device moves
+ * otherwise? It does what is no whole block; it clears, for a read, what is past the
+ * end or in a hole; it copies all where the device sums the pages, which have to stay as
+ * they are; and a file so short may be kept in its inode.
+ */
+static bool bvec_cpu_has_part(const struct dmabuf_rw_target *target, const struct inode *inode,
+			      const struct dmabuf_rw_io_args *args)
+{
+	/* xfs does not count here. */
+	u64 held = (u64)READ_ONCE(inode->i_blocks) << SECTOR_SHIFT;
+	u64 size = i_size_read(inode), block = i_blocksize(inode);
+
+	if (((args->file_offset | args->length) & (block - 1)) || size < block ||
+	    bdev_stable_writes(inode->i_sb->s_bdev))
+		return true;
+	return args->direction == DMABUF_RW_DIR_READ &&
+		(target->holes || (held && held < size) ||
+		 args->file_offset + args->length > size);
+}
+
+/*
  * May the CPU copy in the course of this direct I/O? File systems do so with what
  * they compress or sum, keep in the journal, or cannot take without a whole block;
  * and they begin to, for a file whose data is to go through the journal, or that gets
@@ -180,8 +201,7 @@ static bool bvec_cpu_may_copy(const struct dmabuf_rw_mapping *m,
 		return false;
 	if (READ_ONCE(mapping->a_ops) != m->target.direct_aops || IS_VERITY(inode))
 		return true;
-	return S_ISREG(inode->i_mode) &&
-		((args->file_offset | args->length) & (i_blocksize(inode) - 1));
+	return S_ISREG(inode->i_mode) && bvec_cpu_has_part(&m->target, inode, args);
 }
 
 /* The CPU copies, or may: the exporter is told before and after. */
@@ -438,7 +458,7 @@ static int bvec_issue(struct io_uring_cmd *cmd, struct dmabuf_rw_mapping *m,
 	if (result.error)
 		return dmabuf_rw_io_refuse(m, result);
 	if (dmabuf_rw_io_fenced(m, args) || !(file->f_flags & O_DIRECT) ||
-	    !(file->f_mode & FMODE_NOWAIT))
+	    !(file->f_mode & FMODE_NOWAIT) || bvec_cpu_may_copy(m, args))
 		return dmabuf_rw_io_defer(m);
 	return bvec_start(cmd, m, args, issue_flags);
 }

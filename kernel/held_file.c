@@ -253,6 +253,21 @@ bool dmabuf_rw_file_is_direct(struct file *file)
 	return use_file_system_known(file_inode(file)->i_sb) && use_is_plain(file);
 }
 
+/**
+ * dmabuf_rw_file_has_holes - has a file fewer blocks than its size takes?
+ * @file: a regular file
+ *
+ * Context: process; may sleep.
+ * Return: whether it has, or does not say.
+ */
+bool dmabuf_rw_file_has_holes(struct file *file)
+{
+	struct kstat stat;
+
+	return vfs_getattr(&file->f_path, &stat, STATX_BLOCKS | STATX_SIZE, AT_STATX_SYNC_AS_STAT) ||
+		stat.blocks << SECTOR_SHIFT < stat.size;
+}
+
 /* May the caller do that to this file? */
 static struct dmabuf_rw_result use_check(struct file *file, u32 directions)
 {

@@ -36,6 +36,7 @@ static inline bool dmabuf_rw_hold_file_available(void)
 	return DMABUF_RW_HOLDS_FILES;
 }
 
+bool dmabuf_rw_file_has_holes(struct file *file);
 bool dmabuf_rw_file_is_direct(struct file *file);
 struct dmabuf_rw_result dmabuf_rw_file_use_get(struct file *file, u32 directions,
 					       struct dmabuf_rw_file_use **out);

@@ -236,6 +236,8 @@ struct dmabuf_rw_result dmabuf_rw_target_file(struct dmabuf_rw_target *target,
 		return dmabuf_rw_fail(-EOPNOTSUPP, DMABUF_RW_REASON_NOT_FILE);
 	if (S_ISBLK(inode->i_mode) || dmabuf_rw_file_is_direct(file))
 		target->direct_aops = file->f_mapping->a_ops;
+	if (S_ISREG(inode->i_mode) && target->direct_aops)
+		target->holes = dmabuf_rw_file_has_holes(file);
 	target->file = get_file(file);
 	return DMABUF_RW_OK;
 }

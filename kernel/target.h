@@ -16,9 +16,10 @@ struct io_comp_batch;
 
 /* What user space opened and, premapped, the namespace that commands go to. */
 struct dmabuf_rw_target {
-	struct file *file;		/* reference; bvec has no more than this and the next */
+	struct file *file;		/* reference; bvec has no more than this and the next two */
 	/* While @file has these, its direct I/O never copies. NULL: it may at any time. */
 	const struct address_space_operations *direct_aops;
+	bool holes;			/* @file, a regular one, had some when it was mapped */
 	struct block_device *bdev;	/* of @file, or the one that @file's file system is on */
 	struct dmabuf_rw_file_use *use;	/* @file is a regular one, and held still; else NULL */
 	struct request_queue *head;	/* the queue of a multipath head, or NULL */

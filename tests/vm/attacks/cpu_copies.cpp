@@ -199,6 +199,22 @@ void shared_blocks(const TestBuffer &buffer) {
   copied.ended_as_begun();
 }
 
+// What is in no block of a plain file is cleared by the CPU, in the middle of the file or past its
+// end.
+void holes(const char *type, const TestBuffer &buffer) {
+  const FileSystem fs(type, 0);
+  const std::string path = fs.path("file");
+  make_file(path, bytes, 4);
+  Copied whole_file(std::format("{}, past the end", type), path, buffer, true);
+  whole_file.read(past_the_end);
+  whole_file.ended_as_begun();
+  shell(std::format("fallocate --punch-hole --offset 8192 --length 16384 {}", path));
+  Copied copied(std::format("{}, with a hole", type), path, buffer, true);
+  copied.read(whole);
+  copied.read(blocks);
+  copied.ended_as_begun();
+}
+
 // A device moves the bytes: the exporter hears nothing, and the submitter's call sends the I/O.
 void by_device(const std::string &name, const std::string &path, const Testexp &testexp) {
   const TestBuffer buffer = make_test_buffer(testexp, 0);
@@ -239,6 +255,8 @@ void attack_cpu_copies() {
   journal_later(buffer);
   verity_later(buffer);
   shared_blocks(buffer);
+  for (const char *const type : {"ext4", "xfs"})
+    holes(type, buffer);
   by_device("the drive", drive, testexp);
   for (const char *const type : {"ext4", "xfs"}) {
     const FileSystem fs(type, 0);
