@@ -11,14 +11,24 @@ need_root() {
 	[ "$(id -u)" = 0 ] || fail "$1; run it as root"
 }
 
-# Says now and then how much apt-get has fetched: a mirror may be slow. The program that ends this may not wait for sleep.
+# Says now and then how much apt-get has fetched: a mirror may be slow. The program that ends this may not wait for sleep;
+# and one that is killed cannot end this.
 tell_progress() {
 	before=$(fetched_mib)
-	while sleep "${every_s:-30}" >/dev/null 2>&1; do
-		say "apt-get is still at work; $(($(fetched_mib) - before)) MiB of packages have come"
+	while kill -0 $$ 2>/dev/null && sleep "${every_s:-30}" >/dev/null 2>&1; do
+		come=$(($(fetched_mib) - before))
+		# apt may throw away what it has installed.
+		[ "$come" -ge 0 ] || come=0
+		say "apt-get is still at work; $come MiB of packages have come"
 	done
 }
-fetched_mib() { du -sm /var/cache/apt/archives | cut -f1; }
+# Files come and go while they are counted.
+fetched_mib() {
+	counted=$(du -sm /var/cache/apt/archives 2>/dev/null) || :
+	echo "$counted" | { IFS='	' read -r mib _ || :; echo "${mib:-0}"; }
+}
+# Nothing that happens to it is a failure.
+stop_telling() { kill "$teller" 2>/dev/null || :; }
 
 # Installs those of the packages that are missing. $@: names of packages
 need_packages() {
@@ -39,10 +49,10 @@ need_packages() {
 		--no-install-recommends $missing
 	tell_progress &
 	teller=$!
-	trap 'kill "$teller"' EXIT
+	trap stop_telling EXIT
 	if "$@" >/dev/null 2>&1 || { apt-get -qq update >&2 && "$@" >&2; }; then
 		trap - EXIT
-		kill "$teller"
+		stop_telling
 		return 0
 	fi
 	fail "apt-get cannot install$missing; it says above why. Mend that, and start again"

@@ -33,17 +33,19 @@ _CARRIED = re.compile(
 
 # What apt says of a file that did not come, and why.
 _NOT_FETCHED = re.compile(r"^[EW]: Failed to fetch (\S+)\s+(\S.*?)(?: \[IP: [^]]*\])?$", re.MULTILINE)
+# HTTP's errors that are the client's; but for time-outs and too many requests.
+_REFUSED = re.compile(r"4(?!08|29)\d\d ")
 
 
 def failure(said: str, otherwise: str) -> LabError:
-    """Why apt failed, by what it said: the network, and nothing else, is a BrokenOff."""
+    """Why apt failed, by what it said in English: what another try may have is a BrokenOff."""
     full = os.strerror(errno.ENOSPC)
     if full in said:
-        return LabError(f"the disk is full ({full}): make room, or set DMABUF_LAB_CACHE to a folder with more, and run "
-                        "this again")
+        return LabError(f"the disk is full ({full}): make room, or, for what the lab keeps, set DMABUF_LAB_CACHE to "
+                        "a folder with more, and run this again")
     found = _NOT_FETCHED.search(said)
-    # What the archive does not have will not be there at another try.
-    if found is None or found[2].startswith("404 "):
+    # What the archive does not have, or does not give, will not be there at another try.
+    if found is None or _REFUSED.match(found[2]):
         return LabError(otherwise)
     return BrokenOff(f"{found[1]} could not be fetched: {found[2]}; when the archive answers, run this again")
 
@@ -140,7 +142,7 @@ def install(packages: Iterable[str]) -> None:
         return
     options = ["-y", "-qq", "-o", "Dpkg::Use-Pty=0", "-o", "DPkg::Lock::Timeout=300"]
     argv = ["apt-get", *options, "install", "--no-install-recommends", *needed]
-    environment = ["env", "DEBIAN_FRONTEND=noninteractive"]
+    environment = ["env", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C.UTF-8"]
     with fetching(f"installing on the host: {' '.join(needed)}", ARCHIVES):
         result = subprocess.run([*environment, *argv], capture_output=True, text=True)
         if result.returncode != 0:

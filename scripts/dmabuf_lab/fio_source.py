@@ -101,6 +101,8 @@ def get(version: str, mirror: str | None) -> Path:
             shutil.rmtree(stale, ignore_errors=True)
         if mirror is None:
             raise LabError(f"no Debian archive is known to fetch fio's source from\n{elsewhere(version)}")
+        # What a try that broke off has left would count as what has come.
+        shutil.rmtree(base / "apt", ignore_errors=True)
         private = PrivateApt(base / "apt")
         with fetching(f"fetching the source of fio {version}", base / "apt"):
             seen: list[str] = []

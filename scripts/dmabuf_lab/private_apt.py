@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """An apt of the lab's own, which fetches packages without touching the host's sources or state."""
 
+import os
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -48,7 +49,9 @@ class PrivateApt:
             argv += ["-o", f"APT::Architectures::={self.arch}", "-o", "APT::Architectures::=amd64"]
         for key, value in settings.items():
             argv += ["-o", f"{key}={value}"]
-        result = subprocess.run([*argv, *words], cwd=cwd, capture_output=True, text=True)
+        # What it says is read.
+        env = {**os.environ, "LC_ALL": "C.UTF-8"}
+        result = subprocess.run([*argv, *words], cwd=cwd, env=env, capture_output=True, text=True)
         return result.returncode, result.stdout, result.stderr.strip()
 
     def use(self, mirror: str, suite: str, kind: str = "deb-src") -> bool:

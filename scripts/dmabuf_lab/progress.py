@@ -30,13 +30,14 @@ def _bytes_in(folder: Path) -> int:
 
 @contextmanager
 def fetching(text: str, *folders: Path) -> Iterator[None]:
-    """A step that fills folders by the network: it says now and then how much has come, as a mirror may be slow."""
+    """A step that fills folders by the network: it says now and then how much is there, as a mirror may be slow."""
     over = threading.Event()
     before = sum(map(_bytes_in, folders))
 
     def tell() -> None:
         while not over.wait(EVERY_S):
-            say(f"{text}: {(sum(map(_bytes_in, folders)) - before) / (1 << 20):.1f} MiB so far")
+            come = max(sum(map(_bytes_in, folders)) - before, 0)
+            say(f"{text}: {come / (1 << 20):.1f} MiB so far")
 
     teller = threading.Thread(target=tell, daemon=True)
     with step(text):

@@ -57,7 +57,10 @@ def test_a_full_disk_is_told_from_a_network_that_broke_off() -> None:
     broken = apt.failure("W: x\nE: Failed to fetch a://b/c  Connection failed [IP: 192.0.2.1 80]\nE: Some\n", "else")
     assert str(broken) == "a://b/c could not be fetched: Connection failed; when the archive answers, run this again"
     assert isinstance(broken, BrokenOff)
-    assert str(apt.failure("E: Failed to fetch a://b/c  404  Not Found [IP: 192.0.2.1 80]\n", "else")) == "else"
+    for status in ("404  Not Found", "403  Forbidden", "407  Proxy Authentication Required"):
+        assert str(apt.failure(f"E: Failed to fetch a://b/c  {status} [IP: 192.0.2.1 80]\n", "else")) == "else"
+    for status in ("429  Too Many Requests", "503  Service Unavailable"):
+        assert isinstance(apt.failure(f"E: Failed to fetch a://b/c  {status}\n", "else"), BrokenOff)
     assert str(apt.failure("E: Unable to locate package x\n", "else")) == "else"
 
 

@@ -11,22 +11,25 @@ import pytest
 NEEDED = Path(__file__).resolve().parents[2] / "scripts/needed.sh"
 
 
-def need(folder: Path, state: str, *, root: bool = True, then: str = "true") -> tuple[int, str, str]:
+def need(folder: Path, state: str, *, root: bool = True, then: str = "true", du: str = "exit 1", shell: str = "sh -eu"
+         ) -> tuple[int, str, str]:
     """The status, what was said, and what apt-get was asked for, of a package in a state of dpkg's. then: what else apt-get
-    does."""
+    does; du: what counts what has come."""
     programs = {
         "dpkg-query": f"printf '%s' '{state}'",
         "apt-get": f'echo "$@" >>{folder}/asked; {then}',
         "id": f"echo {0 if root else 1000}",
+        "du": f"{du}",
     }
     for name, text in programs.items():
         (folder / name).write_text(f"#!/bin/sh\n{text}\n")
         (folder / name).chmod(0o755)
-    script = f"set -eu; program=test; every_s=0.2; . {NEEDED}; need_packages some-package; say goes on"
+    script = f"program=test; every_s=0.2; . {NEEDED}; need_packages some-package; say goes on"
     path = {"PATH": f"{folder}:{os.environ['PATH']}"}
-    done = subprocess.run(["sh", "-c", script], env=path, text=True, capture_output=True, check=False)
+    with (folder / "said").open("w") as said:
+        done = subprocess.run([*shell.split(), "-c", script], env=path, stderr=said, check=False)
     asked = folder / "asked"
-    return done.returncode, done.stderr, asked.read_text() if asked.exists() else ""
+    return done.returncode, (folder / "said").read_text(), asked.read_text() if asked.exists() else ""
 
 
 @pytest.mark.parametrize("state", ["ii ", "hi ", "ri ", "ii ii "])
@@ -45,8 +48,15 @@ def test_another_user_is_told_what_is_missing(tmp_path: Path) -> None:
         1, "test: these packages are missing: some-package; run it as root\n", "")
 
 
-def test_a_slow_mirror_is_waited_for_and_it_is_told_how_far_it_is(tmp_path: Path) -> None:
-    status, said, _ = need(tmp_path, "", then="sleep 1.5")
+# As demo and check do it: a failure in a pipeline is one, too.
+SHELLS = ("sh -eu", "bash -euo pipefail")
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("du", ["exit 1", "exit 0", "printf '%s\\t.\\n' $((1000 - $(wc -l < FOLDER/said)))"])
+def test_a_slow_mirror_is_waited_for_and_it_is_told_how_far_it_is(tmp_path: Path, shell: str, du: str) -> None:
+    until = f'while [ "$(grep -c "have come" {tmp_path}/said)" -lt 3 ]; do sleep 0.1; done'
+    status, said, _ = need(tmp_path, "", then=until, du=du.replace("FOLDER", str(tmp_path)), shell=shell)
     lines = said.splitlines()
     assert status == 0 and lines[0].startswith("test: installing some-package (some minutes, by the network)")
     told = [line for line in lines if re.search(r"; \d+ MiB of packages have come$", line)]

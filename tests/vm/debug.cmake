@@ -42,7 +42,7 @@ endfunction()
 
 set(programs /src/build/lab/tests/vm)
 add_debug_test(isolation PART TIMEOUT 600 COMMAND ${programs}/isolation)
-# Waiting for fences, by the clock, is left to the whole one.
+# The exporter by itself, waiting for fences by the clock, and watch are left to the whole one.
 add_debug_test(invalidate PART TIMEOUT 900 COMMAND
   ${programs}/invalidate --quick load kill revoke refusals sharing twins)
 add_debug_test(invalidate.whole TIMEOUT 1200 COMMAND ${programs}/invalidate --quick && ${programs}/watch)
