@@ -40,5 +40,3 @@ add_vm_test(nightly.drives LAB --paths 2 --append nvme_core.multipath=N --timeou
 add_vm_test(guard.head LAB --paths 2 COMMAND ${python}/drive/guard.py head)
 # Memory that the kernel does not use: above 4 GiB.
 add_vm_test(attacks.no_pages LAB --memory 3072 --append mem=4G COMMAND ${programs}/attacks carveout)
-add_debug_test(attacks PART TIMEOUT 600 COMMAND ${programs}/attacks publish durability pin late-return
-  cpu-access)

@@ -41,17 +41,17 @@ function(add_debug_test name)
 endfunction()
 
 set(programs /src/build/lab/tests/vm)
-add_debug_test(isolation PART TIMEOUT 600 COMMAND ${programs}/isolation)
-# The exporter by itself, waiting for fences by the clock, and watch are left to the whole one.
-add_debug_test(invalidate PART TIMEOUT 900 COMMAND
-  ${programs}/invalidate --quick load kill revoke refusals sharing twins)
-add_debug_test(invalidate.whole TIMEOUT 1200 COMMAND ${programs}/invalidate --quick && ${programs}/watch)
+# In one guest, as that kernel takes a minute to boot. The exporter by itself, waiting for fences by the
+# clock, and watch are left to the others.
+add_debug_test(several PART TIMEOUT 1500 COMMAND
+  ${programs}/isolation && ${programs}/invalidate --quick load kill revoke refusals sharing twins &&
+  ${programs}/attacks publish durability pin late-return cpu-access &&
+  ${programs}/rwfile --kills 3 --allow-skip 'a reader whose page is held back')
+add_debug_test(invalidate TIMEOUT 1200 COMMAND ${programs}/invalidate --quick && ${programs}/watch)
 # A kernel mapping that an exporter cannot make is a warning of the dma-buf framework.
 add_debug_test(faults PART TIMEOUT 600
   LAB --errors --expect "WARNING: drivers/dma-buf/dma-buf.c:\\d+ at dma_buf_vmap\\+"
   COMMAND ${programs}/faults)
-add_debug_test(rwfile PART TIMEOUT 600 COMMAND
-  ${programs}/rwfile --kills 3 --allow-skip 'a reader whose page is held back')
 add_debug_test(teardown TIMEOUT 900 COMMAND
   ${programs}/teardown --kills 8 && ${programs}/teardown --unbind)
 add_debug_test(rings TIMEOUT 900 LAB --append nvme.poll_queues=1 COMMAND ${programs}/rings --polled)
