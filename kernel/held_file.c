@@ -264,8 +264,9 @@ bool dmabuf_rw_file_has_holes(struct file *file)
 {
 	struct kstat stat;
 
-	return vfs_getattr(&file->f_path, &stat, STATX_BLOCKS | STATX_SIZE, AT_STATX_SYNC_AS_STAT) ||
-		stat.blocks << SECTOR_SHIFT < stat.size;
+	return vfs_getattr(&file->f_path, &stat, STATX_BLOCKS | STATX_SIZE,
+			   AT_STATX_SYNC_AS_STAT) ||
+	       stat.blocks << SECTOR_SHIFT < stat.size;
 }
 
 /* May the caller do that to this file? */
