@@ -30,15 +30,22 @@ void next_tick() {
       ::usleep(1000);
 }
 
+// What MAP says of the mapping that I/O goes to while memory is refused.
+dmabuf_rw_map_entry mapped(const Session &session, const DmaBuf &buffer, int target, Path path,
+                           std::uint32_t hint) {
+  auto entry = map_entry(buffer.fd(), target, path);
+  entry.max_command_hint = hint;
+  if (session.map_one(entry) != 0)
+    die("MAP");
+  return entry;
+}
+
 } // namespace
 
 void transfers(Faults &faults, const DmaBuf &buffer, DiskRegion &region, int target, Path path,
                std::uint32_t hint) {
   const Session session;
-  auto entry = map_entry(buffer.fd(), target, path);
-  entry.max_command_hint = hint;
-  if (session.map_one(entry) != 0)
-    die("MAP");
+  const auto entry = mapped(session, buffer, target, path, hint);
   std::uint32_t generation = 0;
   const std::string name =
       std::format("READ {}{}", name_of(path), hint ? ", several commands" : "");
@@ -75,10 +82,7 @@ void transfers(Faults &faults, const DmaBuf &buffer, DiskRegion &region, int tar
 void waited(Faults &faults, const DmaBuf &buffer, DiskRegion &region, int target, Path path,
             std::uint32_t hint) {
   const Session session;
-  auto entry = map_entry(buffer.fd(), target, path);
-  entry.max_command_hint = hint;
-  if (session.map_one(entry) != 0)
-    die("MAP");
+  const auto entry = mapped(session, buffer, target, path, hint);
   std::uint32_t generation = 2000;
   for (const std::uint32_t direction : {DMABUF_RW_DIR_READ, DMABUF_RW_DIR_WRITE}) {
     const bool write = direction == DMABUF_RW_DIR_WRITE;
