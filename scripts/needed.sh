@@ -25,7 +25,8 @@ tell_progress() {
 # Files come and go while they are counted.
 fetched_mib() {
 	counted=$(du -sm /var/cache/apt/archives 2>/dev/null) || :
-	echo "$counted" | { IFS='	' read -r mib _ || :; echo "${mib:-0}"; }
+	mib=${counted%%[!0-9]*}
+	echo "${mib:-0}"
 }
 # Nothing that happens to it is a failure.
 stop_telling() { kill "$teller" 2>/dev/null || :; }
