@@ -3,6 +3,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -55,6 +56,14 @@ def fingerprint(base: Path, inputs: Iterable[str], extra: str) -> str:
     return digest.hexdigest()
 
 
+def messages(output: str, prefix: str) -> list[str]:
+    """The compiler's and sparse's messages about files below `prefix` in a build's output, once each."""
+    pattern = re.compile(rf"^{re.escape(prefix)}\S*?:\d+(:\d+)?: .*|^\S+\.[ch]:\d+(:\d+)?: .*")
+    own = re.compile(r"^(/usr/|\.\./|\./|include/|arch/)")
+    found = (line for line in output.splitlines() if pattern.match(line) and not own.match(line))
+    return list(dict.fromkeys(line.removeprefix(prefix) for line in found))
+
+
 def build_dir(arch: str) -> str:
     """Where what is made for an architecture is, relative to the checkout."""
     return config.ARM64_BUILD_DIR if arch == "arm64" else config.BUILD_DIR
@@ -101,7 +110,7 @@ class Builder:
 
     def _inside(
         self, command: Sequence[str], what: str, more: Sequence[chroot.Bind] = ()
-    ) -> None:
+    ) -> str:
         source = chroot.Bind(self.base, config.GUEST_SOURCE)
         products = chroot.Bind(
             self.base / "build", f"{config.GUEST_SOURCE}/build", read_only=False
@@ -109,6 +118,7 @@ class Builder:
         output = chroot.check(self.root.path, command, what, binds=[source, products, *more])
         if "warning:" in output:
             say(f"{what} gave warnings:\n{output.strip()}")
+        return output
 
     def _current(self, stamp: Path, wanted: str, products: Sequence[Path]) -> bool:
         if not all(path.exists() for path in products):
@@ -159,7 +169,7 @@ class Builder:
         return ["env", f"PKG_CONFIG_LIBDIR={arm64.PKG_CONFIG}"] if self.arch == "arm64" else []
 
     def module(self, kernel: GuestKernel) -> None:
-        """Builds dmabuf_rw.ko for a kernel, and the modules that only tests load."""
+        """Builds dmabuf_rw.ko for a kernel, and the modules that only tests load; with W=1, no message is let pass."""
         release, arch = kernel.release, kernel.arch
         self._module("kernel", kernel, self.base / module_path(release, arch), MODULE_INPUTS)
         product = self.base / exporter_path(release, arch)
@@ -173,26 +183,33 @@ class Builder:
         release = kernel.release
         headers, binds, path = _headers(kernel)
         stamp = product.with_name(".stamp")
-        wanted = fingerprint(self.base, inputs, f"{self.identity}|{release}|{kernel.headers}{kernel.mark}")
+        wanted = fingerprint(self.base, inputs, f"{self.identity}|{release}|{kernel.headers}{kernel.mark}|W=1")
         if self._current(stamp, wanted, [product]):
             return
         product.parent.mkdir(parents=True, exist_ok=True)
         out = product.parent.relative_to(self.base)
-        with step(f"building {product.name} for {release}"):
-            self._inside(
+        what = f"building {product.name} for {release}"
+        with step(what):
+            output = self._inside(
                 [
                     *("env", f"PATH={path}"),
-                    *("make", "-s", f"-j{os.cpu_count() or 1}"),
+                    *("make", "-s", f"-j{os.cpu_count() or 1}", "W=1"),
                     *("-C", f"{config.GUEST_SOURCE}/{source}"),
                     *(arm64.KBUILD if kernel.arch == "arm64" else ()),
                     f"KDIR={headers}",
                     f"BUILD={config.GUEST_SOURCE}/{out}",
                 ],
-                f"building {product.name} for {release}",
+                what,
                 binds,
             )
         if not product.exists():
             raise LabError(f"the build made no {product.name} for {release}")
+        found = messages(output, f"{config.GUEST_SOURCE}/{out}/")
+        if found:
+            # All of it is compiled again, or the next build would hear nothing of them.
+            for made in (product, *product.parent.glob("*.o")):
+                made.unlink()
+            raise LabError("\n".join([f"{what} gave messages of the compiler, and none is let pass:", *found]))
         stamp.write_text(wanted)
 
 

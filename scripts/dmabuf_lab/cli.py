@@ -270,7 +270,7 @@ def parser() -> argparse.ArgumentParser:
     _guest_options(shell)
     commands.add_parser(
         "lint",
-        help="checkpatch, kernel-doc, sparse, W=1 and circles of calls on the modules' sources",
+        help="checkpatch, kernel-doc, sparse and circles of calls on the modules' sources",
     )
     layout = commands.add_parser("format", help="lay out the C++ and Python files")
     layout.add_argument("--check", action="store_true", help="only say which differ, and end with 1 if any does")

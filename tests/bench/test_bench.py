@@ -352,13 +352,21 @@ def test_goals_that_are_missed_fail_the_program(
         assert scheduler == "none"
         return lab.Boot(iommu, "cmd", [sample(case, 1000) for case in wanted])
 
+    # No guest of its own for the jobs either; what several cost beside one is `ratio`.
+    def measured_jobs(repeats: int) -> tuple[Sample, Sample]:
+        return sample(jobs.CASE, 1000 * ratio), sample(jobs.CASE, 1000)
+
     monkeypatch.setattr(cli, "_packages", lambda: None)
     monkeypatch.setattr(lab, "instructions", measured)
+    monkeypatch.setattr(jobs, "measure", measured_jobs)
+    ratio = 1.0
     assert cli.main(["goals", "--out", str(tmp_path)]) == EXIT_FAIL
     monkeypatch.setattr(goals, "GOALS", (goal(1.01),))
     monkeypatch.setattr(goals, "needed", lambda iommu: [HOST, FAST])
     assert cli.main(["goals", "--out", str(tmp_path)]) == 0
     assert (tmp_path / "results.json").exists()
+    ratio = jobs.GOAL.most * 1.01
+    assert cli.main(["goals", "--out", str(tmp_path)]) == EXIT_FAIL
 
 
 def test_the_lab_is_asked_for_what_the_cases_need() -> None:

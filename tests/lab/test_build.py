@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from dmabuf_lab import build
+from dmabuf_lab import build, guest_kernel, root
 from dmabuf_lab.errors import LabError
 
 
@@ -67,3 +67,32 @@ def test_files_outside_the_inputs_do_not_matter(tmp_path: Path) -> None:
     before = mark(tmp_path)
     (tmp_path / "README.md").write_text("x")
     assert mark(tmp_path) == before
+
+
+def test_a_warning_about_a_module_ends_its_build_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One in a header of the kernel does not, and nothing of what was made is left that would be taken for good."""
+    base = tmp_path / "checkout"
+    (base / "kernel").mkdir(parents=True)
+    (base / "kernel/main.c").write_text("")
+    product = base / build.module_path("7.3")
+    said = "./include/linux/y.h:3:4: warning: of the kernel's own\n"
+
+    def make(_builder: build.Builder, command: list[str], _what: str, *_more: object) -> str:
+        assert "W=1" in command
+        for name in (product, product.with_name("io.o")):
+            name.write_text("")
+        return said
+
+    monkeypatch.setattr(build.Builder, "_inside", make)
+    builder = build.Builder(root.Root(tmp_path, {"made": "now"}), base)
+    kernel = guest_kernel.GuestKernel("7.3", tmp_path / "vmlinuz", tmp_path, headers=tmp_path, source=tmp_path)
+    where = f"/src/{product.parent.relative_to(base)}"
+    builder._module("kernel", kernel, product, ["kernel"])
+    assert product.exists()
+    (base / "kernel/main.c").write_text("x")
+    for line in (f"{where}/io.c:7:9: warning: unused variable 'x'", "io.c:7:9: warning: unused variable 'x'"):
+        said = f"  CC [M]  io.o\n{line}\n"
+        for _ in range(2):
+            with pytest.raises(LabError, match=r"\nio.c:7:9: warning: unused variable 'x'$"):
+                builder._module("kernel", kernel, product, ["kernel"])
+            assert not list(product.parent.glob("*.o")) and not product.exists()

@@ -95,9 +95,10 @@ def test_our_modules_are_built_again_for_a_kernel_that_was_built_anew(
     product = base / build.module_path(RELEASE)
     built: list[str] = []
 
-    def make(_builder: build.Builder, _command: list[str], what: str, *_more: object) -> None:
+    def make(_builder: build.Builder, _command: list[str], what: str, *_more: object) -> str:
         product.write_text("")
         built.append(what)
+        return ""
 
     monkeypatch.setattr(build.Builder, "_inside", make)
     builder = build.Builder(root.Root(lab.path, {"made": "now"}), base)
