@@ -21,7 +21,7 @@ add_vm_test(large LAB --memory 7168 COMMAND ${programs}/large)
 add_vm_test(formats LAB --formats COMMAND ${programs}/formats --allow-skip 'extended metadata' && ${programs}/drives)
 add_vm_test(formats.kernel_6_12 LAB --formats --kernel 6.12 COMMAND
   ${programs}/formats --allow-skip 'extended metadata' --allow-skip '16 KiB blocks' && ${programs}/drives)
-only_with_matrix(formats.kernel_6_12)
+only_with_matrix(formats.kernel_6_12 ranges.kernel_6_12)
 add_vm_test(p2p LAB --p2p --iommu strict COMMAND
   ${programs}/p2p && ${python}/qual/machine.py peer)
 # Linux trusts peer-to-peer through the host bridge of some processors only; not of this one.
@@ -106,6 +106,8 @@ add_vm_test(kernel_6_12.invalidate LAB --kernel 6.12 COMMAND
 
 add_vm_test(kernel_6_12.rwfile LAB --kernel 6.12 COMMAND
   ${programs}/rwfile --seconds 1 --kills 3 --allow-skip 'RW while the memory moves' && ${python}/examples/documented.py ${programs})
+# The default run has isolation, rings, teardown, witness, attacks and files on 6.12.
+only_with_matrix(kernel_6_12.invalidate kernel_6_12.rwfile)
 
 add_test(NAME soak.invalidate
   COMMAND ${CMAKE_SOURCE_DIR}/scripts/dmabuf-lab run --timeout 900 --

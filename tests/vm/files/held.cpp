@@ -385,7 +385,11 @@ void told_at_the_end(const FileSystem &fs, const DmaBuf &buffer) {
   const std::string path = fs.path("told");
   make_file(path, file_bytes, 5);
   const UniqueFd watch(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
-  if (::inotify_add_watch(watch.get(), path.c_str(), IN_MODIFY) < 0)
+  // The lab's debug kernel has none; the file's time is looked at all the same.
+  const bool watched = watch || errno != ENOSYS;
+  if (!watched)
+    report().skip("inotify", errno_name(errno));
+  else if (::inotify_add_watch(watch.get(), path.c_str(), IN_MODIFY) < 0)
     die("inotify_add_watch: " + errno_name(errno));
   const auto told = [&] {
     char events[4096];
@@ -405,9 +409,15 @@ void told_at_the_end(const FileSystem &fs, const DmaBuf &buffer) {
     const std::string what =
         fs.name() + (writes ? ": UNMAP after a write" : ": UNMAP after a read");
     // The mapping may go a moment after UNMAP.
-    const bool now = wait_for(told, writes ? 30 : 0.3);
+    const auto timed = [&] {
+      ::stat(path.c_str(), &after);
+      return newer(after.st_mtim, before.st_mtim);
+    };
+    const bool now =
+        watched ? wait_for(told, writes ? 30 : 0.3) : wait_for(timed, writes ? 30 : 0.3);
     ::stat(path.c_str(), &after);
-    report().check(now == writes, what + ", inotify");
+    if (watched)
+      report().check(now == writes, what + ", inotify");
     report().check(newer(after.st_mtim, before.st_mtim) == writes, what + ", the file's time");
   }
 }
