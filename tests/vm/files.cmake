@@ -22,4 +22,4 @@ add_test(NAME soak.files.power_cut
     "${python}/files/power_cut.py --cuts 500 ext4 xfs")
 set_tests_properties(soak.files.power_cut PROPERTIES LABELS soak RUN_SERIAL TRUE TIMEOUT 3600)
 add_vm_test(files.fio LAB COMMAND ${python}/fio/files.py)
-add_debug_test(files TIMEOUT 1800 COMMAND ${programs}/files --allow-skip landlock --allow-skip inotify ext4)
+add_debug_test(files TIMEOUT 1800 COMMAND ${programs}/files --allow-skip landlock --allow-skip inotify --allow-skip ext2 ext4)
