@@ -165,6 +165,8 @@ ARM64_TOOLS = (
     "make",
     "ninja-build",
     "pahole",
+    # kernel-doc of 6.12, which W=1 runs.
+    "perl",
     "pkg-config",
     "qemu-system-arm",
     "zlib1g-dev:arm64",

@@ -129,6 +129,12 @@ def test_a_probe_that_fails_for_another_reason_fails_the_build_by_name(module: M
     assert not (module.build / "answers.h").exists()
 
 
+def test_what_is_asked_for_warnings_answers_the_same(module: Module) -> None:
+    """W=1 runs scripts of the kernel's, and one that fails there would be taken for an answer."""
+    kernel = module.kernel("new", "$(if $(W),-include no_such_header.h) -DFUNCTION")
+    assert module.make(kernel, W="1") == ["PROBE_HAS_BASE", "PROBE_HAS_FUNCTION"]
+
+
 @pytest.mark.parametrize("release", ["5.10.0-39-amd64", "6.0.19", "4.18.0-553.el8_10.x86_64"])
 def test_a_kernel_that_is_too_old_is_refused_in_one_sentence(module: Module, release: str) -> None:
     kernel = module.kernel("old", "")
