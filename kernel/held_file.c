@@ -132,6 +132,10 @@ static struct dmabuf_rw_result held_may_not_write(int error)
 		return dmabuf_rw_fail(error, DMABUF_RW_REASON_FILE_BUSY);
 	case -EROFS:
 		return dmabuf_rw_fail(error, DMABUF_RW_REASON_READ_ONLY);
+	/* By a signal, while it waited for the holder of a lease. */
+	case -EINTR:
+	case -ERESTARTSYS:
+		return dmabuf_rw_fail(-EINTR, DMABUF_RW_REASON_INTERRUPTED);
 	default:
 		return dmabuf_rw_fail(error, DMABUF_RW_REASON_TARGET_MODE);
 	}
