@@ -27,6 +27,7 @@
 #include <linux/stat.h>
 
 #include "held_file.h"
+#include "rights.h"
 
 #define TOUCH_EVERY	HZ	/* a file that is written: its time */
 
@@ -397,11 +398,16 @@ void dmabuf_rw_file_use_put(struct dmabuf_rw_file_use *use)
 int dmabuf_rw_file_touch(struct dmabuf_rw_file_use *use)
 {
 	struct inode *inode = file_inode(use->file);
-	const struct cred *old;
+	const struct cred *mapper = NULL, *own;
 	int ret;
 
-	/* A kernel thread that sends the I/O may keep set-user-ID; who maps the file may not. */
-	old = override_creds(use->held->writer);
+	/*
+	 * Who sends the I/O may have given up what the mapper could do. A kernel thread, which
+	 * sends it again, could do more than either: it may keep set-user-ID.
+	 */
+	if (current->flags & PF_KTHREAD)
+		mapper = use->held->writer;
+	own = dmabuf_rw_rights_use(mapper);
 	sb_start_write(inode->i_sb);
 	WRITE_ONCE(use->touch, jiffies + TOUCH_EVERY);
 	WRITE_ONCE(use->written, false);
@@ -409,7 +415,7 @@ int dmabuf_rw_file_touch(struct dmabuf_rw_file_use *use)
 	ret = file_modified(use->file);
 	inode_unlock(inode);
 	sb_end_write(inode->i_sb);
-	revert_creds(old);
+	dmabuf_rw_rights_back(own);
 	if (ret)
 		return ret;
 	fsnotify_modify(use->file);
