@@ -259,19 +259,28 @@ bool dmabuf_rw_file_is_direct(struct file *file)
 }
 
 /**
- * dmabuf_rw_file_has_holes - has a file fewer blocks than its size takes?
- * @file: a regular file
+ * dmabuf_rw_file_has_holes - is a part of a file in no block that was written?
+ * @file: a regular file, on a file system whose code was read
+ *
+ * A count of its blocks does not tell: those count, too, that list its pieces, that hold
+ * its attributes, or that were allocated and not written.
  *
  * Context: process; may sleep.
- * Return: whether it has, or does not say.
+ * Return: whether one is, or is not known. A part that was not written and is in the page
+ * cache counts as written.
  */
 bool dmabuf_rw_file_has_holes(struct file *file)
 {
-	struct kstat stat;
+	loff_t position, hole;
 
-	return vfs_getattr(&file->f_path, &stat, STATX_BLOCKS | STATX_SIZE,
-			   AT_STATX_SYNC_AS_STAT) ||
-	       stat.blocks << SECTOR_SHIFT < stat.size;
+	/* Of the one who shares the position, nobody knows how long he keeps it locked. */
+	if (!mutex_trylock(&file->f_pos_lock))
+		return true;
+	position = file->f_pos;
+	hole = vfs_llseek(file, 0, SEEK_HOLE);
+	file->f_pos = position;
+	mutex_unlock(&file->f_pos_lock);
+	return hole != i_size_read(file_inode(file));
 }
 
 /* May the caller do that to this file? */

@@ -46,6 +46,16 @@ int moved(Mover &mover, bool by_ring, Direction direction, const Piece &piece) {
                  : mover.waited(direction, piece.buffer, length, piece.file);
 }
 
+constexpr off_t position = 4096;
+
+// A descriptor whose position is none that a new one has.
+UniqueFd open_at(const std::string &path, int flags) {
+  UniqueFd file = open_target(path, flags);
+  if (::lseek(file.get(), position, SEEK_SET) != position)
+    die(path + ": lseek: " + errno_name(errno));
+  return file;
+}
+
 std::uint64_t deferred_so_far(const Session &session, const Mover &mover) {
   dmabuf_rw_info info{};
   if (const int error = session.info(mover.entry().handle, info))
@@ -66,11 +76,13 @@ public:
   // The file is open for reading and writing, unless `read_only`.
   Copied(std::string name, std::string path, const TestBuffer &buffer, bool read_only = false)
       : name_(std::move(name)), path_(std::move(path)), buffer_(buffer),
-        target_(open_target(path_, (read_only ? O_RDONLY : O_RDWR) | O_DIRECT | O_CLOEXEC)),
+        target_(open_at(path_, (read_only ? O_RDONLY : O_RDWR) | O_DIRECT | O_CLOEXEC)),
         mover_(session_, ring_, buffer.fd(), target_.get(), Path::Bvec, 0,
                read_only ? std::uint32_t{DMABUF_RW_DIR_READ} : both_directions) {
     if (mover_.error())
       die(name_ + ": MAP: " + errno_name(mover_.error()));
+    report().check(::lseek(target_.get(), 0, SEEK_CUR) == position,
+                   name_ + ": MAP leaves the descriptor's position where it is");
     read_file_into(path_, file_.words());
   }
 
@@ -247,6 +259,21 @@ void holes(const char *type, const TestBuffer &buffer) {
   copied.ended_as_begun();
 }
 
+// The same where the blocks of a file are no fewer than its size takes: those that list its pieces
+// count, too, and those that were allocated and never written.
+void hidden_holes(const char *type, const TestBuffer &buffer) {
+  const FileSystem fs(type, 0);
+  const PiecesFile made(fs, "pieces", bytes, 8192, 4);
+  shell(std::format("fallocate --punch-hole --offset 12288 --length 4096 {}", fs.path("pieces")));
+  shell(std::format("fallocate --length {} {}", bytes, fs.path("unwritten")));
+  for (const char *const name : {"pieces", "unwritten"}) {
+    Copied copied(std::format("{}, {}", type, name), fs.path(name), buffer, true);
+    copied.read(whole);
+    copied.read(blocks);
+    copied.ended_as_begun();
+  }
+}
+
 // A disk that sums each block needs pages that nobody changes meanwhile, and xfs copies direct I/O
 // for it: here the sum goes to the drive beside the block.
 void summed(const char *type, const std::string &disk, const TestBuffer &buffer) {
@@ -309,8 +336,10 @@ void attack_cpu_copies() {
   journal_later(buffer);
   verity_later(buffer);
   shared_blocks(buffer);
-  for (const char *const type : {"ext4", "xfs"})
+  for (const char *const type : {"ext4", "xfs"}) {
     holes(type, buffer);
+    hidden_holes(type, buffer);
+  }
   by_device("the drive", drive, testexp);
   for (const char *const type : {"ext4", "xfs"}) {
     const FileSystem fs(type, 0);
