@@ -86,6 +86,24 @@ void joined(const FileSystem &fs, const DmaBuf &buffer) {
     const HeldFile third(other, buffer.fd(), path);
     report().check(third.error() == 0, fs.name() + ": by a thread, too", errno_name(third.error()));
   }).join();
+  in_child(fs.name() + ": a child", [&] {
+    const Session other;
+    refused("writing what its parent holds", other, buffer.fd(), file.get(), ETXTBSY,
+            DMABUF_RW_REASON_FILE_BUSY);
+    return report().failures() ? exit_fail : exit_pass;
+  });
+  const std::string read_first = fs.path("read-first");
+  make_file(read_first, file_bytes, own);
+  {
+    const HeldFile reads(session, buffer.fd(), read_first, DMABUF_RW_DIR_READ);
+    report().check(reads.error() == 0, fs.name() + ": held for reading", errno_name(reads.error()));
+    const UniqueFd again = open_target(read_first, O_RDONLY | O_DIRECT | O_CLOEXEC);
+    refused(fs.name() + ": writing what one holds for reading", session, buffer.fd(), again.get(),
+            ETXTBSY, DMABUF_RW_REASON_FILE_BUSY);
+  }
+  const HeldFile writes(session, buffer.fd(), read_first);
+  report().check(writes.error() == 0, fs.name() + ": and when it is not held any more",
+                 errno_name(writes.error()));
   if (!has_landlock())
     return;
   in_child(fs.name() + ": another process", [&] {
