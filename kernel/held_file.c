@@ -27,6 +27,7 @@
 #include <linux/stat.h>
 
 #include "held_file.h"
+#include "rights.h"
 
 #define TOUCH_EVERY	HZ	/* a file that is written: its time */
 
@@ -132,6 +133,10 @@ static struct dmabuf_rw_result held_may_not_write(int error)
 		return dmabuf_rw_fail(error, DMABUF_RW_REASON_FILE_BUSY);
 	case -EROFS:
 		return dmabuf_rw_fail(error, DMABUF_RW_REASON_READ_ONLY);
+	/* By a signal, while it waited for the holder of a lease. */
+	case -EINTR:
+	case -ERESTARTSYS:
+		return dmabuf_rw_fail(-EINTR, DMABUF_RW_REASON_INTERRUPTED);
 	default:
 		return dmabuf_rw_fail(error, DMABUF_RW_REASON_TARGET_MODE);
 	}
@@ -254,19 +259,28 @@ bool dmabuf_rw_file_is_direct(struct file *file)
 }
 
 /**
- * dmabuf_rw_file_has_holes - has a file fewer blocks than its size takes?
- * @file: a regular file
+ * dmabuf_rw_file_has_holes - is a part of a file in no block that was written?
+ * @file: a regular file, on a file system whose code was read
+ *
+ * A count of its blocks does not tell: those count, too, that list its pieces, that hold
+ * its attributes, or that were allocated and not written.
  *
  * Context: process; may sleep.
- * Return: whether it has, or does not say.
+ * Return: whether one is, or is not known. A part that was not written and is in the page
+ * cache counts as written.
  */
 bool dmabuf_rw_file_has_holes(struct file *file)
 {
-	struct kstat stat;
+	loff_t position, hole;
 
-	return vfs_getattr(&file->f_path, &stat, STATX_BLOCKS | STATX_SIZE,
-			   AT_STATX_SYNC_AS_STAT) ||
-	       stat.blocks << SECTOR_SHIFT < stat.size;
+	/* Of the one who shares the position, nobody knows how long he keeps it locked. */
+	if (!mutex_trylock(&file->f_pos_lock))
+		return true;
+	position = file->f_pos;
+	hole = vfs_llseek(file, 0, SEEK_HOLE);
+	file->f_pos = position;
+	mutex_unlock(&file->f_pos_lock);
+	return hole != i_size_read(file_inode(file));
 }
 
 /* May the caller do that to this file? */
@@ -393,11 +407,16 @@ void dmabuf_rw_file_use_put(struct dmabuf_rw_file_use *use)
 int dmabuf_rw_file_touch(struct dmabuf_rw_file_use *use)
 {
 	struct inode *inode = file_inode(use->file);
-	const struct cred *old;
+	const struct cred *mapper = NULL, *own;
 	int ret;
 
-	/* A kernel thread that sends the I/O may keep set-user-ID; who maps the file may not. */
-	old = override_creds(use->held->writer);
+	/*
+	 * Who sends the I/O may have given up what the mapper could do. A kernel thread, which
+	 * sends it again, could do more than either: it may keep set-user-ID.
+	 */
+	if (current->flags & PF_KTHREAD)
+		mapper = use->held->writer;
+	own = dmabuf_rw_rights_use(mapper);
 	sb_start_write(inode->i_sb);
 	WRITE_ONCE(use->touch, jiffies + TOUCH_EVERY);
 	WRITE_ONCE(use->written, false);
@@ -405,7 +424,7 @@ int dmabuf_rw_file_touch(struct dmabuf_rw_file_use *use)
 	ret = file_modified(use->file);
 	inode_unlock(inode);
 	sb_end_write(inode->i_sb);
-	revert_creds(old);
+	dmabuf_rw_rights_back(own);
 	if (ret)
 		return ret;
 	fsnotify_modify(use->file);

@@ -17,6 +17,9 @@ add_vm_test(attacks
 # driver has left.
 add_vm_test(attacks.plain_disk LAB --no-multipath --iommu off COMMAND
   ${programs}/attacks prp-words late-send frozen classify leaving)
+# Behind an IOMMU the NVMe driver of 7.3.4 fails what xfs writes of its own to such a disk, and warns
+# (dma_iova_link).
+add_vm_test(attacks.sums LAB --iommu off --formats COMMAND ${programs}/attacks cpu-sums)
 # The drive gets stuck until its driver gives up on it: those are the driver's messages. That a user's
 # own time-out provokes none of them, the attack checks itself.
 add_vm_test(attacks.timeouts

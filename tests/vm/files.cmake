@@ -17,6 +17,11 @@ set(writes ${CMAKE_CURRENT_BINARY_DIR}/power_cut)
 file(MAKE_DIRECTORY ${writes})
 add_vm_test(files.power_cut LAB --share ${writes} --writes ${writes}/writes
   COMMAND ${python}/files/power_cut.py ext4 xfs && ${python}/files/durable.py ext4 xfs raw)
+set(writes_6_12 ${CMAKE_CURRENT_BINARY_DIR}/power_cut_6.12)
+file(MAKE_DIRECTORY ${writes_6_12})
+add_vm_test(files.6.12.durable LAB --kernel 6.12 --share ${writes_6_12} --writes ${writes_6_12}/writes
+  COMMAND ${python}/files/durable.py ext4 xfs)
+only_with_matrix(files.6.12.durable)
 add_test(NAME soak.files.power_cut
   COMMAND ${CMAKE_SOURCE_DIR}/scripts/dmabuf-lab run --timeout 3000 --share ${writes} --writes ${writes}/writes --
     "${python}/files/power_cut.py --cuts 500 ext4 xfs")

@@ -135,6 +135,7 @@ void attack_classify();
 void attack_pin();
 void attack_cpu_access();
 void attack_cpu_copies();
+void attack_cpu_sums();
 void attack_carveout();
 void attack_multipath();
 void attack_late_return();

@@ -47,6 +47,7 @@ constexpr struct Attack {
     {"prp-words", attack_prp_words, "--iommu off"},
     {"cpu-access", attack_cpu_access, ""},
     {"cpu-copies", attack_cpu_copies, ""},
+    {"cpu-sums", attack_cpu_sums, "--iommu off --formats"},
     {"carveout", attack_carveout, "--memory 3072 --append mem=4G"},
     {"multipath", attack_multipath, "--paths 2"},
     {"path-change", attack_path_change, "--paths 2"},

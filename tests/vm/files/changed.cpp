@@ -63,6 +63,36 @@ void given_later(const FileSystem &fs, const DmaBuf &buffer, bool by_ring) {
   report().check(!(after.st_mode & S_ISUID), fs.name() + ": it takes set-user-ID away");
 }
 
+// Who maps a file as root and then gives up root writes it with the rights that are left, as with
+// write(2): set-user-ID goes.
+void rights_given_up(const FileSystem &fs, const DmaBuf &buffer, bool by_ring) {
+  const std::string path = fs.path("given-up");
+  const std::string what = std::format("{}, by {}", fs.name(), by_ring ? "io_uring" : "the ioctl");
+  make_file(path, file_bytes, 5);
+  if (::chmod(path.c_str(), 04755) != 0)
+    die("chmod: " + errno_name(errno));
+  const auto is_set = [&] {
+    struct stat now{};
+    ::stat(path.c_str(), &now);
+    return (now.st_mode & S_ISUID) != 0;
+  };
+  in_child(what + ": a process that gives up root", [&] {
+    const Session session;
+    const HeldFile held(session, buffer.fd(), path);
+    Ring ring(8, 0);
+    const auto write = [&](const char *who) {
+      const int got = held.move(by_ring ? &ring : nullptr, Direction::Write, 0, block, 0);
+      report().check(got == static_cast<int>(block), what + ": a write of " + who, errno_name(got));
+    };
+    write("root");
+    report().check(is_set(), what + ": a write of root leaves set-user-ID");
+    become_nobody();
+    write("who was root");
+    report().check(!is_set(), what + ": a write of who was root takes set-user-ID away");
+    return report().failures() ? exit_fail : exit_pass;
+  });
+}
+
 // What was seen of a write that the drive fails once.
 struct Meanwhile {
   int before = 0, failed = 0; // commands that failed: before set-user-ID was given, and in all
@@ -265,8 +295,10 @@ void changed_meanwhile(const FileSystem &fs, const DmaBuf &buffer) {
 } // namespace
 
 void test_changed(const FileSystem &fs, const DmaBuf &buffer) {
-  given_later(fs, buffer, true);
-  given_later(fs, buffer, false);
+  for (const bool by_ring : {true, false}) {
+    given_later(fs, buffer, by_ring);
+    rights_given_up(fs, buffer, by_ring);
+  }
   given_meanwhile(fs, buffer);
   changed_meanwhile(fs, buffer);
 }

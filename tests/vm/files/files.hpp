@@ -44,6 +44,8 @@ public:
   int move(Ring *ring, Direction direction, std::uint64_t buffer_offset, std::uint32_t length,
            std::uint64_t file_offset) const;
   int release();
+  // The mapping goes on without the descriptor that it was made of.
+  void close_file() { file_.reset(); }
   // fsync(2) of the file: 0 or a negative errno.
   int sync() const;
 

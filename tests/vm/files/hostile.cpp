@@ -14,6 +14,7 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <thread>
 #include <unistd.h>
@@ -85,6 +86,24 @@ void joined(const FileSystem &fs, const DmaBuf &buffer) {
     const HeldFile third(other, buffer.fd(), path);
     report().check(third.error() == 0, fs.name() + ": by a thread, too", errno_name(third.error()));
   }).join();
+  in_child(fs.name() + ": a child", [&] {
+    const Session other;
+    refused("writing what its parent holds", other, buffer.fd(), file.get(), ETXTBSY,
+            DMABUF_RW_REASON_FILE_BUSY);
+    return report().failures() ? exit_fail : exit_pass;
+  });
+  const std::string read_first = fs.path("read-first");
+  make_file(read_first, file_bytes, own);
+  {
+    const HeldFile reads(session, buffer.fd(), read_first, DMABUF_RW_DIR_READ);
+    report().check(reads.error() == 0, fs.name() + ": held for reading", errno_name(reads.error()));
+    const UniqueFd again = open_target(read_first, O_RDONLY | O_DIRECT | O_CLOEXEC);
+    refused(fs.name() + ": writing what one holds for reading", session, buffer.fd(), again.get(),
+            ETXTBSY, DMABUF_RW_REASON_FILE_BUSY);
+  }
+  const HeldFile writes(session, buffer.fd(), read_first);
+  report().check(writes.error() == 0, fs.name() + ": and when it is not held any more",
+                 errno_name(writes.error()));
   if (!has_landlock())
     return;
   in_child(fs.name() + ": another process", [&] {
@@ -147,6 +166,39 @@ void executed(const FileSystem &fs, const DmaBuf &buffer) {
   report().check(
       wait_for([&] { return held.move(&ring, Direction::Write, 0, 4096, 0) == 4096; }, 30),
       fs.name() + ": it has ended, and is written");
+}
+
+// A lease on the file is broken before it is written, and a signal ends the wait for that: with an
+// errno that programs know.
+void leased(const FileSystem &fs, const DmaBuf &buffer) {
+  const std::string path = fs.path("leased");
+  make_file(path, file_bytes, own);
+  const UniqueFd holder(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  ::signal(SIGIO, SIG_IGN);
+  if (::fcntl(holder.get(), F_SETLEASE, F_RDLCK) != 0)
+    die("F_SETLEASE: " + errno_name(errno));
+  in_child(fs.name() + ": a process that gets signals", [&] {
+    const Session session;
+    const UniqueFd file = open_target(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+    struct sigaction nothing{};
+    nothing.sa_handler = [](int) {};
+    // Again and again, as the first may come before MAP waits.
+    const itimerval often{.it_interval = {.tv_sec = 0, .tv_usec = 300000},
+                          .it_value = {.tv_sec = 0, .tv_usec = 300000}};
+    if (::sigaction(SIGALRM, &nothing, nullptr) != 0 ||
+        ::setitimer(ITIMER_REAL, &often, nullptr) != 0)
+      die("setitimer: " + errno_name(errno));
+    refused("writing a file with a lease, interrupted", session, buffer.fd(), file.get(), EINTR,
+            DMABUF_RW_REASON_INTERRUPTED);
+    return report().failures() ? exit_fail : exit_pass;
+  });
+  // The holder gives it up, as it was asked to.
+  if (::fcntl(holder.get(), F_SETLEASE, F_UNLCK) != 0)
+    die("F_SETLEASE: " + errno_name(errno));
+  const Session session;
+  const HeldFile held(session, buffer.fd(), path);
+  report().check(held.error() == 0, fs.name() + ": the lease is gone, and the file is mapped",
+                 errno_name(held.error()));
 }
 
 // The file's blocks are taken away, and given to another user, while the file is mapped and read.
@@ -280,6 +332,7 @@ void test_hostile(const FileSystem &fs) {
   sandboxed(fs, buffer);
   joined(fs, buffer);
   executed(fs, buffer);
+  leased(fs, buffer);
   Race(fs).run(buffer);
 }
 

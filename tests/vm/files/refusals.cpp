@@ -98,6 +98,17 @@ private:
       refuse("a file that another has open for writing", good_, ETXTBSY,
              DMABUF_RW_REASON_FILE_BUSY);
     }
+    {
+      UniqueFd writer(::open(good_.c_str(), O_RDWR | O_CLOEXEC));
+      void *const memory =
+          ::mmap(nullptr, file_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, writer.get(), 0);
+      writer.reset();
+      if (memory == MAP_FAILED)
+        die("mmap: " + errno_name(errno));
+      refuse("a file that another has mapped for writing, and closed", good_, ETXTBSY,
+             DMABUF_RW_REASON_FILE_BUSY);
+      ::munmap(memory, file_bytes);
+    }
     not_held(fs_.name() + ": after that", good_);
     refuse("a file without O_DIRECT", good_, EOPNOTSUPP, DMABUF_RW_REASON_NOT_DIRECT,
            O_RDONLY | O_CLOEXEC);

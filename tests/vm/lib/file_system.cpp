@@ -57,10 +57,18 @@ FileSystem::FileSystem(const std::string &type, std::uint64_t start, std::uint64
       node_(drive) {
   if (start)
     node_ = partition_.emplace(drive, start, bytes).node();
+  make(type == "ext4" && ext4_has_verity() ? "-O verity" : "", options);
+}
+
+FileSystem::FileSystem(const std::string &type, const Disk &disk)
+    : type_(type), name_(type + " on " + disk.node), node_(disk.node) {
+  make(type == "xfs" ? "--unsupported" : "", nullptr);
+}
+
+void FileSystem::make(const std::string &options, const char *mount_options) {
   std::filesystem::create_directories(mount_point);
-  const std::string more = type == "ext4" && ext4_has_verity() ? "-O verity " : "";
-  must(std::format("mkfs.{} -q {} {}{}", type, how(type).make, more, node_));
-  if (::mount(node_.c_str(), mount_point, type.c_str(), 0, options) != 0)
+  must(std::format("mkfs.{} -q {} {} {}", type_, how(type_).make, options, node_));
+  if (::mount(node_.c_str(), mount_point, type_.c_str(), 0, mount_options) != 0)
     die(std::format("mount of {}: {}", name_, errno_name(errno)));
 }
 

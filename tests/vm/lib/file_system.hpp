@@ -25,6 +25,11 @@ public:
   // of 512; by a partition of its own, of `bytes` bytes, unless it is 0. `options`: of mount(2).
   FileSystem(const std::string &type, std::uint64_t start, std::uint64_t bytes = 512u << 20,
              const char *options = nullptr);
+  // On all of another disk, which may be smaller than mkfs likes.
+  struct Disk {
+    std::string node;
+  };
+  FileSystem(const std::string &type, const Disk &disk);
   FileSystem(const FileSystem &) = delete;
   FileSystem &operator=(const FileSystem &) = delete;
   ~FileSystem();
@@ -36,6 +41,7 @@ public:
   std::string path(const std::string &file) const { return mount_point + ("/" + file); }
 
 private:
+  void make(const std::string &options, const char *mount_options);
   std::string type_, name_;
   mutable std::optional<Partition> partition_;
   std::string node_;

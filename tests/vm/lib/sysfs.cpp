@@ -41,4 +41,13 @@ std::string pci_function(const std::string &controller) {
   return device.filename();
 }
 
+std::string formats_namespace(unsigned number) {
+  for (const auto &entry : std::filesystem::directory_iterator("/sys/block")) {
+    const std::string name = entry.path().filename();
+    if (name.starts_with("nvme1n") && number_in(entry.path() / "nsid") == static_cast<int>(number))
+      return "/dev/" + name;
+  }
+  die(std::format("drive nvme1 has no namespace {} (dmabuf-lab run --formats)", number));
+}
+
 } // namespace vmtest

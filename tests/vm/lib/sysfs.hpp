@@ -18,6 +18,9 @@ std::string read_file(const std::string &path);
 int number_in(const std::string &path);
 // The PCI function of a controller ("0000:01:00.0").
 std::string pci_function(const std::string &controller);
+// The block device of a namespace of the drive that `dmabuf-lab run --formats` adds, by its number
+// on the drive: namespaces are found side by side, and named in the order in which they are.
+std::string formats_namespace(unsigned number);
 
 // Looks until `condition` holds, or `seconds` are over: whether it held.
 bool wait_for(const std::predicate auto &condition, double seconds) {

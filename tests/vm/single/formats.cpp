@@ -8,14 +8,13 @@
 #include "lib/report.hpp"
 #include "lib/ring.hpp"
 #include "lib/session.hpp"
+#include "lib/sysfs.hpp"
 #include "lib/target.hpp"
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
-#include <filesystem>
-#include <fstream>
 #include <linux/blkzoned.h>
 #include <sys/ioctl.h>
 
@@ -57,18 +56,6 @@ Space spaces[] = {
     {"16 KiB blocks", 12, served, 16384, false, {}},
     {"protection information in 64 bytes of metadata", 13, metadata, 512, false, {}},
 };
-
-// Namespaces are found side by side, and named in the order in which they are.
-std::string device_of(unsigned number) {
-  for (const auto &entry : std::filesystem::directory_iterator("/sys/block")) {
-    const std::string name = entry.path().filename();
-    unsigned found = 0;
-    if (name.starts_with("nvme1n") && std::ifstream(entry.path() / "nsid") >> found &&
-        found == number)
-      return "/dev/" + name;
-  }
-  die(std::format("drive nvme1 has no namespace {} (dmabuf-lab run --formats)", number));
-}
 
 DmaBuf make_buffer() {
   auto buffer = DmaBuf::create(Exporter::UdmabufScattered, buffer_bytes);
@@ -225,7 +212,7 @@ void run() {
   Session session;
   DmaBuf buffer = make_buffer();
   for (Space &space : spaces) {
-    space.path = device_of(space.number);
+    space.path = formats_namespace(space.number);
     if (block_device_bytes(open_target(space.path, O_RDONLY | O_CLOEXEC).get()) == 0) {
       report().skip(space.name, "Linux cannot use its blocks: the device has no sectors");
       continue;
