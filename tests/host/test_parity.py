@@ -235,9 +235,9 @@ EVERY_ENGINE = {"name", "version", "flags", "init", "post_init", "queue", "commi
 
 
 def sources() -> list[Path]:
-    """The fio trees to look at: that of this build, and further ones of $FIO_SOURCES, with colons between."""
-    further = [Path(name) for name in os.environ.get("FIO_SOURCES", "").split(":") if name]
-    return [Path(environment("FIO_SOURCE")), *further]
+    """The fio trees to look at: those of this build, and further ones of $FIO_SOURCES, with colons between."""
+    names = [environment("FIO_SOURCE"), *environment("FIO_TREES").split(":"), *os.environ.get("FIO_SOURCES", "").split(":")]
+    return [Path(name) for name in dict.fromkeys(names) if name]
 
 
 def options_of(text: str) -> dict[str, list[str]]:
@@ -276,6 +276,25 @@ def engine_parts(tree: Path) -> set[str]:
         parts |= set(re.findall(r"^\s*\.(\w+)\s*=", table, re.MULTILINE)) - EVERY_ENGINE
     assert len(parts) > 2, "these are no engines"
     return parts
+
+
+# What these two engines read of fio's own options, and how this one comes by it without reading it.
+READ_BY_OTHERS = {
+    "num_range": "fio refuses more than one range of an engine without FIO_MULTI_RANGE_TRIM",
+    "open_files": "the ring's table of files has room for all of a job's",
+}
+
+
+def core_options(tree: Path) -> set[str]:
+    """fio's own options (fields of its structure) that its two engines read."""
+    found = set(re.findall(r"\btd->o\.(\w+)", (tree / "engines/io_uring.c").read_text()))
+    assert len(found) > 5, "the options are called otherwise"
+    return found
+
+
+def our_core_options() -> set[str]:
+    text = "".join(path.read_text() for path in (REPOSITORY / "engine/fio").glob("*.cpp"))
+    return set(re.findall(r"\btd(?:->|\.)o\.(\w+)", text))
 
 
 def table_of_the_document() -> dict[str, str]:
@@ -324,6 +343,11 @@ def test_every_flag_and_hook_of_fios_engine_is_in_the_table(tree: Path) -> None:
 
 
 @pytest.mark.parametrize("tree", sources(), ids=[tree.name for tree in sources()])
+def test_every_core_option_that_fios_engine_reads_is_read_here(tree: Path) -> None:
+    assert not core_options(tree) - our_core_options() - set(READ_BY_OTHERS)
+
+
+@pytest.mark.parametrize("tree", sources(), ids=[tree.name for tree in sources()])
 def test_every_value_that_fio_lists_is_understood(library: str, tmp_path: Path, tree: Path) -> None:
     """Not "bad value": followed, or refused in words later."""
     for option, values in engine_options(tree).items():
@@ -348,11 +372,13 @@ def test_a_new_option_or_hook_of_fio_would_be_found(library: str, tmp_path: Path
     text = (tree / "engines/io_uring.c").read_text()
     text = text.replace('.name\t= "hipri",', '.name\t= "warp_speed",', 1)
     text = re.sub(r"(ioengine_uring = \{)", r"\1\n\t.teleport = fio_ioring_teleport,", text, count=1)
+    text = text.replace("td->o.odirect", "td->o.teleport")
     text = text.replace("FIO_NO_OFFLOAD |", "FIO_NO_OFFLOAD | FIO_WARP |", 1)
     (tmp_path / "engines/io_uring.c").write_text(text)
     assert missing(set(engine_options(tmp_path)), our_options(library) | {"cmdprio_hint"}) == {"warp_speed"}
     found = missing(engine_parts(tmp_path), set(table_of_the_document()))
     assert {"FIO_WARP", "teleport"} <= found
+    assert core_options(tmp_path) - our_core_options() - set(READ_BY_OTHERS) == {"teleport"}
 
 
 def test_trims_of_a_dma_buf_are_refused_wherever_they_come_from(fio: Fio) -> None:
