@@ -135,6 +135,16 @@ bool writes_atomically([[maybe_unused]] const thread_data &td) {
 #endif
 }
 
+/// An option that fio itself hands to the kernel, for the block layer to follow; empty if there is
+/// none.
+std::string of_block_layer(const thread_data &td, bool writes) {
+  // A hint of "none" is what a file has without one.
+  if (writes && was_set(td, offsetof(thread_options, write_hint)) &&
+      td.o.write_hint > RWH_WRITE_LIFE_NONE)
+    return "write_hint";
+  return td.o.cgroup && td.o.cgroup_weight ? "cgroup_weight" : "";
+}
+
 /// Streams or FDP, as fio has come to call them: dp_type is 0 for none.
 template <class T> bool places_data(const T &options) {
   if constexpr (requires { options.dp_type; })
@@ -216,6 +226,7 @@ JobConfig job_config(const thread_data &td) {
   const bool verifies = td.o.verify != 0;
   // With verify_only the writes are only imagined and the file is open for reading.
   config.writes = td_write(&td) && !td.o.verify_only;
+  config.of_block_layer = of_block_layer(td, config.writes);
   config.reads = td_read(&td) || (td_write(&td) && verifies);
   // Those of trim_percentage come out of what was written; td_trim() does not know of them.
   config.trims = td_trim(&td) || td.o.trim_percentage || td.o.trim_backlog;

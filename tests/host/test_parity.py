@@ -167,6 +167,41 @@ def test_flags_that_a_datapath_cannot_carry_are_refused(fio: Fio, option: str, d
     assert not result.reports
 
 
+@pytest.mark.parametrize("datapath", ["premapped", "syscall"])
+def test_a_hint_that_no_command_carries_is_refused(fio: Fio, datapath: str) -> None:
+    """fio gives it to the file; of a write that passes the block layer Linux may make a placement identifier of it."""
+    job: dict[str, Any] = {"size": "64k", "direct": 1, "dmabuf_datapath": datapath, "stand_in": True, "filename": None,
+                           "env": {"STAND_IN_MODULE": "x=1"}}
+    result = fio(rw="write", write_hint="short", **job)
+    assert result.status != 0
+    assert f"write_hint is for the block layer, which the I/O of dmabuf_datapath={datapath} does not pass" in result.stderr
+    assert not result.reports
+
+
+@pytest.mark.parametrize("datapath,options", [
+    ("host", {"rw": "write", "write_hint": "short"}),
+    ("bvec", {"rw": "write", "write_hint": "short"}),
+    ("premapped", {"rw": "write", "write_hint": "none"}),
+    ("premapped", {"rw": "read", "write_hint": "short"}),
+])
+def test_a_hint_that_nothing_is_lost_of_is_accepted(fio: Fio, datapath: str, options: dict[str, Any]) -> None:
+    result = fio(size="64k", direct=1, iodepth=1, dmabuf_datapath=datapath,
+                 dmabuf_submit="uring" if datapath == "host" else "ioctl", stand_in=True,
+                 env={"STAND_IN_MODULE": "x=1"}, **options)
+    assert "block layer" not in result.stderr
+    # fio up to 3.33 or so gives it by a call that Linux no longer has.
+    assert result.status == 0 or "fcntl write hint" in result.stdout, result.stderr
+
+
+def test_a_weight_of_a_cgroup_is_refused_by_premapped(fio: Fio) -> None:
+    """fio joins the group after this."""
+    result = fio(cgroup="libdmabuf-test", cgroup_weight=200, direct=1, dmabuf_datapath="premapped", stand_in=True, filename=None,
+                 env={"STAND_IN_MODULE": "x=1"})
+    assert result.status != 0
+    assert "cgroup_weight is for the block layer" in result.stderr
+    assert not result.reports
+
+
 def test_syncfs_is_syncfs(fio: Fio, tmp_path: Path) -> None:
     """A direction of fio 3.42 and later, which is no fsync."""
     help_text = subprocess.run([environment("FIO"), "--cmdhelp=end_syncfs"], text=True, capture_output=True,
