@@ -155,6 +155,14 @@ template <class T> bool places_data(const T &options) {
     return false;
 }
 
+template <class T> bool is_fsynced(const T &td) {
+  // 1 is fsynced: fio's verify.h is no C++.
+  if constexpr (requires { td.o.verify_policy; })
+    return td.o.verify_policy & 1;
+  else
+    return false;
+}
+
 /// Where the job's reads and writes begin and how long they are. A log that it replays has its own.
 std::vector<Step> steps(const thread_data &td) {
   std::vector<Step> found;
@@ -212,6 +220,9 @@ JobConfig job_config(const thread_data &td) {
   config.foreign = foreign_option(options);
   if (config.foreign.empty() && places_data(td.o))
     config.foreign = kNoPlacement;
+  if (config.foreign.empty() && config.force_writes && verifies_fsynced(td))
+    config.foreign = "verify_policy=fsynced: with writefua=1 each write is in the medium when it "
+                     "ends, whether an fsync comes after it or not";
   config.no_iowait = kWaitsWithoutIowait;
   config.sqpoll = options.sqpoll;
   config.sqpoll_cpu = options.sqpoll_cpu_set ? static_cast<int>(options.sqpoll_cpu) : -1;
@@ -245,6 +256,8 @@ JobConfig job_config(const thread_data &td) {
   config.file_count = td.files_index;
   return config;
 }
+
+bool verifies_fsynced(const thread_data &td) { return is_fsynced(td); }
 
 bool files_are_buffers(const thread_data &td) {
   const auto *options = static_cast<const FioOptions *>(td.eo);

@@ -202,13 +202,34 @@ def test_a_weight_of_a_cgroup_is_refused_by_premapped(fio: Fio) -> None:
     assert not result.reports
 
 
+def need_option(name: str) -> None:
+    """Skips the test where fio itself has no such option."""
+    help_text = subprocess.run([environment("FIO"), f"--cmdhelp={name}"], text=True, capture_output=True, check=False)
+    if name not in help_text.stdout or "No such" in help_text.stdout:
+        version = subprocess.check_output([environment("FIO"), "--version"], text=True).strip()
+        pytest.skip(f"{version} has no {name}")
+
+
+def test_an_fsync_covers_what_was_written_before_it(fio: Fio) -> None:
+    """With verify_policy=fsynced fio takes for durable all that it had issued: nothing may be in flight then."""
+    need_option("verify_policy")
+    job: dict[str, Any] = {"rw": "write", "size": "1m", "fsync": 1, "dmabuf_datapath": "host"}
+    together = fio(verify_policy="completed", **job)
+    assert "16" in depths(together), "else the next line shows nothing"
+    alone = fio(verify_policy="fsynced", **job)
+    assert alone.status == 0, alone.stderr
+    assert set(depths(alone)) <= {"1", "2"}, depths(alone)
+    assert alone.reports[0]["issued"]["writes"] == 256
+    assert alone.reports[0]["issued"]["syncs"] >= 255
+    forced = fio("--writefua=1", verify_policy="fsynced", **job)
+    assert forced.status != 0
+    assert "verify_policy=fsynced: with writefua=1" in forced.stderr
+    assert not forced.reports
+
+
 def test_syncfs_is_syncfs(fio: Fio, tmp_path: Path) -> None:
     """A direction of fio 3.42 and later, which is no fsync."""
-    help_text = subprocess.run([environment("FIO"), "--cmdhelp=end_syncfs"], text=True, capture_output=True,
-                               check=False)
-    if "end_syncfs" not in help_text.stdout or "No such" in help_text.stdout:
-        version = subprocess.check_output([environment("FIO"), "--version"], text=True).strip()
-        pytest.skip(f"{version} has no end_syncfs")
+    need_option("end_syncfs")
     log = tmp_path / "calls.log"
     result = fio("--end_syncfs=1", rw="write", size="1m", dmabuf_datapath="host", stand_in=True,
                  env={"STAND_IN_LOG": str(log)})
