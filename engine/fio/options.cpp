@@ -220,6 +220,11 @@ JobConfig job_config(const thread_data &td) {
   config.foreign = foreign_option(options);
   if (config.foreign.empty() && places_data(td.o))
     config.foreign = kNoPlacement;
+  // fio refuses it, too; up to 3.33 it goes on without buffers.
+  if (config.foreign.empty() && (td_read(&td) || td_write(&td)) &&
+      was_set(td, offsetof(thread_options, mem_type)))
+    config.foreign = "mem (iomem): the memory of the I/O is this engine's, which "
+                     "dmabuf_exporter and dmabuf_hugepages are about";
   if (config.foreign.empty() && config.force_writes && verifies_fsynced(td))
     config.foreign = "verify_policy=fsynced: with writefua=1 each write is in the medium when it "
                      "ends, whether an fsync comes after it or not";

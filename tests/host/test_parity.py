@@ -202,6 +202,27 @@ def test_a_weight_of_a_cgroup_is_refused_by_premapped(fio: Fio) -> None:
     assert not result.reports
 
 
+@pytest.mark.parametrize("datapath,options", [
+    ("host", {}), ("bounce", {}), ("syscall", {"filename": None}), ("registered", {}),
+    ("premapped", {"dmabuf_submit": "ioctl", "iodepth": 1}),
+])
+@pytest.mark.parametrize("memory", ["malloc", "mmap", "mmaphuge"])
+def test_memory_of_fios_own_is_refused(fio: Fio, datapath: str, options: dict[str, Any], memory: str) -> None:
+    """fio says "conflicts with specified IO engine", and up to 3.33 goes on without buffers: here it crashed."""
+    result = fio(rw="randrw", size="64k", direct=1, mem=memory, dmabuf_datapath=datapath, stand_in=True,
+                 env={"STAND_IN_MODULE": "registrations=1"}, **options)
+    assert result.status == 1
+    assert "got signal" not in result.stderr + result.stdout
+    assert "libdmabuf: job t: mem (iomem): the memory of the I/O is this engine's" in result.stderr
+    assert result.stderr.count("libdmabuf:") == 1
+    assert not result.reports
+
+
+def test_trims_have_no_memory_to_choose(fio: Fio, loop_device: str) -> None:
+    result = fio(filename=loop_device, rw="trim", bs="64k", size="4m", mem="mmap", dmabuf_datapath="host")
+    assert result.status == 0, result.stderr
+
+
 def need_option(name: str) -> None:
     """Skips the test where fio itself has no such option."""
     help_text = subprocess.run([environment("FIO"), f"--cmdhelp={name}"], text=True, capture_output=True, check=False)
