@@ -50,6 +50,7 @@ struct DatapathTraits {
   bool carries_flags = true;      ///< nowait: its I/O has the flags of reads and writes
   bool carries_priority = true;   ///< cmdprio_*: its I/O has a priority
   bool process_priority = true;   ///< prio, prioclass: its I/O has the process's
+  bool by_block_layer = true;     ///< write_hint, cgroup_weight: its I/O passes the block layer
   bool writes_atomically = false; ///< atomic: its writes can have RWF_ATOMIC
   bool forces_reads = false;      ///< readfua: its reads can be forced to the medium
 };
@@ -76,6 +77,7 @@ inline constexpr DatapathTraits kDatapathTraits[] = {
      .carries_flags = false,
      .carries_priority = false,
      .process_priority = false,
+     .by_block_layer = false,
      .forces_reads = true},
     {.path = Datapath::registered,
      .name = "registered",
@@ -113,7 +115,8 @@ inline constexpr DatapathTraits kDatapathTraits[] = {
      .dmabuf_memory = false,
      .is_file = true,
      .may_poll = false,
-     .carries_priority = false},
+     .carries_priority = false,
+     .by_block_layer = false},
     {.path = Datapath::upstream,
      .name = "upstream",
      .what = "io_uring's own registration of dma-bufs, on kernels that have it",

@@ -151,6 +151,7 @@ struct Lane {
   bool spins = false;      ///< sqthread_poll: looks for completions without system calls
   bool polls = false;      ///< iodepth_batch_complete_min=0: asks for them and never sleeps
   bool syncs_wait = false; ///< a polled ring takes no fsync: it is a call that is waited for
+  bool syncs_last = false; ///< verify_policy=fsynced: an fsync waits for what is in flight
 };
 
 } // namespace dmabuf

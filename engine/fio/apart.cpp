@@ -50,6 +50,8 @@ fio_q_status apart(thread_data *td, io_u *unit) {
   const bool is_trim = unit->ddir == DDIR_TRIM;
   const bool is_syncfs = static_cast<int>(unit->ddir) == kSyncfs;
   const bool is_nothing = syncs_nothing(*unit);
+  if (!is_trim && lane.syncs_last && lane.in_flight && !lane.fatal)
+    return FIO_Q_BUSY;
   if (is_trim ? lane.targets[unit->file->fileno].queues_trims
               : !is_syncfs && !lane.syncs_wait && !is_nothing)
     return FIO_Q_QUEUED;

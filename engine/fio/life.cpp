@@ -120,6 +120,7 @@ int engine_init(thread_data *td) {
   state->lane->sync_range_flags = td->o.sync_file_range;
   state->lane->spins = state->job->config().sqpoll;
   state->lane->polls = !td->o.iodepth_batch_complete_min;
+  state->lane->syncs_last = verifies_fsynced(*td);
   if (state->lane->spins) // the time until the kernel's thread was told is none of an I/O's
     td->o.disable_slat = 1;
   td->io_ops_data = state;

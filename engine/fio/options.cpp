@@ -135,12 +135,30 @@ bool writes_atomically([[maybe_unused]] const thread_data &td) {
 #endif
 }
 
+/// An option that fio itself hands to the kernel, for the block layer to follow; empty if there is
+/// none.
+std::string of_block_layer(const thread_data &td, bool writes) {
+  // A hint of "none" is what a file has without one.
+  if (writes && was_set(td, offsetof(thread_options, write_hint)) &&
+      td.o.write_hint > RWH_WRITE_LIFE_NONE)
+    return "write_hint";
+  return td.o.cgroup && td.o.cgroup_weight ? "cgroup_weight" : "";
+}
+
 /// Streams or FDP, as fio has come to call them: dp_type is 0 for none.
 template <class T> bool places_data(const T &options) {
   if constexpr (requires { options.dp_type; })
     return options.dp_type != 0;
   else if constexpr (requires { options.fdp; })
     return options.fdp != 0;
+  else
+    return false;
+}
+
+template <class T> bool is_fsynced(const T &td) {
+  // 1 is fsynced: fio's verify.h is no C++.
+  if constexpr (requires { td.o.verify_policy; })
+    return td.o.verify_policy & 1;
   else
     return false;
 }
@@ -202,6 +220,14 @@ JobConfig job_config(const thread_data &td) {
   config.foreign = foreign_option(options);
   if (config.foreign.empty() && places_data(td.o))
     config.foreign = kNoPlacement;
+  // fio refuses it, too; up to 3.33 it goes on without buffers.
+  if (config.foreign.empty() && (td_read(&td) || td_write(&td)) &&
+      was_set(td, offsetof(thread_options, mem_type)))
+    config.foreign = "mem (iomem): the memory of the I/O is this engine's, which "
+                     "dmabuf_exporter and dmabuf_hugepages are about";
+  if (config.foreign.empty() && config.force_writes && verifies_fsynced(td))
+    config.foreign = "verify_policy=fsynced: with writefua=1 each write is in the medium when it "
+                     "ends, whether an fsync comes after it or not";
   config.no_iowait = kWaitsWithoutIowait;
   config.sqpoll = options.sqpoll;
   config.sqpoll_cpu = options.sqpoll_cpu_set ? static_cast<int>(options.sqpoll_cpu) : -1;
@@ -216,6 +242,7 @@ JobConfig job_config(const thread_data &td) {
   const bool verifies = td.o.verify != 0;
   // With verify_only the writes are only imagined and the file is open for reading.
   config.writes = td_write(&td) && !td.o.verify_only;
+  config.of_block_layer = of_block_layer(td, config.writes);
   config.reads = td_read(&td) || (td_write(&td) && verifies);
   // Those of trim_percentage come out of what was written; td_trim() does not know of them.
   config.trims = td_trim(&td) || td.o.trim_percentage || td.o.trim_backlog;
@@ -234,6 +261,8 @@ JobConfig job_config(const thread_data &td) {
   config.file_count = td.files_index;
   return config;
 }
+
+bool verifies_fsynced(const thread_data &td) { return is_fsynced(td); }
 
 bool files_are_buffers(const thread_data &td) {
   const auto *options = static_cast<const FioOptions *>(td.eo);

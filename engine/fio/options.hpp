@@ -78,6 +78,9 @@ fio_option *fio_option_table();
 /// What `td` was asked to do.
 JobConfig job_config(const thread_data &td);
 
+/// verify_policy=fsynced, of fio after 3.42: an fsync has to cover what was written before it.
+bool verifies_fsynced(const thread_data &td);
+
 /// Whether the files of `td` are dma-bufs, not files in a file system.
 bool files_are_buffers(const thread_data &td);
 

@@ -138,6 +138,12 @@ Result<void> check_path(const JobConfig &config, Datapath path) {
                 strf("the commands of dmabuf_datapath=%s do not carry the job's I/O priority; drop "
                      "prio and prioclass, or use dmabuf_datapath=registered or bvec",
                      name));
+  if (!config.of_block_layer.empty() && !can.by_block_layer)
+    return fail(
+        EINVAL,
+        strf("%s is for the block layer, which the I/O of dmabuf_datapath=%s does not pass; "
+             "drop it, or use dmabuf_datapath=registered or bvec",
+             config.of_block_layer.c_str(), name));
   if (config.uncached && !config.direct && (!can.carries_flags || can.is_file))
     return fail(
         EINVAL,

@@ -372,6 +372,8 @@ static int rw(struct dmabuf_rw_io *rw)
 	int from = rw->direction == DMABUF_RW_DIR_READ ? map->target_fd : map->dmabuf_fd;
 	int to = rw->direction == DMABUF_RW_DIR_READ ? map->dmabuf_fd : map->target_fd;
 	off_t from_offset = (off_t)rw->file_offset, to_offset = (off_t)rw->buffer_offset;
+	unsigned int most = setting("rw_most", 0);
+	size_t length = most && most < rw->length ? most : rw->length;
 	ssize_t moved;
 	void *copy;
 
@@ -382,9 +384,9 @@ static int rw(struct dmabuf_rw_io *rw)
 		from_offset = (off_t)rw->buffer_offset;
 		to_offset = (off_t)rw->file_offset;
 	}
-	if (posix_memalign(&copy, 4096, rw->length))
+	if (posix_memalign(&copy, 4096, length))
 		abort();
-	moved = pread(from, copy, rw->length, from_offset);
+	moved = pread(from, copy, length, from_offset);
 	if (moved > 0)
 		moved = pwrite(to, copy, (size_t)moved, to_offset);
 	free(copy);

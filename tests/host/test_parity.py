@@ -167,13 +167,90 @@ def test_flags_that_a_datapath_cannot_carry_are_refused(fio: Fio, option: str, d
     assert not result.reports
 
 
+@pytest.mark.parametrize("datapath", ["premapped", "syscall"])
+def test_a_hint_that_no_command_carries_is_refused(fio: Fio, datapath: str) -> None:
+    """fio gives it to the file; of a write that passes the block layer Linux may make a placement identifier of it."""
+    job: dict[str, Any] = {"size": "64k", "direct": 1, "dmabuf_datapath": datapath, "stand_in": True, "filename": None,
+                           "env": {"STAND_IN_MODULE": "x=1"}}
+    result = fio(rw="write", write_hint="short", **job)
+    assert result.status != 0
+    assert f"write_hint is for the block layer, which the I/O of dmabuf_datapath={datapath} does not pass" in result.stderr
+    assert not result.reports
+
+
+@pytest.mark.parametrize("datapath,options", [
+    ("host", {"rw": "write", "write_hint": "short"}),
+    ("bvec", {"rw": "write", "write_hint": "short"}),
+    ("premapped", {"rw": "write", "write_hint": "none"}),
+    ("premapped", {"rw": "read", "write_hint": "short"}),
+])
+def test_a_hint_that_nothing_is_lost_of_is_accepted(fio: Fio, datapath: str, options: dict[str, Any]) -> None:
+    result = fio(size="64k", direct=1, iodepth=1, dmabuf_datapath=datapath,
+                 dmabuf_submit="uring" if datapath == "host" else "ioctl", stand_in=True,
+                 env={"STAND_IN_MODULE": "x=1"}, **options)
+    assert "block layer" not in result.stderr
+    # fio up to 3.33 or so gives it by a call that Linux no longer has.
+    assert result.status == 0 or "fcntl write hint" in result.stdout, result.stderr
+
+
+def test_a_weight_of_a_cgroup_is_refused_by_premapped(fio: Fio) -> None:
+    """fio joins the group after this."""
+    result = fio(cgroup="libdmabuf-test", cgroup_weight=200, direct=1, dmabuf_datapath="premapped", stand_in=True, filename=None,
+                 env={"STAND_IN_MODULE": "x=1"})
+    assert result.status != 0
+    assert "cgroup_weight is for the block layer" in result.stderr
+    assert not result.reports
+
+
+@pytest.mark.parametrize("datapath,options", [
+    ("host", {}), ("bounce", {}), ("syscall", {"filename": None}), ("registered", {}),
+    ("premapped", {"dmabuf_submit": "ioctl", "iodepth": 1}),
+])
+@pytest.mark.parametrize("memory", ["malloc", "mmap", "mmaphuge"])
+def test_memory_of_fios_own_is_refused(fio: Fio, datapath: str, options: dict[str, Any], memory: str) -> None:
+    """fio says "conflicts with specified IO engine", and up to 3.33 goes on without buffers: here it crashed."""
+    result = fio(rw="randrw", size="64k", direct=1, mem=memory, dmabuf_datapath=datapath, stand_in=True,
+                 env={"STAND_IN_MODULE": "registrations=1"}, **options)
+    assert result.status == 1
+    assert "got signal" not in result.stderr + result.stdout
+    assert "libdmabuf: job t: mem (iomem): the memory of the I/O is this engine's" in result.stderr
+    assert result.stderr.count("libdmabuf:") == 1
+    assert not result.reports
+
+
+def test_trims_have_no_memory_to_choose(fio: Fio, loop_device: str) -> None:
+    result = fio(filename=loop_device, rw="trim", bs="64k", size="4m", mem="mmap", dmabuf_datapath="host")
+    assert result.status == 0, result.stderr
+
+
+def need_option(name: str) -> None:
+    """Skips the test where fio itself has no such option."""
+    help_text = subprocess.run([environment("FIO"), f"--cmdhelp={name}"], text=True, capture_output=True, check=False)
+    if name not in help_text.stdout or "No such" in help_text.stdout:
+        version = subprocess.check_output([environment("FIO"), "--version"], text=True).strip()
+        pytest.skip(f"{version} has no {name}")
+
+
+def test_an_fsync_covers_what_was_written_before_it(fio: Fio) -> None:
+    """With verify_policy=fsynced fio takes for durable all that it had issued: nothing may be in flight then."""
+    need_option("verify_policy")
+    job: dict[str, Any] = {"rw": "write", "size": "1m", "fsync": 1, "dmabuf_datapath": "host"}
+    together = fio(verify_policy="completed", **job)
+    assert "16" in depths(together), "else the next line shows nothing"
+    alone = fio(verify_policy="fsynced", **job)
+    assert alone.status == 0, alone.stderr
+    assert set(depths(alone)) <= {"1", "2"}, depths(alone)
+    assert alone.reports[0]["issued"]["writes"] == 256
+    assert alone.reports[0]["issued"]["syncs"] >= 255
+    forced = fio("--writefua=1", verify_policy="fsynced", **job)
+    assert forced.status != 0
+    assert "verify_policy=fsynced: with writefua=1" in forced.stderr
+    assert not forced.reports
+
+
 def test_syncfs_is_syncfs(fio: Fio, tmp_path: Path) -> None:
     """A direction of fio 3.42 and later, which is no fsync."""
-    help_text = subprocess.run([environment("FIO"), "--cmdhelp=end_syncfs"], text=True, capture_output=True,
-                               check=False)
-    if "end_syncfs" not in help_text.stdout or "No such" in help_text.stdout:
-        version = subprocess.check_output([environment("FIO"), "--version"], text=True).strip()
-        pytest.skip(f"{version} has no end_syncfs")
+    need_option("end_syncfs")
     log = tmp_path / "calls.log"
     result = fio("--end_syncfs=1", rw="write", size="1m", dmabuf_datapath="host", stand_in=True,
                  env={"STAND_IN_LOG": str(log)})
@@ -235,9 +312,9 @@ EVERY_ENGINE = {"name", "version", "flags", "init", "post_init", "queue", "commi
 
 
 def sources() -> list[Path]:
-    """The fio trees to look at: that of this build, and further ones of $FIO_SOURCES, with colons between."""
-    further = [Path(name) for name in os.environ.get("FIO_SOURCES", "").split(":") if name]
-    return [Path(environment("FIO_SOURCE")), *further]
+    """The fio trees to look at: those of this build, and further ones of $FIO_SOURCES, with colons between."""
+    names = [environment("FIO_SOURCE"), *environment("FIO_TREES").split(":"), *os.environ.get("FIO_SOURCES", "").split(":")]
+    return [Path(name) for name in dict.fromkeys(names) if name]
 
 
 def options_of(text: str) -> dict[str, list[str]]:
@@ -276,6 +353,25 @@ def engine_parts(tree: Path) -> set[str]:
         parts |= set(re.findall(r"^\s*\.(\w+)\s*=", table, re.MULTILINE)) - EVERY_ENGINE
     assert len(parts) > 2, "these are no engines"
     return parts
+
+
+# What these two engines read of fio's own options, and how this one comes by it without reading it.
+READ_BY_OTHERS = {
+    "num_range": "fio refuses more than one range of an engine without FIO_MULTI_RANGE_TRIM",
+    "open_files": "the ring's table of files has room for all of a job's",
+}
+
+
+def core_options(tree: Path) -> set[str]:
+    """fio's own options (fields of its structure) that its two engines read."""
+    found = set(re.findall(r"\btd->o\.(\w+)", (tree / "engines/io_uring.c").read_text()))
+    assert len(found) > 5, "the options are called otherwise"
+    return found
+
+
+def our_core_options() -> set[str]:
+    text = "".join(path.read_text() for path in (REPOSITORY / "engine/fio").glob("*.cpp"))
+    return set(re.findall(r"\btd(?:->|\.)o\.(\w+)", text))
 
 
 def table_of_the_document() -> dict[str, str]:
@@ -324,6 +420,11 @@ def test_every_flag_and_hook_of_fios_engine_is_in_the_table(tree: Path) -> None:
 
 
 @pytest.mark.parametrize("tree", sources(), ids=[tree.name for tree in sources()])
+def test_every_core_option_that_fios_engine_reads_is_read_here(tree: Path) -> None:
+    assert not core_options(tree) - our_core_options() - set(READ_BY_OTHERS)
+
+
+@pytest.mark.parametrize("tree", sources(), ids=[tree.name for tree in sources()])
 def test_every_value_that_fio_lists_is_understood(library: str, tmp_path: Path, tree: Path) -> None:
     """Not "bad value": followed, or refused in words later."""
     for option, values in engine_options(tree).items():
@@ -348,11 +449,13 @@ def test_a_new_option_or_hook_of_fio_would_be_found(library: str, tmp_path: Path
     text = (tree / "engines/io_uring.c").read_text()
     text = text.replace('.name\t= "hipri",', '.name\t= "warp_speed",', 1)
     text = re.sub(r"(ioengine_uring = \{)", r"\1\n\t.teleport = fio_ioring_teleport,", text, count=1)
+    text = text.replace("td->o.odirect", "td->o.teleport")
     text = text.replace("FIO_NO_OFFLOAD |", "FIO_NO_OFFLOAD | FIO_WARP |", 1)
     (tmp_path / "engines/io_uring.c").write_text(text)
     assert missing(set(engine_options(tmp_path)), our_options(library) | {"cmdprio_hint"}) == {"warp_speed"}
     found = missing(engine_parts(tmp_path), set(table_of_the_document()))
     assert {"FIO_WARP", "teleport"} <= found
+    assert core_options(tmp_path) - our_core_options() - set(READ_BY_OTHERS) == {"teleport"}
 
 
 def test_trims_of_a_dma_buf_are_refused_wherever_they_come_from(fio: Fio) -> None:

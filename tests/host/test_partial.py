@@ -70,6 +70,34 @@ def test_those_that_the_kernel_took_have_their_time(fio: Fio, tmp_path: Path) ->
         assert figures["N"] == 11 and 0 < figures["min"] <= figures["max"] < 100e9, (latency, figures)
 
 
+@pytest.mark.parametrize("datapath", ["premapped", "bvec"])
+def test_a_call_of_the_modules_that_moves_a_part_is_no_whole(fio: Fio, tmp_path: Path, datapath: str) -> None:
+    """fio asks for the rest, which it takes for more of what the job is to do: io_size is more than the file's size."""
+    target = tmp_path / "target"
+    common: dict[str, Any] = {"size": "1m", "io_size": "3m", "bs": "64k", "iodepth": 1, "direct": 1, "verify": "pattern",
+                              "verify_pattern": "0x0badcafe", "dmabuf_datapath": datapath, "dmabuf_submit": "ioctl",
+                              "stand_in": True, "env": {"STAND_IN_MODULE": "rw_most=20480"}}
+    target.write_bytes(bytes(1 << 20))
+    wrote = fio(rw="write", do_verify=0, **common)
+    assert wrote.status == 0, wrote.stderr
+    assert target.read_bytes() == PATTERN * (1 << 18)
+    read = fio(rw="read", **common)
+    assert read.status == 0, read.stderr
+    for result, kind in ((wrote, "write"), (read, "read")):
+        report = result.reports[0]
+        module = report["module"]
+        assert report["proven"] is True, report
+        assert (report["calls"], report["issued"][f"{kind}_bytes"]) == (module[f"{kind}s"], module[f"{kind}_bytes"])
+        assert module["reads"] + module["writes"] == module[f"{kind}s"]
+        # Of four calls for a block three move a part.
+        assert report["short"] >= 3 * 16
+        assert report["issued"][f"{kind}_bytes"] >= 1 << 20
+    spoilt = bytearray(target.read_bytes())
+    spoilt[777_777] ^= 1
+    target.write_bytes(spoilt)
+    assert fio(rw="read", **common).status != 0
+
+
 def test_a_sync_of_a_range_has_all_of_it(fio: Fio, tmp_path: Path) -> None:
     """Its length has 32 bits in an entry of io_uring, and in files a range may be longer."""
     target, log = tmp_path / "target", tmp_path / "entries"

@@ -424,6 +424,17 @@ TEST(Config, ForcedWritesGoToAMedium) {
   }
 }
 
+TEST(Config, WhatTheBlockLayerFollowsIsForItsIo) {
+  for (unsigned path = 0; path < kDatapaths; path++) {
+    JobConfig config = by(static_cast<Datapath>(path), Submit::uring);
+    config.of_block_layer = "write_hint";
+    if (config.datapath == Datapath::premapped || config.datapath == Datapath::syscall)
+      EXPECT_TRUE(mentions(refusal(config), {"write_hint", datapath_name(config.datapath)}));
+    else
+      EXPECT_EQ(refusal(config), "accepted") << datapath_name(config.datapath);
+  }
+}
+
 TEST(Config, CommandSizeIsAMultipleOfFourKibibytes) {
   JobConfig config = good();
   for (const unsigned kb : {4U, 128U, 4194300U}) {

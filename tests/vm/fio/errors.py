@@ -85,6 +85,26 @@ def permission(tally: Tally) -> None:
                     ["/dev/udmabuf", "root|permi|group"], user=NOBODY)
 
 
+@contextmanager
+def gone(path: Path) -> Iterator[None]:
+    """A file is not there, for the length of a block."""
+    away = path.with_name(f"{path.name}.away")
+    path.rename(away)
+    try:
+        yield
+    finally:
+        away.rename(path)
+
+
+def not_given(tally: Tally) -> None:
+    """The module is loaded and its device is not there, as in a container that was not given it."""
+    with gone(NODE):
+        for datapath in ("premapped", "registered", "auto"):
+            refused(tally, f"device not given, {datapath}", job(f"--dmabuf_datapath={datapath}"),
+                    ["though the dmabuf_rw kernel module is loaded", "--device /dev/dmabuf_rw"])
+    works(tally, "device given", job("--dmabuf_datapath=premapped"))
+
+
 def exporters(tally: Tally) -> None:
     """Exporters that are not there."""
     for options, words in ((["--dmabuf_exporter=heap", "--dmabuf_device=nosuchheap"],
@@ -96,18 +116,10 @@ def exporters(tally: Tally) -> None:
         for datapath in ("premapped", "registered", "bounce"):
             refused(tally, f"missing device {options[1]}, {datapath}",
                     job(*options, f"--dmabuf_datapath={datapath}"), words)
-    node, away = Path("/dev/udmabuf"), Path("/dev/udmabuf.away")
-    node.rename(away)
-    try:
+    with gone(Path("/dev/udmabuf")):
         refused(tally, "no udmabuf", job("--dmabuf_datapath=premapped"), ["udmabuf", "modprobe"])
-    finally:
-        away.rename(node)
-    heaps, away = Path("/dev/dma_heap"), Path("/dev/dma_heap.away")
-    heaps.rename(away)
-    try:
+    with gone(Path("/dev/dma_heap")):
         refused(tally, "no heaps", job("--dmabuf_exporter=heap"), ["heap", "/dev/dma_heap"])
-    finally:
-        away.rename(heaps)
 
 
 def size_limit(tally: Tally) -> None:
@@ -198,7 +210,7 @@ def memlock(tally: Tally) -> None:
             ["huge"])
 
 
-PARTS = (permission, exporters, size_limit, targets, values, memlock)
+PARTS = (permission, not_given, exporters, size_limit, targets, values, memlock)
 
 
 def main() -> int:
