@@ -88,6 +88,19 @@ def _kernel_options(parser: argparse.ArgumentParser) -> None:
         help="UEFI with Secure Boot, and our modules signed with a key made for this run; the firmware is "
         "fetched when it is first asked for",
     )
+    parser.add_argument(
+        "--flash",
+        type=Path,
+        metavar="FILE",
+        help="with --secure-boot: the firmware's variables stay in FILE, which is made if it is missing. No key is enrolled "
+        "but by you, with mokutil --import and --mok-password; the module is built and not loaded",
+    )
+    parser.add_argument(
+        "--mok-password",
+        metavar="WORD",
+        help="with --flash: somebody goes through MokManager's screen first, which comes after mokutil --import, with this "
+        "password",
+    )
 
 
 def _machine_options(parser: argparse.ArgumentParser) -> None:
@@ -342,6 +355,8 @@ def request(args: argparse.Namespace) -> runner.Request:
         drive_gib=args.drive_gib,
         writes=args.writes,
         secure_boot=args.secure_boot,
+        flash=args.flash,
+        mok_password=args.mok_password,
         topology=args.topology,
         expect=tuple(args.expect),
         console=args.console,

@@ -6,6 +6,7 @@ It is a folder in the cache, secure-boot-HASH, with
   firmware   UEFI for QEMU: its code, and variables in which Microsoft's keys are enrolled
   shim.efi   the boot loader that Microsoft signed, which knows Debian's keys and the user's (MOK)
   grub.efi   the boot loader that Debian signed
+  mok.efi    MokManager, which shim starts when the user asked for a key to be enrolled
   guest      programs that the guest has besides: mokutil
   info.json  what it is; written last
 """
@@ -26,7 +27,7 @@ from typing import Any
 from dmabuf_common import files
 from dmabuf_common.clock import now
 
-from . import cache, chroot, config, root, stock_kernel
+from . import cache, chroot, config, qemu, root, stock_kernel
 from .errors import LabError
 from .private_apt import PrivateApt
 from .progress import fetching
@@ -81,9 +82,18 @@ class SecureBoot:
         return self.path / "grub.efi"
 
     @property
+    def manager(self) -> Path:
+        """MokManager, which Debian signed."""
+        return self.path / "mok.efi"
+
+    @property
     def guest(self) -> Path:
         """Shown over the guest's root."""
         return self.path / "guest"
+
+    def firmware(self, variables: bytes = b"", flash: Path | None = None) -> qemu.Firmware:
+        """What a machine is made of, with what its flash holds, or the file that is its flash."""
+        return qemu.Firmware(self.code, self.shim, self.grub, self.manager, self.guest, variables, flash)
 
 
 @dataclass(frozen=True)
@@ -137,6 +147,7 @@ def place(unpacked: Path, item: Path) -> None:
         (made.code, f"usr/share/OVMF/{made.code.name}"),
         (made.variables, f"usr/share/OVMF/{made.variables.name}"),
         (made.shim, "usr/lib/shim/shimx64.efi.signed"),
+        (made.manager, "usr/lib/shim/mmx64.efi.signed"),
         (made.grub, "usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed"),
         (made.guest / "usr/bin/mokutil", "usr/bin/mokutil"),
     ):
