@@ -27,7 +27,7 @@ from typing import Any
 from dmabuf_common import files
 from dmabuf_common.clock import now
 
-from . import cache, chroot, config, qemu, root, stock_kernel
+from . import cache, chroot, config, kept, qemu, root, stock_kernel
 from .errors import LabError
 from .private_apt import PrivateApt
 from .progress import fetching
@@ -35,6 +35,8 @@ from .progress import fetching
 # Raise it when what is made of the packages changes.
 RECIPE_VERSION = 1
 PREFIX = "secure-boot-"
+# Under which its packages are kept.
+NAME = "secure-boot"
 
 # Where a guest has the key of its run: where DKMS has its own.
 KEY = "/var/lib/dkms/mok.key"
@@ -162,7 +164,7 @@ def place(unpacked: Path, item: Path) -> None:
 
 
 def _fetch(mirror: str, work: Path) -> dict[str, Any]:
-    private = PrivateApt(work / "apt")
+    private = PrivateApt(work / "apt", name=NAME)
     if not private.use(mirror, config.SUITE, "deb"):
         raise LabError(
             "the firmware for Secure Boot is to be fetched, and the archive cannot be reached: "
@@ -174,6 +176,7 @@ def _fetch(mirror: str, work: Path) -> dict[str, Any]:
         packages[name] = sorted(path.name for path in folder.glob("*.deb"))
         stock_kernel.extract(folder, work / "unpacked")
     place(work / "unpacked", work / "item")
+    kept.settle(NAME, private.used)
     return {"packages": packages, "made": now()}
 
 
@@ -196,7 +199,7 @@ def get() -> SecureBoot:
         work = target.with_name(f"{target.name}.tmp.{os.getpid()}")
         work.mkdir()
         try:
-            with fetching("fetching the firmware for Secure Boot (7 MB, once)", work):
+            with fetching("fetching the firmware for Secure Boot (7 MB, once)", work / "apt", kept=kept.folder()):
                 info = _fetch(mirror, work)
             files.write_json(work / "item/info.json", info)
             (work / "item").rename(target)
