@@ -20,13 +20,15 @@ from typing import Any
 from dmabuf_common import files
 from dmabuf_common.clock import now
 
-from . import apt, cache, chroot, config, fio_source, root
+from . import apt, cache, chroot, config, fio_source, kept, root
 from .errors import LabError
 from .progress import fetching, say, step
 
 # Raise it when what is made of the packages changes.
 RECIPE_VERSION = 1
 PREFIX = "arm64-"
+# Under which the packages of both roots are kept.
+TOOLS, GUEST = "arm64-tools", "arm64-guest"
 
 # In `tools`: where the guests' root is shown while something is installed into it.
 MOUNT = "/mnt"
@@ -149,15 +151,19 @@ def prepare_guest(guest: Path) -> None:
 def _make(work: Path, mirrors: apt.Mirrors) -> dict[str, Any]:
     tools, guest = work / "tools", work / "root"
     settings = apt.host_settings()
-    with fetching("fetching the cross compilers and the emulator for arm64", tools):
-        root.debootstrap(
-            tools, mirrors, settings, config.ARM64_TOOLS, architectures="amd64,arm64", variant="apt"
+    with fetching(
+        "fetching the cross compilers and the emulator for arm64", *root.network_folders(tools), kept=kept.folder()
+    ):
+        used = root.debootstrap(
+            tools, mirrors, settings, config.ARM64_TOOLS, name=TOOLS, architectures="amd64,arm64", variant="apt"
         )
+        kept.settle(TOOLS, used)
         prepare_tools(tools)
-    with fetching("fetching the root of arm64 guests", guest):
-        root.debootstrap(
-            guest, mirrors, settings, config.ARM64_GUEST, architectures="arm64", variant="extract"
+    with fetching("fetching the root of arm64 guests", *root.network_folders(guest), kept=kept.folder()):
+        used = root.debootstrap(
+            guest, mirrors, settings, config.ARM64_GUEST, name=GUEST, architectures="arm64", variant="extract"
         )
+        kept.settle(GUEST, used)
         prepare_guest(guest)
     with step(f"building fio {config.FIO_VERSION} for arm64"):
         _build_fio(tools, guest, fio_source.get(config.FIO_VERSION, mirrors.main))
@@ -184,6 +190,8 @@ def get() -> Arm64:
         target = item_path()
         # What was cut off: making it, and, without its info.json, removing it.
         for stale in (*cache.folder().glob(f"{PREFIX}*.tmp.*"), target):
+            for name, place in ((TOOLS, "tools"), (GUEST, "root")):
+                kept.rescue(name, stale / place / kept.ARCHIVES)
             shutil.rmtree(stale, ignore_errors=True)
         work = target.with_name(f"{target.name}.tmp.{os.getpid()}")
         work.mkdir()

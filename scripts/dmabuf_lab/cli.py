@@ -17,6 +17,7 @@ from . import (
     fio_source,
     formatting,
     guest_kernel,
+    kept,
     kernel_tree,
     lint,
     matrix,
@@ -35,7 +36,7 @@ examples:
   dmabuf-lab run -- 'fio --name=t --filename=$DEV --direct=1 --rw=randread --bs=4k --iodepth=32
       --size=64m --ioengine=$ENGINE --dmabuf_exporter=drm --dmabuf_datapath=premapped'
   dmabuf-lab run --kernel 6.12 --no-module -- uname -r
-  dmabuf-lab run --iommu strict --p2p --share results -- python3 /src/tests/vm/x.py
+  dmabuf-lab run --iommu strict --p2p --share results -- /src/build/lab/tests/vm/p2p
   dmabuf-lab shell
 
 exit status:
@@ -87,6 +88,19 @@ def _kernel_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="UEFI with Secure Boot, and our modules signed with a key made for this run; the firmware is "
         "fetched when it is first asked for",
+    )
+    parser.add_argument(
+        "--flash",
+        type=Path,
+        metavar="FILE",
+        help="with --secure-boot: the firmware's variables stay in FILE, which is made if it is missing. No key is enrolled "
+        "but by you, with mokutil --import and --mok-password; the module is built and not loaded",
+    )
+    parser.add_argument(
+        "--mok-password",
+        metavar="WORD",
+        help="with --flash: somebody goes through MokManager's screen first, which comes after mokutil --import, with this "
+        "password",
     )
 
 
@@ -236,12 +250,14 @@ def parser() -> argparse.ArgumentParser:
     """The argument parser of dmabuf-lab."""
     top = argparse.ArgumentParser(
         prog="dmabuf-lab",
-        description="Builds libdmabuf and dmabuf_rw.ko and runs them on stock kernels in a VM.",
+        description="Builds libdmabuf and dmabuf_rw.ko and runs them on stock kernels in a virtual machine (QEMU, no KVM, no\n"
+        "device of this machine). It wants root. The lab is made once, by `setup` or by the first command that needs it.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("setup", help="make the lab root, once, in the cache folder")
+    commands.add_parser("setup", help="make the lab root, a Debian 13 with compilers, QEMU, kernels and fio, in ~/.cache/dmabuf-lab or $DMABUF_LAB_CACHE; "
+                        "3 GB and some minutes, once")
     commands.add_parser("build", help="build engine, test programs and module in the lab root")
     debug = commands.add_parser(
         "debug-kernel", help="build the kernel of --kernel debug, once (half an hour on two cores)"
@@ -266,7 +282,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="COMMAND",
         help="after --; a single word is a line for the guest's shell",
     )
-    shell = commands.add_parser("shell", help="an interactive shell in a fresh guest")
+    shell = commands.add_parser("shell", help="a shell in a fresh guest; `exit` ends it")
     _guest_options(shell)
     commands.add_parser(
         "lint",
@@ -274,8 +290,8 @@ def parser() -> argparse.ArgumentParser:
     )
     layout = commands.add_parser("format", help="lay out the C++ and Python files")
     layout.add_argument("--check", action="store_true", help="only say which differ, and end with 1 if any does")
-    clean = commands.add_parser("clean", help="remove build products and roots of old recipes")
-    clean.add_argument("--all", action="store_true", help="the current root and fio sources too")
+    clean = commands.add_parser("clean", help="remove what was built here, and what older versions of the lab had fetched")
+    clean.add_argument("--all", action="store_true", help="the current root, fio sources and packages that were fetched, too")
     info = commands.add_parser("info", help="show what the lab consists of")
     info.add_argument("--json", action="store_true", help="as JSON")
     source = commands.add_parser(
@@ -342,6 +358,8 @@ def request(args: argparse.Namespace) -> runner.Request:
         drive_gib=args.drive_gib,
         writes=args.writes,
         secure_boot=args.secure_boot,
+        flash=args.flash,
+        mok_password=args.mok_password,
         topology=args.topology,
         expect=tuple(args.expect),
         console=args.console,
@@ -385,10 +403,11 @@ def _show(as_json: bool) -> None:
 def _clean(everything: bool) -> None:
     for arch in config.ARCHITECTURES:
         shutil.rmtree(build.checkout() / build.build_dir(arch), ignore_errors=True)
-    kept = arm64.remove(everything) + secure_boot.remove(everything)
-    kept += debug_kernel.remove(root.load(), everything) + stock_kernel.remove(everything)
-    kept += kernel_tree.remove() + root.remove(everything)
-    for path in kept:
+    in_use = arm64.remove(everything) + secure_boot.remove(everything)
+    in_use += debug_kernel.remove(root.load(), everything) + stock_kernel.remove(everything)
+    in_use += kernel_tree.remove() + root.remove(everything)
+    kept.remove(everything, {root.NAME, arm64.TOOLS, arm64.GUEST, secure_boot.NAME, *stock_kernel.kept_names()})
+    for path in in_use:
         say(f"kept {path}: it is in use")
 
 

@@ -214,7 +214,14 @@ ARM64_GUEST = (
 )
 
 # For --secure-boot: the firmware, the boot loader that Microsoft signed, and what the guest has besides.
-SECURE_BOOT_PACKAGES = ("ovmf", "shim-signed", "grub-efi-amd64-signed", "mokutil", "libefivar1t64")
+SECURE_BOOT_PACKAGES = (
+    "ovmf",
+    "shim-signed",
+    "shim-helpers-amd64-signed",
+    "grub-efi-amd64-signed",
+    "mokutil",
+    "libefivar1t64",
+)
 
 # Shown by `dmabuf-lab info`, with the versions that were taken.
 SHOWN_PACKAGES = (

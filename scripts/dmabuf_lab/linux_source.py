@@ -83,7 +83,7 @@ def get() -> LinuxSource:
         mirror = apt.host_mirrors().main or root.debian_mirror()
         if mirror is None:
             raise LabError("no Debian archive is known to fetch Linux's source from")
-        with fetching(f"fetching {PACKAGE} (160 MB)", base):
+        with fetching(f"fetching {PACKAGE} (160 MB)", base / "apt"):
             _fetch(base, mirror)
         found = _cached()
     if found is None:

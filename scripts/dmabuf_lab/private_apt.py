@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import apt
+from . import apt, kept
 from .progress import say
 
 KEYRINGS = (
@@ -22,8 +22,11 @@ class PrivateApt:
     Of an architecture; packages of amd64 it has in any case, as NAME:amd64 for another.
     """
 
-    def __init__(self, folder: Path, arch: str = "amd64") -> None:
-        self.folder, self.arch = folder, arch
+    def __init__(self, folder: Path, arch: str = "amd64", name: str = "") -> None:
+        """name: under which the binary packages are kept for another time, and the file names of all that it gave."""
+        self.folder, self.arch, self.name = folder, arch, name
+        self.used: set[str] = set()
+        self.downloads = 0
         for name in ("state/lists/partial", "cache/archives/partial", "parts"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         (folder / "status").touch()
@@ -89,16 +92,30 @@ class PrivateApt:
 
     def download_source(self, package: str) -> Path:
         """Downloads the tarballs of a source package; the folder that they are in."""
-        return self._download(package, "source", "--download-only", "--tar-only")
+        return self._download(self._new_folder(), package, "source", "--download-only", "--tar-only")
 
     def download(self, package: str) -> Path:
-        """Downloads a binary package; the folder that it is in."""
-        return self._download(package, "download")
+        """Downloads a binary package, or takes the one that is kept; the folder that it is in."""
+        into = self._new_folder()
+        if self.name:
+            wanted = kept.uris(self._run("apt-get", "-qq", "--print-uris", "download", package)[1])
+            for file, digest in wanted.items():
+                kept.lend_one(file, digest, into)
+            self.used.update(wanted)
+        self._download(into, package, "download")
+        if self.name:
+            kept.keep(self.name, into)
+        return into
 
-    def _download(self, package: str, *command: str) -> Path:
-        into = self.folder / "download"
+    def _new_folder(self) -> Path:
+        """For one download; what other downloads gave stays, and counts as what has come."""
+        self.downloads += 1
+        into = self.folder / f"download/{self.downloads}"
         shutil.rmtree(into, ignore_errors=True)
-        into.mkdir()
+        into.mkdir(parents=True)
+        return into
+
+    def _download(self, into: Path, package: str, *command: str) -> Path:
         words: Sequence[str] = ("-qq", *command, package)
         status, _, error = self._run("apt-get", *words, cwd=into)
         if status != 0:

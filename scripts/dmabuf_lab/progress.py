@@ -3,7 +3,7 @@
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,27 +16,39 @@ say, step = _VOICE.say, _VOICE.step
 EVERY_S = 30.0
 
 
-def _bytes_in(folder: Path) -> int:
-    """The lengths of all files below a folder; what goes away in the middle counts nothing."""
+def _bytes_in(folder: Path, leave: Collection[int]) -> int:
+    """The lengths of all files below a folder, without those inodes; what goes away in the middle counts nothing."""
     total = 0
     for here, _, names in os.walk(folder):
         for name in names:
             try:
-                total += os.lstat(os.path.join(here, name)).st_size
+                about = os.lstat(os.path.join(here, name))
             except FileNotFoundError:
-                pass
+                continue
+            if about.st_ino not in leave:
+                total += about.st_size
     return total
 
 
 @contextmanager
-def fetching(text: str, *folders: Path) -> Iterator[None]:
-    """A step that fills folders by the network: it says now and then how much is there, as a mirror may be slow."""
+def fetching(text: str, *folders: Path, kept: Path | None = None) -> Iterator[None]:
+    """A step that fills folders by the network: it says now and then how much has come, as a mirror may be slow.
+
+    kept: where the packages are that need not come; links to them are no part of it.
+    """
     over = threading.Event()
-    before = sum(map(_bytes_in, folders))
+    leave = {file.inode() for file in os.scandir(kept)} if kept is not None else set()
+
+    def there() -> int:
+        return sum(_bytes_in(folder, leave) for folder in folders)
+
+    before = there()
 
     def tell() -> None:
+        come = 0
         while not over.wait(EVERY_S):
-            come = max(sum(map(_bytes_in, folders)) - before, 0)
+            # apt may throw away what it has installed.
+            come = max(there() - before, come)
             say(f"{text}: {come / (1 << 20):.1f} MiB so far")
 
     teller = threading.Thread(target=tell, daemon=True)

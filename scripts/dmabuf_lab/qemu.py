@@ -16,15 +16,18 @@ from .guest_kernel import GuestKernel
 
 @dataclass(frozen=True)
 class Firmware:
-    """UEFI. code: the firmware; shim: what it starts first, and grub: what that starts; guest: a folder shown over the guest's root;
-    variables: what its flash holds, with the keys that are enrolled.
+    """UEFI. code: the firmware; shim: what it starts first, and grub: what that starts, or manager, where the user asked for a
+    key; guest: a folder shown over the guest's root; variables: what its flash holds, with the keys that are enrolled;
+    flash: a file that holds that, and keeps it for the next machine.
     """
 
     code: Path
     shim: Path
     grub: Path
+    manager: Path
     guest: Path
-    variables: bytes
+    variables: bytes = b""
+    flash: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -358,6 +361,7 @@ def _board(machine: Machine) -> list[str]:
 
 # Where a disk with a boot loader has it: the firmware looks there for shim, and shim beside itself.
 SHIM, GRUB, GRUB_CONFIG = "EFI/BOOT/BOOTX64.EFI", "EFI/BOOT/grubx64.efi", "EFI/debian/grub.cfg"
+MANAGER = "EFI/BOOT/mmx64.efi"
 
 
 def boot_disk(folder: Path, firmware: Firmware, kernel: Path, initrd: bytes, parameters: str) -> None:
@@ -365,7 +369,8 @@ def boot_disk(folder: Path, firmware: Firmware, kernel: Path, initrd: bytes, par
 
     QEMU's own -kernel writes into the kernel's header, and its signature is wrong then.
     """
-    for name, source in ((SHIM, firmware.shim), (GRUB, firmware.grub), ("vmlinuz", kernel)):
+    sources = ((SHIM, firmware.shim), (GRUB, firmware.grub), (MANAGER, firmware.manager), ("vmlinuz", kernel))
+    for name, source in sources:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, folder / name)
     (folder / "initrd").write_bytes(initrd)

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import time
@@ -18,7 +19,7 @@ from typing import Any
 from dmabuf_common import files
 from dmabuf_common.clock import now
 
-from . import apt, cache, chroot, config, fio_source, kernels
+from . import apt, cache, chroot, config, fio_source, kept, kernels
 from .errors import LabError
 from .progress import fetching, say, step
 
@@ -34,6 +35,10 @@ EXCLUDED_PATHS = (
 )
 
 INFO = "usr/local/share/dmabuf-lab.json"
+# Where a root has a kernel's packages until they are unpacked.
+KERNEL = "var/tmp/kernel"
+# Under which its packages are kept.
+NAME = "root"
 
 
 def recipe() -> dict[str, Any]:
@@ -109,10 +114,19 @@ def debootstrap(
     settings: list[str],
     packages: Sequence[str],
     *,
+    name: str,
     architectures: str = "amd64",
     variant: str = "apt",
-) -> None:
-    """Makes a Debian root in `target` with what the packages need, by mmdebstrap's variants."""
+) -> set[str]:
+    """Makes a Debian root in `target` with what the packages need, by mmdebstrap's variants.
+
+    What is kept of them is not fetched, and what is fetched is kept under a name; both stay in the root's archives.
+    Returns the files of the packages that it was made of.
+    """
+    lent = target.with_name(f"{target.name}.lent")
+    shutil.rmtree(lent, ignore_errors=True)
+    lent.mkdir(parents=True)
+    kept.lend(lent)
     # In namespaces of its own, so that it and all it starts and mounts end with this process.
     argv = ["setpriv", "--pdeathsig", "KILL"]
     argv += ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]
@@ -121,14 +135,32 @@ def debootstrap(
     argv += [f"--aptopt={setting}" for setting in (*settings, 'Acquire::Languages "none"')]
     argv += ["--aptopt=APT::Install-Recommends false"]
     argv += [f"--dpkgopt={path}" for path in EXCLUDED_PATHS]
+    # mmdebstrap takes an empty folder only, and shows it to hooks as $1.
+    into = f'"$1"/{kept.ARCHIVES}'
+    argv += [f"--setup-hook=mkdir -p {into} && find {shlex.quote(str(lent))} -name '*.deb' -exec ln -t {into} {{}} +"]
+    argv += ["--skip=essential/unlink", "--skip=cleanup/apt"]
+    # The files that it unpacks itself. Of the variant "extract" these are all, and dpkg knows of none.
+    argv += [f'--extract-hook=echo "$MMDEBSTRAP_ESSENTIAL" >{shlex.quote(str(lent))}/unpacked']
     argv += [config.SUITE, str(target)]
     if mirrors.main:
         security = mirrors.security or f"{mirrors.main}-security"
         argv += _sources(mirrors.main, security).splitlines()
-    result = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    try:
+        result = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        unpacked = lent / "unpacked"
+        used = {Path(word).name for word in unpacked.read_text().split()} if unpacked.exists() else set()
+    finally:
+        kept.keep(name, target / kept.ARCHIVES)
+        shutil.rmtree(lent)
     if result.returncode != 0:
         tail = "\n".join(result.stderr.strip().splitlines()[-15:])
         raise apt.failure(result.stderr, f"mmdebstrap failed with status {result.returncode}:\n{tail}")
+    return used | kept.installed(target)
+
+
+def network_folders(target: Path) -> list[Path]:
+    """Where a root has what comes by the network."""
+    return [target / kept.ARCHIVES, target / kept.LISTS, target / KERNEL]
 
 
 def _mirror_of(target: Path) -> str | None:
@@ -154,8 +186,12 @@ def _fetch(target: Path, command: list[str], what: str, network: list[chroot.Bin
         raise apt.failure(str(error), str(error)) from error
 
 
-def _kernel(target: Path, series: config.KernelSeries, network: list[chroot.Bind]) -> str:
-    """Installs the newest kernel of a series with headers, without its boot-time hooks."""
+def _kernel(target: Path, series: config.KernelSeries, network: list[chroot.Bind]) -> tuple[str, set[str]]:
+    """Installs the newest kernel of a series with headers, without its boot-time hooks.
+
+    Returns its release, and the files of the packages that dpkg does not know of.
+    """
+    folder = target / KERNEL
 
     def inside(command: list[str], what: str, cwd: str = "/") -> str:
         return _fetch(target, command, what, network, cwd)
@@ -170,18 +206,19 @@ def _kernel(target: Path, series: config.KernelSeries, network: list[chroot.Bind
     )
     depends = inside(["apt-cache", "depends", image], "apt-cache depends")
     packages = sorted({image, *kernels.parts(depends, release)})
-    (target / "var/tmp/kernel").mkdir(exist_ok=True)
-    inside(
-        ["apt-get", "-qq", "download", "-o", "APT::Sandbox::User=root", *packages],
-        f"downloading {image}",
-        "/var/tmp/kernel",
-    )
+    folder.mkdir(exist_ok=True)
+    download = ["apt-get", "-qq", "-o", "APT::Sandbox::User=root"]
+    wanted = kept.uris(inside([*download, "--print-uris", "download", *packages], f"asking for {image}"))
+    for package, digest in wanted.items():
+        kept.lend_one(package, digest, folder)
+    inside([*download, "download", *packages], f"downloading {image}", f"/{KERNEL}")
+    kept.keep(NAME, folder)
     script = 'for deb in *.deb; do dpkg-deb -x "$deb" / || exit 1; done; rm -f -- *.deb; depmod "$1"'
-    inside(["sh", "-c", script, "sh", release], f"unpacking {image}", "/var/tmp/kernel")
+    inside(["sh", "-c", script, "sh", release], f"unpacking {image}", f"/{KERNEL}")
     for needed in ("modules.dep", "kernel", "build/Makefile"):
         if not (target / "usr/lib/modules" / release / needed).exists():
             raise LabError(f"the kernel {release} came without {needed}")
-    return release
+    return release, set(wanted)
 
 
 def _build_fio(target: Path, fetched: Path) -> None:
@@ -228,8 +265,8 @@ def _make(target: Path) -> None:
         for path in ("/etc/resolv.conf", "/etc/hosts")
         if Path(path).exists()
     ]
-    with fetching(f"making a Debian {config.SUITE} root", target):
-        debootstrap(target, mirrors, settings, config.PACKAGES)
+    with fetching(f"making a Debian {config.SUITE} root", *network_folders(target), kept=kept.folder()):
+        debootstrap(target, mirrors, settings, config.PACKAGES, name=NAME)
         for bind in network:
             place = target / bind.target.lstrip("/")
             place.unlink(missing_ok=True)
@@ -246,18 +283,24 @@ def _make(target: Path) -> None:
         update = ["apt-get", "-qq", "-o", "APT::Update::Error-Mode=any", "update"]
         _fetch(target, update, "apt-get update", network)
     fio = fio_source.get(config.FIO_VERSION, mirror)
-    releases = {}
+    releases, used = {}, set()
     # fio is compiled while kernels are fetched and unpacked; they touch different parts of the root.
     with ThreadPoolExecutor(1) as pool:
         compiled = pool.submit(_build_fio, target, fio)
         for series in config.SETUP_KERNELS:
-            with fetching(f"installing the newest {series.name} kernel", target):
-                releases[series.name] = _kernel(target, series, network)
+            # Not all of the target: fio is being built there.
+            with fetching(f"installing the newest {series.name} kernel", *network_folders(target), kept=kept.folder()):
+                try:
+                    releases[series.name], unpacked = _kernel(target, series, network)
+                finally:
+                    kept.keep(NAME, target / kept.ARCHIVES)
+                used |= unpacked
                 say(f"the {series.name} kernel is {releases[series.name]}")
         with step(f"building fio {config.FIO_VERSION}"):
             compiled.result()
+    kept.settle(NAME, used | kept.installed(target))
     chroot.check(target, ["apt-get", "clean"], "apt-get clean", read_only=False)
-    shutil.rmtree(target / "var/lib/apt/lists", ignore_errors=True)
+    shutil.rmtree(target / kept.LISTS, ignore_errors=True)
     info = _describe(target, releases, time.monotonic() - start)
     place = target / INFO
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -299,6 +342,7 @@ def remove_unfinished(base: Path) -> None:
     """Removes what interrupted set-ups left; the caller holds the set-up lock."""
     for path in base.glob("root-*.tmp.*"):
         say(f"removing an unfinished root {path.name}")
+        kept.rescue(NAME, path / kept.ARCHIVES)
         shutil.rmtree(path)
 
 

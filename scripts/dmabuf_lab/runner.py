@@ -2,6 +2,7 @@
 """The sub-commands `run` and `shell`: build if needed, boot, run, judge."""
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -13,9 +14,9 @@ from typing import Any
 
 from dmabuf_common.verdict import EXIT_ERROR
 
-from . import arm64, build, config, guest_kernel, qemu, root, secure_boot, verdict, vm
+from . import arm64, build, config, guest_kernel, mok_manager, qemu, root, secure_boot, verdict, vm
 from .errors import LabError
-from .progress import say
+from .progress import say, step
 
 
 # Where a guest with Secure Boot has our modules with a signature: the same names as where they are built.
@@ -58,6 +59,8 @@ class Request:
     drive_gib: int = 1
     writes: Path | None = None
     secure_boot: bool = False
+    flash: Path | None = None
+    mok_password: str | None = None
     topology: bool = False
     expect: tuple[str, ...] = ()
     console: bool = False
@@ -205,6 +208,10 @@ def check_kernel(request: Request) -> None:
         raise LabError("--secure-boot is for guests of amd64")
     if request.secure_boot and (request.kernel_tree is not None or request.kernel in config.DEBUG_FLAVOURS):
         raise LabError("--secure-boot boots kernels that Debian signed, and this one was built here")
+    if request.flash is not None and not request.secure_boot:
+        raise LabError("--flash keeps the variables of the firmware, and needs --secure-boot")
+    if request.mok_password is not None and request.flash is None:
+        raise LabError("--mok-password is for a key that mokutil --import asked for, and needs the --flash that has it")
 
 
 @contextmanager
@@ -219,16 +226,22 @@ def _place(request: Request, lab: root.Root) -> Iterator[Place]:
         yield Place(kernel, lab.path, lab, lab.path)
 
 
-def _firmware(
+def firmware_for(
     stack: ExitStack, request: Request, lab: root.Root
 ) -> tuple[qemu.Firmware | None, secure_boot.Key | None]:
-    """With --secure-boot: the firmware, and a key for this run that its variables have enrolled."""
+    """With --secure-boot: the firmware, and a key for this run that its variables have enrolled.
+
+    With --flash there is no such key: the variables are in a file that stays, as the user's keys are.
+    """
     if not request.secure_boot:
         return None, None
     made = stack.enter_context(secure_boot.in_use())
+    if request.flash is not None:
+        if not request.flash.exists():
+            shutil.copyfile(made.variables, request.flash)
+        return made.firmware(flash=request.flash), None
     key = secure_boot.make_key(lab)
-    variables = secure_boot.enrol(made.variables.read_bytes(), key.certificate)
-    return qemu.Firmware(made.code, made.shim, made.grub, made.guest, variables), key
+    return made.firmware(secure_boot.enrol(made.variables.read_bytes(), key.certificate)), key
 
 
 def signed_modules(key: secure_boot.Key, ko: str | None) -> tuple[str | None, dict[str, Any]]:
@@ -244,6 +257,21 @@ def signed_modules(key: secure_boot.Key, ko: str | None) -> tuple[str | None, di
     return ko, {**key.spec(), "modules": modules}
 
 
+def _at_the_screen(guest: vm.Guest, operator: mok_manager.Operator) -> None:
+    """Boots a machine as far as MokManager's screen, and goes through that, which resets the machine. No reset: LabError."""
+    with step("enrolling the key at MokManager's screen"):
+        try:
+            outcome = guest.run(config.BOOT_S)
+        finally:
+            guest.kill()
+        missing = operator.missing()
+        if outcome.ready:
+            raise LabError("MokManager's screen did not appear, and Linux booted: give mokutil --import a key first")
+        if missing is not None or outcome.timed_out:
+            what = f"{missing!r} was not shown" if missing else "the machine did not reset"
+            raise LabError(f"at MokManager's screen {what} within {config.BOOT_S} s; what was:\n{operator.screen()}")
+
+
 def run(request: Request) -> int:
     """Runs one command in a fresh guest and returns the exit status of `dmabuf-lab run`."""
     argv = guest_argv(request.command)
@@ -252,18 +280,23 @@ def run(request: Request) -> int:
         stack.enter_context(root.in_use(lab))
         place = stack.enter_context(_place(request, lab))
         kernel = place.kernel
-        firmware, key = _firmware(stack, request, lab)
+        firmware, key = firmware_for(stack, request, lab)
         machine = _machine(request, kernel, firmware)
         ko = _products(request, place.compilers, kernel)
-        signed = None
+        signed: dict[str, Any] | None = None
+        loaded = ko
         if key is not None:
             ko, signed = signed_modules(key, ko)
+            loaded = ko
+        elif firmware is not None:
+            # Whoever enrols a key loads what it signed.
+            loaded, signed = None, {}
         spec: dict[str, Any] = {
             "argv": argv,
             "env": guest_environment(machine, ko, request.env),
             "cwd": config.GUEST_SOURCE,
             "devices": [path for path in qemu.guest_devices(machine) if path not in kernel.lacks],
-            "module": ko,
+            "module": loaded,
             "secure_boot": signed,
             "shell": request.shell,
             "terminal": "/dev/ttyAMA1" if kernel.arch == "arm64" else "/dev/ttyS1",
@@ -275,18 +308,27 @@ def run(request: Request) -> int:
             spec["env"]["TERM"] = os.environ["TERM"]
         sinks = {"lab.out": 1, "lab.err": 2}
         boot_s = config.DEBUG_BOOT_S if kernel.debug else config.BOOT_S
-        for last in (False, True):
+
+        def boot(what: dict[str, Any], operator: mok_manager.Operator | None = None) -> vm.Guest:
             guest = vm.Guest(
                 place.system,
                 kernel,
                 build.checkout(),
                 machine,
-                spec,
+                what,
                 sinks,
                 2 if request.console else None,
                 place.emulator,
+                operator.see if operator else None,
             )
             _end_on_signals(guest)
+            return guest
+
+        if request.mok_password is not None:
+            operator = mok_manager.Operator(request.mok_password)
+            _at_the_screen(boot({**spec, "argv": ["true"], "shell": False}, operator), operator)
+        for last in (False, True):
+            guest = boot(spec)
             try:
                 outcome = guest.run(request.timeout_s, None if last else boot_s)
             except BrokenPipeError:

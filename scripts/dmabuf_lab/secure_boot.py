@@ -6,6 +6,7 @@ It is a folder in the cache, secure-boot-HASH, with
   firmware   UEFI for QEMU: its code, and variables in which Microsoft's keys are enrolled
   shim.efi   the boot loader that Microsoft signed, which knows Debian's keys and the user's (MOK)
   grub.efi   the boot loader that Debian signed
+  mok.efi    MokManager, which shim starts when the user asked for a key to be enrolled
   guest      programs that the guest has besides: mokutil
   info.json  what it is; written last
 """
@@ -26,7 +27,7 @@ from typing import Any
 from dmabuf_common import files
 from dmabuf_common.clock import now
 
-from . import cache, chroot, config, root, stock_kernel
+from . import cache, chroot, config, kept, qemu, root, stock_kernel
 from .errors import LabError
 from .private_apt import PrivateApt
 from .progress import fetching
@@ -34,6 +35,8 @@ from .progress import fetching
 # Raise it when what is made of the packages changes.
 RECIPE_VERSION = 1
 PREFIX = "secure-boot-"
+# Under which its packages are kept.
+NAME = "secure-boot"
 
 # Where a guest has the key of its run: where DKMS has its own.
 KEY = "/var/lib/dkms/mok.key"
@@ -81,9 +84,18 @@ class SecureBoot:
         return self.path / "grub.efi"
 
     @property
+    def manager(self) -> Path:
+        """MokManager, which Debian signed."""
+        return self.path / "mok.efi"
+
+    @property
     def guest(self) -> Path:
         """Shown over the guest's root."""
         return self.path / "guest"
+
+    def firmware(self, variables: bytes = b"", flash: Path | None = None) -> qemu.Firmware:
+        """What a machine is made of, with what its flash holds, or the file that is its flash."""
+        return qemu.Firmware(self.code, self.shim, self.grub, self.manager, self.guest, variables, flash)
 
 
 @dataclass(frozen=True)
@@ -137,6 +149,7 @@ def place(unpacked: Path, item: Path) -> None:
         (made.code, f"usr/share/OVMF/{made.code.name}"),
         (made.variables, f"usr/share/OVMF/{made.variables.name}"),
         (made.shim, "usr/lib/shim/shimx64.efi.signed"),
+        (made.manager, "usr/lib/shim/mmx64.efi.signed"),
         (made.grub, "usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed"),
         (made.guest / "usr/bin/mokutil", "usr/bin/mokutil"),
     ):
@@ -151,7 +164,7 @@ def place(unpacked: Path, item: Path) -> None:
 
 
 def _fetch(mirror: str, work: Path) -> dict[str, Any]:
-    private = PrivateApt(work / "apt")
+    private = PrivateApt(work / "apt", name=NAME)
     if not private.use(mirror, config.SUITE, "deb"):
         raise LabError(
             "the firmware for Secure Boot is to be fetched, and the archive cannot be reached: "
@@ -163,6 +176,7 @@ def _fetch(mirror: str, work: Path) -> dict[str, Any]:
         packages[name] = sorted(path.name for path in folder.glob("*.deb"))
         stock_kernel.extract(folder, work / "unpacked")
     place(work / "unpacked", work / "item")
+    kept.settle(NAME, private.used)
     return {"packages": packages, "made": now()}
 
 
@@ -185,7 +199,7 @@ def get() -> SecureBoot:
         work = target.with_name(f"{target.name}.tmp.{os.getpid()}")
         work.mkdir()
         try:
-            with fetching("fetching the firmware for Secure Boot (7 MB, once)", work):
+            with fetching("fetching the firmware for Secure Boot (7 MB, once)", work / "apt", kept=kept.folder()):
                 info = _fetch(mirror, work)
             files.write_json(work / "item/info.json", info)
             (work / "item").rename(target)

@@ -25,7 +25,7 @@ from typing import Any
 from dmabuf_common import files
 from dmabuf_common.clock import now
 
-from . import apt, cache, chroot, config, kernels, root
+from . import apt, cache, chroot, config, kept, kernels, root
 from .errors import LabError
 from .private_apt import PrivateApt
 from .progress import fetching, say
@@ -64,6 +64,16 @@ def item_path(series: config.KernelSeries) -> Path:
     recipe = [RECIPE_VERSION, series.suite, series.version, series.flavour, series.compiler]
     digest = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:16]
     return cache.folder() / f"{PREFIX}{series.name}-{digest}"
+
+
+def _kept_name(series: config.KernelSeries) -> str:
+    """Under which its packages are kept."""
+    return f"{PREFIX}{series.name}"
+
+
+def kept_names() -> list[str]:
+    """Of all kernels that may be fetched."""
+    return [_kept_name(series) for series in (*config.KERNELS, *config.ARM64_KERNELS)]
 
 
 def find(series: config.KernelSeries) -> StockKernel | None:
@@ -147,7 +157,7 @@ def place_image(unpacked: Path, item: Path, release: str) -> None:
 
 
 def _make(lab: root.Root, series: config.KernelSeries, mirror: str, work: Path) -> dict[str, Any]:
-    private = PrivateApt(work / "apt", series.arch)
+    private = PrivateApt(work / "apt", series.arch, _kept_name(series))
     if not private.use(mirror, series.suite, "deb"):
         raise LabError(
             f"the kernel {series.name} is to be fetched, and the archive cannot be reached or has no "
@@ -169,6 +179,7 @@ def _make(lab: root.Root, series: config.KernelSeries, mirror: str, work: Path) 
         extract(private.download(name), work / "compiler")
     if series.compiler:
         place_compiler(work / "compiler", item / "src")
+    kept.settle(_kept_name(series), private.used)
     bind = chroot.Bind(item, MOUNT, read_only=False)
     chroot.check(lab.path, ["depmod", "-b", MOUNT, release], "listing the modules", binds=[bind])
     return {
@@ -203,7 +214,8 @@ def get(lab: root.Root, series: config.KernelSeries) -> StockKernel:
         work = target.with_name(f"{target.name}.tmp.{os.getpid()}")
         work.mkdir()
         try:
-            with fetching(f"fetching the newest {series.name} kernel (100 MB, once)", work):
+            text = f"fetching the newest {series.name} kernel (100 MB, once)"
+            with fetching(text, work / "apt", kept=kept.folder()):
                 info = _make(lab, series, mirror, work)
             files.write_json(work / "item/info.json", info)
             (work / "item").rename(target)

@@ -98,6 +98,18 @@ def _device_tree(emulator: Path, machine: qemu.Machine) -> bytes:
         return qemu.without_coherence(file.read_bytes())
 
 
+def flash_of(firmware: qemu.Firmware) -> int:
+    """What the firmware has as its flash."""
+    if firmware.flash is None:
+        return _anonymous_file(data=firmware.variables)
+    try:
+        fd = os.open(firmware.flash, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        raise LabError(f"--flash {firmware.flash}: {error.strerror}") from error
+    os.set_inheritable(fd, True)
+    return fd
+
+
 def _log(path: Path) -> int:
     """An empty file that stays, for Machine.writes."""
     try:
@@ -121,8 +133,11 @@ class Guest:
         sinks: dict[str, int],
         live_console: int | None,
         emulator: Path | None = None,
+        operator: Callable[[bytes], bytes] | None = None,
     ) -> None:
-        """root: that of the guest; emulator: the root that has its QEMU, where that is another."""
+        """root: that of the guest; emulator: the root that has its QEMU, where that is another; operator: what somebody at the
+        console types on what it shows."""
+        self.operator = operator
         self.outcome = Outcome()
         self.console = self.outcome.console
         self.dumped = False
@@ -169,7 +184,7 @@ class Guest:
             else None,
             qmp=tuple(end.fileno() for end in qmp),
             writes=None if machine.writes is None else _log(machine.writes),
-            variables=_anonymous_file(data=machine.firmware.variables) if machine.firmware else None,
+            variables=flash_of(machine.firmware) if machine.firmware else None,
             boot=boot,
         )
         self.errors = tempfile.TemporaryFile(prefix="dmabuf-lab-")
@@ -285,6 +300,8 @@ class Guest:
                 view = view[os.write(self.sinks[name], view) :]
         else:
             *lines, self.pending[name] = (self.pending[name] + data).split(b"\n")
+            if name == qemu.CONSOLE and self.operator is not None and (typed := self.operator(data)):
+                channel.send(typed)
             for line in lines:
                 if name == qemu.CONSOLE:
                     self._console_line(line)

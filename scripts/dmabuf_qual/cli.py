@@ -62,9 +62,9 @@ def parser() -> argparse.ArgumentParser:
 
     def scope(to: argparse.ArgumentParser) -> None:
         to.add_argument("--exporter", action="append", default=[], metavar="KIND[:DEVICE]",
-                        help=f"{', '.join(exporters.KINDS[1:])}; the control udmabuf is always "
-                        "there; vfio needs a device")
-        to.add_argument("--requirements", type=Path, metavar="FILE", help="thresholds, TOML")
+                        help=f"who allocates the memory: {', '.join(exporters.KINDS[1:])}; may be given several times. "
+                        "vfio needs a device. The control, udmabuf, is always there")
+        to.add_argument("--requirements", type=Path, metavar="FILE", help="a TOML file with thresholds")
 
     def tests(to: argparse.ArgumentParser) -> None:
         to.add_argument("--tests", default=cases.USUAL_TESTS, metavar="LIST",
@@ -72,49 +72,50 @@ def parser() -> argparse.ArgumentParser:
 
     def bounds(to: argparse.ArgumentParser) -> None:
         to.add_argument("--write-speed", type=arguments.above_zero, default=plan.ASSUMED_BYTES_S / 1e6,
-                        metavar="MB/s", help="of the drive, assumed until it was measured "
+                        metavar="MB/s", help="the drive's write speed, assumed until it was measured "
                         "(default: %(default)s)")
-        to.add_argument("--most-written", metavar="BYTES", help="the run does not begin where it writes more (2t), and "
-                        "ends before it would")
+        to.add_argument("--most-written", metavar="BYTES", help="the most that the run may write, as 2t: it does not begin, "
+                        "or ends, where it would write more")
 
     check = command("preflight", "what will go wrong here; only reads")
     scope(check)
     asked = command("paths", "which datapath each drive has with each exporter; reads and writes nothing")
     asked.add_argument("--exporter", action="append", default=[], metavar="KIND[:DEVICE]",
-                       help="default: all that this machine can make")
-    asked.add_argument("--json", action="store_true", help="docs/schema/paths.schema.json")
+                       help="who allocates the memory; may be given several times (default: all that this machine can make)")
+    asked.add_argument("--json", action="store_true", help="print JSON, which docs/schema/paths.schema.json describes")
     asked.add_argument("device", nargs="*", help="drives or partitions (default: all drives)")
     planned = command("plan", "hours, bytes written, share of the drive's endurance; only reads")
     scope(planned)
     tests(planned)
     bounds(planned)
-    planned.add_argument("--quick", action="store_true")
-    planned.add_argument("--rated-tbw", type=float, metavar="TB", help="from the drive's data sheet")
+    planned.add_argument("--quick", action="store_true", help="of a quick run")
+    planned.add_argument("--rated-tbw", type=float, metavar="TB", help="terabytes that the drive's data sheet says may be "
+                         "written to it")
     run = command("run", "the qualification; DESTROYS the data on the drive")
     scope(run)
     tests(run)
     bounds(run)
-    run.add_argument("--quick", action="store_true", help="minutes: looks for faults, qualifies nothing")
-    run.add_argument("--resume", action="store_true", help="go on with the run in --output")
-    run.add_argument("--erase", action="store_true", help="the drive's data may be destroyed")
-    run.add_argument("--serial", action="append", default=[], help="the drive's serial number, to be sure which "
-                     "one; of several drives each, in their order")
-    run.add_argument("--wwid", action="append", default=[], help="its wwid, NGUID, EUI-64 or UUID, where the serial "
-                     "number is not enough; likewise")
-    run.add_argument("--nsid", default="", help="its namespace id, likewise")
+    run.add_argument("--quick", action="store_true", help="a run of minutes, which looks for faults and qualifies nothing")
+    run.add_argument("--resume", action="store_true", help="go on with the interrupted run in --output")
+    run.add_argument("--erase", action="store_true", help="yes, the drive's data may be destroyed; without it nothing runs")
+    run.add_argument("--serial", action="append", default=[], help="the drive's serial number, to be sure which drive "
+                     "it is; with several drives once for each, in their order")
+    run.add_argument("--wwid", action="append", default=[], help="the drive's wwid, NGUID, EUI-64 or UUID, where the "
+                     "serial number is not enough; with several drives once for each")
+    run.add_argument("--nsid", default="", help="the drive's namespace id, where the serial number is not enough")
     run.add_argument(drive_guard.CONSENT, action="append", default=[], metavar="TYPE",
-                     help="what is on the drive and may be lost, as the refusal names it: ext4, "
-                     "gpt; for each a time; of several drives SERIAL=TYPE")
-    run.add_argument("--output", type=Path, required=True, metavar="DIR", help="records and report")
+                     help="what is on the drive and may be lost, as the refusal names it: ext4, gpt. Once for each; "
+                     "with several drives SERIAL=TYPE")
+    run.add_argument("--output", type=Path, required=True, metavar="DIR", help="a folder for the records and the report")
     run.add_argument("--only", action="append", default=[], metavar="GLOB",
                      help="only cases whose name matches; all else is inconclusive")
     run.add_argument("--despite", action="append", default=[], metavar="NAME",
-                     help="begin although preflight says stop for this; machine.ready then fails")
-    run.add_argument("--cell-seconds", type=arguments.positive, metavar="N", help="of each measurement (60)")
-    run.add_argument("--repeats", type=arguments.positive, metavar="N", help="of the comparison (5)")
-    run.add_argument("--size", metavar="SIZE", help="of the drive, for the measurements (100%%)")
+                     help="begin although preflight says stop for this name; machine.ready then fails")
+    run.add_argument("--cell-seconds", type=arguments.positive, metavar="N", help="how long each measurement is (default: 60)")
+    run.add_argument("--repeats", type=arguments.positive, metavar="N", help="how often datapaths are compared (default: 5)")
+    run.add_argument("--size", metavar="SIZE", help="how much of the drive is measured (default: 100%%)")
     for sub in (check, run):
-        sub.add_argument("--peer", metavar="PCI", help="the device whose memory is used, 0000:41:00.0")
+        sub.add_argument("--peer", metavar="PCI", help="the PCI device whose memory is used, as 0000:41:00.0")
     for sub in (check, planned):
         sub.add_argument("device", help="the drive: /dev/nvme0n1")
     run.add_argument("device", nargs="+", metavar="device", help="the drive: /dev/nvme0n1; several are qualified at "

@@ -32,7 +32,7 @@ LETTER = {
     ("README.md", "./scripts/dmabuf-lab run -- fio"): "tests/lab/vm/test_run.py::test_readmes_command_runs_in_the_guest",
     ("README.md", "apt-get update"): "tests/bare/test_recipe.py::test_every_line_works_and_a_job_is_proven",
     ("README.md", "cmake --preset package"): "tests/bare/test_packages.py::test_the_first_result_is_readmes",
-    ("README.md", "fio --name=t --filename=/dev/nvme0n1 --direct"):
+    ("README.md", "fio --name=t --filename=/dev/nvme0n1 --readonly"):
         "tests/install/test_readme.py::test_fio_finds_the_library_as_readme_names_it",
     ("docs/adding-an-exporter.md", "fio --name=t"): "tests/host/test_adding.py",
     ("docs/library.md", "cc -o program"): "tests/install/test_library.py",

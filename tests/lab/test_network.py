@@ -16,6 +16,7 @@ from dmabuf_lab import apt, cli, config, fio_source, private_apt, progress, root
 from dmabuf_lab.errors import BrokenOff, LabError
 
 SUITES = (config.SUITE, config.UPDATES, config.BACKPORTS, config.SECURITY)
+DEB = "/pool/apt_1_amd64.deb"
 # apt as it is, but without a proxy, with an archive that nobody signed, and in a hurry.
 SETTINGS = (
     'Acquire::http::Proxy "DIRECT"',
@@ -103,5 +104,33 @@ def test_a_root_of_which_half_was_fetched_is_not_there_and_is_made_anew(
     archive.breaks = False
     archive.asked.clear()
     assert cli.main(["setup"]) == 2
-    assert archive.asked.count("/pool/apt_1_amd64.deb") >= 1
+    assert archive.asked.count(DEB) >= 1
     assert "dpkg-deb" in capsys.readouterr().err
+    # What came whole is not fetched again, though nothing could be made of it.
+    archive.asked.clear()
+    assert cli.main(["setup"]) == 2
+    assert "dpkg-deb" in capsys.readouterr().err
+    assert archive.asked and DEB not in archive.asked
+
+
+def test_a_package_that_did_not_change_is_fetched_once(archive: Archive, tmp_path: Path) -> None:
+    """By the apt that fetches kernels and firmware, each time in a folder of its own."""
+    def download(number: int) -> bytes:
+        private = private_apt.PrivateApt(tmp_path / str(number), name="some-kernel")
+        assert private.use(archive.mirror, config.SUITE, "deb")
+        archive.asked.clear()
+        (package,) = private.download("apt").iterdir()
+        assert private.used == {package.name}
+        return package.read_bytes()
+
+    first = download(1)
+    assert archive.asked.count(DEB) == 1 and len(first) >= TARBALL
+    assert download(2) == first and DEB not in archive.asked
+    # apt itself would take a file of that length.
+    (tmp_path / "cache/packages" / Path(DEB).name).write_bytes(bytes(len(first)))
+    assert download(3) == first and archive.asked.count(DEB) == 1
+    changed = random.Random(2).randbytes(len(first))
+    shutil.rmtree(archive.folder / "dists")
+    lay_out(archive.folder, config.SUITE, changed)
+    assert download(4) == changed and archive.asked.count(DEB) == 1
+    assert download(5) == changed and DEB not in archive.asked

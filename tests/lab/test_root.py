@@ -154,13 +154,15 @@ def test_what_mmdebstrap_says_of_a_mirror_that_does_not_answer_is_passed_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever it is started through; its last lines name the archive."""
+    monkeypatch.setenv("DMABUF_LAB_CACHE", str(tmp_path))
+
     def run(argv: list[str], **_more: object) -> subprocess.CompletedProcess[str]:
         assert "mmdebstrap" in argv
         return subprocess.CompletedProcess(argv, 100, "", "I: fetching\nE: Failed to fetch a://b/InRelease\n")
 
     monkeypatch.setattr(subprocess, "run", run)
     with pytest.raises(LabError, match="status 100:\nI: fetching\nE: Failed to fetch a://b/InRelease$"):
-        root.debootstrap(tmp_path / "root", apt.Mirrors("a://b", None), [], ["python3"])
+        root.debootstrap(tmp_path / "root", apt.Mirrors("a://b", None), [], ["python3"], name="root")
 
 
 def test_a_relative_cache_folder_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Guests with Secure Boot: the firmware, the key in its variables, and what is asked of the guest."""
 
+import os
 import struct
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from dmabuf_lab import build, cli, config, guest_kernel, initramfs, qemu, root, runner, secure_boot
+from dmabuf_lab import build, cli, config, guest_kernel, initramfs, mok_manager, qemu, root, runner, secure_boot, vm
 from dmabuf_lab.errors import LabError
 
 KEY = secure_boot.Key(b"a private key", b"a certificate of some bytes")
@@ -75,6 +77,7 @@ def packages(folder: Path, *left_out: str) -> Path:
         "usr/share/OVMF/OVMF_CODE_4M.secboot.fd",
         "usr/share/OVMF/OVMF_VARS_4M.ms.fd",
         "usr/lib/shim/shimx64.efi.signed",
+        "usr/lib/shim/mmx64.efi.signed",
         "usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed",
         "usr/bin/mokutil",
         "usr/lib/x86_64-linux-gnu/libefivar.so.1",
@@ -90,6 +93,7 @@ def test_what_the_packages_hold_is_kept_and_what_they_lack_is_named(tmp_path: Pa
     made = secure_boot.SecureBoot(tmp_path / "item")
     assert made.code.read_text().endswith("OVMF_CODE_4M.secboot.fd")
     assert made.variables.read_text().endswith("OVMF_VARS_4M.ms.fd")
+    assert made.manager.read_text().endswith("mmx64.efi.signed")
     assert made.shim.read_text().endswith("shimx64.efi.signed")
     assert (made.guest / "usr/bin/mokutil").is_file()
     assert (made.guest / "usr/lib/x86_64-linux-gnu/libefivar.so.1").is_file()
@@ -133,8 +137,66 @@ def test_kernels_that_debian_did_not_sign_are_refused() -> None:
         runner.check_kernel(parse("--secure-boot", "--arch", "arm64"))
 
 
+def test_a_password_for_the_screen_needs_the_variables_that_the_key_waits_in() -> None:
+    runner.check_kernel(parse("--secure-boot", "--flash", "f", "--mok-password", "x"))
+    with pytest.raises(LabError, match="--flash .* needs --secure-boot"):
+        runner.check_kernel(parse("--flash", "f"))
+    with pytest.raises(LabError, match="needs the --flash"):
+        runner.check_kernel(parse("--secure-boot", "--mok-password", "x"))
+
+
+def test_variables_that_stay_are_made_once_with_no_key_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secure_boot.place(packages(tmp_path / "a"), tmp_path / "item")
+    item = secure_boot.SecureBoot(tmp_path / "item")
+    (item.path / "info.json").write_text("{}")
+    monkeypatch.setattr(secure_boot, "get", lambda: item)
+    request = parse("--secure-boot", "--flash", str(tmp_path / "flash"))
+    for expected in (item.variables.read_text(), "what the guest wrote"):
+        with ExitStack() as stack:
+            firmware, key = runner.firmware_for(stack, request, root.Root(tmp_path, {}))
+        assert key is None and firmware is not None and firmware.flash is not None
+        assert firmware.flash.read_text() == expected
+        firmware.flash.write_text("what the guest wrote")
+    fd = vm.flash_of(firmware)
+    os.pwrite(fd, b"W", 0)
+    os.close(fd)
+    assert (tmp_path / "flash").read_text() == "What the guest wrote", "the file itself"
+
+
+# What the firmware's console shows, as it draws it: each text at its place, in a colour. And what is typed then.
+SCREENS = (
+    ("\x1b[01;35HShim UEFI key management", b""),
+    ("\x1b[24;01HPress any key to perform MOK manage", b""),
+    ("ment\x1b[25;01HBooting in 10 seconds", b"\r"),
+    ("Booting in 9 seconds\x1b[01;39HPerform MOK management\x1b[14;45HContinue boot\x1b[15;46HEnroll", b""),
+    (" \x1b[0m\x1b[37mMOK\x1b[16;42HEnroll key from disk", b"\x1b[B\r"),
+    ("\x1b[01;45H[Enroll MOK]\x1b[14;45HView key 0\x1b[15;46HContinue", b"\x1b[B\r"),
+    ("\x1b[05;40HEnroll the key(s)?\x1b[14;49HNo\x1b[15;49HYes", b"\x1b[B\r"),
+    ("\x1b[10;46HPassword:", b"secret\r"),
+    ("\x1b[01;39HPerform MOK management\x1b[14;48HReboot", b"\r"),
+)
+
+
+def test_somebody_goes_through_the_screen_step_by_step() -> None:
+    operator = mok_manager.Operator("secret")
+    for shown, typed in SCREENS:
+        assert operator.missing() is not None
+        assert operator.see(shown.encode()) == typed, shown
+    assert operator.missing() is None
+    assert operator.see(SCREENS[2][0].encode()) == b"", "all is done"
+
+
+def test_a_wrong_password_is_said_and_a_screen_that_stays_away_is_named() -> None:
+    operator = mok_manager.Operator("secret")
+    for shown, _ in SCREENS[:-1]:
+        operator.see(shown.encode())
+    assert operator.missing() == "Reboot"
+    with pytest.raises(LabError, match="refuses the password"):
+        operator.see(b"\x1b[10;46HPassword doesn't match")
+
+
 def test_the_machine_boots_the_firmware_whose_flash_only_smm_writes() -> None:
-    firmware = qemu.Firmware(Path("/code"), Path("/shim"), Path("/grub"), Path("/guest"), b"keys")
+    firmware = qemu.Firmware(Path("/code"), Path("/shim"), Path("/grub"), Path("/manager"), Path("/guest"), b"keys")
     kernel = guest_kernel.GuestKernel("7.3", Path("/vmlinuz"), Path("/root/usr/lib/modules/7.3"))
     channels = {name: 9 for name in (qemu.CONSOLE, *qemu.PORTS)}
 
@@ -156,14 +218,15 @@ def test_the_machine_boots_the_firmware_whose_flash_only_smm_writes() -> None:
 
 
 def test_the_boot_disk_has_shim_grub_and_the_kernel_as_it_is(tmp_path: Path) -> None:
-    for name in ("shim", "grub", "kernel"):
+    for name in ("shim", "grub", "manager", "kernel"):
         (tmp_path / name).write_text(f"of {name}")
-    firmware = qemu.Firmware(Path("/code"), tmp_path / "shim", tmp_path / "grub", Path("/guest"), b"")
+    firmware = qemu.Firmware(Path("/code"), *(tmp_path / name for name in ("shim", "grub", "manager")), Path("/guest"))
     disk = tmp_path / "disk"
     disk.mkdir()
     qemu.boot_disk(disk, firmware, tmp_path / "kernel", b"of the initrd", "a=b c")
     assert (disk / "EFI/BOOT/BOOTX64.EFI").read_text() == "of shim"
     assert (disk / "EFI/BOOT/grubx64.efi").read_text() == "of grub"
+    assert (disk / "EFI/BOOT/mmx64.efi").read_text() == "of manager"
     assert ((disk / "vmlinuz").read_text(), (disk / "initrd").read_bytes()) == ("of kernel", b"of the initrd")
     assert (disk / "EFI/debian/grub.cfg").read_text() == "linux /vmlinuz a=b c\ninitrd /initrd\nboot\n"
 

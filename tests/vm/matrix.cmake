@@ -103,3 +103,13 @@ add_test(NAME vm.secure_boot
   COMMAND ${CMAKE_SOURCE_DIR}/scripts/dmabuf-lab run --secure-boot --timeout 800 --
     ${python}/fio/secure_boot.py)
 set_tests_properties(vm.secure_boot PROPERTIES LABELS "matrix;fetched" TIMEOUT 1800)
+
+# The same with a key that is enrolled as a user does it. The firmware's variables and the key are kept from boot to boot.
+add_test(NAME vm.secure_boot.enrolment
+  COMMAND sh -c "folder=$1; shift; rm -rf \"$folder\" && mkdir \"$folder\" || exit 1
+    for boot in '--env MOK_PASSWORD=lab-12345 -- ${python}/fio/enrolment.py ask' \
+      '--no-build --mok-password lab-12345 -- ${python}/fio/enrolment.py use'; do
+      \"$@\" --secure-boot --flash \"$folder/flash\" --share \"$folder\" --timeout 400 $boot || exit 1
+    done"
+    sh ${CMAKE_BINARY_DIR}/enrolment ${CMAKE_SOURCE_DIR}/scripts/dmabuf-lab run)
+set_tests_properties(vm.secure_boot.enrolment PROPERTIES LABELS "matrix;fetched" TIMEOUT 1200)

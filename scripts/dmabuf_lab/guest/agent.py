@@ -202,21 +202,27 @@ class Agent:
                 time.sleep(0.02)
             if not os.path.exists(path):
                 problems.append(f"{path} did not appear")
-        if not problems and self.spec["secure_boot"]:
-            problems += self.sign_modules(self.spec["secure_boot"])
+        if not problems and self.spec["secure_boot"] is not None:
+            problems += self.show_firmware()
+            if not problems and self.spec["secure_boot"]:
+                problems += self.sign_modules(self.spec["secure_boot"])
         if not problems and self.spec["module"]:
             status, text = self.tool(BUSYBOX, "insmod", self.spec["module"])
             if status != 0:
                 problems.append(f"cannot load {self.spec['module']}: {text}")
         return problems
 
-    def sign_modules(self, secure: dict[str, Any]) -> list[str]:
-        """Puts the key where DKMS has it, and signs copies of our modules with it; what went wrong."""
+    def show_firmware(self) -> list[str]:
+        """Shows the firmware's variables, and what Secure Boot makes Linux do; what went wrong."""
         status, text = self.tool(BUSYBOX, "mount", "-t", "efivarfs", "efivarfs", "/sys/firmware/efi/efivars")
         if status != 0:
             return [f"the firmware's variables cannot be seen: {text}"]
         if not os.path.exists("/sys/kernel/security/lockdown"):
             self.tool(BUSYBOX, "mount", "-t", "securityfs", "securityfs", "/sys/kernel/security")
+        return []
+
+    def sign_modules(self, secure: dict[str, Any]) -> list[str]:
+        """Puts the key where DKMS has it, and signs copies of our modules with it; what went wrong."""
         key, certificate = secure["key_path"], secure["certificate_path"]
         os.makedirs(os.path.dirname(key), exist_ok=True)
         with open(key, "w", encoding="ascii", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:

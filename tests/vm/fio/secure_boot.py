@@ -9,37 +9,21 @@ Runs in the lab's guest, booted with --secure-boot. Exit status 0 pass, 1 fail, 
 import errno
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from fio.harness import DEV, ENGINE, Tally, fio, module_users, need_engine
+from fio.harness import DEV, Tally, module_users, need_engine
 from fio.signing import (
-    LOCKDOWN, OTHER_CERTIFICATE, QUAL, UNSIGNED, another_key_refused, open_errno, run, said_why, sign_with_another_key,
-    unsigned_refused,
+    LONG_S, OTHER_CERTIFICATE, PROGRAMS, QUAL, another_key_refused,
+    both_directions, enrolled, load_signed, open_errno, run, said_why, secure_boot_on, sign_with_another_key,
+    unsigned_refused, witness,
 )
 
 SIGNED = os.environ.get("DMABUF_RW_KO", "")
 HURT = "/run/lab/signed/testmod/dmabuf_hurt.ko"
-PROGRAMS = "/src/build/lab/tests/vm"
-# Where DKMS has its own.
-CERTIFICATE = "/var/lib/dkms/mok.pub"
-SECURE_BOOT = Path("/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c")
 # The whole of isolation takes longer; these are what the smoke test of each kernel has.
 CORE = ("modes", "handles", "ranges", "commands", "partition")
-LONG_S = 400
-
-
-def locked(tally: Tally) -> None:
-    """The firmware checked what it booted, and Linux knows."""
-    # Four bytes of attributes come first.
-    tally.same(SECURE_BOOT.read_bytes()[4:], b"\x01", "firmware: Secure Boot is on")
-    tally.check("[integrity]" in LOCKDOWN.read_text(), "Linux is locked down", LOCKDOWN.read_text())
-    state = run("mokutil", "--sb-state").stdout
-    tally.check("SecureBoot enabled" in state, "mokutil says that it is on", state)
-    known = run("mokutil", "--test-key", CERTIFICATE).stdout
-    tally.check("is already enrolled" in known, "mokutil knows the key", known)
 
 
 def refused(tally: Tally) -> None:
@@ -56,20 +40,9 @@ def refused(tally: Tally) -> None:
     another_key_refused(tally)
 
 
-def documented() -> str:
-    """The commands of the page that sign a module and load it."""
-    page = Path("/src/docs/kernel-module.md").read_text()
-    block = page[page.index("    /lib/modules/$(uname -r)/build/scripts/sign-file"):]
-    return block[:block.index("\n\n")]
-
-
 def works(tally: Tally) -> None:
     """Signed as DKMS does it, with the key that is enrolled: the module's promises, and both directions."""
-    place = Path("/tmp/checkout/build/kernel")
-    place.mkdir(parents=True)
-    shutil.copy(UNSIGNED, place)
-    said = run("sh", "-ec", f"cd /tmp/checkout\n{documented()}")
-    if not tally.check(said.returncode == 0, "signed with the enrolled key, as the page says: loaded", said.stdout):
+    if not load_signed(tally):
         return
     shown = run(sys.executable, QUAL, "preflight", DEV).stdout
     tally.check("signed modules only" not in shown and re.search(r"ok +module", shown) is not None,
@@ -77,17 +50,8 @@ def works(tally: Tally) -> None:
     for group in CORE:
         said = run(f"{PROGRAMS}/isolation", "--only", group, "--exporter", "udmabuf-scattered", limit_s=LONG_S)
         tally.same(said.returncode, 0, f"isolation {group}: {said.stdout[-400:]}")
-    said = run(f"{PROGRAMS}/witness", "--quick", "--fuzz", "20", "--load", "1", "--exporters",
-               "udmabuf-scattered,heap", limit_s=LONG_S)
-    tally.same(said.returncode, 0, f"witness: {said.stdout[-400:]}")
-    for rw, count in (("write", "writes"), ("read", "reads")):
-        job = ["--name=s", f"--filename={DEV}", "--direct=1", f"--rw={rw}", "--bs=64k", "--size=16m",
-               "--verify=crc32c", "--do_verify=1", f"--ioengine={ENGINE}", "--dmabuf_exporter=udmabuf",
-               "--dmabuf_datapath=premapped", "--dmabuf_report=REPORT"]
-        done = fio(job)
-        report = done.reports[-1] if done.reports else {}
-        tally.check(done.status == 0 and report.get("proven") is True, f"fio {rw}: proven", done.said())
-        tally.same(report.get("issued", {}).get(count), 256, f"fio {rw}: the number of I/Os")
+    witness(tally, "udmabuf-scattered,heap")
+    both_directions(tally)
 
 
 def forbidden(tally: Tally) -> None:
@@ -106,12 +70,11 @@ def forbidden(tally: Tally) -> None:
 def main() -> int:
     """Everything, in order: each part leaves what the next one needs."""
     need_engine()
-    if not SECURE_BOOT.exists():
-        sys.exit("setup: the guest has no Secure Boot: dmabuf-lab run --secure-boot")
     if not SIGNED or module_users() < 0:
         sys.exit("setup: dmabuf_rw is not loaded")
     tally = Tally()
-    locked(tally)
+    secure_boot_on(tally)
+    enrolled(tally)
     tally.same(run("rmmod", "dmabuf_rw").returncode, 0, "the lab's own signed module was loaded, and goes away")
     for part in (refused, said_why, works, forbidden):
         part(tally)
