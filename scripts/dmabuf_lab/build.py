@@ -32,6 +32,9 @@ MODULE_INPUTS = ("kernel",)
 HEADERS_MOUNT = "/share"
 EXPORTER_INPUTS = ("kernel/testexp", "kernel/probe.mk", "kernel/probes", "kernel/uapi")
 HURT_INPUTS = ("kernel/testmod",)
+# What a module's build may not say, but for what it says of a kernel that was built elsewhere (--kernel-tree).
+COMPLAINT = re.compile(r"\b(warning|error)\s*:", re.IGNORECASE)
+KNOWN = re.compile(r"the compiler differs from the one used to build the kernel")
 
 
 def checkout() -> Path:
@@ -56,12 +59,10 @@ def fingerprint(base: Path, inputs: Iterable[str], extra: str) -> str:
     return digest.hexdigest()
 
 
-def messages(output: str, prefix: str) -> list[str]:
-    """The compiler's and sparse's messages about files below `prefix` in a build's output, once each."""
-    pattern = re.compile(rf"^{re.escape(prefix)}\S*?:\d+(:\d+)?: .*|^\S+\.[ch]:\d+(:\d+)?: .*")
-    own = re.compile(r"^(/usr/|\.\./|\./|include/|arch/)")
-    found = (line for line in output.splitlines() if pattern.match(line) and not own.match(line))
-    return list(dict.fromkeys(line.removeprefix(prefix) for line in found))
+def complaints(output: str) -> list[str]:
+    """The lines of a module's build in which anything complains: compiler, linker, modpost, objtool, kernel-doc."""
+    found = (line for line in output.splitlines() if COMPLAINT.search(line) and not KNOWN.search(line))
+    return list(dict.fromkeys(found))
 
 
 def build_dir(arch: str) -> str:
@@ -128,8 +129,8 @@ class Builder:
         except FileNotFoundError:
             return False
 
-    def engine(self) -> None:
-        """Builds the engine and the test programs; does nothing when no input changed."""
+    def engine(self, programs: Sequence[str] = ()) -> None:
+        """Builds the engine and the test programs, or these programs alone; does nothing when no input changed."""
         stamp = self.out / ".engine.stamp"
         wanted = fingerprint(self.base, ENGINE_INPUTS, self.identity)
         products = [self.out / name for name in ENGINE_PRODUCTS]
@@ -158,7 +159,10 @@ class Builder:
                 "configuring the engine",
             )
             mark.write_text(self.identity)
-            self._inside(["ninja", "-k", "0", "-C", where], "building the engine")
+            targets = [f"vm_{program}" for program in programs]
+            self._inside(["ninja", "-k", "0", "-C", where, *targets], "building the engine")
+        if programs:
+            return
         for product in products:
             if not product.exists():
                 raise LabError(f"the build made no {product.relative_to(self.out)}")
@@ -189,6 +193,12 @@ class Builder:
         product.parent.mkdir(parents=True, exist_ok=True)
         out = product.parent.relative_to(self.base)
         what = f"building {product.name} for {release}"
+        # There while a build has not been heard to its end: an object that is there already is compiled in silence.
+        unheard = product.with_name(".unheard")
+        if unheard.exists():
+            for made in product.parent.glob("*.o"):
+                made.unlink()
+        unheard.touch()
         with step(what):
             output = self._inside(
                 [
@@ -204,28 +214,28 @@ class Builder:
             )
         if not product.exists():
             raise LabError(f"the build made no {product.name} for {release}")
-        found = messages(output, f"{config.GUEST_SOURCE}/{out}/")
+        found = complaints(output)
         if found:
-            # All of it is compiled again, or the next build would hear nothing of them.
-            for made in (product, *product.parent.glob("*.o")):
-                made.unlink()
-            raise LabError("\n".join([f"{what} gave messages of the compiler, and none is let pass:", *found]))
+            product.unlink()
+            raise LabError("\n".join([f"{what} gave these messages, and none is let pass:", *found]))
+        unheard.unlink()
         stamp.write_text(wanted)
 
 
 def build(
-    root: Root, kernels: Iterable[GuestKernel], *, engine: bool = True, arch: str = "amd64"
+    root: Root, kernels: Iterable[GuestKernel], *, engine: bool = True, programs: Sequence[str] = (), arch: str = "amd64"
 ) -> None:
     """Builds what is asked for in this checkout; builds of one checkout wait for each other.
 
-    All parts are tried; the LabError names every part that failed. root: where it is built.
+    All parts are tried; the LabError names every part that failed. root: where it is built. programs: of the engine's part
+    these test programs alone.
     """
     base = checkout()
     # Also where the guest looks for what was made for another architecture.
     (base / config.BUILD_DIR).mkdir(parents=True, exist_ok=True)
     with cache.lock(base / "build/.lab.lock", what="the build folder"):
         builder = Builder(root, base, arch)
-        parts: list[Callable[[], None]] = [builder.engine] if engine else []
+        parts: list[Callable[[], None]] = [partial(builder.engine, programs)] if engine else []
         parts += [partial(builder.module, kernel) for kernel in kernels]
         errors = []
         for part in parts:

@@ -215,6 +215,8 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
                         help="a root that you made, with python3, in place of the lab's; the guest does not change it")
     parser.add_argument("--no-module", action="store_true", help="do not load dmabuf_rw.ko")
     parser.add_argument("--no-build", action="store_true", help="take what was built before")
+    parser.add_argument("--programs", type=lambda text: tuple(text.split(",")), default=(), metavar="NAME,…",
+                        help="build these test programs of tests/vm alone, and no engine (default: all)")
     parser.add_argument(
         "--timeout",
         type=arguments.seconds,
@@ -347,6 +349,7 @@ def request(args: argparse.Namespace) -> runner.Request:
         root=args.root,
         module=not args.no_module,
         build=not args.no_build,
+        programs=args.programs,
         timeout_s=args.timeout or (86400 if shell else timeout_s),
         append=args.append,
         cpu=args.cpu,

@@ -65,6 +65,14 @@ def files(base: Path) -> list[str]:
     return [str(path.relative_to(base)) for path in (*found, *headers)]
 
 
+def messages(output: str, prefix: str) -> list[str]:
+    """The compiler's and sparse's messages about files below `prefix` in a build's output, once each."""
+    pattern = re.compile(rf"^{re.escape(prefix)}\S*?:\d+(:\d+)?: .*|^\S+\.[ch]:\d+(:\d+)?: .*")
+    own = re.compile(r"^(/usr/|\.\./|\./|include/|arch/)")
+    found = (line for line in output.splitlines() if pattern.match(line) and not own.match(line))
+    return list(dict.fromkeys(line.removeprefix(prefix) for line in found))
+
+
 def refused(lines: Iterable[str]) -> list[str]:
     """Messages of checkpatch without those that are ALLOWED."""
     return [line for line in lines if not any(known.search(line) for known, _ in ALLOWED)]
@@ -109,7 +117,7 @@ def sparse(root: Root, base: Path, tools: Path, release: str, scratch: Path) -> 
         result = chroot.run(root.path, argv, binds=binds)
         checked = len(re.findall(r"^  CHECK\s", result.stdout, re.MULTILINE))
         expected = len(list((base / source).glob("*.c")))
-        lines = build.messages(result.stdout, "/tmp/lint/")
+        lines = messages(result.stdout, "/tmp/lint/")
         if result.returncode != 0 or checked < expected:
             lines += result.stdout.splitlines()[-10:]
             lines.append(f"sparse read {checked} of {expected} files; status {result.returncode}")
@@ -155,12 +163,11 @@ def run(root: Root) -> int:
     with step("checkpatch and kernel-doc"):
         found += [f"checkpatch: {line}" for line in checkpatch(root, base, tools)]
         found += [f"kernel-doc: {line}" for line in kernel_doc(root, base, tools)]
-    # The compiler's warnings for each kernel come with the lab's builds (build.py). sparse reads one.
-    release = root.release(config.SETUP_KERNELS[0].name)
-    with step(f"sparse for {release}"):
-        found += sparse(root, base, tools, release, scratch)
+    # The compiler's warnings for each kernel come with the lab's builds (build.py).
     for series in config.SETUP_KERNELS:
         release = root.release(series.name)
+        with step(f"sparse for {release}"):
+            found += sparse(root, base, tools, release, scratch)
         build.build(root, [guest_kernel.stock(root, series.name)], engine=False)
         found += call_circles(root, base, release)
     for line in found:

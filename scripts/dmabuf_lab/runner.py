@@ -26,7 +26,8 @@ SIGNED_BESIDES = ("testexp/dmabuf_testexp.ko", "testmod/dmabuf_hurt.ko")
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for. command: the words of the command; one word is a line for sh."""
+    """What the user asked for. command: the words of the command; one word is a line for sh. programs: of the test programs
+    those that are built, with no engine; none: all."""
 
     command: list[str]
     kernel: str = config.KERNELS[0].name
@@ -48,6 +49,7 @@ class Request:
     root: Path | None = None
     module: bool = True
     build: bool = True
+    programs: tuple[str, ...] = ()
     timeout_s: float = config.DEFAULT_TIMEOUT_S
     append: str = ""
     cpu: str | None = None
@@ -179,7 +181,7 @@ def _products(
 ) -> str | None:
     """Builds what the run needs; the module's path in the guest, None when it runs without."""
     if request.build:
-        build.build(compilers, [kernel] if request.module else [], arch=kernel.arch)
+        build.build(compilers, [kernel] if request.module else [], programs=request.programs, arch=kernel.arch)
     if not request.module:
         return None
     path = build.module_path(kernel.release, kernel.arch)

@@ -286,7 +286,11 @@ def test_what_is_built_for_it_is_apart_and_by_the_cross_compiler(
         kernel = guest_kernel.GuestKernel(
             "7.3", Path("v"), Path("m"), headers=tmp_path / "s/h", source=tmp_path / "s", arch=arch
         )
+        builder.engine(["witness", "rings"])
+        assert ran["building the engine"][-2:] == ["vm_witness", "vm_rings"]
+        ran.clear()
         builder.engine()
+        assert ran["building the engine"][-2:] == ["-C", f"/src/{place}"]
         builder.module(kernel)
         assert (tmp_path / place / "kernel/7.3/dmabuf_rw.ko").is_file()
         cross = arch == "arm64"

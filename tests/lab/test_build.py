@@ -69,30 +69,58 @@ def test_files_outside_the_inputs_do_not_matter(tmp_path: Path) -> None:
     assert mark(tmp_path) == before
 
 
-def test_a_warning_about_a_module_ends_its_build_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One in a header of the kernel does not, and nothing of what was made is left that would be taken for good."""
+@pytest.mark.parametrize("line", [
+    "/src/build/lab/kernel/7.3/io.c:7:9: warning: unused variable 'x'",
+    "././trace.h:12:3: warning: of a header that is read once more",
+    "/usr/src/linux-headers-7/include/linux/fortify-string.h:9:3: warning: call to '__write_overflow_field'",
+    "WARNING: modpost: dmabuf_rw: section mismatch in reference",
+    "io.o: warning: objtool: x(): unreachable instruction",
+    "Warning: main.c:12 function parameter 'x' not described in 'y'",
+    "cc1: warning: unrecognized option",
+])
+def test_whatever_complains_in_the_build_of_a_module_is_heard(line: str) -> None:
+    assert build.complaints(f"  CC [M]  io.o\n{line}\n{line}\n  LD [M]  errors.o\n") == [line]
+
+
+def test_a_kernel_of_the_users_own_may_be_of_another_compiler() -> None:
+    assert not build.complaints("warning: the compiler differs from the one used to build the kernel\n  You are using: gcc 14\n")
+
+
+def test_a_warning_ends_the_build_of_a_module_until_it_is_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As make has it: what was compiled is compiled in silence, also by a build that failed of something else."""
     base = tmp_path / "checkout"
     (base / "kernel").mkdir(parents=True)
-    (base / "kernel/main.c").write_text("")
     product = base / build.module_path("7.3")
-    said = "./include/linux/y.h:3:4: warning: of the kernel's own\n"
+    warns, fails = True, False
 
-    def make(_builder: build.Builder, command: list[str], _what: str, *_more: object) -> str:
+    def make(_builder: build.Builder, command: list[str], what: str, *_more: object) -> str:
         assert "W=1" in command
-        for name in (product, product.with_name("io.o")):
-            name.write_text("")
+        made = product.with_name("io.o")
+        said = "" if made.exists() or not warns else "io.c:7:9: warning: unused variable 'x'\n"
+        made.write_text("")
+        if fails:
+            raise LabError(f"{what} failed")
+        product.write_text("")
         return said
 
     monkeypatch.setattr(build.Builder, "_inside", make)
     builder = build.Builder(root.Root(tmp_path, {"made": "now"}), base)
     kernel = guest_kernel.GuestKernel("7.3", tmp_path / "vmlinuz", tmp_path, headers=tmp_path, source=tmp_path)
-    where = f"/src/{product.parent.relative_to(base)}"
-    builder._module("kernel", kernel, product, ["kernel"])
+
+    def build_it(text: str) -> None:
+        (base / "kernel/main.c").write_text(text)
+        builder._module("kernel", kernel, product, ["kernel"])
+
+    for _ in range(2):
+        with pytest.raises(LabError, match=r"\nio.c:7:9: warning: unused variable 'x'$"):
+            build_it("a warning")
+        assert not product.exists()
+    fails = True
+    with pytest.raises(LabError, match="failed"):
+        build_it("an error elsewhere")
+    fails = False
+    with pytest.raises(LabError, match="unused variable"):
+        build_it("that error mended")
+    warns = False
+    build_it("both mended")
     assert product.exists()
-    (base / "kernel/main.c").write_text("x")
-    for line in (f"{where}/io.c:7:9: warning: unused variable 'x'", "io.c:7:9: warning: unused variable 'x'"):
-        said = f"  CC [M]  io.o\n{line}\n"
-        for _ in range(2):
-            with pytest.raises(LabError, match=r"\nio.c:7:9: warning: unused variable 'x'$"):
-                builder._module("kernel", kernel, product, ["kernel"])
-            assert not list(product.parent.glob("*.o")) and not product.exists()
