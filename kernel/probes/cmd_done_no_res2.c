@@ -9,6 +9,9 @@ void probe(struct io_uring_cmd *cmd)
 
 	(void)function;
 #else
-	io_uring_cmd_done(cmd, 0, 0);
+	/* Called with three arguments the oldest 6.1 compiles, too: without flags. */
+	void (*function)(struct io_uring_cmd *cmd, s32 result, unsigned int issue_flags) = io_uring_cmd_done;
+
+	function(cmd, 0, 0);
 #endif
 }

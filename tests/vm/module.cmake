@@ -8,7 +8,7 @@ endif()
 
 add_vm_test(rings LAB --append nvme.poll_queues=1 COMMAND
   ${programs}/rings --polled && ${python}/fio/polled.py)
-# Several ranges in one command; on 6.1, which has none, that it says so.
+# Several ranges in one command.
 add_vm_test(ranges COMMAND ${programs}/ranges)
 add_vm_test(ranges.kernel_6_12 LAB --kernel 6.12 COMMAND
   ${programs}/ranges --allow-skip 'ranges while the memory moves')
@@ -100,13 +100,15 @@ set(no_moves --allow-skip load --allow-skip twins --allow-skip 'third map fails'
   --allow-skip 'registered holds the memory still' --allow-skip 'second lists after a move')
 add_vm_test(kernel_6_12 LAB --kernel 6.12 COMMAND
   ${programs}/isolation ${no_registered} && ${programs}/rings && ${programs}/teardown --kills 4 &&
-  ${programs}/witness --quick --fuzz 100 --load 2 --exporters udmabuf-scattered,heap)
+  ${programs}/witness --quick --fuzz 100 --load 2 --exporters udmabuf-scattered,heap &&
+  ${programs}/targets --exporters udmabuf-huge,testexp-gpu && ${programs}/invalidate --quick ${no_moves} kill revoke fences &&
+  ${programs}/rwfile --seconds 1 --kills 1 --allow-skip 'RW while the memory moves')
 add_vm_test(kernel_6_12.invalidate LAB --kernel 6.12 COMMAND
   ${programs}/invalidate --quick ${no_moves})
 
 add_vm_test(kernel_6_12.rwfile LAB --kernel 6.12 COMMAND
   ${programs}/rwfile --seconds 1 --kills 3 --allow-skip 'RW while the memory moves' && ${python}/examples/documented.py ${programs})
-# The default run has isolation, rings, teardown, witness, attacks and files on 6.12.
+# The default run has on 6.12 what is in kernel_6_12, attacks and files on ext4.
 only_with_matrix(kernel_6_12.invalidate kernel_6_12.rwfile)
 
 add_test(NAME soak.invalidate
