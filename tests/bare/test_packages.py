@@ -8,6 +8,7 @@ the module there, and reads a drive by README's words.
 """
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -105,14 +106,15 @@ def put(bare: bare_root.Bare, debs: dict[str, Path]) -> None:
 
 @pytest.fixture(name="machine", scope="module")
 def _machine(suite: str, debs: dict[str, Path]) -> Iterator[tuple[bare_root.Bare, str]]:
-    """A machine with fio and a kernel's headers, and the packages in a folder; the kernel's release, the lab's if may be."""
+    """A machine with fio and the headers of two kernels, and the packages in a folder; the release that is said to run, the
+    lab's if may be. The other one is the newest of the suite itself."""
     with bare_root.bare(suite) as bare:
         lab = root.load()
         wanted = lab.release("7.3") if lab else ""
         release = kernel_of.pretend(bare, wanted)
         put(bare, debs)
         bare.write("/etc/apt/apt.conf.d/99yes", 'APT::Get::Assume-Yes "true";\nAPT::Install-Recommends "false";\n')
-        bare.check(f"apt-get -qq update; apt-get -qq install fio kmod linux-headers-{release}", "/")
+        bare.check(f"apt-get -qq update; apt-get -qq install fio kmod linux-headers-{release} linux-headers-amd64", "/")
         # A kernel that is installed has modules of its own, and a list of them; without, DKMS takes it for one that is not.
         # Some headers bring the image.
         modules = bare.inside(f"/lib/modules/{release}/kernel")
@@ -137,6 +139,14 @@ def modules(bare: bare_root.Bare, release: str) -> list[str]:
     return [str(path.relative_to(bare.path)) for path in bare.inside(f"/lib/modules/{release}").rglob("dmabuf_rw.ko*")]
 
 
+def other_kernels(bare: bare_root.Bare, release: str) -> list[str]:
+    """Those with headers besides."""
+    here = bare.inside("/lib/modules").iterdir()
+    found = sorted(path.name for path in here if path.name != release and os.path.lexists(path / "build"))
+    assert found
+    return found
+
+
 def test_they_are_installed_and_the_module_is_built(machine: tuple[bare_root.Bare, str]) -> None:
     bare, release = machine
     assert left(bare) == [] and modules(bare, release) == []
@@ -145,6 +155,9 @@ def test_they_are_installed_and_the_module_is_built(machine: tuple[bare_root.Bar
     assert len(left(bare)) > 100
     assert f"dmabuf-rw/{OLD}, {release}" in bare.check("dkms status", "/")
     assert len(modules(bare, release)) == 1
+    # For 6.1, Debian 12's own, it is not built, and the installation goes on.
+    for other in other_kernels(bare, release):
+        assert bool(modules(bare, other)) == (not other.startswith("6.1.")), other
     assert "insmod" in bare.check("modprobe dmabuf_rw", "/")
 
 
@@ -210,6 +223,7 @@ def test_removal_leaves_what_the_administrator_may_have_changed_and_a_purge_noth
     bare.check(f"apt-get remove {' '.join(packages.NAMES)}", "/")
     assert [name for name in left(bare) if "/var/lib/dpkg" not in name] == ["/etc/modules-load.d/dmabuf-rw.conf"]
     assert modules(bare, release) == [] and "dmabuf" not in bare.check("dkms status", "/")
+    assert not any(modules(bare, other) for other in other_kernels(bare, release))
     assert bare.run("modprobe dmabuf_rw", "/").returncode != 0
     # By dpkg: apt does not know those of which nothing is left.
     bare.check(f"dpkg --purge {' '.join(packages.NAMES)}", "/")
