@@ -131,7 +131,7 @@ void attack_personality() {
   // Where the machine is so slow that the drive goes on before the READ comes, it does not wait.
   const auto calls = [&](const Case &one, int as) {
     Hurt::Calls seen;
-    for (int tries = 0; tries < 8 && seen.by_root + seen.by_others < 2; ++tries)
+    for (int tries = 0; tries < 60 && seen.by_root + seen.by_others < 2; ++tries)
       seen = calls_of_a_read(hurt, path, ring, session, entry.handle, buffer, one, as);
     return seen;
   };

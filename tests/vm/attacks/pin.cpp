@@ -43,7 +43,7 @@ void move_and_check(const TestBuffer &buffer, const std::string &name, std::uint
 }
 
 void check_let_go(const TestBuffer &buffer, const std::string &name) {
-  wait_for([&] { return buffer.must_stats().pins == 0; }, 5);
+  wait_for([&] { return buffer.must_stats().pins == 0; }, 30);
   for (int i = 0; i < 6; ++i)
     if (const int error = buffer.move())
       report().fail(name + ": the buffer can move in the end", errno_name(error));
@@ -68,6 +68,8 @@ void one_path(const Testexp &testexp, int target, Path path) {
       return;
     move_and_check(buffer, name, 9,
                    [&] { return mover.transfer(Direction::Read, 0, bytes, attack_base); });
+    const int released = mover.release();
+    report().check(released == 0, name + ": UNREGISTER and UNMAP", errno_name(released));
   }
   check_let_go(buffer, name);
 }

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <sys/mman.h>
 #include <thread>
+#include <unistd.h>
 
 namespace vmtest {
 
@@ -16,12 +17,14 @@ void test_hostile_arrays() {
   dmabuf_rw_query query{};
   mapped.session.query(query);
   const auto most = static_cast<std::uint32_t>(query.max_ranges);
+  // Of this machine, which may have wider ones than 4 KiB.
+  const auto wide = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
   auto *pages = static_cast<std::byte *>(
-      ::mmap(nullptr, 3 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+      ::mmap(nullptr, 3 * wide, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
   if (pages == MAP_FAILED)
     die("no memory");
-  ::munmap(pages + 2 * page, page);
-  auto *const two = reinterpret_cast<dmabuf_rw_range *>(pages + 2 * page) - 2;
+  ::munmap(pages + 2 * wide, wide);
+  auto *const two = reinterpret_cast<dmabuf_rw_range *>(pages + 2 * wide) - 2;
   for (const Direction direction : {Direction::Read, Direction::Write})
     for (const unsigned flags : {0u, unsigned{IOSQE_ASYNC}}) {
       const auto name = [&](const char *what) {
@@ -52,12 +55,12 @@ void test_hostile_arrays() {
       expect(name("as many as may be, all of the same bytes"), call(ranges.data(), most),
              static_cast<int>(most));
       const std::uint64_t before = mapped.info().errors;
-      ::mprotect(pages + page, page, PROT_READ);
+      ::mprotect(pages + wide, wide, PROT_READ);
       expect(name("results that cannot be stored"), call(two, 2), -EFAULT);
-      ::mprotect(pages + page, page, PROT_READ | PROT_WRITE);
+      ::mprotect(pages + wide, wide, PROT_READ | PROT_WRITE);
       report().check(mapped.info().errors == before, name("no I/O failed for that"));
     }
-  ::munmap(pages, 2 * page);
+  ::munmap(pages, 2 * wide);
   // Of another path, and in a direction that is not mapped.
   if (std::ranges::contains(paths_here(), Path::Registered)) {
     auto registered = map_entry(buffer.fd(), mapped.target.get(), Path::Registered);
