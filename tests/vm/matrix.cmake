@@ -100,7 +100,7 @@ add_test(NAME vm.arm64
     "ln -s /proc/self/mounts /etc/mtab && \
 ${programs}/isolation --allow-skip 'one way for the drive' --allow-skip 'a dma-buf that nobody may read*' && ${programs}/rings --polled && ${programs}/ranges && \
 ${programs}/teardown --kills 4 && ${programs}/invalidate --quick && ${programs}/watch && ${programs}/testexp && \
-${programs}/rwfile --seconds 1 --kills 1 && ${programs}/formats --allow-skip 'extended metadata' && ${programs}/files ext4")
+${programs}/rwfile --seconds 1 --kills 1 --allow-skip 'a dma-buf that nobody may read*' && ${programs}/formats --allow-skip 'extended metadata' && ${programs}/files ext4")
 set_tests_properties(vm.arm64 PROPERTIES LABELS "matrix;fetched" TIMEOUT 2400)
 
 # PCI devices that do not look into the CPU's caches: premapped is refused, and AUTO takes another path.
