@@ -15,10 +15,10 @@ endif()
 set(matrix_results ${CMAKE_BINARY_DIR}/matrix)
 file(MAKE_DIRECTORY ${matrix_results})
 
-# FETCHED: not in the default run. FIRST: it makes much when it first runs, and begins before the others. LAB: the lab's options, if not --kernel alone. EXPORTERS: others than
-# udmabuf and heap; the first one is isolation's, whose group modes needs a heap. NO: what this kernel
-# lacks, as isolation's checks name it. NO_EXPORTER, NO_TRANSPORT: exporters and ways to an NVMe drive
-# that it lacks.
+# FETCHED: not in the default run. FIRST: it makes much when it first runs, and begins before the others.
+# LAB: the lab's options, if not --kernel alone. EXPORTERS: others than udmabuf and heap; the first one is
+# isolation's, whose group modes needs a heap. NO: what this kernel lacks, as isolation's checks name it.
+# NO_EXPORTER, NO_TRANSPORT: exporters and ways to an NVMe drive that it lacks.
 function(add_smoke_test kernel)
   cmake_parse_arguments(PARSE_ARGV 1 test "FETCHED;FIRST" "" "LAB;EXPORTERS;NO;NO_EXPORTER;NO_TRANSPORT")
   if(NOT test_LAB)

@@ -454,13 +454,12 @@ void told_at_the_end(const FileSystem &fs, const DmaBuf &buffer) {
     held.release();
     const std::string what =
         fs.name() + (writes ? ": UNMAP after a write" : ": UNMAP after a read");
-    // The mapping may go a moment after UNMAP.
     const auto timed = [&] {
       ::stat(path.c_str(), &after);
       return newer(after.st_mtim, before.st_mtim);
     };
-    const bool now =
-        watched ? wait_for(told, writes ? 30 : 0.3) : wait_for(timed, writes ? 30 : 0.3);
+    // The mapping may go a moment after UNMAP.
+    const bool now = wait_for([&] { return watched ? told() : timed(); }, writes ? 30 : 0.3);
     ::stat(path.c_str(), &after);
     if (watched)
       report().check(now == writes, what + ", inotify");
