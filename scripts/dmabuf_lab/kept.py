@@ -86,9 +86,10 @@ def lend(target: Path) -> None:
 
 def lend_one(package: str, digest: str, target: Path) -> None:
     """Links one into a folder, if it is kept and has the SHA-256 that the archive's index names."""
-    path = folder() / package
-    if path.is_file() and _digest(path) == digest:
-        _link(path, target / package)
+    with _locked() as place:
+        path = place / package
+        if path.is_file() and _digest(path) == digest:
+            _link(path, target / package)
 
 
 def keep(name: str, source: Path) -> None:
