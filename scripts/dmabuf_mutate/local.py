@@ -112,7 +112,8 @@ class Local:
 
     def _pytest(self, path: str, limit_s: float) -> tuple[str, str] | None:
         """Runs a file of Python tests until one fails; that one and how it failed."""
-        argv = ["/usr/bin/python3", "-B", "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
+        # -rfE: which test failed, whatever PYTEST_ADDOPTS asks for (scripts/check asks for what was skipped).
+        argv = ["/usr/bin/python3", "-B", "-m", "pytest", "-q", "-x", "-rfE", "-p", "no:cacheprovider"]
         status, output = self._call([*argv, str(self.tree.path / path)], limit_s)
         if status is None:
             return path, f"did not end within {limit_s:.0f} s"

@@ -32,7 +32,10 @@ def test_the_first_failed_test_is_named() -> None:
     assert failed_test("nothing of the kind") == ("ctest", "ctest failed")
 
 
-def test_a_failed_pytest_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", ["", "-rs", "-rN"])
+def test_a_failed_pytest_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: str) -> None:
+    # scripts/check gives every pytest -rs: then its own summary names no failed test.
+    monkeypatch.setenv("PYTEST_ADDOPTS", options)
     (tmp_path / "build/mutate/tree").mkdir(parents=True)
     file = tmp_path / "build/mutate/tree/test_it.py"
     local = Local(Tree(tmp_path))
