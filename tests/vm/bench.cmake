@@ -4,10 +4,8 @@
 if(DMABUF_TESTS STREQUAL "vm")
   # It counts by the time stamp counter of amd64, which --icount makes count instructions.
   if(CMAKE_SYSTEM_PROCESSOR STREQUAL "x86_64")
-    add_vm_program(measure measure/main.cpp measure/plan.cpp measure/memory.cpp measure/busy.cpp
+    add_vm_program(measure OPTIMISED measure/main.cpp measure/plan.cpp measure/memory.cpp measure/busy.cpp
       measure/io.cpp measure/jobs.cpp measure/datapath.cpp measure/map.cpp)
-    # Its own instructions count, too.
-    target_compile_options(vm_measure PRIVATE $<$<CONFIG:Release>:-O2>)
     # QEMU loads it, outside the guest.
     add_library(count MODULE measure/count.c)
     target_compile_options(count PRIVATE -Wall -Wextra)
