@@ -30,6 +30,8 @@ ENGINE_PRODUCTS = ("engine/libdmabuf.so", f"engine/libdmabuf/fio-{config.FIO_VER
 MODULE_INPUTS = ("kernel",)
 # Where headers that are not in the lab root are shown while a module is built.
 HEADERS_MOUNT = "/share"
+# Where the amd64 root has compilers' names that are ccache, and where that keeps what they made.
+CCACHE, CCACHE_MOUNT = "/usr/lib/ccache", "/srv"
 EXPORTER_INPUTS = ("kernel/testexp", "kernel/probe.mk", "kernel/probes", "kernel/uapi")
 HURT_INPUTS = ("kernel/testmod",)
 # What a module's build may not say, but for what it says of a kernel that was built elsewhere (--kernel-tree).
@@ -87,7 +89,7 @@ def hurt_path(release: str, arch: str = "amd64") -> str:
 
 def _headers(kernel: GuestKernel) -> tuple[str, list[chroot.Bind], str]:
     """What a kernel's modules are built against in the lab root, what is shown there, and PATH."""
-    path = chroot.ENVIRONMENT["PATH"]
+    path = f"{CCACHE}:{chroot.ENVIRONMENT['PATH']}"
     if kernel.headers is None:
         return f"/usr/lib/modules/{kernel.release}/build", [], path
     if kernel.source is None:
@@ -95,6 +97,22 @@ def _headers(kernel: GuestKernel) -> tuple[str, list[chroot.Bind], str]:
     inside = f"{stock_kernel.PLACE}/{kernel.headers.relative_to(kernel.source)}"
     bind = chroot.Bind(kernel.source, stock_kernel.PLACE)
     return inside, [bind], f"{stock_kernel.PLACE}/{stock_kernel.COMPILER}/bin:{path}"
+
+
+def ccache_settings() -> dict[str, str]:
+    """ccache's environment but for its folder: a compiler is known by its content; headers that are compiled once are allowed."""
+    return {
+        "CCACHE_COMPILERCHECK": "content",
+        "CCACHE_MAXSIZE": "2G",
+        "CCACHE_SLOPPINESS": "pch_defines,time_macros",
+    }
+
+
+def ccache_folder() -> Path:
+    """Where objects are kept, made if missing: what is compiled anew is what changed, in any checkout."""
+    folder = cache.folder() / "ccache"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 class Builder:
@@ -116,7 +134,10 @@ class Builder:
         products = chroot.Bind(
             self.base / "build", f"{config.GUEST_SOURCE}/build", read_only=False
         )
-        output = chroot.check(self.root.path, command, what, binds=[source, products, *more])
+        objects = chroot.Bind(ccache_folder(), CCACHE_MOUNT, read_only=False)
+        settings = {"CCACHE_DIR": CCACHE_MOUNT, **ccache_settings()}
+        command = ["env", *(f"{name}={value}" for name, value in settings.items()), *command]
+        output = chroot.check(self.root.path, command, what, binds=[source, products, objects, *more])
         if "warning:" in output:
             say(f"{what} gave warnings:\n{output.strip()}")
         return output
@@ -137,9 +158,9 @@ class Builder:
         if self._current(stamp, wanted, products):
             return
         where = f"{config.GUEST_SOURCE}/{build_dir(self.arch)}"
-        cross = []
+        compilers = ["-DCMAKE_C_COMPILER_LAUNCHER=ccache", "-DCMAKE_CXX_COMPILER_LAUNCHER=ccache"]
         if self.arch == "arm64":
-            cross = [f"-DCMAKE_TOOLCHAIN_FILE={arm64.TOOLCHAIN}"]
+            compilers = [f"-DCMAKE_TOOLCHAIN_FILE={arm64.TOOLCHAIN}"]
         cache_file = self.out / "CMakeCache.txt"
         mark = self.out / ".root"
         if not mark.exists() or mark.read_text() != self.identity:
@@ -154,7 +175,7 @@ class Builder:
                     "-DCMAKE_CXX_FLAGS_RELEASE=-O2 -DNDEBUG",
                     f"-DFIO_SOURCE_DIR={config.FIO_SOURCE}",
                     "-DDMABUF_TESTS=vm",
-                    *cross,
+                    *compilers,
                 ],
                 "configuring the engine",
             )

@@ -109,6 +109,7 @@ PACKAGES = (
     "build-essential",
     "busybox-static",
     "ca-certificates",
+    "ccache",
     "cmake",
     "cpio",
     "dmsetup",

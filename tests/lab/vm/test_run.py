@@ -14,6 +14,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from dmabuf_lab import build
+
 LAB = Path(__file__).resolve().parents[3] / "scripts/dmabuf-lab"
 # Longer than a guest that hangs as it boots, and is booted once more.
 LIMIT_S = 900
@@ -272,6 +274,22 @@ def test_the_shell_is_a_terminal_and_its_status_is_returned() -> None:
     os.close(terminal)
     assert b"terminal-42" in seen
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
+
+
+def test_what_was_compiled_in_one_checkout_is_not_compiled_in_the_next(tmp_path: Path) -> None:
+    program = (
+        f"import sys; sys.path.insert(0, {str(LAB.parent)!r}); from pathlib import Path; from dmabuf_lab import build, root; "
+        "print(build.Builder(root.setup(), Path(sys.argv[1]))._inside(['sh', '-c', sys.argv[2]], 'compiling'))"
+    )
+    line = (
+        f"echo 'int made_{os.getpid()}_{time.time_ns()};' >/tmp/a.c && cd /tmp && "
+        f"CCACHE_LOGFILE=/tmp/log {build.CCACHE}/gcc -c a.c && test -s a.o && sed -n 's/.*Result: //p' /tmp/log"
+    )
+    said = []
+    for name in ("first", "second"):
+        argv = ["/usr/bin/python3", "-B", "-c", program, str(tmp_path / name), line]
+        said.append(subprocess.run(argv, capture_output=True, text=True, check=True, timeout=LIMIT_S).stdout.split())
+    assert "cache_miss" in said[0] and "direct_cache_hit" in said[1]
 
 
 def test_readmes_command_runs_in_the_guest() -> None:
