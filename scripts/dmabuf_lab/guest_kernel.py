@@ -124,9 +124,12 @@ def fetched_in_use(root: Root, series: config.KernelSeries) -> Iterator[GuestKer
 
 
 def all_for_modules(root: Root) -> list[GuestKernel]:
-    """Every kernel that modules are built for: the stock ones that are there, and debug kernels."""
+    """The kernels that modules are built for beforehand: the stock ones that are there, and the debug kernel.
+
+    For another flavour of that, and for arm64, they are built as a guest boots it.
+    """
     kernels = [stock(root, series.name) for series in config.SETUP_KERNELS]
     rest = (stock_kernel.find(series) for series in config.KERNELS if not series.setup)
     kernels += [fetched(kernel) for kernel in rest if kernel]
-    own = ((debug_kernel.find(root, flavour), flavour) for flavour in config.DEBUG_FLAVOURS)
-    return kernels + [debug(kernel, flavour) for kernel, flavour in own if kernel]
+    own = debug_kernel.find(root, config.DEBUG_KERNEL)
+    return kernels + ([debug(own, config.DEBUG_KERNEL)] if own else [])
