@@ -286,10 +286,12 @@ def parser() -> argparse.ArgumentParser:
     )
     shell = commands.add_parser("shell", help="a shell in a fresh guest; `exit` ends it")
     _guest_options(shell)
-    commands.add_parser(
+    reading = commands.add_parser(
         "lint",
         help="checkpatch, kernel-doc, sparse and circles of calls on the modules' sources",
     )
+    reading.add_argument("--all", action="store_true",
+                         help="sparse and circles of calls for each kernel that set-up brings (default: the newest)")
     layout = commands.add_parser("format", help="lay out the C++ and Python files")
     layout.add_argument("--check", action="store_true", help="only say which differ, and end with 1 if any does")
     clean = commands.add_parser("clean", help="remove what was built here, and what older versions of the lab had fetched")
@@ -433,7 +435,7 @@ def _dispatch(args: argparse.Namespace) -> int:
         case "lint":
             lab = root.setup()
             with root.in_use(lab):
-                return lint.run(lab)
+                return lint.run(lab, args.all)
         case "format":
             return formatting.run(args.check)
         case "clean":
