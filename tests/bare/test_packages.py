@@ -25,6 +25,9 @@ from dmabuf_lab import root
 OLD, NEW = "0.0.9", "0.1.0"
 PROGRAMS = ("dmabuf-bench", "dmabuf-guard", "dmabuf-integrity", "dmabuf-nightly", "dmabuf-qual", "gpu-check")
 JOB = "--name=t --filename=/tmp/target --size=8m --rw=randrw --verify=crc32c --iodepth=8 --dmabuf_datapath=host"
+# What an administrator enables, and where systemd keeps that.
+NIGHT = "dmabuf-nightly@basic.timer"
+WANTED = f"/etc/systemd/system/timers.target.wants/{NIGHT}"
 # Where Debian's packages put nothing.
 ODD = re.compile(r"^/(usr/local|opt|home|root|tmp|var)\b")
 
@@ -114,7 +117,7 @@ def _machine(suite: str, debs: dict[str, Path]) -> Iterator[tuple[bare_root.Bare
         release = kernel_of.pretend(bare, wanted)
         put(bare, debs)
         bare.write("/etc/apt/apt.conf.d/99yes", 'APT::Get::Assume-Yes "true";\nAPT::Install-Recommends "false";\n')
-        bare.check(f"apt-get -qq update; apt-get -qq install fio kmod linux-headers-{release} linux-headers-amd64", "/")
+        bare.check(f"apt-get -qq update; apt-get -qq install fio kmod systemd linux-headers-{release} linux-headers-amd64", "/")
         # A kernel that is installed has modules of its own, and a list of them; without, DKMS takes it for one that is not.
         # Some headers bring the image.
         modules = bare.inside(f"/lib/modules/{release}/kernel")
@@ -162,8 +165,9 @@ def test_they_are_installed_and_the_module_is_built(machine: tuple[bare_root.Bar
 
 
 def test_an_upgrade_replaces_all_of_the_version_before(machine: tuple[bare_root.Bare, str]) -> None:
-    """By README's words, in the checkout, where the packages were built."""
+    """By README's words, in the checkout, where the packages were built. What was enabled still is."""
     bare, release = machine
+    bare.check(f"systemctl enable {NIGHT}", "/")
     shutil.copytree(bare.inside(f"/debs/{NEW}"), bare.inside(bare_root.SOURCE) / "build/package")
     _, _, install, modprobe, _ = readme.packages()
     bare.check(install)
@@ -172,6 +176,7 @@ def test_an_upgrade_replaces_all_of_the_version_before(machine: tuple[bare_root.
     assert len(modules(bare, release)) == 1 and "insmod" in bare.check(modprobe)
     assert not bare.inside(f"/usr/src/dmabuf-rw-{OLD}").exists()
     assert [name for name in left(bare) if OLD in name and "/debs" not in name] == []
+    assert bare.check(f"systemctl is-enabled {NIGHT}", "/").strip() == "enabled"
 
 
 def test_nobody_may_use_it_and_nothing_loads_it_unasked(machine: tuple[bare_root.Bare, str]) -> None:
@@ -220,14 +225,23 @@ def test_removal_leaves_what_the_administrator_may_have_changed_and_a_purge_noth
 ) -> None:
     bare, release = machine
     shutil.rmtree(bare.inside(bare_root.SOURCE) / "build/package")
+    # Besides the timer that was enabled: a plan, and what systemd and a night leave.
+    own = ["/etc/dmabuf-nightly/basic.toml", "/var/lib/dmabuf-nightly/basic.db"]
+    stamp = f"/var/lib/systemd/timers/stamp-{NIGHT}"
+    for place in (*own, stamp):
+        bare.write(place, "")
+    assert bare.inside(WANTED).is_symlink()
     bare.check(f"apt-get remove {' '.join(packages.NAMES)}", "/")
-    assert [name for name in left(bare) if "/var/lib/dpkg" not in name] == ["/etc/modules-load.d/dmabuf-rw.conf"]
+    folders = [str(Path(name).parent) for name in own]
+    assert sorted(name for name in left(bare) if "/var/lib/dpkg" not in name) == sorted(
+        ["/etc/modules-load.d/dmabuf-rw.conf", stamp, *folders])
     assert modules(bare, release) == [] and "dmabuf" not in bare.check("dkms status", "/")
     assert not any(modules(bare, other) for other in other_kernels(bare, release))
     assert bare.run("modprobe dmabuf_rw", "/").returncode != 0
     # By dpkg: apt does not know those of which nothing is left.
+    bare.inside(own[1]).unlink()
     bare.check(f"dpkg --purge {' '.join(packages.NAMES)}", "/")
-    assert left(bare) == []
+    assert left(bare) == folders[:1] and bare.inside(own[0]).exists()
     assert bare.run("getent group dmabuf", "/").returncode != 0
 
 
