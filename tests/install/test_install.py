@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from conftest import BUILD, CMAKE
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("dmabuf_bench", "dmabuf_common", "dmabuf_gpu", "dmabuf_qual", "dmabuf_nightly", "dmabuf_report")
@@ -127,3 +128,19 @@ def test_a_page_is_installed_with_its_program_and_names_pages_that_are(prefix: P
     own = re.compile(r"\\fB((?:dmabuf|libdmabuf|gpu)[\w-]*)\\fR\((\d)\)")
     named = {f"{name}.{section}" for text in pages.values() for name, section in own.findall(text.replace("\\-", "-"))}
     assert len(named) > 5 and named <= set(pages)
+
+
+def test_what_was_installed_goes_by_the_line_that_the_page_has(prefix: Path, tmp_path: Path) -> None:
+    """Links, and what is written at installation, too; empty folders stay."""
+    place = tmp_path / "usr"
+    subprocess.run([CMAKE, "--install", BUILD, "--prefix", str(place)], check=True, stdout=subprocess.DEVNULL)
+
+    def files(top: Path) -> set[str]:
+        return {str(path.relative_to(top)) for path in top.rglob("*") if path.is_symlink() or not path.is_dir()}
+
+    assert len(files(place)) > 100 and "bin/dmabuf-qual" in files(place)
+    page = (ROOT / "docs/kernel-module.md").read_text()
+    (line,) = re.findall(r"^\| `cmake --install build/release` \| `(.*?) && ldconfig`", page, re.MULTILINE)
+    subprocess.run(["sh", "-c", line.replace("build/release", BUILD)], check=True)
+    assert files(place) == set()
+    assert files(prefix), "another installation stays"
