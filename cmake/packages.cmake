@@ -131,7 +131,8 @@ and exporters that libdmabuf loads as plug-ins.")
 
 set(CPACK_DEBIAN_DKMS_PACKAGE_SECTION kernel)
 set(CPACK_DEBIAN_DKMS_PACKAGE_ARCHITECTURE all)
-set(CPACK_DEBIAN_DKMS_PACKAGE_DEPENDS "adduser, dkms (>= 3.0.10)")
+# DKMS makes the key that it signs with by openssl, and does not depend on it.
+set(CPACK_DEBIAN_DKMS_PACKAGE_DEPENDS "adduser, dkms (>= 3.0.10), openssl")
 set(CPACK_DEBIAN_DKMS_PACKAGE_RECOMMENDS "linux-headers-generic | linux-headers-amd64 | linux-headers")
 set(CPACK_DEBIAN_DKMS_PACKAGE_CONTROL_EXTRA ${dmabuf_packages}/dkms/postinst
   ${dmabuf_packages}/dkms/prerm ${dmabuf_packages}/dkms/postrm ${dmabuf_packages}/dkms/conffiles)

@@ -28,6 +28,34 @@ JOB = "--name=t --filename=/tmp/target --size=8m --rw=randrw --verify=crc32c --i
 # What an administrator enables, and where systemd keeps that.
 NIGHT = "dmabuf-nightly@basic.timer"
 WANTED = f"/etc/systemd/system/timers.target.wants/{NIGHT}"
+# Of a machine under systemd, which is started in namespaces of its own: a night is running, another one failed; then the
+# package goes.
+UNDER_SYSTEMD = r"""
+set -e
+mkdir -p /etc/dmabuf-nightly /etc/systemd/system/dmabuf-nightly@.service.d
+touch /etc/dmabuf-nightly/basic.toml /etc/dmabuf-nightly/bad.toml
+printf '#!/bin/sh\n[ "$1" != bad ] && exec sleep 100000\n' >/night
+chmod 755 /night
+printf '[Service]\nExecStart=\nExecStart=/night %%i\n' >/etc/systemd/system/dmabuf-nightly@.service.d/night.conf
+mount -t cgroup2 none /sys/fs/cgroup
+unshare --pid --fork --mount --cgroup --mount-proc sh -c 'mount -t tmpfs tmpfs /run
+    container=lab exec /usr/lib/systemd/systemd --unit=basic.target' >/systemd.log 2>&1 &
+apart=$!
+first() { cat /proc/$apart/task/$apart/children; }
+inside() { nsenter -t $(first) -m -p -C "$@"; }
+until inside systemctl is-system-running 2>/dev/null | grep -qx 'running\|degraded'; do sleep 1; done
+inside systemctl is-active dmabuf-nightly@basic.timer
+inside systemctl start --no-block dmabuf-nightly@basic.service
+inside systemctl start dmabuf-nightly@bad.service || true
+inside systemctl is-failed dmabuf-nightly@bad.service
+night=$(inside systemctl show -P MainPID dmabuf-nightly@basic.service)
+inside sh -c "kill -0 $night"
+inside dpkg --purge libdmabuf
+if inside sh -c "kill -0 $night"; then echo "dmabuf-nightly is still running"; fi
+inside systemctl list-units --all --no-legend 'dmabuf*'
+find /etc/systemd /var/lib/systemd -name 'stamp-dmabuf*' -o -name 'dmabuf*.timer'
+kill -KILL $(first)
+"""
 # Where Debian's packages put nothing.
 ODD = re.compile(r"^/(usr/local|opt|home|root|tmp|var)\b")
 
@@ -160,6 +188,8 @@ def test_they_are_installed_and_the_module_is_built(machine: tuple[bare_root.Bar
     assert len(left(bare)) > 100
     assert f"dmabuf-rw/{OLD}, {release}" in bare.check("dkms status", "/")
     assert len(modules(bare, release)) == 1
+    # Without openssl DKMS signs none, and Secure Boot takes none.
+    assert "DKMS" in bare.check(f"modinfo -k {release} -F signer dmabuf_rw", "/")
     # For 6.1, Debian 12's own, it is not built, and the installation goes on.
     for other in other_kernels(bare, release):
         assert bool(modules(bare, other)) == (not other.startswith("6.1.")), other
@@ -198,6 +228,15 @@ def test_its_programs_work(machine: tuple[bare_root.Bare, str]) -> None:
     job(bare)
 
 
+def in_guest(bare: bare_root.Bare, share: Path, line: str) -> subprocess.CompletedProcess[str]:
+    """A line for the shell of a guest that is booted with the root, and does not change it; it must end well."""
+    done = subprocess.run([str(bare_root.CHECKOUT / "scripts/dmabuf-lab"), "run", "--no-module", "--no-build",
+                           "--root", str(bare.path), "--share", str(share), "--", line],
+                          text=True, capture_output=True, check=False, timeout=900)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    return done
+
+
 def test_the_first_result_is_readmes(machine: tuple[bare_root.Bare, str], tmp_path: Path) -> None:
     """The lab boots its kernel with this root: the module that DKMS built is loaded, and a drive is read."""
     bare, release = machine
@@ -211,15 +250,21 @@ def test_the_first_result_is_readmes(machine: tuple[bare_root.Bare, str], tmp_pa
         shutil.copy2(lab.path / "usr/local/bin/fio", bare.inside("/debs/fio"))
         lines.append("mv /debs/fio /usr/local/bin")
     lines += ["modinfo -n dmabuf_rw", modprobe, fio, "cp r.json /share"]
-    done = subprocess.run([str(bare_root.CHECKOUT / "scripts/dmabuf-lab"), "run", "--no-module", "--no-build",
-                           "--root", str(bare.path), "--share", str(tmp_path), "--", " && ".join(lines)],
-                          text=True, capture_output=True, check=False, timeout=900)
-    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    done = in_guest(bare, tmp_path, " && ".join(lines))
     assert done.stdout.startswith(f"/lib/modules/{release}/updates/dkms/dmabuf_rw.ko"), done.stdout
     assert "proven: the module counted" in done.stderr
     report = json.loads((tmp_path / "r.json").read_text().splitlines()[-1])
     assert report["proven"] is True and report["datapath"] == "premapped", report
     print(done.stderr[-600:])
+
+
+def test_a_package_that_goes_takes_its_night_from_systemd(machine: tuple[bare_root.Bare, str], tmp_path: Path) -> None:
+    bare, _ = machine
+    assert bare.inside(WANTED).is_symlink()
+    said = in_guest(bare, tmp_path, UNDER_SYSTEMD).stdout.splitlines()
+    assert said[:2] == ["active", "failed"]
+    # After dpkg's own words systemd knows of none, failed or not, and nothing is in its folders.
+    assert "dmabuf-nightly" not in " ".join(said[2:]), said
 
 
 def test_removal_leaves_what_the_administrator_may_have_changed_and_a_purge_nothing(
