@@ -23,7 +23,7 @@ set(DMABUF_MAINTAINER "${dmabuf_maintainer}" CACHE STRING "Who the packages say 
 
 set(dmabuf_packaging ${CMAKE_SOURCE_DIR}/packaging)
 set(dmabuf_packages ${CMAKE_BINARY_DIR}/packaging)
-# The time of the last commit, that the same sources give the same packages; else of this configuration.
+# Of the changelog: the time of the last commit, that the same sources give the same one; else of this configuration.
 if(NOT DEFINED ENV{SOURCE_DATE_EPOCH})
   execute_process(COMMAND git log -1 --format=%ct WORKING_DIRECTORY ${CMAKE_SOURCE_DIR}
     OUTPUT_VARIABLE dmabuf_time OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
