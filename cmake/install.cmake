@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # What is installed, and in which package: the COMPONENT. engine/module installs libdmabuf_rw: library and dev.
+# What an install(CODE) makes it adds to the manifest, by which it is removed again (docs/kernel-module.md).
 include(GNUInstallDirs)
 
 install(TARGETS dmabuf LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT engine)
@@ -29,6 +30,7 @@ install(CODE "
   file(MAKE_DIRECTORY \"\${bin}\")
   foreach(program ${dmabuf_programs})
     file(CREATE_LINK \"${dmabuf_share_link}/\${program}\" \"\${bin}/\${program}\" SYMBOLIC)
+    list(APPEND CMAKE_INSTALL_MANIFEST_FILES \"\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_BINDIR}/\${program}\")
   endforeach()" COMPONENT engine)
 
 # The unit names the program by its path, which is known when the prefix is: at installation.
@@ -36,8 +38,10 @@ install(FILES scripts/systemd/dmabuf-nightly@.timer scripts/systemd/dmabuf-night
   DESTINATION lib/systemd/system COMPONENT engine)
 install(CODE "
   set(bindir \"\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_BINDIR}\")
+  set(unit \"\${CMAKE_INSTALL_PREFIX}/lib/systemd/system/dmabuf-nightly@.service\")
   configure_file(\"${CMAKE_CURRENT_SOURCE_DIR}/scripts/systemd/dmabuf-nightly@.service.in\"
-    \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/lib/systemd/system/dmabuf-nightly@.service\" @ONLY)"
+    \"\$ENV{DESTDIR}\${unit}\" @ONLY)
+  list(APPEND CMAKE_INSTALL_MANIFEST_FILES \"\${unit}\")"
   COMPONENT engine)
 
 # `fio --ioengine=external:libdmabuf.so` wants the file in the current folder as well as on the
@@ -46,7 +50,9 @@ file(RELATIVE_PATH dmabuf_link "/${dmabuf_jobs_dir}" "/${CMAKE_INSTALL_LIBDIR}/l
 install(CODE "
   set(jobs \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${dmabuf_jobs_dir}\")
   file(MAKE_DIRECTORY \"\${jobs}\")
-  file(CREATE_LINK \"${dmabuf_link}\" \"\${jobs}/libdmabuf.so\" SYMBOLIC)" COMPONENT engine)
+  file(CREATE_LINK \"${dmabuf_link}\" \"\${jobs}/libdmabuf.so\" SYMBOLIC)
+  list(APPEND CMAKE_INSTALL_MANIFEST_FILES \"\${CMAKE_INSTALL_PREFIX}/${dmabuf_jobs_dir}/libdmabuf.so\")"
+  COMPONENT engine)
 
 # The completion is made of the programs' --help. Not with the guest's programs: nothing is installed there.
 if(DMABUF_COMPLETION AND NOT DMABUF_TESTS STREQUAL vm)
@@ -66,6 +72,7 @@ if(DMABUF_COMPLETION AND NOT DMABUF_TESTS STREQUAL vm)
     foreach(program ${dmabuf_programs})
       if(NOT program STREQUAL dmabuf-qual)
         file(CREATE_LINK dmabuf-qual \"\${folder}/\${program}\" SYMBOLIC)
+        list(APPEND CMAKE_INSTALL_MANIFEST_FILES \"\${CMAKE_INSTALL_PREFIX}/${dmabuf_completions}/\${program}\")
       endif()
     endforeach()" COMPONENT engine)
 endif()

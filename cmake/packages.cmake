@@ -23,7 +23,7 @@ set(DMABUF_MAINTAINER "${dmabuf_maintainer}" CACHE STRING "Who the packages say 
 
 set(dmabuf_packaging ${CMAKE_SOURCE_DIR}/packaging)
 set(dmabuf_packages ${CMAKE_BINARY_DIR}/packaging)
-# The time of the last commit, that the same sources give the same packages; else of this configuration.
+# Of the changelog: the time of the last commit, that the same sources give the same one; else of this configuration.
 if(NOT DEFINED ENV{SOURCE_DATE_EPOCH})
   execute_process(COMMAND git log -1 --format=%ct WORKING_DIRECTORY ${CMAKE_SOURCE_DIR}
     OUTPUT_VARIABLE dmabuf_time OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
@@ -65,13 +65,16 @@ install(FILES ${dmabuf_packaging}/dkms/60-dmabuf-rw.rules DESTINATION /usr/lib/u
   COMPONENT dkms EXCLUDE_FROM_ALL)
 install(FILES ${dmabuf_packaging}/dkms/dmabuf-rw.conf DESTINATION /etc/modules-load.d
   COMPONENT dkms EXCLUDE_FROM_ALL)
-file(MAKE_DIRECTORY ${dmabuf_packages}/dkms)
-foreach(script postinst prerm)
-  configure_file(${dmabuf_packaging}/dkms/${script}.in ${dmabuf_packages}/dkms/${script} @ONLY
+# What dpkg runs, some of it with the version in it.
+foreach(script dkms/postinst.in dkms/prerm.in dkms/postrm engine/postinst engine/prerm engine/postrm)
+  string(REGEX REPLACE "\\.in$" "" made ${script})
+  set(how COPYONLY)
+  if(NOT made STREQUAL script)
+    set(how @ONLY)
+  endif()
+  configure_file(${dmabuf_packaging}/${script} ${dmabuf_packages}/${made} ${how}
     FILE_PERMISSIONS OWNER_READ OWNER_WRITE OWNER_EXECUTE GROUP_READ GROUP_EXECUTE WORLD_READ WORLD_EXECUTE)
 endforeach()
-configure_file(${dmabuf_packaging}/dkms/postrm ${dmabuf_packages}/dkms/postrm COPYONLY
-  FILE_PERMISSIONS OWNER_READ OWNER_WRITE OWNER_EXECUTE GROUP_READ GROUP_EXECUTE WORLD_READ WORLD_EXECUTE)
 file(WRITE ${dmabuf_packages}/dkms/conffiles "/etc/modules-load.d/dmabuf-rw.conf\n")
 # The loader learns of a new library.
 file(WRITE ${dmabuf_packages}/triggers "activate-noawait ldconfig\n")
@@ -102,6 +105,8 @@ set(CPACK_DEBIAN_ENGINE_PACKAGE_DEPENDS "python3 (>= 3.11)")
 set(CPACK_DEBIAN_ENGINE_PACKAGE_RECOMMENDS "fio, dmabuf-rw-dkms, python3-jinja2, python3-jsonschema, \
 python3-junitparser, python3-matplotlib, python3-numpy, python3-scipy")
 set(CPACK_DEBIAN_ENGINE_PACKAGE_SUGGESTS "libdmabuf-doc, nvme-cli")
+set(CPACK_DEBIAN_ENGINE_PACKAGE_CONTROL_EXTRA ${dmabuf_packages}/engine/postinst
+  ${dmabuf_packages}/engine/prerm ${dmabuf_packages}/engine/postrm)
 set(CPACK_COMPONENT_ENGINE_DESCRIPTION "fio engine whose I/O memory is a dma-buf
 The engine libdmabuf.so reads and writes storage with a dma-buf as the memory,
 by a GPU, an accelerator or udmabuf, and proves which datapath ran. It works
@@ -126,7 +131,8 @@ and exporters that libdmabuf loads as plug-ins.")
 
 set(CPACK_DEBIAN_DKMS_PACKAGE_SECTION kernel)
 set(CPACK_DEBIAN_DKMS_PACKAGE_ARCHITECTURE all)
-set(CPACK_DEBIAN_DKMS_PACKAGE_DEPENDS "adduser, dkms (>= 3.0.10)")
+# DKMS makes the key that it signs with by openssl, and does not depend on it.
+set(CPACK_DEBIAN_DKMS_PACKAGE_DEPENDS "adduser, dkms (>= 3.0.10), openssl")
 set(CPACK_DEBIAN_DKMS_PACKAGE_RECOMMENDS "linux-headers-generic | linux-headers-amd64 | linux-headers")
 set(CPACK_DEBIAN_DKMS_PACKAGE_CONTROL_EXTRA ${dmabuf_packages}/dkms/postinst
   ${dmabuf_packages}/dkms/prerm ${dmabuf_packages}/dkms/postrm ${dmabuf_packages}/dkms/conffiles)

@@ -10,6 +10,7 @@ from dmabuf_common import arguments, program
 
 from . import (
     arm64,
+    bare,
     build,
     config,
     debug_kernel,
@@ -295,7 +296,8 @@ def parser() -> argparse.ArgumentParser:
     layout = commands.add_parser("format", help="lay out the C++ and Python files")
     layout.add_argument("--check", action="store_true", help="only say which differ, and end with 1 if any does")
     clean = commands.add_parser("clean", help="remove what was built here, and what older versions of the lab had fetched")
-    clean.add_argument("--all", action="store_true", help="the current root, fio sources, packages that were fetched and objects that were compiled, too")
+    clean.add_argument("--all", action="store_true",
+                       help="the current root, kernels, fios, packages, compiled objects and bare roots, too: all that the cache has")
     info = commands.add_parser("info", help="show what the lab consists of")
     info.add_argument("--json", action="store_true", help="as JSON")
     source = commands.add_parser(
@@ -410,7 +412,7 @@ def _clean(everything: bool) -> None:
         shutil.rmtree(build.checkout() / build.build_dir(arch), ignore_errors=True)
     in_use = arm64.remove(everything) + secure_boot.remove(everything)
     in_use += debug_kernel.remove(root.load(), everything) + stock_kernel.remove(everything)
-    in_use += kernel_tree.remove() + root.remove(everything)
+    in_use += kernel_tree.remove() + root.remove(everything) + (bare.remove() if everything else [])
     if everything:
         shutil.rmtree(build.ccache_folder())
     kept.remove(everything, {root.NAME, arm64.TOOLS, arm64.GUEST, secure_boot.NAME, *stock_kernel.kept_names()})

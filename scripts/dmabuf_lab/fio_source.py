@@ -53,10 +53,12 @@ def host_fio_version() -> str:
 def elsewhere(version: str) -> str:
     """What to do where the archive has no source of a fio."""
     return (
-        f"either take it from fio's own archive, and give it as -DFIO_SOURCE_DIRS=fio:\n"
-        f"  git clone --depth 1 --branch fio-{version} {FIO_REPOSITORY}\n"
-        f"or use a fio whose source is there: `dmabuf-lab fio {config.FIO_VERSION}` builds one and prints where it "
-        f"is, `dmabuf-lab fio-source {config.FIO_VERSION}` prints its source"
+        f"either take it from fio's own archive, with the package git, and name the folder to cmake:\n"
+        f"  git clone --depth 1 --branch fio-{version} {FIO_REPOSITORY} build/fio-{version}\n"
+        f"  cmake --preset release -DFIO_SOURCE_DIRS=build/fio-{version}\n"
+        f"or use another fio, whose source is there; the last line builds it and prints where it is:\n"
+        f"  cmake --preset release -DFIO_SOURCE_DIRS=$(scripts/dmabuf-lab fio-source {config.FIO_VERSION})\n"
+        f"  scripts/dmabuf-lab fio {config.FIO_VERSION}"
     )
 
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -146,7 +147,10 @@ def uris(printed: str) -> Mapping[str, str]:
 def remove(everything: bool, needed: Collection[str]) -> None:
     """Removes those of what no recipe makes any more, or all."""
     with _locked() as place:
+        if everything:
+            shutil.rmtree(place)
+            return
         for name in _names(place):
-            if everything or name not in needed:
+            if name not in needed:
                 (place / f"{name}{SUFFIX}").unlink()
         _prune(place)

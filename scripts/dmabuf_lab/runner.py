@@ -122,6 +122,8 @@ def _machine(
         raise LabError("--incoherent is for guests of arm64: PCI devices of amd64 are coherent")
     if request.arch == "arm64" and request.icount:
         raise LabError("--icount is for guests of amd64")
+    if request.programs and not request.build:
+        raise LabError("--programs names what is built, and does not go with --no-build")
     if request.share is not None and not request.share.is_dir():
         raise LabError(f"--share {request.share}: no such folder")
     if request.root is not None and not (request.root / "usr/bin/python3").exists():

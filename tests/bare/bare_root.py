@@ -18,6 +18,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(CHECKOUT / "scripts"))
 
 from dmabuf_lab import apt, cache, chroot, private_apt  # noqa: E402
+from dmabuf_lab import bare as kept_roots  # noqa: E402
 from dmabuf_lab.errors import LabError  # noqa: E402
 
 SUITES = ("bookworm", "trixie")
@@ -57,12 +58,10 @@ def _make(suite: str, target: Path) -> None:
             place.touch()
 
 
-def _pristine(suite: str) -> Path:
-    """The one that copies are made of; made now if it is not there."""
+def _pristine(suite: str, base: Path) -> Path:
+    """The one that copies are made of; made now if it is not there. base: the folder of all."""
     chroot.need_root()
     text = "\n".join([RECIPE, *_sources(suite)]).encode()
-    base = cache.folder() / "bare"
-    base.mkdir(exist_ok=True)
     place = base / f"{suite}-{hashlib.sha256(text).hexdigest()[:12]}"
     with cache.lock(base / f"{suite}.lock", what=f"the bare {suite} root"):
         if not place.exists():
@@ -145,24 +144,24 @@ def _link(source: Path, target: Path) -> None:
 @contextmanager
 def bare(suite: str) -> Iterator[Bare]:
     """A copy of a bare root with the checkout in it; gone afterwards."""
-    pristine = _pristine(suite)
-    base = cache.folder() / "bare"
-    for stale in base.glob("copy.*"):
-        pid = stale.name.rpartition(".")[2]
-        if not Path(f"/proc/{pid}").exists():
-            shutil.rmtree(stale, ignore_errors=True)
-    kept = base / f"archives.{suite}"
-    kept.mkdir(exist_ok=True)
-    copy = base / f"copy.{suite}.{os.getpid()}"
-    try:
-        subprocess.run(["cp", "-a", "--reflink=auto", str(pristine), str(copy)], check=True)
-        made = Bare(suite, copy)
-        made.take_checkout()
-        archives = made.inside("/var/cache/apt/archives")
-        _link(kept, archives)
+    with kept_roots.in_use() as base:
+        pristine = _pristine(suite, base)
+        for stale in base.glob("copy.*"):
+            pid = stale.name.rpartition(".")[2]
+            if not Path(f"/proc/{pid}").exists():
+                shutil.rmtree(stale, ignore_errors=True)
+        kept = base / f"archives.{suite}"
+        kept.mkdir(exist_ok=True)
+        copy = base / f"copy.{suite}.{os.getpid()}"
         try:
-            yield made
+            subprocess.run(["cp", "-a", "--reflink=auto", str(pristine), str(copy)], check=True)
+            made = Bare(suite, copy)
+            made.take_checkout()
+            archives = made.inside("/var/cache/apt/archives")
+            _link(kept, archives)
+            try:
+                yield made
+            finally:
+                _link(archives, kept)
         finally:
-            _link(archives, kept)
-    finally:
-        shutil.rmtree(copy, ignore_errors=True)
+            shutil.rmtree(copy, ignore_errors=True)

@@ -6,7 +6,7 @@ import re
 from bare_root import CHECKOUT, Bare
 
 README = (CHECKOUT / "README.md").read_text()
-OTHER_FIO = re.compile(r"`dmabuf-lab fio ([0-9.]+)`")
+OTHER_FIO = re.compile(r"^  scripts/dmabuf-lab fio ([0-9.]+)$", re.MULTILINE)
 
 
 def _block(first: str) -> list[str]:

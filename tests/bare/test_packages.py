@@ -25,6 +25,37 @@ from dmabuf_lab import root
 OLD, NEW = "0.0.9", "0.1.0"
 PROGRAMS = ("dmabuf-bench", "dmabuf-guard", "dmabuf-integrity", "dmabuf-nightly", "dmabuf-qual", "gpu-check")
 JOB = "--name=t --filename=/tmp/target --size=8m --rw=randrw --verify=crc32c --iodepth=8 --dmabuf_datapath=host"
+# What an administrator enables, and where systemd keeps that.
+NIGHT = "dmabuf-nightly@basic.timer"
+WANTED = f"/etc/systemd/system/timers.target.wants/{NIGHT}"
+# Of a machine under systemd, which is started in namespaces of its own: a night is running, another one failed; then the
+# package goes.
+UNDER_SYSTEMD = r"""
+set -e
+mkdir -p /etc/dmabuf-nightly /etc/systemd/system/dmabuf-nightly@.service.d
+touch /etc/dmabuf-nightly/basic.toml /etc/dmabuf-nightly/bad.toml
+printf '#!/bin/sh\n[ "$1" != bad ] && exec sleep 100000\n' >/night
+chmod 755 /night
+printf '[Service]\nExecStart=\nExecStart=/night %%i\n' >/etc/systemd/system/dmabuf-nightly@.service.d/night.conf
+mount -t cgroup2 none /sys/fs/cgroup
+unshare --pid --fork --mount --cgroup --mount-proc sh -c 'mount -t tmpfs tmpfs /run
+    container=lab exec /usr/lib/systemd/systemd --unit=basic.target' >/systemd.log 2>&1 &
+apart=$!
+first() { cat /proc/$apart/task/$apart/children; }
+inside() { nsenter -t $(first) -m -p -C "$@"; }
+until inside systemctl is-system-running 2>/dev/null | grep -qx 'running\|degraded'; do sleep 1; done
+inside systemctl is-active dmabuf-nightly@basic.timer
+inside systemctl start --no-block dmabuf-nightly@basic.service
+inside systemctl start dmabuf-nightly@bad.service || true
+inside systemctl is-failed dmabuf-nightly@bad.service
+night=$(inside systemctl show -P MainPID dmabuf-nightly@basic.service)
+inside sh -c "kill -0 $night"
+inside dpkg --purge libdmabuf
+if inside sh -c "kill -0 $night"; then echo "dmabuf-nightly is still running"; fi
+inside systemctl list-units --all --no-legend 'dmabuf*'
+find /etc/systemd /var/lib/systemd -name 'stamp-dmabuf*' -o -name 'dmabuf*.timer'
+kill -KILL $(first)
+"""
 # Where Debian's packages put nothing.
 ODD = re.compile(r"^/(usr/local|opt|home|root|tmp|var)\b")
 
@@ -67,7 +98,9 @@ def test_what_is_in_them(debs: dict[str, Path], tmp_path: Path) -> None:
     engine = files["libdmabuf"]
     assert {f"/usr/bin/{name}" for name in PROGRAMS} <= engine
     sections = {name: 8 if name == "dmabuf-guard" else 1 for name in PROGRAMS}
-    assert {f"/usr/share/man/man{section}/{name}.{section}.gz" for name, section in sections.items()} <= engine
+    # A page for each program, and none without one.
+    pages = {f"/usr/share/man/man{section}/{name}.{section}.gz" for name, section in sections.items()}
+    assert pages == {file for file in engine if re.match(r"/usr/share/man/man[18]/", file)}
     # README's line names the source of one fio.
     assert len([file for file in engine if re.search(r"/libdmabuf/fio-[0-9.]+\.so$", file)]) == 1
     assert {file for file in files["libdmabuf-rw0"] if file.startswith("/usr/lib/")} == {
@@ -114,7 +147,7 @@ def _machine(suite: str, debs: dict[str, Path]) -> Iterator[tuple[bare_root.Bare
         release = kernel_of.pretend(bare, wanted)
         put(bare, debs)
         bare.write("/etc/apt/apt.conf.d/99yes", 'APT::Get::Assume-Yes "true";\nAPT::Install-Recommends "false";\n')
-        bare.check(f"apt-get -qq update; apt-get -qq install fio kmod linux-headers-{release} linux-headers-amd64", "/")
+        bare.check(f"apt-get -qq update; apt-get -qq install fio kmod systemd linux-headers-{release} linux-headers-amd64", "/")
         # A kernel that is installed has modules of its own, and a list of them; without, DKMS takes it for one that is not.
         # Some headers bring the image.
         modules = bare.inside(f"/lib/modules/{release}/kernel")
@@ -155,6 +188,8 @@ def test_they_are_installed_and_the_module_is_built(machine: tuple[bare_root.Bar
     assert len(left(bare)) > 100
     assert f"dmabuf-rw/{OLD}, {release}" in bare.check("dkms status", "/")
     assert len(modules(bare, release)) == 1
+    # Without openssl DKMS signs none, and Secure Boot takes none.
+    assert "DKMS" in bare.check(f"modinfo -k {release} -F signer dmabuf_rw", "/")
     # For 6.1, Debian 12's own, it is not built, and the installation goes on.
     for other in other_kernels(bare, release):
         assert bool(modules(bare, other)) == (not other.startswith("6.1.")), other
@@ -162,8 +197,9 @@ def test_they_are_installed_and_the_module_is_built(machine: tuple[bare_root.Bar
 
 
 def test_an_upgrade_replaces_all_of_the_version_before(machine: tuple[bare_root.Bare, str]) -> None:
-    """By README's words, in the checkout, where the packages were built."""
+    """By README's words, in the checkout, where the packages were built. What was enabled still is."""
     bare, release = machine
+    bare.check(f"systemctl enable {NIGHT}", "/")
     shutil.copytree(bare.inside(f"/debs/{NEW}"), bare.inside(bare_root.SOURCE) / "build/package")
     _, _, install, modprobe, _ = readme.packages()
     bare.check(install)
@@ -172,6 +208,7 @@ def test_an_upgrade_replaces_all_of_the_version_before(machine: tuple[bare_root.
     assert len(modules(bare, release)) == 1 and "insmod" in bare.check(modprobe)
     assert not bare.inside(f"/usr/src/dmabuf-rw-{OLD}").exists()
     assert [name for name in left(bare) if OLD in name and "/debs" not in name] == []
+    assert bare.check(f"systemctl is-enabled {NIGHT}", "/").strip() == "enabled"
 
 
 def test_nobody_may_use_it_and_nothing_loads_it_unasked(machine: tuple[bare_root.Bare, str]) -> None:
@@ -191,6 +228,15 @@ def test_its_programs_work(machine: tuple[bare_root.Bare, str]) -> None:
     job(bare)
 
 
+def in_guest(bare: bare_root.Bare, share: Path, line: str) -> subprocess.CompletedProcess[str]:
+    """A line for the shell of a guest that is booted with the root, and does not change it; it must end well."""
+    done = subprocess.run([str(bare_root.CHECKOUT / "scripts/dmabuf-lab"), "run", "--no-module", "--no-build",
+                           "--root", str(bare.path), "--share", str(share), "--", line],
+                          text=True, capture_output=True, check=False, timeout=900)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    return done
+
+
 def test_the_first_result_is_readmes(machine: tuple[bare_root.Bare, str], tmp_path: Path) -> None:
     """The lab boots its kernel with this root: the module that DKMS built is loaded, and a drive is read."""
     bare, release = machine
@@ -204,10 +250,7 @@ def test_the_first_result_is_readmes(machine: tuple[bare_root.Bare, str], tmp_pa
         shutil.copy2(lab.path / "usr/local/bin/fio", bare.inside("/debs/fio"))
         lines.append("mv /debs/fio /usr/local/bin")
     lines += ["modinfo -n dmabuf_rw", modprobe, fio, "cp r.json /share"]
-    done = subprocess.run([str(bare_root.CHECKOUT / "scripts/dmabuf-lab"), "run", "--no-module", "--no-build",
-                           "--root", str(bare.path), "--share", str(tmp_path), "--", " && ".join(lines)],
-                          text=True, capture_output=True, check=False, timeout=900)
-    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    done = in_guest(bare, tmp_path, " && ".join(lines))
     assert done.stdout.startswith(f"/lib/modules/{release}/updates/dkms/dmabuf_rw.ko"), done.stdout
     assert "proven: the module counted" in done.stderr
     report = json.loads((tmp_path / "r.json").read_text().splitlines()[-1])
@@ -215,19 +258,37 @@ def test_the_first_result_is_readmes(machine: tuple[bare_root.Bare, str], tmp_pa
     print(done.stderr[-600:])
 
 
+def test_a_package_that_goes_takes_its_night_from_systemd(machine: tuple[bare_root.Bare, str], tmp_path: Path) -> None:
+    bare, _ = machine
+    assert bare.inside(WANTED).is_symlink()
+    said = in_guest(bare, tmp_path, UNDER_SYSTEMD).stdout.splitlines()
+    assert said[:2] == ["active", "failed"]
+    # After dpkg's own words systemd knows of none, failed or not, and nothing is in its folders.
+    assert "dmabuf-nightly" not in " ".join(said[2:]), said
+
+
 def test_removal_leaves_what_the_administrator_may_have_changed_and_a_purge_nothing(
     machine: tuple[bare_root.Bare, str],
 ) -> None:
     bare, release = machine
     shutil.rmtree(bare.inside(bare_root.SOURCE) / "build/package")
+    # Besides the timer that was enabled: a plan, and what systemd and a night leave.
+    own = ["/etc/dmabuf-nightly/basic.toml", "/var/lib/dmabuf-nightly/basic.db"]
+    stamp = f"/var/lib/systemd/timers/stamp-{NIGHT}"
+    for place in (*own, stamp):
+        bare.write(place, "")
+    assert bare.inside(WANTED).is_symlink()
     bare.check(f"apt-get remove {' '.join(packages.NAMES)}", "/")
-    assert [name for name in left(bare) if "/var/lib/dpkg" not in name] == ["/etc/modules-load.d/dmabuf-rw.conf"]
+    folders = [str(Path(name).parent) for name in own]
+    assert sorted(name for name in left(bare) if "/var/lib/dpkg" not in name) == sorted(
+        ["/etc/modules-load.d/dmabuf-rw.conf", stamp, *folders])
     assert modules(bare, release) == [] and "dmabuf" not in bare.check("dkms status", "/")
     assert not any(modules(bare, other) for other in other_kernels(bare, release))
     assert bare.run("modprobe dmabuf_rw", "/").returncode != 0
     # By dpkg: apt does not know those of which nothing is left.
+    bare.inside(own[1]).unlink()
     bare.check(f"dpkg --purge {' '.join(packages.NAMES)}", "/")
-    assert left(bare) == []
+    assert left(bare) == folders[:1] and bare.inside(own[0]).exists()
     assert bare.run("getent group dmabuf", "/").returncode != 0
 
 

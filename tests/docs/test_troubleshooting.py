@@ -17,7 +17,7 @@ LEAST_LETTERS = 9
 # Of what differs between two parts of a message, characters.
 MOST_BETWEEN = 240
 FOLDERS = ("engine", "kernel", "scripts")
-SUFFIXES = (".c", ".h", ".cpp", ".hpp", ".py", ".def", "")
+SUFFIXES = (".c", ".h", ".cpp", ".hpp", ".py", ".def", ".sh", "")
 
 
 def joined(text: str) -> str:
@@ -85,6 +85,27 @@ def test_the_source_has_what_the_page_of_errors_quotes(message: str) -> None:
 def test_the_page_of_errors_has_messages() -> None:
     assert len(rows(ERRORS)) > 30
     assert rows("## A\n\n| said | x |\n|---|---|\n| one; `two` | y |\n") == ["one", "two"]
+
+
+# Scripts that a newcomer starts first: each way in which they end has an entry.
+FIRST = ("check", "demo", "needed.sh")
+
+
+def endings(text: str) -> list[str]:
+    """The messages with which a shell script ends, an ellipsis for what differs."""
+    found = re.findall(r'\b(?:fail|need_root|echo(?= "demo:)) "(?:demo: )?((?:[^"\\]|\\.)*)"', text)
+    found = [re.sub(r"\$\([^)]*\)|\$\{[^}]*\}|\$\w+|\$\*", "…", one) for one in found]
+    # What a caller says.
+    return [one for one in found if not one.startswith("…")]
+
+
+@pytest.mark.parametrize("name", FIRST)
+def test_each_end_of_the_first_commands_has_an_entry(name: str) -> None:
+    headings = [quoted(head).removeprefix("demo: ") for head, _ in entries(PAGE)]
+    ends = endings((ROOT / "scripts" / name).read_text())
+    assert ends
+    missing = [end for end in ends if not any(said(heading, (end,)) for heading in headings)]
+    assert not missing
 
 
 def test_no_entry_stands_twice() -> None:

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The installed programs, apart from the checkout: their modules, jobs, plan and units."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from conftest import BUILD, CMAKE
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("dmabuf_bench", "dmabuf_common", "dmabuf_gpu", "dmabuf_qual", "dmabuf_nightly", "dmabuf_report")
@@ -101,13 +103,44 @@ def test_systemd_takes_the_units(prefix: Path) -> None:
     assert "dmabuf-nightly@broken" in done.stderr, "a broken unit is noticed"
 
 
+# Of a program that stays in the checkout.
+NOT_INSTALLED = "dmabuf-lab.1.scd"
+
+
 def test_manual_pages_are_where_man_looks(prefix: Path) -> None:
     """Those that scdoc makes, each in the folder of its section."""
     if not shutil.which("scdoc"):
         pytest.skip("scdoc is not here: apt-get install scdoc")
-    for source in sorted((ROOT / "docs/man").glob("*.scd")):
+    for source in sorted(set((ROOT / "docs/man").glob("*.scd")) - {ROOT / "docs/man" / NOT_INSTALLED}):
         section = source.stem.rpartition(".")[2]
         made = (prefix / f"share/man/man{section}" / source.stem).read_text()
         assert f'.TH "{source.stem.rpartition(".")[0]}" "{section}"' in made
         # man runs tbl for those that say so.
         assert made.startswith("'\\\" t\n") == ("\n.TS\n" in made), source.stem
+
+
+def test_a_page_is_installed_with_its_program_and_names_pages_that_are(prefix: Path) -> None:
+    if not shutil.which("scdoc"):
+        pytest.skip("scdoc is not here: apt-get install scdoc")
+    pages = {path.name: path.read_text() for path in (prefix / "share/man").rglob("*.[1-8]")}
+    programs = {path.name for path in (prefix / "bin").iterdir()}
+    assert {name.rpartition(".")[0] for name in pages if name[-1] in "18"} == programs
+    own = re.compile(r"\\fB((?:dmabuf|libdmabuf|gpu)[\w-]*)\\fR\((\d)\)")
+    named = {f"{name}.{section}" for text in pages.values() for name, section in own.findall(text.replace("\\-", "-"))}
+    assert len(named) > 5 and named <= set(pages)
+
+
+def test_what_was_installed_goes_by_the_line_that_the_page_has(prefix: Path, tmp_path: Path) -> None:
+    """Links, and what is written at installation, too; empty folders stay."""
+    place = tmp_path / "usr"
+    subprocess.run([CMAKE, "--install", BUILD, "--prefix", str(place)], check=True, stdout=subprocess.DEVNULL)
+
+    def files(top: Path) -> set[str]:
+        return {str(path.relative_to(top)) for path in top.rglob("*") if path.is_symlink() or not path.is_dir()}
+
+    assert len(files(place)) > 100 and "bin/dmabuf-qual" in files(place)
+    page = (ROOT / "docs/kernel-module.md").read_text()
+    (line,) = re.findall(r"^\| `cmake --install build/release` \| `(.*?) && ldconfig`", page, re.MULTILINE)
+    subprocess.run(["sh", "-c", line.replace("build/release", BUILD)], check=True)
+    assert files(place) == set()
+    assert files(prefix), "another installation stays"

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """README's way to install: what is built needs no more than what README has installed before."""
 
+import os
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -31,6 +33,22 @@ def test_the_preset_wants_nothing_that_only_tests_need(tmp_path: Path) -> None:
                           cwd=ROOT, text=True, capture_output=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "tests").exists()
+
+
+def test_a_source_tree_is_named_from_the_checkout(tmp_path: Path) -> None:
+    """As what `fio-source` prints where the archive has none: a clone of fio's own archive, which is a git tree with a tag."""
+    tree, build = tmp_path / "fio", tmp_path / "build"
+    shutil.copytree(fio_sources().partition(";")[0], tree)
+    for name in ("FIO-VERSION-FILE", "version"):
+        (tree / name).unlink(missing_ok=True)
+    git = ["git", "-C", str(tree), "-c", "user.name=x", "-c", "user.email=x"]
+    for words in (["init", "-q"], ["add", "ioengines.h"], ["commit", "-q", "-m", "x"], ["tag", "-a", "fio-3.99", "-m", "x"]):
+        subprocess.run([*git, *words], check=True)
+    done = subprocess.run([CMAKE, "--preset", "release", "-B", str(build), f"-DFIO_SOURCE_DIRS={os.path.relpath(tree, ROOT)}"],
+                          cwd=ROOT, text=True, capture_output=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert f"fio: fio-3.99 in {tree}\n" in done.stdout
+    assert f"-isystem {tree} " in (build / "compile_commands.json").read_text()
 
 
 def test_every_library_of_the_build_is_in_readmes_line() -> None:

@@ -83,6 +83,14 @@ def test_a_topology_has_two_nodes_and_no_other_ports() -> None:
             runner._machine(parse("run", "--topology", *other, "--", "true"), kernel)
 
 
+def test_programs_are_named_for_a_build() -> None:
+    kernel = GuestKernel("7.3", Path("/boot/vmlinuz"), Path("/modules"))
+    request = parse("run", "--programs", "witness,isolation", "--", "true")
+    assert request.programs == ("witness", "isolation") and runner._machine(request, kernel)
+    with pytest.raises(LabError, match="--programs .* does not go with --no-build"):
+        runner._machine(parse("run", "--no-build", "--programs", "witness", "--", "true"), kernel)
+
+
 def test_a_plugin_reaches_the_machine() -> None:
     kernel = GuestKernel("7.3", Path("/boot/vmlinuz"), Path("/modules"))
     assert runner._machine(parse("run", "--plugin", "x.so,out=y", "--", "true"), kernel).plugin == "x.so,out=y"

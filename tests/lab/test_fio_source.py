@@ -89,7 +89,17 @@ def test_where_else_a_source_is_when_the_archive_has_it_not(
         fio_source.get(version, "http://archive.invalid")
     text = str(caught.value)
     assert why in text and f"--branch fio-{version} " in text
-    assert f"dmabuf-lab fio {config.FIO_VERSION}" in text
+    assert text.endswith(f"\n  scripts/dmabuf-lab fio {config.FIO_VERSION}")
+    # Two ways, each with a line for cmake; the first names what was cloned.
+    commands = [line.split() for line in text.splitlines() if line.startswith("  ")]
+    assert [words[0] for words in commands] == ["git", "cmake", "cmake", "scripts/dmabuf-lab"]
+    assert commands[1][-1] == f"-DFIO_SOURCE_DIRS={commands[0][-1]}"
+
+
+def test_readme_has_the_way_out_that_the_message_has() -> None:
+    readme = " ".join((Path(__file__).resolve().parents[2] / "README.md").read_text().split())
+    clone, cmake = fio_source.elsewhere("3.39").splitlines()[1:3]
+    assert f"`{clone.strip()}`" in readme and f"`{cmake.split()[-1]}`" in readme
 
 
 def test_the_fio_of_the_tests_is_not_the_labs() -> None:

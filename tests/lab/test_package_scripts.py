@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the package of the module does as it is installed and purged, with programs that only say their names."""
+"""What the packages of the module and of the engine do as they are installed and purged, with programs that only say their
+names."""
 
 import os
 import re
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "packaging/dkms"
+ENGINE = "../engine"
 # As Debian's adduser: one that is no system group is none of its own, and its status says so.
 ADDGROUP = """[ ! -e "$HERE/group" ] || exit 13
 """
@@ -18,7 +20,22 @@ PROGRAMS = {
     "getent": '[ -e "$HERE/group" ] || exit 2\n',
     "chown": "",
     "udevadm": "",
+    "ldconfig": "",
+    "systemctl": "",
+    "deb-systemd-invoke": "",
     "common.postinst": 'echo "for all kernels: $autoinstall_all_kernels" >>"$HERE/log"\n',
+}
+
+# What a script must not touch here, and what is there in its place.
+PLACES = {
+    "/usr/lib/dkms/": "",
+    "/dev/dmabuf_rw": "device",
+    "/sys/module/dmabuf_rw": "loaded",
+    "/run/systemd/system": "systemd",
+    "/etc/systemd/system": "units",
+    "/var/lib/systemd/timers": "timers",
+    "/etc/dmabuf-nightly": "plans",
+    "/var/lib/dmabuf-nightly": "nights",
 }
 
 
@@ -34,7 +51,7 @@ def _here(tmp_path: Path) -> Path:
 def run(here: Path, script: str, *words: str) -> tuple[int, list[str]]:
     """Its status, and what it called."""
     text = (SCRIPTS / script).read_text()
-    for path, stand_in in (("/usr/lib/dkms/", ""), ("/dev/dmabuf_rw", "device"), ("/sys/module/dmabuf_rw", "loaded")):
+    for path, stand_in in PLACES.items():
         text = text.replace(path, f"{here}/{stand_in}")
     variables = {"HERE": str(here), "PATH": f"{here}:{os.environ['PATH']}"}
     done = subprocess.run(["sh", "-c", text, script, *words], env=variables, check=False, stderr=subprocess.PIPE, text=True)
@@ -89,3 +106,73 @@ def test_a_device_that_is_still_there_is_taken_from_the_group_before_that_goes(h
 def test_the_group_stays_until_the_package_is_purged(here: Path, word: str) -> None:
     (here / "device").touch()
     assert run(here, "postrm", word) == (0, [])
+
+
+def enabled(here: Path) -> list[str]:
+    return sorted(str(path.relative_to(here / "units")) for path in (here / "units").rglob("*") if path.is_symlink())
+
+
+@pytest.fixture(name="night")
+def _night(here: Path) -> Path:
+    """A machine under systemd on which an administrator has two plans measured each night, and has a timer of his own."""
+    for name in ("systemd", "timers", "plans", "nights", "units/timers.target.wants", "units/multi-user.target.wants"):
+        (here / name).mkdir(parents=True)
+    for name in ("timers.target.wants/dmabuf-nightly@basic.timer", "timers.target.wants/dmabuf-nightly@two-drives.timer",
+                 "timers.target.wants/other@basic.timer", "multi-user.target.wants/dmabuf-nightly@basic.service"):
+        (here / "units" / name).symlink_to("/usr/lib/systemd/system/template")
+    (here / "timers/stamp-dmabuf-nightly@basic.timer").touch()
+    (here / "timers/stamp-other@basic.timer").touch()
+    return here
+
+
+def test_removal_stops_and_disables_every_night(night: Path) -> None:
+    status, called = run(night, f"{ENGINE}/prerm", "remove")
+    assert status == 0
+    # A timer that is stopped after the night would start it again.
+    assert called == [f"deb-systemd-invoke stop dmabuf-nightly@*.{kind}" for kind in ("timer", "service")]
+    assert enabled(night) == ["timers.target.wants/other@basic.timer"]
+    assert not (night / "units/multi-user.target.wants").exists()
+
+
+def test_a_night_that_cannot_be_stopped_keeps_nobody_from_removing(night: Path) -> None:
+    (night / "deb-systemd-invoke").write_text("#!/bin/sh\nexit 1\n")
+    assert run(night, f"{ENGINE}/prerm", "remove")[0] == 0
+    assert enabled(night) == ["timers.target.wants/other@basic.timer"]
+
+
+@pytest.mark.parametrize("words", [("upgrade", "0.2.0"), ("deconfigure", "in-favour", "x", "1"), ("failed-upgrade", "0.0.9")])
+def test_an_upgrade_leaves_nights_as_they_are(night: Path, words: tuple[str, ...]) -> None:
+    before = enabled(night)
+    assert run(night, f"{ENGINE}/prerm", *words) == (0, [])
+    assert enabled(night) == before
+
+
+def test_without_systemd_what_was_enabled_is_disabled_all_the_same(night: Path) -> None:
+    (night / "systemd").rmdir()
+    assert run(night, f"{ENGINE}/prerm", "remove") == (0, [])
+    assert enabled(night) == ["timers.target.wants/other@basic.timer"]
+    assert run(night, f"{ENGINE}/postrm", "remove") == (0, ["ldconfig"])
+    # A machine on which nothing of it was ever used.
+    for name in ("units/timers.target.wants/other@basic.timer", "units/timers.target.wants", "units"):
+        place = night / name
+        place.unlink() if place.is_symlink() else place.rmdir()
+    assert run(night, f"{ENGINE}/prerm", "remove")[0] == 0
+
+
+def test_systemd_learns_of_units_that_came_and_went(night: Path) -> None:
+    assert run(night, f"{ENGINE}/postinst", "configure", "") == (0, ["ldconfig", "systemctl --system daemon-reload"])
+    (night / "log").unlink()
+    _, called = run(night, f"{ENGINE}/postrm", "remove")
+    assert called[:2] == ["ldconfig", "systemctl --system daemon-reload"]
+    assert [line.split("@")[0] for line in called[2:]] == ["systemctl --system reset-failed dmabuf-nightly"]
+
+
+def test_a_purge_leaves_what_the_administrator_wrote_and_measured_and_nothing_else(night: Path) -> None:
+    (night / "nights/basic.db").write_text("nights")
+    assert run(night, f"{ENGINE}/postrm", "purge") == (0, [])
+    assert sorted(path.name for path in (night / "timers").iterdir()) == ["stamp-other@basic.timer"]
+    assert (night / "nights/basic.db").exists() and not (night / "plans").exists()
+    # The folders may be links, or not there.
+    (night / "plans").symlink_to("/nonexistent")
+    assert run(night, f"{ENGINE}/postrm", "purge")[0] == 0
+    assert (night / "plans").is_symlink()
