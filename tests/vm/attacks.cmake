@@ -26,7 +26,7 @@ add_vm_test(attacks.timeouts
   LAB --qmp
     --expect "I/O tag \\d+ .* timeout, (aborting|reset controller)"
     --expect "nvme\\d+: Abort status: 0x"
-  COMMAND ${programs}/attacks timeouts)
+  COMMAND ${programs}/attacks timeouts && ${programs}/loss slow)
 add_vm_test(attacks.stuck LAB --qmp --formats COMMAND
   ${programs}/attacks stale-cache long-submit removal)
 # An exporter that refuses is no controller that left: what it says is what the caller hears.
@@ -35,11 +35,12 @@ add_vm_test(attacks.paths LAB --paths 2 COMMAND
 # There io_uring forgets what a worker is to do; what else waits on the way to another controller.
 add_vm_test(attacks.6.12 LAB --kernel 6.12 --paths 2 COMMAND
   ${programs}/attacks late-fence stale-sqe stale-copy multipath)
-add_vm_test(fio.paths LAB --paths 2 COMMAND ${python}/fio/paths.py)
-# One namespace by two names, and the same as one multipath head.
-add_vm_test(guard LAB --paths 2 --append nvme_core.multipath=N COMMAND ${python}/drive/guard.py)
-add_vm_test(nightly.drives LAB --paths 2 --append nvme_core.multipath=N --timeout 300
-  COMMAND ${python}/nightly/drives.py)
-add_vm_test(guard.head LAB --paths 2 COMMAND ${python}/drive/guard.py head)
+add_vm_test(fio.paths ONE_CPU LAB --paths 2 COMMAND ${python}/fio/paths.py)
+# One namespace as a multipath head, and the same by two names. Each of these changes what the machine has.
+add_vm_test(guard.head ONE_CPU LAB --paths 2 COMMAND ${python}/qual/routes.py head && ${python}/drive/guard.py head)
+set(names --paths 2 --append nvme_core.multipath=N)
+add_vm_test(guard ONE_CPU LAB ${names} COMMAND ${python}/drive/guard.py)
+add_vm_test(drive_claim ONE_CPU LAB ${names} COMMAND ${python}/drive/claim.py)
+add_vm_test(nightly.drives ONE_CPU LAB ${names} COMMAND ${python}/nightly/drives.py)
 # Memory that the kernel does not use: above 4 GiB.
 add_vm_test(attacks.no_pages LAB --memory 3072 --append mem=4G COMMAND ${programs}/attacks carveout)

@@ -15,16 +15,20 @@ only_with_matrix(files.6.12.xfs)
 # What QEMU logs of the drive's writes is in the folder that the guest is shown.
 set(writes ${CMAKE_CURRENT_BINARY_DIR}/power_cut)
 file(MAKE_DIRECTORY ${writes})
-add_vm_test(files.power_cut LAB --share ${writes} --writes ${writes}/writes
-  COMMAND ${python}/files/power_cut.py ext4 xfs && ${python}/files/durable.py ext4 xfs raw)
+add_vm_test(files.power_cut ONE_CPU LAB --share ${writes} --writes ${writes}/writes
+  COMMAND ${python}/files/power_cut.py ext4 xfs && ${python}/files/durable.py ext4 raw)
+set(writes_xfs ${CMAKE_CURRENT_BINARY_DIR}/power_cut_xfs)
+file(MAKE_DIRECTORY ${writes_xfs})
+add_vm_test(files.durable ONE_CPU LAB --share ${writes_xfs} --writes ${writes_xfs}/writes
+  COMMAND ${python}/files/durable.py xfs)
 set(writes_6_12 ${CMAKE_CURRENT_BINARY_DIR}/power_cut_6.12)
 file(MAKE_DIRECTORY ${writes_6_12})
 add_vm_test(files.6.12.durable LAB --kernel 6.12 --share ${writes_6_12} --writes ${writes_6_12}/writes
   COMMAND ${python}/files/durable.py ext4 xfs)
-only_with_matrix(files.6.12.durable)
+only_with_matrix(files.durable files.6.12.durable)
 add_test(NAME soak.files.power_cut
   COMMAND ${CMAKE_SOURCE_DIR}/scripts/dmabuf-lab run --timeout 3000 --share ${writes} --writes ${writes}/writes --
     "${python}/files/power_cut.py --cuts 500 ext4 xfs")
 set_tests_properties(soak.files.power_cut PROPERTIES LABELS soak RUN_SERIAL TRUE TIMEOUT 3600)
-add_vm_test(files.fio LAB COMMAND ${python}/fio/files.py)
+add_vm_test(files.fio ONE_CPU COMMAND ${python}/fio/files.py)
 add_debug_test(files TIMEOUT 1800 COMMAND ${programs}/files --allow-skip landlock --allow-skip inotify --allow-skip ext2 ext4)

@@ -6,48 +6,45 @@ if(DMABUF_TESTS STREQUAL "vm")
   return()
 endif()
 
+set(library "${python}/examples/library.py")
 add_vm_test(rings LAB --append nvme.poll_queues=1 COMMAND
   ${programs}/rings --polled && ${python}/fio/polled.py)
 # Several ranges in one command.
-add_vm_test(ranges COMMAND ${programs}/ranges)
+add_vm_test(ranges COMMAND ${programs}/ranges && ${python}/fio/ranges.py)
 add_vm_test(ranges.kernel_6_12 LAB --kernel 6.12 COMMAND
   ${programs}/ranges --allow-skip 'ranges while the memory moves')
-add_vm_test(fio.ranges COMMAND ${python}/fio/ranges.py)
 # What fio does in the middle of a job.
 add_vm_test(fio.contract LAB --append nvme.poll_queues=1 COMMAND ${python}/fio/contract.py)
 # Drives that people reported trouble with.
-add_vm_test(fio.reported LAB --formats COMMAND ${python}/fio/reported.py)
+add_vm_test(fio.reported ONE_CPU LAB --formats COMMAND ${python}/fio/reported.py)
 add_vm_test(large LAB --memory 7168 COMMAND ${programs}/large)
-add_vm_test(formats LAB --formats COMMAND ${programs}/formats --allow-skip 'extended metadata' && ${programs}/drives)
+# First two NVMe drives at once; the fourth namespace of the second one is a plain one of 4 KiB blocks.
+add_vm_test(formats LAB --formats COMMAND
+  ${library} importers ${programs} $DEV /dev/nvme1n4 && ${programs}/formats --allow-skip 'extended metadata' && ${programs}/drives)
 add_vm_test(formats.kernel_6_12 LAB --formats --kernel 6.12 COMMAND
   ${programs}/formats --allow-skip 'extended metadata' --allow-skip '16 KiB blocks' && ${programs}/drives)
 only_with_matrix(formats.kernel_6_12 ranges.kernel_6_12)
 add_vm_test(p2p LAB --p2p --iommu strict COMMAND
-  ${programs}/p2p && ${python}/qual/machine.py peer)
-# Linux trusts peer-to-peer through the host bridge of some processors only; not of this one.
-add_vm_test(p2p.no_route LAB --p2p --iommu strict --cpu qemu64 COMMAND ${programs}/p2p --no-route)
+  ${programs}/p2p && ${programs}/targets --p2p && ${python}/qual/machine.py peer)
 # fio on memory that the CPU does not map. One CPU: QEMU, emulating two, sometimes ends with an
 # assertion (iotlb_to_section) when a function that is given back is reset and its BAR goes.
 set(bar --p2p --iommu strict --smp 1)
 add_vm_test(fio.bar LAB ${bar} COMMAND ${python}/fio/device.py bar)
 add_vm_test(fio.bar_refusals LAB ${bar} COMMAND ${python}/fio/device.py refusals)
+# dmabuf-integrity on it, and the question without I/O. Each of the four begins with a function that no driver has.
+add_vm_test(integrity.bar LAB ${bar} COMMAND ${python}/gpu/integrity.py bar)
+add_vm_test(paths.bar LAB ${bar} COMMAND ${python}/qual/routes.py bar)
+# Linux trusts peer-to-peer through the host bridge of some processors only; not of this one.
+add_vm_test(p2p.no_route LAB ${bar} --cpu qemu64 COMMAND ${programs}/p2p --no-route && ${python}/qual/routes.py no-route)
 add_vm_test(fio.bar_no_route LAB ${bar} --cpu qemu64 COMMAND ${python}/fio/device.py no-route)
 add_vm_test(fio.bar_no_iommu LAB --p2p --iommu off COMMAND ${python}/fio/device.py no-iommu)
 add_vm_test(fio.bar_old_kernel LAB ${bar} --kernel 6.12 COMMAND ${python}/fio/device.py old-kernel)
-# dmabuf-integrity on memory that the CPU does not map: GPUs' stand-ins, and the BAR.
-add_vm_test(integrity.gpu COMMAND ${python}/gpu/integrity.py gpu)
-add_vm_test(integrity.bar LAB ${bar} COMMAND ${python}/gpu/integrity.py bar)
 # The IOMMU's faults are what is asked for.
 add_vm_test(qual.unmapped
   LAB ${bar} --switch --expect "DMAR: (DRHD: handling fault|\\[DMA (Read|Write) NO_PASID\\] Request device)"
   COMMAND ${python}/qual/machine.py unmapped)
 # Memory of the user's own, by a plug-in and over a socket; qual's part last.
-add_vm_test(plugin COMMAND ${python}/gpu/plugin.py)
-# The question without I/O.
-add_vm_test(paths LAB --no-multipath COMMAND ${python}/qual/routes.py disk)
-add_vm_test(paths.head LAB --paths 2 COMMAND ${python}/qual/routes.py head)
-add_vm_test(paths.bar LAB ${bar} COMMAND ${python}/qual/routes.py bar)
-add_vm_test(paths.no_route LAB ${bar} --cpu qemu64 COMMAND ${python}/qual/routes.py no-route)
+add_vm_test(plugin ONE_CPU COMMAND ${python}/gpu/plugin.py)
 # Drives on every branch of a machine; the BAR is behind the switch, and a BAR needs an IOMMU here.
 set(topology --topology --memory 4096)
 add_vm_test(topology LAB ${topology} --iommu strict COMMAND
@@ -55,16 +52,7 @@ add_vm_test(topology LAB ${topology} --iommu strict COMMAND
 add_vm_test(topology.no_iommu LAB ${topology} --iommu off COMMAND
   ${programs}/branches && ${python}/fio/topology.py)
 only_with_matrix(topology.no_iommu)
-# One namespace by two names.
-add_vm_test(drive_claim LAB --paths 2 --append nvme_core.multipath=N COMMAND ${python}/drive/claim.py)
-add_vm_test(fio.no_cpu_map COMMAND ${python}/fio/device.py testexp)
 add_vm_test(loss LAB --qmp COMMAND ${programs}/loss)
-# The drive is slowed down until the driver gives up on it: those are its messages.
-add_vm_test(loss.slow
-  LAB --qmp
-    --expect "I/O tag \\d+ .* timeout, (aborting|reset controller)"
-    --expect "nvme\\d+: Abort status: 0x"
-  COMMAND ${programs}/loss slow)
 # The test exporter itself. The framework warns when an exporter's vmap fails. One carve-out lies
 # amid RAM and has struct pages; the other fills a section of the memory map, which then has none.
 add_vm_test(testexp COMMAND ${programs}/testexp)
@@ -79,18 +67,9 @@ add_vm_test(testexp.carveout_6_12 LAB --kernel 6.12 ${carved} COMMAND
 only_with_matrix(testexp.kernel_6_12 testexp.carveout_6_12)
 add_vm_test(invalidate COMMAND ${programs}/invalidate --quick && ${programs}/watch)
 
-# A dma-buf as a file, and RW.
-add_vm_test(rwfile COMMAND ${programs}/rwfile && ${python}/examples/documented.py ${programs})
-
-# libdmabuf_rw, and the examples that use it. The second drive is one that premapped does not take.
-set(library "${python}/examples/library.py")
-add_vm_test(library COMMAND
+# A dma-buf as a file, RW, libdmabuf_rw and the examples. The second drive is one that premapped does not take.
+add_vm_test(rwfile COMMAND ${programs}/rwfile && ${python}/examples/documented.py ${programs} &&
   ${programs}/library && ${library} importers ${programs} $DEV /dev/vda && ${library} network ${programs})
-# Two NVMe drives; the fourth namespace of the second one is a plain one of 4 KiB blocks.
-add_vm_test(library.two_drives LAB --formats COMMAND ${library} importers ${programs} $DEV /dev/nvme1n4)
-add_vm_test(library.kernel_6_12 LAB --kernel 6.12 COMMAND
-  ${programs}/library --no-registered && ${library} importers ${programs} $DEV /dev/vda &&
-  ${library} network-refused ${programs})
 
 # A check that is skipped fails its entry, but for what the older kernel lacks: registered buffers,
 # and memory that moves while it is mapped.
@@ -102,7 +81,9 @@ add_vm_test(kernel_6_12 LAB --kernel 6.12 COMMAND
   ${programs}/isolation ${no_registered} && ${programs}/rings && ${programs}/teardown --kills 4 &&
   ${programs}/witness --quick --fuzz 100 --load 2 --exporters udmabuf-scattered,heap &&
   ${programs}/targets --exporters udmabuf-huge,testexp-gpu && ${programs}/invalidate --quick ${no_moves} kill revoke fences &&
-  ${programs}/rwfile --seconds 1 --kills 1 --allow-skip 'RW while the memory moves')
+  ${programs}/rwfile --seconds 1 --kills 1 --allow-skip 'RW while the memory moves' &&
+  ${programs}/library --no-registered && ${library} importers ${programs} $DEV /dev/vda &&
+  ${library} network-refused ${programs})
 add_vm_test(kernel_6_12.invalidate LAB --kernel 6.12 COMMAND
   ${programs}/invalidate --quick ${no_moves})
 

@@ -11,9 +11,8 @@ add_vm_test(targets.plain_disk LAB --no-multipath COMMAND ${programs}/targets)
 only_with_matrix(targets.plain_disk)
 add_vm_test(targets.kernel_6_12 LAB --kernel 6.12 COMMAND ${programs}/targets)
 only_with_matrix(targets.kernel_6_12)
-add_vm_test(targets.p2p LAB --p2p --iommu strict COMMAND ${programs}/targets --p2p)
 # md raid0, LVM, dm-crypt, btrfs, f2fs, overlayfs, NVMe over loop and TCP.
-add_vm_test(targets.stacks LAB --errors COMMAND ${python}/stacks/run.py)
+add_vm_test(targets.stacks ONE_CPU LAB --errors COMMAND ${python}/stacks/run.py)
 add_vm_test(fio.moves COMMAND ${python}/fio/moves.py --quick)
 
 add_test(NAME soak.fio.moves

@@ -9,6 +9,7 @@ import hashlib
 import os
 import pty
 import re
+import shlex
 import signal
 import subprocess
 import time
@@ -21,9 +22,9 @@ LAB = Path(__file__).resolve().parents[3] / "scripts/dmabuf-lab"
 LIMIT_S = 900
 
 
-def run(*words: str) -> subprocess.CompletedProcess[bytes]:
-    """Runs a command in a guest without building or loading anything."""
-    argv = [LAB, "run", "--no-module", "--no-build", *words]
+def run(*words: str, one_cpu: bool = True) -> subprocess.CompletedProcess[bytes]:
+    """Runs a command in a guest without building or loading anything. With one CPU it boots sooner."""
+    argv = [LAB, "run", "--no-module", "--no-build", *(("--smp", "1") if one_cpu else ()), *words]
     return subprocess.run(argv, capture_output=True, timeout=LIMIT_S)
 
 
@@ -46,9 +47,14 @@ def test_words_are_passed_as_they_are_and_a_signal_is_a_status() -> None:
     assert result.returncode == 128 + 9
 
 
-def test_a_share_is_writable_and_the_checkout_is_not(tmp_path: Path) -> None:
-    line = "echo hello >/share/file && ! touch /src/file && touch /usr/file"
-    assert run("--share", str(tmp_path), "--", line).returncode == 0
+def test_a_share_is_writable_the_checkout_is_not_and_an_address_that_is_expected_fails_nothing(tmp_path: Path) -> None:
+    line = (
+        "echo hello >/share/file && ! touch /src/file && touch /usr/file && "
+        "grep -m1 -w init_task /proc/kallsyms && grep -m1 -w init_task /proc/kallsyms >&2"
+    )
+    result = run("--share", str(tmp_path), "--expect", "init_task", "--", line)
+    assert result.returncode == 0
+    assert b"init_task" in result.stdout and b"init_task" in result.stderr
     assert (tmp_path / "file").read_text() == "hello\n"
 
 
@@ -57,12 +63,12 @@ def test_the_machine_is_as_asked_for() -> None:
         "nproc; ls /sys/kernel/iommu_groups | wc -l; cat /sys/module/nvme_core/parameters/multipath; "
         "lspci -d 1af4:1110; uname -r; cat /sys/block/nvme0n1/size /sys/block/vda/size"
     )
-    plain = run("--iommu", "off", "--smp", "1", "--no-multipath", "--", line).stdout.decode()
+    plain = run("--iommu", "off", "--no-multipath", "--", line).stdout.decode()
     lines = plain.splitlines()
     assert lines[:3] == ["1", "0", "N"]
     assert lines[3].startswith("7.3.")
     assert lines[4:] == ["2097152", "2097152"]
-    other = run("--iommu", "strict", "--p2p", "--kernel", "6.12", "--", line).stdout.decode()
+    other = run("--iommu", "strict", "--p2p", "--kernel", "6.12", "--", line, one_cpu=False).stdout.decode()
     lines = other.splitlines()
     assert lines[0] == "2"
     assert int(lines[1]) > 0
@@ -96,11 +102,6 @@ def test_a_message_below_the_consoles_level_is_seen_too() -> None:
     assert b"DMA-API: made up" in result.stderr
 
 
-def test_an_address_that_is_expected_fails_nothing() -> None:
-    line = "grep -m1 -w init_task /proc/kallsyms; grep -m1 -w init_task /proc/kallsyms >&2"
-    assert run("--expect", "init_task", "--", line).returncode == 0
-
-
 def test_the_list_of_dma_bufs_that_leaks_are_looked_for_in_sees_one() -> None:
     # The agent's own parser, on the real list, while a dma-buf of udmabuf exists.
     program = """
@@ -123,12 +124,33 @@ os.close(buffer)
     assert result.returncode == 0
 
 
-def test_every_format_is_there_and_as_it_is_called() -> None:
+def test_every_format_is_there_and_bad_sectors_fail_as_the_guest_is_told() -> None:
     line = (
         "for n in /sys/block/nvme1n*; do echo $(cat $n/nsid $n/metadata_bytes "
         "$n/queue/logical_block_size $n/integrity/format $n/size $n/queue/zoned); done"
     )
-    rows = [row.split() for row in run("--formats", "--", line).stdout.decode().splitlines()]
+    program = """
+import errno, mmap, os
+drive = os.open(os.environ["LAB_ERRORS"], os.O_RDWR | os.O_DIRECT)
+page = mmap.mmap(-1, 4096)
+memory = memoryview(page)[:512]
+def tried(call, sector):
+    try:
+        return call(drive, [memory], sector * 512)
+    except OSError as error:
+        return errno.errorcode[error.errno]
+for kind in ("READ", "WRITE", "READ_ONCE", "WRITE_ONCE"):
+    sectors = [int(word) for word in os.environ["LAB_BAD_" + kind].split()]
+    for call in (os.preadv, os.pwritev):
+        print(kind, call.__name__, *{tried(call, sector) for sector in sectors for _ in range(2)},
+              tried(call, sectors[0] + 1))
+"""
+    # Without repetitions by the driver, or an error that comes once would not be seen. Behind an IOMMU the driver of 7.3.4
+    # warns as Linux reads a namespace with PI (dma_iova_link).
+    options = ("--iommu", "off", "--formats", "--errors", "--append", "nvme_core.max_retries=0")
+    both = run(*options, "--", f"{line}; echo; python3 -c {shlex.quote(program)}")
+    assert both.returncode == 0, both.stderr
+    rows, sectors = ([row.split() for row in part.splitlines()] for part in both.stdout.decode().split("\n\n"))
     found = {int(row[0]): tuple(row[1:4]) for row in rows}
     assert found == {
         1: ("0", "4096", "none"),
@@ -147,6 +169,17 @@ def test_every_format_is_there_and_as_it_is_called() -> None:
     }
     assert [row[0] for row in rows if row[4] == "0"] == ["6"]
     assert [row[0] for row in rows if row[5] != "none"] == ["1"]
+    fine = {"512"}
+    assert [set(row) for row in sectors] == [
+        {"READ", "preadv", "ENODATA"} | fine,
+        {"READ", "pwritev"} | fine,
+        {"WRITE", "preadv"} | fine,
+        {"WRITE", "pwritev", "ENODATA"} | fine,
+        {"READ_ONCE", "preadv", "ENODATA"} | fine,
+        {"READ_ONCE", "pwritev"} | fine,
+        {"WRITE_ONCE", "preadv"} | fine,
+        {"WRITE_ONCE", "pwritev", "ENODATA"} | fine,
+    ]
 
 
 def test_a_path_that_is_taken_away_leaves_the_head_and_its_data() -> None:
@@ -160,41 +193,6 @@ def test_a_path_that_is_taken_away_leaves_the_head_and_its_data() -> None:
     first, second, before, left, after = result.stdout.decode().splitlines()
     assert [first, second, left] == [f"/sys/block/nvme0c{n}n1" for n in (0, 1, 1)]
     assert before == after
-
-
-def test_bad_sectors_fail_as_the_guest_is_told() -> None:
-    program = """
-import errno, mmap, os
-drive = os.open(os.environ["LAB_ERRORS"], os.O_RDWR | os.O_DIRECT)
-page = mmap.mmap(-1, 4096)
-memory = memoryview(page)[:512]
-def tried(call, sector):
-    try:
-        return call(drive, [memory], sector * 512)
-    except OSError as error:
-        return errno.errorcode[error.errno]
-for kind in ("READ", "WRITE", "READ_ONCE", "WRITE_ONCE"):
-    sectors = [int(word) for word in os.environ["LAB_BAD_" + kind].split()]
-    for call in (os.preadv, os.pwritev):
-        print(kind, call.__name__, *{tried(call, sector) for sector in sectors for _ in range(2)},
-              tried(call, sectors[0] + 1))
-"""
-    # Without repetitions by the driver, or an error that comes once would not be seen.
-    once = ("--append", "nvme_core.max_retries=0")
-    found = run("--errors", *once, "--", "python3", "-c", program)
-    assert found.returncode == 0, found.stderr
-    lines = [set(line.split()) for line in found.stdout.decode().splitlines()]
-    fine = {"512"}
-    assert lines == [
-        {"READ", "preadv", "ENODATA"} | fine,
-        {"READ", "pwritev"} | fine,
-        {"WRITE", "preadv"} | fine,
-        {"WRITE", "pwritev", "ENODATA"} | fine,
-        {"READ_ONCE", "preadv", "ENODATA"} | fine,
-        {"READ_ONCE", "pwritev"} | fine,
-        {"WRITE_ONCE", "preadv"} | fine,
-        {"WRITE_ONCE", "pwritev", "ENODATA"} | fine,
-    ]
 
 
 def test_a_panic_is_reported_as_such() -> None:
