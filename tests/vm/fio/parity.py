@@ -201,6 +201,16 @@ def block_layer(tally: Tally) -> None:
     for option in ("--prio=3", "--priohint=1", "--write_hint=short"):
         run = fio([*job, "--rw=write", option, *engine(EXPORTER, "registered")])
         tally.check(run.status == 0 and bool(run.reports) and run.reports[0]["proven"], f"{option}, registered", run.said())
+    # fio's disk_util is of the block layer's counters, whatever these are told of commands that pass it by.
+    switches = list(Path("/sys/block").glob("nvme*/queue/iostats_passthrough"))
+    for datapath, counted in (("premapped", False), ("registered", True)):
+        for switch in ("1", "0"):
+            for path in switches:
+                path.write_text(switch)
+            # It looks at them four times a second.
+            run = fio([*job, "--rw=randread", "--time_based", "--runtime=2", *engine(EXPORTER, datapath)])
+            seen = [disk["read_ios"] for disk in run.result.get("disk_util", [])]
+            tally.check(bool(seen) and (max(seen) > 64) == counted, f"disk_util, {datapath}, {switch}", f"{seen}; {run.said()}")
 
 
 def main() -> int:
