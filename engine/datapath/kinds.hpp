@@ -49,8 +49,8 @@ struct DatapathTraits {
   bool may_poll = true;           ///< hipri: a drive can be polled for its completions
   bool carries_flags = true;      ///< nowait: its I/O has the flags of reads and writes
   bool carries_priority = true;   ///< cmdprio_*: its I/O has a priority
-  bool process_priority = true;   ///< prio, prioclass: its I/O has the process's
-  bool by_block_layer = true;     ///< write_hint, cgroup_weight: its I/O passes the block layer
+  bool process_priority = true;   ///< prio, prioclass, priohint: its I/O has the process's
+  bool by_block_layer = true;     ///< write_hint, cgroup, ioscheduler: it passes the block layer
   bool writes_atomically = false; ///< atomic: its writes can have RWF_ATOMIC
   bool forces_reads = false;      ///< readfua: its reads can be forced to the medium
 };
@@ -116,6 +116,7 @@ inline constexpr DatapathTraits kDatapathTraits[] = {
      .is_file = true,
      .may_poll = false,
      .carries_priority = false,
+     .process_priority = false,
      .by_block_layer = false},
     {.path = Datapath::upstream,
      .name = "upstream",

@@ -5,6 +5,7 @@
 #include "exporter/exporter.hpp"
 
 #include <algorithm>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 
@@ -142,7 +143,19 @@ std::string of_block_layer(const thread_data &td, bool writes) {
   if (writes && was_set(td, offsetof(thread_options, write_hint)) &&
       td.o.write_hint > RWH_WRITE_LIFE_NONE)
     return "write_hint";
-  return td.o.cgroup && td.o.cgroup_weight ? "cgroup_weight" : "";
+  // A weight without a group is nothing to fio.
+  if (td.o.cgroup)
+    return "cgroup";
+  // "none" is what an I/O has that passes no scheduler.
+  return td.o.ioscheduler && td.o.ioscheduler != std::string_view("none") ? "ioscheduler" : "";
+}
+
+/// prio, prioclass or priohint, which fio before 3.36 does not have.
+template <class T> bool has_priority(const thread_data &td, const T &options) {
+  if constexpr (requires { options.ioprio_hint; })
+    if (was_set(td, offsetof(T, ioprio_hint)))
+      return true;
+  return was_set(td, offsetof(T, ioprio)) || was_set(td, offsetof(T, ioprio_class));
 }
 
 /// Streams or FDP, as fio has come to call them: dp_type is 0 for none.
@@ -211,8 +224,7 @@ JobConfig job_config(const thread_data &td) {
   config.force_async = options.force_async;
   config.priorities = options.priorities.percentage[0] || options.priorities.percentage[1] ||
                       (options.priorities.bssplit_str && *options.priorities.bssplit_str);
-  config.process_priority = was_set(td, offsetof(thread_options, ioprio)) ||
-                            was_set(td, offsetof(thread_options, ioprio_class));
+  config.process_priority = has_priority(td, td.o);
   config.uncached = options.uncached;
   config.atomic = writes_atomically(td);
   config.force_reads = options.force_reads;

@@ -135,8 +135,9 @@ Result<void> check_path(const JobConfig &config, Datapath path) {
                      name));
   if (config.process_priority && !can.process_priority)
     return fail(EINVAL,
-                strf("the commands of dmabuf_datapath=%s do not carry the job's I/O priority; drop "
-                     "prio and prioclass, or use dmabuf_datapath=registered or bvec",
+                strf("the reads and writes of dmabuf_datapath=%s do not carry the job's I/O "
+                     "priority; drop prio, prioclass and priohint, or use "
+                     "dmabuf_datapath=registered or bvec",
                      name));
   if (!config.of_block_layer.empty() && !can.by_block_layer)
     return fail(

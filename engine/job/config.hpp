@@ -43,7 +43,7 @@ struct JobConfig {
   bool hipri = false;            ///< polls the drive for completions
   bool nowait = false;           ///< an I/O that would block fails instead
   bool priorities = false;       ///< some I/Os have a priority of their own
-  bool process_priority = false; ///< prio or prioclass: the job's process has one
+  bool process_priority = false; ///< prio, prioclass, priohint: the job's process has one
   std::string of_block_layer;    ///< an option that the block layer follows; empty: none is set
   unsigned force_async = 0;      ///< every Nth request goes to a kernel worker at once
   bool uncached = false;         ///< what is read and written is not to stay in the page cache

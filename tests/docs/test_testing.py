@@ -44,20 +44,20 @@ def unit_tests() -> set[str]:
 
 def missing(tests: list[str]) -> list[str]:
     """Those that are no test. One of Python's alone is of the file that was named last."""
-    absent, file = [], ""
+    absent, file = [], ROOT
     known, units = entries(), unit_tests()
     for test in tests:
         kind, _, function = test.partition(": ")
         if kind.startswith("host."):
-            file = kind.removeprefix("host.")
-            there = (ROOT / f"tests/host/test_{file}.py").exists() and (
-                not function or function in functions(ROOT / f"tests/host/test_{file}.py"))
+            file = ROOT / f"tests/host/test_{kind.removeprefix('host.')}.py"
+            there = file.exists() and (not function or function in functions(file))
         elif test.startswith("test_"):
-            there = test in functions(ROOT / f"tests/host/test_{file}.py")
+            there = test in functions(file)
         elif test.startswith("unit."):
             there = test in units
         elif test.startswith("tests/"):
-            there = (ROOT / test).exists()
+            file = ROOT / kind
+            there = file.exists() and (not function or function in functions(file))
         elif test.startswith("vm."):
             there = any(name == test or name.startswith(f"{test}.") for name in known)
         else:
@@ -84,5 +84,7 @@ def test_each_row_has_a_test_or_says_that_there_is_none() -> None:
 
 def test_a_test_that_is_not_there_is_found() -> None:
     assert missing(["host.contract", "vm.fio.contract", "host.contract: test_nothing", "test_nothing", "unit.No.Test", "vm.nothing",
-                    "tests/none", "nothing"]) == [
-        "host.contract: test_nothing", "test_nothing", "unit.No.Test", "vm.nothing", "tests/none", "nothing"]
+                    "tests/none", "nothing", "tests/docs/test_testing.py: test_none",
+                    "tests/docs/test_testing.py: test_a_test_that_is_not_there_is_found", "test_neither"]) == [
+        "host.contract: test_nothing", "test_nothing", "unit.No.Test", "vm.nothing", "tests/none", "nothing",
+        "tests/docs/test_testing.py: test_none", "test_neither"]

@@ -289,6 +289,20 @@ def test_after_a_fatal_error_nothing_more_is_submitted(fio: Fio, iodepth: int) -
     assert (report["issued"]["writes"], report["errors"], report.get("unreaped", 0)) == (0, 0, 0)
 
 
+def test_after_a_fatal_error_teardown_takes_no_ios_along(fio: Fio, tmp_path: Path, target: Path) -> None:
+    """At the end of a log fio asks for nothing back: they are still in the ring when a command takes the dma-buf out of its table."""
+    log = write_log(tmp_path, [("write", i * 4096, 4096) for i in range(3)])
+    before = target.read_bytes()
+    result = replay(fio, log, "registered", {}, read_iolog_chunked=0, iodepth_batch=4, direct=1, stand_in=True,
+                    env={"STAND_IN_MODULE": "registrations=1", "STAND_IN_FAIL": "sync:5:2:1"},
+                    prefix=filtered(TO_SUBMIT, 0xFFFFFFFE, KILL))
+    assert "got signal" not in result.stderr + result.stdout and result.status == 1, result.stderr
+    assert result.json["jobs"][0]["error"] == 5
+    report = result.reports[0]
+    assert (report["issued"]["writes"], report["errors"], report["unreaped"]) == (0, 0, 0)
+    assert target.read_bytes() == before
+
+
 # Before it takes other memory fio waits for all that it has queued, and for ever for what does not come back.
 @pytest.mark.parametrize("nth", [2, 4, 8, 15, 41, 100])
 @pytest.mark.parametrize("datapath", ["bounce", "registered"])

@@ -193,12 +193,39 @@ def test_a_hint_that_nothing_is_lost_of_is_accepted(fio: Fio, datapath: str, opt
     assert result.status == 0 or "fcntl write hint" in result.stdout, result.stderr
 
 
-def test_a_weight_of_a_cgroup_is_refused_by_premapped(fio: Fio) -> None:
-    """fio joins the group after this."""
-    result = fio(cgroup="libdmabuf-test", cgroup_weight=200, direct=1, dmabuf_datapath="premapped", stand_in=True, filename=None,
-                 env={"STAND_IN_MODULE": "x=1"})
+@pytest.mark.parametrize("options,named", [
+    ({"cgroup": "libdmabuf-test"}, "cgroup"),
+    ({"cgroup": "libdmabuf-test", "cgroup_weight": 200}, "cgroup"),
+    ({"ioscheduler": "mq-deadline"}, "ioscheduler"),
+])
+@pytest.mark.parametrize("datapath", ["premapped", "syscall"])
+def test_limits_and_order_of_the_block_layer_are_refused(fio: Fio, datapath: str, options: dict[str, Any], named: str) -> None:
+    """fio joins the group, and changes the scheduler of the target's drive, after this."""
+    result = fio(direct=1, dmabuf_datapath=datapath, stand_in=True, filename=None, env={"STAND_IN_MODULE": "x=1"}, **options)
     assert result.status != 0
-    assert "cgroup_weight is for the block layer" in result.stderr
+    assert f": {named} is for the block layer, which the I/O of dmabuf_datapath={datapath} does not pass" in result.stderr
+    assert not result.reports
+
+
+@pytest.mark.parametrize("datapath,scheduler", [("premapped", "none"), ("bvec", "none"), ("bvec", "mq-deadline")])
+def test_a_scheduler_that_the_io_passes_is_fios_to_set(fio: Fio, loop_device: str, datapath: str, scheduler: str) -> None:
+    """Of a loop device, which is this test's own; "none" is what premapped's commands have."""
+    result = fio(filename=loop_device, size="64k", direct=1, iodepth=1, ioscheduler=scheduler, dmabuf_datapath=datapath,
+                 dmabuf_submit="ioctl", stand_in=True, env={"STAND_IN_MODULE": "x=1"})
+    assert "block layer" not in result.stderr
+    # A container may not change it, nor does each kernel have each.
+    assert result.status == 0 or "iosched" in result.stdout + result.stderr, result.stderr
+
+
+@pytest.mark.parametrize("datapath,option", [
+    ("premapped", "--priohint=1"), ("syscall", "--prio=3"), ("syscall", "--prioclass=2"), ("syscall", "--priohint=1"),
+])
+def test_a_priority_that_no_io_has_is_refused(fio: Fio, datapath: str, option: str) -> None:
+    if option.startswith("--priohint"):
+        need_option("priohint")
+    result = fio(option, dmabuf_datapath=datapath, direct=1, stand_in=True, filename=None, env={"STAND_IN_MODULE": "x=1"})
+    assert result.status != 0
+    assert f"of dmabuf_datapath={datapath} do not carry the job's I/O priority" in result.stderr
     assert not result.reports
 
 

@@ -167,14 +167,15 @@ TEST(Config, WhatAutoTookIsHeldAgainstTheJob) {
   }
 }
 
-TEST(Config, CommandsOfPremappedHaveNoPriorityOfTheProcess) {
-  JobConfig config = by(Datapath::premapped, Submit::uring);
-  config.process_priority = true;
-  EXPECT_TRUE(mentions(refusal(config), {"prio", "prioclass", "premapped", "registered", "bvec"}));
-  for (const auto path : {Datapath::registered, Datapath::bvec, Datapath::host, Datapath::bounce}) {
-    config = by(path, Submit::uring);
+TEST(Config, TheProcessHasAPriorityForTheBlockLayer) {
+  for (unsigned path = 0; path < kDatapaths; path++) {
+    JobConfig config = by(static_cast<Datapath>(path), Submit::uring);
     config.process_priority = true;
-    EXPECT_EQ(refusal(config), "accepted") << datapath_name(path);
+    if (config.datapath == Datapath::premapped || config.datapath == Datapath::syscall)
+      EXPECT_TRUE(mentions(refusal(config), {"prio", "prioclass", "priohint", "registered", "bvec",
+                                             datapath_name(config.datapath)}));
+    else
+      EXPECT_EQ(refusal(config), "accepted") << datapath_name(config.datapath);
   }
 }
 

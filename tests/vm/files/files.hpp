@@ -72,8 +72,11 @@ int result_of(long value);
 void test_bytes(const FileSystem &fs);
 void test_refusals(const FileSystem &fs);
 void test_held(const FileSystem &fs);
-// A part of held, in a file of its own. `buffer`: 4 MiB.
+// Parts of held, in files of their own. `buffer`: 4 MiB.
 void test_changed(const FileSystem &fs, const DmaBuf &buffer);
+void test_defragmented(const FileSystem &fs, const DmaBuf &buffer);
+void test_killed_in_map(const FileSystem &fs, const DmaBuf &buffer);
+void test_times(const FileSystem &fs, const DmaBuf &buffer);
 void test_hostile(const FileSystem &fs);
 void test_bar(const FileSystem &fs);
 // These make file systems of their own.

@@ -1,16 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // What is refused to everybody, root among them, while a file is held; and works when it is not.
 #include "files.hpp"
-#include "talk.hpp"
-
-#include "lib/hurt.hpp"
 
 #include <csignal>
 #include <fcntl.h>
-#include <filesystem>
-#include <linux/fiemap.h>
 #include <linux/fs.h>
-#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -32,22 +26,6 @@ struct Change {
   std::function<int()> run; // 0 or a negative errno
   int while_held;
 };
-
-// Where on the disk the file is.
-std::vector<std::pair<std::uint64_t, std::uint64_t>> places(const std::string &path) {
-  constexpr unsigned most = 512;
-  std::vector<std::byte> room(sizeof(fiemap) + most * sizeof(fiemap_extent));
-  auto *const map = reinterpret_cast<fiemap *>(room.data());
-  map->fm_length = FIEMAP_MAX_OFFSET;
-  map->fm_extent_count = most;
-  const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (::ioctl(file.get(), FS_IOC_FIEMAP, map) != 0)
-    die("FIEMAP: " + errno_name(errno));
-  std::vector<std::pair<std::uint64_t, std::uint64_t>> found;
-  for (unsigned i = 0; i < map->fm_mapped_extents; ++i)
-    found.emplace_back(map->fm_extents[i].fe_logical, map->fm_extents[i].fe_physical);
-  return found;
-}
 
 // The file's blocks shared with another, either way: the other is a copy of it.
 int clone(const std::string &path) {
@@ -206,34 +184,6 @@ void mounted(const FileSystem &fs, const DmaBuf &buffer) {
     die("mount: " + errno_name(errno));
 }
 
-// The defragmenters move a file in many pieces, and not while it is held.
-void defragmented(const FileSystem &fs, const DmaBuf &buffer) {
-  const std::string path = fs.path("fragments");
-  const std::string tool = fs.name().starts_with("xfs") ? "xfs_fsr -v" : "e4defrag";
-  const auto run = [&] {
-    const int status = std::system(std::format("{} {} > /tmp/files.tool 2>&1", tool, path).c_str());
-    return std::format("{} ended with {}: {}", tool, status, read_file("/tmp/files.tool"));
-  };
-  const PiecesFile file(fs, "fragments", file_bytes, 32768, 5);
-  const auto before = places(path);
-  report().check(before.size() > 50, fs.name() + ": a file in many pieces",
-                 std::format("{} pieces", before.size()));
-  const Session session;
-  {
-    const HeldFile held(session, buffer.fd(), path, DMABUF_RW_DIR_READ);
-    report().check(held.error() == 0, fs.name() + ": MAP of many pieces", errno_name(held.error()));
-    const std::string said = run();
-    report().check(places(path) == before,
-                   fs.name() + ": " + tool + " leaves what is held where it is", said);
-  }
-  // So that this says something: the same tool does move the same file.
-  const std::string said = run();
-  report().check(places(path).size() < before.size() / 2,
-                 fs.name() + ": " + tool + " moves what is not held", said);
-  file_holds(fs.name() + ": a file that was moved", path, 5);
-  ::unlink(path.c_str());
-}
-
 // The mount cannot become read-only under somebody who writes.
 void remount(const FileSystem &fs, const DmaBuf &buffer) {
   const std::string path = fs.path("remount");
@@ -361,112 +311,6 @@ void frozen(const FileSystem &fs, const DmaBuf &buffer) {
   }
 }
 
-bool newer(const timespec &a, const timespec &b) {
-  return a.tv_sec > b.tv_sec || (a.tv_sec == b.tv_sec && a.tv_nsec > b.tv_nsec);
-}
-
-// What a write does beside moving bytes.
-void times(const FileSystem &fs, const DmaBuf &buffer) {
-  const std::string path = fs.path("times");
-  make_file(path, file_bytes, 5);
-  struct stat before{}, after{};
-  ::stat(path.c_str(), &before);
-  ::usleep(50000);
-  if (::chown(path.c_str(), 65534, 65534) != 0 || ::chmod(path.c_str(), 04755) != 0)
-    die("chown, chmod: " + errno_name(errno));
-  const Session session;
-  in_child(fs.name() + ": a write", [&] {
-    become_nobody(); // root keeps set-user-ID
-    const HeldFile held(session, buffer.fd(), path);
-    struct stat mapped{};
-    ::stat(path.c_str(), &mapped);
-    report().check(!(mapped.st_mode & S_ISUID), fs.name() + ": MAP takes set-user-ID away");
-    const int got = held.move(nullptr, Direction::Write, 0, block, 0);
-    report().check(got == static_cast<int>(block), fs.name() + ": a write", errno_name(got));
-    return report().failures() ? exit_fail : exit_pass;
-  });
-  ::stat(path.c_str(), &after);
-  report().check(newer(after.st_mtim, before.st_mtim),
-                 fs.name() + ": a write sets the file's time");
-  report().check(!(after.st_mode & S_ISUID), fs.name() + ": a write takes set-user-ID away");
-  report().check(after.st_size == before.st_size, fs.name() + ": and leaves its size");
-}
-
-// The time is due every second. Who sets it sets it for all that follow, which need no worker. The
-// second time nothing of the file is in the page cache, which would need a worker by itself.
-void times_later(const FileSystem &fs, const DmaBuf &buffer) {
-  const std::string path = fs.path("later");
-  make_file(path, file_bytes, 5);
-  const Session session;
-  Ring ring(8, 0);
-  const HeldFile held(session, buffer.fd(), path);
-  const auto write = [&] {
-    const int got = held.move(&ring, Direction::Write, 0, block, 0);
-    report().check(got == static_cast<int>(block), fs.name() + ": a late write", errno_name(got));
-  };
-  for (const std::string round : {", first", ", again"}) {
-    struct stat before{}, after{};
-    ::stat(path.c_str(), &before);
-    ::usleep(1600000);
-    const std::uint64_t deferred = held.info().deferred;
-    write();
-    ::stat(path.c_str(), &after);
-    report().check(newer(after.st_mtim, before.st_mtim),
-                   fs.name() + ": a write after a second sets the file's time, before UNMAP" +
-                       round);
-    report().check(held.info().deferred > deferred, fs.name() + ": a worker sets it" + round);
-    // At once: a machine that stood still for a second has the time set once more.
-    bool at_once = false;
-    for (int tries = 0; tries < 20 && !at_once; ++tries) {
-      const std::uint64_t until = held.info().deferred;
-      write();
-      at_once = held.info().deferred == until;
-    }
-    report().check(at_once, fs.name() + ": the next write needs none" + round);
-  }
-}
-
-// What was written since the time was set last is told at the end.
-void told_at_the_end(const FileSystem &fs, const DmaBuf &buffer) {
-  const std::string path = fs.path("told");
-  make_file(path, file_bytes, 5);
-  const UniqueFd watch(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
-  // The lab's debug kernel has none; the file's time is looked at all the same.
-  const bool watched = watch || errno != ENOSYS;
-  if (!watched)
-    report().skip("inotify", errno_name(errno));
-  else if (::inotify_add_watch(watch.get(), path.c_str(), IN_MODIFY) < 0)
-    die("inotify_add_watch: " + errno_name(errno));
-  const auto told = [&] {
-    char events[4096];
-    return ::read(watch.get(), events, sizeof(events)) > 0;
-  };
-  const Session session;
-  for (const bool writes : {true, false}) {
-    HeldFile held(session, buffer.fd(), path);
-    told();
-    struct stat before{}, after{};
-    ::stat(path.c_str(), &before);
-    ::usleep(50000);
-    const int got = held.move(nullptr, writes ? Direction::Write : Direction::Read, 0, block, 0);
-    report().check(got == static_cast<int>(block), fs.name() + ": an I/O before UNMAP",
-                   errno_name(got));
-    held.release();
-    const std::string what =
-        fs.name() + (writes ? ": UNMAP after a write" : ": UNMAP after a read");
-    const auto timed = [&] {
-      ::stat(path.c_str(), &after);
-      return newer(after.st_mtim, before.st_mtim);
-    };
-    // The mapping may go a moment after UNMAP.
-    const bool now = wait_for([&] { return watched ? told() : timed(); }, writes ? 30 : 0.3);
-    ::stat(path.c_str(), &after);
-    if (watched)
-      report().check(now == writes, what + ", inotify");
-    report().check(newer(after.st_mtim, before.st_mtim) == writes, what + ", the file's time");
-  }
-}
-
 // A page that somebody has in the page cache is the new one after a write.
 void page_cache(const FileSystem &fs, const DmaBuf &buffer) {
   const std::string path = fs.path("cached");
@@ -503,55 +347,6 @@ void page_cache(const FileSystem &fs, const DmaBuf &buffer) {
             !compare_words(found, wanted),
         fs.name() + ": a reader of the page cache sees what was written", errno_name(got));
   }
-}
-
-// Whoever is killed while MAP asks the file system about one piece after the other waits for the
-// answer about this one, and holds nothing any more.
-void killed_in_map(const FileSystem &fs, const DmaBuf &buffer) {
-  constexpr unsigned answer_ms = 20;
-  const std::string path = fs.path("asked");
-  const PiecesFile file(fs, "asked", file_bytes, 32768, 5);
-  const int pieces = static_cast<int>(places(path).size());
-  const Hurt hurt;
-  const Talk talk;
-  const pid_t child = ::fork();
-  if (child == 0) {
-    const Session session;
-    talk.tell_parent();
-    talk.wait_for_parent();
-    const HeldFile held(session, buffer.fd(), path, DMABUF_RW_DIR_READ);
-    ::_exit(held.error() ? exit_fail : exit_pass);
-  }
-  talk.wait_for_child();
-  hurt.slow_thread("bmap", answer_ms, child);
-  talk.tell_child();
-  const bool asks = wait_for([&] { return hurt.slowed() >= 5; }, 60);
-  const int before = hurt.slowed();
-  ::kill(child, SIGKILL);
-  int status = 0;
-  ::waitpid(child, &status, 0);
-  const int after = hurt.slowed();
-  hurt.slow_off();
-  report().check(asks && WIFSIGNALED(status), fs.name() + ": MAP is killed while it asks",
-                 std::format("{} questions, status {:#x}", before, status));
-  // Each piece takes two questions or more.
-  report().check(pieces > 100 && after < 2 * pieces,
-                 fs.name() + ": it asks no further about a file in many pieces",
-                 std::format("{} pieces, {} questions before, {} in all", pieces, before, after));
-  const auto can_write = [&] { return !!UniqueFd(::open(path.c_str(), O_RDWR | O_CLOEXEC)); };
-  report().check(wait_for(can_write, 30), fs.name() + ": the file is not held then",
-                 errno_name(errno));
-  file_holds(fs.name() + ": the file is whole", path, 5);
-  {
-    const Session session;
-    const HeldFile held(session, buffer.fd(), path);
-    report().check(held.error() == 0 && !can_write(), fs.name() + ": the next MAP holds it",
-                   errno_name(held.error()));
-    const int got = held.move(nullptr, Direction::Write, 0, block, 0);
-    report().check(got == static_cast<int>(block), fs.name() + ": and can write it",
-                   errno_name(got));
-  }
-  ::unlink(path.c_str());
 }
 
 // Whoever is killed holds nothing any more.
@@ -595,15 +390,13 @@ void test_held(const FileSystem &fs) {
   const DmaBuf buffer = std::move(*made);
   while_held(fs, buffer);
   mounted(fs, buffer);
-  defragmented(fs, buffer);
+  test_defragmented(fs, buffer);
   remount(fs, buffer);
   frozen(fs, buffer);
-  times(fs, buffer);
-  times_later(fs, buffer);
-  told_at_the_end(fs, buffer);
+  test_times(fs, buffer);
   test_changed(fs, buffer);
   page_cache(fs, buffer);
-  killed_in_map(fs, buffer);
+  test_killed_in_map(fs, buffer);
   killed(fs, buffer);
 }
 

@@ -183,6 +183,36 @@ def placement(tally: Tally) -> None:
     tally.same(theirs.status, 0, "fio's own engine ignores streams")
 
 
+def block_layer(tally: Tally) -> None:
+    """What Linux's block layer does to an I/O it does not do to a command of premapped; a job that asks for it is told so."""
+    job = ["--name=t", f"--filename={DEV}", "--direct=1", "--bs=4k", "--size=1m", *PLACE, "--iodepth=4"]
+    schedulers = sorted(Path("/sys/block").glob("nvme*/queue/scheduler"))
+    before = [path.read_text() for path in schedulers]
+    for datapath in ("premapped", "auto"):
+        # With auto fio has joined the group and set the scheduler before a file is open.
+        for option in ("--write_hint=short", "--prio=3", "--prioclass=2", "--priohint=1",
+                       *(["--cgroup=libdmabuf", "--ioscheduler=mq-deadline"] if datapath == "premapped" else [])):
+            run = fio([*job, "--rw=write", option, *engine(EXPORTER, datapath)])
+            refused(tally, f"{option}, {datapath}", run, option[2:].partition("=")[0])
+    tally.same([path.read_text() for path in schedulers], before, "the drive's scheduler is as it was")
+    for option in ("--write_hint=none", "--ioscheduler=none"):
+        run = fio([*job, "--rw=write", option, *engine(EXPORTER, "premapped")])
+        tally.check(run.status == 0 and bool(run.reports) and run.reports[0]["proven"], f"{option}, premapped", run.said())
+    for option in ("--prio=3", "--priohint=1", "--write_hint=short"):
+        run = fio([*job, "--rw=write", option, *engine(EXPORTER, "registered")])
+        tally.check(run.status == 0 and bool(run.reports) and run.reports[0]["proven"], f"{option}, registered", run.said())
+    # fio's disk_util is of the block layer's counters, whatever these are told of commands that pass it by.
+    switches = list(Path("/sys/block").glob("nvme*/queue/iostats_passthrough"))
+    for datapath, counted in (("premapped", False), ("registered", True)):
+        for switch in ("1", "0"):
+            for path in switches:
+                path.write_text(switch)
+            # It looks at them four times a second.
+            run = fio([*job, "--rw=randread", "--time_based", "--runtime=2", *engine(EXPORTER, datapath)])
+            seen = [disk["read_ios"] for disk in run.result.get("disk_util", [])]
+            tally.check(bool(seen) and (max(seen) > 64) == counted, f"disk_util, {datapath}, {switch}", f"{seen}; {run.said()}")
+
+
 def main() -> int:
     """All of it."""
     need_engine()
@@ -192,6 +222,7 @@ def main() -> int:
     atomic(tally)
     uncached(tally)
     placement(tally)
+    block_layer(tally)
     return tally.finish("fio_parity")
 
 
