@@ -319,6 +319,11 @@ def parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="keep the results that the tests labelled matrix left there, first",
     )
+    table.add_argument(
+        "--mixed",
+        action="store_true",
+        help="with --collect: let the table have results of different sources of the module side by side",
+    )
     made = commands.add_parser("fio", help="build a fio for this machine, once, and print its path")
     which = made.add_mutually_exclusive_group(required=True)
     which.add_argument("version", nargs="?", metavar="VERSION", help=f"such as {config.FIO_VERSION}")
@@ -445,10 +450,11 @@ def _dispatch(args: argparse.Namespace) -> int:
         case "info":
             _show(args.json)
         case "matrix":
+            if args.mixed and args.collect is None:
+                raise LabError("--mixed is about results that are kept first, and needs --collect")
             if args.collect is not None:
-                lab = root.setup()
-                qemu = str(lab.info["qemu"]).rpartition(":")[2].partition("+")[0]
-                say(f"{matrix.collect(build.checkout(), args.collect, qemu)} runs were collected")
+                runs = matrix.collect(build.checkout(), args.collect, args.mixed)
+                say(f"{len(runs)} runs were collected, {sum(run.failed for run in runs)} of them failed")
             matrix.write(build.checkout())
         case "fio-source":
             known = config.FIO_VERSION if args.lab else config.TEST_FIO_VERSION if args.tests else ""

@@ -3,8 +3,11 @@
 
 import errno
 import json
+import os
+import re
 import shutil
 import struct
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -483,6 +486,16 @@ def program(root: Path, arch: str = "amd64") -> list[str]:
         str(root / "usr/bin" / f"qemu-system-{'aarch64' if arch == 'arm64' else 'x86_64'}"),
         *("-L", str(root / "usr/share/qemu"), "-L", str(root / "usr/share/seabios")),
     ]
+
+
+def version(root: Path, arch: str = "amd64") -> str:
+    """That of a root's QEMU, such as 10.0.13, as it says itself."""
+    done = subprocess.run([*program(root, arch), "--version"], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                          env=environment(root, dict(os.environ)), check=False)
+    found = re.search(r" version (\S+)", done.stdout)
+    if done.returncode != 0 or found is None:
+        raise LabError(f"QEMU does not start: {(done.stderr or done.stdout).strip()}")
+    return found[1]
 
 
 def environment(root: Path, base: dict[str, str]) -> dict[str, str]:

@@ -297,7 +297,10 @@ def run(request: Request) -> int:
             loaded, signed = None, {}
         spec: dict[str, Any] = {
             "argv": argv,
-            "env": guest_environment(machine, ko, request.env),
+            "env": {
+                "LAB_QEMU": qemu.version(place.emulator, kernel.arch),
+                **guest_environment(machine, ko, request.env),
+            },
             "cwd": config.GUEST_SOURCE,
             "devices": [path for path in qemu.guest_devices(machine) if path not in kernel.lacks],
             "module": loaded,

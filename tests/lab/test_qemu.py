@@ -4,7 +4,9 @@
 import json
 from pathlib import Path
 
+import pytest
 from dmabuf_lab import config, qemu
+from dmabuf_lab.errors import LabError
 from dmabuf_lab.guest_kernel import GuestKernel
 
 KERNEL = GuestKernel("7.3", Path("/root/vmlinuz"), Path("/root/usr/lib/modules/7.3"))
@@ -234,3 +236,16 @@ def test_zeros_take_no_room_on_a_large_drive_only() -> None:
     for gib, found in ((1, False), (8, True)):
         values = [value for value in options(qemu.Machine("7.3", drive_gib=gib), "-drive") if "id=nvme0," in value]
         assert ["detect-zeroes=unmap" in value for value in values] == [found]
+
+
+def test_the_version_is_what_the_emulator_of_the_guest_says(tmp_path: Path) -> None:
+    """A root's QEMU is started by the root's loader, which this one takes the place of."""
+    loader = tmp_path / "usr/lib64/ld-linux-x86-64.so.2"
+    loader.parent.mkdir(parents=True)
+    says = 'case "$*" in *qemu-system-aarch64*) v=10.0.9;; *) v=10.0.13;; esac; echo "QEMU emulator version $v (Debian 1:$v+ds)"'
+    loader.write_text(f"#!/bin/sh\n{says}\n")
+    loader.chmod(0o755)
+    assert (qemu.version(tmp_path), qemu.version(tmp_path, "arm64")) == ("10.0.13", "10.0.9")
+    loader.write_text("#!/bin/sh\necho no such library >&2\nexit 127\n")
+    with pytest.raises(LabError, match="QEMU does not start: no such library"):
+        qemu.version(tmp_path)

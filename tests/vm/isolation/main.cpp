@@ -170,7 +170,9 @@ int main(int argc, char **argv) {
                                         Group{"generations", test_generations, true}};
   const auto before = live_dmabufs();
   for (const Group &group : groups) {
-    if (only.empty() ? group.only_by_name : only != group.name)
+    const bool wanted = only.empty() ? !group.only_by_name : only == group.name;
+    report().begin_group(group.name, wanted);
+    if (!wanted)
       continue;
     const double begin = now_s();
     const auto passes = report().passes();

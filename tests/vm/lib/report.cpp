@@ -41,19 +41,53 @@ void Report::take_options(int &argc, char **argv) {
     }
     if (++i == argc)
       die("--allow-skip: which?");
-    allowed_skips_.emplace_back(argv[i]);
+    const std::string given = argv[i];
+    const auto slash = given.find('/');
+    allowed_.push_back({.given = given,
+                        .group = slash == given.npos ? "" : given.substr(0, slash),
+                        .name = slash == given.npos ? given : given.substr(slash + 1)});
   }
   argc = kept;
   argv[argc] = nullptr;
 }
 
+void Report::begin_group(std::string_view name, bool runs) {
+  std::lock_guard guard(lock_);
+  if (runs)
+    group_ = name;
+  for (Allowed &allowed : allowed_)
+    if (allowed.group == name) {
+      allowed.group_known = true;
+      allowed.group_ran |= runs;
+    }
+}
+
+bool Report::is_allowed(std::string_view name) {
+  std::lock_guard guard(lock_);
+  bool found = false;
+  for (Allowed &allowed : allowed_) {
+    const std::string_view pattern = allowed.name;
+    const bool fits = pattern.ends_with('*')
+                          ? name.starts_with(pattern.substr(0, pattern.size() - 1))
+                          : name == pattern;
+    if (fits && (allowed.group.empty() || allowed.group == group_))
+      found = allowed.used = true;
+  }
+  return found;
+}
+
+void Report::check_allowed() {
+  for (const Allowed &allowed : allowed_) {
+    const std::string option = std::format("--allow-skip '{}'", allowed.given);
+    if (!allowed.group.empty() && !allowed.group_known)
+      fail(option, std::format("the program has no group {}", allowed.group));
+    else if (!allowed.used && (allowed.group.empty() || allowed.group_ran))
+      fail(option, "the run skipped no such check; remove the option");
+  }
+}
+
 void Report::skip(std::string_view name, std::string_view why) {
-  const bool allowed = std::ranges::any_of(allowed_skips_, [&](const std::string &pattern) {
-    return pattern.ends_with('*')
-               ? name.starts_with(std::string_view(pattern).substr(0, pattern.size() - 1))
-               : name == pattern;
-  });
-  if (!allowed)
+  if (!is_allowed(name))
     return fail(name, std::format("is skipped, which is not allowed here: {}", why));
   ++skipped_;
   std::lock_guard guard(lock_);
@@ -76,6 +110,7 @@ void Report::note(std::string_view text) {
 }
 
 int Report::finish(std::string_view program) {
+  check_allowed();
   const bool bad = failed_ != 0 || passed_ == 0;
   std::printf("%s %.*s: %llu checks held, %llu failed, %llu skipped\n", bad ? "FAIL" : "PASS",
               static_cast<int>(program.size()), program.data(),

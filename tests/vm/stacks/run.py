@@ -24,6 +24,7 @@ from pathlib import Path
 
 from fio import fabric
 from fio.harness import Run, Tally, engine, fio, need_engine, nothing_left
+from stacks import tested
 from stacks.made import EXTENT, EXTENTS, Stack, Stacks
 
 TARGETS = "/src/build/lab/tests/vm/targets"
@@ -61,7 +62,7 @@ def everything(tally: Tally, words: list[str], transports: tuple[str, ...], resu
             moved(tally, stacks, words, more)
         found = json.loads(plain.read_text())
         found["cells"] += json.loads(more.read_text())["cells"]
-        results.write_text(json.dumps(found))
+        results.write_text(json.dumps({**found, **tested.here()}))
 
 
 def job(stack: Stack, datapath: str, *words: str) -> Run:
