@@ -196,7 +196,8 @@ def test_a_path_that_is_taken_away_leaves_the_head_and_its_data() -> None:
 
 
 def test_a_panic_is_reported_as_such() -> None:
-    result = run("--", "echo before; echo c >/proc/sysrq-trigger; sleep 100")
+    # What was printed has to get out of the guest first.
+    result = run("--", "echo before; sleep 5; echo c >/proc/sysrq-trigger; sleep 100")
     assert result.returncode == 1
     assert result.stdout == b"before\n"
     assert b"Kernel panic - not syncing: sysrq triggered crash" in result.stderr
