@@ -44,8 +44,11 @@ extern "C" int fstatfs(int fd, struct statfs *place) noexcept {
   const int rc = real(fd, place);
   std::array<char, 64> name = {};
   const std::string link = "/proc/self/fd/" + std::to_string(fd);
-  if (rc == 0 && readlink(link.c_str(), name.data(), name.size() - 1) > 0 &&
-      std::string_view(name.data()).starts_with(std::string("/memfd:") + dmabuf::test::kName))
+  if (rc != 0 || readlink(link.c_str(), name.data(), name.size() - 1) <= 0)
+    return rc;
+  constexpr std::string_view kMemfd = "/memfd:";
+  const std::string_view found(name.data());
+  if (found.starts_with(kMemfd) && found.substr(kMemfd.size()).starts_with(dmabuf::test::kName))
     place->f_type = DMA_BUF_MAGIC;
   return rc;
 }
