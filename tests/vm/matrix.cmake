@@ -15,7 +15,7 @@ endif()
 set(matrix_results ${CMAKE_BINARY_DIR}/matrix)
 file(MAKE_DIRECTORY ${matrix_results})
 
-# FETCHED: not in the default run. FIRST: it makes much when it first runs, and begins before the others.
+# FETCHED: not in the default run; the smoke has the witness of all exporters then. FIRST: it makes much when it first runs, and begins before the others.
 # LAB: the lab's options, if not --kernel alone. EXPORTERS: others than udmabuf and heap; the first one is
 # isolation's, whose group modes needs a heap. NO: what this kernel lacks, as GROUP/NAME of isolation's checks.
 # NO_EXPORTER, NO_TRANSPORT: exporters and ways to an NVMe drive that it lacks.
@@ -28,10 +28,14 @@ function(add_smoke_test kernel)
     set(test_EXPORTERS udmabuf-scattered heap)
   endif()
   list(GET test_EXPORTERS 0 first)
-  # In the default run the witness looks at one.
-  set(exporters ${first})
-  if(test_FETCHED)
-    list(JOIN test_EXPORTERS "," exporters)
+  # In the default run the witness looks at one; at all of them in vm.witness.KERNEL.
+  list(JOIN test_EXPORTERS "," exporters)
+  if(NOT test_FETCHED)
+    add_test(NAME vm.witness.${kernel}
+      COMMAND ${CMAKE_SOURCE_DIR}/scripts/dmabuf-lab run ${test_LAB} --programs witness --timeout 800 --
+        "${programs}/witness --quick --fuzz 20 --load 1 --exporters ${exporters}")
+    set_tests_properties(vm.witness.${kernel} PROPERTIES LABELS "matrix;fetched" TIMEOUT 1800)
+    set(exporters ${first})
   endif()
   set(groups "")
   set(names handles ranges commands partition)
