@@ -44,7 +44,7 @@ set(programs /src/build/lab/tests/vm)
 # In one guest, as that kernel takes a minute to boot: memory that is freed, lists that are changed, locks. The exporter by
 # itself, what waits by the clock, and watch are left to the others.
 add_debug_test(several PART TIMEOUT 1500 COMMAND
-  ${programs}/isolation --only handles && ${programs}/invalidate --quick kill revoke sharing &&
+  ${programs}/isolation --only handles && ${programs}/isolation --only threads && ${programs}/invalidate --quick kill revoke sharing &&
   ${programs}/attacks publish durability pin late-return cpu-access)
 add_debug_test(isolation TIMEOUT 1500 COMMAND ${programs}/isolation)
 add_debug_test(rwfile TIMEOUT 900 COMMAND
