@@ -48,7 +48,7 @@ probe_release := $(shell sed -n 's/^.define UTS_RELEASE "\(.*\)"$$/\1/p' \
 # One run for all probes. A probe that does not compile is an answer, not an
 # error; a counter-probe that does not compile is one. No warnings are asked for
 # (W=), and no checker (C=): with them kernels run scripts, which may lack what
-# they need.
+# they need. And no ccache, whose own errors would be answers.
 $(probe_header): $(probes) $(probe_rules) $(dir $(probe_rules))probes/Kbuild $(probe_basis) | copy
 	@test -z "$(probe_release)" || \
 		printf '%s\n' $(oldest_kernel) $(probe_release) | sort -CV || \
@@ -57,7 +57,7 @@ $(probe_header): $(probes) $(probe_rules) $(dir $(probe_rules))probes/Kbuild $(p
 	@for name in $(probe_names); do \
 		printf '#define COUNTER_PROBE\n#include "%s.c"\n' $$name >$(BUILD)/probes/counter_$$name.c; \
 	done
-	-@$(MAKE) -k W= C= -C $(KDIR) M=$(abspath $(BUILD))/probes modules >$(BUILD)/probes/log 2>&1
+	-@CCACHE_DISABLE=1 $(MAKE) -k W= C= -C $(KDIR) M=$(abspath $(BUILD))/probes modules >$(BUILD)/probes/log 2>&1
 	@for name in $(probe_names); do \
 		test -e $(BUILD)/probes/counter_$$name.o || \
 			{ echo "the probe $$name cannot be asked of $(KDIR): see $(BUILD)/probes/log" >&2; exit 1; }; \

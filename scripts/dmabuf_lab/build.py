@@ -102,6 +102,7 @@ def _headers(kernel: GuestKernel) -> tuple[str, list[chroot.Bind], str]:
 def ccache_settings() -> dict[str, str]:
     """ccache's environment but for its folder: a compiler is known by its content; headers that are compiled once are allowed."""
     return {
+        "CCACHE_CONFIGPATH": "/dev/null",
         "CCACHE_COMPILERCHECK": "content",
         "CCACHE_MAXSIZE": "2G",
         "CCACHE_SLOPPINESS": "pch_defines,time_macros",
@@ -113,6 +114,11 @@ def ccache_folder() -> Path:
     folder = cache.folder() / "ccache"
     folder.mkdir(exist_ok=True)
     return folder
+
+
+def ccache_lock(folder: Path) -> Path:
+    """Held shared by each build of the lab: `clean` leaves the folder then."""
+    return folder.with_suffix(".lock")
 
 
 class Builder:
@@ -254,7 +260,8 @@ def build(
     base = checkout()
     # Also where the guest looks for what was made for another architecture.
     (base / config.BUILD_DIR).mkdir(parents=True, exist_ok=True)
-    with cache.lock(base / "build/.lab.lock", what="the build folder"):
+    objects = cache.lock(ccache_lock(ccache_folder()), shared=True, what="the compiled objects")
+    with cache.lock(base / "build/.lab.lock", what="the build folder"), objects:
         builder = Builder(root, base, arch)
         parts: list[Callable[[], None]] = [partial(builder.engine, programs)] if engine else []
         parts += [partial(builder.module, kernel) for kernel in kernels]

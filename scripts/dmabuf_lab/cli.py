@@ -12,6 +12,7 @@ from . import (
     arm64,
     bare,
     build,
+    cache,
     config,
     debug_kernel,
     fio_program,
@@ -419,7 +420,7 @@ def _clean(everything: bool) -> None:
     in_use += debug_kernel.remove(root.load(), everything) + stock_kernel.remove(everything)
     in_use += kernel_tree.remove() + root.remove(everything) + (bare.remove() if everything else [])
     if everything:
-        shutil.rmtree(build.ccache_folder())
+        in_use += cache.remove_unused([build.ccache_folder()], [], build.ccache_lock)
     kept.remove(everything, {root.NAME, arm64.TOOLS, arm64.GUEST, secure_boot.NAME, *stock_kernel.kept_names()})
     for path in in_use:
         say(f"kept {path}: it is in use")
