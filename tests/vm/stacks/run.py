@@ -55,6 +55,8 @@ def moved(tally: Tally, stacks: Stacks | None, words: list[str], results: Path) 
 
 def everything(tally: Tally, words: list[str], transports: tuple[str, ...], results: Path) -> None:
     """All targets with all memory, and one file of results."""
+    # Before the tests, and not after them: the checkout may change meanwhile.
+    of = tested.here()
     with tempfile.TemporaryDirectory() as folder:
         plain, more = Path(folder, "plain"), Path(folder, "more")
         moved(tally, None, words, plain)
@@ -62,7 +64,7 @@ def everything(tally: Tally, words: list[str], transports: tuple[str, ...], resu
             moved(tally, stacks, words, more)
         found = json.loads(plain.read_text())
         found["cells"] += json.loads(more.read_text())["cells"]
-        results.write_text(json.dumps({**found, **tested.here()}))
+        results.write_text(json.dumps({**found, **of}))
 
 
 def job(stack: Stack, datapath: str, *words: str) -> Run:
