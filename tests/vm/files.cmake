@@ -17,6 +17,7 @@ set(writes ${CMAKE_CURRENT_BINARY_DIR}/power_cut)
 file(MAKE_DIRECTORY ${writes})
 add_vm_test(files.power_cut ONE_CPU LAB --share ${writes} --writes ${writes}/writes
   COMMAND ${python}/files/power_cut.py ext4 xfs && ${python}/files/durable.py ext4 raw)
+set_tests_properties(vm.files.power_cut PROPERTIES COST 240)
 set(writes_xfs ${CMAKE_CURRENT_BINARY_DIR}/power_cut_xfs)
 file(MAKE_DIRECTORY ${writes_xfs})
 add_vm_test(files.durable ONE_CPU LAB --share ${writes_xfs} --writes ${writes_xfs}/writes

@@ -65,6 +65,8 @@ function(add_smoke_test kernel)
     set(labels matrix fetched)
   endif()
   set_tests_properties(vm.smoke.${kernel} PROPERTIES LABELS "${labels}" TIMEOUT 1800)
+  # One after the other at the end they would leave a CPU without work.
+  set_tests_properties(vm.smoke.${kernel} PROPERTIES COST 70)
   if(test_FIRST)
     set_tests_properties(vm.smoke.${kernel} PROPERTIES COST 1000)
   endif()
