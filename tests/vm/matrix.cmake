@@ -66,10 +66,11 @@ function(add_smoke_test kernel)
   endif()
   set_tests_properties(vm.smoke.${kernel} PROPERTIES LABELS "${labels}" TIMEOUT 1800)
   # One after the other at the end they would leave a CPU without work.
-  set_tests_properties(vm.smoke.${kernel} PROPERTIES COST 70)
+  set(cost 70)
   if(test_FIRST)
-    set_tests_properties(vm.smoke.${kernel} PROPERTIES COST 1000)
+    set(cost 1000)
   endif()
+  set_tests_properties(vm.smoke.${kernel} PROPERTIES COST ${cost})
 
   # The default run has this on 7.3, with a multipath head (vm.targets), and what users mount (vm.targets.stacks).
   set(targets "${python}/stacks/run.py --everything --results /share/${kernel}.json")
