@@ -110,6 +110,8 @@ class Descriptors:
     boot: Path | None = None
     # With Machine.topology: a disk for each of config.BRANCHES.
     branches: tuple[int, ...] = ()
+    # What kernel_image took out of the kernel's image; None: the image itself is started.
+    kernel: int | None = None
 
     def all(self) -> list[int]:
         """Every descriptor to keep open in the child."""
@@ -117,7 +119,8 @@ class Descriptors:
 
     def files(self) -> list[int]:
         """Those that are files, made for this machine."""
-        some = [fd for fd in (self.errors, self.device_tree, self.writes, self.variables) if fd is not None]
+        perhaps = (self.kernel, self.errors, self.device_tree, self.writes, self.variables)
+        some = [fd for fd in perhaps if fd is not None]
         return [self.initrd, self.nvme, self.virtio, *self.formats, *self.branches, *some]
 
 
@@ -430,7 +433,7 @@ def arguments(
         *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-net", "none"),
     ]
     if machine.firmware is None:
-        words += ["-kernel", str(kernel.image)]
+        words += ["-kernel", str(kernel.image) if fds.kernel is None else f"/proc/self/fd/{fds.kernel}"]
         words += ["-initrd", f"/proc/self/fd/{fds.initrd}"]
         words += ["-append", kernel_parameters(machine)]
     if machine.firmware is not None and fds.variables is not None and fds.boot is not None:

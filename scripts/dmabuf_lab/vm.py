@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import addresses, checks, config, initramfs, qemu
+from . import addresses, checks, config, initramfs, kernel_image, qemu
 from .errors import LabError
 from .guest_kernel import GuestKernel
 
@@ -167,7 +167,10 @@ class Guest:
             self.boot_disk = tempfile.TemporaryDirectory(prefix="dmabuf-lab-")
             boot = Path(self.boot_disk.name)
             qemu.boot_disk(boot, machine.firmware, kernel.image, archive, qemu.kernel_parameters(machine))
+        # The firmware starts the image, whose signature it looks at; the debug kernels have no other entry.
+        bare = None if machine.firmware or kernel.debug else kernel_image.unpacked(kernel.image.read_bytes())
         fds = qemu.Descriptors(
+            kernel=None if bare is None else _anonymous_file(data=bare),
             initrd=_anonymous_file(data=archive),
             nvme=_anonymous_file(size=machine.drive_gib * config.DISK_BYTES),
             virtio=_anonymous_file(size=config.DISK_BYTES),
