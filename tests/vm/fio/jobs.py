@@ -10,6 +10,7 @@ import re
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -105,6 +106,19 @@ def heads(tally: Tally, files: list[Path]) -> None:
                    f"{file.name}: its head says whether it writes")
 
 
+def same_count(tally: Tally, name: str, run: Run) -> None:
+    """The engine issued as many reads and writes as fio says, which adds up the jobs of a name."""
+    engine, said = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    names = {report["job"] for report in run.reports}
+    for kind in ("read", "write"):
+        for report in run.reports:
+            engine[report["job"], kind] += report["issued"][f"{kind}s"]
+        for job in run.jobs:
+            if job["jobname"] in names:
+                said[job["jobname"], kind] += job[kind]["total_ios"]
+    tally.same(engine, said, f"{name}: I/Os by the engine's count and by fio's")
+
+
 def one_file(tally: Tally, file: Path, variant: str, options: list[str]) -> None:
     """A file runs, on the datapath that it should, proven, and leaves nothing."""
     name = f"{file.name} {variant}"
@@ -117,15 +131,16 @@ def one_file(tally: Tally, file: Path, variant: str, options: list[str]) -> None
     for report in run.reports:
         tally.check(report["proven"] is True and report["datapath"] == path,
                     f"{name}: {report['job']} is proven on {path}", report["proof"])
-        moved = report["issued"]["reads"] + report["issued"]["writes"]
-        size = report["issued"]["read_bytes"] + report["issued"]["write_bytes"]
-        tally.check(moved > 10 or size > 4 << 20, f"{name}: {report['job']} did I/O", str(moved))
+    # How much a job gets done in its time is the machine's business, and that of the jobs beside it.
+    each = [report["issued"]["reads"] + report["issued"]["writes"] for report in run.reports]
+    tally.check(all(each), f"{name}: every job did I/O", str(each))
+    same_count(tally, name, run)
     # Sections in which one engine lays down or checks and the other moves.
     if file.parent.name == "verify":
         tally.check(len(run.jobs) > len(run.reports), f"{name}: an independent engine took part")
     if file.name == "moving-memory.fio" and run.reports:
         moves = run.reports[0]["module"]["invalidations"]
-        tally.check(moves > 10, f"{name}: the memory moved", str(moves))
+        tally.check(moves > 0, f"{name}: the memory moved", str(moves))
 
 
 def all_files(tally: Tally, files: list[Path]) -> None:

@@ -98,7 +98,8 @@ void mover(const InvalidateOptions &options, const Testexp &testexp) {
   report().check(buffer.must_stats().moves == 50, "the mover makes as many moves as asked for",
                  std::to_string(static_cast<std::uint64_t>(buffer.must_stats().moves)));
   report().check(buffer.start_mover(100) == 0, "MOVER_START without an end");
-  ::usleep(100000);
+  for (int tries = 0; tries < 1000 && buffer.must_stats().moves <= 50; ++tries)
+    ::usleep(10000);
   report().check(buffer.stop_mover() == 0, "MOVER_STOP");
   const auto moves = buffer.must_stats().moves;
   ::usleep(50000);

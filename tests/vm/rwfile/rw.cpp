@@ -433,10 +433,13 @@ void moving(const RwOptions &options, const TestBuffer &buffer, int target, Disk
   std::vector<Word> words(size / 8);
   if (const int error = buffer.start_mover(500, 0, DMABUF_TESTEXP_MOVER_MAPPED))
     die("MOVER_START: " + errno_name(error));
-  const double end = now_s() + options.seconds;
+  const double end = now_s() + options.seconds, limit = end + 60;
   std::uint32_t generation = 100;
   std::uint64_t rounds = 0;
-  while (now_s() < end) {
+  const auto enough = [&] {
+    return now_s() >= end && rounds >= 3 && buffer.must_stats().moves >= 10;
+  };
+  while (!enough() && now_s() < limit) {
     region.lay_down(++generation, disk_base, size);
     expect_rw(who + ", read", session,
               rw_io(mapped.entry.handle, Direction::Read, 0, size, disk_base),
