@@ -166,7 +166,7 @@ class Builder:
         where = f"{config.GUEST_SOURCE}/{build_dir(self.arch)}"
         compilers = ["-DCMAKE_C_COMPILER_LAUNCHER=ccache", "-DCMAKE_CXX_COMPILER_LAUNCHER=ccache"]
         if self.arch == "arm64":
-            compilers = [f"-DCMAKE_TOOLCHAIN_FILE={arm64.TOOLCHAIN}"]
+            compilers.append(f"-DCMAKE_TOOLCHAIN_FILE={arm64.TOOLCHAIN}")
         cache_file = self.out / "CMakeCache.txt"
         mark = self.out / ".root"
         if not mark.exists() or mark.read_text() != self.identity:
@@ -229,7 +229,8 @@ class Builder:
         with step(what):
             output = self._inside(
                 [
-                    *("env", f"PATH={path}"),
+                    # Debian's headers name the compiler, and that alone; others' find it in PATH.
+                    *("env", f"PATH={path}", "DEBIAN_KERNEL_USE_CCACHE=yes"),
                     *("make", "-s", f"-j{os.cpu_count() or 1}", "W=1"),
                     *("-C", f"{config.GUEST_SOURCE}/{source}"),
                     *(arm64.KBUILD if kernel.arch == "arm64" else ()),

@@ -151,6 +151,7 @@ PACKAGES = (
 # For arm64: the root with the cross compilers and QEMU. A word may name a suite after a slash.
 ARM64_TOOLS = (
     "bc",
+    "ccache",
     "cmake",
     "g++-14-aarch64-linux-gnu",
     "gcc-14-aarch64-linux-gnu",
