@@ -234,7 +234,9 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
         help="kernel messages that COMMAND provokes on purpose, or lines of its output with addresses "
         "of the kernel, that fail nothing",
     )
-    parser.add_argument("--append", default="", metavar="ARGS", help="more kernel parameters")
+    parser.add_argument(
+        "--append", action="append", default=[], metavar="ARGS", help="more kernel parameters; may be repeated"
+    )
     parser.add_argument(
         "--env", action="append", default=[], metavar="NAME=VALUE", help="set in the guest"
     )
@@ -361,7 +363,7 @@ def request(args: argparse.Namespace) -> runner.Request:
         build=not args.no_build,
         programs=args.programs,
         timeout_s=args.timeout or (86400 if shell else timeout_s),
-        append=args.append,
+        append=" ".join(args.append),
         cpu=args.cpu,
         qmp=args.qmp,
         formats=args.formats,

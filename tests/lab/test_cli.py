@@ -46,7 +46,7 @@ def test_all_machine_options_arrive() -> None:
     request = parse(
         *("run", "--kernel", "6.12", "--iommu", "strict", "--smp", "4", "--memory", "512"),
         *("--p2p", "--switch", "--no-module", "--no-build", "--no-multipath", "--timeout", "7.5"),
-        *("--append", "a=b c", "--share", "/tmp", "--formats", "--errors",
+        *("--append", "a=b c", "--append", "d=e", "--share", "/tmp", "--formats", "--errors",
           "--nodes", "2", "--topology", "--drive-gib", "8", "--writes", "/tmp/log", "--", "ls", "--color", "-l"),
     )
     assert request == runner.Request(
@@ -62,7 +62,7 @@ def test_all_machine_options_arrive() -> None:
         module=False,
         build=False,
         timeout_s=7.5,
-        append="a=b c",
+        append="a=b c d=e",
         formats=True,
         errors=True,
         nodes=2,

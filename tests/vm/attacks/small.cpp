@@ -23,6 +23,8 @@ bool cached(int fd, std::uint64_t offset) {
 
 // A polled write takes its own range out of the page cache, and nobody else's.
 void attack_polled_cache() {
+  if (!report().check(has_poll_queues(), "drives have a queue that is polled"))
+    return;
   const UniqueFd target = open_target(drive);
   const UniqueFd cache = open_target(drive, O_RDONLY | O_CLOEXEC);
   const DmaBuf buffer = make_buffer(block);

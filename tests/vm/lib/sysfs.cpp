@@ -41,6 +41,8 @@ std::string pci_function(const std::string &controller) {
   return device.filename();
 }
 
+bool has_poll_queues() { return number_in("/sys/module/nvme/parameters/poll_queues") > 0; }
+
 std::string formats_namespace(unsigned number) {
   for (const auto &entry : std::filesystem::directory_iterator("/sys/block")) {
     const std::string name = entry.path().filename();

@@ -16,6 +16,9 @@ int write_file(const std::string &path, std::string_view text);
 std::string read_file(const std::string &path);
 // The number that a file holds; -1 when it cannot be read.
 int number_in(const std::string &path);
+// Whether drives have a queue that is polled: without one a polled ring's I/O ends by interrupts,
+// and tests something else.
+bool has_poll_queues();
 // The PCI function of a controller ("0000:01:00.0").
 std::string pci_function(const std::string &controller);
 // The block device of a namespace of the drive that `dmabuf-lab run --formats` adds, by its number

@@ -246,6 +246,8 @@ int main(int argc, char **argv) {
   if (!good || optind != argc || options.threads == 0 || options.threads > 24)
     die("usage: races [--seed N] [--seconds S] [--limit S] [--threads N] [--polled] [--only "
         "NAME]…");
+  if (options.polled && !has_poll_queues())
+    die("--polled needs a drive with a queue that is polled: nvme.poll_queues=1");
   options.limit = std::max(options.limit, options.seconds);
   report().note(std::format("seed {}", options.seed));
   run(options);

@@ -6,6 +6,7 @@
 #include "lib/exporter.hpp"
 #include "lib/report.hpp"
 #include "lib/ring.hpp"
+#include "lib/sysfs.hpp"
 #include "lib/target.hpp"
 
 #include <algorithm>
@@ -278,12 +279,6 @@ void check_unmap_unreaped(Bench &bench, Path path, unsigned flags, std::string_v
   if (!report().check(ended, std::format("{}: UNMAP before reaping returns", name)))
     die("the UNMAP hangs; the rest cannot run");
   report().check(work.get(), std::format("{}: and the I/O ended well", name));
-}
-
-bool has_poll_queues() {
-  UniqueFd fd(::open("/sys/module/nvme/parameters/poll_queues", O_RDONLY | O_CLOEXEC));
-  char digit = '0';
-  return fd && ::read(fd.get(), &digit, 1) == 1 && digit != '0';
 }
 
 void run(bool polled) {
