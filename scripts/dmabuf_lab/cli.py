@@ -238,6 +238,12 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
         "--append", action="append", default=[], metavar="ARGS", help="more kernel parameters; may be repeated"
     )
     parser.add_argument(
+        "--kaslr",
+        action="store_true",
+        help="the image of a stock amd64 kernel starts itself, as on other machines, and puts the kernel at a "
+        "random address; without it QEMU starts the kernel, which takes a second less",
+    )
+    parser.add_argument(
         "--env", action="append", default=[], metavar="NAME=VALUE", help="set in the guest"
     )
     parser.add_argument("--console", action="store_true", help="show the console on stderr, live")
@@ -376,6 +382,7 @@ def request(args: argparse.Namespace) -> runner.Request:
         flash=args.flash,
         mok_password=args.mok_password,
         topology=args.topology,
+        kaslr=args.kaslr,
         expect=tuple(args.expect),
         console=args.console,
         log=args.log,
@@ -422,7 +429,7 @@ def _clean(everything: bool) -> None:
     in_use += debug_kernel.remove(root.load(), everything) + stock_kernel.remove(everything)
     in_use += kernel_tree.remove() + root.remove(everything) + (bare.remove() if everything else [])
     if everything:
-        in_use += cache.remove_unused([build.ccache_folder()], [], build.ccache_lock)
+        in_use += cache.remove_folder(build.OBJECTS)
     kept.remove(everything, {root.NAME, arm64.TOOLS, arm64.GUEST, secure_boot.NAME, *stock_kernel.kept_names()})
     for path in in_use:
         say(f"kept {path}: it is in use")

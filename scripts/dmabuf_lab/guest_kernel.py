@@ -6,8 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import config, debug_kernel, kernel_tree, stock_kernel
+from . import config, debug_kernel, kernel_image, kernel_tree, stock_kernel
 from .errors import LabError
+from .progress import say
 from .root import Root
 
 
@@ -20,7 +21,8 @@ class GuestKernel:
     of which `headers` is a part then, and its compiler if it has one of its own; hurt: the module that
     only tests of accidents load is built for it; mark: changes whenever the kernel is built anew; lacks:
     devices that the guest has not; debug: it looks for mistakes, and takes its time;
-    lockdep: it checks the order of locks; kcsan: it looks for data races; arch: the architecture.
+    lockdep: it checks the order of locks; kcsan: it looks for data races; arch: the architecture;
+    stock: it is Debian's, as it came.
     """
 
     release: str
@@ -35,6 +37,17 @@ class GuestKernel:
     lockdep: bool = False
     kcsan: bool = False
     arch: str = "amd64"
+    stock: bool = False
+
+    def body(self) -> bytes | None:
+        """What QEMU can start of it without its image, whose work an emulated processor would do; None if that has to start
+        itself. A kernel of the user's always does: it may need more than was tried here (KASAN's shadow, say)."""
+        if not self.stock or self.arch != "amd64":
+            return None
+        found = kernel_image.unpacked(self.image.read_bytes())
+        if found is None:
+            say(f"the image of {self.release} has to unpack itself, emulated: each boot takes some seconds longer")
+        return found
 
 
 def names() -> list[str]:
@@ -48,7 +61,7 @@ def stock(root: Root, name: str) -> GuestKernel:
     modules = root.path / "usr/lib/modules" / release
     for image in (modules / "vmlinuz", root.path / f"boot/vmlinuz-{release}"):
         if image.is_file():
-            return GuestKernel(release, image, modules)
+            return GuestKernel(release, image, modules, stock=True)
     raise LabError(f"the lab root has no kernel image for {release}")
 
 
@@ -75,6 +88,7 @@ def fetched(kernel: stock_kernel.StockKernel) -> GuestKernel:
         source=kernel.source,
         lacks=kernel.series.lacks,
         arch=kernel.series.arch,
+        stock=True,
     )
 
 

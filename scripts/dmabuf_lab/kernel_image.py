@@ -3,12 +3,11 @@
 
 An x86 image (bzImage, Documentation/arch/x86/boot.rst of Linux) is a program that unpacks the kernel and starts it.
 Emulated, that is a fifth of the work of a boot. QEMU starts an unpacked kernel by the entry that Xen's PVH guests have, if
-the kernel has one (CONFIG_PVH; Debian's have). That kernel is not moved to a random address, which the program would have
-done.
+the kernel has one (CONFIG_PVH; Debian's have). What else the program would have done is left out: a random address for the
+kernel and for what it maps (KASLR), and five levels of page tables.
 """
 
 import ctypes
-import ctypes.util
 import lzma
 import struct
 import zlib
@@ -22,8 +21,10 @@ WITH_PAYLOAD = 0x0208
 SETUP_SECTORS_AT = 0x1F1
 PAYLOAD_AT = 0x248
 SECTOR = 512
-# Behind what is compressed: the size of what it unpacks to.
+# The last bytes of the payload: the size of what it unpacks to. gzip ends in it; for others the kernel's build adds it.
 SIZE = struct.Struct("<I")
+# Nothing vouches for these bytes: a kernel is not larger.
+LARGEST = 1 << 30
 
 PT_NOTE = 4
 # Of the notes of "Xen": where PVH guests begin (XEN_ELFNOTE_PHYS32_ENTRY).
@@ -43,26 +44,26 @@ def _gzip(data: bytes, size: int) -> bytes:
 
 
 def _xz(data: bytes, size: int) -> bytes:
-    return _to_its_end(lzma.LZMADecompressor(), data, size)
+    return _to_its_end(lzma.LZMADecompressor(), data[: -SIZE.size], size)
 
 
 def _zstd(data: bytes, size: int) -> bytes:
     """By the library that Debian's dpkg needs. The kernel's frame does not say its size, and the kernel does it in one go, too."""
-    library = ctypes.CDLL(ctypes.util.find_library("zstd") or "libzstd.so.1")
+    library = ctypes.CDLL("libzstd.so.1")
     sized, decompress, failed = library.ZSTD_findFrameCompressedSize, library.ZSTD_decompress, library.ZSTD_isError
     for function in (sized, decompress):
         function.restype = ctypes.c_size_t
     sized.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
     decompress.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t]
     failed.argtypes = [ctypes.c_size_t]
-    frame = sized(data, len(data))
+    frame = sized(data, len(data) - SIZE.size)
     if failed(frame):
         raise ValueError("no frame of zstd")
     room = ctypes.create_string_buffer(size)
     got = decompress(room, size, data, frame)
     if failed(got):
         raise ValueError("zstd cannot unpack it")
-    return room.raw[:got]
+    return ctypes.string_at(room, got)
 
 
 # By what the compressed kernel begins with.
@@ -97,18 +98,23 @@ def _notes(kernel: bytes) -> Iterator[tuple[bytes, int]]:
             at += 12 + (name + 3 & ~3) + (body + 3 & ~3)
 
 
+def _unpacked(image: bytes) -> bytes | None:
+    payload = _payload(image)
+    unpack = next((way for begin, way in UNPACK.items() if payload.startswith(begin)), None)
+    if unpack is None:
+        return None
+    size: int = SIZE.unpack(payload[-SIZE.size :])[0]
+    if size > LARGEST:
+        raise ValueError("no kernel is so large")
+    kernel = unpack(payload, size)
+    good = len(kernel) == size and kernel[:5] == b"\x7fELF\x02" and (b"Xen", PVH_ENTRY) in _notes(kernel)
+    return kernel if good else None
+
+
 def unpacked(image: bytes) -> bytes | None:
     """The kernel of an x86 image as an ELF file that QEMU can start; None if the image has to start it itself: it is of
-    another kind, is compressed by something else, or has no entry for that."""
-    payload = _payload(image)
-    for begin, unpack in UNPACK.items():
-        if not payload.startswith(begin):
-            continue
-        size: int = SIZE.unpack(payload[-SIZE.size :])[0]
-        try:
-            kernel = unpack(payload[: -SIZE.size], size)
-            if len(kernel) == size and kernel[:5] == b"\x7fELF\x02" and (b"Xen", PVH_ENTRY) in _notes(kernel):
-                return kernel
-        except (OSError, ValueError, EOFError, zlib.error, lzma.LZMAError, struct.error):
-            pass
-    return None
+    another kind, is compressed by something else, is damaged, or has no entry for that, or this machine has no libzstd."""
+    try:
+        return _unpacked(image)
+    except (ArithmeticError, AttributeError, EOFError, OSError, ValueError, lzma.LZMAError, struct.error, zlib.error):
+        return None

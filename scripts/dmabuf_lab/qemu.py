@@ -50,7 +50,8 @@ class Machine:
     loads, FILE[,NAME=VALUE...], or "" for none; debug: the kernel is the debug kernel; arch: the
     architecture; drive_gib: the size of the first NVMe drive; writes: a log of what the guest writes to
     it, in order (see the lab's page); topology: one more drive for each of config.BRANCHES, two of them
-    behind root ports, two behind a switch that has a PCI BAR (ivshmem), too, and one on NUMA node 1.
+    behind root ports, two behind a switch that has a PCI BAR (ivshmem), too, and one on NUMA node 1;
+    kaslr: a stock kernel's image starts itself, as on other machines, at an address that it chooses.
     """
 
     release: str
@@ -84,6 +85,7 @@ class Machine:
     # UEFI with Secure Boot, in place of QEMU's BIOS.
     firmware: Firmware | None = None
     topology: bool = False
+    kaslr: bool = False
 
 
 @dataclass(frozen=True)

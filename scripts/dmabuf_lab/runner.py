@@ -64,6 +64,7 @@ class Request:
     flash: Path | None = None
     mok_password: str | None = None
     topology: bool = False
+    kaslr: bool = False
     expect: tuple[str, ...] = ()
     console: bool = False
     log: Path | None = None
@@ -120,6 +121,8 @@ def _machine(
         raise LabError("--paths makes a multipath head, and does not go with --no-multipath")
     if request.arch != "arm64" and request.incoherent:
         raise LabError("--incoherent is for guests of arm64: PCI devices of amd64 are coherent")
+    if request.kaslr and not (kernel.stock and kernel.arch == "amd64"):
+        raise LabError("--kaslr is for stock kernels of amd64: the image of any other starts itself anyway")
     if request.arch == "arm64" and request.icount:
         raise LabError("--icount is for guests of amd64")
     if request.programs and not request.build:
@@ -157,6 +160,7 @@ def _machine(
         writes=request.writes,
         firmware=firmware,
         topology=request.topology,
+        kaslr=request.kaslr,
         shell=request.shell,
     )
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import addresses, checks, config, initramfs, kernel_image, qemu
+from . import addresses, checks, config, initramfs, qemu
 from .errors import LabError
 from .guest_kernel import GuestKernel
 
@@ -71,14 +71,17 @@ def _die_with_parent(parent: int) -> Callable[[], None]:
 
 def _anonymous_file(size: int = 0, data: bytes = b"") -> int:
     """A file without a name, so that nothing is left behind however the process ends."""
-    file = tempfile.TemporaryFile(prefix="dmabuf-lab-")
-    fd = os.dup(file.fileno())
-    file.close()
-    if data:
-        with os.fdopen(os.dup(fd), "wb") as writer:
-            writer.write(data)
-    else:
-        os.ftruncate(fd, size)
+    try:
+        with tempfile.TemporaryFile(prefix="dmabuf-lab-") as file:
+            if data:
+                file.write(data)
+                file.flush()
+            else:
+                file.truncate(size)
+            fd = os.dup(file.fileno())
+    except OSError as error:
+        place = tempfile.gettempdir()
+        raise LabError(f"{place}: {error.strerror}: what a guest needs is kept there, or in TMPDIR") from error
     os.set_inheritable(fd, True)
     return fd
 
@@ -167,10 +170,10 @@ class Guest:
             self.boot_disk = tempfile.TemporaryDirectory(prefix="dmabuf-lab-")
             boot = Path(self.boot_disk.name)
             qemu.boot_disk(boot, machine.firmware, kernel.image, archive, qemu.kernel_parameters(machine))
-        # The firmware starts the image, whose signature it looks at; the debug kernels have no other entry.
-        bare = None if machine.firmware or kernel.debug else kernel_image.unpacked(kernel.image.read_bytes())
+        # Firmware starts the image, whose signature it looks at.
+        body = None if machine.firmware or machine.kaslr else kernel.body()
         fds = qemu.Descriptors(
-            kernel=None if bare is None else _anonymous_file(data=bare),
+            kernel=None if body is None else _anonymous_file(data=body),
             initrd=_anonymous_file(data=archive),
             nvme=_anonymous_file(size=machine.drive_gib * config.DISK_BYTES),
             virtio=_anonymous_file(size=config.DISK_BYTES),

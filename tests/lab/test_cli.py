@@ -2,6 +2,7 @@
 """Arguments mean what --help says."""
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,7 @@ def test_all_machine_options_arrive() -> None:
     request = parse(
         *("run", "--kernel", "6.12", "--iommu", "strict", "--smp", "4", "--memory", "512"),
         *("--p2p", "--switch", "--no-module", "--no-build", "--no-multipath", "--timeout", "7.5"),
-        *("--append", "a=b c", "--append", "d=e", "--share", "/tmp", "--formats", "--errors",
+        *("--append", "a=b c", "--append", "d=e", "--kaslr", "--share", "/tmp", "--formats", "--errors",
           "--nodes", "2", "--topology", "--drive-gib", "8", "--writes", "/tmp/log", "--", "ls", "--color", "-l"),
     )
     assert request == runner.Request(
@@ -63,6 +64,7 @@ def test_all_machine_options_arrive() -> None:
         build=False,
         timeout_s=7.5,
         append="a=b c d=e",
+        kaslr=True,
         formats=True,
         errors=True,
         nodes=2,
@@ -81,6 +83,15 @@ def test_a_topology_has_two_nodes_and_no_other_ports() -> None:
     for other in (("--p2p",), ("--paths", "2"), ("--arch", "arm64")):
         with pytest.raises(LabError, match="not with --p2p, --paths or --arch arm64"):
             runner._machine(parse("run", "--topology", *other, "--", "true"), kernel)
+
+
+def test_a_random_address_is_for_kernels_whose_image_qemu_would_leave_out() -> None:
+    kernel = GuestKernel("7.3", Path("/boot/vmlinuz"), Path("/modules"), stock=True)
+    assert runner._machine(parse("run", "--kaslr", "--", "true"), kernel).kaslr
+    assert not runner._machine(parse("run", "--", "true"), kernel).kaslr
+    for other in (replace(kernel, stock=False), replace(kernel, arch="arm64")):
+        with pytest.raises(LabError, match="--kaslr is for stock kernels"):
+            runner._machine(parse("run", "--kaslr", "--", "true"), other)
 
 
 def test_programs_are_named_for_a_build() -> None:

@@ -8,6 +8,7 @@ import random
 import struct
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,8 @@ def image(compressed: bytes, size: int, setup: int = 39, version: int = 0x20F) -
     head = bytearray((setup + 1) * 512)
     head[0x1F1] = setup
     head[0x202:0x208] = b"HdrS" + struct.pack("<H", version)
-    payload = compressed + struct.pack("<I", size)
+    # gzip ends in the size already.
+    payload = compressed if compressed[:2] == b"\x1f\x8b" else compressed + struct.pack("<I", size)
     struct.pack_into("<II", head, 0x248, 716, len(payload))
     return bytes(head) + b"\xcc" * 716 + payload + b"\xcc" * 4096
 
@@ -82,8 +84,9 @@ def test_what_is_cut_off_or_damaged_is_not_taken(compress: Callable[[bytes], byt
     good = compress(kernel)
     for bad in (good[:-40_000], good[:5000] + bytes(1000) + good[6000:]):
         assert kernel_image.unpacked(image(bad, len(kernel))) is None
-    for size in (len(kernel) - 1, len(kernel) + 1):
-        assert kernel_image.unpacked(image(good, size)) is None
+    for size in (len(kernel) - 1, len(kernel) + 1, (1 << 32) - 1):
+        wrong = good[:-4] + struct.pack("<I", size) if compress is gzip.compress else good
+        assert kernel_image.unpacked(image(wrong, size)) is None
 
 
 def test_other_images_start_themselves() -> None:
@@ -95,6 +98,32 @@ def test_other_images_start_themselves() -> None:
     # arm64's, and what is no kernel at all.
     for other in (b"MZ" + bytes(0x4000), kernel, b"", b"HdrS"):
         assert kernel_image.unpacked(other) is None
+
+
+def test_what_ends_in_its_header_starts_itself() -> None:
+    kernel = elf(PVH)
+    good = image(gzip.compress(kernel), len(kernel))
+    for size in range(0x1F0, 0x260):
+        assert kernel_image.unpacked(good[:size]) is None
+
+
+def test_tables_that_lead_out_of_the_kernel_are_not_followed() -> None:
+    kernel = elf(PVH)
+    for wrong in (1 << 63, (1 << 64) - 1, len(kernel)):
+        bad = kernel[:32] + struct.pack("<Q", wrong) + kernel[40:]
+        assert kernel_image.unpacked(image(gzip.compress(bad), len(bad))) is None
+
+
+def test_only_stock_kernels_of_amd64_are_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kernel = elf(PVH)
+    file = tmp_path / "vmlinuz"
+    file.write_bytes(image(gzip.compress(kernel), len(kernel)))
+    made = GuestKernel("7.3", file, tmp_path, stock=True)
+    assert made.body() == kernel
+    assert replace(made, stock=False).body() is None and replace(made, arch="arm64").body() is None
+    assert capsys.readouterr().err == ""
+    file.write_bytes(b"")
+    assert made.body() is None and "has to unpack itself" in capsys.readouterr().err
 
 
 def test_qemu_starts_what_was_taken_out_of_the_image() -> None:

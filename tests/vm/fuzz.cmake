@@ -22,7 +22,7 @@ set(fuzz_debug_lab ${fuzz_lab}
 # First that one seed means one sequence of calls, that a trace repeats it, and that the program sees
 # what it is there to see. Then a minute, and longer where a slow machine has not come round to every
 # call by then.
-add_vm_test(fuzz LAB ${fuzz_lab} COMMAND
+add_vm_test(fuzz LAB ${fuzz_lab} --kaslr COMMAND
   grep -qx 1 /sys/module/nvme/parameters/poll_queues &&
   ${fuzz} --seed 1 --threads 1 --calls 3000 --trace /tmp/first &&
   ${fuzz} --seed 1 --threads 1 --calls 3000 --trace /tmp/second && cmp /tmp/first /tmp/second &&

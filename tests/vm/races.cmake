@@ -11,9 +11,9 @@ set(soak ${programs}/soak)
 
 # Formats, too. Without an IOMMU: Linux 7.3 warns (dma_iova_link) when it maps the metadata of several
 # of its own requests in one. The drive's own messages about commands in old blocks are no complaint.
-add_vm_test(races LAB --formats --no-multipath --iommu off ${poison} COMMAND ${races} --seconds 15)
+add_vm_test(races LAB --kaslr --formats --no-multipath --iommu off ${poison} COMMAND ${races} --seconds 15)
 # Losses of either path and of both; polled rings.
-add_vm_test(races.paths LAB --paths 2 --append nvme.poll_queues=1 ${poison} COMMAND
+add_vm_test(races.paths LAB --kaslr --paths 2 --append nvme.poll_queues=1 ${poison} COMMAND
   ${races} --polled --seconds 15)
 # One boot for what needs a minute in all.
 add_vm_test(sectors ALONE LAB --errors COMMAND

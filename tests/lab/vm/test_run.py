@@ -61,16 +61,20 @@ def test_a_share_is_writable_the_checkout_is_not_and_an_address_that_is_expected
 def test_the_machine_is_as_asked_for() -> None:
     line = (
         "nproc; ls /sys/kernel/iommu_groups | wc -l; cat /sys/module/nvme_core/parameters/multipath; "
-        "lspci -d 1af4:1110; uname -r; cat /sys/block/nvme0n1/size /sys/block/vda/size"
+        "lspci -d 1af4:1110; uname -r; cat /sys/block/nvme0n1/size /sys/block/vda/size /sys/kernel/boot_params/version; "
+        "grep -wo 'lab[.]=[ab]' /proc/cmdline"
     )
-    plain = run("--iommu", "off", "--no-multipath", "--", line).stdout.decode()
+    plain = run("--iommu", "off", "--no-multipath", "--append", "lab.=a", "--append", "lab.=b", "--", line).stdout.decode()
     lines = plain.splitlines()
     assert lines[:3] == ["1", "0", "N"]
     assert lines[3].startswith("7.3.")
-    assert lines[4:] == ["2097152", "2097152"]
-    other = run("--iommu", "strict", "--p2p", "--kernel", "6.12", "--", line, one_cpu=False).stdout.decode()
+    assert lines[4:6] == ["2097152", "2097152"]
+    # What Linux takes for the version of the boot protocol where there was none, as with PVH.
+    without_image = "0x020c"
+    assert lines[6:] == [without_image, "lab.=a", "lab.=b"]
+    other = run("--iommu", "strict", "--p2p", "--kernel", "6.12", "--kaslr", "--", line, one_cpu=False).stdout.decode()
     lines = other.splitlines()
-    assert lines[0] == "2"
+    assert lines[0] == "2" and lines[-1].startswith("0x02") and lines[-1] != without_image
     assert int(lines[1]) > 0
     assert lines[2] == "Y"
     assert "Inter-VM shared memory" in lines[3] or "1110" in lines[3]
