@@ -30,8 +30,10 @@ ENGINE_PRODUCTS = ("engine/libdmabuf.so", f"engine/libdmabuf/fio-{config.FIO_VER
 MODULE_INPUTS = ("kernel",)
 # Where headers that are not in the lab root are shown while a module is built.
 HEADERS_MOUNT = "/share"
-# Where the amd64 root has compilers' names that are ccache, and where that keeps what they made.
+# Where a root has compilers' names that are ccache, and where that keeps what they made.
 CCACHE, CCACHE_MOUNT = "/usr/lib/ccache", "/srv"
+# The folder of the cache that is shown there.
+OBJECTS = "ccache"
 EXPORTER_INPUTS = ("kernel/testexp", "kernel/probe.mk", "kernel/probes", "kernel/uapi")
 HURT_INPUTS = ("kernel/testmod",)
 # What a module's build may not say, but for what it says of a kernel that was built elsewhere (--kernel-tree).
@@ -111,14 +113,9 @@ def ccache_settings() -> dict[str, str]:
 
 def ccache_folder() -> Path:
     """Where objects are kept, made if missing: what is compiled anew is what changed, in any checkout."""
-    folder = cache.folder() / "ccache"
+    folder = cache.folder() / OBJECTS
     folder.mkdir(exist_ok=True)
     return folder
-
-
-def ccache_lock(folder: Path) -> Path:
-    """Held shared by each build of the lab: `clean` leaves the folder then."""
-    return folder.with_suffix(".lock")
 
 
 class Builder:
@@ -261,7 +258,8 @@ def build(
     base = checkout()
     # Also where the guest looks for what was made for another architecture.
     (base / config.BUILD_DIR).mkdir(parents=True, exist_ok=True)
-    objects = cache.lock(ccache_lock(ccache_folder()), shared=True, what="the compiled objects")
+    # `clean` leaves the folder to a build.
+    objects = cache.lock(cache.lock_beside(OBJECTS), shared=True, what="the compiled objects")
     with cache.lock(base / "build/.lab.lock", what="the build folder"), objects:
         builder = Builder(root, base, arch)
         parts: list[Callable[[], None]] = [partial(builder.engine, programs)] if engine else []

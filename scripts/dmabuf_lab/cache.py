@@ -65,3 +65,26 @@ def remove_unused(paths: Iterable[Path], keep: Collection[Path], lock_of: Callab
             shutil.rmtree(path)
             lock_of(path).unlink(missing_ok=True)
     return kept
+
+
+def lock_beside(name: str) -> Path:
+    """Under which the folder `name` of the cache is used and removed. It stays when the folder goes: whoever waits for it
+    then holds what others look at, too."""
+    return folder() / f"{name}.lock"
+
+
+def remove_folder(name: str) -> list[str]:
+    """Removes a folder of the cache that is used under lock_beside(); returns it where it is in use."""
+    with files.try_lock(lock_beside(name)) as unused:
+        path = folder() / name
+        if not unused:
+            return [str(path)]
+        for left in folder().glob(f"{name}.tmp.*"):
+            shutil.rmtree(left)
+        if path.is_dir():
+            # Under another name: this may be cut off, and a part of a root is none.
+            dying = path.with_name(f"{name}.tmp.{os.getpid()}")
+            path.rename(dying)
+            say(f"removing {path}")
+            shutil.rmtree(dying)
+    return []
