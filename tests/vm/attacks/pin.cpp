@@ -79,7 +79,8 @@ void one_path(const Testexp &testexp, int target, Path path) {
     const int released = mover.release();
     report().check(released == 0, name + ": UNREGISTER and UNMAP", errno_name(released));
   }
-  check_let_go(buffer, name, &ring);
+  // bvec sends no request of io_uring's own: it has let go with nobody entering the ring.
+  check_let_go(buffer, name, path == Path::Registered ? &ring : nullptr);
 }
 
 void one_file(const Testexp &testexp) {

@@ -119,11 +119,23 @@ def same_count(tally: Tally, name: str, run: Run) -> None:
     tally.same(engine, said, f"{name}: I/Os by the engine's count and by fio's")
 
 
+def did_enough(file: Path, run: Run) -> bool:
+    """Each job moved something worth the name, and memory that is to move did so."""
+    for report in run.reports:
+        issued = report["issued"]
+        if issued["reads"] + issued["writes"] <= 10 and issued["read_bytes"] + issued["write_bytes"] <= 4 << 20:
+            return False
+    return file.name != "moving-memory.fio" or all(report["module"]["invalidations"] > 10 for report in run.reports)
+
+
 def one_file(tally: Tally, file: Path, variant: str, options: list[str]) -> None:
     """A file runs, on the datapath that it should, proven, and leaves nothing."""
     name = f"{file.name} {variant}"
     with nothing_left(tally, name):
         run = run_job(file, options)
+        # How much a job gets done in its time is the machine's business, and that of the jobs beside it.
+        if run.status == 0 and "RUNTIME" in variables(file) and not did_enough(file, run):
+            run = run_job(file, options, more={"RUNTIME": "15"})
     if not tally.check(run.status == 0 and bool(run.jobs), f"{name}: runs", run.said()):
         return
     tally.check(bool(run.reports), f"{name}: the engine under test ran")
@@ -131,16 +143,12 @@ def one_file(tally: Tally, file: Path, variant: str, options: list[str]) -> None
     for report in run.reports:
         tally.check(report["proven"] is True and report["datapath"] == path,
                     f"{name}: {report['job']} is proven on {path}", report["proof"])
-    # How much a job gets done in its time is the machine's business, and that of the jobs beside it.
-    each = [report["issued"]["reads"] + report["issued"]["writes"] for report in run.reports]
-    tally.check(all(each), f"{name}: every job did I/O", str(each))
+    tally.check(did_enough(file, run), f"{name}: every job did I/O, and memory moved that is to move",
+                str([report["issued"] for report in run.reports]))
     same_count(tally, name, run)
     # Sections in which one engine lays down or checks and the other moves.
     if file.parent.name == "verify":
         tally.check(len(run.jobs) > len(run.reports), f"{name}: an independent engine took part")
-    if file.name == "moving-memory.fio" and run.reports:
-        moves = run.reports[0]["module"]["invalidations"]
-        tally.check(moves > 0, f"{name}: the memory moved", str(moves))
 
 
 def all_files(tally: Tally, files: list[Path]) -> None:
