@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Runs the examples of docs/examples that use libdmabuf_rw, and looks at every byte that they moved.
 
-usage: library.py importers FOLDER DRIVE1 DRIVE2    one dma-buf, two processes, two drives
+usage: library.py importers FOLDER DRIVE1 DRIVE2    one dma-buf, two processes, two drives; and a drive read whole
        library.py network FOLDER                    a dma-buf sent over a pair of veth
        library.py network-refused FOLDER            the same where the kernel has no such slots
 
@@ -109,6 +109,33 @@ def importers(tally: Tally, folder: Path, paths: list[str]) -> None:
     tally.check(done.returncode == 1 and "busy" in done.stderr, "importers: a drive that is in use is left alone",
                 done.stderr)
     os.close(holder)
+
+
+def loads(tally: Tally, folder: Path, path: str) -> None:
+    """What is in the dma-buf is what is on the drive, whose bytes stay as they are."""
+    mib, dice = 9, random.Random(path)
+    parts = [dice.randbytes(HALF), dice.randbytes((mib << 20) - HALF)]
+    drive = Drive(path)
+    for part, offset in zip(parts, (0, HALF), strict=True):
+        drive.put(part, offset)
+    wanted = b"".join(parts)
+    with tempfile.TemporaryDirectory() as place:
+        output = Path(place) / "output"
+        words = [str(folder / "example_load"), path, str(mib), str(output)]
+        for spoilt in (0, 1):
+            if spoilt:
+                drive.spoil(HALF + 654321)
+            with nothing_left(tally, f"load {path}"):
+                done = run(words)
+            tally.check(done.returncode == 0 and "segments" in done.stdout, f"load {path}: exit status", done.stderr)
+            found = output.read_bytes()
+            tally.same(different(found, wanted), spoilt, f"load {path}: wrong bytes after {spoilt} were spoilt")
+        there = drive.get(HALF, 0) + drive.get((mib << 20) - HALF, HALF)
+        tally.same(different(there, found), 0, f"load {path}: bytes that changed on the drive")
+    drive.close()
+    done = run([words[0], "/dev/null", "1", "/dev/null"])
+    tally.check(done.returncode == 1 and bool(done.stderr), "load: what is no drive is refused in words", done.stderr)
+    tally.same(run([*words[:2], "0", "/dev/null"]).returncode, 2, "load: nothing is no size")
 
 
 @contextmanager
@@ -256,6 +283,8 @@ def main() -> int:
     match words:
         case ["importers", folder, first, second]:
             importers(tally, Path(folder), [first, second])
+            for path in (first, second):
+                loads(tally, Path(folder), path)
         case ["network", folder]:
             with cable():
                 network(tally, Path(folder))
