@@ -79,5 +79,6 @@ endif()
 
 # The documentation as it is read in the checkout, for the package alone: who has the checkout has it.
 set(dmabuf_docs ${CMAKE_INSTALL_DATADIR}/doc/libdmabuf-doc)
-install(FILES README.md CONTRIBUTING.md DESTINATION ${dmabuf_docs} COMPONENT doc EXCLUDE_FROM_ALL)
+install(FILES README.md CONTRIBUTING.md CHANGELOG.md DESTINATION ${dmabuf_docs} COMPONENT doc EXCLUDE_FROM_ALL)
+install(FILES jobs/README.md DESTINATION ${dmabuf_docs}/jobs COMPONENT doc EXCLUDE_FROM_ALL)
 install(DIRECTORY docs DESTINATION ${dmabuf_docs} COMPONENT doc EXCLUDE_FROM_ALL PATTERN "CMakeLists.txt" EXCLUDE)

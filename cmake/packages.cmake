@@ -57,10 +57,10 @@ dmabuf_package(doc libdmabuf-doc)
 set(DMABUF_DKMS_SOURCE /usr/src/dmabuf-rw-${DMABUF_PACKAGE_VERSION})
 configure_file(${dmabuf_packaging}/dkms/dkms.conf.in ${dmabuf_packages}/dkms.conf @ONLY)
 file(GLOB dmabuf_module CONFIGURE_DEPENDS kernel/*.c kernel/*.h)
-install(FILES ${dmabuf_module} kernel/Kbuild kernel/Makefile kernel/probe.mk ${dmabuf_packages}/dkms.conf
+install(FILES ${dmabuf_module} kernel/Kbuild kernel/Makefile kernel/install.mk kernel/probe.mk ${dmabuf_packages}/dkms.conf
   DESTINATION ${DMABUF_DKMS_SOURCE} COMPONENT dkms EXCLUDE_FROM_ALL)
-install(DIRECTORY kernel/probes kernel/uapi DESTINATION ${DMABUF_DKMS_SOURCE} COMPONENT dkms EXCLUDE_FROM_ALL
-  PATTERN "dmabuf_testexp.h" EXCLUDE)
+install(DIRECTORY kernel/probes kernel/testexp kernel/uapi DESTINATION ${DMABUF_DKMS_SOURCE} COMPONENT dkms EXCLUDE_FROM_ALL
+  PATTERN ".*" EXCLUDE)
 install(FILES ${dmabuf_packaging}/dkms/60-dmabuf-rw.rules DESTINATION /usr/lib/udev/rules.d
   COMPONENT dkms EXCLUDE_FROM_ALL)
 install(FILES ${dmabuf_packaging}/dkms/dmabuf-rw.conf DESTINATION /etc/modules-load.d
@@ -137,8 +137,11 @@ set(CPACK_DEBIAN_DKMS_PACKAGE_RECOMMENDS "linux-headers-generic | linux-headers-
 set(CPACK_DEBIAN_DKMS_PACKAGE_CONTROL_EXTRA ${dmabuf_packages}/dkms/postinst
   ${dmabuf_packages}/dkms/prerm ${dmabuf_packages}/dkms/postrm ${dmabuf_packages}/dkms/conffiles)
 set(CPACK_COMPONENT_DKMS_DESCRIPTION "kernel module dmabuf_rw, source for DKMS
-The module reads and writes storage with a dma-buf as the memory, on Linux 6.12
-and newer. DKMS builds it for each kernel whose headers are installed.
+The module reads and writes storage with a dma-buf as the memory. DKMS builds
+it for each kernel from 6.12 to 7.3, and 6.1, whose headers are installed.
+.
+With it comes dmabuf_testexp, a test exporter for dmabuf-qual and for drivers
+that import dma-bufs. Nothing loads it unasked.
 .
 Members of the group dmabuf may use it besides root; it has none at first.")
 
@@ -146,6 +149,6 @@ set(CPACK_DEBIAN_DOC_PACKAGE_SECTION doc)
 set(CPACK_DEBIAN_DOC_PACKAGE_ARCHITECTURE all)
 set(CPACK_COMPONENT_DOC_DESCRIPTION "documentation of libdmabuf and dmabuf_rw
 Pages about the engine, the kernel module, the programs and their results, and
-examples in C and Python.")
+examples in C, C++ and Python.")
 
 include(CPack)

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from dmabuf_common import files
+from dmabuf_common import files, loader
 from dmabuf_common import program as programs
 from dmabuf_common.sysfs import System
 from dmabuf_common.verdict import EXIT_ERROR, EXIT_FAIL, EXIT_PASS, EXIT_UNDECIDED, FAIL, PASS, SKIP
@@ -31,8 +31,8 @@ is said on standard error.
 """
 EXAMPLES = """\
 examples:
-  gpu-check --engine build/host/engine/libdmabuf.so --folder /var/tmp > gpu.json
-  gpu-check --exporter xe --device /dev/dri/renderD128 --engine /usr/lib/libdmabuf.so
+  gpu-check --folder /var/tmp > gpu.json
+  gpu-check --exporter xe --device /dev/dri/renderD128
   gpu-check --only calls                 # CUDA alone: needs neither fio nor the engine
 
 exit status: 0 all checks hold, 1 one does not, 2 wrong usage, or fio or the engine does not work,
@@ -46,7 +46,8 @@ def parser() -> argparse.ArgumentParser:
                                    formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--exporter", choices=EXPORTERS, default="cuda")
     made.add_argument("--device", default="", help="as dmabuf_device (default: the exporter's first)")
-    made.add_argument("--engine", type=Path, help="libdmabuf.so, of the same fio version")
+    made.add_argument("--engine", type=Path,
+                      help="libdmabuf.so, of the same fio version (default: the one that is installed)")
     made.add_argument("--fio", default="fio")
     made.add_argument("--libraries", type=Path, help="folder with libraries that fio or the engine needs")
     made.add_argument("--folder", type=Path, default=Path("/var/tmp"),
@@ -153,7 +154,11 @@ def program(chosen: argparse.Namespace) -> str:
     found = shutil.which(chosen.fio)
     if not found:
         raise Ended("error", f"there is no fio at {chosen.fio}: install it, give --fio, or use --only calls")
-    if not chosen.engine or not chosen.engine.is_file():
+    if chosen.engine is None and (installed := loader.find("libdmabuf.so")):
+        chosen.engine = Path(installed)
+    if chosen.engine is None:
+        raise Ended("error", "no libdmabuf.so is installed: give --engine libdmabuf.so, or use --only calls")
+    if not chosen.engine.is_file():
         raise Ended("error", f"there is no engine at {chosen.engine}: give --engine libdmabuf.so, or use --only calls")
     if not chosen.folder.is_dir():
         raise Ended("error", f"--folder {chosen.folder} is not there")

@@ -283,7 +283,10 @@ def _run(args: argparse.Namespace) -> int:
             "with --measure nothing is judged; give --notify, --need-baseline and --report to analyze"
         )
     if not args.measure:
-        from . import results
+        # All that is to judge the night: what an upgrade puts in its place meanwhile has no part in it.
+        from dmabuf_report import write  # noqa: F401
+
+        from . import analyse, judge, notify, results  # noqa: F401
     store = Store(args.store)
     current: list[int] = []
     earlier = _Earlier(args)

@@ -52,7 +52,7 @@ REMEDY = {
     "VRAM_MIGRATED": "free device memory, or use an exporter that pins it in place",
     "SEGMENT_SPLIT": "set dmabuf_max_command_kb to the drive's MDTS",
     "MOVE_UNTOLD": "call dma_buf_invalidate_mappings() (move_notify) in the exporter before its memory moves",
-    "COPY_WRONG": "try the exporter without a drive (scripts/gpu-check), another driver",
+    "COPY_WRONG": "try the exporter without a drive (gpu-check), another driver",
     "IOMMU_UNMAPPED_PEER": "put drive and peer under one IOMMU setting, or below a switch that routes between its ports",
     "BOUNCED": "see preflight: IOMMU mode, swiotlb=force",
     "SIZE_CAP": "raise the limit of the layer named (udmabuf: size_limit_mb)",
@@ -231,7 +231,7 @@ def verdict(name: str, records: list[Record], every: list[Record], good: Callabl
     missing = [record for record in records if "missing" in record]
     if missing:
         return Judged(name, INCONCLUSIVE, f"{missing[0]['id']} was not done: {missing[0]['missing']}",
-                      "load the test exporter, docs/testexp.md", evidence, seconds)
+                      "modprobe dmabuf_testexp, docs/testexp.md", evidence, seconds)
     undone = next(((r["id"], what) for r in ran
                    if r["requirement"] == name and (what := nothing_done(r, state))), None)
     if undone:

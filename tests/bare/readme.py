@@ -24,6 +24,13 @@ def recipe() -> list[str]:
     return lines
 
 
+def given() -> list[str]:
+    """From packages that somebody else built to the first result."""
+    lines = _block("apt-get install linux-headers")
+    assert [line.split()[0] for line in lines] == ["apt-get", "modprobe", "fio"]
+    return lines
+
+
 def packages() -> list[str]:
     """From the source to the first result, by packages."""
     lines = _block("cmake --preset package")

@@ -127,6 +127,8 @@ def make(words: list[str]) -> None:
     folder = ROOT / (words[words.index("-C") + 1] if "-C" in words else ".")
     need((folder / "Makefile").exists(), f"make: {folder} has no Makefile")
     text = (folder / "Makefile").read_text()
+    for name in re.findall(r"^include \$\(here\)(\S+)$", text, re.MULTILINE):
+        text += (folder / name).read_text()
     for before, word in zip(["", *words], words, strict=False):
         if re.fullmatch(r"[a-z_]+", word) and before != "-C":
             need(bool(re.search(rf"^{word}:", text, re.MULTILINE)), f"make: {folder} makes no {word}")
@@ -154,6 +156,12 @@ def files(words: list[str]) -> None:
     """The first of them is of this tree, where it is installed or not."""
     name = words[0].replace("/usr/share/libdmabuf/", "")
     need((ROOT / name).exists(), f"there is no {name}")
+
+
+def install(words: list[str]) -> None:
+    """A folder that a unit takes things from."""
+    units_text = "".join(path.read_text() for path in (ROOT / "scripts/systemd").iterdir())
+    need(words[:1] == ["-d"] and len(words) == 2 and words[1] in units_text, f"install: {words}")
 
 
 def units(words: list[str]) -> None:
@@ -196,7 +204,7 @@ def sign(words: list[str]) -> None:
 
 DO: dict[str, Callable[[list[str]], None]] = {
     "fio": fio, "dmabuf-integrity": integrity, "cmake": cmake, "make": make, "modprobe": module, "insmod": module,
-    "check": check, "cp": files, "systemctl": units, "cc": cc, "mokutil": mokutil, "sign-file": sign, "git": then, "demo": nothing, "hand_out.py": lambda _: None,
+    "check": check, "cp": files, "install": install, "systemctl": units, "cc": cc, "mokutil": mokutil, "sign-file": sign, "git": then, "demo": nothing, "hand_out.py": lambda _: None,
     "pkg-config": lambda words: need(words[-1] == "libdmabuf_rw", f"pkg-config: no {words}"),
 }
 

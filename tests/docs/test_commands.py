@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Every command of README.md and docs/ is executed.
+"""Every command of README.md, docs/ and the pages for contributors is executed.
 
 A shell runs each block as it stands, with stand-ins for the programs (stand_in.py): quoting, options, names of cases,
 presets, files and modules are right. A block that another test runs to the letter is in LETTER. One whose programs have
@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from stand_in import DO, FOREIGN, PARSERS, ROOT
 
-PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
+PAGES = ["README.md", "CONTRIBUTING.md", "jobs/README.md", "tests/README.md",
+         *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
 # Really started. A program that is neither here nor a stand-in is not found.
 REAL = ("bash", "cat", "env", "jq", "rm", "sh", "tail", "uname")
 WORDS = {*PARSERS, *DO, *(Path(name).name for name in FOREIGN), *REAL}
@@ -23,13 +24,14 @@ LANGUAGES = {"c", "json", "toml", "ini", "cpp", "python", "xml", "groovy", "yaml
 # How the other blocks begin that are no commands.
 OTHER = (
     "exporter  datapath", "exporter fd does not let", "fio                                    your program", "libdmabuf: job", "fio -- loads",
-    "// SPDX", "DMABUF_EXPORTER(", "| `sample`", "*sample*", "/usr/lib/x86_64-linux-gnu/libdmabuf.so  ", "{", "int dev",
+    "// SPDX", "# SPDX", "DMABUF_EXPORTER(", "| `sample`", "*sample*", "/usr/lib/x86_64-linux-gnu/libdmabuf.so  ", "{", "int dev",
     "struct ", "cannot be mapped", "version = 1", "[target]", "A/A, ",
 )
 # By page and first words of a block: the test that runs it to the letter.
 LETTER = {
     ("README.md", "./scripts/demo"): "tests/bare/test_commands.py::test_the_demo_proves_every_path",
     ("README.md", "./scripts/dmabuf-lab run -- fio"): "tests/lab/vm/test_run.py::test_readmes_command_runs_in_the_guest",
+    ("README.md", "apt-get install linux-headers"): "tests/bare/test_packages.py::test_they_are_installed_and_the_module_is_built",
     ("README.md", "apt-get update"): "tests/bare/test_recipe.py::test_every_line_works_and_a_job_is_proven",
     ("README.md", "cmake --preset package"): "tests/bare/test_packages.py::test_the_first_result_is_readmes",
     ("README.md", "fio --name=t --filename=/dev/nvme0n1 --readonly"):
@@ -69,7 +71,7 @@ def first_program(block: str) -> str:
     if line.startswith("--"):
         return "fio"  # options alone
     word = line.split()[0]
-    return "for" if word == "for" else Path(word).name if Path(word).name in WORDS else ""
+    return word if word in ("for", "export") else Path(word).name if Path(word).name in WORDS else ""
 
 
 def commands() -> list[tuple[str, str]]:
