@@ -23,12 +23,20 @@ PROGRAMS = {
     "ldconfig": "",
     "systemctl": "",
     "deb-systemd-invoke": "",
-    "common.postinst": 'echo "for all kernels: $autoinstall_all_kernels" >>"$HERE/log"\n',
+    "common.postinst": 'echo "for all kernels: $autoinstall_all_kernels" >>"$HERE/log"\n[ ! -e "$HERE/broken" ] || exit 11\n',
+    "uname": "echo running\n",
+    # It fails for kernels whose folder says so.
+    "dkms": """case $1 in
+install) [ ! -e "$HERE/kernels/$7/bad" ] ;;
+status) [ -e "$HERE/kernels/$7/bad" ] || echo "dmabuf-rw/1, $7, x86_64: installed" ;;
+esac
+""",
 }
 
 # What a script must not touch here, and what is there in its place.
 PLACES = {
     "/usr/lib/dkms/": "",
+    "/lib/modules/": "kernels/",
     "/dev/dmabuf_rw": "device",
     "/sys/module/dmabuf_rw": "loaded",
     "/run/systemd/system": "systemd",
@@ -70,6 +78,26 @@ def test_the_group_is_made_and_the_module_is_built(here: Path) -> None:
     assert (here / "said").read_text() == ""
 
 
+@pytest.mark.parametrize("word", ["abort-upgrade", "abort-remove", "abort-deconfigure"])
+def test_a_package_that_stays_after_all_has_its_module_again(here: Path, word: str) -> None:
+    status, called = run(here, "postinst.in", word, "2.0.0")
+    assert status == 0
+    assert called[-2].startswith("common.postinst dmabuf-rw ")
+
+
+@pytest.mark.parametrize(("bad", "status"), [("old", 0), ("running", 11)])
+def test_a_kernel_that_is_not_running_keeps_nobody_from_installing(here: Path, bad: str, status: int) -> None:
+    (here / "broken").touch()
+    for kernel in ("old", "running", "zz-new"):
+        (here / "kernels" / kernel / "build").mkdir(parents=True)
+    (here / "kernels" / bad / "bad").touch()
+    ended, called = run(here, "postinst.in", "configure", "")
+    assert ended == status
+    built = [line.split()[-1] for line in called if line.startswith("dkms install")]
+    assert built == ["old", "running", "zz-new"]
+    assert ("not built for every kernel" in (here / "said").read_text()) == (status == 0)
+
+
 def test_a_module_that_stays_loaded_is_said_to_be_the_old_one(here: Path) -> None:
     (here / "loaded").mkdir()
     assert run(here, "postinst.in", "configure", "0.0.9")[0] == 0
@@ -77,7 +105,8 @@ def test_a_module_that_stays_loaded_is_said_to_be_the_old_one(here: Path) -> Non
 
 
 @pytest.mark.parametrize(("kernel", "built"), [
-    ("6.1.0-50-amd64", True), ("6.1", True), ("6.2.1", False), ("6.11.4", False), ("6.12.118+deb13-amd64", True), ("6.19.2-1", True), ("7.0.0", True),
+    ("6.1.0-50-amd64", True), ("6.1", True), ("6.2.1", False), ("6.11.4",
+     False), ("6.12.118+deb13-amd64", True), ("6.19.2-1", True), ("7.0.0", True),
     ("7.3.4+deb13-rt-amd64", True), ("7.3", True), ("7.4.0", False), ("7.30.1", False), ("8.0.1", False), ("16.12.1", False),
 ])
 def test_dkms_builds_for_kernels_that_were_tried_and_those_between(kernel: str, built: bool) -> None:
@@ -125,38 +154,59 @@ def _night(here: Path) -> Path:
     return here
 
 
-def test_removal_stops_and_disables_every_night(night: Path) -> None:
+def test_removal_stops_every_night_and_disables_it_in_the_end(night: Path) -> None:
+    before = enabled(night)
     status, called = run(night, f"{ENGINE}/prerm", "remove")
     assert status == 0
     # A timer that is stopped after the night would start it again.
     assert called == [f"deb-systemd-invoke stop dmabuf-nightly@*.{kind}" for kind in ("timer", "service")]
+    # Until its files are gone the package may stay after all.
+    assert enabled(night) == before
+    assert run(night, f"{ENGINE}/postrm", "remove")[0] == 0
     assert enabled(night) == ["timers.target.wants/other@basic.timer"]
     assert not (night / "units/multi-user.target.wants").exists()
+
+
+def test_a_removal_that_broke_off_leaves_the_nights_as_they_were(night: Path) -> None:
+    before = enabled(night)
+    assert run(night, f"{ENGINE}/prerm", "remove")[0] == 0
+    (night / "log").unlink()
+    status, called = run(night, f"{ENGINE}/postinst", "abort-remove")
+    assert status == 0 and enabled(night) == before
+    assert [line for line in called if "start" in line] == [
+        f"deb-systemd-invoke start dmabuf-nightly@{name}.timer" for name in ("basic", "two-drives")]
 
 
 def test_a_night_that_cannot_be_stopped_keeps_nobody_from_removing(night: Path) -> None:
     (night / "deb-systemd-invoke").write_text("#!/bin/sh\nexit 1\n")
     assert run(night, f"{ENGINE}/prerm", "remove")[0] == 0
+    assert run(night, f"{ENGINE}/postrm", "remove")[0] == 0
     assert enabled(night) == ["timers.target.wants/other@basic.timer"]
 
 
 @pytest.mark.parametrize("words", [("upgrade", "0.2.0"), ("deconfigure", "in-favour", "x", "1"), ("failed-upgrade", "0.0.9")])
-def test_an_upgrade_leaves_nights_as_they_are(night: Path, words: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("running", [False, True])
+def test_an_upgrade_leaves_nights_as_they_are(night: Path, words: tuple[str, ...], running: bool) -> None:
     before = enabled(night)
-    assert run(night, f"{ENGINE}/prerm", *words) == (0, [])
+    if not running:
+        (night / "systemctl").write_text("#!/bin/sh\nexit 3\n")
+    status, called = run(night, f"{ENGINE}/prerm", *words)
+    assert status == 0 and not [line for line in called if "deb-systemd-invoke" in line]
     assert enabled(night) == before
+    assert ("A night" in (night / "said").read_text()) == (running and words[0] == "upgrade")
 
 
 def test_without_systemd_what_was_enabled_is_disabled_all_the_same(night: Path) -> None:
     (night / "systemd").rmdir()
     assert run(night, f"{ENGINE}/prerm", "remove") == (0, [])
-    assert enabled(night) == ["timers.target.wants/other@basic.timer"]
     assert run(night, f"{ENGINE}/postrm", "remove") == (0, ["ldconfig"])
+    assert enabled(night) == ["timers.target.wants/other@basic.timer"]
     # A machine on which nothing of it was ever used.
     for name in ("units/timers.target.wants/other@basic.timer", "units/timers.target.wants", "units"):
         place = night / name
         place.unlink() if place.is_symlink() else place.rmdir()
-    assert run(night, f"{ENGINE}/prerm", "remove")[0] == 0
+    for script in ("prerm", "postrm"):
+        assert run(night, f"{ENGINE}/{script}", "remove")[0] == 0
 
 
 def test_systemd_learns_of_units_that_came_and_went(night: Path) -> None:
