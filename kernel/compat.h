@@ -307,10 +307,12 @@ static inline void dmabuf_rw_plug_expect(struct blk_plug *plug, unsigned int nr)
 #define DMABUF_RW_IDMAP_ARG struct user_namespace *idmap
 #endif
 
-/* 6.11 has names for the fields of an NVMe status. */
+/* 6.11 has names for the fields of an NVMe status; 6.1 got some of them later, one by one. */
 #ifndef PROBE_NVME_STATUS_DNR
-#define NVME_SCT_SC_MASK 0x7ff
 #define NVME_STATUS_DNR NVME_SC_DNR
+#endif
+#ifndef PROBE_NVME_SCT_SC_MASK
+#define NVME_SCT_SC_MASK 0x7ff
 #endif
 
 /* 6.4 renamed it. */

@@ -4,5 +4,5 @@
 #ifdef COUNTER_PROBE
 const int probe = NVME_SC_HOST_ABORTED_CMD;
 #else
-const int probe = NVME_STATUS_DNR | NVME_SCT_SC_MASK;
+const int probe = NVME_STATUS_DNR;
 #endif
