@@ -10,6 +10,7 @@
  *
  * OUTPUT gets what is in the dma-buf afterwards, by the CPU. The dma-buf is a memfd
  * wrapped by udmabuf, so that the example runs anywhere; a GPU's is used in the same way.
+ * udmabuf makes none above its size_limit_mb, which is 64 at first.
  */
 #include <algorithm>
 #include <cerrno>
@@ -78,15 +79,22 @@ public:
     session_.reset(session);
   }
 
-  // A drive by itself where it is NVMe's; any other by the kernel's block layer.
+  // An NVMe drive by itself; what has no such path by the kernel's block layer. Why not, for each.
   drw_mapping map(int dmabuf, int drive) {
-    drw_mapping mapping;
-    drw_error error;
-    for (const auto path : {DMABUF_RW_PATH_PREMAPPED, DMABUF_RW_PATH_BVEC})
-      if (drw_map(get(), dmabuf, drive, static_cast<std::uint32_t>(path), DMABUF_RW_DIR_READ,
-                  &mapping, &error) == 0)
+    std::string why;
+    for (const auto path : {DMABUF_RW_PATH_PREMAPPED, DMABUF_RW_PATH_BVEC}) {
+      const auto number = static_cast<std::uint32_t>(path);
+      drw_mapping mapping;
+      drw_error error;
+      int result;
+      do // a signal came while the dma-buf's fences were waited for
+        result = drw_map(get(), dmabuf, drive, number, DMABUF_RW_DIR_READ, &mapping, &error);
+      while (result == -EINTR);
+      if (result == 0)
         return mapping;
-    throw std::runtime_error(error.text);
+      why += std::string(why.empty() ? "" : "; ") + drw_path_name(number) + ": " + error.text;
+    }
+    throw std::runtime_error(why);
   }
 
   drw_session *get() const { return session_.get(); }
@@ -104,7 +112,6 @@ public:
     if (const int error = ::io_uring_queue_init(depth, &ring_, 0))
       throw std::system_error(-error, std::generic_category(), "io_uring_queue_init");
   }
-  // What is in flight then ends before the session lets go of the mapping, which waits for it.
   ~Ring() { ::io_uring_queue_exit(&ring_); }
   Ring(const Ring &) = delete;
   Ring &operator=(const Ring &) = delete;
@@ -119,6 +126,7 @@ void read_all(const Session &session, Ring &ring, const drw_mapping &mapping) {
   const std::uint64_t bytes = mapping.buffer_bytes;
   std::uint64_t asked = 0, arrived = 0;
   unsigned flying = 0;
+  std::string failed;
   while (arrived < bytes) {
     for (; flying < depth && asked < bytes; ++flying) {
       const auto length = static_cast<std::uint32_t>(std::min<std::uint64_t>(piece, bytes - asked));
@@ -127,7 +135,8 @@ void read_all(const Session &session, Ring &ring, const drw_mapping &mapping) {
       ::io_uring_sqe_set_data64(sqe, length);
       asked += length;
     }
-    if (const int error = ::io_uring_submit_and_wait(ring.get(), 1); error < 0)
+    const int error = ::io_uring_submit_and_wait(ring.get(), 1);
+    if (error < 0 && error != -EINTR)
       throw std::system_error(-error, std::generic_category(), "io_uring_submit_and_wait");
     for (io_uring_cqe *cqe; ::io_uring_peek_cqe(ring.get(), &cqe) == 0; --flying) {
       const auto length = static_cast<std::uint32_t>(::io_uring_cqe_get_data64(cqe));
@@ -136,10 +145,13 @@ void read_all(const Session &session, Ring &ring, const drw_mapping &mapping) {
       if (result != static_cast<int>(length)) {
         char text[512];
         drw_result_text(session.get(), mapping.handle, result, length, text, sizeof(text));
-        throw std::runtime_error(text);
+        failed = text;
+        asked = bytes; // no more; what flies lands in the buffer, which is not to be given away before
       }
       arrived += length;
     }
+    if (!failed.empty() && flying == 0)
+      throw std::runtime_error(failed);
   }
 }
 
@@ -150,8 +162,9 @@ void save(int dmabuf, std::uint64_t bytes, const std::string &output) {
     throw std::system_error(errno, std::generic_category(), "mmap");
   const auto turn = [dmabuf](std::uint64_t what) {
     dma_buf_sync sync{what | DMA_BUF_SYNC_READ};
-    if (::ioctl(dmabuf, DMA_BUF_IOCTL_SYNC, &sync))
-      throw std::system_error(errno, std::generic_category(), "DMA_BUF_IOCTL_SYNC");
+    while (::ioctl(dmabuf, DMA_BUF_IOCTL_SYNC, &sync))
+      if (errno != EINTR && errno != EAGAIN)
+        throw std::system_error(errno, std::generic_category(), "DMA_BUF_IOCTL_SYNC");
   };
   turn(DMA_BUF_SYNC_START);
   std::ofstream file(output, std::ios::binary);
