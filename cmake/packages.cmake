@@ -59,8 +59,15 @@ configure_file(${dmabuf_packaging}/dkms/dkms.conf.in ${dmabuf_packages}/dkms.con
 file(GLOB dmabuf_module CONFIGURE_DEPENDS kernel/*.c kernel/*.h)
 install(FILES ${dmabuf_module} kernel/Kbuild kernel/Makefile kernel/install.mk kernel/probe.mk ${dmabuf_packages}/dkms.conf
   DESTINATION ${DMABUF_DKMS_SOURCE} COMPONENT dkms EXCLUDE_FROM_ALL)
-install(DIRECTORY kernel/probes kernel/testexp kernel/uapi DESTINATION ${DMABUF_DKMS_SOURCE} COMPONENT dkms EXCLUDE_FROM_ALL
-  PATTERN ".*" EXCLUDE)
+install(DIRECTORY kernel/probes kernel/uapi DESTINATION ${DMABUF_DKMS_SOURCE} COMPONENT dkms EXCLUDE_FROM_ALL
+  PATTERN "dmabuf_testexp.h" EXCLUDE)
+set(dmabuf_testexp_source /usr/src/dmabuf-testexp-${DMABUF_PACKAGE_VERSION})
+configure_file(${dmabuf_packaging}/dkms/testexp.conf.in ${dmabuf_packages}/testexp/dkms.conf @ONLY)
+install(FILES kernel/install.mk kernel/probe.mk ${dmabuf_packages}/testexp/dkms.conf
+  DESTINATION ${dmabuf_testexp_source} COMPONENT dkms EXCLUDE_FROM_ALL)
+install(DIRECTORY kernel/probes kernel/testexp DESTINATION ${dmabuf_testexp_source} COMPONENT dkms EXCLUDE_FROM_ALL)
+install(FILES kernel/uapi/linux/dmabuf_testexp.h
+  DESTINATION ${dmabuf_testexp_source}/uapi/linux COMPONENT dkms EXCLUDE_FROM_ALL)
 install(FILES ${dmabuf_packaging}/dkms/60-dmabuf-rw.rules DESTINATION /usr/lib/udev/rules.d
   COMPONENT dkms EXCLUDE_FROM_ALL)
 install(FILES ${dmabuf_packaging}/dkms/dmabuf-rw.conf DESTINATION /etc/modules-load.d

@@ -28,6 +28,8 @@ def given() -> list[str]:
     """From packages that somebody else built to the first result."""
     lines = _block("apt-get install linux-headers")
     assert [line.split()[0] for line in lines] == ["apt-get", "modprobe", "fio"]
+    # Which a guest runs, with a report besides.
+    assert packages()[-1] == f"{lines[2]} --dmabuf_report=r.json"
     return lines
 
 
