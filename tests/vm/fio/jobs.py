@@ -135,7 +135,7 @@ def one_file(tally: Tally, file: Path, variant: str, options: list[str]) -> None
         run = run_job(file, options)
         # How much a job gets done in its time is the machine's business, and that of the jobs beside it.
         if run.status == 0 and "RUNTIME" in variables(file) and not did_enough(file, run):
-            run = run_job(file, options, more={"RUNTIME": "15"})
+            run = run_job(file, options, more={"RUNTIME": "5"})
     if not tally.check(run.status == 0 and bool(run.jobs), f"{name}: runs", run.said()):
         return
     tally.check(bool(run.reports), f"{name}: the engine under test ran")
